@@ -1,0 +1,248 @@
+"""Typed events: one class per schema, in its newest version. Field meanings stand in the `.avsc` files.
+
+Bounds here are the contract's, for every writer: they keep a record foldable and indexable. APIs may be stricter.
+"""
+
+import math
+from array import array
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from .frames import Frame
+
+INT64 = 2**63
+RUN_ID_PATTERN = r"^[a-zA-Z0-9][a-zA-Z0-9_\-]{0,255}$"
+MAX_KEY_CHARS = 250
+MAX_NAME_CHARS = 500
+DEFAULT_WORKSPACE = "default"
+
+RunStatus = Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]
+TERMINAL: frozenset[str] = frozenset({"FINISHED", "FAILED", "KILLED"})
+
+
+def _storable(text: str) -> str:
+    if "\x00" in text:
+        raise ValueError("must not hold a NUL character")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_storable)]
+Key = Annotated[Text, Field(min_length=1, max_length=MAX_KEY_CHARS)]
+Name = Annotated[Text, Field(min_length=1, max_length=MAX_NAME_CHARS)]
+RunId = Annotated[str, Field(pattern=RUN_ID_PATTERN)]
+Long = Annotated[int, Field(ge=-INT64, lt=INT64)]
+ExperimentId = Annotated[int, Field(ge=0, lt=INT64)]
+Strings = dict[Key, Text]
+
+
+class Fact(BaseModel):
+    """Base of all events but metrics; `subject` is the Avro record's full name, the CloudEvents type."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+    subject: ClassVar[str]
+
+    @property
+    def entity(self) -> str | None:
+        """Key of the record where the event itself fixes it; None where the workspace or the partition does."""
+        return None
+
+
+class Genesis(Fact):
+    subject = "runfold.log.Genesis"
+    log_id: Name
+    topic: Name
+    partition: Annotated[int, Field(ge=0)]
+    partition_count: Annotated[int, Field(ge=1)]
+
+
+class SchemaDeclared(Fact):
+    subject = "runfold.system.SchemaDeclared"
+    schema_id: Annotated[int, Field(ge=1, lt=2**31)]
+    declared_subject: Annotated[Name, Field(alias="subject")]
+    version: Annotated[int, Field(ge=1)]
+    level: Annotated[int, Field(ge=1)]
+    definition: Annotated[Text, Field(alias="schema")]
+    topics: list[Name]
+
+
+class FeatureLevelRaised(Fact):
+    subject = "runfold.system.FeatureLevelRaised"
+    level: Annotated[int, Field(ge=1)]
+    release: Name
+
+
+class ExperimentCreated(Fact):
+    subject = "runfold.experiments.ExperimentCreated"
+    name: Name
+    artifact_location: Text | None = None
+    tags: Strings = {}
+
+
+class ExperimentFact(Fact):
+    """Base of the events about an experiment that exists."""
+
+    experiment_id: ExperimentId
+
+
+class ExperimentRenamed(ExperimentFact):
+    subject = "runfold.experiments.ExperimentRenamed"
+    name: Name
+
+
+class ExperimentDeleted(ExperimentFact):
+    subject = "runfold.experiments.ExperimentDeleted"
+
+
+class ExperimentRestored(ExperimentFact):
+    subject = "runfold.experiments.ExperimentRestored"
+
+
+class ExperimentTagsSet(ExperimentFact):
+    subject = "runfold.experiments.ExperimentTagsSet"
+    tags: Strings
+
+
+class ExperimentTagsDeleted(ExperimentFact):
+    subject = "runfold.experiments.ExperimentTagsDeleted"
+    keys: list[Key]
+
+
+class RunFact(Fact):
+    """Base of the events of a run."""
+
+    run_id: RunId
+
+    @property
+    def entity(self) -> str | None:
+        return self.run_id
+
+
+class RunCreated(RunFact):
+    subject = "runfold.runs.RunCreated"
+    experiment_id: ExperimentId
+    name: Text
+    user_id: Text = ""
+    start_ms: Long
+    artifact_uri: Text
+    tags: Strings = {}
+
+
+class RunUpdated(RunFact):
+    subject = "runfold.runs.RunUpdated"
+    status: RunStatus | None = None
+    end_ms: Long | None = None
+    name: Text | None = None
+
+
+class RunDeleted(RunFact):
+    subject = "runfold.runs.RunDeleted"
+
+
+class RunRestored(RunFact):
+    subject = "runfold.runs.RunRestored"
+
+
+class ParamsLogged(RunFact):
+    subject = "runfold.runs.ParamsLogged"
+    params: Strings
+
+
+class TagsSet(RunFact):
+    subject = "runfold.runs.TagsSet"
+    tags: Strings
+
+
+class TagsDeleted(RunFact):
+    subject = "runfold.runs.TagsDeleted"
+    keys: list[Key]
+
+
+class DatasetInput(BaseModel):
+    """One use of a data set by a run; (name, digest) identifies the data set."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+    name: Name
+    digest: Key
+    source_type: Text
+    source: Text
+    definition: Annotated[Text | None, Field(alias="schema")] = None
+    profile: Text | None = None
+    tags: Strings = {}
+
+
+class InputsLogged(RunFact):
+    subject = "runfold.runs.InputsLogged"
+    datasets: list[DatasetInput] = []
+    models: list[Key] = []
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsLogged:
+    """Metric points of one run. Not a pydantic model: it is the hot path, its codec checks the bounds."""
+
+    subject: ClassVar[str] = "runfold.metrics.MetricsLogged"
+    run_id: str
+    frames: tuple[Frame, ...]
+
+    @property
+    def entity(self) -> str | None:
+        return self.run_id
+
+    @property
+    def points(self) -> int:
+        """Number of points in all frames."""
+        return sum(len(frame.values) for frame in self.frames)
+
+
+Event = Fact | MetricsLogged
+
+FACTS: dict[str, type[Fact]] = {
+    cls.subject: cls
+    for cls in (
+        Genesis,
+        SchemaDeclared,
+        FeatureLevelRaised,
+        ExperimentCreated,
+        ExperimentRenamed,
+        ExperimentDeleted,
+        ExperimentRestored,
+        ExperimentTagsSet,
+        ExperimentTagsDeleted,
+        RunCreated,
+        RunUpdated,
+        RunDeleted,
+        RunRestored,
+        ParamsLogged,
+        TagsSet,
+        TagsDeleted,
+        InputsLogged,
+    )
+}
+"""Event classes by subject."""
+
+
+def as_json(event: Event) -> dict[str, object]:
+    """The event's fields as JSON-ready values; not-a-number and infinities become the strings NaN, Infinity, -Infinity."""
+    if isinstance(event, Fact):
+        return event.model_dump(by_alias=True)
+    return {
+        "run_id": event.run_id,
+        "frames": [
+            {
+                "keys": list(f.keys),
+                "steps": list(f.steps),
+                "times": list(f.times),
+                "values": _finite_json(f.values),
+                **({"model_id": f.model_id} if f.model_id is not None else {}),
+                **({"dataset_name": f.dataset_name} if f.dataset_name is not None else {}),
+                **({"dataset_digest": f.dataset_digest} if f.dataset_digest is not None else {}),
+            }
+            for f in event.frames
+        ],
+    }
+
+
+def _finite_json(values: "array[float]") -> list[float | str]:
+    return [v if math.isfinite(v) else "NaN" if v != v else "Infinity" if v > 0 else "-Infinity" for v in values]

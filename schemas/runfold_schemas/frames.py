@@ -1,0 +1,142 @@
+"""Frames: metric points as columns. A row is what one log call wrote; consecutive rows with equal keys are a frame."""
+
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+MAX_FRAME_BYTES = 512 * 1024
+"""Writers split frames so that an event's body stays below this size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A block of points: `values[r * len(keys) + k]` is key k at row r, of step `steps[r]` and time `times[r]` (ms).
+
+    Arrays are `array('q')` for steps and times and `array('d')` for values, so that the room needs no NumPy;
+    `numpy.frombuffer` views them without a copy.
+    """
+
+    keys: tuple[str, ...]
+    steps: "array[int]"
+    times: "array[int]"
+    values: "array[float]"
+    model_id: str | None = None
+    dataset_name: str | None = None
+    dataset_digest: str | None = None
+
+    @property
+    def rows(self) -> int:
+        return len(self.steps)
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One value of one key, as a caller logs it; time in ms since the epoch."""
+
+    key: str
+    value: float
+    step: int
+    time_ms: int
+    model_id: str | None = None
+    dataset_name: str | None = None
+    dataset_digest: str | None = None
+
+
+def from_points(points: Iterable[Point]) -> tuple[Frame, ...]:
+    """Pack points in their order: neighbours of one step, time and context are a row, rows with equal keys a frame."""
+    frames: list[Frame] = []
+    for context, rows in _runs_of_context(points):
+        for keys, block in _blocks(rows):
+            frames.append(
+                Frame(
+                    keys,
+                    array("q", [step for step, _, _ in block]),
+                    array("q", [time for _, time, _ in block]),
+                    array("d", [value for _, _, values in block for value in values]),
+                    *context,
+                )
+            )
+    return tuple(frames)
+
+
+Context = tuple[str | None, str | None, str | None]
+Row = tuple[int, int, dict[str, float]]
+Block = list[tuple[int, int, Sequence[float]]]
+
+
+def _runs_of_context(points: Iterable[Point]) -> Iterator[tuple[Context, list[Row]]]:
+    rows: list[Row] = []
+    context: Context | None = None
+    for p in points:
+        own: Context = (p.model_id, p.dataset_name, p.dataset_digest)
+        if own != context:
+            if rows and context is not None:
+                yield context, rows
+            rows, context = [], own
+        if rows and rows[-1][0] == p.step and rows[-1][1] == p.time_ms and p.key not in rows[-1][2]:
+            rows[-1][2][p.key] = p.value
+        else:
+            rows.append((p.step, p.time_ms, {p.key: p.value}))
+    if rows and context is not None:
+        yield context, rows
+
+
+def _blocks(rows: list[Row]) -> Iterator[tuple[tuple[str, ...], Block]]:
+    keys: tuple[str, ...] = ()
+    block: Block = []
+    for step, time, cells in rows:
+        own = tuple(cells)
+        if own != keys:
+            if block:
+                yield keys, block
+            keys, block = own, []
+        block.append((step, time, tuple(cells.values())))
+    if block:
+        yield keys, block
+
+
+def split(frame: Frame, most_bytes: int = MAX_FRAME_BYTES) -> Iterator[Frame]:
+    """Cut a frame into frames whose encoding stays below `most_bytes`: by rows, and a row too wide by keys."""
+    key_bytes = sum(len(key.encode()) + 5 for key in frame.keys)
+    row_bytes = 8 * len(frame.keys) + 20
+    if key_bytes + row_bytes * frame.rows <= most_bytes:
+        yield frame
+    elif key_bytes + row_bytes <= most_bytes:
+        step = max(1, (most_bytes - key_bytes) // row_bytes)
+        for at in range(0, frame.rows, step):
+            yield _rows(frame, at, at + step)
+    elif len(frame.keys) == 1:
+        yield frame
+    else:
+        half = len(frame.keys) // 2
+        yield from split(_columns(frame, 0, half), most_bytes)
+        yield from split(_columns(frame, half, len(frame.keys)), most_bytes)
+
+
+def _rows(frame: Frame, start: int, stop: int) -> Frame:
+    width = len(frame.keys)
+    return Frame(
+        frame.keys,
+        frame.steps[start:stop],
+        frame.times[start:stop],
+        frame.values[start * width : stop * width],
+        frame.model_id,
+        frame.dataset_name,
+        frame.dataset_digest,
+    )
+
+
+def _columns(frame: Frame, start: int, stop: int) -> Frame:
+    width = len(frame.keys)
+    values = array("d")
+    for row in range(frame.rows):
+        values.extend(frame.values[row * width + start : row * width + stop])
+    return Frame(
+        frame.keys[start:stop],
+        frame.steps,
+        frame.times,
+        values,
+        frame.model_id,
+        frame.dataset_name,
+        frame.dataset_digest,
+    )

@@ -1,0 +1,72 @@
+"""From a Kafka record to an event with its envelope and position, with every check that needs no state."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from . import wire
+from .catalog import Catalog
+from .envelope import RULES_VERSION, Envelope, parse_headers
+from .errors import BadRecord, Reason
+from .events import Event, Genesis
+from .position import Position
+from .topics import Topic, partition_of
+
+KNOWN_RULES = frozenset(range(1, RULES_VERSION + 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """A record as Kafka hands it out; `timestamp_ms` is the broker's time."""
+
+    position: Position
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """An event at its place in the log."""
+
+    position: Position
+    timestamp_ms: int
+    envelope: Envelope
+    event: Event
+
+    @property
+    def entity(self) -> str:
+        """What sequences count by, beside the topic and the writer: the run, or else the workspace."""
+        return self.event.entity or self.envelope.workspace
+
+
+def read_record(raw: Raw, catalog: Catalog, partitions: int) -> Record:
+    """Decode and check a record.
+
+    Raises BadRecord for what is to be set aside, UndeclaredSchema for a schema id that the catalog lacks.
+    `partitions` is the topic's partition count.
+    """
+    schema = catalog.get(wire.schema_id_of(raw.value))
+    envelope = parse_headers(raw.headers)
+    topic = raw.position.topic
+    if envelope.type != schema.subject:
+        raise BadRecord(Reason.ENVELOPE, f"header ce_type says {envelope.type}, the schema id says {schema.subject}")
+    if topic not in schema.topics:
+        raise BadRecord(Reason.TYPE_NOT_ALLOWED, f"{schema.subject} does not belong on {topic.value}")
+    if envelope.rules not in KNOWN_RULES:
+        raise BadRecord(
+            Reason.RULES_VERSION,
+            f"rules version {envelope.rules} is not known; this release knows {sorted(KNOWN_RULES)}",
+        )
+    event = wire.decode(raw.value, catalog)
+    record = Record(raw.position, raw.timestamp_ms, envelope, event)
+    if not isinstance(event, Genesis) and topic is not Topic.SYSTEM:
+        key = record.entity.encode()
+        if raw.key != key:
+            raise BadRecord(Reason.KEY_MISMATCH, f"the record's key is {raw.key!r}, the event belongs to {key!r}")
+        if partition_of(key, partitions) != raw.position.partition:
+            raise BadRecord(
+                Reason.WRONG_PARTITION,
+                f"key {key!r} belongs to partition {partition_of(key, partitions)} (murmur2, as Kafka's Java client)",
+            )
+    return record

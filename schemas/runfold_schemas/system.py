@@ -1,0 +1,44 @@
+"""State of the `system` topic: the log's id, the declared schemas, the feature level. A fold like any other."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Self
+
+from .catalog import Catalog, Released
+from .errors import BadRecord, UndeclaredSchema
+from .events import FeatureLevelRaised, Genesis, SchemaDeclared
+from .record import Raw, read_record
+
+
+@dataclass(frozen=True)
+class SystemState:
+    """What every reader and writer of the log has to know. `log_id` is empty before the first genesis."""
+
+    log_id: str = ""
+    level: int = 0
+    declared: frozenset[int] = frozenset()
+    next_offset: int = 0
+    set_aside: tuple[str, ...] = field(default=(), compare=False)
+
+    def fold(self, raws: Iterable[Raw], catalog: Catalog) -> Self:
+        """The state after more records. What can't be read is noted in `set_aside` and changes nothing."""
+        log_id, level, declared = self.log_id, self.level, set(self.declared)
+        next_offset, aside = self.next_offset, list(self.set_aside)
+        for raw in raws:
+            next_offset = raw.position.offset + 1
+            try:
+                event = read_record(raw, catalog, partitions=1).event
+            except (BadRecord, UndeclaredSchema) as error:
+                aside.append(f"{raw.position}: {error}")
+                continue
+            if isinstance(event, Genesis) and not log_id:
+                log_id = event.log_id
+            elif isinstance(event, SchemaDeclared):
+                declared.add(event.schema_id)
+            elif isinstance(event, FeatureLevelRaised):
+                level = max(level, event.level)
+        return type(self)(log_id, level, frozenset(declared), next_offset, tuple(aside))
+
+    def missing(self, released: Iterable[Released]) -> list[Released]:
+        """Those of the given schemas that are not declared yet."""
+        return [schema for schema in released if schema.schema_id not in self.declared]

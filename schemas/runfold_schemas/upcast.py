@@ -1,0 +1,19 @@
+"""Steps from one version of an event to the next, where Avro's own resolution (new fields take defaults) is not enough."""
+
+from collections.abc import Callable
+from typing import Any
+
+from .catalog import Released
+
+Fields = dict[str, Any]
+STEPS: dict[tuple[str, int], Callable[[Fields], Fields]] = {}
+"""(subject, version that the event was written in) -> the event as the next version would have said it."""
+
+
+def upcast(written: Released, fields: Fields) -> Fields:
+    """Lift fields, step by step, from the version they were written in to the newest."""
+    version = written.version
+    while (step := STEPS.get((written.subject, version))) is not None:
+        fields = step(fields)
+        version += 1
+    return fields

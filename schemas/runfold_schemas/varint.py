@@ -1,0 +1,96 @@
+"""Avro's longs: zigzag, then base-128 varints, least significant group first (Avro 1.12 specification, binary encoding)."""
+
+import sys
+from array import array
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MASK64 = 2**64 - 1
+_VECTOR_FROM = 48
+"""Below this many numbers NumPy's fixed cost is larger than a Python loop's."""
+
+
+class VarintError(ValueError):
+    """The bytes end inside a number, or it is longer than 64 bits."""
+
+
+def encode_long(value: int) -> bytes:
+    """One long as Avro bytes."""
+    n = ((value << 1) ^ (value >> 63)) & MASK64
+    if n < 0x80:
+        return bytes((n,))
+    out = bytearray()
+    while n >= 0x80:
+        out.append((n & 0x7F) | 0x80)
+        n >>= 7
+    out.append(n)
+    return bytes(out)
+
+
+def decode_long(data: bytes, at: int) -> tuple[int, int]:
+    """The long at `at`, and where the next byte is."""
+    n = shift = 0
+    for i in range(at, min(at + 10, len(data))):
+        byte = data[i]
+        n |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            if n > MASK64:
+                raise VarintError("a number is longer than 64 bits")
+            return (n >> 1) ^ -(n & 1), i + 1
+        shift += 7
+    raise VarintError("the bytes end inside a number" if len(data) < at + 10 else "a number is longer than 64 bits")
+
+
+def encode_deltas(values: "Sequence[int]") -> bytes:
+    """Differences of neighbours (the first: to 0) in 64-bit two's complement, as Avro longs."""
+    out = bytearray()
+    before = 0
+    for value in values:
+        delta = (value - before) & MASK64
+        before = value
+        n = (delta << 1) & MASK64 if delta < 2**63 else (((MASK64 - delta) << 1) | 1)
+        while n >= 0x80:
+            out.append((n & 0x7F) | 0x80)
+            n >>= 7
+        out.append(n)
+    return bytes(out)
+
+
+def decode_deltas(data: bytes, at: int, count: int, before: int) -> tuple["array[int]", int]:
+    """`count` values that continue from `before`, and where the next byte is."""
+    if count >= _VECTOR_FROM and "numpy" in sys.modules:
+        return _decode_deltas_vector(data, at, count, before)
+    values = array("q")
+    for _ in range(count):
+        delta, at = decode_long(data, at)
+        before = ((before + delta + 2**63) & MASK64) - 2**63
+        values.append(before)
+    return values, at
+
+
+def _decode_deltas_vector(data: bytes, at: int, count: int, before: int) -> tuple["array[int]", int]:
+    import numpy as np
+
+    window: Any = np.frombuffer(data, np.uint8, offset=at, count=min(len(data) - at, 10 * count))
+    ends = np.flatnonzero(window < 0x80)[:count]
+    if len(ends) < count:
+        raise VarintError("the bytes end inside a number")
+    stop = int(ends[-1]) + 1
+    starts = np.empty(count, np.int64)
+    starts[0] = 0
+    starts[1:] = ends[:-1] + 1
+    lengths = ends - starts + 1
+    longest = int(lengths.max())
+    if longest > 10 or bool((window[ends[lengths == 10]] > 1).any()):
+        raise VarintError("a number is longer than 64 bits")
+    n = np.zeros(count, np.uint64)
+    for group in range(longest):
+        has = lengths > group
+        n[has] |= (window[starts[has] + group] & np.uint8(0x7F)).astype(np.uint64) << np.uint64(7 * group)
+    deltas = (n >> np.uint64(1)) ^ (np.uint64(0) - (n & np.uint64(1)))
+    deltas[0] += np.uint64(before & MASK64)
+    values = array("q")
+    values.frombytes(np.cumsum(deltas, dtype=np.uint64).tobytes())
+    return values, at + stop

@@ -1,0 +1,88 @@
+"""Value of a record: the Confluent wire format (0x00, schema id as four bytes big-endian, Avro body)."""
+
+import io
+import struct
+from typing import Any
+
+import fastavro
+from pydantic import ValidationError
+
+from . import metrics_codec
+from .catalog import FEATURE_LEVEL, Catalog, Released, released_catalog
+from .errors import BadEvent, BadRecord, Reason
+from .events import FACTS, Event, Fact, MetricsLogged
+from .upcast import upcast
+
+MAX_VALUE_BYTES = 1024 * 1024
+"""Largest value of a record, in bytes, before compression."""
+
+_HEADER = struct.Struct(">bI")
+
+
+def encode(event: Event, level: int = FEATURE_LEVEL, catalog: Catalog | None = None) -> bytes:
+    """The record's value, in the schema version that the feature level allows. BadEvent if it is too large."""
+    schema = (catalog or released_catalog()).to_write(event.subject, level)
+    if isinstance(event, MetricsLogged):
+        body = metrics_codec.encode(event)
+    else:
+        out = io.BytesIO()
+        fastavro.schemaless_writer(out, schema.parsed, event.model_dump(by_alias=True))
+        body = out.getvalue()
+    if len(body) + _HEADER.size > MAX_VALUE_BYTES:
+        raise BadEvent(
+            f"{event.subject} of {len(body)} bytes: a record holds at most {MAX_VALUE_BYTES}; send it in parts"
+        )
+    return _HEADER.pack(0, schema.schema_id) + body
+
+
+def schema_id_of(value: bytes | None) -> int:
+    """Schema id of a framed value; BadRecord if the value is no Confluent frame or too large."""
+    if value is None or len(value) < _HEADER.size:
+        raise BadRecord(Reason.FRAMING, "the value is shorter than the five bytes of a Confluent frame")
+    if len(value) > MAX_VALUE_BYTES:
+        raise BadRecord(Reason.TOO_LARGE, f"the value has {len(value)} bytes, at most {MAX_VALUE_BYTES} are read")
+    magic, schema_id = _HEADER.unpack_from(value)
+    if magic != 0:
+        raise BadRecord(Reason.FRAMING, f"the value begins with byte {magic}, not with 0")
+    return int(schema_id)
+
+
+def decode(value: bytes | None, catalog: Catalog | None = None) -> Event:
+    """The event in its newest version. BadRecord if it can't be read, UndeclaredSchema if its id is not in the catalog."""
+    catalog = catalog or released_catalog()
+    schema = catalog.get(schema_id_of(value))
+    assert value is not None
+    return decode_body(value[_HEADER.size :], schema, catalog)
+
+
+def decode_body(body: bytes, schema: Released, catalog: Catalog) -> Event:
+    """The event of an Avro body written with `schema`."""
+    if schema.subject == MetricsLogged.subject and schema.version == 1:
+        return metrics_codec.decode(body)
+    fields = upcast(schema, _read(body, schema, catalog.newest(schema.subject)))
+    event_class = FACTS[schema.subject]
+    try:
+        return _build(event_class, fields)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BadRecord(Reason.ABSURD, f"{schema.subject}: {where}: {first['msg']}") from None
+
+
+def _build(event_class: type[Fact], fields: dict[str, Any]) -> Fact:
+    known = {info.alias or name for name, info in event_class.model_fields.items()}
+    return event_class.model_validate({name: value for name, value in fields.items() if name in known})
+
+
+def _read(body: bytes, schema: Released, newest: Released) -> dict[str, Any]:
+    source = io.BytesIO(body)
+    reader = None if newest is schema else newest.parsed
+    try:
+        fields: Any = fastavro.schemaless_reader(source, schema.parsed, reader)
+    # fastavro raises whatever the broken bytes lead it to: IndexError, EOFError, UnicodeDecodeError, OverflowError…
+    except Exception as error:
+        raise BadRecord(Reason.BODY, f"{schema.subject} v{schema.version}: {type(error).__name__}: {error}") from None
+    if source.tell() != len(body):
+        raise BadRecord(Reason.TRAILING_BYTES, f"{len(body) - source.tell()} bytes follow the event")
+    assert isinstance(fields, dict)
+    return fields
