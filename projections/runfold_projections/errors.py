@@ -1,0 +1,33 @@
+"""Errors of the projections.
+
+ProjectionError
+├── Fenced            somebody else moved the checkpoint: forget what is in memory and load anew
+├── LogChanged        the topic is not the one this generation was folded from
+├── NotMigrated       the control schema is missing or of another release
+├── BadFilter         a search expression that a caller sent is not valid
+└── BadQuery          another argument of a query is not valid
+"""
+
+
+class ProjectionError(Exception):
+    """Root of the projections' errors."""
+
+
+class Fenced(ProjectionError):
+    """The checkpoint is not where this worker left it; nothing was changed."""
+
+
+class LogChanged(ProjectionError):
+    """The log id, the genesis or the end of the log contradicts the checkpoint; the message says how and what to do."""
+
+
+class NotMigrated(ProjectionError):
+    """Run `runfold migrate` with this release first."""
+
+
+class BadFilter(ProjectionError):
+    """A filter or order-by expression that can't be used; the message is MLflow's where MLflow has one."""
+
+
+class BadQuery(ProjectionError):
+    """An argument of a query is out of range or malformed."""

@@ -1,0 +1,28 @@
+"""What a fold answers."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class RejectionCode(StrEnum):
+    """Why a fold refused an event. A closed set: stored, counted, mapped to errors by APIs."""
+
+    EXPERIMENT_EXISTS = "experiment_exists"
+    EXPERIMENT_NOT_FOUND = "experiment_not_found"
+    EXPERIMENT_NOT_ACTIVE = "experiment_not_active"
+    EXPERIMENT_TAG_NOT_FOUND = "experiment_tag_not_found"
+    RUN_EXISTS = "run_exists"
+    RUN_NOT_FOUND = "run_not_found"
+    RUN_NOT_ACTIVE = "run_not_active"
+    PARAM_CHANGED = "param_changed"
+    TAG_NOT_FOUND = "tag_not_found"
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """The event changes nothing. `details` holds what a caller needs to say it in its own words."""
+
+    code: RejectionCode
+    message: str
+    details: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,35 @@
+-- Attempts of a run in the order of their first appearance in the log. '' is the attempt of writers that name none.
+CREATE TABLE attempt (
+    run_id       text COLLATE "C" NOT NULL,
+    attempt      text COLLATE "C" NOT NULL,
+    ordinal      integer NOT NULL,
+    first_offset bigint NOT NULL,
+    PRIMARY KEY (run_id, attempt)
+);
+
+-- Packed frames: what one batch of the log held for (run, attempt, rank). Rank -1: the writer named none.
+CREATE TABLE segment (
+    run_id       text COLLATE "C" NOT NULL,
+    first_offset bigint NOT NULL,
+    attempt      text COLLATE "C" NOT NULL,
+    rank         integer NOT NULL,
+    partition    integer NOT NULL,
+    points       integer NOT NULL,
+    data         bytea STORAGE EXTERNAL NOT NULL,
+    PRIMARY KEY (run_id, first_offset, attempt, rank)
+);
+
+-- Latest, smallest and largest value per key. Latest is the largest (step, time, value) whatever the order of arrival.
+CREATE TABLE metric (
+    run_id     text COLLATE "C" NOT NULL,
+    key        text COLLATE "C" NOT NULL,
+    value      double precision NOT NULL,
+    step       bigint NOT NULL,
+    time_ms    bigint NOT NULL,
+    min_value  double precision,
+    max_value  double precision,
+    model_id        text,
+    dataset_name    text,
+    dataset_digest  text,
+    PRIMARY KEY (run_id, key)
+);
