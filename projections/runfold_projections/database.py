@@ -5,13 +5,16 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.resources import files
-from typing import Any
+from typing import Any, TypeAlias
 
 import asyncpg
+
 from runfold_schemas.topics import check_namespace
 
-Connection = asyncpg.Connection
-Pool = asyncpg.Pool
+Connection: TypeAlias = Any
+"""An asyncpg connection, in or out of a pool: asyncpg's two classes share methods, but no type."""
+Pool: TypeAlias = Any
+"""An asyncpg pool."""
 
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
