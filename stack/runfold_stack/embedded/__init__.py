@@ -1,0 +1,12 @@
+"""The real services, run from packages: nothing to install, no Docker, no Java.
+
+Kafka and Postgres here are the same programs that a cluster runs, so there is one code path: whoever works on Runfold, tests it or
+tries it out uses the same aiokafka and asyncpg code as production does. This room finds the programs (`jars`, `account`), decides
+where their data and ports are (`datadir`, `ports`), and knows each service's settings and its first question (`kafka`,
+`postgres`). Keeping processes alive, and leaving none behind, is the work of `runfold_stack.supervisor`.
+"""
+
+from runfold_stack.embedded.datadir import DataDir, StackFile, read_running
+from runfold_stack.embedded.stack import Endpoints, RunningStack, embedded_stack
+
+__all__ = ["DataDir", "Endpoints", "RunningStack", "StackFile", "embedded_stack", "read_running"]

@@ -1,0 +1,125 @@
+"""The embedded stack as one thing: `async with embedded_stack(directory) as stack`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from runfold_stack.embedded import kafka as kafka_part
+from runfold_stack.embedded import postgres as postgres_part
+from runfold_stack.embedded.datadir import StackFile, hold
+from runfold_stack.embedded.kafka import KafkaPlace
+from runfold_stack.embedded.ports import choose, is_free
+from runfold_stack.errors import PortTaken
+from runfold_stack.supervisor import Progress, no_progress, supervise
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from runfold_stack.embedded.datadir import DataDir
+    from runfold_stack.embedded.kafka import Durability
+    from runfold_stack.embedded.postgres import PostgresPlace
+    from runfold_stack.supervisor import ChildSpec, Supervisor
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """Where the services answer; None for a part that was not started here."""
+
+    kafka: str | None
+    postgres: str | None
+
+
+@dataclass(frozen=True)
+class RunningStack:
+    """What `embedded_stack` yields."""
+
+    endpoints: Endpoints
+    data: DataDir
+    supervisor: Supervisor
+
+    def pid(self, name: str) -> int:
+        """The process id of a part now; it changes when the part is restarted. Raises ProcessLookupError between two lives."""
+        return self.supervisor.pid(name)
+
+    def kill(self, name: str, signal_number: int) -> None:
+        """Sends a signal to a part: for tests of what happens when it dies."""
+        self.supervisor.kill(name, signal_number)
+
+    async def wait_ready(self, name: str) -> None:
+        """Returns once the part answers (again)."""
+        await self.supervisor.wait_ready(name)
+
+    async def add(self, spec: ChildSpec) -> None:
+        """Starts one more process, waits until it is ready, and keeps it running; it stops before the parts below it do."""
+        await self.supervisor.add(spec)
+
+
+@asynccontextmanager
+async def embedded_stack(
+    data_dir: Path,
+    *,
+    host: str = "127.0.0.1",
+    kafka: bool = True,
+    postgres: bool = True,
+    kafka_port: int | None = None,
+    durability: Durability = "process",
+    on_progress: Progress | None = None,
+    kafka_dir: Path | None = None,
+    postgres_dir: Path | None = None,
+) -> AsyncIterator[RunningStack]:
+    """Runs Kafka and Postgres on a data directory for as long as the block lasts.
+
+    Whatever happens to this process, no child outlives it. With `durability="process"` an acknowledged write survives the death
+    of every process; with "fsync" that of the machine. `kafka_port` insists on a port; without it the last one is taken again
+    if it is free. `kafka_dir` and `postgres_dir` put a part's data elsewhere.
+
+    Raises DataDirInUse, PortTaken, MissingPackage, JarError, NoServiceUser or PartFailed.
+    """
+    progress = on_progress or no_progress
+    with hold(data_dir) as data:
+        remembered = data.remembered_ports()
+        ports: dict[str, int] = {}
+        async with supervise(progress) as supervisor:
+            address = dsn = None
+            async with asyncio.TaskGroup() as starting:
+                if kafka:
+                    ports = choose_kafka_ports(host, kafka_port, remembered)
+                    directory = (kafka_dir or data.kafka).absolute()
+                    log = data.logs / "kafka.log"
+                    place = KafkaPlace(directory, log, host, ports["kafka"], ports["kafka_controller"], durability)
+                    address = place.address
+                    starting.create_task(_start_kafka(supervisor, place, progress))
+                if postgres:
+                    directory = (postgres_dir or data.postgres).absolute()
+                    server = await asyncio.to_thread(postgres_part.locate, directory, data.logs / "postgres.log")
+                    dsn = server.dsn()
+                    starting.create_task(_start_postgres(supervisor, server, progress))
+            data.announce(StackFile(os.getpid(), address, dsn, remembered | ports))
+            yield RunningStack(Endpoints(address, dsn), data, supervisor)
+
+
+def choose_kafka_ports(host: str, wanted: int | None, remembered: dict[str, int]) -> dict[str, int]:
+    """The broker's two ports: the wanted one or PortTaken; else the remembered ones where free; else free ones."""
+    if wanted is not None and not is_free(host, wanted):
+        raise PortTaken("kafka", host, wanted)
+    clients = wanted or choose(host, remembered.get("kafka"))
+    controller = choose("127.0.0.1", remembered.get("kafka_controller"), avoid={clients})
+    return {"kafka": clients, "kafka_controller": controller}
+
+
+async def _start_kafka(supervisor: Supervisor, place: KafkaPlace, progress: Progress) -> None:
+    progress("kafka", "preparing", "")
+    classpath = await kafka_part.prepare(place, partial(progress, "kafka", "preparing"))
+    await supervisor.add(kafka_part.spec(place, classpath))
+
+
+async def _start_postgres(supervisor: Supervisor, place: PostgresPlace, progress: Progress) -> None:
+    progress("postgres", "preparing", "")
+    await postgres_part.prepare(place, partial(progress, "postgres", "preparing"))
+    await supervisor.add(postgres_part.spec(place))

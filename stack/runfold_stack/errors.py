@@ -1,0 +1,78 @@
+"""Errors of the embedded stack.
+
+    StackError
+    ├── DataDirInUse      another process runs on this data directory
+    ├── PortTaken         a port that was asked for by number is not free
+    ├── MissingPackage    a package of the `embedded` extra is not installed
+    ├── JarError          Kafka's jars can't be fetched, or are not the ones this release was tested with
+    ├── NoServiceUser     running as root, and there is no account Postgres could run under
+    └── PartFailed        a child process did not start
+
+Every message says what was wrong and what the reader can do; the command line prints it as it is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class StackError(Exception):
+    """Root of what can go wrong with the embedded services."""
+
+
+class DataDirInUse(StackError):
+    """A second start on a data directory that a running stack holds."""
+
+    def __init__(self, directory: Path, pid: int | None) -> None:
+        self.directory = directory
+        self.pid = pid
+        holder = f"process {pid}" if pid is not None else "another process"
+        super().__init__(
+            f"The data directory {directory} is in use by {holder}. Stop that stack, or start this one with another data directory."
+        )
+
+
+class PortTaken(StackError):
+    """A port that the caller named can't be bound."""
+
+    def __init__(self, part: str, host: str, port: int) -> None:
+        self.port = port
+        super().__init__(
+            f"Port {port} on {host}, asked for {part}, is taken by another process. Name another port, or none to let a free one be chosen."
+        )
+
+
+class MissingPackage(StackError):
+    """The `embedded` extra is not installed."""
+
+    def __init__(self, part: str, package: str) -> None:
+        super().__init__(
+            f"The embedded {part} needs the package {package}, which is not installed. "
+            f"Install it with `pip install 'runfold[embedded]'`, or name a {part} that already runs."
+        )
+
+
+class JarError(StackError):
+    """Kafka's jars are missing and can't be fetched, or differ from the pinned ones."""
+
+
+class NoServiceUser(StackError):
+    """Postgres refuses to run as root and no unprivileged account could be found or made."""
+
+
+class PartFailed(StackError):
+    """A child process ended or stayed silent before it was ready for the first time."""
+
+    def __init__(self, part: str, reason: str, *, log: Path, tail: str, disk: str | None = None) -> None:
+        self.part = part
+        self.reason = reason
+        lines = [f"{part} did not start: {reason}."]
+        if disk is not None:
+            lines.append(disk)
+        lines.append(f"Its log is {log}" + (", which ends with:" if tail else " (empty)."))
+        if tail:
+            lines.append(tail)
+        super().__init__("\n".join(lines))
