@@ -60,10 +60,10 @@ class Genesis(Fact):
 class SchemaDeclared(Fact):
     subject = "runfold.system.SchemaDeclared"
     schema_id: Annotated[int, Field(ge=1, lt=2**31)]
-    declared_subject: Annotated[Name, Field(alias="subject")]
+    declared_subject: Name = Field(alias="subject")
     version: Annotated[int, Field(ge=1)]
     level: Annotated[int, Field(ge=1)]
-    definition: Annotated[Text, Field(alias="schema")]
+    definition: Text = Field(alias="schema")
     topics: list[Name]
 
 
@@ -167,7 +167,7 @@ class DatasetInput(BaseModel):
     digest: Key
     source_type: Text
     source: Text
-    definition: Annotated[Text | None, Field(alias="schema")] = None
+    definition: Text | None = Field(default=None, alias="schema")
     profile: Text | None = None
     tags: Strings = {}
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Self
 
 from . import wire
 from .catalog import Catalog
@@ -23,6 +24,12 @@ class Raw:
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes]]
+
+    @classmethod
+    def of(cls, topic: Topic, message: Any) -> Self:
+        """From a consumer record of aiokafka (or anything with its attributes)."""
+        position = Position(topic, message.partition, message.offset)
+        return cls(position, message.timestamp, message.key, message.value, message.headers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,13 @@ def encode_long(value: int) -> bytes:
 
 def decode_long(data: bytes, at: int) -> tuple[int, int]:
     """The long at `at`, and where the next byte is."""
+    if at < len(data) and (n := data[at]) < 0x80:
+        return (n >> 1) ^ -(n & 1), at + 1
+    n, at = _decode_unsigned(data, at)
+    return (n >> 1) ^ -(n & 1), at
+
+
+def _decode_unsigned(data: bytes, at: int) -> tuple[int, int]:
     n = shift = 0
     for i in range(at, min(at + 10, len(data))):
         byte = data[i]
@@ -38,7 +45,7 @@ def decode_long(data: bytes, at: int) -> tuple[int, int]:
         if byte < 0x80:
             if n > MASK64:
                 raise VarintError("a number is longer than 64 bits")
-            return (n >> 1) ^ -(n & 1), i + 1
+            return n, i + 1
         shift += 7
     raise VarintError("the bytes end inside a number" if len(data) < at + 10 else "a number is longer than 64 bits")
 
@@ -62,12 +69,26 @@ def decode_deltas(data: bytes, at: int, count: int, before: int) -> tuple["array
     """`count` values that continue from `before`, and where the next byte is."""
     if count >= _VECTOR_FROM and "numpy" in sys.modules:
         return _decode_deltas_vector(data, at, count, before)
-    values = array("q")
-    for _ in range(count):
-        delta, at = decode_long(data, at)
-        before = ((before + delta + 2**63) & MASK64) - 2**63
-        values.append(before)
-    return values, at
+    values = []
+    try:
+        for _ in range(count):
+            # Inlined for numbers of one and two bytes: almost all steps and times are such.
+            n = data[at]
+            at += 1
+            if n >= 0x80:
+                high = data[at]
+                if high < 0x80:
+                    n += (high << 7) - 0x80
+                    at += 1
+                else:
+                    n, at = _decode_unsigned(data, at - 1)
+            before += (n >> 1) ^ -(n & 1)
+            if not -(2**63) <= before < 2**63:
+                before = ((before + 2**63) & MASK64) - 2**63
+            values.append(before)
+    except IndexError:
+        raise VarintError("the bytes end inside a number") from None
+    return array("q", values), at
 
 
 def _decode_deltas_vector(data: bytes, at: int, count: int, before: int) -> tuple["array[int]", int]:

@@ -1,0 +1,205 @@
+"""Birth and upgrade of a log: its topics, their genesis records, the declared schemas, the feature level.
+
+Everything here may be run again, and by several starters at once: what is there is kept, the first genesis counts.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+
+from runfold_schemas.catalog import FEATURE_LEVEL, Catalog, released_catalog
+from runfold_schemas.events import Event, FeatureLevelRaised, Genesis, SchemaDeclared
+from runfold_schemas.ids import Ids
+from runfold_schemas.position import Partition
+from runfold_schemas.system import SystemState
+from runfold_schemas.topics import Topic, check_namespace, full_name, partition_count
+
+from .errors import LogMismatch, LogNotBorn, LogUnavailable
+from .kafka import RecordSender
+from .reading import plain_consumer, read_system, without_genesis
+from .sequence import Sequencer
+
+
+@dataclass(frozen=True, slots=True)
+class Birth:
+    """How a log is to be made. Retention is for ever unless said otherwise; partitions are fixed at birth."""
+
+    partitions: int = 8
+    replication: int = 1
+    min_insync_replicas: int = 1
+    retention_ms: int = -1
+    topic_settings: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LogInfo:
+    """What a writer knows of the log it writes."""
+
+    namespace: str
+    log_id: str
+    level: int
+    partitions: int
+
+    def all_partitions(self, topic: Topic) -> list[Partition]:
+        """Every partition of a topic."""
+        return [Partition(topic, n) for n in range(partition_count(topic, self.partitions))]
+
+
+async def create_log(kafka: str, namespace: str, birth: Birth, *, release: str, ids: Ids | None = None) -> LogInfo:
+    """Make the topics and their genesis where they are missing, declare this release's schemas, and open the log.
+
+    LogMismatch if topics exist with another number of partitions. LogUnavailable if Kafka does not answer.
+    """
+    check_namespace(namespace)
+    ids = ids or Ids()
+    catalog = released_catalog()
+    try:
+        await _create_topics(kafka, namespace, birth)
+        async with RecordSender(kafka, namespace) as sender:
+            writing = _Births(sender, Sequencer(ids), ids)
+            state = await read_system(kafka, namespace)
+            if not state.log_id:
+                await writing.append(Partition(Topic.SYSTEM, 0), _genesis(ids.run_id(), Partition(Topic.SYSTEM, 0), 1))
+                state = await read_system(kafka, namespace)
+            if state.level == 0:
+                state = await _raise_level(kafka, namespace, writing, state, FEATURE_LEVEL, release, catalog)
+            await _geneses(kafka, namespace, birth, writing, state.log_id, catalog)
+    except KafkaError as error:
+        raise LogUnavailable(f"Kafka at {kafka}: {type(error).__name__}: {error}") from error
+    return LogInfo(namespace, state.log_id, state.level, birth.partitions)
+
+
+async def upgrade_log(kafka: str, namespace: str, *, release: str, ids: Ids | None = None) -> tuple[int, int]:
+    """Declare this release's schemas and raise the feature level to its own; answers the level before and after.
+
+    To be run when every worker and server has this release.
+    """
+    ids = ids or Ids()
+    state = await read_system(kafka, namespace)
+    if not state.log_id:
+        raise LogNotBorn(f"namespace {namespace!r} has no log at {kafka}; run `runfold topics create`")
+    async with RecordSender(kafka, namespace) as sender:
+        writing = _Births(sender, Sequencer(ids), ids)
+        after = await _raise_level(kafka, namespace, writing, state, FEATURE_LEVEL, release, released_catalog())
+    return state.level, after.level
+
+
+async def open_log(kafka: str, namespace: str) -> LogInfo:
+    """Facts of a log that exists; LogNotBorn if it does not."""
+    async with _admin(kafka) as admin:
+        counts = await _partition_counts(admin, [full_name(namespace, topic) for topic in Topic])
+    found = {topic: counts.get(full_name(namespace, topic), 0) for topic in Topic}
+    absent = [topic.value for topic, count in found.items() if count == 0]
+    state = SystemState() if absent else await read_system(kafka, namespace)
+    if absent or not state.log_id or state.level == 0:
+        what = f"topics {', '.join(absent)} are missing" if absent else "its genesis is missing"
+        raise LogNotBorn(f"namespace {namespace!r} at {kafka}: {what}; run `runfold topics create`")
+    if found[Topic.RUNS] != found[Topic.METRICS]:
+        raise LogMismatch(
+            f"namespace {namespace!r}: runs has {found[Topic.RUNS]} partitions and metrics {found[Topic.METRICS]}; "
+            "they are equal at birth and never change"
+        )
+    return LogInfo(namespace, state.log_id, state.level, found[Topic.RUNS])
+
+
+class _Births:
+    """Appends the records that belong to partitions rather than to keys."""
+
+    def __init__(self, sender: RecordSender, sequencer: Sequencer, ids: Ids) -> None:
+        self._sender, self._sequencer, self._ids = sender, sequencer, ids
+
+    async def append(self, where: Partition, event: Event) -> None:
+        writer, number = self._sequencer.take(where.topic, f"{where}")
+        await self._sender.send_event(where, None, event, self._ids, writer, number)
+
+
+def _genesis(log_id: str, where: Partition, count: int) -> Genesis:
+    return Genesis(log_id=log_id, topic=where.topic.value, partition=where.partition, partition_count=count)
+
+
+async def _geneses(kafka: str, namespace: str, birth: Birth, writing: _Births, log_id: str, catalog: Catalog) -> None:
+    partitions = [
+        Partition(topic, n)
+        for topic in Topic
+        if topic is not Topic.SYSTEM
+        for n in range(partition_count(topic, birth.partitions))
+    ]
+    async with plain_consumer(kafka, fetch_max_wait_ms=50) as consumer:
+        missing = await without_genesis(consumer, namespace, partitions, catalog)
+    async with asyncio.TaskGroup() as group:
+        for where in missing:
+            count = partition_count(where.topic, birth.partitions)
+            group.create_task(writing.append(where, _genesis(log_id, where, count)))
+
+
+async def _raise_level(
+    kafka: str, namespace: str, writing: _Births, state: SystemState, level: int, release: str, catalog: Catalog
+) -> SystemState:
+    where = Partition(Topic.SYSTEM, 0)
+    for schema in state.missing(catalog.up_to(level)):
+        declared = SchemaDeclared(
+            schema_id=schema.schema_id,
+            subject=schema.subject,
+            version=schema.version,
+            level=schema.level,
+            schema=schema.text,
+            topics=sorted(topic.value for topic in schema.topics),
+        )
+        await writing.append(where, declared)
+    if state.level < level:
+        await writing.append(where, FeatureLevelRaised(level=level, release=release))
+    return await read_system(kafka, namespace, state)
+
+
+async def _create_topics(kafka: str, namespace: str, birth: Birth) -> None:
+    settings = {
+        "message.timestamp.type": "LogAppendTime",
+        "cleanup.policy": "delete",
+        "retention.ms": str(birth.retention_ms),
+        "retention.bytes": "-1",
+        "max.message.bytes": str(2 * 1024 * 1024),
+        "min.insync.replicas": str(birth.min_insync_replicas),
+        **birth.topic_settings,
+    }
+    wanted = {full_name(namespace, topic): partition_count(topic, birth.partitions) for topic in Topic}
+    async with _admin(kafka) as admin:
+        answer = await admin.create_topics(
+            [NewTopic(name, count, birth.replication, topic_configs=settings) for name, count in wanted.items()]
+        )
+        for name, code, *_ in answer.topic_errors:
+            if code and code != TopicAlreadyExistsError.errno:
+                raise for_code(code)(f"topic {name}")
+        async with asyncio.timeout(30):
+            while 0 in (have := await _partition_counts(admin, wanted)).values():
+                await asyncio.sleep(0.02)
+    for name, count in wanted.items():
+        if have[name] != count:
+            raise LogMismatch(
+                f"topic {name} has {have[name]} partitions, the setting says {count}: "
+                "the number is fixed at birth; set RUNFOLD_PARTITIONS to what the log has"
+            )
+
+
+@asynccontextmanager
+async def _admin(kafka: str) -> AsyncIterator[AIOKafkaAdminClient]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    try:
+        await admin.start()
+        yield admin
+    finally:
+        await admin.close()
+
+
+async def _partition_counts(admin: AIOKafkaAdminClient, names: Iterable[str]) -> dict[str, int]:
+    """Partitions by topic; 0 for a topic that does not exist or has no leader yet."""
+    answer = await admin.describe_topics(list(names))
+    return {
+        topic["topic"]: len(topic["partitions"])
+        if not topic["error_code"] and all(not p["error_code"] for p in topic["partitions"])
+        else 0
+        for topic in answer
+    }

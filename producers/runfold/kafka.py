@@ -1,0 +1,111 @@
+"""One Kafka producer with the settings that measurements chose, and a bound on every wait."""
+
+import asyncio
+from types import TracebackType
+from typing import Any, Self
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from runfold_schemas import wire
+from runfold_schemas.batch import Outgoing
+from runfold_schemas.envelope import Envelope, Writer
+from runfold_schemas.events import Event
+from runfold_schemas.ids import Ids
+from runfold_schemas.position import Partition, Position
+from runfold_schemas.topics import full_name
+
+from .errors import Backpressure, LogUnavailable
+
+MAX_BATCH_BYTES = 512 * 1024
+MAX_REQUEST_BYTES = 2 * 1024 * 1024
+MOST_WAITING_BYTES = 64 * 1024 * 1024
+
+
+class RecordSender:
+    """Appends ready records: idempotent, `acks=all`, compressed.
+
+    `linger_ms` 0 is for latency, 20 for bulk. With idempotence aiokafka retries a batch for ever, so the bound on a wait is
+    ours; what was not acknowledged within it may still be appended later.
+    """
+
+    def __init__(self, kafka: str, namespace: str, *, linger_ms: int = 0, timeout: float = 10.0) -> None:
+        self._namespace = namespace
+        self._timeout = timeout
+        self._waiting = 0
+        self._kafka = kafka
+        self._producer: Any = AIOKafkaProducer(
+            bootstrap_servers=kafka,
+            acks="all",
+            enable_idempotence=True,
+            linger_ms=linger_ms,
+            max_batch_size=MAX_BATCH_BYTES,
+            max_request_size=MAX_REQUEST_BYTES,
+            compression_type="lz4",
+            request_timeout_ms=int(timeout * 1000),
+            retry_backoff_ms=50,
+        )
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._producer.start()
+        except KafkaError as error:
+            await self._producer.stop()
+            raise LogUnavailable(f"Kafka at {self._kafka} does not answer: {error}") from error
+        except asyncio.CancelledError:
+            await self._producer.stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # stop() flushes, and flushing waits for as long as the broker is away.
+        try:
+            async with asyncio.timeout(2):
+                await self._producer.stop()
+        except TimeoutError:
+            pass
+
+    async def send(self, where: Partition, record: Outgoing) -> Position:
+        """Append and wait for the acknowledgement.
+
+        LogUnavailable after the time-out or on Kafka's error, Backpressure if too many bytes wait already.
+        """
+        size = len(record.value) + 512
+        if self._waiting + size > MOST_WAITING_BYTES:
+            raise Backpressure(f"{self._waiting} bytes wait for Kafka at {self._kafka}; nothing was sent")
+        self._waiting += size
+        try:
+            async with asyncio.timeout(self._timeout):
+                future = await self._producer.send(
+                    full_name(self._namespace, where.topic),
+                    record.value,
+                    record.key or None,
+                    partition=where.partition,
+                    headers=list(record.headers),
+                )
+                future.add_done_callback(lambda _: self._done(size))
+                size = 0
+                done = await asyncio.shield(future)
+        except TimeoutError:
+            raise LogUnavailable(
+                f"Kafka at {self._kafka} did not acknowledge within {self._timeout:g} s: "
+                "not acknowledged, may still take effect"
+            ) from None
+        except KafkaError as error:
+            raise LogUnavailable(f"Kafka at {self._kafka}: {type(error).__name__}: {error}") from error
+        finally:
+            self._waiting -= size
+        return Position(where.topic, where.partition, done.offset)
+
+    def _done(self, size: int) -> None:
+        self._waiting -= size
+
+    async def send_event(
+        self, where: Partition, key: str | None, event: Event, ids: Ids, writer: Writer, sequence: int, level: int = 1
+    ) -> Position:
+        """Encode and append an event under a plain envelope."""
+        envelope = Envelope(ids.event_id(), event.subject, ids.now_ms(), writer, sequence)
+        value = wire.encode(event, level)
+        return await self.send(where, Outgoing(where.topic, (key or "").encode(), value, envelope.headers()))

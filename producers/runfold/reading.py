@@ -1,0 +1,75 @@
+"""Reading the log as far as a writer must: the `system` topic and the beginnings of partitions."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from runfold_schemas.catalog import Catalog, released_catalog
+from runfold_schemas.errors import SchemaError
+from runfold_schemas.events import Genesis
+from runfold_schemas.position import Partition
+from runfold_schemas.record import Raw, read_record
+from runfold_schemas.system import SystemState
+from runfold_schemas.topics import Topic, full_name
+
+
+@asynccontextmanager
+async def plain_consumer(kafka: str, **options: Any) -> AsyncIterator[AIOKafkaConsumer]:
+    """A started consumer without a group; the caller assigns and seeks."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=kafka, group_id=None, enable_auto_commit=False, auto_offset_reset="earliest", **options
+    )
+    await consumer.start()
+    try:
+        yield consumer
+    finally:
+        await consumer.stop()
+
+
+async def read_range(consumer: AIOKafkaConsumer, namespace: str, where: Partition, start: int) -> AsyncIterator[Raw]:
+    """Records of a partition from `start` to its end as it was when the call began."""
+    target = TopicPartition(full_name(namespace, where.topic), where.partition)
+    consumer.assign([target])
+    end = (await consumer.end_offsets([target]))[target]
+    consumer.seek(target, start)
+    while start < end:
+        batches = await consumer.getmany(target, timeout_ms=1000)
+        for message in batches.get(target, []):
+            if message.offset >= end:
+                return
+            yield Raw.of(where.topic, message)
+        start = await consumer.position(target)
+
+
+async def read_system(
+    kafka: str, namespace: str, since: SystemState | None = None, catalog: Catalog | None = None
+) -> SystemState:
+    """State of the `system` topic up to its end as of now, going on from `since`.
+
+    An empty `log_id` in the answer means that the log was not born yet.
+    """
+    state = since or SystemState()
+    where = Partition(Topic.SYSTEM, 0)
+    async with plain_consumer(kafka, fetch_max_wait_ms=100) as consumer:
+        raws = [raw async for raw in read_range(consumer, namespace, where, state.next_offset)]
+    return state.fold(raws, catalog or released_catalog())
+
+
+async def without_genesis(
+    consumer: AIOKafkaConsumer, namespace: str, partitions: Sequence[Partition], catalog: Catalog
+) -> list[Partition]:
+    """Those of the partitions in which no genesis record stands yet. Reads each only up to its genesis."""
+    missing = []
+    for where in partitions:
+        async for raw in read_range(consumer, namespace, where, 0):
+            try:
+                born = isinstance(read_record(raw, catalog, where.partition + 1).event, Genesis)
+            except SchemaError:
+                born = False
+            if born:
+                break
+        else:
+            missing.append(where)
+    return missing
