@@ -29,7 +29,11 @@ STOP_GRACE_SECONDS = 20.0
 
 # One node that starts often and is small: the serial collector and only the quick compiler halve its start and its memory.
 JVM_FLAGS = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true")
-LOG_FLAGS = ("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true")
+LOG_FLAGS = (
+    "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+    "-Dorg.slf4j.simpleLogger.showDateTime=true",
+    "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd HH:mm:ss.SSS",
+)
 
 WILDCARDS = {"0.0.0.0", "::", ""}
 
@@ -91,6 +95,9 @@ def server_properties(place: KafkaPlace) -> dict[str, str]:
         "share.coordinator.state.topic.replication.factor": "1",
         "share.coordinator.state.topic.min.isr": "1",
         "share.coordinator.state.topic.num.partitions": "1",
+        # After a kill the controller refuses the broker's new life until the old one's session has run out (9 s by default).
+        "broker.heartbeat.interval.ms": "300",
+        "broker.session.timeout.ms": "3000",
         # A group of one worker should not wait for a second member.
         "group.initial.rebalance.delay.ms": "0",
         # Only the offsets topic is compacted here; the default sets 128 MB of the heap aside for it.
