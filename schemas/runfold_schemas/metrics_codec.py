@@ -3,25 +3,33 @@
 A key list is written as one sized Avro block, so that a reader can recognise it by its bytes and skip parsing it again.
 """
 
+import re
 import sys
 from array import array
 from collections import OrderedDict
+from typing import Generic, TypeVar
 
 from .errors import BadEvent, BadRecord, Reason
-from .events import MAX_KEY_CHARS, MetricsLogged
+from .events import MAX_KEY_CHARS, MAX_NAME_CHARS, RUN_ID_PATTERN, MetricsLogged
 from .frames import Frame
 from .varint import VarintError, decode_deltas, decode_long, encode_deltas, encode_long
 
 _KEY_CACHE_BYTES = 32 * 1024 * 1024
+_BYTES_PER_KEY = 64
+"""What a short string costs CPython beyond its characters, so that the caches' bound is one of memory."""
+
+_is_run_id = re.compile(RUN_ID_PATTERN).fullmatch
 
 
 def encode(event: MetricsLogged) -> bytes:
-    """Avro body. BadEvent if a frame's arrays do not fit together."""
+    """Avro body. BadEvent if a frame's arrays do not fit together, or a text breaks a bound."""
+    if not _is_run_id(event.run_id):
+        raise BadEvent(_run_id_problem(event.run_id))
     out = [_string(event.run_id)]
     if event.frames:
         out.append(encode_long(len(event.frames)))
         for frame in event.frames:
-            check_frame(frame)
+            _check_shape(frame)
             _encode_frame(frame, out)
     out.append(b"\x00")
     return b"".join(out)
@@ -31,9 +39,11 @@ def decode(body: bytes) -> MetricsLogged:
     """Read an Avro body whole; BadRecord says what is wrong."""
     try:
         run_id, at = _read_string(body, 0)
+        if not _is_run_id(run_id):
+            raise BadRecord(Reason.ABSURD, _run_id_problem(run_id))
         frames: list[Frame] = []
         while True:
-            count, _, at = _block(body, at)
+            count, end, at = _block(body, at)
             if not count:
                 break
             # A frame is at least seven bytes long.
@@ -42,6 +52,7 @@ def decode(body: bytes) -> MetricsLogged:
             for _ in range(count):
                 frame, at = _decode_frame(body, at)
                 frames.append(frame)
+            _check_end(at, end)
     except VarintError as error:
         raise BadRecord(Reason.BODY, str(error)) from None
     if at != len(body):
@@ -50,15 +61,23 @@ def decode(body: bytes) -> MetricsLogged:
 
 
 def check_frame(frame: Frame) -> None:
-    """Raise BadEvent unless the frame's arrays fit together and its keys are storable."""
+    """Raise BadEvent unless the frame's arrays fit together and its keys and context are storable."""
+    _check_shape(frame)
+    problem = key_problem(frame.keys)
+    if problem:
+        raise BadEvent(f"frame: {problem}")
+
+
+def _check_shape(frame: Frame) -> None:
     rows, width = len(frame.steps), len(frame.keys)
     if len(frame.times) != rows or len(frame.values) != rows * width:
         raise BadEvent(
             f"frame: {rows} steps, {len(frame.times)} times and {len(frame.values)} values do not make rows of {width} keys"
         )
-    problem = key_problem(frame.keys)
-    if problem:
-        raise BadEvent(f"frame: {problem}")
+    for (name, most), text in zip(_CONTEXT, (frame.model_id, frame.dataset_name, frame.dataset_digest), strict=True):
+        problem = text and _text_problem(name, text, most)
+        if problem:
+            raise BadEvent(f"frame: {problem}")
 
 
 def key_problem(keys: tuple[str, ...]) -> str | None:
@@ -66,18 +85,29 @@ def key_problem(keys: tuple[str, ...]) -> str | None:
     if len(set(keys)) != len(keys):
         return "a key stands twice"
     for key in keys:
-        if not key or len(key) > MAX_KEY_CHARS:
-            return f"key {key[:40]!r}… must have 1 to {MAX_KEY_CHARS} characters"
-        if "\x00" in key:
-            return f"key {key!r} holds a NUL character"
+        problem = _text_problem("key", key, MAX_KEY_CHARS) if key else "a key is empty"
+        if problem:
+            return problem
     return None
 
 
+_CONTEXT = (("model_id", MAX_KEY_CHARS), ("dataset_name", MAX_NAME_CHARS), ("dataset_digest", MAX_KEY_CHARS))
+
+
+def _text_problem(name: str, text: str, most: int) -> str | None:
+    if len(text) > most:
+        return f"{name} {text[:40]!r}… has {len(text)} characters, at most {most} are allowed"
+    if "\x00" in text:
+        return f"{name} {text[:40]!r} holds a NUL character"
+    return None
+
+
+def _run_id_problem(run_id: str) -> str:
+    return f"run_id {run_id[:40]!r} must match {RUN_ID_PATTERN}"
+
+
 def _encode_frame(frame: Frame, out: list[bytes]) -> None:
-    keys = b"".join(map(_string, frame.keys))
-    if keys:
-        out += (encode_long(-len(frame.keys)), encode_long(len(keys)), keys)
-    out.append(b"\x00")
+    out.append(_key_block(frame.keys))
     for numbers in (frame.steps, frame.times):
         if numbers:
             out += (encode_long(len(numbers)), encode_deltas(numbers))
@@ -89,14 +119,28 @@ def _encode_frame(frame: Frame, out: list[bytes]) -> None:
         out.append(b"\x00" if text is None else b"\x02" + _string(text))
 
 
+def _key_block(keys: tuple[str, ...]) -> bytes:
+    if not keys:
+        return b"\x00"
+    block = _blocks_by_keys.get(keys)
+    if block is None:
+        problem = key_problem(keys)
+        if problem:
+            raise BadEvent(f"frame: {problem}")
+        texts = b"".join(map(_string, keys))
+        block = b"".join((encode_long(-len(keys)), encode_long(len(texts)), texts, b"\x00"))
+        _blocks_by_keys.put(keys, block, _cost(block, keys))
+    return block
+
+
 def _decode_frame(body: bytes, at: int) -> tuple[Frame, int]:
     keys, at = _read_keys(body, at)
     steps, at = _read_deltas(body, at)
     times, at = _read_deltas(body, at)
     values, at = _read_doubles(body, at)
-    model_id, at = _read_optional(body, at)
-    dataset_name, at = _read_optional(body, at)
-    dataset_digest, at = _read_optional(body, at)
+    model_id, at = _read_optional(body, at, *_CONTEXT[0])
+    dataset_name, at = _read_optional(body, at, *_CONTEXT[1])
+    dataset_digest, at = _read_optional(body, at, *_CONTEXT[2])
     if len(times) != len(steps) or len(values) != len(steps) * len(keys):
         raise BadRecord(
             Reason.ABSURD,
@@ -105,48 +149,58 @@ def _decode_frame(body: bytes, at: int) -> tuple[Frame, int]:
     return Frame(keys, steps, times, values, model_id, dataset_name, dataset_digest), at
 
 
-class _KeyCache:
-    """Key lists by the bytes of their block, least recently used first; bounded in bytes."""
-
-    def __init__(self, most_bytes: int) -> None:
-        self._most = most_bytes
-        self._size = 0
-        self._lists: OrderedDict[bytes, tuple[str, ...]] = OrderedDict()
-
-    def get(self, block: bytes) -> tuple[str, ...] | None:
-        keys = self._lists.get(block)
-        if keys is not None:
-            self._lists.move_to_end(block)
-        return keys
-
-    def put(self, block: bytes, keys: tuple[str, ...]) -> None:
-        self._lists[block] = keys
-        self._size += len(block)
-        while self._size > self._most:
-            oldest, _ = self._lists.popitem(last=False)
-            self._size -= len(oldest)
+_K = TypeVar("_K")
+_V = TypeVar("_V")
 
 
-_keys_by_block = _KeyCache(_KEY_CACHE_BYTES)
+class _Recent(Generic[_K, _V]):
+    """A cache that forgets the least recently used; bounded by the sum of its entries' costs."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._cost = 0
+        self._entries: OrderedDict[_K, tuple[_V, int]] = OrderedDict()
+
+    def get(self, key: _K) -> _V | None:
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        self._entries.move_to_end(key)
+        return entry[0]
+
+    def put(self, key: _K, value: _V, cost: int) -> None:
+        self._entries[key] = (value, cost)
+        self._cost += cost
+        while self._cost > self._most:
+            _, (_, freed) = self._entries.popitem(last=False)
+            self._cost -= freed
+
+
+def _cost(block: bytes, keys: tuple[str, ...]) -> int:
+    return 2 * len(block) + _BYTES_PER_KEY * len(keys)
+
+
+_keys_by_block: _Recent[bytes, tuple[str, ...]] = _Recent(_KEY_CACHE_BYTES)
+_blocks_by_keys: _Recent[tuple[str, ...], bytes] = _Recent(_KEY_CACHE_BYTES)
 
 
 def _read_keys(body: bytes, at: int) -> tuple[tuple[str, ...], int]:
-    count, size, start = _block(body, at)
-    if size is not None and start + size < len(body) and body[start + size] == 0:
-        block = body[at : start + size]
+    count, end, start = _block(body, at)
+    if end is not None and end < len(body) and body[end] == 0:
+        block = body[at:end]
         keys = _keys_by_block.get(block)
         if keys is None:
-            keys, end = _read_strings(body, start, count)
-            if end != start + size:
-                raise BadRecord(Reason.BODY, "a key list is not as long as its block says")
+            keys, start = _read_strings(body, start, count)
+            _check_end(start, end)
             _check_keys(keys)
-            _keys_by_block.put(block, keys)
-        return keys, start + size + 1
+            _keys_by_block.put(block, keys, _cost(block, keys))
+        return keys, end + 1
     parts: list[str] = []
     while count:
         strings, start = _read_strings(body, start, count)
+        _check_end(start, end)
         parts += strings
-        count, _, start = _block(body, start)
+        count, end, start = _block(body, start)
     keys = tuple(parts)
     _check_keys(keys)
     return keys, start
@@ -171,35 +225,42 @@ def _read_deltas(body: bytes, at: int) -> tuple["array[int]", int]:
     values = array("q")
     before = 0
     while True:
-        count, _, at = _block(body, at)
+        count, end, at = _block(body, at)
         if not count:
             return values, at
         _claim(body, at, count, 1)
         part, at = decode_deltas(body, at, count, before)
+        _check_end(at, end)
         before = part[-1]
-        values = values + part if values else part
+        # In place: a new array per block would cost a hostile record of many small blocks quadratic time.
+        if values:
+            values.extend(part)
+        else:
+            values = part
 
 
 def _read_doubles(body: bytes, at: int) -> tuple["array[float]", int]:
     values = array("d")
     while True:
-        count, _, at = _block(body, at)
+        count, end, at = _block(body, at)
         if not count:
             return _little_endian(values), at
         _claim(body, at, count, 8)
         values.frombytes(body[at : at + 8 * count])
         at += 8 * count
+        _check_end(at, end)
 
 
-def _read_optional(body: bytes, at: int) -> tuple[str | None, int]:
+def _read_optional(body: bytes, at: int, name: str, most: int) -> tuple[str | None, int]:
     branch, at = decode_long(body, at)
     if branch == 0:
         return None, at
     if branch != 1:
         raise BadRecord(Reason.BODY, f"branch {branch} of a union of two")
     text, at = _read_string(body, at)
-    if "\x00" in text:
-        raise BadRecord(Reason.ABSURD, f"{text!r} holds a NUL character")
+    problem = _text_problem(name, text, most)
+    if problem:
+        raise BadRecord(Reason.ABSURD, problem)
     return text, at
 
 
@@ -214,14 +275,20 @@ def _read_string(body: bytes, at: int) -> tuple[str, int]:
 
 
 def _block(body: bytes, at: int) -> tuple[int, int | None, int]:
-    """Count, size in bytes where the writer gave it, and where the items begin."""
+    """Count, where the items end if the writer gave their size, and where they begin."""
     count, at = decode_long(body, at)
     if count >= 0:
         return count, None, at
     size, at = decode_long(body, at)
     if size < 0 or size > len(body) - at:
         raise BadRecord(Reason.ABSURD, f"a block of {size} bytes is claimed where {len(body) - at} are left")
-    return -count, size, at
+    return -count, at + size, at
+
+
+def _check_end(at: int, end: int | None) -> None:
+    """A wrong size is refused though nothing here needs it: a reader that skips by it would read other data."""
+    if end is not None and at != end:
+        raise BadRecord(Reason.BODY, "a block is not as long as its size says")
 
 
 def _claim(body: bytes, at: int, count: int, least: int) -> None:
@@ -230,7 +297,10 @@ def _claim(body: bytes, at: int, count: int, least: int) -> None:
 
 
 def _string(text: str) -> bytes:
-    data = text.encode()
+    try:
+        data = text.encode()
+    except UnicodeEncodeError:
+        raise BadEvent(f"{text[:40]!r} holds a lone surrogate, which UTF-8 can't carry") from None
     return encode_long(len(data)) + data
 
 
