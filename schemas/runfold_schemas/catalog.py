@@ -55,11 +55,11 @@ class Catalog:
     def load(cls, folder: Path = _FOLDER) -> Self:
         """Read `released.json` and the files it lists; BadCatalog if one is missing or was changed after its release."""
         released = []
-        for entry in json.loads((folder / "released.json").read_text()):
+        for entry in json.loads((folder / "released.json").read_text(encoding="utf-8")):
             path = folder / entry["subject"] / f"v{entry['version']}.avsc"
             if not path.exists():
                 raise BadCatalog(f"{entry['subject']} v{entry['version']} is released, but its file is not there")
-            text = path.read_text()
+            text = path.read_text(encoding="utf-8")
             if hashlib.sha256(text.encode()).hexdigest() != entry["sha256"]:
                 raise BadCatalog(
                     f"{entry['subject']} v{entry['version']} was changed after its release; add a new version instead"

@@ -4,6 +4,7 @@ CloudEvents 1.0, Kafka protocol binding, binary mode: attributes are `ce_*` head
 Attributes beyond the specification's are extensions, all simple strings.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,6 +25,7 @@ MAX_SEQUENCE = 2**62
 MAX_RANK = 2**31 - 1
 
 Headers = list[tuple[str, bytes]]
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-?)(?:[0-9a-fA-F]{4}\1){3}[0-9a-fA-F]{12}")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -160,10 +162,10 @@ def _number(name: str, text: str, most: int) -> int:
 
 
 def _uuid(text: str) -> str:
-    try:
-        return str(UUID(text))
-    except ValueError:
-        raise _bad(f"header ce_id {text!r} is not a UUID") from None
+    # UUID() alone also takes what int() takes: signs, spaces, underscores, digits of other scripts.
+    if not _UUID.fullmatch(text):
+        raise _bad(f"header ce_id {text!r} is not a UUID")
+    return str(UUID(text))
 
 
 def _bad(message: str) -> BadRecord:

@@ -27,15 +27,22 @@ class Reason(StrEnum):
     ABSURD = "absurd"
 
 
+MAX_MESSAGE_CHARS = 500
+"""Longest message of a BadRecord."""
+
+
 class SchemaError(Exception):
     """Root of the contract's errors."""
 
 
 class BadRecord(SchemaError):
-    """The record can never be folded by this code; `reason` is stored with its position."""
+    """The record can never be folded by this code; `reason` is stored with its position.
+
+    The message is stored too, and quotes the record: so it is cut, and freed of NUL, which Postgres refuses.
+    """
 
     def __init__(self, reason: Reason, message: str) -> None:
-        super().__init__(message)
+        super().__init__(message.replace("\x00", "\\0")[:MAX_MESSAGE_CHARS])
         self.reason = reason
 
 

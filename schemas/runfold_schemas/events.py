@@ -25,6 +25,11 @@ TERMINAL: frozenset[str] = frozenset({"FINISHED", "FAILED", "KILLED"})
 def _storable(text: str) -> str:
     if "\x00" in text:
         raise ValueError("must not hold a NUL character")
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise ValueError("must not hold a lone surrogate, which UTF-8 can't carry") from None
     return text
 
 
@@ -34,6 +39,8 @@ Name = Annotated[Text, Field(min_length=1, max_length=MAX_NAME_CHARS)]
 RunId = Annotated[str, Field(pattern=RUN_ID_PATTERN)]
 Long = Annotated[int, Field(ge=-INT64, lt=INT64)]
 ExperimentId = Annotated[int, Field(ge=0, lt=INT64)]
+# Avro's int has 32 bits; fastavro would write more, which no other reader takes.
+Count = Annotated[int, Field(ge=1, lt=2**31)]
 Strings = dict[Key, Text]
 
 
@@ -53,23 +60,23 @@ class Genesis(Fact):
     subject = "runfold.log.Genesis"
     log_id: Name
     topic: Name
-    partition: Annotated[int, Field(ge=0)]
-    partition_count: Annotated[int, Field(ge=1)]
+    partition: Annotated[int, Field(ge=0, lt=2**31)]
+    partition_count: Count
 
 
 class SchemaDeclared(Fact):
     subject = "runfold.system.SchemaDeclared"
-    schema_id: Annotated[int, Field(ge=1, lt=2**31)]
+    schema_id: Count
     declared_subject: Name = Field(alias="subject")
-    version: Annotated[int, Field(ge=1)]
-    level: Annotated[int, Field(ge=1)]
+    version: Count
+    level: Count
     definition: Text = Field(alias="schema")
     topics: list[Name]
 
 
 class FeatureLevelRaised(Fact):
     subject = "runfold.system.FeatureLevelRaised"
-    level: Annotated[int, Field(ge=1)]
+    level: Count
     release: Name
 
 

@@ -96,17 +96,20 @@ def _blocks(rows: list[Row]) -> Iterator[tuple[tuple[str, ...], Block]]:
 
 
 def split(frame: Frame, most_bytes: int = MAX_FRAME_BYTES) -> Iterator[Frame]:
-    """Cut a frame into frames whose encoding stays below `most_bytes`: by rows, and a row too wide by keys."""
-    key_bytes = sum(len(key.encode()) + 5 for key in frame.keys)
+    """Cut a frame into frames whose encoding stays below `most_bytes`: by rows, and a row too wide by keys.
+
+    Each key's points stay in their order; cut by rows, all points do.
+    """
+    context = (frame.model_id, frame.dataset_name, frame.dataset_digest)
+    # Five bytes are a text's longest length, twenty a row's longest deltas; 64 cover counts, ends and union branches.
+    key_bytes = sum(len(text.encode()) + 5 for text in (*frame.keys, *context) if text) + 64
     row_bytes = 8 * len(frame.keys) + 20
     if key_bytes + row_bytes * frame.rows <= most_bytes:
         yield frame
-    elif key_bytes + row_bytes <= most_bytes:
+    elif key_bytes + row_bytes <= most_bytes or len(frame.keys) == 1:
         step = max(1, (most_bytes - key_bytes) // row_bytes)
         for at in range(0, frame.rows, step):
             yield _rows(frame, at, at + step)
-    elif len(frame.keys) == 1:
-        yield frame
     else:
         half = len(frame.keys) // 2
         yield from split(_columns(frame, 0, half), most_bytes)

@@ -33,7 +33,7 @@ class Position(NamedTuple):
     def parse(cls, text: str) -> Self:
         """Read `topic:partition:offset`; ValueError names the right form."""
         parts = text.split(":")
-        if len(parts) != 3 or not (parts[1].isdecimal() and parts[2].isdecimal()):
+        if len(parts) != 3 or not all(p.isascii() and p.isdecimal() for p in parts[1:]):
             raise ValueError(f"position {text!r}: write topic:partition:offset, such as runs:3:18240")
         try:
             topic = Topic(parts[0])
