@@ -5,10 +5,13 @@ The rules are those of "Schema Resolution" in the Avro 1.12 specification. `pyth
 
 import json
 import sys
+from collections.abc import Sequence
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 from .catalog import Catalog
+from .errors import BadCatalog
 
 PROMOTIONS: dict[str, set[str]] = {
     "int": {"long", "float", "double"},
@@ -17,6 +20,8 @@ PROMOTIONS: dict[str, set[str]] = {
     "string": {"bytes"},
     "bytes": {"string"},
 }
+
+NAMED = {"record", "enum", "fixed"}
 
 
 def incompatibilities(reader: Any, writer: Any, path: str = "") -> list[str]:
@@ -28,6 +33,8 @@ def incompatibilities(reader: Any, writer: Any, path: str = "") -> list[str]:
             return []
         return [f"{path}: no branch of {_brief(reader)} reads {_brief(writer)}"]
     ours, theirs = _type(reader), _type(writer)
+    if ours == theirs and ours in NAMED and reader["name"] != writer["name"]:
+        return [f"{path}: {ours} {writer['name']} was renamed to {reader['name']}"]
     if ours != theirs:
         return [] if ours in PROMOTIONS.get(theirs, ()) else [f"{path}: {theirs} was written, {ours} is read"]
     match ours:
@@ -51,8 +58,6 @@ def incompatibilities(reader: Any, writer: Any, path: str = "") -> list[str]:
 
 def _record(reader: Any, writer: Any, path: str) -> list[str]:
     problems = []
-    if reader["name"] != writer["name"]:
-        problems.append(f"{path}: record {writer['name']} was renamed to {reader['name']}")
     written = {field["name"]: field for field in writer["fields"]}
     for field in reader["fields"]:
         where = f"{path}.{field['name']}" if path else field["name"]
@@ -82,9 +87,13 @@ def check(catalog: Catalog) -> list[str]:
     return problems
 
 
-def main() -> int:
-    """Print what is wrong; exit code 1 if anything is."""
-    catalog = Catalog.load()
+def main(arguments: Sequence[str] = ()) -> int:
+    """Print what is wrong with the released schemas, or with those in a folder; exit code 1 if anything is."""
+    try:
+        catalog = Catalog.load(*map(Path, arguments[:1]))
+    except BadCatalog as error:
+        print(error)
+        return 1
     problems = check(catalog)
     for problem in problems:
         print(problem)
@@ -93,4 +102,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

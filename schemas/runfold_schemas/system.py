@@ -31,8 +31,10 @@ class SystemState:
             except (BadRecord, UndeclaredSchema) as error:
                 aside.append(f"{raw.position}: {error}")
                 continue
-            if isinstance(event, Genesis) and not log_id:
-                log_id = event.log_id
+            if isinstance(event, Genesis):
+                log_id = log_id or event.log_id
+            elif not log_id:
+                aside.append(f"{raw.position}: {event.subject} stands before the genesis")
             elif isinstance(event, SchemaDeclared):
                 declared.add(event.schema_id)
             elif isinstance(event, FeatureLevelRaised):

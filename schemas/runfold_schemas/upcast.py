@@ -12,8 +12,10 @@ STEPS: dict[tuple[str, int], Callable[[Fields], Fields]] = {}
 
 def upcast(written: Released, fields: Fields) -> Fields:
     """Lift fields, step by step, from the version they were written in to the newest."""
-    version = written.version
-    while (step := STEPS.get((written.subject, version))) is not None:
-        fields = step(fields)
-        version += 1
+    last = max((version for subject, version in STEPS if subject == written.subject), default=0)
+    for version in range(written.version, last + 1):
+        # Most versions need no step; a later one may all the same.
+        step = STEPS.get((written.subject, version))
+        if step is not None:
+            fields = step(fields)
     return fields
