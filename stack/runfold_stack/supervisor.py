@@ -19,7 +19,7 @@ from runfold_stack.process import end, kill_group, spawn, tail
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
     from pathlib import Path
 
     from runfold_stack.process import Account
@@ -159,7 +159,9 @@ class Part:
             while not self.ready.is_set():
                 self.failures += 1
                 pause = self.spec.backoff.delay(self.failures)
-                self._on_progress(self.spec.name, "restarting", f"{reason}; again in {pause:.1f} s")
+                disk = self._disk()
+                detail = f"{reason}; again in {pause:.1f} s" + (f". {disk}" if disk else "")
+                self._on_progress(self.spec.name, "restarting", detail)
                 await asyncio.sleep(pause)
                 try:
                     await self._come_up()
@@ -177,8 +179,11 @@ class Part:
         return f"the process {ending(code)}"
 
     def _failure(self, reason: str, log_start: int) -> PartFailed:
-        disk = low_disk(self.spec.data) if self.spec.data is not None else None
-        return PartFailed(self.spec.name, reason, log=self.spec.log, tail=tail(self.spec.log, log_start), disk=disk)
+        last_words = tail(self.spec.log, log_start)
+        return PartFailed(self.spec.name, reason, log=self.spec.log, tail=last_words, disk=self._disk())
+
+    def _disk(self) -> str | None:
+        return None if self.spec.data is None else low_disk(self.spec.data)
 
 
 class Supervisor:
@@ -188,6 +193,7 @@ class Supervisor:
         self._group = group
         self._on_progress = on_progress
         self._parts: dict[str, Part] = {}
+        self._background: list[asyncio.Task[None]] = []
 
     async def add(self, spec: ChildSpec) -> None:
         """Starts a process, waits until it is ready, and keeps it running from then on.
@@ -202,6 +208,10 @@ class Supervisor:
         except BaseException:
             del self._parts[spec.name]
             raise
+
+    def in_background(self, work: Coroutine[None, None, None]) -> None:
+        """Runs something beside the parts; it is cancelled when they stop."""
+        self._background.append(self._group.create_task(work))
 
     async def wait_ready(self, name: str) -> None:
         """Returns once the part answers; at once if it does so now."""
@@ -227,6 +237,8 @@ class Supervisor:
 
     async def stop_all(self) -> None:
         """Stops every part, the last one added first. Cancelled meanwhile, it kills what is left."""
+        for task in self._background:
+            task.cancel()
         try:
             while self._parts:
                 name = next(reversed(self._parts))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -16,7 +17,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from runfold_stack.embedded import embedded_stack, read_running
+from runfold_stack.embedded import embedded_stack, postgres, read_running
 from runfold_stack.errors import DataDirInUse, PartFailed, PortTaken
 from runfold_stack.supervisor import Backoff, ChildSpec
 
@@ -235,3 +236,18 @@ async def test_a_failed_first_start_names_the_reason_and_stops_the_rest(tmp_path
             pass
     assert failure.value.part == "postgres"
     assert not (tmp_path / "postgres" / "data" / "postmaster.pid").exists()
+
+
+async def test_as_root_the_programs_are_copied_only_if_the_account_cannot_run_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = postgres.installed_package()
+    private = tmp_path / "private"
+    for part in (postgres.PROGRAMS.parent, postgres.LIBRARIES):
+        await asyncio.to_thread(shutil.copytree, installed / part, private / part, symlinks=True)
+    private.chmod(0o700)
+    monkeypatch.setattr(postgres, "installed_package", lambda: private)
+    async with embedded_stack(tmp_path / "data", kafka=False) as stack:
+        program = os.readlink(f"/proc/{stack.pid('postgres')}/exe")
+    assert program.startswith(str(private)) == (os.geteuid() != 0)
+    assert private.stat().st_mode & 0o777 == 0o700

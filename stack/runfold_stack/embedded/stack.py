@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from runfold_stack.embedded import aot
 from runfold_stack.embedded import kafka as kafka_part
 from runfold_stack.embedded import postgres as postgres_part
 from runfold_stack.embedded.datadir import StackFile, hold
@@ -82,7 +83,7 @@ async def embedded_stack(
     Raises DataDirInUse, PortTaken, MissingPackage, JarError, NoServiceUser or PartFailed.
     """
     progress = on_progress or no_progress
-    with hold(data_dir) as data:
+    with hold(data_dir) as data, ExitStack() as cleanup:
         remembered = data.remembered_ports()
         ports: dict[str, int] = {}
         async with supervise(progress) as supervisor:
@@ -99,6 +100,7 @@ async def embedded_stack(
                     directory = (postgres_dir or data.postgres).absolute()
                     server = await asyncio.to_thread(postgres_part.locate, directory, data.logs / "postgres.log")
                     dsn = server.dsn()
+                    cleanup.callback(postgres_part.remove_socket_directory, server)
                     starting.create_task(_start_postgres(supervisor, server, progress))
             data.announce(StackFile(os.getpid(), address, dsn, remembered | ports))
             yield RunningStack(Endpoints(address, dsn), data, supervisor)
@@ -116,7 +118,9 @@ def choose_kafka_ports(host: str, wanted: int | None, remembered: dict[str, int]
 async def _start_kafka(supervisor: Supervisor, place: KafkaPlace, progress: Progress) -> None:
     progress("kafka", "preparing", "")
     classpath = await kafka_part.prepare(place, partial(progress, "kafka", "preparing"))
-    await supervisor.add(kafka_part.spec(place, classpath))
+    cache = aot.cache_file(classpath)
+    await supervisor.add(kafka_part.spec(place, classpath, partial(aot.flags, cache)))
+    supervisor.in_background(aot.train_when_settled(classpath, cache))
 
 
 async def _start_postgres(supervisor: Supervisor, place: PostgresPlace, progress: Progress) -> None:
