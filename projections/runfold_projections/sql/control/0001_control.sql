@@ -10,6 +10,7 @@ CREATE TABLE generation (
 );
 CREATE UNIQUE INDEX generation_live ON generation (projection) WHERE state = 'live';
 
+-- A worker lives while its session does: backend_pid and backend_start name the session.
 CREATE TABLE worker (
     worker_id      text PRIMARY KEY,
     host           text NOT NULL,
@@ -17,15 +18,27 @@ CREATE TABLE worker (
     release        text NOT NULL,
     backend_pid    integer NOT NULL,
     backend_start  timestamptz NOT NULL,
-    seen_at        timestamptz NOT NULL DEFAULT now()
+    seen_at        timestamptz NOT NULL DEFAULT now(),
+    blocked        text[] NOT NULL DEFAULT '{}'
 );
 
+-- Who works on which partition for which handler (a generation's schema, or a reaction). Free: worker_id is null.
 CREATE TABLE lease (
-    schema_name  text NOT NULL,
+    handler    text NOT NULL,
+    topic      text NOT NULL,
+    partition  integer NOT NULL,
+    worker_id  text REFERENCES worker ON DELETE SET NULL,
+    since      timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (handler, topic, partition)
+);
+
+-- How far each reaction has acted. Unlike checkpoints these survive a replay: a reaction never fires again because of one.
+CREATE TABLE reaction_cursor (
+    reaction     text NOT NULL,
     topic        text NOT NULL,
     partition    integer NOT NULL,
-    worker_id    text NOT NULL REFERENCES worker ON DELETE CASCADE,
-    taken_at     timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (schema_name, topic, partition)
+    log_id       text NOT NULL,
+    genesis_id   uuid NOT NULL,
+    next_offset  bigint NOT NULL,
+    PRIMARY KEY (reaction, topic, partition)
 );
-CREATE INDEX lease_worker ON lease (worker_id);

@@ -1,0 +1,210 @@
+"""One batch of one partition: decoded, then folded and written in one transaction with its checkpoint."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from runfold_schemas.catalog import Catalog
+from runfold_schemas.errors import BadRecord, Reason, UndeclaredSchema
+from runfold_schemas.events import Genesis
+from runfold_schemas.position import Partition
+from runfold_schemas.record import Raw, Record, read_record
+
+from .checkpoint import Checkpoint, advance, announce
+from .database import Connection
+from .folds.decision import Rejection
+from .generations import Projection
+from .projectors.base import Projector
+from .projectors.experiments import ExperimentsProjector
+from .projectors.metrics import MetricsProjector
+from .projectors.runs import RunsProjector
+from .projectors.sequences import Ledger
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """A record that will never be folded by this code, and why."""
+
+    raw: Raw
+    reason: Reason
+    message: str
+
+
+@dataclass(slots=True)
+class Decoded:
+    """What could be read of a batch. `stopped_by` is the first record whose schema id is unknown; nothing after it is read."""
+
+    records: list[Record] = field(default_factory=list)
+    set_aside: list[SetAside] = field(default_factory=list)
+    next_offset: int = 0
+    broker_ms: int = 0
+    stopped_by: tuple[Raw, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What a committed batch did."""
+
+    checkpoint: Checkpoint | None
+    folded: int
+    duplicates: int
+    rejected: int
+    set_aside: dict[Reason, int]
+
+
+def decode_batch(
+    raws: Sequence[Raw], catalog: Catalog, partitions: int, undeclared: frozenset[int] = frozenset()
+) -> Decoded:
+    """Read records up to the first whose schema id is not in the catalog; ids in `undeclared` are poison instead."""
+    out = Decoded()
+    for raw in raws:
+        try:
+            out.records.append(read_record(raw, catalog, partitions))
+        except UndeclaredSchema as error:
+            if error.schema_id not in undeclared:
+                out.stopped_by = (raw, error.schema_id)
+                return out
+            message = f"schema id {error.schema_id} is not declared in the system topic"
+            out.set_aside.append(SetAside(raw, Reason.UNDECLARED_SCHEMA, message))
+        except BadRecord as error:
+            out.set_aside.append(SetAside(raw, error.reason, str(error)))
+        out.next_offset, out.broker_ms = raw.position.offset + 1, raw.timestamp_ms
+    return out
+
+
+def projector_for(projection: Projection, where: Partition) -> Projector:
+    """A projector with empty memory."""
+    match projection:
+        case Projection.EXPERIMENTS:
+            return ExperimentsProjector()
+        case Projection.RUNS:
+            return RunsProjector(where)
+        case Projection.METRICS:
+            return MetricsProjector(where)
+
+
+class PartitionFold:
+    """Folds one partition into one generation, batch by batch. The connections it is given see the generation's schema."""
+
+    def __init__(self, namespace: str, projection: Projection, where: Partition, partitions: int) -> None:
+        self._namespace, self._where, self._partitions = namespace, where, partitions
+        self._projector = projector_for(projection, where)
+        self._ledger = Ledger(where)
+
+    def forget(self) -> None:
+        """Drop all state in memory, as after a failed transaction."""
+        self._projector.forget()
+        self._ledger.forget()
+
+    async def apply(self, connection: Connection, before: Checkpoint | None, batch: Decoded) -> Applied:
+        """Fold and commit. Raises Fenced if the checkpoint moved; after any error `forget` must be called.
+
+        Before the partition's genesis nothing is committed until it is found: the answer's checkpoint is then None.
+        """
+        after, records, aside = self._begin(before, batch)
+        if after is None:
+            return Applied(None, 0, 0, 0, {})
+        async with connection.transaction():
+            await advance(connection, self._where, before, after)
+            await self._projector.load(connection, records)
+            counted = [r for r in records if not isinstance(r.event, Genesis)]
+            await self._ledger.load(connection, counted)
+            rejections, duplicates = self._fold(records)
+            await self._projector.save(connection)
+            await self._ledger.save(connection)
+            await self._save_rejections(connection, rejections)
+            await self._save_set_aside(connection, aside)
+            await announce(connection, self._namespace, self._where, after.next_offset)
+        reasons: dict[Reason, int] = {}
+        for item in aside:
+            reasons[item.reason] = reasons.get(item.reason, 0) + 1
+        return Applied(after, len(records) - duplicates, duplicates, len(rejections), reasons)
+
+    def _begin(
+        self, before: Checkpoint | None, batch: Decoded
+    ) -> tuple[Checkpoint | None, list[Record], list[SetAside]]:
+        """The next checkpoint, the records that count, and what is set aside. Later genesis records change nothing."""
+        genesis: Record | None = None
+        records: list[Record] = []
+        aside = list(batch.set_aside)
+        for record in batch.records:
+            if isinstance(record.event, Genesis):
+                if before is None and genesis is None and self._is_ours(record.event):
+                    genesis = record
+                    records.append(record)
+            elif before is None and genesis is None:
+                aside.append(self._early(record))
+            else:
+                records.append(record)
+        if before is not None:
+            log_id, genesis_id = before.log_id, before.genesis_id
+        elif genesis is not None:
+            assert isinstance(genesis.event, Genesis)
+            log_id, genesis_id = genesis.event.log_id, genesis.envelope.event_id
+        else:
+            return None, [], []
+        return Checkpoint(log_id, genesis_id, batch.next_offset, batch.broker_ms), records, aside
+
+    def _is_ours(self, event: Genesis) -> bool:
+        here = (self._where.topic.value, self._where.partition, self._partitions)
+        return (event.topic, event.partition, event.partition_count) == here
+
+    def _early(self, record: Record) -> SetAside:
+        raw = Raw(record.position, record.timestamp_ms, record.entity.encode(), None, ())
+        return SetAside(raw, Reason.BEFORE_GENESIS, "the record stands before the partition's genesis")
+
+    def _fold(self, records: list[Record]) -> tuple[list[tuple[Record, Rejection]], int]:
+        rejections = []
+        duplicates = 0
+        for record in records:
+            if not isinstance(record.event, Genesis) and not self._ledger.is_new(record):
+                duplicates += 1
+                continue
+            rejection = self._projector.fold(record)
+            if rejection is not None:
+                rejections.append((record, rejection))
+        return rejections, duplicates
+
+    async def _save_rejections(self, connection: Connection, rejections: list[tuple[Record, Rejection]]) -> None:
+        if rejections:
+            await connection.executemany(
+                """
+                INSERT INTO rejection (event_id, topic, partition, log_offset, entity, code, message, details, broker_ms)
+                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+                """,
+                [
+                    (
+                        record.envelope.event_id,
+                        record.position.topic.value,
+                        record.position.partition,
+                        record.position.offset,
+                        record.entity,
+                        rejection.code.value,
+                        rejection.message,
+                        rejection.details,
+                        record.timestamp_ms,
+                    )
+                    for record, rejection in rejections
+                ],
+            )
+
+    async def _save_set_aside(self, connection: Connection, aside: list[SetAside]) -> None:
+        if aside:
+            await connection.executemany(
+                """
+                INSERT INTO set_aside (topic, partition, log_offset, reason, message, record_key, value_size, broker_ms)
+                VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+                """,
+                [
+                    (
+                        item.raw.position.topic.value,
+                        item.raw.position.partition,
+                        item.raw.position.offset,
+                        item.reason.value,
+                        item.message.replace("\x00", "\\0"),
+                        item.raw.key,
+                        len(item.raw.value) if item.raw.value is not None else None,
+                        item.raw.timestamp_ms,
+                    )
+                    for item in aside
+                ],
+            )

@@ -1,0 +1,58 @@
+"""Canonical rows: what must be equal whenever the same log was folded, whatever the batches, workers and crashes."""
+
+import hashlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+from .database import Connection, sql
+from .generations import COMMON_TABLES, TABLES, Projection
+from .pack import read_all
+
+Row = tuple[Any, ...]
+
+
+async def canonical_rows(connection: Connection, projection: Projection) -> AsyncIterator[tuple[str, Row]]:
+    """(table, row) in a fixed order. The connection sees the generation's schema, in a snapshot.
+
+    Metric points stand for the segments that pack them, each point once, with NaN and -0.0 as their bits.
+    """
+    for table in (*COMMON_TABLES, *TABLES[projection]):
+        if table == "segment":
+            async for row in _points(connection):
+                yield "point", row
+        else:
+            for row in await connection.fetch(sql(f"canonical/{table}.sql")):
+                yield table, tuple(repr(value) if isinstance(value, float) else value for value in row)
+
+
+async def _points(connection: Connection) -> AsyncIterator[Row]:
+    run_ids = [row["run_id"] for row in await connection.fetch("SELECT DISTINCT run_id FROM segment ORDER BY run_id")]
+    for run_id in run_ids:
+        points = set()
+        for row in await connection.fetch("SELECT attempt, rank, data FROM segment WHERE run_id = $1", run_id):
+            for frame in read_all(row["data"]):
+                context = (frame.model_id or "", frame.dataset_name or "", frame.dataset_digest or "")
+                width = len(frame.keys)
+                for at, value in enumerate(frame.values):
+                    place, column = divmod(at, width)
+                    points.add(
+                        (
+                            row["attempt"],
+                            row["rank"],
+                            frame.keys[column],
+                            frame.steps[place],
+                            frame.times[place],
+                            value.hex(),
+                            *context,
+                        )
+                    )
+        for point in sorted(points):
+            yield (run_id, *point)
+
+
+async def state_hash(connection: Connection, projection: Projection) -> str:
+    """SHA-256 over the canonical rows, in hexadecimal."""
+    digest = hashlib.sha256()
+    async for table, row in canonical_rows(connection, projection):
+        digest.update(repr((table, row)).encode())
+    return digest.hexdigest()

@@ -1,0 +1,89 @@
+"""The control schema's migrations: numbered, forward only, each once, checked against what was applied."""
+
+import hashlib
+from importlib.resources import files
+
+import asyncpg
+
+from .database import Connection, identifier, open_connection, sql
+from .errors import NotMigrated
+from .generations import Projection, create_generation, switch
+
+_FOLDER = "sql/control"
+
+
+def migrations() -> list[tuple[int, str, str]]:
+    """(number, name, statements) of this release, in order."""
+    found = []
+    for entry in files(__package__).joinpath(_FOLDER).iterdir():
+        if entry.name.endswith(".sql"):
+            number, _, name = entry.name.removesuffix(".sql").partition("_")
+            found.append((int(number), name, entry.read_text()))
+    return sorted(found)
+
+
+async def migrate(dsn: str, namespace: str) -> list[str]:
+    """Bring the control schema to this release and give every projection a live generation; answers what was done.
+
+    Several may run at once: an advisory lock lets one work. NotMigrated if the schema is newer than this release.
+    """
+    done = []
+    async with open_connection(dsn, namespace, application="runfold migrate", durable=True, timeout=60) as connection:
+        async with connection.transaction():
+            await connection.execute(
+                "SELECT pg_advisory_xact_lock(hashtextextended('runfold migrate ' || $1, 0))", namespace
+            )
+            await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(namespace)}")
+            await connection.execute(sql("migration.sql"))
+            applied = await _applied(connection)
+            known = migrations()
+            _check(applied, known)
+            for number, name, statements in known:
+                if number not in applied:
+                    await connection.execute(statements)
+                    await connection.execute(
+                        "INSERT INTO migration (number, name, checksum) VALUES ($1, $2, $3)",
+                        number,
+                        name,
+                        _checksum(statements),
+                    )
+                    done.append(f"migration {number:04d} {name}")
+            for projection in Projection:
+                if not await connection.fetchval(
+                    "SELECT count(*) FROM generation WHERE projection = $1 AND state = 'live'", projection.value
+                ):
+                    generation = await create_generation(connection, namespace, projection)
+                    await switch(connection, generation)
+                    done.append(f"generation {generation.schema_name}")
+    return done
+
+
+async def check_migrated(connection: Connection) -> None:
+    """NotMigrated unless the control schema is exactly this release's."""
+    try:
+        applied = await _applied(connection)
+    except asyncpg.UndefinedTableError:
+        raise NotMigrated("the control schema does not exist: run `runfold migrate`") from None
+    known = migrations()
+    _check(applied, known)
+    missing = [number for number, _, _ in known if number not in applied]
+    if missing:
+        raise NotMigrated(f"migrations {missing} of this release are not applied: run `runfold migrate`")
+
+
+def _check(applied: dict[int, str], known: list[tuple[int, str, str]]) -> None:
+    ours = {number: _checksum(statements) for number, _, statements in known}
+    newer = sorted(set(applied) - set(ours))
+    if newer:
+        raise NotMigrated(f"migrations {newer} are of a newer release: use that release")
+    for number, checksum in applied.items():
+        if ours[number] != checksum:
+            raise NotMigrated(f"migration {number} was applied with other statements than this release holds")
+
+
+async def _applied(connection: Connection) -> dict[int, str]:
+    return {row["number"]: row["checksum"] for row in await connection.fetch("SELECT number, checksum FROM migration")}
+
+
+def _checksum(statements: str) -> str:
+    return hashlib.sha256(statements.encode()).hexdigest()

@@ -1,0 +1,33 @@
+"""The part of a projector that all projections share."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from runfold_schemas.record import Record
+
+from ..database import Connection
+from ..folds.decision import Rejection
+
+
+class Projector(Protocol):
+    """State of one partition of one projection, kept in memory between batches.
+
+    Used by one task only, in the order load, fold…, save, inside one transaction; `forget` after any failure, since
+    memory may then be ahead of the tables.
+    """
+
+    async def load(self, connection: Connection, records: Sequence[Record]) -> None:
+        """Bring the state that these records touch into memory."""
+
+    def fold(self, record: Record) -> Rejection | None:
+        """Fold one record; computes only."""
+
+    async def save(self, connection: Connection) -> None:
+        """Write what changed since the last save."""
+
+    def forget(self) -> None:
+        """Drop everything held in memory."""
+
+
+MOST_CACHED = 20_000
+"""Entities a projector keeps in memory between batches; beyond it, it starts with an empty cache."""

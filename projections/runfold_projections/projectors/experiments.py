@@ -1,0 +1,117 @@
+"""Experiments into their tables."""
+
+from collections.abc import Sequence
+
+from runfold_schemas.events import DEFAULT_WORKSPACE, ExperimentCreated, ExperimentFact, ExperimentRenamed, Genesis
+from runfold_schemas.record import Record
+
+from ..database import Connection
+from ..folds.decision import Rejection
+from ..folds.experiments import DEFAULT_EXPERIMENT_NAME, Experiment, Experiments, fold
+from .base import MOST_CACHED
+
+
+class ExperimentsProjector:
+    """Projector of the `experiments` topic. A name looked up and not found is remembered as free."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        self._state = Experiments(next_id=-1)
+        self._known_ids: set[int] = set()
+        self._known_names: set[tuple[str, str]] = set()
+        self._changed: dict[int, Experiment] = {}
+
+    async def load(self, connection: Connection, records: Sequence[Record]) -> None:
+        if len(self._known_ids) + len(self._known_names) > MOST_CACHED:
+            self.forget()
+        if self._state.next_id < 0:
+            self._state.next_id = await connection.fetchval(
+                "SELECT coalesce(max(experiment_id), -1) + 1 FROM experiment"
+            )
+        ids, names = _touched(records)
+        ids -= self._known_ids
+        names -= self._known_names
+        if ids or names:
+            await self._load(connection, sorted(ids), sorted(names))
+
+    async def _load(self, connection: Connection, ids: list[int], names: list[tuple[str, str]]) -> None:
+        rows = await connection.fetch(
+            """
+            SELECT e.experiment_id, e.workspace, e.name, e.artifact_location, e.lifecycle_stage, e.created_ms, e.updated_ms,
+                   e.created_by,
+                   (SELECT coalesce(jsonb_object_agg(t.key, t.value), '{}'::jsonb)
+                    FROM experiment_tag t WHERE t.experiment_id = e.experiment_id) AS tags
+            FROM experiment e
+            WHERE e.experiment_id = ANY ($1::bigint[])
+               OR (e.workspace, e.name) IN (SELECT * FROM unnest($2::text[], $3::text[]))
+            """,
+            ids,
+            [workspace for workspace, _ in names],
+            [name for _, name in names],
+        )
+        for row in rows:
+            # What is in memory is newer than its row only within a batch, and loads come before folds.
+            if row["experiment_id"] not in self._state.by_id:
+                self._state.put(Experiment(**{**dict(row), "created_by": str(row["created_by"])}))
+        self._known_ids.update(ids)
+        self._known_names.update(names)
+
+    def fold(self, record: Record) -> Rejection | None:
+        answer = fold(self._state, record)
+        if isinstance(answer, Rejection):
+            return answer
+        self._state.put(answer)
+        self._known_ids.add(answer.experiment_id)
+        self._known_names.add((answer.workspace, answer.name))
+        self._changed[answer.experiment_id] = answer
+        return None
+
+    async def save(self, connection: Connection) -> None:
+        changed, self._changed = list(self._changed.values()), {}
+        if not changed:
+            return
+        await connection.executemany(
+            """
+            INSERT INTO experiment (experiment_id, workspace, name, artifact_location, lifecycle_stage, created_ms, updated_ms,
+                                    created_by)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+            ON CONFLICT (experiment_id) DO UPDATE SET
+                name = excluded.name, lifecycle_stage = excluded.lifecycle_stage, updated_ms = excluded.updated_ms
+            """,
+            [
+                (
+                    e.experiment_id,
+                    e.workspace,
+                    e.name,
+                    e.artifact_location,
+                    e.lifecycle_stage,
+                    e.created_ms,
+                    e.updated_ms,
+                    e.created_by,
+                )
+                for e in changed
+            ],
+        )
+        await connection.execute(
+            "DELETE FROM experiment_tag WHERE experiment_id = ANY ($1::bigint[])", [e.experiment_id for e in changed]
+        )
+        await connection.executemany(
+            "INSERT INTO experiment_tag (experiment_id, key, value) VALUES ($1, $2, $3)",
+            [(e.experiment_id, key, value) for e in changed for key, value in sorted(e.tags.items())],
+        )
+
+
+def _touched(records: Sequence[Record]) -> tuple[set[int], set[tuple[str, str]]]:
+    ids: set[int] = set()
+    names: set[tuple[str, str]] = set()
+    for record in records:
+        event, workspace = record.event, record.envelope.workspace
+        if isinstance(event, Genesis):
+            names.add((DEFAULT_WORKSPACE, DEFAULT_EXPERIMENT_NAME))
+        if isinstance(event, ExperimentFact):
+            ids.add(event.experiment_id)
+        if isinstance(event, (ExperimentCreated, ExperimentRenamed)):
+            names.add((workspace, event.name))
+    return ids, names

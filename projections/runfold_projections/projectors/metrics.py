@@ -1,0 +1,129 @@
+"""Metric points into segments, summaries and attempts."""
+
+from collections.abc import Sequence
+
+from runfold_schemas.events import Genesis, MetricsLogged
+from runfold_schemas.frames import Frame
+from runfold_schemas.position import Partition
+from runfold_schemas.record import Record
+
+from ..database import Connection
+from ..folds.decision import Rejection
+from ..folds.metrics import NO_RANK, Latest, RunMetrics, Summary, fold_frame
+from ..pack import merge, pack
+
+MOST_CACHED_SUMMARIES = 500_000
+Source = tuple[str, str, int]
+
+
+class MetricsProjector:
+    """Projector of one partition of the `metrics` topic.
+
+    The frames of a batch are collected per (run, attempt, rank) and folded merged, when the batch is saved: array operations on
+    few large frames instead of many small ones. The summaries are joins, so that this changes no outcome.
+    """
+
+    def __init__(self, where: Partition) -> None:
+        self._partition = where.partition
+        self.forget()
+
+    def forget(self) -> None:
+        self._runs: dict[str, RunMetrics] = {}
+        self._frames: dict[Source, tuple[int, list[Frame]]] = {}
+        self._new_attempts: list[tuple[str, str, int, int]] = []
+
+    async def load(self, connection: Connection, records: Sequence[Record]) -> None:
+        wanted = {r.event.run_id for r in records if isinstance(r.event, MetricsLogged)}
+        missing = sorted(wanted - self._runs.keys())
+        if not missing:
+            return
+        if sum(len(run.summaries) for run in self._runs.values()) > MOST_CACHED_SUMMARIES:
+            self.forget()
+            missing = sorted(wanted)
+        self._runs.update({run_id: RunMetrics() for run_id in missing})
+        for row in await connection.fetch(
+            "SELECT run_id, attempt, ordinal FROM attempt WHERE run_id = ANY ($1::text[]) ORDER BY run_id, ordinal",
+            missing,
+        ):
+            self._runs[row["run_id"]].attempts[row["attempt"]] = row["ordinal"]
+        for row in await connection.fetch(
+            """
+            SELECT run_id, key, value, step, time_ms, min_value, max_value, model_id, dataset_name, dataset_digest
+            FROM metric WHERE run_id = ANY ($1::text[])
+            """,
+            missing,
+        ):
+            latest = Latest(
+                row["value"],
+                row["step"],
+                row["time_ms"],
+                row["model_id"],
+                row["dataset_name"],
+                row["dataset_digest"],
+            )
+            self._runs[row["run_id"]].summaries[row["key"]] = Summary(latest, row["min_value"], row["max_value"])
+
+    def fold(self, record: Record) -> Rejection | None:
+        event = record.event
+        if isinstance(event, Genesis):
+            return None
+        assert isinstance(event, MetricsLogged), event
+        writer = record.envelope.writer
+        attempts = self._runs[event.run_id].attempts
+        if writer.attempt not in attempts:
+            attempts[writer.attempt] = len(attempts)
+            self._new_attempts.append((event.run_id, writer.attempt, attempts[writer.attempt], record.position.offset))
+        source = (event.run_id, writer.attempt, NO_RANK if writer.rank is None else writer.rank)
+        _, frames = self._frames.setdefault(source, (record.position.offset, []))
+        frames.extend(event.frames)
+        return None
+
+    async def save(self, connection: Connection) -> None:
+        segments = []
+        changed: set[tuple[str, str]] = set()
+        for (run_id, attempt, rank), (first_offset, parts) in self._frames.items():
+            frames = merge(parts)
+            if not frames:
+                continue
+            run = self._runs[run_id]
+            for frame in frames:
+                changed.update((run_id, key) for key in fold_frame(run, frame))
+            points = sum(len(frame.values) for frame in frames)
+            segments.append((run_id, first_offset, attempt, rank, self._partition, points, pack(frames)))
+        attempts, self._new_attempts, self._frames = self._new_attempts, [], {}
+        if attempts:
+            await connection.executemany(
+                "INSERT INTO attempt (run_id, attempt, ordinal, first_offset) VALUES ($1, $2, $3, $4)", attempts
+            )
+        if segments:
+            await connection.copy_records_to_table(
+                "segment",
+                records=segments,
+                columns=["run_id", "first_offset", "attempt", "rank", "partition", "points", "data"],
+            )
+        if changed:
+            await self._save_summaries(connection, sorted(changed))
+
+    async def _save_summaries(self, connection: Connection, changed: Sequence[tuple[str, str]]) -> None:
+        rows = [(run_id, key, self._runs[run_id].summaries[key]) for run_id, key in changed]
+        await connection.execute(
+            """
+            INSERT INTO metric (run_id, key, value, step, time_ms, min_value, max_value, model_id, dataset_name, dataset_digest)
+            SELECT * FROM unnest($1::text[], $2::text[], $3::float8[], $4::bigint[], $5::bigint[], $6::float8[], $7::float8[],
+                                 $8::text[], $9::text[], $10::text[])
+            ON CONFLICT (run_id, key) DO UPDATE SET
+                value = excluded.value, step = excluded.step, time_ms = excluded.time_ms, min_value = excluded.min_value,
+                max_value = excluded.max_value, model_id = excluded.model_id, dataset_name = excluded.dataset_name,
+                dataset_digest = excluded.dataset_digest
+            """,
+            [run_id for run_id, _, _ in rows],
+            [key for _, key, _ in rows],
+            [s.latest.value for _, _, s in rows],
+            [s.latest.step for _, _, s in rows],
+            [s.latest.time_ms for _, _, s in rows],
+            [s.least for _, _, s in rows],
+            [s.most for _, _, s in rows],
+            [s.latest.model_id for _, _, s in rows],
+            [s.latest.dataset_name for _, _, s in rows],
+            [s.latest.dataset_digest for _, _, s in rows],
+        )

@@ -1,0 +1,153 @@
+"""Runs into their tables."""
+
+from collections.abc import Sequence
+from dataclasses import astuple
+from typing import Any
+
+from runfold_schemas.events import DatasetInput, Genesis
+from runfold_schemas.position import Partition
+from runfold_schemas.record import Record
+
+from ..database import Connection
+from ..folds.decision import Rejection
+from ..folds.runs import Change, Head, Run, evolve, fold
+from .base import MOST_CACHED
+
+
+class RunsProjector:
+    """Projector of one partition of the `runs` topic. A run looked up and not found is remembered as absent."""
+
+    def __init__(self, where: Partition) -> None:
+        self._partition = where.partition
+        self.forget()
+
+    def forget(self) -> None:
+        self._runs: dict[str, Run | None] = {}
+        self._clear_changes()
+
+    def _clear_changes(self) -> None:
+        self._heads: dict[str, Head] = {}
+        self._params: list[tuple[str, str, str]] = []
+        self._tags: dict[tuple[str, str], str | None] = {}
+        self._datasets: list[tuple[Any, ...]] = []
+        self._models: list[tuple[str, int, str]] = []
+
+    async def load(self, connection: Connection, records: Sequence[Record]) -> None:
+        wanted = {r.event.entity for r in records if r.event.entity is not None}
+        missing = sorted(wanted - self._runs.keys())
+        if not missing:
+            return
+        if len(self._runs) > MOST_CACHED:
+            self.forget()
+            missing = sorted(wanted)
+        self._runs.update(dict.fromkeys(missing))
+        rows = await connection.fetch(
+            """
+            SELECT run_id, experiment_id, name, user_id, status, start_ms, end_ms, lifecycle_stage, deleted_ms, artifact_uri,
+                   created_by::text
+            FROM run WHERE run_id = ANY ($1::text[])
+            """,
+            missing,
+        )
+        if not rows:
+            return
+        found = [row["run_id"] for row in rows]
+        self._runs.update({row["run_id"]: Run(Head(**dict(row))) for row in rows})
+        for table, attribute in (("run_param", "params"), ("run_tag", "tags")):
+            for row in await connection.fetch(_SELECT_PAIRS[table], found):
+                getattr(self._runs[row["run_id"]], attribute)[row["key"]] = row["value"]
+        await self._load_inputs(connection, found)
+
+    async def _load_inputs(self, connection: Connection, run_ids: list[str]) -> None:
+        for row in await connection.fetch(
+            """
+            SELECT run_id, name, digest, source_type, source, schema, profile, tags
+            FROM run_dataset WHERE run_id = ANY ($1::text[]) ORDER BY run_id, ordinal
+            """,
+            run_ids,
+        ):
+            run = self._runs[row["run_id"]]
+            assert run is not None
+            run.datasets.append(DatasetInput(**{k: v for k, v in row.items() if k != "run_id"}))
+        for row in await connection.fetch(
+            "SELECT run_id, model_id FROM run_model WHERE run_id = ANY ($1::text[]) ORDER BY run_id, ordinal", run_ids
+        ):
+            run = self._runs[row["run_id"]]
+            assert run is not None
+            run.models.append(row["model_id"])
+
+    def fold(self, record: Record) -> Rejection | None:
+        if isinstance(record.event, Genesis):
+            return None
+        run_id = record.entity
+        state = self._runs[run_id]
+        answer = fold(state, record)
+        if isinstance(answer, Rejection):
+            return answer
+        if state is not None or answer.head is not None:
+            self._note(run_id, state, answer)
+            self._runs[run_id] = evolve(state, answer)
+        return None
+
+    def _note(self, run_id: str, state: Run | None, change: Change) -> None:
+        if change.head is not None:
+            self._heads[run_id] = change.head
+        self._params.extend((run_id, key, value) for key, value in change.params.items())
+        self._tags.update({(run_id, key): value for key, value in change.tags.items()})
+        first = len(state.datasets) if state else 0
+        for ordinal, d in enumerate(change.datasets, first):
+            self._datasets.append(
+                (run_id, ordinal, d.name, d.digest, d.source_type, d.source, d.definition, d.profile, d.tags)
+            )
+        first = len(state.models) if state else 0
+        self._models.extend((run_id, ordinal, model) for ordinal, model in enumerate(change.models, first))
+
+    async def save(self, connection: Connection) -> None:
+        if self._heads:
+            await connection.executemany(
+                """
+                INSERT INTO run (partition, run_id, experiment_id, name, user_id, status, start_ms, end_ms, lifecycle_stage,
+                                 deleted_ms, artifact_uri, created_by)
+                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+                ON CONFLICT (run_id) DO UPDATE SET
+                    name = excluded.name, status = excluded.status, end_ms = excluded.end_ms,
+                    lifecycle_stage = excluded.lifecycle_stage, deleted_ms = excluded.deleted_ms
+                """,
+                [(self._partition, *astuple(head)) for head in self._heads.values()],
+            )
+        if self._params:
+            await connection.executemany("INSERT INTO run_param (run_id, key, value) VALUES ($1, $2, $3)", self._params)
+        await self._save_tags(connection)
+        if self._datasets:
+            await connection.executemany(
+                """
+                INSERT INTO run_dataset (run_id, ordinal, name, digest, source_type, source, schema, profile, tags)
+                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+                """,
+                self._datasets,
+            )
+        if self._models:
+            await connection.executemany(
+                "INSERT INTO run_model (run_id, ordinal, model_id) VALUES ($1, $2, $3)", self._models
+            )
+        self._clear_changes()
+
+    async def _save_tags(self, connection: Connection) -> None:
+        gone = [key for key, value in self._tags.items() if value is None]
+        kept = [(*key, value) for key, value in self._tags.items() if value is not None]
+        if gone:
+            await connection.executemany("DELETE FROM run_tag WHERE run_id = $1 AND key = $2", gone)
+        if kept:
+            await connection.executemany(
+                """
+                INSERT INTO run_tag (run_id, key, value) VALUES ($1, $2, $3)
+                ON CONFLICT (run_id, key) DO UPDATE SET value = excluded.value
+                """,
+                kept,
+            )
+
+
+_SELECT_PAIRS = {
+    "run_param": "SELECT run_id, key, value FROM run_param WHERE run_id = ANY ($1::text[])",
+    "run_tag": "SELECT run_id, key, value FROM run_tag WHERE run_id = ANY ($1::text[])",
+}

@@ -1,0 +1,66 @@
+"""Received sequences of one partition: which events are duplicates."""
+
+from collections.abc import Sequence
+
+from runfold_schemas.position import Partition
+from runfold_schemas.record import Record
+from runfold_schemas.sequences import Ranges
+
+from ..database import Connection
+from .base import MOST_CACHED
+
+
+class Ledger:
+    """Ranges per (entity, writer), loaded on demand and written with the batch that changed them."""
+
+    def __init__(self, where: Partition) -> None:
+        self._where = where
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop everything held in memory."""
+        self._ranges: dict[tuple[str, str], Ranges] = {}
+        self._dirty: set[tuple[str, str]] = set()
+
+    async def load(self, connection: Connection, records: Sequence[Record]) -> None:
+        """Bring the ranges that these records touch into memory."""
+        wanted = {(r.entity, r.envelope.writer.id) for r in records}
+        missing = sorted(wanted - self._ranges.keys())
+        if not missing:
+            return
+        if len(self._ranges) > MOST_CACHED:
+            self.forget()
+            missing = sorted(wanted)
+        rows = await connection.fetch(
+            """
+            SELECT s.entity, s.writer, s.bounds
+            FROM unnest($1::text[], $2::text[]) AS wanted (entity, writer)
+            JOIN sequence s ON s.entity = wanted.entity AND s.writer = wanted.writer
+            """,
+            [entity for entity, _ in missing],
+            [writer for _, writer in missing],
+        )
+        for key in missing:
+            self._ranges[key] = Ranges()
+        for row in rows:
+            self._ranges[row["entity"], row["writer"]] = Ranges(row["bounds"])
+
+    def is_new(self, record: Record) -> bool:
+        """Note the record as received; False if it had been before."""
+        key = (record.entity, record.envelope.writer.id)
+        new = self._ranges[key].add(record.envelope.sequence)
+        if new:
+            self._dirty.add(key)
+        return new
+
+    async def save(self, connection: Connection) -> None:
+        """Write the ranges that changed."""
+        rows = [(self._where.partition, *key, self._ranges[key].bounds) for key in sorted(self._dirty)]
+        self._dirty = set()
+        await connection.executemany(
+            """
+            INSERT INTO sequence (partition, entity, writer, bounds) VALUES ($1, $2, $3, $4)
+            ON CONFLICT (entity, writer) DO UPDATE SET bounds = excluded.bounds
+            """,
+            rows,
+        )

@@ -1,0 +1,1 @@
+SELECT experiment_id, key, value FROM experiment_tag ORDER BY experiment_id, key

@@ -1,0 +1,1 @@
+SELECT run_id, key, value FROM run_param ORDER BY run_id, key

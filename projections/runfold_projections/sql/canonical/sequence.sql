@@ -1,0 +1,1 @@
+SELECT partition, entity, writer, bounds FROM sequence ORDER BY entity, writer COLLATE "C"
