@@ -111,7 +111,8 @@ def _decode_deltas_vector(data: bytes, at: int, count: int, before: int) -> tupl
         has = lengths > group
         n[has] |= (window[starts[has] + group] & np.uint8(0x7F)).astype(np.uint64) << np.uint64(7 * group)
     deltas = (n >> np.uint64(1)) ^ (np.uint64(0) - (n & np.uint64(1)))
-    deltas[0] += np.uint64(before & MASK64)
+    # A slice, since NumPy warns of the wrap-around of a scalar that is meant here.
+    deltas[:1] += np.uint64(before & MASK64)
     values = array("q")
     values.frombytes(np.cumsum(deltas, dtype=np.uint64).tobytes())
     return values, at + stop
