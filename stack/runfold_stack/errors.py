@@ -6,6 +6,7 @@
     ├── MissingPackage    a package of the `embedded` extra is not installed
     ├── JarError          Kafka's jars can't be fetched, or are not the ones this release was tested with
     ├── NoServiceUser     running as root, and there is no account Postgres could run under
+    ├── DiskFull          there is no room for what a part needs in order to start
     └── PartFailed        a child process did not start
 
 Every message says what was wrong and what the reader can do; the command line prints it as it is.
@@ -61,6 +62,15 @@ class JarError(StackError):
 
 class NoServiceUser(StackError):
     """Postgres refuses to run as root and no unprivileged account could be found or made."""
+
+
+class DiskFull(StackError):
+    """Files that a part needs could not be written."""
+
+    def __init__(self, part: str, directory: Path) -> None:
+        super().__init__(
+            f"{part} can't be started: the disk that holds {directory} is full. Free some space and start again."
+        )
 
 
 class PartFailed(StackError):

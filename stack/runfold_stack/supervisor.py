@@ -288,4 +288,4 @@ def low_disk(directory: Path) -> str | None:
     free = stat.f_bavail * stat.f_frsize
     if free >= LOW_DISK_BYTES:
         return None
-    return f"The disk that holds {directory} has only {free // (1024 * 1024)} MB left: free some space and start again."
+    return f"The disk that holds {directory} has only {free // (1024 * 1024)} MB left: free some space."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import struct
@@ -9,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from runfold_stack import supervisor
 from runfold_stack.embedded import jars, kafka, postgres
 from runfold_stack.embedded.account import reachable
 from runfold_stack.embedded.datadir import DataDir, read_running
 from runfold_stack.embedded.jars import Pin, format_pins, parse_pins, pinned
 from runfold_stack.embedded.kafka import KafkaPlace
-from runfold_stack.errors import JarError
+from runfold_stack.embedded.stack import full_disk_told
+from runfold_stack.errors import DiskFull, JarError
 from runfold_stack.process import Account, tail
 from runfold_stack.supervisor import Backoff, ending
 
@@ -79,6 +82,7 @@ def test_durability_fsync_flushes_every_record() -> None:
 def test_the_broker_advertises_the_port_it_listens_on() -> None:
     settings = kafka.server_properties(place(port=20_777))
     assert settings["advertised.listeners"] == "CLIENTS://127.0.0.1:20777"
+    assert kafka.server_properties(place(host="::1"))["advertised.listeners"] == "CLIENTS://[::1]:20001"
 
 
 def test_a_wildcard_host_is_not_advertised() -> None:
@@ -122,6 +126,18 @@ def test_a_private_directory_above_makes_a_program_unreachable(tmp_path: Path) -
 def test_pauses_between_restarts_double_up_to_the_cap() -> None:
     backoff = Backoff(first=0.2, cap=5.0)
     assert [backoff.delay(n) for n in (1, 2, 3, 5, 6, 1000)] == pytest.approx([0.2, 0.4, 0.8, 3.2, 5.0, 5.0])
+
+
+def test_a_nearly_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "LOW_DISK_BYTES", 0)
+    assert supervisor.low_disk(tmp_path) is None
+    monkeypatch.setattr(supervisor, "LOW_DISK_BYTES", 1 << 62)
+    assert str(tmp_path) in (supervisor.low_disk(tmp_path) or "")
+
+
+def test_no_space_left_is_told_with_the_place() -> None:
+    with pytest.raises(DiskFull, match="where it lies"), full_disk_told("kafka", Path("where it lies")):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_an_ending_is_told_in_words() -> None:

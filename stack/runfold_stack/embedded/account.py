@@ -14,6 +14,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,16 +27,19 @@ if TYPE_CHECKING:
 # Ours if it can be made; else the account that Postgres packages of the system use.
 OWN_ACCOUNT = "runfold-postgres"
 FALLBACK_ACCOUNT = "postgres"
+USERADD_ATTEMPTS = 5
+USERADD_PAUSE_SECONDS = 0.2
 
 
-def service_account() -> Account | None:
+def service_account(data: Path) -> Account | None:
     """The account to drop to, made if need be; None when we are not root and need none.
 
-    Raises NoServiceUser if there is none and none can be made.
+    The owner of a data directory that exists stays its owner.
+    Raises NoServiceUser if there is no account and none can be made.
     """
     if os.geteuid() != 0:
         return None
-    return _find(OWN_ACCOUNT) or _create(OWN_ACCOUNT) or _find(FALLBACK_ACCOUNT) or _give_up()
+    return _owner(data) or _find(OWN_ACCOUNT) or _create(OWN_ACCOUNT) or _find(FALLBACK_ACCOUNT) or _give_up()
 
 
 def reachable(path: Path, account: Account) -> bool:
@@ -85,12 +89,24 @@ def _find(name: str) -> Account | None:
     return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
 
 
+def _owner(data: Path) -> Account | None:
+    try:
+        entry = pwd.getpwuid(data.stat().st_uid)
+    except (OSError, KeyError):
+        return None
+    return Account(entry.pw_name, entry.pw_uid, entry.pw_gid) if entry.pw_uid != 0 else None
+
+
 def _create(name: str) -> Account | None:
     useradd = shutil.which("useradd", path=os.defpath + ":/usr/sbin:/sbin")
     if useradd is None:
         return None
     command = [useradd, "--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin", name]
-    subprocess.run(command, check=False, capture_output=True)
+    for _ in range(USERADD_ATTEMPTS):  # it gives up at once when another process changes the accounts
+        done = subprocess.run(command, check=False, capture_output=True).returncode == 0
+        if done or _find(name):
+            break
+        time.sleep(USERADD_PAUSE_SECONDS)
     return _find(name)
 
 

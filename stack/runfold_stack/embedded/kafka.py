@@ -63,12 +63,17 @@ class KafkaPlace:
     @property
     def address(self) -> str:
         """The bootstrap address for clients."""
-        return f"{advertised_host(self.host)}:{self.port}"
+        return f"{in_url(advertised_host(self.host))}:{self.port}"
 
 
 def advertised_host(host: str) -> str:
     """What clients are told to connect to: a wildcard is no address, so then it is this machine's name."""
     return os.uname().nodename if host in WILDCARDS else host
+
+
+def in_url(host: str) -> str:
+    """A host as it stands before a colon and a port."""
+    return f"[{host}]" if ":" in host else host
 
 
 def server_properties(place: KafkaPlace) -> dict[str, str]:
@@ -77,7 +82,7 @@ def server_properties(place: KafkaPlace) -> dict[str, str]:
         "process.roles": "broker,controller",
         "node.id": "1",
         "controller.quorum.voters": f"1@127.0.0.1:{place.controller_port}",
-        "listeners": f"CLIENTS://{place.host}:{place.port},CONTROLLER://127.0.0.1:{place.controller_port}",
+        "listeners": f"CLIENTS://{in_url(place.host)}:{place.port},CONTROLLER://127.0.0.1:{place.controller_port}",
         "advertised.listeners": f"CLIENTS://{place.address}",
         "listener.security.protocol.map": "CLIENTS:PLAINTEXT,CONTROLLER:PLAINTEXT",
         "inter.broker.listener.name": "CLIENTS",

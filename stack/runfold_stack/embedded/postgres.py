@@ -132,7 +132,7 @@ def installed_package() -> Path:
 
 def locate(directory: Path, log: Path) -> PostgresPlace:
     """Decides where everything is. Copies the programs if the account could not run them where they are. Blocks."""
-    account = service_account()
+    account = service_account(directory / "data")
     package = installed_package()
     # The programs find their libraries by the relative path, so a copy keeps it.
     parts = [part for part in (PROGRAMS.parent, LIBRARIES) if (package / part).is_dir()]
@@ -216,7 +216,10 @@ def spec(place: PostgresPlace) -> ChildSpec:
 
 
 async def answers(place: PostgresPlace) -> bool:
-    """Whether the server takes a connection to our database, which is made here if it is absent."""
+    """Whether the server takes a connection to our database, which is made here if it is absent.
+
+    Raises StackError if the server is up and refuses us: waiting would not change that.
+    """
     import asyncpg
 
     try:
@@ -228,8 +231,10 @@ async def answers(place: PostgresPlace) -> bool:
         finally:
             await connection.close()
         return False
-    except (OSError, TimeoutError, asyncpg.CannotConnectNowError, asyncpg.ConnectionDoesNotExistError):
+    except (OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError):
         return False
+    except asyncpg.PostgresError as error:
+        raise StackError(f"Postgres in {place.data} refuses the connection {place.dsn()}: {error}") from error
     await connection.close()
     return True
 

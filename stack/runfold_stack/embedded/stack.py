@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -15,11 +16,11 @@ from runfold_stack.embedded import postgres as postgres_part
 from runfold_stack.embedded.datadir import StackFile, hold
 from runfold_stack.embedded.kafka import KafkaPlace
 from runfold_stack.embedded.ports import choose, is_free
-from runfold_stack.errors import PortTaken
+from runfold_stack.errors import DiskFull, PortTaken
 from runfold_stack.supervisor import Progress, no_progress, supervise
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
     from runfold_stack.embedded.datadir import DataDir
@@ -80,7 +81,7 @@ async def embedded_stack(
     of every process; with "fsync" that of the machine. `kafka_port` insists on a port; without it the last one is taken again
     if it is free. `kafka_dir` and `postgres_dir` put a part's data elsewhere.
 
-    Raises DataDirInUse, PortTaken, MissingPackage, JarError, NoServiceUser or PartFailed.
+    Raises DataDirInUse, PortTaken, MissingPackage, JarError, NoServiceUser, DiskFull or PartFailed.
     """
     progress = on_progress or no_progress
     with hold(data_dir) as data, ExitStack() as cleanup:
@@ -117,7 +118,8 @@ def choose_kafka_ports(host: str, wanted: int | None, remembered: dict[str, int]
 
 async def _start_kafka(supervisor: Supervisor, place: KafkaPlace, progress: Progress) -> None:
     progress("kafka", "preparing", "")
-    classpath = await kafka_part.prepare(place, partial(progress, "kafka", "preparing"))
+    with full_disk_told("kafka", place.directory):
+        classpath = await kafka_part.prepare(place, partial(progress, "kafka", "preparing"))
     cache = aot.cache_file(classpath)
     await supervisor.add(kafka_part.spec(place, classpath, partial(aot.flags, cache)))
     supervisor.in_background(aot.train_when_settled(classpath, cache))
@@ -125,5 +127,17 @@ async def _start_kafka(supervisor: Supervisor, place: KafkaPlace, progress: Prog
 
 async def _start_postgres(supervisor: Supervisor, place: PostgresPlace, progress: Progress) -> None:
     progress("postgres", "preparing", "")
-    await postgres_part.prepare(place, partial(progress, "postgres", "preparing"))
-    await supervisor.add(postgres_part.spec(place))
+    with full_disk_told("postgres", place.directory):
+        await postgres_part.prepare(place, partial(progress, "postgres", "preparing"))
+        await supervisor.add(postgres_part.spec(place))
+
+
+@contextmanager
+def full_disk_told(part: str, directory: Path) -> Iterator[None]:
+    """Turns the system's "no space left" into DiskFull, which names the place."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise DiskFull(part, directory) from error
