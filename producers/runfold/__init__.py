@@ -1,0 +1,10 @@
+"""Runfold for training code: `with runfold.run(experiment="digits", params={"lr": 0.1}) as run: run.log({"loss": 0.3})`.
+
+Only what is named in `__all__` is public here. The other modules of this package are how the log is written; the server uses them.
+"""
+
+from ._run import Run, run
+from .errors import NotConnected, RunfoldError, SdkError, ServerRefused
+from .settings import VERSION as __version__
+
+__all__ = ["NotConnected", "Run", "RunfoldError", "SdkError", "ServerRefused", "__version__", "run"]

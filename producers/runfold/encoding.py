@@ -1,0 +1,79 @@
+"""From a run's facts and rows to records that are ready to be appended."""
+
+import time
+from collections.abc import Iterable
+
+from pydantic import ValidationError
+
+from runfold_schemas import wire
+from runfold_schemas.batch import Outgoing
+from runfold_schemas.envelope import Envelope, Writer
+from runfold_schemas.errors import BadEvent
+from runfold_schemas.events import Event, Fact, MetricsLogged
+from runfold_schemas.frames import MAX_FRAME_BYTES, Frame, split
+from runfold_schemas.ids import Ids
+from runfold_schemas.topics import Topic
+
+from .sequence import Sequencer
+
+
+class RunEncoder:
+    """Gives a run's events their ids, envelopes and sequences, which a repeated delivery then keeps.
+
+    One per run and process: it is one writer. Facts and metrics count apart, so two threads may use it, one for each.
+    """
+
+    def __init__(self, run_id: str, ids: Ids, *, node: str = "") -> None:
+        self._run_id, self._key, self._ids = run_id, run_id.encode(), ids
+        self._sequencer = Sequencer(ids, node=node)
+
+    @property
+    def writer(self) -> Writer:
+        """The writer that all records of this encoder name."""
+        return self._sequencer.writer
+
+    def fact(self, event: Fact) -> Outgoing:
+        """A fact about the run as a record; ValueError if it is larger than a record may be."""
+        return self._record(Topic.RUNS, event)
+
+    def metrics(self, frames: Iterable[Frame]) -> list[Outgoing]:
+        """Frames as records below the contract's bounds, in order."""
+        records: list[Outgoing] = []
+        pack: list[Frame] = []
+        size = 0
+        for frame in frames:
+            for part in split(frame):
+                cost = _most_bytes(part)
+                if pack and size + cost > MAX_FRAME_BYTES:
+                    records.append(self._record(Topic.METRICS, MetricsLogged(self._run_id, tuple(pack))))
+                    pack, size = [], 0
+                pack.append(part)
+                size += cost
+        if pack:
+            records.append(self._record(Topic.METRICS, MetricsLogged(self._run_id, tuple(pack))))
+        return records
+
+    def _record(self, topic: Topic, event: Event) -> Outgoing:
+        try:
+            value = wire.encode(event)
+        except BadEvent as error:
+            raise ValueError(str(error)) from None
+        # After the encoding: what fails there must not leave a hole in the sequence.
+        writer, sequence = self._sequencer.take(topic, self._run_id)
+        now = time.time_ns() // 1_000_000
+        envelope = Envelope(self._ids.event_id(), event.subject, now, writer, sequence)
+        return Outgoing(topic, self._key, value, envelope.headers())
+
+
+def _most_bytes(frame: Frame) -> int:
+    return sum(len(key.encode()) + 5 for key in frame.keys) + frame.rows * (8 * len(frame.keys) + 20) + 64
+
+
+def checked(event_class: type[Fact], **fields: object) -> Fact:
+    """Build a fact; ValueError names the field that breaks the contract, and how."""
+    try:
+        return event_class(**fields)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from None

@@ -1,0 +1,127 @@
+"""The HTTP side of the SDK: one client per run, answers sorted into done, try again, and never."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import httpx2
+
+from runfold_schemas.batch import CONTENT_TYPE, Outgoing, encode_batch
+
+from .settings import VERSION
+
+EVENTS_PATH = "/api/runfold/v1/events"
+_TIMEOUT = httpx2.Timeout(60.0, connect=5.0)
+_RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
+_MOST_RETRY_AFTER = 60.0
+
+
+class TryAgain(Exception):
+    """Not acknowledged, may have taken effect; the same bytes may be sent again, after `after` seconds if the server said so.
+
+    `answered` tells a server that can't now from one that is not there.
+    """
+
+    def __init__(self, message: str, after: float | None = None, *, answered: bool = False) -> None:
+        super().__init__(message)
+        self.after, self.answered = after, answered
+
+
+class Never(Exception):
+    """The server will not take this request, however often it is sent; the message is the server's."""
+
+    def __init__(self, message: str, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of one record: `appended`, `accepted`, `rejected` or `set_aside`."""
+
+    outcome: str
+    code: str = ""
+    message: str = ""
+
+    @property
+    def refused(self) -> bool:
+        return self.outcome in ("rejected", "set_aside")
+
+
+class HttpTransport:
+    """Requests to one tracking server. A context manager; thread-safe, as its client is."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self._client = httpx2.Client(base_url=uri, timeout=_TIMEOUT, headers={"User-Agent": f"runfold/{VERSION}"})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections; a request under way fails with TryAgain."""
+        self._client.close()
+
+    def append(self, records: Sequence[Outgoing], *, outcome: bool) -> list[Result]:
+        """Append records in order, and wait for the log's acknowledgement or for the folds' decisions.
+
+        The same records give the same bytes, so a repeated call is recognised. Raises TryAgain or Never.
+        """
+        answer = self.request(
+            "POST",
+            EVENTS_PATH,
+            params={"wait": "outcome" if outcome else "append"},
+            content=encode_batch(records),
+            headers={"Content-Type": CONTENT_TYPE},
+        )
+        results = answer.get("results")
+        if (
+            not isinstance(results, list)
+            or len(results) != len(records)
+            or not all(isinstance(r, dict) for r in results)
+        ):
+            raise TryAgain(f"{self.uri} does not answer as a Runfold server does")
+        return [Result(*(str(r.get(name) or "") for name in ("outcome", "code", "message"))) for r in results]
+
+    def request(self, method: str, path: str, *, timeout: float | None = None, **options: Any) -> dict[str, Any]:
+        """The JSON object of a successful answer. Raises TryAgain or Never; both name the server and what it said."""
+        if timeout is not None:
+            options["timeout"] = httpx2.Timeout(timeout)
+        try:
+            response = self._client.request(method, path, **options)
+        except httpx2.TransportError as error:
+            raise TryAgain(f"{self.uri} does not answer ({type(error).__name__}: {error})") from error
+        except RuntimeError as error:
+            # The client was closed meanwhile.
+            raise TryAgain(str(error)) from error
+        body = _json(response)
+        if response.is_success:
+            if body is None:
+                raise TryAgain(f"{self.uri} does not answer as a Runfold server does")
+            return body
+        message = f"{self.uri} answered {response.status_code}: {(body or {}).get('message') or response.reason_phrase}"
+        if response.status_code in _RETRIED:
+            raise TryAgain(message, _retry_after(response.headers.get("Retry-After")), answered=True)
+        raise Never(message, str((body or {}).get("error_code") or ""))
+
+
+def _json(response: httpx2.Response) -> dict[str, Any] | None:
+    try:
+        body = json.loads(response.content)
+    except ValueError:
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def _retry_after(text: str | None) -> float | None:
+    try:
+        return min(max(float(text or ""), 0.0), _MOST_RETRY_AFTER)
+    except ValueError:
+        return None
