@@ -28,33 +28,35 @@ async def migrate(dsn: str, namespace: str) -> list[str]:
     Several may run at once: an advisory lock lets one work. NotMigrated if the schema is newer than this release.
     """
     done = []
-    async with open_connection(dsn, namespace, application="runfold migrate", durable=True, timeout=60) as connection:
-        async with connection.transaction():
-            await connection.execute(
-                "SELECT pg_advisory_xact_lock(hashtextextended('runfold migrate ' || $1, 0))", namespace
-            )
-            await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(namespace)}")
-            await connection.execute(sql("migration.sql"))
-            applied = await _applied(connection)
-            known = migrations()
-            _check(applied, known)
-            for number, name, statements in known:
-                if number not in applied:
-                    await connection.execute(statements)
-                    await connection.execute(
-                        "INSERT INTO migration (number, name, checksum) VALUES ($1, $2, $3)",
-                        number,
-                        name,
-                        _checksum(statements),
-                    )
-                    done.append(f"migration {number:04d} {name}")
-            for projection in Projection:
-                if not await connection.fetchval(
-                    "SELECT count(*) FROM generation WHERE projection = $1 AND state = 'live'", projection.value
-                ):
-                    generation = await create_generation(connection, namespace, projection)
-                    await switch(connection, generation)
-                    done.append(f"generation {generation.schema_name}")
+    async with (
+        open_connection(dsn, namespace, application="runfold migrate", durable=True, timeout=60) as connection,
+        connection.transaction(),
+    ):
+        await connection.execute(
+            "SELECT pg_advisory_xact_lock(hashtextextended('runfold migrate ' || $1, 0))", namespace
+        )
+        await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(namespace)}")
+        await connection.execute(sql("migration.sql"))
+        applied = await _applied(connection)
+        known = migrations()
+        _check(applied, known)
+        for number, name, statements in known:
+            if number not in applied:
+                await connection.execute(statements)
+                await connection.execute(
+                    "INSERT INTO migration (number, name, checksum) VALUES ($1, $2, $3)",
+                    number,
+                    name,
+                    _checksum(statements),
+                )
+                done.append(f"migration {number:04d} {name}")
+        for projection in Projection:
+            if not await connection.fetchval(
+                "SELECT count(*) FROM generation WHERE projection = $1 AND state = 'live'", projection.value
+            ):
+                generation = await create_generation(connection, namespace, projection)
+                await switch(connection, generation)
+                done.append(f"generation {generation.schema_name}")
     return done
 
 

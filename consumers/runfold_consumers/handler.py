@@ -1,0 +1,91 @@
+"""What a worker does with the records of a partition: projections keep a state, reactions act on the world.
+
+A projection's checkpoint lies beside its rows in its generation, so a new generation folds the log from the start. A
+reaction's cursor lies in the control schema: a replay never makes it fire again.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from runfold_projections import reactions
+from runfold_projections.batch import Applied, Decoded, PartitionFold
+from runfold_projections.checkpoint import Checkpoint, load
+from runfold_projections.generations import Generation
+from runfold_schemas.events import Genesis
+from runfold_schemas.position import Partition
+from runfold_schemas.record import Record
+
+
+class Handler(Protocol):
+    """One kind of work on one partition. Used by one task only."""
+
+    async def checkpoint(self) -> Checkpoint | None:
+        """Where to go on; None at the very beginning."""
+
+    async def apply(self, before: Checkpoint | None, batch: Decoded) -> Applied:
+        """Do the work of a batch and move the checkpoint. After any error `forget` is called."""
+
+    def forget(self) -> None:
+        """Drop what is held in memory."""
+
+
+class ProjectionHandler:
+    """Folds into one generation. `pool` sees the generation's schema."""
+
+    def __init__(self, pool: Any, namespace: str, generation: Generation, where: Partition, partitions: int) -> None:
+        self._pool, self._where = pool, where
+        self._fold = PartitionFold(namespace, generation.projection, where, partitions)
+
+    async def checkpoint(self) -> Checkpoint | None:
+        async with self._pool.acquire() as connection:
+            return await load(connection, self._where)
+
+    async def apply(self, before: Checkpoint | None, batch: Decoded) -> Applied:
+        async with self._pool.acquire() as connection:
+            return await self._fold.apply(connection, before, batch)
+
+    def forget(self) -> None:
+        self._fold.forget()
+
+
+class Reaction(Protocol):
+    """Acts on the outside world, at least once per event and never because of a replay."""
+
+    name: str
+
+    async def react(self, records: Sequence[Record]) -> None:
+        """Act. If it raises, the same records come again after a pause; the cursor moves only after success."""
+
+
+@dataclass
+class ReactionHandler:
+    """Runs a reaction over one partition. `pool` sees the control schema."""
+
+    pool: Any
+    reaction: Reaction
+    where: Partition
+
+    async def checkpoint(self) -> Checkpoint | None:
+        async with self.pool.acquire() as connection:
+            return await reactions.load(connection, self.reaction.name, self.where)
+
+    async def apply(self, before: Checkpoint | None, batch: Decoded) -> Applied:
+        after = before
+        events = [r for r in batch.records if not isinstance(r.event, Genesis)]
+        if before is None:
+            genesis = next((r for r in batch.records if isinstance(r.event, Genesis)), None)
+            if genesis is None:
+                return Applied(None, 0, 0, 0, {})
+            assert isinstance(genesis.event, Genesis)
+            after = Checkpoint(genesis.event.log_id, genesis.envelope.event_id, batch.next_offset, batch.broker_ms)
+        else:
+            after = Checkpoint(before.log_id, before.genesis_id, batch.next_offset, batch.broker_ms)
+        if events:
+            await self.reaction.react(events)
+        async with self.pool.acquire() as connection:
+            await reactions.advance(connection, self.reaction.name, self.where, before, after)
+        return Applied(after, len(events), 0, 0, {})
+
+    def forget(self) -> None:
+        """Nothing is held."""

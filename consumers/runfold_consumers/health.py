@@ -1,0 +1,81 @@
+"""The worker's own HTTP: live, ready, metrics, and what it holds."""
+
+import asyncio
+from typing import Any
+
+import uvicorn
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from .worker import Worker
+
+
+def health_app(worker: Worker) -> Starlette:
+    """Routes of one worker: /health/live, /health/ready, /status, /metrics."""
+
+    async def live(_: Request) -> Response:
+        return PlainTextResponse("OK")
+
+    async def ready(_: Request) -> Response:
+        problems = worker.problems
+        return JSONResponse({"ready": not problems, "problems": problems}, status_code=503 if problems else 200)
+
+    async def status(_: Request) -> Response:
+        return JSONResponse(describe(worker))
+
+    async def metrics(_: Request) -> Response:
+        return Response(generate_latest(worker.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    return Starlette(
+        routes=[
+            Route("/health/live", live),
+            Route("/health/ready", ready),
+            Route("/status", status),
+            Route("/metrics", metrics),
+        ]
+    )
+
+
+def describe(worker: Worker) -> dict[str, Any]:
+    """What the worker holds and what it can't go on with, as JSON."""
+    return {
+        "worker_id": worker.worker_id,
+        "problems": worker.problems,
+        "partitions": [
+            {
+                "handler": item.handler,
+                "partition": str(item.where),
+                "state": status.state.value,
+                "detail": status.detail,
+                "next_offset": status.next_offset,
+            }
+            for item, status in sorted(worker.statuses.items(), key=lambda pair: (pair[0].handler, pair[0].where))
+        ],
+        "blocked": [
+            {"handler": item.handler, "position": str(error.position), "schema_id": error.schema_id}
+            for item, error in worker.blocked.items()
+        ],
+    }
+
+
+class _Quiet(uvicorn.Server):
+    """uvicorn without its own signal handlers: the process that embeds it decides when to stop."""
+
+    def install_signal_handlers(self) -> None:
+        return
+
+
+async def serve_health(worker: Worker, host: str, port: int) -> None:
+    """Serve until cancelled."""
+    config = uvicorn.Config(health_app(worker), host=host, port=port, log_level="warning", access_log=False)
+    server = _Quiet(config)
+    serving = asyncio.ensure_future(server._serve())
+    try:
+        await asyncio.shield(serving)
+    except asyncio.CancelledError:
+        server.should_exit = True
+        await serving
+        raise

@@ -1,0 +1,183 @@
+"""The task of one leased partition: read, fold, commit, for ever; wait out what is away."""
+
+import asyncio
+import random
+import time
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import asyncpg
+import structlog
+from aiokafka.errors import KafkaError
+
+from runfold_projections.batch import Applied, Decoded, decode_batch
+from runfold_projections.checkpoint import Checkpoint
+from runfold_projections.errors import Fenced
+from runfold_projections.leases import Leasable
+from runfold_schemas.record import Raw
+
+from .errors import LogRefused, Unreadable
+from .gate import Gate
+from .handler import Handler
+from .metrics import WorkerMetrics
+from .source import Source, open_source
+
+MOST_RECORDS = 2_000
+MOST_BEFORE_GENESIS = 10_000
+READ_WAIT = 1.0
+REFUSED_WAIT = 5.0
+
+AWAY = (OSError, KafkaError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
+"""Errors of the services or the way to them: never poison; the partition waits and goes on."""
+
+
+class State(StrEnum):
+    """What a partition's task is doing."""
+
+    STARTING = "starting"
+    FOLDING = "folding"
+    WAITING = "waiting"
+    REFUSED = "refused"
+    PAUSED = "paused"
+
+
+@dataclass
+class Status:
+    """What is known of a partition's task, for health and metrics."""
+
+    state: State = State.STARTING
+    detail: str = ""
+    next_offset: int = 0
+    broker_ms: int = 0
+    since: float = field(default_factory=time.monotonic)
+
+    def set(self, state: State, detail: str = "") -> None:
+        """Change the state; `since` moves only when it differs."""
+        if state is not self.state:
+            self.since = time.monotonic()
+        self.state, self.detail = state, detail
+
+
+class Backoff:
+    """Growing pauses with jitter, in seconds."""
+
+    def __init__(self, first: float = 0.1, most: float = 5.0) -> None:
+        self._first, self._most = first, most
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin again with the shortest pause."""
+        self._next = self._first
+
+    async def pause(self) -> None:
+        """Sleep, and sleep longer the next time."""
+        await asyncio.sleep(self._next * random.uniform(0.5, 1.0))
+        self._next = min(self._next * 2, self._most)
+
+
+class PartitionTask:
+    """Runs until cancelled, or until Unreadable says that only a newer worker can go on."""
+
+    def __init__(
+        self,
+        kafka: str,
+        namespace: str,
+        item: Leasable,
+        partitions: int,
+        handler: Handler,
+        gate: Gate,
+        metrics: WorkerMetrics,
+    ) -> None:
+        self._kafka, self._namespace, self._partitions = kafka, namespace, partitions
+        self._item, self._handler, self._gate, self._metrics = item, handler, gate, metrics
+        self._log: Any = structlog.get_logger().bind(handler=item.handler, partition=str(item.where))
+        self._backoff = Backoff()
+        self.status = Status()
+
+    async def run(self) -> None:
+        """Fold for ever. Raises Unreadable; every other failure is waited out."""
+        while True:
+            try:
+                await self._session()
+            except Unreadable as error:
+                self._handler.forget()
+                self.status.set(State.PAUSED, str(error))
+                raise
+            except Fenced as error:
+                self._failed(error, State.STARTING, "fenced: somebody else moved the checkpoint")
+                await self._backoff.pause()
+            except LogRefused as error:
+                self._failed(error, State.REFUSED, "log refused")
+                await asyncio.sleep(REFUSED_WAIT)
+            except AWAY as error:
+                self._failed(error, State.WAITING, "Kafka or Postgres is away, or refuses: waiting")
+                await self._backoff.pause()
+
+    def _failed(self, error: BaseException, state: State, event: str) -> None:
+        self._handler.forget()
+        text = f"{type(error).__name__}: {error}"
+        if (self.status.state, self.status.detail) != (state, text):
+            self._log.warning(event, error=text)
+        self.status.set(state, text)
+        self._metrics.failures.labels(self._item.handler, type(error).__name__).inc()
+
+    async def _session(self) -> None:
+        checkpoint = await self._handler.checkpoint()
+        async with open_source(self._kafka, self._namespace, self._item.where) as source:
+            if checkpoint is not None:
+                await source.check(checkpoint.genesis_id, checkpoint.next_offset, self._gate.catalog)
+                self._note(checkpoint)
+            source.seek(checkpoint.next_offset if checkpoint else 0)
+            self.status.set(State.FOLDING)
+            early: list[Raw] = []
+            while True:
+                raws = early + await source.read(MOST_RECORDS, READ_WAIT)
+                if len(raws) > len(early):
+                    checkpoint = await self._apply(checkpoint, raws)
+                    early = raws if checkpoint is None else []
+                    if len(early) > MOST_BEFORE_GENESIS:
+                        raise LogRefused(f"{self._item.where}: no genesis among the first {len(early)} records")
+                    self._backoff.reset()
+
+    async def _apply(self, checkpoint: Checkpoint | None, raws: list[Raw]) -> Checkpoint | None:
+        batch = await self._decode(raws)
+        if batch.records or batch.set_aside:
+            started = time.perf_counter()
+            applied = await self._handler.apply(checkpoint, batch)
+            self._count(applied, time.perf_counter() - started)
+            if applied.checkpoint is None:
+                return None
+            checkpoint = applied.checkpoint
+            self._note(checkpoint)
+        if batch.stopped_by is not None:
+            raw, schema_id = batch.stopped_by
+            raise Unreadable(raw.position, schema_id)
+        return checkpoint
+
+    async def _decode(self, raws: list[Raw]) -> Decoded:
+        """Read a batch; ids that the catalog lacks are looked up in `system`, one after the other."""
+        undeclared: frozenset[int] = frozenset()
+        while True:
+            batch = decode_batch(raws, self._gate.catalog, self._partitions, undeclared)
+            if batch.stopped_by is None or await self._gate.is_declared(batch.stopped_by[1]):
+                return batch
+            undeclared |= {batch.stopped_by[1]}
+
+    def _note(self, checkpoint: Checkpoint) -> None:
+        self.status.next_offset = checkpoint.next_offset
+        self.status.broker_ms = checkpoint.broker_ms
+
+    def _count(self, applied: Applied, seconds: float) -> None:
+        name, metrics = self._item.handler, self._metrics
+        metrics.fold_seconds.labels(name).observe(seconds)
+        metrics.batch_records.labels(name).observe(applied.folded + applied.duplicates)
+        metrics.folded.labels(name).inc(applied.folded)
+        metrics.duplicates.labels(name).inc(applied.duplicates)
+        metrics.rejected.labels(name).inc(applied.rejected)
+        for reason, count in applied.set_aside.items():
+            metrics.set_aside.labels(name, reason.value).inc(count)
+            self._log.warning("set aside", reason=reason.value, records=count, next_offset=self.status.next_offset)
+
+
+__all__ = ["PartitionTask", "Source", "State", "Status"]

@@ -1,0 +1,105 @@
+"""One partition of the log, read by a Kafka consumer of its own.
+
+A consumer per partition: a long poll that waits for one partition must not delay another (aiokafka answers one fetch per
+broker and consumer at a time), and no rebalance can move the assignment under a batch.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import OffsetOutOfRangeError
+
+from runfold_schemas.catalog import Catalog
+from runfold_schemas.errors import SchemaError
+from runfold_schemas.events import Genesis
+from runfold_schemas.position import Partition
+from runfold_schemas.record import Raw, read_record
+from runfold_schemas.topics import full_name
+
+from .errors import LogRefused
+
+LONG_POLL_MS = 2000
+FETCH_BYTES = 4 * 1024 * 1024
+
+
+class Source:
+    """Records of one partition, in order, from where `seek` put it."""
+
+    def __init__(self, consumer: Any, where: Partition, target: TopicPartition) -> None:
+        self._consumer, self._where, self._target = consumer, where, target
+
+    async def read(self, most: int, wait: float) -> list[Raw]:
+        """The next records, at most `most`; empty if none came within `wait` seconds. LogRefused if they are gone."""
+        try:
+            batches = await self._consumer.getmany(self._target, timeout_ms=int(wait * 1000), max_records=most)
+        except OffsetOutOfRangeError as error:
+            raise LogRefused(
+                f"{self._where}: the log no longer holds the offset to go on from ({error}); it was cut or made anew"
+            ) from error
+        return [Raw.of(self._where.topic, message) for message in batches.get(self._target, [])]
+
+    def seek(self, offset: int) -> None:
+        """Go on from this offset."""
+        self._consumer.seek(self._target, offset)
+
+    async def bounds(self) -> tuple[int, int]:
+        """First offset that the log still holds, and its end (next offset)."""
+        first = await self._consumer.beginning_offsets([self._target])
+        end = await self._consumer.end_offsets([self._target])
+        return first[self._target], end[self._target]
+
+    async def check(self, genesis_id: str, next_offset: int, catalog: Catalog) -> None:
+        """LogRefused unless this is the log that a checkpoint counts in, and long enough."""
+        first, end = await self.bounds()
+        if next_offset > end:
+            raise LogRefused(
+                f"{self._where}: the checkpoint stands at {next_offset}, the log ends at {end}; "
+                "the topic was cut or made anew: restore it, or rebuild the projection"
+            )
+        if first > 0:
+            # Retention took the beginning; the checkpoint lies within what is left, so the fold can go on.
+            return
+        self.seek(0)
+        while True:
+            for raw in await self.read(100, 5.0):
+                found = _genesis_id(raw, catalog)
+                if found is not None:
+                    if found != genesis_id:
+                        raise LogRefused(
+                            f"{self._where}: the partition's genesis is {found}, the checkpoint's {genesis_id}; "
+                            "the topic was deleted and made again: restore it, or rebuild the projection"
+                        )
+                    return
+                if raw.position.offset >= next_offset:
+                    raise LogRefused(f"{self._where}: no genesis record stands before the checkpoint at {next_offset}")
+
+
+def _genesis_id(raw: Raw, catalog: Catalog) -> str | None:
+    try:
+        record = read_record(raw, catalog, raw.position.partition + 1)
+    except SchemaError:
+        return None
+    return record.envelope.event_id if isinstance(record.event, Genesis) else None
+
+
+@asynccontextmanager
+async def open_source(kafka: str, namespace: str, where: Partition) -> AsyncIterator[Source]:
+    """A started consumer on the partition. KafkaError if Kafka is away."""
+    target = TopicPartition(full_name(namespace, where.topic), where.partition)
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=kafka,
+        group_id=None,
+        enable_auto_commit=False,
+        auto_offset_reset="none",
+        fetch_max_wait_ms=LONG_POLL_MS,
+        max_partition_fetch_bytes=FETCH_BYTES,
+        client_id=f"runfold-{where}".replace(":", "-"),
+    )
+    try:
+        await consumer.start()
+        consumer.assign([target])
+        yield Source(consumer, where, target)
+    finally:
+        await consumer.stop()

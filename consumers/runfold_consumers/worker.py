@@ -1,0 +1,228 @@
+"""A worker: leases partitions, runs a task for each, gives them up in order."""
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from aiokafka.errors import KafkaError
+
+from runfold_projections import leases
+from runfold_projections.database import open_connection, open_pool
+from runfold_projections.errors import NotMigrated
+from runfold_projections.generations import Generation, generations
+from runfold_projections.leases import Leasable
+from runfold_projections.migrate import check_migrated
+from runfold_schemas.catalog import Catalog, released_catalog
+from runfold_schemas.ids import Ids
+from runfold_schemas.position import Partition
+from runfold_schemas.topics import Topic, partition_count
+
+from .errors import Unreadable
+from .gate import Gate, ReadSystem
+from .handler import Handler, ProjectionHandler, Reaction, ReactionHandler
+from .lag import EVERY as LAG_EVERY
+from .lag import LagMonitor
+from .metrics import WorkerMetrics
+from .partition import AWAY, Backoff, PartitionTask, State, Status
+
+LEASE_EVERY = 1.0
+
+
+@dataclass(frozen=True)
+class WorkerConfig:
+    """What a worker needs to know. `partitions` is the log's count for runs and metrics."""
+
+    kafka: str
+    dsn: str
+    namespace: str
+    partitions: int
+    release: str
+    read_system: ReadSystem
+    catalog: Catalog = field(default_factory=released_catalog)
+    reactions: Mapping[Topic, tuple[Reaction, ...]] = field(default_factory=dict)
+    pool_size: int = 4
+
+
+class Worker:
+    """Runs until cancelled. Needs Postgres for leases and Kafka for records; waits for either while it is away."""
+
+    def __init__(self, config: WorkerConfig, ids: Ids | None = None) -> None:
+        self._config = config
+        self.worker_id = (ids or Ids()).event_id()
+        self.metrics = WorkerMetrics()
+        self.gate = Gate(config.catalog, config.read_system)
+        self.blocked: dict[Leasable, Unreadable] = {}
+        self._statuses: dict[Leasable, Status] = {}
+        self._tasks: dict[Leasable, asyncio.Task[None]] = {}
+        self._generations: dict[str, Generation] = {}
+        self._pools: dict[str, Any] = {}
+        self._stack = AsyncExitStack()
+        self._lag = LagMonitor(config.kafka, config.namespace, self.metrics)
+        self._log: Any = structlog.get_logger().bind(worker=self.worker_id)
+        self.postgres_error: str | None = "not connected yet"
+        self.kafka_error: str | None = None
+
+    @property
+    def statuses(self) -> Mapping[Leasable, Status]:
+        """State of every partition this worker holds."""
+        return self._statuses
+
+    @property
+    def problems(self) -> list[str]:
+        """Why this worker is not ready; empty if it is."""
+        found = [f"Postgres: {self.postgres_error}"] if self.postgres_error else []
+        found += [f"Kafka: {self.kafka_error}"] if self.kafka_error else []
+        found += [str(error) for error in self.blocked.values()]
+        found += [
+            f"{item.where}: {status.state.value}: {status.detail}"
+            for item, status in self._statuses.items()
+            if status.state in (State.WAITING, State.REFUSED)
+        ]
+        return found
+
+    async def run(self) -> None:
+        """Work until cancelled; then stop the tasks, give the leases up and close."""
+        async with self._stack, asyncio.TaskGroup() as group:
+            group.create_task(self._watch_lag())
+            await self._keep_leases(group)
+
+    async def _keep_leases(self, group: asyncio.TaskGroup) -> None:
+        backoff = Backoff()
+        while True:
+            try:
+                async with self._session() as connection:
+                    while True:
+                        await self._renew(connection, group)
+                        self.postgres_error = None
+                        backoff.reset()
+                        await asyncio.sleep(LEASE_EVERY)
+            except (*AWAY, NotMigrated) as error:
+                text = f"{type(error).__name__}: {error}"
+                if text != self.postgres_error:
+                    self._log.warning("no leases: waiting for Postgres", error=text)
+                self.postgres_error = text
+                await backoff.pause()
+
+    @asynccontextmanager
+    async def _session(self) -> AsyncIterator[Any]:
+        config = self._config
+        async with open_connection(
+            config.dsn, config.namespace, application="runfold worker", durable=True
+        ) as connection:
+            await check_migrated(connection)
+            await leases.enter(connection, self.worker_id, socket.gethostname(), os.getpid(), config.release)
+            try:
+                yield connection
+            except asyncio.CancelledError:
+                await self._stop(list(self._tasks))
+                await leases.leave(connection, self.worker_id)
+                raise
+
+    async def _renew(self, connection: Any, group: asyncio.TaskGroup) -> None:
+        work = await self._work(connection)
+        held, give = await leases.renew(connection, self.worker_id, work, self.blocked)
+        if give:
+            await self._stop(give)
+            await leases.release(connection, self.worker_id, give)
+        unreadable = [item for item, task in self._tasks.items() if task.done()]
+        if unreadable:
+            await self._stop(unreadable)
+            await leases.release(connection, self.worker_id, unreadable)
+        wanted = held - set(give) - set(unreadable)
+        await self._stop([item for item in self._tasks if item not in wanted])
+        for item in wanted - self._tasks.keys():
+            await self._start(item, group)
+        await self._unblock()
+        self.metrics.held.set(len(self._tasks))
+        self.metrics.blocked.set(len(self.blocked))
+
+    async def _work(self, connection: Any) -> list[Leasable]:
+        found = await generations(connection)
+        self._generations = {generation.schema_name: generation for generation in found}
+        work = [
+            Leasable(generation.schema_name, Partition(generation.projection.topic, number))
+            for generation in found
+            for number in range(partition_count(generation.projection.topic, self._config.partitions))
+        ]
+        for topic, reactions in self._config.reactions.items():
+            work += [
+                Leasable(f"reaction {reaction.name}", Partition(topic, number))
+                for reaction in reactions
+                for number in range(partition_count(topic, self._config.partitions))
+            ]
+        return work
+
+    async def _start(self, item: Leasable, group: asyncio.TaskGroup) -> None:
+        handler = await self._handler(item)
+        partitions = partition_count(item.where.topic, self._config.partitions)
+        task = PartitionTask(
+            self._config.kafka, self._config.namespace, item, partitions, handler, self.gate, self.metrics
+        )
+        self._statuses[item] = task.status
+        self._tasks[item] = group.create_task(self._guard(item, task.run))
+        self._log.info("partition taken", handler=item.handler, partition=str(item.where))
+
+    async def _guard(self, item: Leasable, run: Callable[[], Any]) -> None:
+        try:
+            await run()
+        except Unreadable as error:
+            self.blocked[item] = error
+            self._log.error("partition paused", handler=item.handler, partition=str(item.where), error=str(error))
+
+    async def _handler(self, item: Leasable) -> Handler:
+        config = self._config
+        for reaction in config.reactions.get(item.where.topic, ()):
+            if item.handler == f"reaction {reaction.name}":
+                return ReactionHandler(await self._pool(config.namespace), reaction, item.where)
+        pool = await self._pool(item.handler)
+        partitions = partition_count(item.where.topic, config.partitions)
+        return ProjectionHandler(pool, config.namespace, self._generations[item.handler], item.where, partitions)
+
+    async def _pool(self, schema_name: str) -> Any:
+        if schema_name not in self._pools:
+            self._pools[schema_name] = await self._stack.enter_async_context(
+                open_pool(
+                    self._config.dsn,
+                    schema_name,
+                    application="runfold worker",
+                    min_size=0,
+                    max_size=self._config.pool_size,
+                    timeout=30.0,
+                )
+            )
+        return self._pools[schema_name]
+
+    async def _stop(self, items: list[Leasable]) -> None:
+        tasks = [self._tasks.pop(item) for item in items if item in self._tasks]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for item in items:
+            self._statuses.pop(item, None)
+            self._lag.forget(item)
+
+    async def _unblock(self) -> None:
+        """Forget what was unreadable once another worker has folded past it."""
+        for item, error in list(self.blocked.items()):
+            checkpoint = await (await self._handler(item)).checkpoint()
+            if checkpoint is not None and checkpoint.next_offset > error.position.offset:
+                del self.blocked[item]
+                self._log.info("a newer worker went on", handler=item.handler, partition=str(item.where))
+
+    async def _watch_lag(self) -> None:
+        try:
+            while True:
+                try:
+                    await self._lag.observe(dict(self._statuses))
+                    self.kafka_error = None
+                except (KafkaError, OSError, TimeoutError) as error:
+                    self.kafka_error = f"{type(error).__name__}: {error}"
+                    await self._lag.close()
+                await asyncio.sleep(LAG_EVERY)
+        finally:
+            await self._lag.close()
