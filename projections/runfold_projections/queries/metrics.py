@@ -1,0 +1,90 @@
+"""Metrics of a run: latest values, and the history of a key out of its segments."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..database import Connection
+from ..pack import read_key
+from ..search.tokens import storable
+
+_SEGMENTS_AT_ONCE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class LatestMetric:
+    """The value of a key with the largest (step, time, value); time in ms since the epoch."""
+
+    key: str
+    value: float
+    step: int
+    time_ms: int
+    model_id: str | None
+    dataset_name: str | None
+    dataset_digest: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """A key's distinct points as NumPy columns, ordered by (time, step, value).
+
+    `steps` and `times` (ms since the epoch) are int64, `values` is float64. NaN stands where 0 would, after it: MLflow's store
+    keeps NaN as 0 with a mark.
+    """
+
+    steps: Any
+    times: Any
+    values: Any
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+
+Columns = tuple[Any, Any, Any]
+
+_SEGMENTS = """
+SELECT s.data FROM segment s
+WHERE s.run_id = $1 AND EXISTS (SELECT FROM run r WHERE r.run_id = s.run_id)
+ORDER BY s.first_offset, s.attempt, s.rank
+"""
+
+
+async def history(conn: Connection, run_id: str, key: str) -> History:
+    """All points of a key, over all attempts and ranks; empty for an unknown run or key.
+
+    A point is (step, time, value), as in MLflow: what two ranks logged alike is shown once.
+    """
+    columns: list[Columns] = []
+    if storable(run_id) and storable(key):
+        cursor = await conn.cursor(_SEGMENTS, run_id)
+        while rows := await cursor.fetch(_SEGMENTS_AT_ONCE):
+            # Unpacking and sorting may take long; NumPy and zstd let other threads go on.
+            columns.append(await asyncio.to_thread(_read, [row["data"] for row in rows], key))
+    return await asyncio.to_thread(distinct, columns)
+
+
+def distinct(columns: Sequence[Columns]) -> History:
+    """The points of several columns, each once, in the order of a history."""
+    steps, times, values = _joined(columns)
+    nan = np.isnan(values)
+    rank = np.where(nan, 0.0, values)
+    order = np.lexsort((nan, rank, steps, times))
+    again = np.ones(max(len(order) - 1, 0), bool)
+    for column in (steps, times, rank, nan):
+        again &= column[order[1:]] == column[order[:-1]]
+    kept = order[np.concatenate((np.ones(min(len(order), 1), bool), ~again))]
+    return History(steps[kept], times[kept], values[kept])
+
+
+def _read(segments: Sequence[bytes], key: str) -> Columns:
+    return _joined([read_key(segment, key) for segment in segments])
+
+
+def _joined(columns: Sequence[Columns]) -> Columns:
+    if not columns:
+        return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float64)
+    steps, times, values = zip(*columns, strict=True)
+    return np.concatenate(steps), np.concatenate(times), np.concatenate(values)

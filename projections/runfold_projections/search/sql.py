@@ -1,0 +1,58 @@
+"""What the SQL of both searches shares: parameters, comparisons, and the bounds of a page."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import BadQuery
+from .tree import Among, Compare, Operator
+
+# The only SQL that a caller can choose between. Postgres's own escape character in patterns is the backslash, as MLflow has it there.
+_OPERATORS = {
+    Operator.EQUAL: "=",
+    Operator.UNEQUAL: "<>",
+    Operator.LESS: "<",
+    Operator.AT_MOST: "<=",
+    Operator.MORE: ">",
+    Operator.AT_LEAST: ">=",
+    Operator.LIKE: "LIKE",
+    Operator.ILIKE: "ILIKE",
+}
+_MOST = 2**63 - 1
+
+
+@dataclass(slots=True)
+class Parameters:
+    """The values of a statement's $1, $2…"""
+
+    values: list[Any] = field(default_factory=list)
+
+    def add(self, value: Any, sql_type: str) -> str:
+        """The placeholder of a new value."""
+        self.values.append(value)
+        return f"${len(self.values)}::{sql_type}"
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A statement and its parameters, ready for asyncpg: `conn.fetch(s.text, *s.values)`."""
+
+    text: str
+    values: tuple[Any, ...]
+
+
+def compared(column: str, clause: Compare | Among, parameters: Parameters) -> str:
+    """The column's value compared as the clause says. NULL compares as unknown, so it never matches."""
+    if isinstance(clause, Among):
+        sql_type = "bigint[]" if isinstance(clause.values[0], int) else "text[]"
+        values = parameters.add(list(clause.values), sql_type)
+        return f"{column} <> ALL ({values})" if clause.negated else f"{column} = ANY ({values})"
+    sql_type = {int: "bigint", float: "double precision", str: "text"}[type(clause.value)]
+    return f"{column} {_OPERATORS[clause.operator]} {parameters.add(clause.value, sql_type)}"
+
+
+def page(limit: int, offset: int, parameters: Parameters) -> str:
+    """LIMIT and OFFSET. BadQuery if one is negative or no bigint."""
+    for name, value in (("limit", limit), ("offset", offset)):
+        if not 0 <= value <= _MOST:
+            raise BadQuery(f"{name} is {value}, not between 0 and 2^63 - 1")
+    return f"LIMIT {parameters.add(limit, 'bigint')} OFFSET {parameters.add(offset, 'bigint')}"

@@ -1,0 +1,243 @@
+"""What clauses may mean: the entities, attributes and comparators of runs and of experiments, with MLflow's messages."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ..errors import BadFilter
+from .grammar import ListOperand, RawClause, parse_clauses, parse_order
+from .tokens import Lexeme, Token, unquoted
+from .tree import Among, Clause, Compare, Key, Kind, Operator, Order, Presence
+
+_NUMERIC = frozenset(
+    {
+        Operator.EQUAL,
+        Operator.UNEQUAL,
+        Operator.LESS,
+        Operator.AT_MOST,
+        Operator.MORE,
+        Operator.AT_LEAST,
+    }
+)
+_TEXTUAL = frozenset({Operator.EQUAL, Operator.UNEQUAL, Operator.LIKE, Operator.ILIKE})
+_BIGINT = 2**63
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """The words of one search: `filter` and `order` read expressions with them."""
+
+    entities: Mapping[str, Kind]
+    attributes: Mapping[str, str]
+    orderable: Mapping[str, str]
+    numeric: frozenset[str]
+    """Attributes compared with whole or broken numbers."""
+    identifiers: frozenset[str]
+    """Attributes that are whole numbers, but are written as quoted texts and known only as equal or not."""
+    listable: frozenset[str]
+    """Attributes that may stand before IN."""
+    presence: frozenset[Kind]
+    """What IS NULL and IS NOT NULL may ask for."""
+    order_kinds: frozenset[Kind]
+    broken_numbers: bool
+    """Whether a numeric attribute may be compared with 1.5."""
+    repeated_order: bool
+    """Whether an order may name a key twice (the second has no effect)."""
+    unknown_entity: str
+    unknown_order: str
+
+    def filter(self, text: str) -> tuple[Clause, ...]:
+        """The clauses that must all hold; none for an empty text. BadFilter says what is wrong, as MLflow's SearchUtils does."""
+        return tuple(self._clause(raw) for raw in parse_clauses(text))
+
+    def order(self, texts: Sequence[str]) -> tuple[Order, ...]:
+        """The criteria in their order. BadFilter for one that can't be read, or a key that comes twice."""
+        orders = tuple(self._one_order(text) for text in texts)
+        if not self.repeated_order and len({order.key for order in orders}) < len(orders):
+            raise BadFilter(f"`order_by` contains duplicate fields: {list(texts)}")
+        return orders
+
+    def _one_order(self, text: str) -> Order:
+        name, ascending = parse_order(text)
+        key = self._key(name.text, self.orderable)
+        if key.kind not in self.order_kinds:
+            raise BadFilter(self.unknown_order.format(kind=key.kind.value))
+        return Order(key, ascending)
+
+    def _clause(self, raw: RawClause) -> Clause:
+        if not isinstance(raw.left, Token) or raw.left.lexeme is not Lexeme.NAME:
+            raise BadFilter(f"Invalid comparison clause. Expected 'Identifier' found '{raw.left.text}'")
+        key = self._key(raw.left.text, self.attributes)
+        if raw.right is None:
+            return self._presence(key, raw.operator)
+        if isinstance(raw.right, ListOperand):
+            return self._among(key, raw.operator, raw.right)
+        return self._compare(key, raw.operator, raw.right)
+
+    def _key(self, text: str, attributes: Mapping[str, str]) -> Key:
+        entity, dot, name = text.partition(".")
+        if not dot:
+            entity, name = "attribute", text
+        kind = self.entities.get(entity)
+        if kind is None:
+            raise BadFilter(self.unknown_entity.format(entity=entity.strip("`")))
+        name = unquoted(name)
+        if kind is Kind.ATTRIBUTE:
+            if name not in attributes:
+                raise BadFilter(f"Invalid attribute key '{name}' specified. Valid keys are '{_listed(attributes)}'")
+            name = attributes[name]
+        elif kind is Kind.DATASET and name not in _DATASET_KEYS:
+            raise BadFilter(f"Invalid dataset key '{name}' specified. Valid keys are '{_listed(_DATASET_KEYS)}'")
+        return Key(kind, name)
+
+    def _presence(self, key: Key, operator: str) -> Presence:
+        if key.kind not in self.presence:
+            supported = " and ".join(f"{word}s" for word in ("tag", "param") if Kind(_ENTITY[word]) in self.presence)
+            raise BadFilter(
+                f"IS NULL / IS NOT NULL is only supported for {supported}, not for '{key.kind}' '{key.name}'"
+            )
+        return Presence(key, operator == "IS NOT NULL")
+
+    def _among(self, key: Key, operator: str, right: ListOperand) -> Among:
+        if key.kind is Kind.METRIC or (key.kind is Kind.ATTRIBUTE and key.name in self.numeric):
+            raise _not_a_number(key, right)
+        if key.kind in (Kind.PARAM, Kind.TAG):
+            raise BadFilter(f"Expected a quoted string value for {key.kind} (e.g. 'my-value'). Got value {right.text}")
+        if key.kind is Kind.ATTRIBUTE and key.name not in self.listable:
+            raise BadFilter(
+                f"Only {sorted(self.listable)} attributes support comparison with a list of quoted string values."
+            )
+        values = _list_values(right)
+        if operator not in ("IN", "NOT IN"):
+            raise _bad_comparator(operator, ("IN", "NOT IN"))
+        if key.name in self.identifiers:
+            return Among(key, tuple(_identifier(value) for value in values), operator == "NOT IN")
+        return Among(key, values, operator == "NOT IN")
+
+    def _compare(self, key: Key, operator: str, right: Token) -> Compare:
+        if key.kind is Kind.METRIC or (key.kind is Kind.ATTRIBUTE and key.name in self.numeric):
+            if right.lexeme is not Lexeme.NUMBER:
+                raise _not_a_number(key, right)
+            known = _operator(operator, _NUMERIC)
+            number = float(right.text) if key.kind is Kind.METRIC else _number(right.text)
+            if isinstance(number, float) and key.kind is Kind.ATTRIBUTE and not self.broken_numbers:
+                raise BadFilter(f"Invalid value for numeric attribute '{key.name}': '{number}'")
+            return Compare(key, known, number)
+        text = _quoted(key, right)
+        if key.name in self.identifiers:
+            known = _operator(operator, frozenset({Operator.EQUAL, Operator.UNEQUAL}))
+            return Compare(key, known, _identifier(text))
+        known = _operator(operator, _TEXTUAL)
+        if known in (Operator.LIKE, Operator.ILIKE) and (len(text) - len(text.rstrip("\\"))) % 2:
+            raise BadFilter(f"The pattern '{text}' must not end with a single backslash")
+        return Compare(key, known, text)
+
+
+def _operator(text: str, known: frozenset[Operator]) -> Operator:
+    if text not in known:
+        raise _bad_comparator(text, known)
+    return Operator(text)
+
+
+def _quoted(key: Key, token: Token) -> str:
+    if token.lexeme is Lexeme.TEXT or (token.lexeme is Lexeme.NAME and token.text[0] == token.text[-1] == '"'):
+        return token.text[1:-1]
+    if token.lexeme is Lexeme.NAME:
+        raise BadFilter(
+            "Parameter value is either not quoted or unidentified quote types used for string value "
+            f"{token.text}. Use either single or double quotes."
+        )
+    expected = {Kind.ATTRIBUTE: "attributes", Kind.DATASET: "dataset attributes"}
+    what = expected.get(key.kind, f"{key.kind} (e.g. 'my-value')")
+    raise BadFilter(f"Expected a quoted string value for {what}. Got value {token.text}")
+
+
+def _list_values(operand: ListOperand) -> tuple[str, ...]:
+    if not operand.items:
+        raise BadFilter(
+            "While parsing a list in the query, expected a non-empty list of string values, but got empty list"
+        )
+    for item in operand.items:
+        if item.lexeme is not Lexeme.TEXT and not item.text.startswith('"'):
+            raise BadFilter(
+                "While parsing a list in the query, expected string value, punctuation, or whitespace, "
+                f"but got different type in list: {operand.text}"
+            )
+    return tuple(item.text[1:-1] for item in operand.items)
+
+
+def _number(text: str) -> int | float:
+    """A bigint where it is one, else a float: Postgres compares both with its bigint columns."""
+    number = float(text)
+    if text.lstrip("-").isdigit() and abs(number) < _BIGINT:
+        whole = int(text)
+        return whole if -_BIGINT <= whole < _BIGINT else number
+    return number
+
+
+def _identifier(text: str) -> int:
+    # Python reads longer digits too, but slowly, and has a limit of its own.
+    if len(text) > 20 or not text.removeprefix("-").isdecimal() or not -_BIGINT <= int(text) < _BIGINT:
+        raise BadFilter(f"Invalid experiment ID '{text}'. Experiment ID must be a valid integer.")
+    return int(text)
+
+
+def _not_a_number(key: Key, operand: Token | ListOperand) -> BadFilter:
+    what = "metric" if key.kind is Kind.METRIC else f"numeric attribute: {key.name}"
+    return BadFilter(f"Expected numeric value type for {what}. Found {operand.text}")
+
+
+def _bad_comparator(text: str, known: Iterable[str]) -> BadFilter:
+    return BadFilter(f"Invalid comparator '{text}' not one of '{_listed(known)}'")
+
+
+def _listed(words: Iterable[str]) -> str:
+    # MLflow prints a set here, in no order; ours is sorted so that a message is always the same.
+    return "{" + ", ".join(f"'{word}'" for word in sorted(words)) + "}"
+
+
+_ENTITY: dict[str, Kind] = {
+    **dict.fromkeys(("metric", "metrics"), Kind.METRIC),
+    **dict.fromkeys(("param", "params", "parameter", "parameters"), Kind.PARAM),
+    **dict.fromkeys(("tag", "tags"), Kind.TAG),
+    **dict.fromkeys(("attribute", "attributes", "attr", "run"), Kind.ATTRIBUTE),
+    **dict.fromkeys(("dataset", "datasets"), Kind.DATASET),
+}
+_DATASET_KEYS = frozenset({"name", "digest", "context"})
+_RUN_ATTRIBUTES = {
+    name: name for name in ("run_id", "run_name", "status", "artifact_uri", "user_id", "start_time", "end_time")
+}
+_CREATED = dict.fromkeys(("created", "Created"), "start_time")
+
+RUNS = Vocabulary(
+    # MLflow also takes an entity in backticks.
+    entities=_ENTITY | {f"`{word}`": kind for word, kind in _ENTITY.items()},
+    attributes=_RUN_ATTRIBUTES | _CREATED | dict.fromkeys(("run name", "Run name", "Run Name"), "run_name"),
+    orderable=_RUN_ATTRIBUTES | _CREATED,
+    numeric=frozenset({"start_time", "end_time"}),
+    identifiers=frozenset(),
+    listable=frozenset({"run_id"}),
+    presence=frozenset({Kind.TAG, Kind.PARAM}),
+    order_kinds=frozenset({Kind.METRIC, Kind.PARAM, Kind.TAG, Kind.ATTRIBUTE}),
+    broken_numbers=True,
+    repeated_order=False,
+    unknown_entity="Invalid entity type '{entity}'. Valid values are "
+    "['metric', 'parameter', 'tag', 'attribute', 'dataset']",
+    unknown_order="Invalid identifier type '{kind}'",
+)
+
+_EXPERIMENT_ATTRIBUTES = {name: name for name in ("name", "experiment_id", "creation_time", "last_update_time")}
+
+EXPERIMENTS = Vocabulary(
+    entities={"attribute": Kind.ATTRIBUTE, "tag": Kind.TAG, "tags": Kind.TAG},
+    attributes=_EXPERIMENT_ATTRIBUTES,
+    orderable=_EXPERIMENT_ATTRIBUTES,
+    numeric=frozenset({"creation_time", "last_update_time"}),
+    identifiers=frozenset({"experiment_id"}),
+    listable=frozenset({"experiment_id"}),
+    presence=frozenset({Kind.TAG}),
+    order_kinds=frozenset({Kind.ATTRIBUTE}),
+    broken_numbers=False,
+    repeated_order=True,
+    unknown_entity="Invalid entity type '{entity}'. Valid entity types are ('attribute', 'tag', 'tags')",
+    unknown_order="Invalid order_by entity: {kind}",
+)
