@@ -176,7 +176,8 @@ class Run:
         if status not in _END_STATUSES:
             raise ValueError(f"status {status!r}: one of {', '.join(_END_STATUSES)}")
         if self._end(status) and self._shipper.problems:
-            raise ServerRefused(f"run {self.id}: " + "; ".join(self._shipper.problems))
+            problems = "; ".join(self._shipper.problems)
+            raise ServerRefused(f"run {self.id}: {self._shipper.refusals} events were refused: {problems}")
 
     def __enter__(self) -> Self:
         return self

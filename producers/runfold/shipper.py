@@ -3,10 +3,10 @@
 import logging
 import random
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from runfold_schemas.batch import Outgoing
+from runfold_schemas.batch import MAX_BATCH_BYTES, Outgoing
 
 from .buffer import Buffer, Rows
 from .encoding import RunEncoder
@@ -39,7 +39,9 @@ class Shipper:
         self.last_error = ""
         """Why the latest failed attempt failed."""
         self.problems: list[str] = []
-        """What the server refused for good; the first few."""
+        """What the server refused for good: the first few different ones."""
+        self.refusals = 0
+        """How many events it refused."""
         # Daemon: a hanging request must not keep the interpreter alive; runs are finished by atexit.
         self._thread = threading.Thread(target=self._work, name=f"runfold {name}", daemon=True)
 
@@ -57,11 +59,15 @@ class Shipper:
         try:
             while entries := self._buffer.take(MOST_BYTES_AT_ONCE):
                 rows = [entry.frame() for entry in entries if isinstance(entry, Rows)]
-                records = [entry.record for entry in entries if not isinstance(entry, Rows)]
-                if not self._deliver(self._encoder.metrics(rows) if rows else records, outcome=not rows):
+                facts = [entry.record for entry in entries if not isinstance(entry, Rows)]
+                records = self._encoder.metrics(rows) if rows else facts
+                if not all(self._deliver(part, outcome=not rows) for part in _requests(records)):
                     return
                 self._buffer.acknowledge()
         except Exception as error:
+            if self._stopped.is_set():
+                # The connection was closed under a request that nobody waits for any more.
+                return
             self.last_error = f"{type(error).__name__}: {error}"
             _log.exception("runfold: sending failed for a reason that should not exist; nothing more will be sent")
         finally:
@@ -81,7 +87,7 @@ class Shipper:
                 longest = min(2 * longest, LONGEST_PAUSE)
                 continue
             except Never as error:
-                self._refused(f"{len(records)} events were not taken: {error}")
+                self._refused(f"events were not taken: {error}", len(records))
                 return True
             self._note_back()
             for record, result in zip(records, results, strict=True):
@@ -103,10 +109,26 @@ class Shipper:
             self._away = False
             _log.warning("runfold: the server takes events again")
 
-    def _refused(self, problem: str) -> None:
-        _log.warning("runfold: %s", problem)
-        if len(self.problems) < _MOST_PROBLEMS:
+    def _refused(self, problem: str, events: int = 1) -> None:
+        self.refusals += events
+        # Once each: a server that takes nothing would else be told of twice a second.
+        if len(self.problems) < _MOST_PROBLEMS and problem not in self.problems:
             self.problems.append(problem)
+            _log.warning("runfold: %s", problem)
+
+
+def _requests(records: Sequence[Outgoing]) -> Iterator[Sequence[Outgoing]]:
+    """Cut into parts that a request may hold: one row can be larger, by many keys."""
+    part: list[Outgoing] = []
+    size = 0
+    for record in records:
+        if part and size + len(record.value) > MAX_BATCH_BYTES // 2:
+            yield part
+            part, size = [], 0
+        part.append(record)
+        size += len(record.value)
+    if part:
+        yield part
 
 
 def _type_of(record: Outgoing) -> str:

@@ -80,9 +80,13 @@ def test_steps_go_on_from_the_last_one(server: EventServer) -> None:
     ],
 )
 def test_an_exception_ends_the_run_and_passes_unchanged(server: EventServer, error: BaseException, status: str) -> None:
-    with pytest.raises(type(error)) as caught, runfold.run() as run:
-        run.log({"x": 1})
-        raise error
+    def training() -> None:
+        with runfold.run() as run:
+            run.log({"x": 1})
+            raise error
+
+    with pytest.raises(type(error)) as caught:
+        training()
     assert caught.value is error
     assert server.of(RunUpdated)[-1].status == status
     assert len(server.rows()) == 1
@@ -130,26 +134,45 @@ def test_a_refused_fact_is_told_at_once_and_raised_at_the_end(
         if isinstance(got.event, ParamsLogged) and got.event.params == {"lr": "0.2"}
         else None
     )
-    with pytest.raises(runfold.ServerRefused, match=r"lr is 0\.1 already"), runfold.run(params={"lr": 0.1}) as run:
-        run.log_params({"lr": 0.2})
-        run.flush()
-        assert "ParamsLogged was rejected: lr is 0.1 already" in caplog.text
-        run.log({"x": 1})
+
+    def training(error: Exception | None = None) -> None:
+        with runfold.run(params={"lr": 0.1}) as run:
+            run.log_params({"lr": 0.2})
+            run.flush()
+            assert "ParamsLogged was rejected: lr is 0.1 already" in caplog.text
+            run.log({"x": 1})
+            if error:
+                raise error
+
+    with pytest.raises(runfold.ServerRefused, match=r"lr is 0\.1 already"):
+        training()
     assert server.of(RunUpdated)[0].status == "FINISHED"
     assert len(server.rows()) == 1
-    with pytest.raises(ZeroDivisionError), runfold.run() as run:
-        run.log_params({"lr": 0.2})
-        raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError):
+        training(ZeroDivisionError())
 
 
 def test_a_request_that_will_never_be_taken_is_raised_at_the_end(server: EventServer) -> None:
     server.faults = [Fault(200), Fault(413)]
-    with pytest.raises(runfold.ServerRefused, match="413"), runfold.run() as run:
-        run.flush()
-        run.log({"x": 1})
-        run.flush()
-        run.log({"x": 2})
+    run = runfold.run()
+    run.flush()
+    run.log({"x": 1})
+    run.flush()
+    run.log({"x": 2})
+    with pytest.raises(runfold.ServerRefused, match="413"):
+        run.finish()
     assert [values for _, _, values in server.rows()] == [[2.0]]
+
+
+def test_a_server_that_takes_nothing_is_told_of_once(server: EventServer, caplog: pytest.LogCaptureFixture) -> None:
+    server.faults = [Fault(404)] * 50
+    run = runfold.run()
+    for step in range(5):
+        run.log({"x": step})
+        run.flush()
+    with pytest.raises(runfold.ServerRefused, match=r"7 events were refused: .* 404: not now$"):
+        run.finish()
+    assert caplog.text.count("404") == 1
 
 
 def test_no_server_there_is_an_error_at_once_that_names_the_setting() -> None:

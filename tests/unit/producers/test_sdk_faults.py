@@ -1,0 +1,232 @@
+"""The server slow, away, cut off: nothing lost, nothing reordered, nothing blocked."""
+
+from __future__ import annotations
+
+import gc
+import struct
+import threading
+import time
+import tracemalloc
+from array import array
+
+import pytest
+from event_server import EventServer, Fault, event_server
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import runfold
+from runfold.buffer import Buffer
+from runfold.rows import RowReader
+from runfold_schemas.batch import MAX_BATCH_BYTES, decode_batch
+from runfold_schemas.events import MetricsLogged, RunUpdated
+
+
+def test_what_is_sent_again_is_the_same_bytes_and_counts_once(server: EventServer) -> None:
+    server.faults = [Fault(503), Fault(drop=True), Fault(429), Fault(200), Fault(drop=True), Fault(500)]
+    with runfold.run() as run:
+        run.flush()
+        for step in range(10):
+            run.log({"x": step})
+        run.flush()
+        run.set_tags({"a": 1})
+    bodies = [post.body for post in server.posts]
+    assert len(set(bodies[:4])) == 1
+    assert len(set(bodies[4:7])) == 1
+    assert len(set(bodies)) == 4
+    received, folded = server.received(), server.folded()
+    assert len(received) == len(folded) + 2
+    assert server.rows() == [(("x",), step, [float(step)]) for step in range(10)]
+    assert [type(e) for e in server.events()][-1] is RunUpdated
+
+
+def test_a_server_that_says_when_is_asked_then_and_not_before(server: EventServer) -> None:
+    server.faults = [Fault(503, {"Retry-After": "1"}), Fault(429, {"Retry-After": "0"})]
+    with runfold.run():
+        pass
+    first, second, third = (post.at for post in server.posts[:3])
+    assert 1.0 <= second - first < 5
+    assert third - second < 1
+
+
+def test_a_server_that_goes_and_comes_back_has_everything_in_order(caplog: pytest.LogCaptureFixture) -> None:
+    with event_server() as state:
+        run = runfold.run(tracking_uri=state.uri)
+        run.log({"x": 0})
+        run.flush()
+        port = int(state.uri.rpartition(":")[2])
+    # The old connection still lives in its handler thread; it would go on answering.
+    state.faults = [Fault(drop=True)]
+    for step in range(1, 5000):
+        run.log({"x": step, "y": step} if step % 7 == 0 else {"x": step})
+    deadline = time.monotonic() + 20
+    while "trying again" not in caplog.text:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    with event_server(port, state):
+        run.finish()
+    assert [(step, values[0]) for _, step, values in state.rows()] == [(s, float(s)) for s in range(5000)]
+    assert caplog.text.count("trying again") == 1
+    assert "takes events again" in caplog.text
+
+
+def test_memory_is_bounded_and_the_training_loop_never_waits(
+    server: EventServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("RUNFOLD_BUFFER_MB", "1")
+    run = runfold.run()
+    run.flush()
+    server.blocked.clear()
+    slowest = 0.0
+    for step in range(20_000):
+        before = time.perf_counter()
+        run.log({f"key {k}": step for k in range(10)}, step=step)
+        slowest = max(slowest, time.perf_counter() - before)
+        if step % 100 == 0:
+            run.set_tags({"step": step})
+    assert slowest < 2.0
+    assert run._buffer.bytes <= 1024 * 1024
+    assert run.refused > 0
+    assert caplog.text.count("is full") == 1
+    server.blocked.set()
+    run.flush()
+    run.log({"after": 1})
+    run.finish()
+    rows = server.rows()
+    assert sum(len(values) for _, _, values in rows) + run.refused == 200_001
+    steps = [step for _, step, _ in rows]
+    assert steps == sorted(steps)
+    assert rows[-1][0] == ("after",)
+    assert f"{run.refused} and " in caplog.text
+    assert server.of(RunUpdated)[0].status == "FINISHED"
+
+
+@pytest.mark.parametrize("alternating", [False, True])
+def test_the_buffer_takes_no_more_memory_than_it_counts(alternating: bool) -> None:
+    most = 4 * 1024 * 1024
+    reader = RowReader()
+    gc.collect()
+    tracemalloc.start()
+    try:
+        buffer = Buffer(most, 256 * 1024, 0.5)
+        step = 0
+        while buffer.add_row(*reader.read({f"{step % 2 if alternating else 0}": 1.0}), step):
+            step += 1
+        used, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most * 0.9 < buffer.bytes <= most
+    assert used < most * 1.25
+
+
+def test_the_end_waits_no_longer_than_its_bound_and_says_what_was_lost(
+    server: EventServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("RUNFOLD_FINISH_TIMEOUT", "0.2")
+    run = runfold.run()
+    run.flush()
+    server.blocked.clear()
+    run.log({"x": 1, "y": 2})
+    started = time.monotonic()
+    run.finish()
+    assert time.monotonic() - started < 5
+    assert "lost 2 points and 1 facts" in caplog.text
+    server.blocked.set()
+
+
+def test_a_slow_server_gets_larger_requests(server: EventServer) -> None:
+    server.faults = [Fault(200), *[Fault(200, delay=0.3)] * 3]
+    with runfold.run() as run:
+        run.flush()
+        run.log({"x": -1.0}, step=0)
+        run._buffer.wait(0)
+        for step in range(50_000):
+            run.log({"x": step})
+    assert len(server.rows()) == 50_001
+    assert len(server.posts) < 10
+
+
+def test_a_row_wider_than_an_event_and_a_request_is_cut_by_keys(server: EventServer) -> None:
+    wide = {f"{'layer' * 40}/{k:06d}": k for k in range(60_000)}
+    with runfold.run() as run:
+        run.log(wide, step=7)
+    rows = server.rows()
+    assert {step for _, step, _ in rows} == {7}
+    assert [key for keys, _, _ in rows for key in keys] == list(wide)
+    assert [value for _, _, values in rows for value in values] == list(wide.values())
+    assert sum(len(post.body) for post in server.posts) > MAX_BATCH_BYTES
+    assert max(len(post.body) for post in server.posts) < MAX_BATCH_BYTES
+    assert len(server.of(MetricsLogged)) > 20
+
+
+def bits(values: list[float]) -> bytes:
+    return struct.pack(f"<{len(values)}d", *values)
+
+
+ROWS = st.lists(
+    st.tuples(
+        st.dictionaries(st.sampled_from(["a", "b", "long/κey", "d"]), st.floats(), min_size=1),
+        st.none() | st.integers(-(2**63), 2**63 - 2),
+    ),
+    max_size=40,
+)
+FAULTS = st.lists(
+    st.sampled_from([Fault(503, {"Retry-After": "0"}), Fault(200), Fault(drop=True), Fault(200)]), max_size=6
+)
+
+
+@given(rows=ROWS, faults=FAULTS)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_rows_are_logged_they_arrive_in_order(
+    server: EventServer, rows: list[tuple[dict[str, float], int | None]], faults: list[Fault]
+) -> None:
+    server.posts.clear()
+    server.faults = list(faults)
+    last = -1
+    expected = []
+    with runfold.run() as run:
+        for n, (metrics, step) in enumerate(rows):
+            run.log(metrics, step=step)
+            last = last + 1 if step is None else step
+            expected.append((tuple(metrics), last, bits([*metrics.values()])))
+            if n % 16 == 5:
+                run.set_tags({"n": n})
+    assert [(keys, step, bits(values)) for keys, step, values in server.rows()] == expected
+    for post in server.posts:
+        assert len({record.topic for record in decode_batch(post.body)}) == 1
+
+
+@given(rows=ROWS, sizes=st.lists(st.integers(1, 3000), min_size=1))
+@settings(deadline=None)
+def test_a_buffer_hands_out_what_was_put_in_whatever_is_taken_at_once(
+    rows: list[tuple[dict[str, float], int | None]], sizes: list[int]
+) -> None:
+    buffer, reader = Buffer(10**9, 2000, 0.0), RowReader()
+    for metrics, step in rows:
+        buffer.add_row(*reader.read(metrics), step)
+    counted = buffer.bytes
+    buffer.close("the end")
+    got: list[tuple[tuple[str, ...], bytes]] = []
+    turn = 0
+    while entries := buffer.take(sizes[turn % len(sizes)]):
+        turn += 1
+        for entry in entries:
+            frame = entry.frame()  # type: ignore[union-attr]
+            width = len(frame.keys)
+            got += [(frame.keys, frame.values[r * width : (r + 1) * width].tobytes()) for r in range(len(frame.steps))]
+        assert buffer.bytes <= counted
+        buffer.acknowledge()
+    assert got == [(tuple(metrics), array("d", metrics.values()).tobytes()) for metrics, _ in rows]
+    assert buffer.bytes == 0
+    assert buffer.left() == (0, 0)
+    assert buffer.wait(0)
+
+
+def test_a_waiting_flush_ends_when_sending_has_ended() -> None:
+    buffer = Buffer(10**6, 1000, 0.0)
+    buffer.add_row(*RowReader().read({"x": 1}), None)
+    timer = threading.Timer(0.05, buffer.abandon)
+    timer.start()
+    started = time.monotonic()
+    assert not buffer.wait(30)
+    assert time.monotonic() - started < 20
+    timer.join()
