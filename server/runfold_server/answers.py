@@ -1,0 +1,132 @@
+"""Rows as MLflow's JSON. Empty lists and unset fields are left out; whole numbers are numbers, not strings."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from runfold_projections.queries.experiments import Experiment
+from runfold_projections.queries.metrics import History
+from runfold_projections.queries.runs import Dataset, LatestMetric, Run
+
+Json = dict[str, Any]
+LARGEST = 1.7976931348623157e308
+"""What MLflow's database makes of an infinity."""
+
+
+def number(value: float) -> float | str:
+    """A metric's value: NaN as a string, infinities as the largest doubles."""
+    if math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else math.copysign(LARGEST, value)
+
+
+def key_values(pairs: Mapping[str, str]) -> list[Json]:
+    """Tags or params, by key."""
+    return [{"key": key, "value": value} for key, value in sorted(pairs.items())]
+
+
+def filled(fields: Mapping[str, Any]) -> Json:
+    """Without what is None or an empty list."""
+    return {name: value for name, value in fields.items() if value is not None and value != []}
+
+
+def experiment(row: Experiment) -> Json:
+    """MLflow's `Experiment`."""
+    return filled(
+        {
+            "experiment_id": str(row.experiment_id),
+            "name": row.name,
+            "artifact_location": row.artifact_location,
+            "lifecycle_stage": row.lifecycle_stage,
+            # MLflow leaves out times that are 0.
+            "last_update_time": row.updated_ms or None,
+            "creation_time": row.created_ms or None,
+            "workspace": row.workspace,
+            "tags": key_values(row.tags),
+        }
+    )
+
+
+def run_info(row: Run) -> Json:
+    """MLflow's `RunInfo`."""
+    return filled(
+        {
+            "run_uuid": row.run_id,
+            "run_id": row.run_id,
+            "experiment_id": str(row.experiment_id),
+            "run_name": row.name,
+            "user_id": row.user_id,
+            "status": row.status,
+            "start_time": row.start_ms,
+            "end_time": row.end_ms or None,
+            "artifact_uri": row.artifact_uri or None,
+            "lifecycle_stage": row.lifecycle_stage,
+        }
+    )
+
+
+def run(row: Run) -> Json:
+    """MLflow's `Run`."""
+    return {
+        "info": run_info(row),
+        "data": filled(
+            {
+                "metrics": [latest_metric(m) for m in row.metrics],
+                "params": key_values(row.params),
+                "tags": key_values(row.tags),
+            }
+        ),
+        "inputs": filled(
+            {
+                "dataset_inputs": [dataset_input(d) for d in row.datasets],
+                "model_inputs": [{"model_id": model} for model in row.models],
+            }
+        ),
+    }
+
+
+def latest_metric(row: LatestMetric) -> Json:
+    """MLflow's `Metric`, as the latest value of its key."""
+    return filled(
+        {
+            "key": row.key,
+            "value": number(row.value),
+            "timestamp": row.time_ms,
+            "step": row.step,
+            "dataset_name": row.dataset_name or None,
+            "dataset_digest": row.dataset_digest or None,
+            "model_id": row.model_id or None,
+        }
+    )
+
+
+def dataset_input(row: Dataset) -> Json:
+    """MLflow's `DatasetInput`."""
+    return filled(
+        {
+            "tags": key_values(row.tags),
+            "dataset": filled(
+                {
+                    "name": row.name,
+                    "digest": row.digest,
+                    "source_type": row.source_type,
+                    "source": row.source,
+                    "schema": row.schema or None,
+                    "profile": row.profile or None,
+                }
+            ),
+        }
+    )
+
+
+def history(key: str, rows: History, start: int, stop: int) -> list[Json]:
+    """MLflow's `Metric`s of a page of one key's points."""
+    points: Iterable[tuple[int, int, float]] = zip(
+        rows.steps[start:stop].tolist(), rows.times[start:stop].tolist(), rows.values[start:stop].tolist(), strict=True
+    )
+    return [{"key": key, "value": number(v), "timestamp": t, "step": s} for s, t, v in points]
+
+
+def page(name: str, rows: Sequence[Json], token: str | None) -> Json:
+    """A list answer: left out when empty, with a token when there is more."""
+    return filled({name: list(rows), "next_page_token": token})

@@ -1,0 +1,117 @@
+"""The application: its parts opened and closed together, and the process that serves it."""
+
+import asyncio
+import functools
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import uvicorn
+from starlette.applications import Starlette
+from uvicorn.supervisors import Multiprocess
+
+from runfold.log import LogWriter
+from runfold_projections.database import open_pool
+from runfold_schemas.ids import Ids
+
+from .api import Api
+from .config import ServerConfig
+from .database import Database
+from .ends import Ends
+from .heads import RunHeads
+from .observe import Observed
+from .progress import Progress, listen
+from .reads import Reader
+from .routes import not_found, routes
+from .writes import Writes
+
+
+@asynccontextmanager
+async def open_api(config: ServerConfig) -> AsyncIterator[Api]:
+    """All parts of a server. Opens without Kafka and Postgres too: what needs them answers 503 until they come."""
+    ids, observed, progress = Ids(), Observed(), Progress()
+    async with AsyncExitStack() as stack:
+        # min_size 0 makes the pool open before Postgres answers.
+        pool = await stack.enter_async_context(
+            open_pool(
+                config.dsn,
+                config.namespace,
+                application="runfold-server",
+                min_size=0,
+                max_size=config.pool_size,
+                timeout=config.postgres_timeout,
+            )
+        )
+        log = await stack.enter_async_context(
+            LogWriter(config.kafka, config.namespace, timeout=config.kafka_timeout, node=socket.gethostname(), ids=ids)
+        )
+        database = Database(pool, acquire_timeout=config.acquire_timeout)
+        ends = Ends(config.kafka, log.connect, timeout=config.ends_timeout)
+        reader = Reader(database, ends, progress, observed, wait=config.read_wait)
+        writes = Writes(log, reader, observed)
+        heads = RunHeads(database, reader)
+        async with asyncio.TaskGroup() as background:
+            tasks = [
+                background.create_task(ends.serve()),
+                background.create_task(listen(progress, config.dsn, config.namespace)),
+            ]
+            try:
+                yield Api(config, log, database, ends, reader, writes, heads, observed, ids)
+            finally:
+                for task in tasks:
+                    task.cancel()
+
+
+def create_app(config: ServerConfig) -> Starlette:
+    """The ASGI application."""
+    opened: list[Api] = []
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with open_api(config) as api:
+            opened.append(api)
+            try:
+                yield
+            finally:
+                opened.clear()
+
+    return Starlette(routes=routes(lambda: opened[0]), lifespan=lifespan, exception_handlers={404: not_found})
+
+
+def listening_socket(host: str, port: int) -> socket.socket:
+    """A bound socket whose accepted connections have TCP_NODELAY: Linux hands the option down from the listener, whatever
+    the event loop does (libraries.md, U1: without it every keep-alive request waits 40 ms for a delayed ACK)."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        listener.bind((host, port))
+        listener.set_inheritable(True)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def serve(config: ServerConfig, listener: socket.socket | None = None) -> None:
+    """Serve until SIGTERM or SIGINT; requests in flight are answered first. OSError if the address is taken."""
+    bound = listener or listening_socket(config.host, config.port)
+    settings = uvicorn.Config(
+        functools.partial(create_app, config),
+        factory=True,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        workers=config.workers,
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=int(config.graceful_shutdown),
+        timeout_keep_alive=75,
+    )
+    with bound:
+        if config.workers > 1:
+            Multiprocess(settings, sockets=[bound]).run()
+        else:
+            uvicorn.Server(settings).run([bound])

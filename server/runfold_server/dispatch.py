@@ -1,0 +1,140 @@
+"""From an ASGI request to a handler and back: bodies bounded, errors in one shape, every request measured.
+
+MLflow's paths are fixed, so a route is one look-up in a dictionary.
+"""
+
+import time
+import urllib.parse
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+import msgspec
+import structlog
+from pydantic import ValidationError
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from .api import Api, Call, Operation
+from .errors import ApiError, Internal, InvalidParameter, NotImplementedYet, TooLarge
+from .requests import Args, parse_json, parse_query, read_json
+from .writes import Origin
+
+NOT_FOUND_PAGE = (
+    "<!doctype html>\n<html lang=en>\n<title>404 Not Found</title>\n<h1>Not Found</h1>\n<p>The requested URL was not found "
+    "on the server. If you entered the URL manually please check your spelling and try again.</p>\n"
+)
+_NOT_ALLOWED_PAGE = (
+    "<!doctype html>\n<html lang=en>\n<title>405 Method Not Allowed</title>\n<h1>Method Not Allowed</h1>\n"
+    "<p>The method is not allowed for the requested URL.</p>\n"
+)
+_log = structlog.get_logger(__name__)
+Answer = Callable[[], Awaitable[Response]]
+
+
+async def answered(api: Api, route: str, request: Request, answer: Answer) -> Response:
+    """Run an answer; errors become MLflow's JSON, faults of ours are logged. Measures the request under its route."""
+    began = time.perf_counter()
+    with api.observed.in_flight():
+        response = await _guarded(route, request, answer)
+    api.observed.request(route, request.method, response.status_code, time.perf_counter() - began)
+    return response
+
+
+async def _guarded(route: str, request: Request, answer: Answer) -> Response:
+    try:
+        return await answer()
+    except ApiError as error:
+        if error.status >= 500:
+            _log.warning("request_failed", route=route, method=request.method, status=error.status, error=error.message)
+        return error_response(error)
+    except ValidationError as error:
+        return error_response(InvalidParameter(_first_problem(error)))
+    except ClientDisconnect:
+        return Response(status_code=499)
+    except Exception as error:
+        _log.exception("request_fault", route=route, method=request.method, error=f"{type(error).__name__}: {error}")
+        return error_response(Internal("An internal error happened; the server's log has the details."))
+
+
+def _first_problem(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    return f"Invalid value for parameter '{'.'.join(str(part) for part in first['loc'])}' supplied: {first['msg']}"
+
+
+def error_response(error: ApiError) -> Response:
+    """The error as MLflow answers it."""
+    return Response(error.body(), error.status, error.headers(), "application/json")
+
+
+def json_response(value: Any, status: int = 200) -> Response:
+    """JSON as MLflow's, though without its indentation."""
+    return Response(msgspec.json.encode(value), status, media_type="application/json")
+
+
+async def read_body(request: Request, most: int) -> bytes:
+    """The body; TooLarge as soon as more than `most` bytes came or are announced."""
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > most:
+        raise TooLarge(f"The request body has {announced} bytes; at most {most} are taken.")
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > most:
+            raise TooLarge(f"The request body is larger than {most} bytes.")
+        parts.append(part)
+    return b"".join(parts)
+
+
+class MlflowRoutes:
+    """ASGI application of MLflow's REST below its prefix; knows a route's methods and its unserved neighbours."""
+
+    def __init__(
+        self, api: Callable[[], Api], prefix: str, operations: Iterable[Operation], planned: Iterable[str]
+    ) -> None:
+        self._api = api
+        self._prefix = prefix
+        self._planned = tuple(planned)
+        self._by_path: dict[str, dict[str, Operation]] = {}
+        for operation in operations:
+            self._by_path.setdefault(operation.path, {})[operation.method] = operation
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        request = Request(scope, receive)
+        path = scope["path"].removeprefix(scope.get("root_path", "")).strip("/")
+        api = self._api()
+        methods = self._by_path.get(path)
+        response = await answered(
+            api,
+            f"{self._prefix}/{path}" if methods else f"{self._prefix}/…",
+            request,
+            lambda: self._answer(api, request, path, methods),
+        )
+        await response(scope, receive, send)
+
+    async def _answer(self, api: Api, request: Request, path: str, methods: dict[str, Operation] | None) -> Response:
+        if methods is None:
+            if path.startswith(self._planned):
+                raise NotImplementedYet(
+                    f"{path} is not served by this release of Runfold yet; it comes with the next one."
+                )
+            return Response(NOT_FOUND_PAGE, 404, media_type="text/html")
+        operation = methods.get("GET" if request.method == "HEAD" else request.method)
+        if operation is None:
+            return Response(_NOT_ALLOWED_PAGE, 405, {"allow": ", ".join(sorted(methods))}, "text/html")
+        args = await _arguments(api, request, operation)
+        return json_response(await operation.handler(api, Call(args, Origin.of(request.headers.get))))
+
+
+async def _arguments(api: Api, request: Request, operation: Operation) -> Args:
+    query = request.scope.get("query_string", b"")
+    if request.method in ("GET", "HEAD") and query:
+        return parse_query(operation.fields, urllib.parse.parse_qsl(query.decode("latin-1"), keep_blank_values=True))
+    body = await read_body(request, api.config.max_body_bytes)
+    if request.method in ("GET", "HEAD") and not body:
+        return parse_json(operation.fields, {})
+    content_type = Headers(scope=request.scope).get("content-type")
+    return parse_json(operation.fields, read_json(body, content_type))

@@ -1,0 +1,123 @@
+"""Errors that a caller sees, in MLflow's shape.
+
+ApiError
+├── InvalidParameter   the caller can correct the request (400)
+│   ├── BadBody        the request's body can't be read at all (400)
+│   └── TooLarge       the body is larger than the server takes (413)
+├── NotFound           what the request names does not exist (404)
+├── AlreadyExists      the name is taken (400, as MLflow's)
+├── InvalidState       MLflow's answer for a few wrong moments (500, as MLflow's)
+├── NotImplementedYet  the route is known, this release does not serve it (501: MLflow's client does not retry it)
+├── Unavailable        Kafka, Postgres or a worker is away or behind (503); repeat after `retry_after` seconds
+└── Internal           a fault of this program (500)
+
+Status numbers are those of `mlflow.exceptions`, sqlstate and error_class those of `mlflow.error_classification` (3.17.2).
+"""
+
+from enum import Enum
+
+import msgspec
+
+
+class ErrorCode(Enum):
+    """MLflow's error codes that this server uses. A closed set: code, status, error class, sqlstate."""
+
+    INVALID_PARAMETER_VALUE = ("INVALID_PARAMETER_VALUE", 400, "INVALID_PARAMETER_VALUE", "KAM00")
+    BAD_REQUEST = ("BAD_REQUEST", 400, "INVALID_PARAMETER_VALUE", "KAM00")
+    RESOURCE_DOES_NOT_EXIST = ("RESOURCE_DOES_NOT_EXIST", 404, "RESOURCE_NOT_FOUND", "KAM00")
+    RESOURCE_ALREADY_EXISTS = ("RESOURCE_ALREADY_EXISTS", 400, "RESOURCE_ALREADY_EXISTS", "KAM00")
+    INVALID_STATE = ("INVALID_STATE", 500, "CLIENT_INTERNAL_ERROR", "XXM00")
+    INTERNAL_ERROR = ("INTERNAL_ERROR", 500, "CLIENT_INTERNAL_ERROR", "XXM00")
+    NOT_IMPLEMENTED = ("NOT_IMPLEMENTED", 501, "", "")
+    TEMPORARILY_UNAVAILABLE = ("TEMPORARILY_UNAVAILABLE", 503, "CLIENT_INTERNAL_ERROR", "XXM00")
+
+    def __init__(self, wire: str, status: int, error_class: str, sqlstate: str) -> None:
+        self.wire, self.status, self.error_class, self.sqlstate = wire, status, error_class, sqlstate
+
+
+class ApiError(Exception):
+    """Root of the errors that are answered to callers; `message` is part of the contract where MLflow has one."""
+
+    code = ErrorCode.INTERNAL_ERROR
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+    @property
+    def status(self) -> int:
+        return self.code.status
+
+    def body(self) -> bytes:
+        """The JSON body."""
+        fields = {"error_code": self.code.wire, "message": self.message}
+        if self.code.sqlstate:
+            fields |= {"sqlstate": self.code.sqlstate, "error_class": self.code.error_class}
+        return msgspec.json.encode(fields)
+
+    def headers(self) -> dict[str, str]:
+        """Headers beside the content type."""
+        return {}
+
+
+class InvalidParameter(ApiError):
+    """A value that the caller can correct; the message names it."""
+
+    code = ErrorCode.INVALID_PARAMETER_VALUE
+
+
+class BadBody(InvalidParameter):
+    """The body is no JSON object, no UTF-8, or of another content type."""
+
+    code = ErrorCode.BAD_REQUEST
+
+
+class TooLarge(InvalidParameter):
+    """The body is larger than the limit."""
+
+    code = ErrorCode.BAD_REQUEST
+
+    @property
+    def status(self) -> int:
+        return 413
+
+
+class NotFound(ApiError):
+    """What the request names does not exist."""
+
+    code = ErrorCode.RESOURCE_DOES_NOT_EXIST
+
+
+class AlreadyExists(ApiError):
+    """The name is taken; deleted experiments keep theirs."""
+
+    code = ErrorCode.RESOURCE_ALREADY_EXISTS
+
+
+class InvalidState(ApiError):
+    """The object is in a state that forbids this."""
+
+    code = ErrorCode.INVALID_STATE
+
+
+class NotImplementedYet(ApiError):
+    """A route of MLflow's that this release does not serve."""
+
+    code = ErrorCode.NOT_IMPLEMENTED
+
+
+class Unavailable(ApiError):
+    """Try again after `retry_after` seconds; the message says what is away or behind, and if a write may still take effect."""
+
+    code = ErrorCode.TEMPORARILY_UNAVAILABLE
+
+    def __init__(self, message: str, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+    def headers(self) -> dict[str, str]:
+        return {"retry-after": str(max(1, round(self.retry_after)))}
+
+
+class Internal(ApiError):
+    """A fault of this program; the log has the details under the same request."""

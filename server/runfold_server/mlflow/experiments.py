@@ -1,0 +1,181 @@
+"""experiments/*: one topic in total order; ids and unique names are the fold's."""
+
+from typing import Any
+
+from runfold_projections.database import Connection
+from runfold_projections.queries.experiments import (
+    Experiment,
+    experiment_created_by,
+    get_experiment,
+    get_experiment_by_name,
+    search_experiments,
+)
+from runfold_projections.queries.runs import ViewType
+from runfold_schemas.events import (
+    DEFAULT_WORKSPACE,
+    Event,
+    ExperimentCreated,
+    ExperimentDeleted,
+    ExperimentRenamed,
+    ExperimentRestored,
+    ExperimentTagsDeleted,
+    ExperimentTagsSet,
+)
+from runfold_schemas.topics import Topic
+
+from .. import answers
+from ..api import Api, Call, Operation
+from ..errors import Internal, InvalidParameter, NotFound
+from ..reads import of_topics
+from ..requests import Field, Kind
+from ..writes import RefusedWrite
+from . import limits, pages
+from .refusals import no_experiment, said
+
+Json = dict[str, Any]
+MOST_RESULTS = 50_000
+VIEWS = ("ACTIVE_ONLY", "DELETED_ONLY", "ALL")
+TAG = (Field("key", default=""), Field("value", default=""))
+_EXPERIMENTS = of_topics(Topic.EXPERIMENTS)
+_LARGEST_ID = 2**63 - 1
+
+
+def experiment_id(text: str) -> int:
+    """An experiment id that an event can name; NotFound for what can't exist."""
+    number = limits.parse_experiment_id(text)
+    if not 0 <= number <= _LARGEST_ID:
+        raise no_experiment(text)
+    return number
+
+
+async def find_experiment(api: Api, number: int) -> Experiment:
+    """The experiment, by a strong read; NotFound if there is none."""
+    shown = await api.reader.strong(_EXPERIMENTS, lambda connection: get_experiment(connection, number))
+    if shown.value is None:
+        raise no_experiment(number)
+    return shown.value
+
+
+async def _create(api: Api, call: Call) -> Json:
+    name = limits.check_experiment_name(call.args["name"])
+    location = call.args["artifact_location"] or None
+    if location:
+        limits.check_artifact_location(location)
+    tags = dict(limits.check_experiment_tag(tag["key"], tag["value"]) for tag in call.args["tags"])
+    event = ExperimentCreated(name=name, artifact_location=location, tags=tags)
+    try:
+        created = await api.writes.decide(
+            event, call.origin, lambda done: lambda connection: experiment_created_by(connection, done.event_id)
+        )
+    except RefusedWrite as refused:
+        raise said(refused) from None
+    if created is None:
+        raise Internal("The experiment was accepted, but no row tells its id")
+    return {"experiment_id": str(created.experiment_id)}
+
+
+async def _get(api: Api, call: Call) -> Json:
+    return {"experiment": answers.experiment(await find_experiment(api, experiment_id(call.args["experiment_id"])))}
+
+
+async def _get_by_name(api: Api, call: Call) -> Json:
+    name = call.args["experiment_name"]
+
+    async def query(connection: Connection) -> Experiment | None:
+        return await get_experiment_by_name(connection, DEFAULT_WORKSPACE, name)
+
+    found = (await api.reader.strong(_EXPERIMENTS, query)).value
+    if found is None:
+        raise NotFound(f"Could not find experiment with name '{name}'")
+    return {"experiment": answers.experiment(found)}
+
+
+async def _search(api: Api, call: Call) -> Json:
+    args = call.args
+    limit, offset = args["max_results"], pages.read_token(args["page_token"])
+    check_max_results(limit)
+
+    async def query(connection: Connection) -> list[Experiment]:
+        view = ViewType[args["view_type"]]
+        return await search_experiments(
+            connection, DEFAULT_WORKSPACE, view, args["filter"], args["order_by"], limit + 1, offset
+        )
+
+    rows = (await api.reader.strong(_EXPERIMENTS, query)).value
+    token = pages.make_token(offset + limit) if len(rows) > limit else None
+    return answers.page("experiments", [answers.experiment(row) for row in rows[:limit]], token)
+
+
+def check_max_results(limit: int) -> None:
+    """A page's size; InvalidParameter in MLflow's words."""
+    problem = "a positive integer" if limit < 1 else f"at most {MOST_RESULTS}" if limit > MOST_RESULTS else None
+    if problem:
+        raise InvalidParameter(f"Invalid value {limit} for parameter 'max_results' supplied. It must be {problem}")
+
+
+async def _decided(api: Api, call: Call, event: Event) -> Json:
+    try:
+        await api.writes.decided(event, call.origin)
+    except RefusedWrite as refused:
+        raise said(refused) from None
+    return {}
+
+
+async def _update(api: Api, call: Call) -> Json:
+    name = limits.check_experiment_name(call.args["new_name"])
+    number = experiment_id(call.args["experiment_id"])
+    return await _decided(api, call, ExperimentRenamed(experiment_id=number, name=name))
+
+
+async def _delete(api: Api, call: Call) -> Json:
+    return await _decided(api, call, ExperimentDeleted(experiment_id=experiment_id(call.args["experiment_id"])))
+
+
+async def _restore(api: Api, call: Call) -> Json:
+    return await _decided(api, call, ExperimentRestored(experiment_id=experiment_id(call.args["experiment_id"])))
+
+
+async def _set_tag(api: Api, call: Call) -> Json:
+    key, value = limits.check_experiment_tag(call.args["key"], call.args["value"])
+    number = experiment_id(call.args["experiment_id"])
+    return await _decided(api, call, ExperimentTagsSet(experiment_id=number, tags={key: value}))
+
+
+async def _delete_tag(api: Api, call: Call) -> Json:
+    number, key = experiment_id(call.args["experiment_id"]), call.args["key"]
+    if len(key) > limits.MAX_KEY:
+        raise NotFound(f"No tag with name: {key} in experiment with id {number}")
+    return await _decided(api, call, ExperimentTagsDeleted(experiment_id=number, keys=[key]))
+
+
+_ID = Field("experiment_id", required=True)
+_SEARCH = (
+    Field("view_type", Kind.CHOICE, choices=VIEWS, default="ACTIVE_ONLY"),
+    Field("max_results", Kind.INT64, default=0),
+    Field("order_by", Kind.STRINGS),
+    Field("filter", default=""),
+    Field("page_token"),
+)
+
+OPERATIONS = (
+    Operation(
+        "POST",
+        "experiments/create",
+        _create,
+        (Field("name", required=True), Field("artifact_location"), Field("tags", Kind.OBJECTS, fields=TAG)),
+    ),
+    Operation("GET", "experiments/get", _get, (_ID,)),
+    Operation("GET", "experiments/get-by-name", _get_by_name, (Field("experiment_name", required=True),)),
+    Operation("GET", "experiments/search", _search, _SEARCH),
+    Operation("POST", "experiments/search", _search, _SEARCH),
+    Operation("POST", "experiments/update", _update, (_ID, Field("new_name", required=True))),
+    Operation("POST", "experiments/delete", _delete, (_ID,)),
+    Operation("POST", "experiments/restore", _restore, (_ID,)),
+    Operation(
+        "POST",
+        "experiments/set-experiment-tag",
+        _set_tag,
+        (_ID, Field("key", required=True), Field("value", default="")),
+    ),
+    Operation("POST", "experiments/delete-experiment-tag", _delete_tag, (_ID, Field("key", required=True))),
+)

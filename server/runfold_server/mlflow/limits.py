@@ -1,0 +1,144 @@
+"""MLflow's bounds on names, values and batches, refused in its words (`mlflow.utils.validation` 3.17.2)."""
+
+import posixpath
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..errors import InvalidParameter
+from ..requests import invalid_value
+
+MAX_METRICS = 1000
+MAX_PARAMS = 100
+MAX_TAGS = 100
+MAX_ENTITIES = 1000
+MAX_KEY = 250
+MAX_PARAM_VALUE = 6000
+MAX_TAG_VALUE = 8000
+MAX_EXPERIMENT_NAME = 500
+MAX_EXPERIMENT_TAG_VALUE = 20_000
+MAX_DATASET_NAME = 500
+MAX_DATASET_DIGEST = 36
+MAX_DATASET_SOURCE = 65_535
+MAX_DATASET_SCHEMA = 1_048_575
+MAX_DATASET_PROFILE = 16_777_215
+MAX_INPUT_TAG_KEY = 255
+MAX_INPUT_TAG_VALUE = 500
+MAX_ARTIFACT_LOCATION = 2048
+
+_RUN_ID = re.compile(r"[a-zA-Z0-9][\w\-]{0,255}")
+_NAME = re.compile(r"[/\w.\- :]*")
+_BAD_CHARACTER = "Names may only contain alphanumerics, underscores (_), dashes (-), periods (.), spaces ( ), colon(:) and slashes (/)."
+
+
+def check_run_id(run_id: str) -> str:
+    """The run id, if it has a form that a run id can have."""
+    if not _RUN_ID.fullmatch(run_id):
+        raise InvalidParameter(invalid_value("run_id", run_id)[:-1] + ".")
+    return run_id
+
+
+def check_name(name: str, path: str) -> str:
+    """A key: allowed characters, and not a path that leads elsewhere."""
+    if not _NAME.fullmatch(name):
+        raise InvalidParameter(f"{invalid_value(path, name)} {_BAD_CHARACTER}")
+    plain = posixpath.normpath(name)
+    if plain != name or plain == "." or plain.startswith(("..", "/")):
+        raise InvalidParameter(
+            f"{invalid_value(path, name)} Names may be treated as files in certain cases, and must not resolve to other names"
+            f" when treated as such. This name would resolve to {plain!r}"
+        )
+    return name
+
+
+def check_length(what: str, limit: int, value: str) -> str:
+    """The value, if it is not longer than `limit` characters."""
+    if len(value) > limit:
+        raise InvalidParameter(f"'{what}' exceeds the maximum length of {limit} characters")
+    return value
+
+
+def check_metric(metric: Mapping[str, Any], path: str = "") -> None:
+    """Key, time and step of one metric; its value is a number already."""
+    key, value, time_ms = metric["key"], metric["value"], metric["timestamp"]
+    check_name(key, f"{path}name")
+    if time_ms < 0:
+        raise InvalidParameter(
+            f"{invalid_value(f'{path}timestamp', time_ms)} metric '{key}' (value={value}). "
+            "Timestamp must be a nonnegative long (64-bit integer) "
+        )
+    check_length("Metric name", MAX_KEY, key)
+
+
+def fitted_param(key: str, value: str, path: str = "") -> tuple[str, str]:
+    """A param as it is stored: MLflow's server cuts long values."""
+    check_name(key, f"{path}key")
+    return check_length("Param key", MAX_KEY, key), value[:MAX_PARAM_VALUE]
+
+
+def fitted_tag(key: str, value: str, path: str = "") -> tuple[str, str]:
+    """A run's tag as it is stored: MLflow's server cuts long values."""
+    check_name(key, f"{path}key")
+    return check_length(f"{path}key", MAX_KEY, key), value[:MAX_TAG_VALUE]
+
+
+def check_experiment_tag(key: str, value: str) -> tuple[str, str]:
+    """An experiment's tag; long values are refused."""
+    check_name(key, "key")
+    return check_length("key", MAX_KEY, key), check_length("value", MAX_EXPERIMENT_TAG_VALUE, value)
+
+
+def check_experiment_name(name: str) -> str:
+    """The name of an experiment."""
+    return check_length("name", MAX_EXPERIMENT_NAME, name)
+
+
+def check_unique_params(keys: Iterable[str]) -> None:
+    """No key twice, not even with one value."""
+    seen: set[str] = set()
+    twice = []
+    for key in keys:
+        if key in seen:
+            twice.append(key)
+        seen.add(key)
+    if twice:
+        raise InvalidParameter(
+            f"Duplicate parameter keys have been submitted: {twice}. Please ensure "
+            "the request contains only one param value per param key."
+        )
+
+
+def check_batch(metrics: int, params: int, tags: int) -> None:
+    """The sizes of a log-batch request."""
+    for what, limit, count in (
+        ("metrics", MAX_METRICS, metrics),
+        ("params", MAX_PARAMS, params),
+        ("tags", MAX_TAGS, tags),
+        ("metrics, params, and tags", MAX_ENTITIES, metrics + params + tags),
+    ):
+        if count > limit:
+            raise InvalidParameter(
+                f"A batch logging request can contain at most {limit} {what}. Got {count} {what}. "
+                f"Please split up {what} across multiple requests and try again."
+            )
+
+
+def check_artifact_location(location: str) -> str:
+    """An experiment's artifact location that a caller chose."""
+    if "#" in location or ";" in location.rsplit("/", 1)[-1]:
+        raise InvalidParameter("'artifact_location' URL can't include fragments or params.")
+    if location.startswith("runs:"):
+        raise InvalidParameter(f"Artifact location cannot be a runs:/ URI. Given: '{location}'")
+    if len(location) > MAX_ARTIFACT_LOCATION:
+        raise InvalidParameter(
+            f"Invalid artifact path length. The length of the artifact path cannot be greater than {MAX_ARTIFACT_LOCATION}."
+        )
+    return location
+
+
+def parse_experiment_id(text: str) -> int:
+    """MLflow's experiment ids are whole numbers in strings."""
+    try:
+        return int(text) if len(text) < 100 else 2**64
+    except ValueError:
+        raise InvalidParameter(f"Invalid experiment ID '{text}'. Experiment ID must be a valid integer.") from None

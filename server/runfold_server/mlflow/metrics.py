@@ -1,0 +1,44 @@
+"""metrics/get-history."""
+
+from typing import Any
+
+from runfold_projections.queries.metrics import history
+from runfold_schemas.topics import Topic
+
+from .. import answers
+from ..api import Api, Call, Operation
+from ..errors import InvalidParameter
+from ..reads import of_run
+from ..requests import Field, Kind
+from . import pages
+from .runs import RUN_ID
+
+
+async def _get_history(api: Api, call: Call) -> dict[str, Any]:
+    args = call.args
+    run_id, key, limit = args["run_id"], args["metric_key"], args["max_results"]
+    if limit is not None and limit <= 0:
+        raise InvalidParameter(
+            f"Invalid value {limit} for parameter 'max_results' supplied. It must be a positive integer."
+        )
+    offset = pages.read_token(args["page_token"])
+    scope = of_run(run_id, Topic.METRICS, Topic.RUNS)
+    rows = (await api.reader.strong(scope, lambda connection: history(connection, run_id, key))).value
+    stop = len(rows.steps) if limit is None else offset + limit
+    token = pages.make_token(stop) if stop < len(rows.steps) else None
+    return answers.page("metrics", answers.history(key, rows, offset, stop), token)
+
+
+OPERATIONS = (
+    Operation(
+        "GET",
+        "metrics/get-history",
+        _get_history,
+        (
+            RUN_ID,
+            Field("metric_key", required=True),
+            Field("page_token"),
+            Field("max_results", Kind.INT32),
+        ),
+    ),
+)

@@ -1,0 +1,228 @@
+"""runs/log-*, set-tag, delete-tag: what a training writes.
+
+Params and tags wait for the fold's decision; metrics never wait for their fold: they are acknowledged on append, after the
+run was found in committed rows.
+"""
+
+import asyncio
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from typing import Any
+
+from runfold_schemas.events import DatasetInput, Event, InputsLogged, MetricsLogged, ParamsLogged, TagsDeleted, TagsSet
+from runfold_schemas.frames import MAX_FRAME_BYTES, Point, from_points
+
+from ..api import Api, Call, Operation
+from ..errors import InvalidParameter, NotFound
+from ..requests import Field, Kind
+from ..writes import RefusedWrite
+from . import limits
+from .experiments import TAG
+from .refusals import said
+from .runs import RUN_ID, RUN_NAME_TAG
+
+Json = dict[str, Any]
+
+
+async def _log_metric(api: Api, call: Call) -> Json:
+    run_id = call.args["run_id"]
+    limits.check_metric(call.args)
+    await api.heads.active(run_id, without_postgres=True)
+    await _append_metrics(api, call, run_id, [call.args])
+    return {}
+
+
+async def _append_metrics(api: Api, call: Call, run_id: str, metrics: Sequence[Mapping[str, Any]]) -> None:
+    for event in metric_events(run_id, metrics):
+        await api.writes.append(event, call.origin)
+
+
+def metric_events(run_id: str, metrics: Sequence[Mapping[str, Any]]) -> Iterator[MetricsLogged]:
+    """The metrics of one request as events below the size of a frame."""
+    points: list[Point] = []
+    size = 0
+    for metric in metrics:
+        size += 4 * len(metric["key"]) + 64
+        if size > MAX_FRAME_BYTES and points:
+            yield MetricsLogged(run_id, from_points(points))
+            points, size = [], 4 * len(metric["key"]) + 64
+        points.append(
+            Point(
+                metric["key"],
+                metric["value"],
+                metric["step"],
+                metric["timestamp"],
+                metric["model_id"] or None,
+                metric["dataset_name"] or None,
+                metric["dataset_digest"] or None,
+            )
+        )
+    if points:
+        yield MetricsLogged(run_id, from_points(points))
+
+
+async def _log_param(api: Api, call: Call) -> Json:
+    run_id = call.args["run_id"]
+    key, value = limits.fitted_param(call.args["key"], call.args["value"])
+    await api.heads.active(run_id)
+    return await _decided(api, call, ParamsLogged(run_id=run_id, params={key: value}), single_param=True)
+
+
+async def _set_tag(api: Api, call: Call) -> Json:
+    run_id = call.args["run_id"]
+    key, value = limits.fitted_tag(call.args["key"], call.args["value"])
+    await api.heads.active(run_id)
+    tags = _effective_tags({key: value})
+    return await _decided(api, call, TagsSet(run_id=run_id, tags=tags)) if tags else {}
+
+
+def _effective_tags(tags: dict[str, str]) -> dict[str, str]:
+    # An empty run name is "not given" to MLflow, so that setting it changes nothing.
+    return {key: value for key, value in tags.items() if value or key != RUN_NAME_TAG}
+
+
+async def _delete_tag(api: Api, call: Call) -> Json:
+    run_id, key = call.args["run_id"], call.args["key"]
+    await api.heads.active(run_id)
+    if len(key) > limits.MAX_KEY:
+        raise NotFound(f"No tag with name: {key} in run with id {run_id}")
+    return await _decided(api, call, TagsDeleted(run_id=run_id, keys=[key]))
+
+
+async def _log_batch(api: Api, call: Call) -> Json:
+    """All is checked before anything is appended; params are decided first, so that a conflict changes nothing."""
+    args = call.args
+    run_id, metrics = limits.check_run_id(args["run_id"]), args["metrics"]
+    for i, metric in enumerate(metrics):
+        limits.check_metric(metric, f"metrics[{i}].")
+    params = [limits.fitted_param(p["key"], p["value"], f"params[{i}].") for i, p in enumerate(args["params"])]
+    tags = [limits.fitted_tag(t["key"], t["value"], f"tags[{i}].") for i, t in enumerate(args["tags"])]
+    limits.check_batch(len(metrics), len(params), len(tags))
+    limits.check_unique_params(key for key, _ in params)
+    only_metrics = not params and not tags
+    await api.heads.active(run_id, without_postgres=only_metrics)
+    if params:
+        await _decided(api, call, ParamsLogged(run_id=run_id, params=dict(params)))
+    effective = _effective_tags(dict(tags))
+    if not effective:
+        await _append_metrics(api, call, run_id, metrics)
+        return {}
+    tagging = _decided(api, call, TagsSet(run_id=run_id, tags=effective))
+    await _both(_append_metrics(api, call, run_id, metrics), tagging)
+    return {}
+
+
+async def _both(*work: Coroutine[Any, Any, object]) -> None:
+    # The first error is the answer; a TaskGroup would wrap it.
+    try:
+        async with asyncio.TaskGroup() as group:
+            for one in work:
+                group.create_task(one)
+    except* Exception as errors:
+        first: BaseException = errors
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        raise first from None
+
+
+async def _log_inputs(api: Api, call: Call) -> Json:
+    run_id = limits.check_run_id(call.args["run_id"])
+    datasets: dict[tuple[str, str], DatasetInput] = {}
+    for i, one in enumerate(call.args["datasets"]):
+        dataset = _dataset(one, i)
+        datasets.setdefault((dataset.name, dataset.digest), dataset)
+    models = [model["model_id"] for model in call.args["models"]]
+    await api.heads.active(run_id)
+    if not datasets and not models:
+        return {}
+    return await _decided(api, call, InputsLogged(run_id=run_id, datasets=list(datasets.values()), models=models))
+
+
+def _dataset(one: Mapping[str, Any], index: int) -> DatasetInput:
+    dataset = one["dataset"]
+    for name, most in (
+        ("name", limits.MAX_DATASET_NAME),
+        ("digest", limits.MAX_DATASET_DIGEST),
+        ("source", limits.MAX_DATASET_SOURCE),
+        ("schema", limits.MAX_DATASET_SCHEMA),
+        ("profile", limits.MAX_DATASET_PROFILE),
+    ):
+        limits.check_length(name, most, dataset[name] or "")
+    tags = {}
+    for tag in one["tags"]:
+        if not tag["key"] or len(tag["key"]) > limits.MAX_KEY:
+            raise InvalidParameter(f"'datasets[{index}].tags.key' must have 1 to {limits.MAX_KEY} characters")
+        tags[tag["key"]] = limits.check_length("value", limits.MAX_INPUT_TAG_VALUE, tag["value"])
+    return DatasetInput.model_validate(
+        {
+            "name": dataset["name"],
+            "digest": dataset["digest"],
+            "source_type": dataset["source_type"],
+            "source": dataset["source"],
+            "schema": dataset["schema"],
+            "profile": dataset["profile"],
+            "tags": tags,
+        }
+    )
+
+
+async def _decided(api: Api, call: Call, event: Event, *, single_param: bool = False) -> Json:
+    try:
+        await api.writes.decided(event, call.origin)
+    except RefusedWrite as refused:
+        raise said(refused, single_param=single_param) from None
+    return {}
+
+
+_METRIC = (
+    Field("key", required=True),
+    Field("value", Kind.DOUBLE, required=True),
+    Field("timestamp", Kind.INT64, required=True),
+    Field("step", Kind.INT64, default=0),
+    Field("model_id"),
+    Field("dataset_name"),
+    Field("dataset_digest"),
+)
+_KEYED = (Field("key", required=True), Field("value", default=""))
+_DATASET = (
+    Field("name", required=True),
+    Field("digest", required=True),
+    Field("source_type", default=""),
+    Field("source", default=""),
+    Field("schema"),
+    Field("profile"),
+)
+
+OPERATIONS = (
+    Operation("POST", "runs/log-metric", _log_metric, (RUN_ID, *_METRIC)),
+    Operation("POST", "runs/log-parameter", _log_param, (RUN_ID, *_KEYED)),
+    Operation("POST", "runs/set-tag", _set_tag, (RUN_ID, *_KEYED)),
+    Operation("POST", "runs/delete-tag", _delete_tag, (RUN_ID, Field("key", required=True))),
+    Operation(
+        "POST",
+        "runs/log-batch",
+        _log_batch,
+        (
+            RUN_ID,
+            Field("metrics", Kind.OBJECTS, fields=_METRIC),
+            Field("params", Kind.OBJECTS, fields=_KEYED),
+            Field("tags", Kind.OBJECTS, fields=_KEYED),
+        ),
+    ),
+    Operation(
+        "POST",
+        "runs/log-inputs",
+        _log_inputs,
+        (
+            RUN_ID,
+            Field(
+                "datasets",
+                Kind.OBJECTS,
+                fields=(
+                    Field("tags", Kind.OBJECTS, fields=TAG),
+                    Field("dataset", Kind.OBJECT, required=True, fields=_DATASET),
+                ),
+            ),
+            Field("models", Kind.OBJECTS, fields=(Field("model_id", required=True),)),
+        ),
+    ),
+)

@@ -1,0 +1,185 @@
+"""runs/create, get, search, update, delete, restore."""
+
+from typing import Any
+
+from runfold_projections.database import Connection
+from runfold_projections.queries.runs import Run, RunHead, ViewType, get_run, search_runs
+from runfold_schemas.events import RunCreated, RunDeleted, RunRestored, RunUpdated
+from runfold_schemas.topics import Topic
+
+from .. import answers
+from ..api import Api, Call, Operation
+from ..errors import InvalidParameter
+from ..heads import ACTIVE
+from ..reads import of_run, of_topics
+from ..requests import Field, Kind
+from ..writes import RefusedWrite
+from . import limits, pages
+from .experiments import TAG, VIEWS, check_max_results, experiment_id, find_experiment
+from .names import random_name
+from .refusals import experiment_not_active, no_run, said
+
+Json = dict[str, Any]
+RUN_NAME_TAG = "mlflow.runName"
+STATUSES = ("RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED")
+MOST_RUNS = 50_000
+RUN_ID = Field("run_id", required=True, alias="run_uuid")
+_RUN = (Topic.RUNS, Topic.METRICS, Topic.EXPERIMENTS)
+
+
+async def _create(api: Api, call: Call) -> Json:
+    args = call.args
+    experiment = await find_experiment(api, experiment_id(args["experiment_id"]))
+    if experiment.lifecycle_stage != ACTIVE:
+        raise experiment_not_active(experiment.experiment_id, experiment.lifecycle_stage)
+    tags = {}
+    for tag in args["tags"]:
+        if not tag["key"]:
+            raise InvalidParameter("Missing value for required parameter 'tags.key'.")
+        tags[limits.check_length("key", limits.MAX_KEY, tag["key"])] = tag["value"][: limits.MAX_TAG_VALUE]
+    name = _name(args["run_name"], tags.get(RUN_NAME_TAG, ""))
+    run_id = api.ids.run_id()
+    event = RunCreated(
+        run_id=run_id,
+        experiment_id=experiment.experiment_id,
+        name=name,
+        user_id=args["user_id"],
+        start_ms=args["start_time"],
+        artifact_uri=f"{experiment.artifact_location.rstrip('/')}/{run_id}/artifacts",
+        tags=tags | {RUN_NAME_TAG: name},
+    )
+    # Nobody else can have taken a fresh id, so no fold can refuse it: acknowledged on append.
+    await api.writes.append(event, call.origin)
+    api.heads.created(RunHead(run_id, event.experiment_id, ACTIVE, STATUSES[0], name, event.artifact_uri))
+    row = Run(
+        run_id=run_id,
+        experiment_id=event.experiment_id,
+        name=name,
+        user_id=event.user_id,
+        status=STATUSES[0],
+        start_ms=event.start_ms,
+        end_ms=None,
+        lifecycle_stage=ACTIVE,
+        artifact_uri=event.artifact_uri,
+        params={},
+        tags=event.tags,
+        metrics=[],
+        datasets=[],
+        models=[],
+    )
+    return {"run": answers.run(row)}
+
+
+def _name(name: str, tag: str) -> str:
+    if name and tag and name != tag:
+        raise InvalidParameter(
+            "Both 'run_name' argument and 'mlflow.runName' tag are specified, but with "
+            f"different values (run_name='{name}', mlflow.runName='{tag}')."
+        )
+    return limits.check_length("run_name", limits.MAX_TAG_VALUE, name or tag or random_name())
+
+
+async def _get(api: Api, call: Call) -> Json:
+    return {"run": answers.run(await find_run(api, call.args["run_id"]))}
+
+
+async def find_run(api: Api, run_id: str) -> Run:
+    """The run with its latest metrics, by a strong read; NotFound if there is none."""
+    shown = await api.reader.strong(of_run(run_id, *_RUN), lambda connection: get_run(connection, run_id))
+    if shown.value is None:
+        raise no_run(run_id)
+    return shown.value
+
+
+async def _search(api: Api, call: Call) -> Json:
+    args = call.args
+    limit, offset = args["max_results"], pages.read_token(args["page_token"])
+    check_max_results(limit)
+    wanted = [limits.parse_experiment_id(text) for text in args["experiment_ids"]]
+
+    async def query(connection: Connection) -> list[Run]:
+        view = ViewType[args["run_view_type"]]
+        return await search_runs(connection, wanted, args["filter"], view, args["order_by"], limit + 1, offset)
+
+    rows = (await api.reader.strong(of_topics(*_RUN), query)).value
+    token = pages.make_token(offset + limit) if len(rows) > limit else None
+    return answers.page("runs", [answers.run(row) for row in rows[:limit]], token)
+
+
+async def _update(api: Api, call: Call) -> Json:
+    args = call.args
+    run_id, status, end_ms, name = args["run_id"], args["status"], args["end_time"], args["run_name"] or None
+    await api.heads.active(run_id)
+    if status is None and end_ms is None and name is None:
+        return {"run_info": answers.run_info(await find_run(api, run_id))}
+    if name is not None:
+        limits.check_length("run_name", limits.MAX_TAG_VALUE, name)
+    event = RunUpdated(run_id=run_id, status=status, end_ms=end_ms, name=name)
+    try:
+        row = await api.writes.decide(event, call.origin, lambda _: lambda connection: get_run(connection, run_id))
+    except RefusedWrite as refused:
+        raise said(refused) from None
+    if row is None:
+        raise no_run(run_id)
+    return {"run_info": answers.run_info(row)}
+
+
+async def _delete(api: Api, call: Call) -> Json:
+    head = await api.heads.present(call.args["run_id"])
+    return await _lifecycle(api, call, RunDeleted(run_id=head.run_id))
+
+
+async def _restore(api: Api, call: Call) -> Json:
+    head = await api.heads.present(call.args["run_id"])
+    return await _lifecycle(api, call, RunRestored(run_id=head.run_id))
+
+
+async def _lifecycle(api: Api, call: Call, event: RunDeleted | RunRestored) -> Json:
+    try:
+        await api.writes.decided(event, call.origin)
+    except RefusedWrite as refused:
+        raise said(refused) from None
+    return {}
+
+
+OPERATIONS = (
+    Operation(
+        "POST",
+        "runs/create",
+        _create,
+        (
+            Field("experiment_id", required=True),
+            Field("user_id", default=""),
+            Field("run_name", default=""),
+            Field("start_time", Kind.INT64, default=0),
+            Field("tags", Kind.OBJECTS, fields=TAG),
+        ),
+    ),
+    Operation("GET", "runs/get", _get, (RUN_ID,)),
+    Operation(
+        "POST",
+        "runs/search",
+        _search,
+        (
+            Field("experiment_ids", Kind.STRINGS),
+            Field("filter", default=""),
+            Field("run_view_type", Kind.CHOICE, choices=VIEWS, default="ACTIVE_ONLY"),
+            Field("max_results", Kind.INT32, default=1000, most=MOST_RUNS),
+            Field("order_by", Kind.STRINGS),
+            Field("page_token"),
+        ),
+    ),
+    Operation(
+        "POST",
+        "runs/update",
+        _update,
+        (
+            RUN_ID,
+            Field("status", Kind.CHOICE, choices=STATUSES),
+            Field("end_time", Kind.INT64),
+            Field("run_name", default=""),
+        ),
+    ),
+    Operation("POST", "runs/delete", _delete, (RUN_ID,)),
+    Operation("POST", "runs/restore", _restore, (RUN_ID,)),
+)

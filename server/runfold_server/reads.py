@@ -1,0 +1,129 @@
+"""Reads that see every acknowledged write, and reads that do not wait.
+
+A strong read is Raft's ReadIndex over the log: take the partitions' ends, wait until the folds' checkpoints have passed
+them, read rows and checkpoints in one snapshot.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from runfold_projections.database import Connection
+from runfold_projections.queries.snapshot import checkpoints, reached
+from runfold_schemas.position import Partition
+from runfold_schemas.topics import PARTITIONED, Topic, partition_of
+
+from .database import Database
+from .ends import Ends
+from .errors import Unavailable
+from .observe import Observed
+from .outages import STALE
+from .progress import POLL, Progress
+
+T = TypeVar("T")
+Query = Callable[[Connection], Awaitable[T]]
+Positions = Mapping[Partition, int]
+Scope = Callable[[Positions], Positions]
+"""Picks, from the ends of all partitions, those that a read depends on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown(Generic[T]):
+    """An answer and the checkpoints (next offsets) of the snapshot it comes from."""
+
+    value: T
+    positions: Mapping[Partition, int]
+
+
+class Behind(Unavailable):
+    """The folds did not reach a position in time."""
+
+
+class Reader:
+    """Runs queries in snapshots. `wait` bounds, in seconds, how long a strong read waits for the folds."""
+
+    def __init__(self, database: Database, ends: Ends, progress: Progress, observed: Observed, *, wait: float) -> None:
+        self._database, self._ends, self._progress = database, ends, progress
+        self._observed = observed
+        self._wait = wait
+
+    async def strong(self, scope: Scope, query: Query[T]) -> Shown[T]:
+        """What the query finds in a snapshot that holds every write acknowledged before this call.
+
+        Unavailable if Kafka or Postgres is away, or the folds are too far behind.
+        """
+        began = time.perf_counter()
+        shown = await self.at(scope(await self._ends.now()), query)
+        self._observed.strong_read(time.perf_counter() - began)
+        return shown
+
+    async def eventual(self, query: Query[T]) -> Shown[T]:
+        """What the query finds in a snapshot of now, however far the folds are."""
+        return await _again_if_stale(lambda: self._try(query))
+
+    async def at(self, want: Mapping[Partition, int], query: Query[T]) -> Shown[T]:
+        """What the query finds in a snapshot whose checkpoints have passed the wanted ends (next offsets)."""
+        deadline = time.monotonic() + self._wait
+        await self._progress.reach(want, min(POLL, self._wait))
+        while True:
+            version = self._progress.version
+            found = await _again_if_stale(lambda: self._try_at(want, query))
+            if isinstance(found, Shown):
+                return found
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise Behind(_behind(found, want, self._wait))
+            await self._progress.moved(version, left)
+            await self._progress.reach(want, min(POLL, max(0.0, deadline - time.monotonic())))
+
+    async def _try_at(self, want: Mapping[Partition, int], query: Query[T]) -> Shown[T] | dict[Partition, int]:
+        async with self._database.snapshot() as connection:
+            have = await checkpoints(connection)
+            return Shown(await query(connection), have) if reached(have, want) else have
+
+    async def _try(self, query: Query[T]) -> Shown[T]:
+        async with self._database.snapshot() as connection:
+            have = await checkpoints(connection)
+            return Shown(await query(connection), have)
+
+
+async def _again_if_stale(attempt: Callable[[], Awaitable[T]]) -> T:
+    """A switch of generations may pull the views from under a statement once; the next snapshot has the new ones."""
+    try:
+        return await attempt()
+    except Unavailable as error:
+        if not isinstance(error.__cause__, STALE):
+            raise
+        await asyncio.sleep(0)
+    return await attempt()
+
+
+def _behind(have: Mapping[Partition, int], want: Mapping[Partition, int], waited: float) -> str:
+    late = {where: end for where, end in want.items() if have.get(where, 0) < end}
+    where, end = max(late.items(), key=lambda item: item[1] - have.get(item[0], 0))
+    more = f" (and {len(late) - 1} more partitions)" if len(late) > 1 else ""
+    return (
+        f"The read models are behind the log: partition {where} is folded up to {have.get(where, 0)} of {end}{more} "
+        f"after {waited:g} s. Is a worker running?"
+    )
+
+
+def of_topics(*topics: Topic) -> Scope:
+    """All partitions of these topics."""
+    return lambda ends: {where: end for where, end in ends.items() if where.topic in topics}
+
+
+def of_run(run_id: str, *topics: Topic) -> Scope:
+    """The run's partition of these topics; of a topic with total order, its one partition."""
+
+    def pick(ends: Positions) -> Positions:
+        own = partition_of(run_id.encode(), sum(where.topic is Topic.RUNS for where in ends))
+        return {
+            where: end
+            for where, end in ends.items()
+            if where.topic in topics and where.partition == (own if where.topic in PARTITIONED else 0)
+        }
+
+    return pick
