@@ -175,7 +175,7 @@ async def test_a_taken_port_is_replaced_and_the_broker_advertises_the_new_one(tm
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = other.getsockname()[1]
         (tmp_path / "ports.json").write_text(json.dumps({"kafka": taken}))
-        async with embedded_stack(tmp_path, postgres=False) as stack:
+        async with embedded_stack(tmp_path, postgres=False, durability="fsync") as stack:
             assert stack.endpoints.kafka is not None
             assert stack.endpoints.kafka != f"127.0.0.1:{taken}"
             await create_topic(stack.endpoints.kafka, "t")
@@ -236,6 +236,14 @@ async def test_a_failed_first_start_names_the_reason_and_stops_the_rest(tmp_path
             pass
     assert failure.value.part == "postgres"
     assert not (tmp_path / "postgres" / "data" / "postmaster.pid").exists()
+
+
+async def test_a_pid_file_whose_number_is_somebody_elses_by_now_stops_no_start(tmp_path: Path) -> None:
+    async with embedded_stack(tmp_path, kafka=False):
+        pass
+    (tmp_path / "postgres" / "data" / "postmaster.pid").write_text(f"{os.getpid()}\n")
+    async with embedded_stack(tmp_path, kafka=False) as stack:
+        assert alive(stack.pid("postgres"))
 
 
 async def test_as_root_the_programs_are_copied_only_if_the_account_cannot_run_them(

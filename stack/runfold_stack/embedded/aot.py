@@ -15,6 +15,7 @@ import hashlib
 import os
 import signal
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 SETTLE_SECONDS = 20.0  # a stack that lives less (a test's) should not pay for others
 BROKER_SECONDS = 120.0
+UNUSED_SECONDS = 30 * 24 * 3600.0
 LOWEST_PRIORITY = ("nice", "-n", "19")
 
 
@@ -43,6 +45,7 @@ def flags(cache: Path) -> list[str]:
     """JVM flags that use the cache if it is there; none otherwise."""
     if not cache.is_file():
         return []
+    os.utime(cache)  # for `discard_unused`
     # Checksums are verified because a cache that is damaged in the middle would crash the JVM; what fails them is not used.
     verify = ("-XX:+UnlockDiagnosticVMOptions", "-XX:+VerifySharedSpaces")
     # Its warnings are about single classes that it could not keep, and mean nothing to a reader of the broker's log.
@@ -68,8 +71,16 @@ async def train(classpath: Sequence[Path], cache: Path) -> None:
             if await run_once(command, log=place.log) != 0:
                 raise StackError(f"The JVM could not make its start cache {cache}.")
             draft.replace(cache)
+            discard_unused(cache.parent)
         finally:
             draft.unlink(missing_ok=True)
+
+
+def discard_unused(directory: Path) -> None:
+    """Removes caches that no stack has used for long: those of JREs and jars that were replaced since."""
+    for cache in directory.glob("kafka-*.aot"):
+        if time.time() - cache.stat().st_mtime > UNUSED_SECONDS:
+            cache.unlink(missing_ok=True)
 
 
 async def _record(place: kafka.KafkaPlace, classpath: Sequence[Path], profile: Path) -> None:
