@@ -106,7 +106,7 @@ class HttpTransport:
             if body is None:
                 raise TryAgain(f"{self.uri} does not answer as a Runfold server does")
             return body
-        message = f"{self.uri} answered {response.status_code}: {(body or {}).get('message') or response.reason_phrase}"
+        message = f"{self.uri} answered {response.status_code}: {_message(body or {}) or response.reason_phrase}"
         if response.status_code in _RETRIED:
             raise TryAgain(message, _retry_after(response.headers.get("Retry-After")), answered=True)
         raise Never(message, str((body or {}).get("error_code") or ""))
@@ -118,6 +118,13 @@ def _json(response: httpx2.Response) -> dict[str, Any] | None:
     except ValueError:
         return None
     return body if isinstance(body, dict) else None
+
+
+def _message(body: dict[str, Any]) -> str:
+    """Why, as the answer as a whole or the first of its results says."""
+    results = body.get("results")
+    said = [body, *(results if isinstance(results, list) else [])]
+    return next((str(part["message"]) for part in said if isinstance(part, dict) and part.get("message")), "")
 
 
 def _retry_after(text: str | None) -> float | None:

@@ -87,7 +87,10 @@ class Shipper:
                 longest = min(2 * longest, LONGEST_PAUSE)
                 continue
             except Never as error:
-                self._refused(f"events were not taken: {error}", len(records))
+                if len(records) > 1:
+                    # A server refuses a batch for one bad record: the others must not share its lot.
+                    return all(self._deliver([record], outcome=outcome) for record in records)
+                self._refused(f"events were not taken: {error}")
                 return True
             self._note_back()
             for record, result in zip(records, results, strict=True):
@@ -109,8 +112,8 @@ class Shipper:
             self._away = False
             _log.warning("runfold: the server takes events again")
 
-    def _refused(self, problem: str, events: int = 1) -> None:
-        self.refusals += events
+    def _refused(self, problem: str) -> None:
+        self.refusals += 1
         # Once each: a server that takes nothing would else be told of twice a second.
         if len(self.problems) < _MOST_PROBLEMS and problem not in self.problems:
             self.problems.append(problem)

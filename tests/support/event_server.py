@@ -64,6 +64,8 @@ class EventServer:
         self.experiments: dict[str, dict[str, Any]] = {}
         self.decide: Callable[[Got], dict[str, str] | None] = lambda got: None
         """An outcome for a record, or None for the usual one."""
+        self.bad: Callable[[Got], bool] = lambda got: False
+        """Whether a record makes its whole request a bad one."""
         self.lose_create_race = False
         self.blocked = threading.Event()
         self.blocked.set()
@@ -189,6 +191,8 @@ class _Handler(BaseHTTPRequestHandler):
         assert self.headers["Content-Type"] == CONTENT_TYPE
         with double.lock:
             fault = double.faults.pop(0) if double.faults else None
+            if fault is None and any(double.bad(read(record)) for record in decode_batch(body)):
+                fault = Fault(400)
             taken = fault is None or fault.drop or fault.status == 200
             double.posts.append(Post(wait, body, time.monotonic(), taken))
         if fault is not None:

@@ -164,6 +164,14 @@ def test_a_request_that_will_never_be_taken_is_raised_at_the_end(server: EventSe
     assert [values for _, _, values in server.rows()] == [[2.0]]
 
 
+def test_one_bad_record_does_not_take_the_others_with_it(server: EventServer) -> None:
+    server.bad = lambda got: isinstance(got.event, ParamsLogged)
+    run = runfold.run(params={"a": 1}, tags={"b": 2})
+    with pytest.raises(runfold.ServerRefused, match="1 events were refused"):
+        run.finish()
+    assert [type(event) for event in server.events()] == [RunCreated, RunUpdated]
+
+
 def test_a_server_that_takes_nothing_is_told_of_once(server: EventServer, caplog: pytest.LogCaptureFixture) -> None:
     server.faults = [Fault(404)] * 50
     run = runfold.run()
