@@ -74,20 +74,26 @@ class RowReader:
         return flat
 
     def _number(self, name: str, value: Any) -> float:
-        # NumPy's float32, int64 and so on: from now on the fast path takes them, as array('d') does.
         if isinstance(value, numbers.Real):
+            try:
+                number = float(value)
+            except OverflowError:
+                raise ValueError(f"metric {name!r}: a number of this size is beyond a 64-bit float") from None
+            except (TypeError, ValueError) as error:
+                raise TypeError(f"metric {name!r}: {_type_name(value)} is not a real number: {error}") from None
+            # NumPy's float32, int64 and so on: from now on the fast path takes them, as array('d') does.
             if type(value).__module__ == "numpy":
                 self._plain.add(type(value))
-            return value  # type: ignore[return-value]  # a number that array('d') converts
+            return number
         item = getattr(value, "item", None)
         if item is not None:
             try:
-                number = item()
+                held = item()
             except (ValueError, TypeError, RuntimeError) as error:
                 raise TypeError(f"metric {name!r}: {_type_name(value)} is not a single number: {error}") from None
-            if isinstance(number, numbers.Real):
-                return float(number)
-            raise TypeError(f"metric {name!r}: {_type_name(value)} holds {_type_name(number)}, not a real number")
+            if isinstance(held, numbers.Real):
+                return self._number(name, held)
+            raise TypeError(f"metric {name!r}: {_type_name(value)} holds {_type_name(held)}, not a real number")
         raise TypeError(f"metric {name!r} must be a number, not {_type_name(value)}")
 
 

@@ -30,9 +30,9 @@ def test_what_is_sent_again_is_the_same_bytes_and_counts_once(server: EventServe
         run.flush()
         run.set_tags({"a": 1})
     bodies = [post.body for post in server.posts]
-    assert len(set(bodies[:4])) == 1
-    assert len(set(bodies[4:7])) == 1
-    assert len(set(bodies)) == 4
+    for failed in (0, 1, 2, 4, 5):
+        assert bodies[failed] == bodies[failed + 1]
+    assert bodies[3] != bodies[4]
     received, folded = server.received(), server.folded()
     assert len(received) == len(folded) + 2
     assert server.rows() == [(("x",), step, [float(step)]) for step in range(10)]
@@ -102,7 +102,7 @@ def test_memory_is_bounded_and_the_training_loop_never_waits(
 
 @pytest.mark.parametrize("alternating", [False, True])
 def test_the_buffer_takes_no_more_memory_than_it_counts(alternating: bool) -> None:
-    most = 4 * 1024 * 1024
+    most = 2 * 1024 * 1024
     reader = RowReader()
     gc.collect()
     tracemalloc.start()
@@ -175,7 +175,7 @@ FAULTS = st.lists(
 
 
 @given(rows=ROWS, faults=FAULTS)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_rows_are_logged_they_arrive_in_order(
     server: EventServer, rows: list[tuple[dict[str, float], int | None]], faults: list[Fault]
 ) -> None:
