@@ -37,11 +37,11 @@ class Token:
 
 # A name is a path of words and quoted parts without white space: metrics.loss, params."a b", tags.`mlflow.user`.
 # Within quotes a doubled quote (and a backslash before the quote) does not end the text, as in MLflow's lexer.
-_WORD = r"\w[\w$#]*"
+_WORD = r"\w+"
 _SINGLE = r"'(?:''|\\'|[^'])*'"
 _DOUBLE = r'"(?:""|\\"|[^"])*"'
 _BACKTICK = r"`(?:``|[^`])*`"
-_KEYWORD_END = r"(?![\w$#.])"
+_KEYWORD_END = r"(?![\w.])"
 
 _PATTERNS: tuple[tuple[Lexeme | None, str], ...] = (
     (None, r"\s+"),

@@ -20,6 +20,7 @@ _NUMERIC = frozenset(
 )
 _TEXTUAL = frozenset({Operator.EQUAL, Operator.UNEQUAL, Operator.LIKE, Operator.ILIKE})
 _BIGINT = 2**63
+_BIGINT_CHARACTERS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,18 +168,17 @@ def _list_values(operand: ListOperand) -> tuple[str, ...]:
 
 def _number(text: str) -> int | float:
     """A bigint where it is one, else a float: Postgres compares both with its bigint columns."""
-    number = float(text)
-    if text.lstrip("-").isdigit() and abs(number) < _BIGINT:
-        whole = int(text)
-        return whole if -_BIGINT <= whole < _BIGINT else number
-    return number
+    # Python reads longer digits too, but slowly, and refuses very long ones.
+    if text.removeprefix("-").isdigit() and len(text) <= _BIGINT_CHARACTERS and -_BIGINT <= int(text) < _BIGINT:
+        return int(text)
+    return float(text)
 
 
 def _identifier(text: str) -> int:
-    # Python reads longer digits too, but slowly, and has a limit of its own.
-    if len(text) > 20 or not text.removeprefix("-").isdecimal() or not -_BIGINT <= int(text) < _BIGINT:
+    number = _number(text) if text.removeprefix("-").isdecimal() else None
+    if not isinstance(number, int):
         raise BadFilter(f"Invalid experiment ID '{text}'. Experiment ID must be a valid integer.")
-    return int(text)
+    return number
 
 
 def _not_a_number(key: Key, operand: Token | ListOperand) -> BadFilter:
