@@ -66,7 +66,12 @@ def run_info(row: Run) -> Json:
 
 
 def run(row: Run) -> Json:
-    """MLflow's `Run`."""
+    """MLflow's `Run`. Of outputs there is no fact in the log yet; MLflow answers their empty message too."""
+    return created_run(row) | {"outputs": {}}
+
+
+def created_run(row: Run) -> Json:
+    """MLflow's `Run` as runs/create answers it: without outputs."""
     return {
         "info": run_info(row),
         "data": filled(

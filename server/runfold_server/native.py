@@ -127,11 +127,11 @@ async def _events(api: Api, request: Request) -> Response:
             known = await _outcomes(api, asked)
         except Unavailable as error:
             failed = failed or error
-    response = json_response(
-        {"results": [_result(result, known) for result in results]}, failed.status if failed is not None else 200
-    )
-    if failed is not None:
-        response.headers.update(failed.headers())
+    answer: Json = {"results": [_result(result, known) for result in results]}
+    if failed is None:
+        return json_response(answer)
+    response = json_response(answer | {"error_code": failed.code.wire, "message": failed.message}, failed.status)
+    response.headers.update(failed.headers())
     return response
 
 

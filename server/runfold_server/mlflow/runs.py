@@ -67,7 +67,7 @@ async def _create(api: Api, call: Call) -> Json:
         datasets=[],
         models=[],
     )
-    return {"run": answers.run(row)}
+    return {"run": answers.created_run(row)}
 
 
 def _name(name: str, tag: str) -> str:
