@@ -20,7 +20,7 @@ _TABLES = {Kind.METRIC: "metric", Kind.PARAM: "run_param", Kind.TAG: "run_tag"}
 _DATASET_COLUMNS = {"name": "d.name", "digest": "d.digest", "context": "d.tags ->> 'mlflow.data.context'"}
 
 _DELETED_AMONG = (
-    "SELECT e.experiment_id FROM experiment e WHERE e.experiment_id = ANY ({ids}) AND e.lifecycle_stage = 'deleted'"
+    "SELECT e.experiment_id FROM experiment e WHERE e.experiment_id {asked} AND e.lifecycle_stage = 'deleted'"
 )
 
 START_TIME = Key(Kind.ATTRIBUTE, "start_time")
@@ -58,14 +58,14 @@ def page_of_runs(
 
 
 def _scope(experiment_ids: Sequence[int], view: ViewType, parameters: Parameters) -> list[str]:
-    ids = parameters.add(list(experiment_ids), "bigint[]")
     # One id as an equality lets the index on (experiment_id, start_ms DESC, run_id) deliver the default order without a sort.
-    one = len(experiment_ids) == 1
-    scope = [
-        f"r.experiment_id = {parameters.add(experiment_ids[0], 'bigint')}" if one else f"r.experiment_id = ANY ({ids})"
-    ]
+    if len(experiment_ids) == 1:
+        asked = f"= {parameters.add(experiment_ids[0], 'bigint')}"
+    else:
+        asked = f"= ANY ({parameters.add(list(experiment_ids), 'bigint[]')})"
     # Which experiments are deleted is asked once per statement, not per run.
-    deleted = f"ARRAY({_DELETED_AMONG.format(ids=ids)})"
+    deleted = f"ARRAY({_DELETED_AMONG.format(asked=asked)})"
+    scope = [f"r.experiment_id {asked}"]
     if view is ViewType.ACTIVE_ONLY:
         scope += ["r.lifecycle_stage = 'active'", f"r.experiment_id <> ALL ({deleted})"]
     elif view is ViewType.DELETED_ONLY:

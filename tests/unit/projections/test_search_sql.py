@@ -27,14 +27,15 @@ text_clauses = st.one_of(
 
 
 @given(
+    st.sampled_from([[1], [1, 2]]),
     st.lists(text_clauses, max_size=4),
     st.lists(st.builds(Order, free_keys, st.booleans()), max_size=3),
     st.sampled_from(ViewType),
 )
 def test_keys_and_values_of_a_run_search_are_parameters(
-    clauses: list[Clause], orders: list[Order], view: ViewType
+    experiment_ids: list[int], clauses: list[Clause], orders: list[Order], view: ViewType
 ) -> None:
-    statement = page_of_runs([1, 2], clauses, view, orders, 10, 0)
+    statement = page_of_runs(experiment_ids, clauses, view, orders, 10, 0)
     assert MARK not in statement.text
     assert all(f"${number}::" in statement.text for number in range(1, len(statement.values) + 1))
 
