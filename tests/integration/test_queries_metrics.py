@@ -1,0 +1,87 @@
+"""Histories out of packed segments."""
+
+import math
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+
+from postgres import Namespace, namespace, postgres_dsn
+
+from runfold_projections.database import Connection, open_connection
+from runfold_projections.pack import pack
+from runfold_projections.queries.metrics import history
+from runfold_schemas.frames import Point, from_points
+
+__all__ = ["namespace", "postgres_dsn"]
+
+NAN = math.nan
+
+
+@pytest.fixture
+async def conn(namespace: Namespace) -> AsyncIterator[Connection]:
+    async with (
+        open_connection(namespace.dsn, namespace.name, application="test") as connection,
+        connection.transaction(),
+    ):
+        await connection.execute(
+            "INSERT INTO run VALUES ('known', 0, 1, 'n', 'u', 'RUNNING', 1, NULL, 'active', NULL, 'a', $1)", UUID(int=1)
+        )
+        yield connection
+
+
+async def insert(
+    conn: Connection, run_id: str, offset: int, points: list[Point], attempt: str = "", rank: int = -1
+) -> None:
+    await conn.execute(
+        "INSERT INTO segment VALUES ($1, $2, $3, $4, 0, $5, $6)",
+        *(run_id, offset, attempt, rank, len(points), pack(from_points(points))),
+    )
+
+
+async def points_of(conn: Connection, run_id: str, key: str) -> list[tuple[int, int, str]]:
+    found = await history(conn, run_id, key)
+    return [
+        (step, time, str(value))
+        for step, time, value in zip(found.steps.tolist(), found.times.tolist(), found.values.tolist(), strict=True)
+    ]
+
+
+async def test_a_history_is_ordered_by_time_step_and_value_and_each_point_is_there_once(conn: Connection) -> None:
+    # The same numbers as in MLflow's recorded answers, with NaN and an infinity beside.
+    await insert(conn, "known", 5, [Point("m", 1.5, 0, 5), Point("m", 7.0, 4, 1), Point("other", 1.0, 0, 0)])
+    await insert(conn, "known", 9, [Point("m", 9.5, 0, 1), Point("m", 7.0, -4, 0), Point("m", 1.5, 0, 5)])
+    await insert(conn, "known", 9, [Point("m", 7.0, 4, 1), Point("m", NAN, 0, 1)], attempt="a2", rank=1)
+    await insert(conn, "known", 11, [Point("m", NAN, 0, 1), Point("m", -math.inf, 0, 1), Point("m", 1.0, 0, 1)])
+    assert await points_of(conn, "known", "m") == [
+        (-4, 0, "7.0"),
+        (0, 1, "-inf"),
+        (0, 1, "nan"),
+        (0, 1, "1.0"),
+        (0, 1, "9.5"),
+        (4, 1, "7.0"),
+        (0, 5, "1.5"),
+    ]
+
+
+async def test_a_history_may_have_more_segments_than_are_fetched_at_once(conn: Connection) -> None:
+    for offset in range(150):
+        await insert(conn, "known", offset, [Point("m", float(offset), offset, offset)])
+    found = await history(conn, "known", "m")
+    assert found.steps.tolist() == list(range(150))
+
+
+async def test_metrics_of_an_unknown_run_are_invisible(conn: Connection) -> None:
+    await insert(conn, "unknown", 1, [Point("m", 1.0, 0, 0)])
+    assert len(await history(conn, "unknown", "m")) == 0
+
+
+async def test_an_unknown_key_has_an_empty_history(conn: Connection) -> None:
+    await insert(conn, "known", 1, [Point("m", 1.0, 0, 0)])
+    for key in ("n", "a\0b", "\ud800"):
+        found = await history(conn, "known", key)
+        assert (len(found), found.steps.dtype, found.values.dtype) == (0, "int64", "float64")
