@@ -1,6 +1,8 @@
 """The worker's own HTTP: live, ready, metrics, and what it holds."""
 
 import asyncio
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any
 
 import uvicorn
@@ -61,18 +63,19 @@ def describe(worker: Worker) -> dict[str, Any]:
     }
 
 
-class _Quiet(uvicorn.Server):
-    """uvicorn without its own signal handlers: the process that embeds it decides when to stop."""
+class _Embedded(uvicorn.Server):
+    """uvicorn without signal handlers of its own: the process that embeds it decides when to stop."""
 
-    def install_signal_handlers(self) -> None:
-        return
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
 
 
 async def serve_health(worker: Worker, host: str, port: int) -> None:
     """Serve until cancelled."""
     config = uvicorn.Config(health_app(worker), host=host, port=port, log_level="warning", access_log=False)
-    server = _Quiet(config)
-    serving = asyncio.ensure_future(server._serve())
+    server = _Embedded(config)
+    serving = asyncio.ensure_future(server.serve())
     try:
         await asyncio.shield(serving)
     except asyncio.CancelledError:

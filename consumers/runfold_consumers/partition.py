@@ -40,6 +40,7 @@ class State(StrEnum):
     WAITING = "waiting"
     REFUSED = "refused"
     PAUSED = "paused"
+    FAILED = "failed"
 
 
 @dataclass
@@ -113,6 +114,11 @@ class PartitionTask:
             except AWAY as error:
                 self._failed(error, State.WAITING, "Kafka or Postgres is away, or refuses: waiting")
                 await self._backoff.pause()
+            except Exception as error:
+                # A bug is no poison: the partition stands still, in sight, and the others go on.
+                self._log.exception("partition failed", error=str(error))
+                self._failed(error, State.FAILED, "partition failed")
+                await asyncio.sleep(REFUSED_WAIT)
 
     def _failed(self, error: BaseException, state: State, event: str) -> None:
         self._handler.forget()

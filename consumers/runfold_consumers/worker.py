@@ -81,7 +81,7 @@ class Worker:
         found += [
             f"{item.where}: {status.state.value}: {status.detail}"
             for item, status in self._statuses.items()
-            if status.state in (State.WAITING, State.REFUSED)
+            if status.state in (State.WAITING, State.REFUSED, State.FAILED)
         ]
         return found
 

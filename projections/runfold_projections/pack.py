@@ -8,7 +8,6 @@ import cramjam
 import numpy as np
 
 from runfold_schemas import metrics_codec
-from runfold_schemas.events import MetricsLogged
 from runfold_schemas.frames import Frame
 
 _LEVEL = 3
@@ -35,13 +34,12 @@ def _joined(group: list[Frame]) -> Frame:
 
 def pack(frames: Sequence[Frame]) -> bytes:
     """Bytes of a segment. The frames' columns are written as on the wire, whose codec has its law tested."""
-    body = metrics_codec.encode(MetricsLogged("", tuple(frames)))
-    return bytes(cramjam.zstd.compress(body, level=_LEVEL))
+    return bytes(cramjam.zstd.compress(metrics_codec.encode_frames(frames), level=_LEVEL))
 
 
 def read_all(data: bytes) -> tuple[Frame, ...]:
     """The frames of a segment."""
-    return metrics_codec.decode(bytes(cramjam.zstd.decompress(data))).frames
+    return metrics_codec.decode_frames(bytes(cramjam.zstd.decompress(data)))
 
 
 def read_key(data: bytes, key: str) -> tuple[Any, Any, Any]:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from uuid import UUID
 
-from .errors import BadRecord, Reason
+from .errors import BadEvent, BadRecord, Reason
 
 RULES_VERSION = 1
 """Version of the decision rules that this release writes."""
@@ -57,7 +57,7 @@ class Envelope:
     traceparent: str = ""
 
     def headers(self) -> Headers:
-        """The Kafka headers that carry this envelope."""
+        """The Kafka headers that carry this envelope. BadEvent if one is longer than readers take or holds a NUL."""
         out: Headers = [
             ("ce_specversion", SPEC_VERSION),
             ("ce_id", self.event_id.encode()),
@@ -81,6 +81,9 @@ class Envelope:
             ("ce_traceparent", self.traceparent),
         )
         out.extend((name, value.encode()) for name, value in optional if value)
+        for name, value in out:
+            if len(value) > MAX_HEADER_BYTES or b"\x00" in value:
+                raise BadEvent(f"header {name}: at most {MAX_HEADER_BYTES} bytes and no NUL character")
         return out
 
 

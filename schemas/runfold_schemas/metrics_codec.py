@@ -7,6 +7,7 @@ import re
 import sys
 from array import array
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Generic, TypeVar
 
 from .errors import BadEvent, BadRecord, Reason
@@ -25,23 +26,36 @@ def encode(event: MetricsLogged) -> bytes:
     """Avro body. BadEvent if a frame's arrays do not fit together, or a text breaks a bound."""
     if not _is_run_id(event.run_id):
         raise BadEvent(_run_id_problem(event.run_id))
-    out = [_string(event.run_id)]
-    if event.frames:
-        out.append(encode_long(len(event.frames)))
-        for frame in event.frames:
-            _check_shape(frame)
-            _encode_frame(frame, out)
-    out.append(b"\x00")
-    return b"".join(out)
+    return _string(event.run_id) + encode_frames(event.frames)
 
 
 def decode(body: bytes) -> MetricsLogged:
     """Read an Avro body whole; BadRecord says what is wrong."""
     try:
         run_id, at = _read_string(body, 0)
-        if not _is_run_id(run_id):
-            raise BadRecord(Reason.ABSURD, _run_id_problem(run_id))
-        frames: list[Frame] = []
+    except VarintError as error:
+        raise BadRecord(Reason.BODY, str(error)) from None
+    if not _is_run_id(run_id):
+        raise BadRecord(Reason.ABSURD, _run_id_problem(run_id))
+    return MetricsLogged(run_id, decode_frames(body, at))
+
+
+def encode_frames(frames: Iterable[Frame]) -> bytes:
+    """The event's `frames` field alone, as frames also lie at rest. Raises as `encode` does."""
+    parts: list[bytes] = []
+    count = 0
+    for frame in frames:
+        _check_shape(frame)
+        _encode_frame(frame, parts)
+        count += 1
+    head = encode_long(count) if count else b""
+    return b"".join([head, *parts, b"\x00"])
+
+
+def decode_frames(body: bytes, at: int = 0) -> tuple[Frame, ...]:
+    """Read frames from `at` to the end of the bytes; BadRecord says what is wrong."""
+    frames: list[Frame] = []
+    try:
         while True:
             count, end, at = _block(body, at)
             if not count:
@@ -57,7 +71,7 @@ def decode(body: bytes) -> MetricsLogged:
         raise BadRecord(Reason.BODY, str(error)) from None
     if at != len(body):
         raise BadRecord(Reason.TRAILING_BYTES, f"{len(body) - at} bytes follow the event")
-    return MetricsLogged(run_id, tuple(frames))
+    return tuple(frames)
 
 
 def check_frame(frame: Frame) -> None:

@@ -9,6 +9,8 @@ from .errors import BadRecord, UndeclaredSchema
 from .events import FeatureLevelRaised, Genesis, SchemaDeclared
 from .record import Raw, read_record
 
+MOST_NOTED = 1000
+
 
 @dataclass(frozen=True)
 class SystemState:
@@ -21,7 +23,7 @@ class SystemState:
     set_aside: tuple[str, ...] = field(default=(), compare=False)
 
     def fold(self, raws: Iterable[Raw], catalog: Catalog) -> Self:
-        """The state after more records. What can't be read is noted in `set_aside` and changes nothing."""
+        """The state after more records. What can't be read is noted in `set_aside` (the last ones) and changes nothing."""
         log_id, level, declared = self.log_id, self.level, set(self.declared)
         next_offset, aside = self.next_offset, list(self.set_aside)
         for raw in raws:
@@ -39,7 +41,7 @@ class SystemState:
                 declared.add(event.schema_id)
             elif isinstance(event, FeatureLevelRaised):
                 level = max(level, event.level)
-        return type(self)(log_id, level, frozenset(declared), next_offset, tuple(aside))
+        return type(self)(log_id, level, frozenset(declared), next_offset, tuple(aside[-MOST_NOTED:]))
 
     def missing(self, released: Iterable[Released]) -> list[Released]:
         """Those of the given schemas that are not declared yet."""
