@@ -131,6 +131,6 @@ def test_no_input_is_more_than_a_refusal(operation: Any, raw: dict[str, Any]) ->
         args = parse_json(operation.fields, raw)
     except ApiError as error:
         status, body = error.status, json.loads(error.body())
-        assert (status, body["error_class"]) == (400, "INVALID_PARAMETER_VALUE")  # noqa: PT017 - either way is right here
+        assert (status, body["error_class"]) == (400, "INVALID_PARAMETER_VALUE")
     else:
         assert set(args) == {field.name for field in operation.fields}
