@@ -5,7 +5,7 @@ MLflow's paths are fixed, so a route is one look-up in a dictionary.
 
 import time
 import urllib.parse
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -46,7 +46,7 @@ async def _guarded(route: str, request: Request, answer: Answer) -> Response:
     try:
         return await answer()
     except ApiError as error:
-        if error.status >= 500:
+        if error.status >= 500 and not isinstance(error, NotImplementedYet):
             _log.warning("request_failed", route=route, method=request.method, status=error.status, error=error.message)
         return error_response(error)
     except ValidationError as error:
@@ -91,11 +91,11 @@ class MlflowRoutes:
     """ASGI application of MLflow's REST below its prefix; knows a route's methods and its unserved neighbours."""
 
     def __init__(
-        self, api: Callable[[], Api], prefix: str, operations: Iterable[Operation], planned: Iterable[str]
+        self, api: Callable[[], Api], prefix: str, operations: Iterable[Operation], planned: Mapping[str, str]
     ) -> None:
         self._api = api
         self._prefix = prefix
-        self._planned = tuple(planned)
+        self._planned = planned
         self._by_path: dict[str, dict[str, Operation]] = {}
         for operation in operations:
             self._by_path.setdefault(operation.path, {})[operation.method] = operation
@@ -117,9 +117,10 @@ class MlflowRoutes:
 
     async def _answer(self, api: Api, request: Request, path: str, methods: dict[str, Operation] | None) -> Response:
         if methods is None:
-            if path.startswith(self._planned):
+            what = next((what for start, what in self._planned.items() if path.startswith(start)), None)
+            if what is not None:
                 raise NotImplementedYet(
-                    f"{path} is not served by this release of Runfold yet; it comes with the next one."
+                    f"{what} are not served by this release of Runfold; they come with a later one."
                 )
             return Response(NOT_FOUND_PAGE, 404, media_type="text/html")
         operation = methods.get("GET" if request.method == "HEAD" else request.method)

@@ -12,17 +12,17 @@ from .mlflow import experiments, metrics, run_data, runs
 
 MLFLOW_PREFIXES = ("/api/2.0/mlflow", "/ajax-api/2.0/mlflow")
 OPERATIONS = (*experiments.OPERATIONS, *runs.OPERATIONS, *run_data.OPERATIONS, *metrics.OPERATIONS)
-PLANNED = (
-    "artifacts/",
-    "experiments/search-datasets",
-    "logged-models",
-    "metrics/get-history-bulk",
-    "model-versions/",
-    "registered-models/",
-    "runs/log-model",
-    "runs/outputs",
-    "traces",
-)
+PLANNED = {
+    "artifacts/": "Artifacts",
+    "experiments/search-datasets": "Searches of data sets",
+    "logged-models": "Logged models",
+    "metrics/get-history-bulk": "Bulk histories",
+    "model-versions/": "Registered models",
+    "registered-models/": "Registered models",
+    "runs/log-model": "Logged models",
+    "runs/outputs": "Logged models",
+    "traces": "Traces",
+}
 """What MLflow serves below its prefix and this release does not: 501, not the 404 of a wrong address."""
 ARTIFACT_PREFIXES = ("/api/2.0/mlflow-artifacts", "/ajax-api/2.0/mlflow-artifacts")
 
@@ -32,9 +32,9 @@ def routes(api: Callable[[], Api]) -> list[BaseRoute]:
     served: list[BaseRoute] = [
         Mount(prefix, MlflowRoutes(api, prefix, OPERATIONS, PLANNED)) for prefix in MLFLOW_PREFIXES
     ]
-    served += [Mount(prefix, MlflowRoutes(api, prefix, (), ("artifacts", "mpu"))) for prefix in ARTIFACT_PREFIXES]
+    served += [Mount(prefix, MlflowRoutes(api, prefix, (), {"": "Artifacts"})) for prefix in ARTIFACT_PREFIXES]
     served += [
-        Mount(prefix, MlflowRoutes(api, prefix, (health.SERVER_INFO,), ("traces", "logged-models")))
+        Mount(prefix, MlflowRoutes(api, prefix, (health.SERVER_INFO,), PLANNED))
         for prefix in ("/api/3.0/mlflow", "/ajax-api/3.0/mlflow")
     ]
     served += [
