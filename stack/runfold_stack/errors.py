@@ -7,7 +7,9 @@
     ├── JarError          Kafka's jars can't be fetched, or are not the ones this release was tested with
     ├── NoServiceUser     running as root, and there is no account Postgres could run under
     ├── DiskFull          there is no room for what a part needs in order to start
-    └── PartFailed        a child process did not start
+    ├── PartFailed        a child process did not start
+    ├── BadSetting        a setting is wrong; the message names it
+    └── NotRunning        a command needs a stack that runs, or settings that name the services
 
 Every message says what was wrong and what the reader can do; the command line prints it as it is.
 """
@@ -86,3 +88,11 @@ class PartFailed(StackError):
         if tail:
             lines.append(tail)
         super().__init__("\n".join(lines))
+
+
+class BadSetting(StackError):
+    """A `RUNFOLD_*` variable, a key of the settings file or an option has a value that can't be used."""
+
+
+class NotRunning(StackError):
+    """Neither settings nor a running stack say where a service is."""

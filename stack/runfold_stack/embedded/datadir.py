@@ -33,6 +33,9 @@ class StackFile:
     pid: int
     kafka: str | None = None
     postgres: str | None = None
+    namespace: str | None = None
+    server: str | None = None
+    worker: str | None = None
     ports: dict[str, int] = field(default_factory=dict)
 
 

@@ -103,7 +103,7 @@ async def embedded_stack(
                     dsn = server.dsn()
                     cleanup.callback(postgres_part.remove_socket_directory, server)
                     starting.create_task(_start_postgres(supervisor, server, progress))
-            data.announce(StackFile(os.getpid(), address, dsn, remembered | ports))
+            data.announce(StackFile(os.getpid(), address, dsn, ports=remembered | ports))
             yield RunningStack(Endpoints(address, dsn), data, supervisor)
 
 

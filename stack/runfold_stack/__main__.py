@@ -1,0 +1,5 @@
+"""`python -m runfold_stack` is `runfold`."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,125 @@
+"""Settings of the programs: from `RUNFOLD_*` variables, or from a TOML file that `RUNFOLD_CONFIG` names. Variables win."""
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from runfold_schemas.topics import NAMESPACE
+
+from .errors import BadSetting
+
+PREFIX = "RUNFOLD_"
+CONFIG_FILE = "RUNFOLD_CONFIG"
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class Settings(BaseSettings):
+    """All settings, with their defaults. A field `x_y` is the variable `RUNFOLD_X_Y` and the key `x_y` of the file."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+
+    namespace: str = Field(
+        "runfold", description="Names the topics, the Postgres schemas and the bucket prefix of one installation."
+    )
+    kafka: str | None = Field(
+        None, description="Bootstrap servers of your own Kafka, host:port,…; unset: `runfold up` starts one."
+    )
+    postgres: str | None = Field(None, description="DSN of your own Postgres; unset: `runfold up` starts one.")
+    data_dir: Path = Field(Path("runfold-data"), description="Where the embedded services keep their data.")
+    host: str = Field("127.0.0.1", description="Address that the server and the embedded services listen on.")
+    port: Port | None = Field(
+        None, description="Port of the server; unset: 5000, or a free one if that is taken; 0: a free one."
+    )
+    worker_port: Port = Field(0, description="Port of the worker's health and metrics; 0: a free one.")
+    partitions: Annotated[int, Field(ge=1, le=4096)] = Field(
+        8, description="Partitions of runs and of metrics; fixed when the log is born."
+    )
+    replication: Annotated[int, Field(ge=1)] = Field(1, description="Replicas of each partition; 3 on a cluster.")
+    min_insync_replicas: Annotated[int, Field(ge=1)] = Field(
+        1, description="Replicas that must have an append before it is acknowledged; 2 on a cluster."
+    )
+    retention_ms: Annotated[int, Field(ge=-1)] = Field(-1, description="How long the log is kept, in ms; -1: for ever.")
+    durability: Literal["process", "fsync"] = Field(
+        "process",
+        description="What an acknowledged write to the embedded Kafka survives: the death of every process, or (fsync) of the machine.",
+    )
+    server_workers: Annotated[int, Field(ge=1, le=64)] = Field(1, description="Processes of the server.")
+    read_wait: Annotated[float, Field(gt=0, le=300)] = Field(
+        10.0, description="Seconds a strong read or an outcome waits for the folds before it answers 503."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least level of the programs' logs."
+    )
+
+    @field_validator("namespace")
+    @classmethod
+    def _namespace(cls, value: str) -> str:
+        if not NAMESPACE.fullmatch(value):
+            raise ValueError("use 1 to 40 lower-case letters, digits and underscores, beginning with a letter")
+        return value
+
+    @field_validator("kafka")
+    @classmethod
+    def _kafka(cls, value: str | None) -> str | None:
+        for server in (value or "").split(",") if value is not None else ():
+            host, colon, port = server.strip().rpartition(":")
+            if not (host and colon and port.isdecimal()):
+                raise ValueError(f"{server!r} is not host:port")
+        return value
+
+    @field_validator("postgres")
+    @classmethod
+    def _postgres(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("postgresql://", "postgres://")):
+            raise ValueError("write a DSN such as postgresql://user@host:5432/database")
+        return value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[Any, ...]:
+        return init_settings, env_settings, _from_file
+
+    def variables(self) -> dict[str, str]:
+        """The settings as variables, to hand them to a child process."""
+        values = self.model_dump(exclude_none=True, mode="json")
+        return {PREFIX + name.upper(): str(value) for name, value in values.items()}
+
+
+def _from_file() -> dict[str, Any]:
+    path = os.environ.get(CONFIG_FILE)
+    if not path:
+        return {}
+    try:
+        return tomllib.loads(Path(path).read_text())
+    except OSError as error:
+        raise BadSetting(f"{CONFIG_FILE} names {path}, which can't be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadSetting(f"{CONFIG_FILE}: {path} is not TOML: {error}") from None
+
+
+def load_settings(**given: Any) -> Settings:
+    """Read and check the settings; what is given (and not None) wins. BadSetting names each setting that is wrong."""
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        problems = []
+        for problem in error.errors(include_url=False):
+            name = ".".join(str(part) for part in problem["loc"])
+            what = problem["msg"].removeprefix("Value error, ")
+            if problem["type"] == "extra_forbidden":
+                what = f"there is no such setting; there are {', '.join(sorted(Settings.model_fields))}"
+                problems.append(f"{name}: {what}")
+            else:
+                problems.append(f"{PREFIX}{name.upper()} = {problem.get('input')!r}: {what}")
+        raise BadSetting("\n".join(problems)) from None
