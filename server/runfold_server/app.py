@@ -2,9 +2,10 @@
 
 import asyncio
 import functools
+import signal
 import socket
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
 import uvicorn
 from starlette.applications import Starlette
@@ -95,7 +96,7 @@ def listening_socket(host: str, port: int) -> socket.socket:
 
 
 def serve(config: ServerConfig, listener: socket.socket | None = None) -> None:
-    """Serve until SIGTERM or SIGINT; requests in flight are answered first. OSError if the address is taken."""
+    """Serve until SIGTERM or SIGINT, then return; requests in flight are answered first. OSError if the address is taken."""
     bound = listener or listening_socket(config.host, config.port)
     settings = uvicorn.Config(
         functools.partial(create_app, config),
@@ -110,8 +111,20 @@ def serve(config: ServerConfig, listener: socket.socket | None = None) -> None:
         timeout_graceful_shutdown=int(config.graceful_shutdown),
         timeout_keep_alive=75,
     )
-    with bound:
+    with bound, _signals_end_it():
         if config.workers > 1:
             Multiprocess(settings, sockets=[bound]).run()
         else:
             uvicorn.Server(settings).run([bound])
+
+
+@contextmanager
+def _signals_end_it() -> Iterator[None]:
+    # uvicorn raises the signals it heard once more after its shutdown; a clean stop must not look like a kill.
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        yield
+    except KeyboardInterrupt:
+        pass
+    finally:
+        signal.signal(signal.SIGTERM, before)
