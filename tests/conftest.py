@@ -1,0 +1,25 @@
+"""Fixtures of all tests. Services start when the first test asks for them."""
+
+import itertools
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from installation import Installation, new_installation
+from services import Services, running_services
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    """Kafka and Postgres, real ones, for the whole session."""
+    with running_services(tmp_path_factory.mktemp("services")) as running:
+        yield running
+
+
+@pytest.fixture
+async def installation(services: Services, tmp_path: Path) -> AsyncIterator[Installation]:
+    """A namespace of its own: log, read models, no program yet. Two partitions of runs and of metrics."""
+    async with new_installation(services, f"test_{next(_numbers)}", tmp_path) as made:
+        yield made
