@@ -1,0 +1,70 @@
+# Needs Python 3.11 or later and make, nothing else. Everything is installed into .venv.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+ROOMS := schemas producers projections consumers server stack
+SEED ?= 1
+
+.PHONY: demo up test unit integration e2e soak lint types layers compat docs lock clean help
+
+help:
+	@echo "make demo   start everything, train twice, read back, stop"
+	@echo "make up     the same stack left running, until Ctrl-C"
+	@echo "make test   the whole test suite, on real services"
+	@echo "make lint   format, lint, types, import direction, schema compatibility"
+	@echo "make soak   the fault tests, longer; SEED=n repeats one"
+
+demo: $(VENV)/.demo
+	$(BIN)/python examples/demo.py
+
+up: $(VENV)/.demo
+	$(BIN)/runfold up
+
+test: unit integration e2e
+
+unit: $(VENV)/.dev
+	$(BIN)/pytest tests/unit -q
+
+integration: $(VENV)/.dev
+	$(BIN)/pytest tests/integration -q
+
+e2e: $(VENV)/.dev
+	$(BIN)/pytest tests/e2e -q
+
+soak: $(VENV)/.dev
+	RUNFOLD_SOAK=1 RUNFOLD_SEED=$(SEED) $(BIN)/pytest tests/e2e/test_kills.py tests/e2e/test_workers_join_and_leave.py -q -s --timeout 7200
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/deptry .
+	$(BIN)/python -m runfold_schemas.compat
+
+docs: $(VENV)/.dev
+	$(BIN)/python -m runfold_stack.reference
+
+# The pins, with hashes and without the address of an index; run after a change of dependencies.
+lock: $(VENV)/.dev
+	$(BIN)/pip install -q uv
+	$(BIN)/uv pip compile pyproject.toml --extra server --extra embedded --group dev -o requirements/dev.txt --universal --generate-hashes --no-emit-index-url --upgrade -q --custom-compile-command "make lock"
+	$(BIN)/uv pip compile pyproject.toml --extra server --extra embedded --group demo -c requirements/dev.txt -o requirements/demo.txt --universal --generate-hashes --no-emit-index-url -q --custom-compile-command "make lock"
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit("Runfold needs Python 3.11 or later, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+
+# Built here, without isolation: the build backend is pinned like everything else.
+$(VENV)/.demo: $(VENV)/bin/python requirements/demo.txt pyproject.toml
+	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/demo.txt
+	$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+$(VENV)/.dev: $(VENV)/bin/python requirements/dev.txt pyproject.toml
+	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@ $(VENV)/.demo
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

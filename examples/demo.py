@@ -1,0 +1,125 @@
+"""The whole way of an event, once: start everything, train twice, read back, show the log, stop everything."""
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from rich.console import Console
+from rich.table import Table
+
+from runfold.birth import open_log
+from runfold_schemas.topics import Topic
+from runfold_stack.settings import load_settings
+from runfold_stack.tail import tail
+from runfold_stack.up import Up, runfold_up
+
+HERE = Path(__file__).parent
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+
+
+async def main(data_dir: Path) -> None:
+    """Run the demonstration on a data directory."""
+    console.rule("[bold]1. Start: Kafka, Postgres, a worker, the server")
+    started = time.monotonic()
+    settings = load_settings(data_dir=data_dir, partitions=2)
+    async with runfold_up(settings, lambda part, state, detail: console.print(f"  {part:<9} {state} {detail}")) as up:
+        console.print(f"  ready after {time.monotonic() - started:.1f} s at {up.url}\n")
+        console.rule("[bold]2. Train: once with the unmodified MLflow client, once with `import runfold`")
+        for script in ("train_mlflow.py", "train_runfold.py"):
+            await train(script, up.url)
+        console.print()
+        async with httpx2.AsyncClient(base_url=up.url, timeout=30, trust_env=False) as client:
+            runs = await show_runs(client.post)
+        await show_events(up, settings.namespace, {run["info"]["run_id"]: run["info"]["run_name"] for run in runs})
+        console.rule("[bold]4. Stop")
+    console.print("  everything is stopped")
+    console.print("\nNext: [bold]make up[/] leaves the same stack running; the README says what to point at it.")
+
+
+async def train(script: str, url: str) -> None:
+    """Run one training script in a process of its own, pointed at the server."""
+    started = time.monotonic()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        str(HERE / script),
+        env={**os.environ, "MLFLOW_TRACKING_URI": url, "RUNFOLD_TRACKING_URI": url},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+    if process.returncode:
+        console.print(output.decode(), markup=False)
+        raise SystemExit(f"examples/{script} failed with exit code {process.returncode}")
+    console.print(f"  examples/{script}: {time.monotonic() - started:.1f} s")
+
+
+async def show_runs(post: Callable[..., Awaitable[Any]]) -> list[dict[str, Any]]:
+    """Read the runs back through MLflow's REST API, as any client would."""
+    console.rule("[bold]3. Read back: the runs, and the events that made them")
+    answer = await post(
+        "/api/2.0/mlflow/runs/search", json={"experiment_ids": ["1"], "order_by": ["metrics.val_accuracy DESC"]}
+    )
+    answer.raise_for_status()
+    runs: list[dict[str, Any]] = answer.json()["runs"]
+    table = Table(box=None, pad_edge=False)
+    for title in ("run", "status", "params", "metrics (latest)"):
+        table.add_column(title, overflow="fold")
+    for run in runs:
+        info, data = run["info"], run["data"]
+        table.add_row(
+            info["run_name"],
+            info["status"],
+            "\n".join(f"{p['key']}={p['value']}" for p in data["params"]),
+            "\n".join(f"{m['key']}={m['value']:.4f} (step {m['step']})" for m in data["metrics"]),
+        )
+    console.print(table)
+    console.print()
+    return runs
+
+
+async def show_events(up: Up, namespace: str, names: dict[str, str]) -> None:
+    """Print the log in the order of the broker's time: position, type, and what it is about."""
+    info = await open_log(up.kafka, namespace)
+    topics = [Topic.EXPERIMENTS, Topic.RUNS, Topic.METRICS]
+    events = [json.loads(line) async for line in tail(up.kafka, info, topics)]
+    table = Table(box=None, pad_edge=False)
+    for title in ("position", "type", "about"):
+        table.add_column(title)
+    batches: dict[str, list[str]] = {}
+    for event in sorted(events, key=lambda e: e["broker_time"]):
+        kind, data = event["type"].rpartition(".")[2], event["data"]
+        about = names.get(data.get("run_id", ""), data.get("name", ""))
+        if kind == "Genesis":
+            continue
+        if kind == "MetricsLogged":
+            positions = batches.setdefault(about, [])
+            positions.append(event["position"])
+            if len(positions) > 2:
+                continue
+            points = sum(len(frame["values"]) for frame in data["frames"])
+            about = f"{about}: {points} points"
+        table.add_row(event["position"], kind, about)
+    console.print(table)
+    for name, positions in batches.items():
+        if len(positions) > 2:
+            console.print(f"  … and {len(positions) - 2} more MetricsLogged of {name}, up to {positions[-1]}")
+    console.print("  A position is topic:partition:offset. `runfold events tail` prints the events whole.\n")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data-dir", type=Path, help="keep the data here; without it, it goes when the demo ends")
+    given = parser.parse_args().data_dir
+    if given:
+        asyncio.run(main(given))
+    else:
+        with tempfile.TemporaryDirectory(prefix="runfold-demo-") as directory:
+            asyncio.run(main(Path(directory)))

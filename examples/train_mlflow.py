@@ -1,0 +1,28 @@
+"""A training that knows nothing of Runfold: scikit-learn on the digits data set, logged with the MLflow client."""
+
+import mlflow
+from sklearn.datasets import load_digits
+from sklearn.linear_model import SGDClassifier
+from sklearn.metrics import log_loss
+from sklearn.model_selection import train_test_split
+
+EPOCHS = 15
+
+digits = load_digits()
+train_x, test_x, train_y, test_y = train_test_split(digits.data / 16, digits.target, test_size=0.3, random_state=0)
+
+mlflow.set_experiment("digits")
+with mlflow.start_run(run_name="sgd-mlflow"):
+    params = {"model": "SGDClassifier", "alpha": 1e-3, "epochs": EPOCHS}
+    mlflow.log_params(params)
+    mlflow.set_tag("client", "mlflow")
+    model = SGDClassifier(loss="log_loss", alpha=params["alpha"], random_state=0)
+    for epoch in range(EPOCHS):
+        model.partial_fit(train_x, train_y, classes=range(10))
+        mlflow.log_metrics(
+            {
+                "loss": log_loss(train_y, model.predict_proba(train_x)),
+                "val_accuracy": model.score(test_x, test_y),
+            },
+            step=epoch,
+        )
