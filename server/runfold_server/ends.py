@@ -40,6 +40,13 @@ class Coalesced:
 
     async def serve(self) -> None:
         """Look up whenever somebody waits, until cancelled."""
+        try:
+            await self._serve()
+        finally:
+            for caller in self._callers:
+                caller.cancel()
+
+    async def _serve(self) -> None:
         while True:
             await self._called.wait()
             self._called.clear()
