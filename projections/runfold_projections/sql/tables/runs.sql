@@ -28,6 +28,9 @@ CREATE TABLE run_tag (
     PRIMARY KEY (run_id, key)
 );
 
+-- Searches for the children of a run: tags."mlflow.parentRunId" = '…'. An index entry has a limit that values have not.
+CREATE INDEX run_tag_value ON run_tag (key, left(value, 64));
+
 -- One use of a data set by a run; (name, digest) identifies the data set within the run's experiment.
 CREATE TABLE run_dataset (
     run_id       text COLLATE "C" NOT NULL,

@@ -1,0 +1,201 @@
+"""Laws of the metrics' fold and of points at rest: whatever the order, the cuts and the repeats, the same points."""
+
+import math
+import struct
+from array import array
+from collections.abc import Iterable
+from random import Random
+
+import numpy as np
+import pytest
+from histories import frame
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from runfold_projections.folds.metrics import Latest, RunMetrics, Summary, fold_frame
+from runfold_projections.pack import merge, pack, read_all, read_key
+from runfold_schemas.frames import Frame
+
+Context = tuple[str, str, str]
+Cell = tuple[int, int, str, Context]
+randoms = st.randoms(use_true_random=False)
+laws = settings(max_examples=200, deadline=None)
+
+values = st.sampled_from([0.0, -0.0, 1.0, -1.0, math.nan, -math.nan, math.inf, -math.inf]) | st.floats()
+texts = st.sampled_from([None, "m1", "m2"])
+latests = st.builds(Latest, values, st.integers(-1, 1), st.integers(0, 1), texts, texts, texts)
+
+
+@st.composite
+def summaries(draw: st.DrawFn) -> Summary:
+    """Any summary that one point can have; larger ones are joins of these."""
+    latest = draw(latests)
+    extreme = None if math.isnan(latest.value) else latest.value + 0.0
+    return Summary(latest, extreme, extreme)
+
+
+def bits(value: float | None) -> str:
+    """NaN is one value, 0.0 and -0.0 are two."""
+    return "-" if value is None else value.hex()
+
+
+def seen(summary: Summary) -> object:
+    """A summary as canonical rows show it."""
+    last = summary.latest
+    context = (last.model_id or "", last.dataset_name or "", last.dataset_digest or "")
+    return last.step, last.time_ms, bits(last.value), context, bits(summary.least), bits(summary.most)
+
+
+@laws
+@given(summaries(), summaries(), summaries())
+def test_the_join_is_associative_commutative_and_idempotent(a: Summary, b: Summary, c: Summary) -> None:
+    assert seen(a.join(b)) == seen(b.join(a))
+    assert seen(a.join(b).join(c)) == seen(a.join(b.join(c)))
+    assert seen(a.join(a)) == seen(a)
+    assert seen(a.join(b).join(b)) == seen(a.join(b))
+
+
+def frames_of(rng: Random, most: int = 8) -> list[Frame]:
+    return [frame(rng) for _ in range(rng.randint(0, most))]
+
+
+def cells(frames: Iterable[Frame]) -> dict[str, list[Cell]]:
+    """Every point of every key, in order, read off one by one."""
+    found: dict[str, list[Cell]] = {}
+    for one in frames:
+        context = (one.model_id or "", one.dataset_name or "", one.dataset_digest or "")
+        for row in range(one.rows):
+            for column, key in enumerate(one.keys):
+                value = one.values[row * len(one.keys) + column]
+                found.setdefault(key, []).append((one.steps[row], one.times[row], bits(value), context))
+    return found
+
+
+def modelled(points: list[Cell]) -> object:
+    """What a summary of a set of points must be, computed the slow way: MLflow's order first, then a total one."""
+
+    def order(point: Cell) -> tuple[object, ...]:
+        step, time, text, context = point
+        value = float.fromhex(text)
+        nan = math.isnan(value)
+        return step, time, 0.0 if nan else value, nan, math.copysign(1, value), context
+
+    step, time, text, context = max(points, key=order)
+    numbers = [value for _, _, text, _ in points if not math.isnan(value := float.fromhex(text))]
+    least, most = (min(numbers) + 0.0, max(numbers) + 0.0) if numbers else (None, None)
+    return step, time, text, context, bits(least), bits(most)
+
+
+def shown(state: RunMetrics) -> dict[str, object]:
+    return {key: seen(summary) for key, summary in state.summaries.items()}
+
+
+@laws
+@given(randoms)
+def test_summaries_equal_a_model_over_the_set_of_points(rng: Random) -> None:
+    frames, state = frames_of(rng), RunMetrics()
+    for one in frames:
+        before = shown(state)
+        changed = fold_frame(state, one)
+        assert {key for key, summary in shown(state).items() if summary != before.get(key)} <= changed
+    assert shown(state) == {key: modelled(points) for key, points in cells(frames).items()}
+
+
+@laws
+@given(randoms)
+def test_batches_cut_anywhere_repeated_and_merged_per_source_fold_to_the_same(rng: Random) -> None:
+    frames = frames_of(rng)
+    plain, batched = RunMetrics(), RunMetrics()
+    for one in frames:
+        fold_frame(plain, one)
+    at = 0
+    while at < len(frames):
+        batch = frames[at : at + rng.randint(1, 4)]
+        for _ in range(rng.randint(1, 2)):
+            by_source: dict[int, list[Frame]] = {}
+            for one in batch:
+                by_source.setdefault(rng.randint(0, 2), []).append(one)
+            for part in by_source.values():
+                for one in merge(part):
+                    fold_frame(batched, one)
+        at += len(batch)
+    assert shown(batched) == shown(plain)
+
+
+def test_nan_counts_as_zero_against_numbers_as_in_mlflow() -> None:
+    """SqlAlchemyStore keeps NaN as value 0 with a mark and takes the largest (step, timestamp, value)."""
+
+    def latest(*of: float) -> float:
+        state = RunMetrics()
+        fold_frame(state, Frame(("k",), array("q", [1] * len(of)), array("q", [1] * len(of)), array("d", of)))
+        return state.summaries["k"].latest.value
+
+    assert latest(math.nan, -1.0) != latest(math.nan, -1.0), "NaN is above -1"
+    assert latest(math.nan, 1.0) == 1.0
+    assert latest(math.nan, -math.inf, math.inf) == math.inf
+
+
+def test_an_empty_name_of_context_is_no_name_so_that_ties_do_not_hang_on_the_order() -> None:
+    one, other = (Frame(("k",), array("q", [1]), array("q", [1]), array("d", [1.0]), model) for model in (None, ""))
+    results = []
+    for pair in ((one, other), (other, one)):
+        state = RunMetrics()
+        for part in pair:
+            fold_frame(state, part)
+        results.append(state.summaries["k"])
+    assert results[0] == results[1]
+
+
+def test_a_signalling_nan_is_a_nan_and_warns_nobody() -> None:
+    (value,) = struct.unpack("<d", struct.pack("<Q", 0x7FF0000000000001))
+    state = RunMetrics()
+    signalling = array("d")
+    signalling.frombytes(struct.pack("<QQ", 0x7FF0000000000001, 0x7FF0000000000001))
+    assert math.isnan(value)
+    fold_frame(state, Frame(("k",), array("q", [1, 2]), array("q", [1, 2]), signalling))
+    assert state.summaries["k"].least is None
+
+
+@laws
+@given(randoms)
+def test_packing_keeps_every_point_and_the_order_of_rows_with_equal_keys(rng: Random) -> None:
+    frames = frames_of(rng)
+    read = read_all(pack(merge(frames)))
+
+    def by_shape(of: Iterable[Frame]) -> dict[object, list[object]]:
+        rows: dict[object, list[object]] = {}
+        for one in of:
+            width = len(one.keys)
+            for row in range(one.rows if width else 0):
+                block = one.values[row * width : (row + 1) * width]
+                shape = (one.keys, one.model_id, one.dataset_name, one.dataset_digest)
+                rows.setdefault(shape, []).append((one.steps[row], one.times[row], block.tobytes()))
+        return rows
+
+    assert by_shape(read) == by_shape(frames)
+    assert list(by_shape(read)) == list(by_shape(frames)), "in the order of first appearance"
+    assert len(read) == len(by_shape(frames)), "equal key lists are one frame"
+
+
+@laws
+@given(randoms)
+@example(Random(0))
+def test_one_key_is_read_as_if_all_were(rng: Random) -> None:
+    data = pack(merge(frames_of(rng)))
+    everything = cells(read_all(data))
+    for key in ("a", "b", "ü", "absent"):
+        steps, times, numbers = read_key(data, key)
+        assert (steps.dtype, times.dtype, numbers.dtype) == (np.int64, np.int64, np.float64)
+        found = [(int(s), int(t), bits(float(v))) for s, t, v in zip(steps, times, numbers, strict=True)]
+        assert found == [point[:3] for point in everything.get(key, [])]
+
+
+@pytest.mark.parametrize("rows", [1, 1000])
+def test_a_long_series_survives_rest(rows: int) -> None:
+    one = Frame(
+        ("loss", "lr"),
+        array("q", range(rows)),
+        array("q", range(0, rows * 7, 7)),
+        array("d", [n / 3 for n in range(2 * rows)]),
+    )
+    assert read_all(pack(merge([one] * 3)))[0].values == one.values * 3

@@ -1,0 +1,166 @@
+"""Laws of the fold of runs, over generated logs and without a database."""
+
+import copy
+from collections.abc import Sequence
+from random import Random
+from typing import Any
+
+from histories import RUNS, cut, history
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runfold_projections.folds.decision import Rejection, RejectionCode
+from runfold_projections.folds.runs import DELETED, RUN_NAME_TAG, Run, evolve, fold
+from runfold_projections.generations import Projection
+from runfold_schemas.catalog import released_catalog
+from runfold_schemas.events import Genesis, ParamsLogged, RunCreated, RunRestored, RunUpdated, TagsSet
+from runfold_schemas.record import Record, read_record
+
+randoms = st.randoms(use_true_random=False)
+lengths = st.integers(0, 60)
+laws = settings(max_examples=150, deadline=None)
+
+
+def log_of(rng: Random, length: int, repeats: bool = True) -> list[Record]:
+    raws = history(Projection.RUNS, rng, length, repeats)
+    read = [read_record(raw, released_catalog(), 1) for raw in raws]
+    return [record for record in read if not isinstance(record.event, Genesis)]
+
+
+def step(runs: dict[str, Run], record: Record) -> Rejection | None:
+    answer = fold(runs.get(record.entity), record)
+    if isinstance(answer, Rejection):
+        return answer
+    if record.entity in runs or answer.head is not None:
+        runs[record.entity] = evolve(runs.get(record.entity), answer)
+    return None
+
+
+def folded(log: Sequence[Record]) -> dict[str, Run]:
+    runs: dict[str, Run] = {}
+    for record in log:
+        step(runs, record)
+    return runs
+
+
+@laws
+@given(randoms, lengths)
+def test_a_rejected_event_changes_nothing_and_a_fold_computes_only(rng: Random, length: int) -> None:
+    runs: dict[str, Run] = {}
+    for record in log_of(rng, length):
+        before = copy.deepcopy(runs)
+        answer = fold(runs.get(record.entity), record)
+        assert runs == before
+        if step(runs, record) is not None:
+            assert isinstance(answer, Rejection)
+            assert runs == before
+        assert {k: v for k, v in runs.items() if k != record.entity} == {
+            k: v for k, v in before.items() if k != record.entity
+        }, "other runs stay as they are"
+
+
+@laws
+@given(randoms, lengths)
+def test_params_never_change_and_a_batch_with_one_conflict_adds_none(rng: Random, length: int) -> None:
+    runs: dict[str, Run] = {}
+    for record in log_of(rng, length):
+        before = dict(runs[record.entity].params) if record.entity in runs else {}
+        rejection = step(runs, record)
+        after = runs[record.entity].params if record.entity in runs else {}
+        assert {key: after[key] for key in before} == before
+        if rejection is not None and rejection.code is RejectionCode.PARAM_CHANGED:
+            assert isinstance(record.event, ParamsLogged)
+            assert any(before.get(key, value) != value for key, value in record.event.params.items())
+            assert after == before
+        elif isinstance(record.event, ParamsLogged) and rejection is None:
+            assert after == {**before, **record.event.params}
+
+
+@laws
+@given(randoms, lengths)
+def test_the_name_and_its_tag_mirror_each_other(rng: Random, length: int) -> None:
+    runs: dict[str, Run] = {}
+    for record in log_of(rng, length):
+        name_before = runs[record.entity].head.name if record.entity in runs else None
+        rejection = step(runs, record)
+        run = runs.get(record.entity)
+        if run is None:
+            continue
+        # An empty name says nothing, and a tag may be taken away: then the name stays.
+        assert run.tags.get(RUN_NAME_TAG) in (None, "", run.head.name)
+        if rejection is None and isinstance(record.event, RunUpdated) and record.event.name:
+            assert run.tags[RUN_NAME_TAG] == run.head.name == record.event.name
+        if rejection is None and isinstance(record.event, TagsSet) and record.event.tags.get(RUN_NAME_TAG):
+            assert run.head.name == record.event.tags[RUN_NAME_TAG]
+        if rejection is not None:
+            assert run.head.name == name_before
+
+
+@laws
+@given(randoms, lengths)
+def test_a_deleted_run_takes_only_its_restoration_and_joins(rng: Random, length: int) -> None:
+    runs: dict[str, Run] = {}
+    for record in log_of(rng, length):
+        before = copy.deepcopy(runs.get(record.entity))
+        rejection = step(runs, record)
+        if before is None:
+            assert (rejection is None) == isinstance(record.event, RunCreated)
+        elif before.head.lifecycle_stage == DELETED and not isinstance(record.event, RunRestored):
+            assert runs[record.entity] == before
+        if before is not None and isinstance(record.event, RunCreated):
+            assert runs[record.entity] == before
+            assert (rejection is None) == (before.head.experiment_id == record.event.experiment_id)
+
+
+@laws
+@given(randoms, lengths)
+def test_the_changes_that_are_written_add_up_to_the_state(rng: Random, length: int) -> None:
+    """What a projector writes of each change, into tables as dicts, is the state that a later batch loads."""
+    runs: dict[str, Run] = {}
+    tables: dict[str, dict[str, Any]] = {}
+    for record in log_of(rng, length):
+        answer = fold(runs.get(record.entity), record)
+        if not isinstance(answer, Rejection) and (record.entity in runs or answer.head is not None):
+            row = tables.setdefault(record.entity, {"params": {}, "tags": {}, "datasets": [], "models": []})
+            row["head"] = answer.head or row["head"]
+            assert not answer.params.keys() & row["params"].keys(), "a param is written once"
+            row["params"].update(answer.params)
+            row["tags"].update(answer.tags)
+            row["tags"] = {key: value for key, value in row["tags"].items() if value is not None}
+            row["datasets"] += answer.datasets
+            row["models"] += answer.models
+            assert len({(d.name, d.digest) for d in row["datasets"]}) == len(row["datasets"])
+            assert len(set(row["models"])) == len(row["models"])
+        step(runs, record)
+    loaded = {
+        run_id: Run(row["head"], dict(row["params"]), dict(row["tags"]), row["datasets"], row["models"])
+        for run_id, row in tables.items()
+    }
+    assert loaded == runs
+
+
+@laws
+@given(randoms, lengths)
+def test_batches_cut_anywhere_and_reloaded_fold_to_the_same(rng: Random, length: int) -> None:
+    raws = history(Projection.RUNS, rng, length)
+    log = [read_record(raw, released_catalog(), 1) for raw in raws]
+    stored: dict[str, Run] = {}
+    for batch in cut(rng, raws):
+        touched = {read_record(raw, released_catalog(), 1).entity for raw in batch}
+        memory = {run_id: copy.deepcopy(stored[run_id]) for run_id in touched & stored.keys()}
+        for raw in batch:
+            record = read_record(raw, released_catalog(), 1)
+            if not isinstance(record.event, Genesis):
+                step(memory, record)
+        stored.update(memory)
+    assert stored == folded([record for record in log if not isinstance(record.event, Genesis)])
+
+
+@laws
+@given(randoms, lengths)
+def test_runs_are_folded_alone_so_that_partitions_may_interleave(rng: Random, length: int) -> None:
+    log = log_of(rng, length)
+    apart: dict[str, Run] = {}
+    for run_id in RUNS:
+        apart.update(folded([record for record in log if record.entity == run_id]))
+    assert apart == folded(log)
