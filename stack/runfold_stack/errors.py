@@ -9,7 +9,9 @@
     ├── DiskFull          there is no room for what a part needs in order to start
     ├── PartFailed        a child process did not start
     ├── BadSetting        a setting is wrong; the message names it
-    └── NotRunning        a command needs a stack that runs, or settings that name the services
+    ├── NotRunning        a command needs a stack that runs, or settings that name the services
+    ├── ServiceAway       a service that the settings name does not answer, or refuses us
+    └── NoSuchPosition    a position that the log does not have
 
 Every message says what was wrong and what the reader can do; the command line prints it as it is.
 """
@@ -96,3 +98,11 @@ class BadSetting(StackError):
 
 class NotRunning(StackError):
     """Neither settings nor a running stack say where a service is."""
+
+
+class ServiceAway(StackError):
+    """Kafka or Postgres can't be used; the message names the address and the setting it came from."""
+
+
+class NoSuchPosition(StackError):
+    """The log has no such partition, or has not come that far."""

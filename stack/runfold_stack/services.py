@@ -1,9 +1,12 @@
 """Where the services of this installation are: named by settings, or those of a stack that runs on the data directory."""
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from .embedded import read_running
-from .errors import NotRunning
+from .errors import NotRunning, ServiceAway
 from .settings import Settings
 
 
@@ -24,9 +27,43 @@ def find_services(settings: Settings) -> Services:
     postgres = settings.postgres or (running.postgres if running else None)
     missing = [name for name, value in (("RUNFOLD_KAFKA", kafka), ("RUNFOLD_POSTGRES", postgres)) if value is None]
     if kafka is None or postgres is None:
+        verb = "is" if len(missing) == 1 else "are"
         raise NotRunning(
-            f"{' and '.join(missing)} not set, and no stack runs on {settings.data_dir.absolute()}: "
-            "start one with `runfold up`, or set what is missing"
+            f"no stack runs on the data directory {settings.data_dir.absolute()}, and {' and '.join(missing)} {verb} not set. "
+            "Start one with `runfold up`, name the directory of one that runs with --data-dir, or set what is missing."
         )
     ours = running if running and running.namespace == settings.namespace else None
     return Services(kafka, postgres, ours.server if ours else None, ours.worker if ours else None)
+
+
+@contextmanager
+def kafka_named(kafka: str) -> Iterator[None]:
+    """Say of an error that Kafka is not as the setting says, instead of which call of the client failed."""
+    from aiokafka.errors import KafkaError
+
+    try:
+        yield
+    except (KafkaError, OSError, TimeoutError) as error:
+        raise ServiceAway(f"Kafka at {kafka} (RUNFOLD_KAFKA): {reason(error)}") from error
+
+
+@contextmanager
+def postgres_named(dsn: str) -> Iterator[None]:
+    """The same for Postgres."""
+    import asyncpg
+
+    try:
+        yield
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        raise ServiceAway(f"Postgres at {without_password(dsn)} (RUNFOLD_POSTGRES): {reason(error)}") from error
+
+
+def reason(error: BaseException) -> str:
+    """An error in words; its class where it has none."""
+    return str(error) or ("no answer in time" if isinstance(error, TimeoutError) else type(error).__name__)
+
+
+def without_password(text: str) -> str:
+    """A DSN that may be shown."""
+    text = re.sub(r"(://[^:/?#@]*):[^@/?#]*@", r"\1:…@", text)
+    return re.sub(r"([?&]password=)[^&]*", r"\1…", text)

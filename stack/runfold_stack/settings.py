@@ -1,7 +1,10 @@
-"""Settings of the programs: from `RUNFOLD_*` variables, or from a TOML file that `RUNFOLD_CONFIG` names. Variables win."""
+"""Settings of the programs: options of the command line, else `RUNFOLD_*` variables, else the TOML file that `RUNFOLD_CONFIG` names,
+else defaults. A variable that is set to nothing counts as unset."""
 
+import difflib
 import os
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,6 +17,12 @@ from .errors import BadSetting
 
 PREFIX = "RUNFOLD_"
 CONFIG_FILE = "RUNFOLD_CONFIG"
+OTHER_VARIABLES = {
+    "RUNFOLD_TRACKING_URI": "Where `import runfold` finds the server; unset: http://127.0.0.1:5000.",
+    "RUNFOLD_BUFFER_MB": "Memory, in MB, that a run of `import runfold` may hold until the server has acknowledged it; unset: 64.",
+    "RUNFOLD_FINISH_TIMEOUT": "Seconds that the end of such a run waits for the server; unset: 60.",
+}
+"""Variables that are no settings of the programs: training code reads them."""
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 
@@ -21,7 +30,7 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 class Settings(BaseSettings):
     """All settings, with their defaults. A field `x_y` is the variable `RUNFOLD_X_Y` and the key `x_y` of the file."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True)
 
     namespace: str = Field(
         "runfold", description="Names the topics, the Postgres schemas and the bucket prefix of one installation."
@@ -110,16 +119,35 @@ def _from_file() -> dict[str, Any]:
 
 def load_settings(**given: Any) -> Settings:
     """Read and check the settings; what is given (and not None) wins. BadSetting names each setting that is wrong."""
+    given = {name: value for name, value in given.items() if value is not None}
     try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})
+        return Settings(**given)
     except ValidationError as error:
-        problems = []
-        for problem in error.errors(include_url=False):
-            name = ".".join(str(part) for part in problem["loc"])
-            what = problem["msg"].removeprefix("Value error, ")
-            if problem["type"] == "extra_forbidden":
-                what = f"there is no such setting; there are {', '.join(sorted(Settings.model_fields))}"
-                problems.append(f"{name}: {what}")
-            else:
-                problems.append(f"{PREFIX}{name.upper()} = {problem.get('input')!r}: {what}")
-        raise BadSetting("\n".join(problems)) from None
+        raise BadSetting("\n".join(_problem(problem, given) for problem in error.errors(include_url=False))) from None
+
+
+def _problem(problem: Any, given: Mapping[str, Any]) -> str:
+    name = str(problem["loc"][0])
+    if problem["type"] == "extra_forbidden":
+        return f"{_source(name, given)}: there is no such setting; there are {', '.join(sorted(Settings.model_fields))}"
+    what = problem["msg"].removeprefix("Value error, ")
+    # A DSN may hold a password, and messages end in logs.
+    shown = "" if name == "postgres" else f" = {str(problem.get('input'))!r}"
+    return f"{_source(name, given)}{shown}: {what}"
+
+
+def _source(name: str, given: Mapping[str, Any]) -> str:
+    """Where a value came from, as its writer would say it."""
+    if name in given:
+        return f"--{name.replace('_', '-')}"
+    variable = PREFIX + name.upper()
+    if any(key.upper() == variable for key in os.environ):
+        return variable
+    return f"{name} in the file {os.environ.get(CONFIG_FILE)}"
+
+
+def misspelt_variables(environ: Mapping[str, str] = os.environ) -> list[tuple[str, str]]:
+    """Variables that look like a setting and are none, each with the one that was probably meant."""
+    known = [PREFIX + name.upper() for name in Settings.model_fields] + [CONFIG_FILE, *OTHER_VARIABLES]
+    mine = sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
+    return [(name, close) for name in mine for close in difflib.get_close_matches(name, known, 1, cutoff=0.85)]

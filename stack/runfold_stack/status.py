@@ -9,10 +9,10 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from runfold.birth import open_log
-from runfold.errors import RunfoldError
+from runfold.errors import LogNotBorn, RunfoldError
 from runfold.reading import plain_consumer
 from runfold_projections.database import open_connection
-from runfold_projections.errors import ProjectionError
+from runfold_projections.errors import NotMigrated, ProjectionError
 from runfold_projections.generations import Projection
 from runfold_projections.migrate import check_migrated
 from runfold_projections.queries import operations
@@ -20,7 +20,7 @@ from runfold_schemas.position import Partition
 from runfold_schemas.topics import full_name
 
 from .release import RELEASE
-from .services import Services
+from .services import Services, reason, without_password
 
 Ends = dict[Partition, int]
 
@@ -34,16 +34,12 @@ async def status(services: Services, namespace: str) -> dict[str, Any]:
         worker = group.create_task(_http(services.worker))
     log, ends = kafka.result()
     tables = postgres.result()
-    checkpoints: dict[Partition, int] = tables.pop("checkpoints", {})
-    positions = [
-        {
-            "partition": str(where),
-            "end": ends.get(where),
-            "checkpoint": checkpoints.get(where, 0),
-            "lag": ends[where] - checkpoints.get(where, 0) if where in ends else None,
-        }
-        for where in sorted(set(ends) | set(checkpoints))
-    ]
+    checkpoints: dict[Partition, int] | None = tables.pop("checkpoints", None)
+    positions = []
+    for where in sorted(set(ends) | set(checkpoints or {})):
+        end, checkpoint = ends.get(where), None if checkpoints is None else checkpoints.get(where, 0)
+        lag = None if end is None or checkpoint is None else end - checkpoint
+        positions.append({"partition": str(where), "end": end, "checkpoint": checkpoint, "lag": lag})
     parts = {"kafka": log, "postgres": tables, "server": server.result(), "worker": worker.result()}
     return {"release": RELEASE, "namespace": namespace, "parts": parts, "partitions": positions}
 
@@ -57,8 +53,10 @@ async def _kafka(kafka: str, namespace: str) -> tuple[dict[str, Any], Ends]:
             async with plain_consumer(kafka) as consumer:
                 targets = {(full_name(namespace, p.topic), p.partition): p for p in folded}
                 ends = await consumer.end_offsets([TopicPartition(*name) for name in targets])
+    except LogNotBorn as error:
+        return {**where, "state": "not ready", "error": str(error)}, {}
     except (KafkaError, OSError, TimeoutError, RunfoldError) as error:
-        return {**where, "state": "away", "error": f"{type(error).__name__}: {error}"}, {}
+        return {**where, "state": "away", "error": reason(error)}, {}
     facts = {
         **where,
         "state": "ready",
@@ -70,14 +68,16 @@ async def _kafka(kafka: str, namespace: str) -> tuple[dict[str, Any], Ends]:
 
 
 async def _postgres(dsn: str, namespace: str) -> dict[str, Any]:
-    where = {"address": dsn}
+    where = {"address": without_password(dsn)}
     try:
         async with open_connection(dsn, namespace, application="runfold status", timeout=5) as connection:
             facts = {**where, "state": "ready", "version": await connection.fetchval("SHOW server_version")}
             await check_migrated(connection)
             return facts | await operations.overview(connection)
+    except NotMigrated as error:
+        return {**facts, "state": "not ready", "error": str(error)}
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, ProjectionError) as error:
-        return {**where, "state": "away", "error": f"{type(error).__name__}: {error}"}
+        return {**where, "state": "away", "error": reason(error)}
 
 
 async def _http(url: str | None) -> dict[str, Any]:
@@ -92,4 +92,48 @@ async def _http(url: str | None) -> dict[str, Any]:
                 "detail": answer.json(),
             }
     except (httpx2.HTTPError, ValueError) as error:
-        return {"address": url, "state": "away", "error": f"{type(error).__name__}: {error}"}
+        return {"address": url, "state": "away", "error": reason(error)}
+
+
+def is_well(found: dict[str, Any]) -> bool:
+    """Whether no part is away or not ready. A server or worker of which nothing is known here does not count."""
+    return all(part["state"] in ("ready", "unknown") for part in found["parts"].values())
+
+
+def render(found: dict[str, Any]) -> str:
+    """The status for people: a part per line with its facts, its address below it, then the partitions. Ids and addresses stay whole."""
+    parts = found["parts"]
+    lines = [f"Runfold {found['release']}, namespace {found['namespace']}, log {parts['kafka'].get('log_id', '?')}", ""]
+    for name, part in parts.items():
+        lines.append(f"{name:<10}{part['state']:<11}{_facts(name, part)}".rstrip())
+        lines += [f"  {part[key]}" for key in ("address", "error") if part.get(key)]
+    workers = parts["postgres"].get("workers", [])
+    if workers:
+        lines += ["", "workers"]
+    lines += [
+        f"  pid {w['pid']} on {w['host']}: release {w['release']}, {w['partitions']} partitions"
+        + (f", can't go on with {len(w['blocked'])}" if w["blocked"] else "")
+        for w in workers
+    ]
+    if found["partitions"]:
+        lines += ["", f"{'partition':<16}{'log end':>12}{'checkpoint':>12}{'lag':>10}"]
+    for row in found["partitions"]:
+        end, checkpoint, lag = ("?" if row[key] is None else str(row[key]) for key in ("end", "checkpoint", "lag"))
+        lines.append(f"{row['partition']:<16}{end:>12}{checkpoint:>12}{lag:>10}")
+    return "\n".join(lines)
+
+
+def _facts(name: str, part: dict[str, Any]) -> str:
+    if name == "kafka" and "partitions" in part:
+        return f"feature level {part['feature_level']}, {part['partitions']} partitions of runs and of metrics"
+    if name == "postgres" and "version" in part:
+        counts = (
+            f", {part['rejected']} events rejected, {part['set_aside']} records set aside" if "rejected" in part else ""
+        )
+        return f"version {part['version']}{counts}"
+    problems = (part.get("detail") or {}).get("problems") or [
+        f"{service}: {answer.get('error', 'no answer')}"
+        for service, answer in ((part.get("detail") or {}).get("parts") or {}).items()
+        if not answer.get("ok")
+    ]
+    return "; ".join(str(problem) for problem in problems)

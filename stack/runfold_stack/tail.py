@@ -1,8 +1,9 @@
 """`runfold events tail`: the log as JSON lines, from any position."""
 
 import json
-from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
@@ -12,9 +13,26 @@ from runfold_schemas.catalog import released_catalog
 from runfold_schemas.envelope import format_time
 from runfold_schemas.errors import BadRecord, UndeclaredSchema
 from runfold_schemas.events import as_json
-from runfold_schemas.position import Position
+from runfold_schemas.position import Partition, Position
 from runfold_schemas.record import Raw, read_record
 from runfold_schemas.topics import Topic, full_name, partition_count
+
+from .errors import NoSuchPosition
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where to begin: at the beginning of the log, at a position, or at its end."""
+
+    position: Position | None = None
+    at_end: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `beginning`, `end` or a position; ValueError says what a position looks like."""
+        if text in ("beginning", "end"):
+            return cls(at_end=text == "end")
+        return cls(Position.parse(text))
 
 
 async def tail(
@@ -31,17 +49,21 @@ async def tail(
     From the beginning, from a position (of its partition only), or with `from_end` only what comes. Without `follow` it ends
     where the log ended when it began.
     """
-    names = {full_name(info.namespace, topic): topic for topic in topics}
-    targets = [
-        TopicPartition(full_name(info.namespace, where.topic), where.partition)
-        for topic in topics
+    names = {full_name(info.namespace, topic): topic for topic in (topics if start is None else [start.topic])}
+    targets = {
+        TopicPartition(name, where.partition): where
+        for name, topic in names.items()
         for where in info.all_partitions(topic)
         if start is None or start.where == where
-    ]
+    }
+    if start is not None and not targets:
+        raise NoSuchPosition(
+            f"{start}: the log has {partition_count(start.topic, info.partitions)} partitions of {start.topic}"
+        )
     async with plain_consumer(kafka, fetch_max_wait_ms=500) as consumer:
         consumer.assign(targets)
         ends = await consumer.end_offsets(targets)
-        await _seek(consumer, targets, start, from_end)
+        await _seek(consumer, targets, ends, start, from_end)
         open_targets = {t for t in targets if follow or await consumer.position(t) < ends[t]}
         while open_targets:
             batches = await consumer.getmany(*open_targets, timeout_ms=1000)
@@ -55,10 +77,18 @@ async def tail(
 
 
 async def _seek(
-    consumer: AIOKafkaConsumer, targets: Sequence[TopicPartition], start: Position | None, from_end: bool
+    consumer: AIOKafkaConsumer,
+    targets: Mapping[TopicPartition, Partition],
+    ends: Mapping[TopicPartition, int],
+    start: Position | None,
+    from_end: bool,
 ) -> None:
     if start is not None:
-        consumer.seek(targets[0], start.offset)
+        (target,) = targets
+        # Kafka's client would go to the beginning instead, without a word.
+        if start.offset > ends[target]:
+            raise NoSuchPosition(f"{start}: {start.where} ends before {start._replace(offset=ends[target])}")
+        consumer.seek(target, start.offset)
     elif from_end:
         await consumer.seek_to_end(*targets)
     else:

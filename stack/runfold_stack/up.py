@@ -1,23 +1,27 @@
 """`runfold up`: the services, the log, the read models, the worker and the server, as one thing."""
 
+import asyncio
 import os
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
-import httpx2
-
 from runfold.birth import Birth, create_log
 from runfold_projections.migrate import migrate
 
-from .embedded import RunningStack, StackFile, embedded_stack
+from .embedded import RunningStack, StackFile, embedded_stack, read_running
 from .embedded.ports import choose, is_free
-from .errors import PortTaken
+from .listening import check_can_listen
 from .programs import DEFAULT_PORT, command, environment
 from .release import RELEASE
+from .services import kafka_named, postgres_named
 from .settings import Settings
 from .supervisor import ChildSpec, PartState, Progress, no_progress
+
+READY_TIMEOUT = 5.0
+"""Seconds that a program may take to say whether it is ready; its own look at the services is bounded by less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,13 @@ class Up:
 
 @asynccontextmanager
 async def runfold_up(settings: Settings, on_progress: Progress = no_progress) -> AsyncIterator[Up]:
-    """Run an installation for as long as the block lasts. Raises what `embedded_stack` raises, and PortTaken."""
+    """Run an installation for as long as the block lasts.
+
+    Raises what `embedded_stack` raises, BadSetting, PortTaken, ServiceAway, and what making the log and the tables raises.
+    """
+    if read_running(settings.data_dir) is None:  # else the ports are taken by the stack that the next line will name
+        check_can_listen("the server", settings.host, settings.port or 0)
+        check_can_listen("the worker", settings.host, settings.worker_port)
     async with embedded_stack(
         settings.data_dir,
         host=settings.host,
@@ -53,9 +63,11 @@ async def runfold_up(settings: Settings, on_progress: Progress = no_progress) ->
         resolved = settings.model_copy(
             update={"kafka": kafka, "postgres": postgres, "port": port, "worker_port": worker_port}
         )
-        up = Up(_url(settings.host, port), _url(settings.host, worker_port), kafka, postgres, stack)
-        await stack.add(_program("worker", resolved, stack, up.worker_url))
-        await stack.add(_program("server", resolved, stack, up.url))
+        host = reachable(settings.host)
+        up = Up(_url(host, port), _url(host, worker_port), kafka, postgres, stack)
+        async with asyncio.TaskGroup() as starting:
+            starting.create_task(stack.add(_program("worker", resolved, stack, host, worker_port)))
+            starting.create_task(stack.add(_program("server", resolved, stack, host, port)))
         stack.data.announce(
             StackFile(
                 os.getpid(),
@@ -75,9 +87,11 @@ async def prepare(
 ) -> None:
     """Give birth to the log and to the read models where they are missing."""
     tell("preparing", "topics")
-    await create_log(kafka, settings.namespace, birth_of(settings), release=RELEASE)
+    with kafka_named(kafka):
+        await create_log(kafka, settings.namespace, birth_of(settings), release=RELEASE)
     tell("preparing", "tables")
-    await migrate(postgres, settings.namespace)
+    with postgres_named(postgres):
+        await migrate(postgres, settings.namespace)
     tell("ready", "")
 
 
@@ -92,43 +106,56 @@ def birth_of(settings: Settings) -> Birth:
 
 
 def server_port(settings: Settings, remembered: int | None) -> int:
-    """The port that was asked for, or PortTaken; else 5000, the last one, or a free one."""
+    """The port that was asked for; else 5000, the last one, or a free one."""
     if settings.port:
-        if not is_free(settings.host, settings.port):
-            raise PortTaken("the server", settings.host, settings.port)
         return settings.port
     if settings.port is None and is_free(settings.host, DEFAULT_PORT):
         return DEFAULT_PORT
     return choose(settings.host, remembered)
 
 
-def _program(name: str, settings: Settings, stack: RunningStack, url: str) -> ChildSpec:
+def _program(name: str, settings: Settings, stack: RunningStack, host: str, port: int) -> ChildSpec:
     async def argv() -> list[str]:
         return command(name)
 
     return ChildSpec(
         name=name,
         command=argv,
-        ready=answers(f"{url}/health/ready"),
+        ready=answers_ok(host, port, "/health/ready"),
         log=stack.data.logs / f"{name}.log",
         env=environment(settings),
+        # A server of several processes must live long enough to end the others.
+        death_signal=signal.SIGTERM if name == "server" and settings.server_workers > 1 else signal.SIGKILL,
         grace=12.0,
     )
 
 
-def answers(url: str) -> Callable[[], Awaitable[bool]]:
-    """A question for the supervisor: does this URL answer 200?"""
+def answers_ok(host: str, port: int, path: str) -> Callable[[], Awaitable[bool]]:
+    """A question for the supervisor: does GET answer 200?
+
+    Written out, since it is asked thirty times a second while the programs start, and an HTTP library's client costs more than the
+    programs' start does.
+    """
 
     async def ask() -> bool:
         try:
-            async with httpx2.AsyncClient(timeout=2.0, trust_env=False) as client:
-                return (await client.get(url)).status_code == 200
-        except httpx2.HTTPError:
+            async with asyncio.timeout(READY_TIMEOUT):
+                reader, writer = await asyncio.open_connection(host, port)
+                try:
+                    writer.write(f"GET {path} HTTP/1.1\r\nHost: runfold\r\nConnection: close\r\n\r\n".encode())
+                    return (await reader.readline()).split()[1:2] == [b"200"]
+                finally:
+                    writer.close()
+        except (OSError, TimeoutError):
             return False
 
     return ask
 
 
+def reachable(host: str) -> str:
+    """Where a client on this machine reaches a server that listens on `host`."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+
+
 def _url(host: str, port: int) -> str:
-    shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
-    return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,30 @@
+"""The server as a program."""
+
+import structlog
+
+from runfold_server.app import listening_socket, serve
+from runfold_server.config import ServerConfig
+
+from .listening import can_not_listen
+from .programs import DEFAULT_PORT
+from .services import Services
+from .settings import Settings
+
+
+def run_server(settings: Settings, services: Services) -> None:
+    """Serve the API until SIGTERM."""
+    config = ServerConfig(
+        kafka=services.kafka,
+        dsn=services.postgres,
+        namespace=settings.namespace,
+        host=settings.host,
+        port=DEFAULT_PORT if settings.port is None else settings.port,
+        workers=settings.server_workers,
+        read_wait=settings.read_wait,
+    )
+    try:
+        listener = listening_socket(config.host, config.port)
+    except OSError as error:
+        raise can_not_listen("the server", config.host, config.port, error) from None
+    structlog.get_logger().info("serving", url=f"http://{config.host}:{listener.getsockname()[1]}")
+    serve(config, listener)
