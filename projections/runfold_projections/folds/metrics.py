@@ -78,7 +78,8 @@ def summarise(frame: Frame) -> Iterable[tuple[str, Summary]]:
     last = np.flatnonzero(steps == steps.max())
     last = last[times[last] == times[last].max()]
     step, time = int(steps[last[0]]), int(times[last[0]])
-    context = (frame.model_id, frame.dataset_name, frame.dataset_digest)
+    # An empty name names nothing: told apart from None, it would tie with it, and the order of arrival would decide.
+    context = (frame.model_id or None, frame.dataset_name or None, frame.dataset_digest or None)
     # Adding 0.0 turns -0.0 into 0.0: an extreme must not depend on which of the two came first.
     least: list[float] = (np.fmin.reduce(values, axis=0) + 0.0).tolist()
     most: list[float] = (np.fmax.reduce(values, axis=0) + 0.0).tolist()
