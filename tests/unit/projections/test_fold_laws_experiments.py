@@ -19,7 +19,7 @@ from runfold_schemas.sequences import Ranges
 Outcome = tuple[str, str]
 randoms = st.randoms(use_true_random=False)
 lengths = st.integers(0, 40)
-laws = settings(max_examples=150, deadline=None)
+laws = settings(max_examples=60, deadline=None)
 
 
 def records(raws: Sequence[Raw]) -> list[Record]:

@@ -18,7 +18,7 @@ from runfold_schemas.record import Record, read_record
 
 randoms = st.randoms(use_true_random=False)
 lengths = st.integers(0, 60)
-laws = settings(max_examples=150, deadline=None)
+laws = settings(max_examples=60, deadline=None)
 
 
 def log_of(rng: Random, length: int, repeats: bool = True) -> list[Record]:
