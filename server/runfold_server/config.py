@@ -10,8 +10,8 @@ class ServerConfig:
     `read_wait` bounds how long a strong read or a write's outcome waits for the folds, `kafka_timeout` an append,
     `ends_timeout` a look-up of the log's ends, `postgres_timeout` a statement and `acquire_timeout` the wait for a connection.
 
-    `default_artifact_root` is MLflow's setting of that name: new experiments that name no artifact location get one below this
-    URI, which clients then write to by themselves. Empty: the fold's `mlflow-artifacts:/<experiment id>`, through the server.
+    `artifact_root` is a URI such as `file:///shared` or `s3://bucket`: while this server has no artifact store of its own, runs of
+    experiments that name no location keep their artifacts below it, and clients write there themselves.
     """
 
     kafka: str
@@ -28,4 +28,4 @@ class ServerConfig:
     postgres_timeout: float = 30.0
     acquire_timeout: float = 5.0
     graceful_shutdown: float = 10.0
-    default_artifact_root: str = ""
+    artifact_root: str = ""

@@ -57,6 +57,11 @@ class Settings(BaseSettings):
         "process",
         description="What an acknowledged write to the embedded Kafka survives: the death of every process, or (fsync) of the machine.",
     )
+    artifact_root: str | None = Field(
+        None,
+        description="URI below which clients keep artifacts (file:///shared, s3://bucket) until the server stores them itself; "
+        "unset: `runfold up` takes a folder of its data directory.",
+    )
     server_workers: Annotated[int, Field(ge=1, le=64)] = Field(1, description="Processes of the server.")
     read_wait: Annotated[float, Field(gt=0, le=300)] = Field(
         10.0, description="Seconds a strong read or an outcome waits for the folds before it answers 503."

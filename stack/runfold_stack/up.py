@@ -61,7 +61,13 @@ async def runfold_up(settings: Settings, on_progress: Progress = no_progress) ->
         port = server_port(settings, remembered.get("server"))
         worker_port = choose(settings.host, settings.worker_port or remembered.get("worker"), avoid={port})
         resolved = settings.model_copy(
-            update={"kafka": kafka, "postgres": postgres, "port": port, "worker_port": worker_port}
+            update={
+                "kafka": kafka,
+                "postgres": postgres,
+                "port": port,
+                "worker_port": worker_port,
+                "artifact_root": settings.artifact_root or stack.data.artifacts.as_uri(),
+            }
         )
         host = reachable(settings.host)
         up = Up(_url(host, port), _url(host, worker_port), kafka, postgres, stack)

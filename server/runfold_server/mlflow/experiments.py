@@ -58,7 +58,7 @@ async def find_experiment(api: Api, number: int) -> Experiment:
 
 async def _create(api: Api, call: Call) -> Json:
     name = limits.check_experiment_name(call.args["name"])
-    location = call.args["artifact_location"] or default_location(api)
+    location = call.args["artifact_location"] or None
     if location is not None:
         limits.check_artifact_location(location)
     tags = dict(limits.check_experiment_tag(tag["key"], tag["value"]) for tag in call.args["tags"])
@@ -72,13 +72,6 @@ async def _create(api: Api, call: Call) -> Json:
     if created is None:
         raise Internal("The experiment was accepted, but no row tells its id")
     return {"experiment_id": str(created.experiment_id)}
-
-
-def default_location(api: Api) -> str | None:
-    """Artifact location of an experiment that names none, if a setting says where; None leaves it to the fold."""
-    # The experiment's id is the fold's to give, so a location that the server chooses has an id of its own.
-    root = api.config.default_artifact_root
-    return f"{root.rstrip('/')}/{api.ids.run_id()}" if root else None
 
 
 async def _get(api: Api, call: Call) -> Json:

@@ -3,7 +3,7 @@
 lock          held (flock) for as long as a stack runs; its pid is written in it
 stack.json    addresses of the running stack; removed by a clean stop
 ports.json    the ports of the last start, kept so that addresses stay the same
-kafka/ postgres/ s3/ logs/
+kafka/ postgres/ s3/ artifacts/ logs/
 """
 
 from __future__ import annotations
@@ -56,6 +56,10 @@ class DataDir:
     @property
     def s3(self) -> Path:
         return self.root / "s3"
+
+    @property
+    def artifacts(self) -> Path:
+        return self.root / "artifacts"
 
     @property
     def logs(self) -> Path:

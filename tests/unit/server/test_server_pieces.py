@@ -7,8 +7,6 @@ import math
 import random
 import re
 import socket
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,20 +14,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runfold_projections.folds.decision import RejectionCode
+from runfold_projections.queries.experiments import Experiment
 from runfold_projections.queries.metrics import History
 from runfold_projections.queries.outcomes import Refused
 from runfold_projections.queries.runs import Dataset, LatestMetric, Run
 from runfold_schemas.events import Event, ExperimentDeleted, ExperimentRenamed, ExperimentTagsSet, ParamsLogged
-from runfold_schemas.ids import Ids
 from runfold_server import answers
 from runfold_server.app import listening_socket
-from runfold_server.config import ServerConfig
 from runfold_server.errors import AlreadyExists, ErrorCode, InvalidParameter, InvalidState, NotFound, Unavailable
 from runfold_server.mlflow import limits, pages
-from runfold_server.mlflow.experiments import default_location
 from runfold_server.mlflow.names import random_name
 from runfold_server.mlflow.refusals import said
 from runfold_server.mlflow.run_data import metric_events
+from runfold_server.mlflow.runs import artifact_root
 from runfold_server.writes import Origin, RefusedWrite
 
 RUN = Run(
@@ -225,14 +222,12 @@ def test_headers_that_enter_the_log_are_checked() -> None:
     assert Origin.of({"traceparent": "x", "x-request-id": "a\tb"}.get) == Origin()
 
 
-def test_experiments_get_a_location_where_the_setting_says() -> None:
-    def location(root: str) -> str | None:
-        config = ServerConfig("kafka", "dsn", default_artifact_root=root)
-        api: Any = SimpleNamespace(config=config, ids=Ids())
-        return default_location(api)
-
-    assert location("") is None
-    assert re.fullmatch(r"s3://bucket/path/[0-9a-f]{32}", location("s3://bucket/path/") or "")
+def test_runs_keep_artifacts_below_the_setting_unless_their_experiment_has_a_location() -> None:
+    plain = Experiment(3, "default", "e", "mlflow-artifacts:/3", "active", 0, 0, {})
+    assert artifact_root(plain, "") == "mlflow-artifacts:/3"
+    assert artifact_root(plain, "s3://bucket/path/") == "s3://bucket/path/3"
+    own = Experiment(4, "default", "f", "s3://mine/", "active", 0, 0, {})
+    assert artifact_root(own, "s3://bucket/path/") == "s3://mine"
 
 
 def test_accepted_connections_send_at_once() -> None:
