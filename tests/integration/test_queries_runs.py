@@ -190,6 +190,17 @@ FILTERS = [
     "tags.team IS NULL AND params.rate IS NOT NULL",
     "metrics.acc > 0.1 AND metrics.acc <= 0.7 AND metrics.loss != 0",
     "metrics.none > 0",
+    # More clauses than become semijoins.
+    *(
+        f"metrics.acc >= 0 AND params.`a b` != 'x' AND tags.`mlflow.runName` LIKE 'Run%' AND {clause}"
+        for clause in (
+            "metrics.loss >= 0.5",
+            "metrics.loss != 0.5",
+            "metrics.loss < 1",
+            "tags.team = 'red'",
+            "params.rate != ''",
+        )
+    ),
     f"run_id = '{run_id(3)}'",
     f"run_id IN ('{run_id(3)}', '{run_id(5)}', 'x')",
     f"attributes.run_id NOT IN ('{run_id(3)}', '{run_id(5)}')",

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,9 +14,11 @@ from ..search.tokens import storable
 _SEGMENTS_AT_ONCE = 64
 
 
-@dataclass(frozen=True, slots=True)
-class LatestMetric:
-    """The value of a key with the largest (step, time, value); time in ms since the epoch."""
+class LatestMetric(NamedTuple):
+    """The value of a key with the largest (step, time, value); time in ms since the epoch.
+
+    A tuple, since a page of a search makes tens of thousands.
+    """
 
     key: str
     value: float

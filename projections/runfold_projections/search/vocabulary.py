@@ -8,6 +8,9 @@ from .grammar import ListOperand, RawClause, parse_clauses, parse_order
 from .tokens import Lexeme, Token, unquoted
 from .tree import Among, Clause, Compare, Key, Kind, Operator, Order, Presence
 
+MAX_ORDERS = 20
+"""More are refused: each may be a join."""
+
 _NUMERIC = frozenset(
     {
         Operator.EQUAL,
@@ -52,6 +55,8 @@ class Vocabulary:
 
     def order(self, texts: Sequence[str]) -> tuple[Order, ...]:
         """The criteria in their order. BadFilter for one that can't be read, or a key that comes twice."""
+        if len(texts) > MAX_ORDERS:
+            raise BadFilter(f"An order may have {MAX_ORDERS} criteria, this one has {len(texts)}")
         orders = tuple(self._one_order(text) for text in texts)
         if not self.repeated_order and len({order.key for order in orders}) < len(orders):
             raise BadFilter(f"`order_by` contains duplicate fields: {list(texts)}")

@@ -96,3 +96,8 @@ def test_numbers_too_large_for_a_bigint_are_compared_as_floats() -> None:
 
 def test_clauses_beside_each_other_are_a_conjunction() -> None:
     assert RUNS.filter("metrics.a = 1 metrics.b = 2") == RUNS.filter("metrics.a = 1 AND metrics.b = 2")
+
+
+def test_an_order_has_a_bound() -> None:
+    with pytest.raises(BadFilter, match="20 criteria"):
+        RUNS.order([f"metrics.m{number}" for number in range(21)])
