@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ROOMS := schemas producers projections consumers server stack
 SEED ?= 1
 
-.PHONY: demo up test unit integration e2e soak lint types layers compat docs lock clean help
+.PHONY: demo up bench-spine test unit integration e2e soak lint types layers compat docs lock clean help
 
 help:
 	@echo "make demo   start everything, train twice, read back, stop"
@@ -13,6 +13,7 @@ help:
 	@echo "make test   the whole test suite, on real services"
 	@echo "make lint   format, lint, types, import direction, schema compatibility"
 	@echo "make soak   the fault tests, longer; SEED=n repeats one"
+	@echo "make bench-spine  what the spine does per second, on this machine"
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/demo.py
@@ -30,6 +31,9 @@ integration: $(VENV)/.dev
 
 e2e: $(VENV)/.dev
 	$(BIN)/pytest tests/e2e -q
+
+bench-spine: $(VENV)/.demo
+	$(BIN)/python benchmarks/spine.py
 
 soak: $(VENV)/.dev
 	RUNFOLD_SOAK=1 RUNFOLD_SEED=$(SEED) $(BIN)/pytest tests/e2e/test_kills.py tests/e2e/test_workers_join_and_leave.py -q -s --timeout 7200
