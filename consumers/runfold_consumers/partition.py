@@ -94,6 +94,7 @@ class PartitionTask:
         self._item, self._handler, self._gate, self._metrics = item, handler, gate, metrics
         self._log: Any = structlog.get_logger().bind(handler=item.handler, partition=str(item.where))
         self._backoff = Backoff()
+        self._most = MOST_RECORDS
         self.status = Status()
 
     async def run(self) -> None:
@@ -122,6 +123,8 @@ class PartitionTask:
 
     def _failed(self, error: BaseException, state: State, event: str) -> None:
         self._handler.forget()
+        # A batch that was too much for Postgres's time-out must not come again as it was.
+        self._most = max(1, self._most // 2)
         text = f"{type(error).__name__}: {error}"
         if (self.status.state, self.status.detail) != (state, text):
             self._log.warning(event, error=text)
@@ -138,13 +141,14 @@ class PartitionTask:
             self.status.set(State.FOLDING)
             early: list[Raw] = []
             while True:
-                raws = early + await source.read(MOST_RECORDS, READ_WAIT)
+                raws = early + await source.read(self._most, READ_WAIT)
                 if len(raws) > len(early):
                     checkpoint = await self._apply(checkpoint, raws)
                     early = raws if checkpoint is None else []
                     if len(early) > MOST_BEFORE_GENESIS:
                         raise LogRefused(f"{self._item.where}: no genesis among the first {len(early)} records")
                     self._backoff.reset()
+                    self._most = min(MOST_RECORDS, self._most * 2)
 
     async def _apply(self, checkpoint: Checkpoint | None, raws: list[Raw]) -> Checkpoint | None:
         batch = await self._decode(raws)

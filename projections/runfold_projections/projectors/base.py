@@ -29,5 +29,5 @@ class Projector(Protocol):
         """Drop everything held in memory."""
 
 
-MOST_CACHED = 20_000
+MOST_CACHED = 5_000
 """Entities a projector keeps in memory between batches; beyond it, it starts with an empty cache."""

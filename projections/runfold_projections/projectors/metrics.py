@@ -12,7 +12,8 @@ from ..folds.decision import Rejection
 from ..folds.metrics import NO_RANK, Latest, RunMetrics, Summary, fold_frame
 from ..pack import merge, pack
 
-MOST_CACHED_SUMMARIES = 500_000
+MOST_CACHED_SUMMARIES = 100_000
+"""About 40 MB per partition."""
 Source = tuple[str, str, int]
 
 
