@@ -1,0 +1,119 @@
+"""A worker inside the test's own loop, so that a test can look into it; and raw appends, past every check of ours."""
+
+import asyncio
+import functools
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from installation import Installation
+
+from runfold.kafka import RecordSender
+from runfold.reading import read_system
+from runfold_consumers.worker import Worker, WorkerConfig
+from runfold_projections.database import open_pool
+from runfold_projections.queries.snapshot import checkpoints, reached, snapshot
+from runfold_schemas import wire
+from runfold_schemas.batch import Outgoing
+from runfold_schemas.envelope import Envelope, Writer
+from runfold_schemas.events import Event
+from runfold_schemas.ids import Ids
+from runfold_schemas.position import Partition, Position
+from runfold_schemas.topics import Topic, partition_count, partition_of
+
+_ids = Ids()
+
+
+@asynccontextmanager
+async def working(installation: Installation, **config: Any) -> AsyncIterator[Worker]:
+    """A worker that runs as long as the block; its settings may be overridden by name."""
+    system = functools.partial(read_system, installation.services.kafka, installation.namespace)
+    given = {
+        "kafka": installation.services.kafka,
+        "dsn": installation.services.postgres,
+        "namespace": installation.namespace,
+        "partitions": installation.info.partitions,
+        "release": "test",
+        "read_system": system,
+        **config,
+    }
+    worker = Worker(WorkerConfig(**given))
+    task = asyncio.create_task(worker.run())
+    try:
+        yield worker
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@asynccontextmanager
+async def sender(installation: Installation) -> AsyncIterator[RecordSender]:
+    """Appends whatever it is given."""
+    async with RecordSender(installation.services.kafka, installation.namespace) as raw:
+        yield raw
+
+
+def outgoing(
+    topic: Topic,
+    event: Event,
+    *,
+    writer: str = "writer",
+    sequence: int = 0,
+    rank: int | None = None,
+    attempt: str = "",
+    event_id: str | None = None,
+    time_ms: int | None = None,
+) -> Outgoing:
+    """An event as a native client would send it."""
+    envelope = Envelope(
+        event_id or _ids.event_id(),
+        event.subject,
+        time_ms if time_ms is not None else _ids.now_ms(),
+        Writer(writer, "test", rank, attempt),
+        sequence,
+    )
+    key = (event.entity or envelope.workspace).encode()
+    return Outgoing(topic, key, wire.encode(event), envelope.headers())
+
+
+def place(installation: Installation, record: Outgoing) -> Partition:
+    """The partition that the record's key belongs to."""
+    return Partition(
+        record.topic, partition_of(record.key, partition_count(record.topic, installation.info.partitions))
+    )
+
+
+async def append(installation: Installation, raw: RecordSender, records: Sequence[Outgoing]) -> list[Position]:
+    """Append records where their keys belong, in order."""
+    return [await raw.send(place(installation, record), record) for record in records]
+
+
+async def folded(installation: Installation, positions: Sequence[Position], timeout: float = 60.0) -> None:
+    """Return once the live generations have folded these positions."""
+    want: dict[Partition, int] = {}
+    for position in positions:
+        want[position.where] = max(want.get(position.where, 0), position.offset + 1)
+    async with (
+        asyncio.timeout(timeout),
+        open_pool(installation.services.postgres, installation.namespace, application="test") as pool,
+    ):
+        while True:
+            async with snapshot(pool) as connection:
+                if reached(await checkpoints(connection), want):
+                    return
+            await asyncio.sleep(0.02)
+
+
+async def fetch(installation: Installation, query: str, *args: Any) -> list[tuple[Any, ...]]:
+    """Rows of the live views."""
+    async with open_pool(installation.services.postgres, installation.namespace, application="test") as pool:
+        return [tuple(row) for row in await pool.fetch(query, *args)]
+
+
+async def until(what: str, ask: Any, timeout: float = 30.0) -> None:
+    """Return once `ask()` is true; AssertionError names what did not come."""
+    for _ in range(int(timeout / 0.05)):
+        if ask():
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"did not happen within {timeout:g} s: {what}")
