@@ -1,0 +1,113 @@
+"""The log is what it was: topics made anew, cut, or of another shape are refused, never folded; births may race."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from in_process import append, fetch, folded, outgoing, sender, until, working
+from installation import Installation
+from services import Services
+
+from runfold.birth import Birth, create_log, open_log
+from runfold.errors import LogMismatch, LogNotBorn
+from runfold.reading import plain_consumer, read_range, read_system
+from runfold_consumers.partition import State
+from runfold_schemas.catalog import released_catalog
+from runfold_schemas.events import ExperimentCreated, Genesis
+from runfold_schemas.record import read_record
+from runfold_schemas.topics import Topic, full_name
+
+
+@asynccontextmanager
+async def _admin(services: Services) -> AsyncIterator[AIOKafkaAdminClient]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=services.kafka)
+    await admin.start()
+    try:
+        yield admin
+    finally:
+        await admin.close()
+
+
+async def _make_anew(installation: Installation, topic: Topic) -> None:
+    name = full_name(installation.namespace, topic)
+    async with _admin(installation.services) as admin:
+        await admin.delete_topics([name])
+        while name in await admin.list_topics():
+            await asyncio.sleep(0.1)
+    await create_log(installation.services.kafka, installation.namespace, Birth(partitions=2), release="test")
+
+
+@pytest.mark.parametrize("events", [1, 10])
+async def test_a_topic_made_anew_is_refused_whether_shorter_or_longer_than_before(
+    installation: Installation, events: int
+) -> None:
+    def created(first: int, count: int) -> list[ExperimentCreated]:
+        return [ExperimentCreated(name=f"e{first + n}") for n in range(count)]
+
+    async with sender(installation) as raw, working(installation):
+        before = [outgoing(Topic.EXPERIMENTS, event, sequence=n) for n, event in enumerate(created(0, 5))]
+        await folded(installation, await append(installation, raw, before))
+    rows = await installation.rows()
+    await _make_anew(installation, Topic.EXPERIMENTS)
+    async with sender(installation) as raw:
+        await append(
+            installation,
+            raw,
+            [outgoing(Topic.EXPERIMENTS, e, writer="new", sequence=n) for n, e in enumerate(created(90, events))],
+        )
+    async with working(installation) as worker:
+        await until("the partition refused", lambda: _state(worker, Topic.EXPERIMENTS) == [State.REFUSED])
+        (problem,) = [problem for problem in worker.problems if problem.startswith("experiments:0")]
+        assert "made anew" in problem or "made again" in problem
+        assert "rebuild the projection" in problem
+        assert set(_state(worker, Topic.RUNS)) <= {State.STARTING, State.FOLDING}
+    assert await installation.rows() == rows
+
+
+def _state(worker: object, topic: Topic) -> list[State]:
+    return [status.state for item, status in worker.statuses.items() if item.where.topic is topic]  # type: ignore[attr-defined]
+
+
+async def test_another_number_of_partitions_is_refused(installation: Installation) -> None:
+    with pytest.raises(LogMismatch, match="has 2 partitions, the setting says 3"):
+        await create_log(installation.services.kafka, installation.namespace, Birth(partitions=3), release="test")
+
+
+async def test_a_namespace_without_a_log_is_named(services: Services) -> None:
+    with pytest.raises(LogNotBorn, match="run `runfold topics create`"):
+        await open_log(services.kafka, "nobody")
+
+
+async def test_several_starters_give_birth_to_one_log(services: Services) -> None:
+    namespace, partitions = "race", 3
+    infos = await asyncio.gather(
+        *(create_log(services.kafka, namespace, Birth(partitions=partitions), release="test") for _ in range(4))
+    )
+    assert len({info.log_id for info in infos}) == 1
+    state = await read_system(services.kafka, namespace)
+    assert state.log_id == infos[0].log_id
+    assert state.missing(released_catalog().up_to(state.level)) == []
+    async with plain_consumer(services.kafka) as consumer:
+        for topic in Topic:
+            for where in infos[0].all_partitions(topic):
+                raws = [raw async for raw in read_range(consumer, namespace, where, 0)]
+                first = read_record(raws[0], released_catalog(), partitions)
+                assert isinstance(first.event, Genesis)
+                if topic is not Topic.SYSTEM:
+                    assert first.event.log_id == state.log_id
+                assert (first.event.topic, first.event.partition) == (topic.value, where.partition)
+
+
+async def test_a_second_genesis_changes_nothing(installation: Installation) -> None:
+    async with sender(installation) as raw, working(installation):
+        await installation.settled()
+        before = await fetch(installation, "SELECT genesis_id, log_id FROM checkpoint WHERE topic = 'experiments'")
+        other = Genesis(log_id="another", topic="experiments", partition=0, partition_count=1)
+        positions = await append(installation, raw, [outgoing(Topic.EXPERIMENTS, other)])
+        await folded(installation, positions)
+        assert (
+            await fetch(installation, "SELECT genesis_id, log_id FROM checkpoint WHERE topic = 'experiments'") == before
+        )
+        assert await fetch(installation, "SELECT experiment_id, name FROM experiment") == [(0, "Default")]
