@@ -1,12 +1,9 @@
 """The log is what it was: topics made anew, cut, or of another shape are refused, never folded; births may race."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient
-from in_process import append, fetch, folded, outgoing, sender, until, working
+from in_process import append, bare_topic, fetch, folded, outgoing, sender, until, working
 from installation import Installation
 from services import Services
 
@@ -17,25 +14,11 @@ from runfold_consumers.partition import State
 from runfold_schemas.catalog import released_catalog
 from runfold_schemas.events import ExperimentCreated, Genesis
 from runfold_schemas.record import read_record
-from runfold_schemas.topics import Topic, full_name
-
-
-@asynccontextmanager
-async def _admin(services: Services) -> AsyncIterator[AIOKafkaAdminClient]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=services.kafka)
-    await admin.start()
-    try:
-        yield admin
-    finally:
-        await admin.close()
+from runfold_schemas.topics import Topic
 
 
 async def _make_anew(installation: Installation, topic: Topic) -> None:
-    name = full_name(installation.namespace, topic)
-    async with _admin(installation.services) as admin:
-        await admin.delete_topics([name])
-        while name in await admin.list_topics():
-            await asyncio.sleep(0.1)
+    await bare_topic(installation, topic)
     await create_log(installation.services.kafka, installation.namespace, Birth(partitions=2), release="test")
 
 

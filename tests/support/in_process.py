@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from installation import Installation
 
 from runfold.kafka import RecordSender
@@ -19,7 +20,7 @@ from runfold_schemas.envelope import Envelope, Writer
 from runfold_schemas.events import Event
 from runfold_schemas.ids import Ids
 from runfold_schemas.position import Partition, Position
-from runfold_schemas.topics import Topic, partition_count, partition_of
+from runfold_schemas.topics import Topic, full_name, partition_count, partition_of
 
 _ids = Ids()
 
@@ -108,6 +109,23 @@ async def fetch(installation: Installation, query: str, *args: Any) -> list[tupl
     """Rows of the live views."""
     async with open_pool(installation.services.postgres, installation.namespace, application="test") as pool:
         return [tuple(row) for row in await pool.fetch(query, *args)]
+
+
+async def bare_topic(installation: Installation, topic: Topic) -> None:
+    """Delete the topic and make it again, empty, without a genesis."""
+    name = full_name(installation.namespace, topic)
+    admin = AIOKafkaAdminClient(bootstrap_servers=installation.services.kafka)
+    await admin.start()
+    try:
+        await admin.delete_topics([name])
+        while name in await admin.list_topics():
+            await asyncio.sleep(0.1)
+        count = partition_count(topic, installation.info.partitions)
+        await admin.create_topics([NewTopic(name, count, 1, topic_configs={"message.timestamp.type": "LogAppendTime"})])
+        while name not in await admin.list_topics():
+            await asyncio.sleep(0.1)
+    finally:
+        await admin.close()
 
 
 async def until(what: str, ask: Any, timeout: float = 30.0) -> None:
