@@ -419,8 +419,8 @@ def test_the_name_of_another_experiment(client: MlflowClient, name: str) -> None
     client.delete_experiment(made)
     with pytest.raises(RestException, match="RESOURCE_ALREADY_EXISTS"):
         client.create_experiment(name)
+    mlflow.set_tracking_uri(client.tracking_uri)
     with pytest.raises(MlflowException, match="Cannot set a deleted experiment"):
-        mlflow.set_tracking_uri(client.tracking_uri)
         mlflow.set_experiment(name)
 
 
