@@ -39,9 +39,13 @@ class Generation:
 
 
 async def generations(connection: Connection) -> list[Generation]:
-    """All generations that workers fold: the live ones and those being built."""
+    """All generations that workers fold: the live ones and those being built. Projections of newer releases are not ours."""
     rows = await connection.fetch(
-        "SELECT projection, number, schema_name, state FROM generation WHERE state <> 'retired' ORDER BY projection, number"
+        """
+        SELECT projection, number, schema_name, state FROM generation
+        WHERE state <> 'retired' AND projection = ANY ($1::text[]) ORDER BY projection, number
+        """,
+        [projection.value for projection in Projection],
     )
     return [Generation(Projection(r["projection"]), r["number"], r["schema_name"], r["state"]) for r in rows]
 

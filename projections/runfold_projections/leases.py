@@ -4,7 +4,8 @@ A worker is alive while its Postgres session is, and while it was seen within th
 machine that vanished). So the partitions of a killed worker are free at once.
 """
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from runfold_schemas.position import Partition
@@ -25,6 +26,9 @@ class Leasable:
     handler: str
     where: Partition
 
+    def __str__(self) -> str:
+        return f"{self.handler} {self.where}"
+
 
 @dataclass(frozen=True, slots=True)
 class Lease:
@@ -42,38 +46,65 @@ class Plan:
     give: list[Leasable]
 
 
-def plan(
-    me: str, leases: Mapping[Leasable, Lease], workers: Mapping[str, int], blocked: Iterable[Leasable] = ()
-) -> Plan:
-    """Even shares: take free work up to my share, give up what is above it while somebody lacks work.
+def plan(me: str, leases: Mapping[Leasable, Lease], workers: Mapping[str, Collection[Leasable]]) -> Plan:
+    """Even shares: each free piece goes to the worker that has least, then who has most gives to who has least.
 
-    `workers` maps every live worker to how many partitions it can't read; those count as if it had them, so that nobody gives
-    up work for a worker that could not take it. `blocked` is what I can't read.
+    `workers` maps every live worker to what it can't read: nothing is meant for a worker that could not take it. Everybody
+    reckons the whole division alike and does its own part, so that the moves are few and all free pieces find their takers.
     """
-    held: dict[str, list[Leasable]] = {worker: [] for worker in workers}
+    held: dict[str, list[Leasable]] = {worker: [] for worker in sorted(workers)}
+    load = dict.fromkeys(held, 0)
+    kinds: Counter[tuple[str, str]] = Counter()
+
+    def count(worker: str, item: Leasable, number: int) -> None:
+        load[worker] += number
+        kinds[worker, item.handler] += number
+
+    def idlest(item: Leasable) -> str | None:
+        # Of equally idle ones, who has least of the same handler: a share is a mixture.
+        readers = (worker for worker in load if item not in workers[worker])
+        return min(readers, key=lambda worker: (load[worker], kinds[worker, item.handler]), default=None)
+
     free = []
-    for item, lease in leases.items():
-        if lease.owner in held:
-            held[lease.owner].append(item)
+    for item in sorted(leases, key=_order):
+        owner = leases[item].owner
+        if owner in held:
+            held[owner].append(item)
+            count(owner, item, 1)
         else:
             free.append(item)
-    mine, cannot = held.get(me, []), set(blocked)
-    count = max(1, len(workers))
-    most, least = -(-len(leases) // count), len(leases) // count
-    free = [item for item in sorted(free, key=_spread) if item not in cannot]
-    room = max(0, most - len(mine))
-    take = free[:room] + [item for item in free[room:] if leases[item].seconds > SPARE_AFTER]
-    lacking = sum(max(0, least - len(items) - workers[worker]) for worker, items in held.items() if worker != me)
-    surplus = min(max(0, len(mine) - most), max(lacking, 0))
-    if not surplus and lacking and len(mine) > least and not free:
-        surplus = min(lacking, len(mine) - least)
-    give = sorted(mine, key=_spread)[len(mine) - surplus :] if surplus else []
+    take, give = [], []
+    for item in free:
+        spare = leases[item].seconds > SPARE_AFTER and item not in workers[me]
+        taker = me if spare else idlest(item)
+        if taker is not None:
+            count(taker, item, 1)
+        if taker == me:
+            take.append(item)
+
+    def move() -> tuple[str, Leasable, str] | None:
+        least = min(load.values())
+        for giver in sorted(held, key=lambda worker: -load[worker]):
+            if load[giver] < least + 2:
+                return None
+            for item in sorted(held[giver], key=lambda item: -kinds[giver, item.handler]):
+                taker = idlest(item)
+                if taker is not None and load[giver] >= load[taker] + 2:
+                    return giver, item, taker
+        return None
+
+    while (found := move()) is not None:
+        giver, item, taker = found
+        held[giver].remove(item)
+        count(giver, item, -1)
+        count(taker, item, 1)
+        if giver == me:
+            give.append(item)
     return Plan(take, give)
 
 
-def _spread(item: Leasable) -> tuple[int, str, str]:
-    """An order in which neighbours belong to different topics, so that a share is a mixture."""
-    return item.where.partition, item.where.topic.value, item.handler
+def _order(item: Leasable) -> tuple[str, str, int]:
+    return item.handler, item.where.topic.value, item.where.partition
 
 
 async def enter(connection: Connection, worker_id: str, host: str, pid: int, release: str) -> None:
@@ -98,29 +129,29 @@ async def leave(connection: Connection, worker_id: str) -> None:
 
 
 async def renew(
-    connection: Connection, me: str, work: Iterable[Leasable], blocked: Iterable[Leasable]
+    connection: Connection, me: str, work: Iterable[Leasable], unreadable: Iterable[Leasable]
 ) -> tuple[set[Leasable], list[Leasable]]:
     """Show a sign of life, take what is due, and answer (what I hold now, what I should give up with `release`).
 
-    `work` is everything that there is to do.
+    `work` is everything that there is to do, `unreadable` the part of it that I can't read.
     """
-    unreadable = list(blocked)
+    by_text = {str(item): item for item in work}
     async with connection.transaction():
         await connection.execute("LOCK TABLE lease IN EXCLUSIVE MODE")
         seen = await connection.fetchval(
             "UPDATE worker SET seen_at = now(), blocked = $2 WHERE worker_id = $1 RETURNING worker_id",
             me,
-            [f"{item.handler} {item.where}" for item in unreadable],
+            [str(item) for item in unreadable],
         )
         if seen is None:
             raise ConnectionError("this worker was taken for dead; it enters again")
         await _bury(connection)
-        leases = await _leases(connection, work)
+        leases = await _leases(connection, by_text.values())
         workers = {
-            row["worker_id"]: row["blocked"]
-            for row in await connection.fetch("SELECT worker_id, cardinality(blocked) AS blocked FROM worker")
+            row["worker_id"]: {by_text[text] for text in row["blocked"] if text in by_text}
+            for row in await connection.fetch("SELECT worker_id, blocked FROM worker")
         }
-        decided = plan(me, leases, workers, unreadable)
+        decided = plan(me, leases, workers)
         await connection.executemany(
             "UPDATE lease SET worker_id = $1, since = now() WHERE handler = $2 AND topic = $3 AND partition = $4",
             [(me, item.handler, item.where.topic.value, item.where.partition) for item in decided.take],
@@ -158,22 +189,30 @@ async def _bury(connection: Connection) -> None:
 
 async def _leases(connection: Connection, work: Iterable[Leasable]) -> dict[Leasable, Lease]:
     items = list(work)
+    keys = (
+        [item.handler for item in items],
+        [item.where.topic.value for item in items],
+        [item.where.partition for item in items],
+    )
     await connection.execute(
         """
         INSERT INTO lease (handler, topic, partition)
         SELECT * FROM unnest($1::text[], $2::text[], $3::integer[]) ON CONFLICT DO NOTHING
         """,
-        [item.handler for item in items],
-        [item.where.topic.value for item in items],
-        [item.where.partition for item in items],
+        *keys,
     )
+    # Only what was asked for: a newer release may lease topics that this one has never heard of.
     rows = await connection.fetch(
-        "SELECT handler, topic, partition, worker_id, extract(epoch FROM now() - since)::float8 AS seconds FROM lease"
+        """
+        SELECT handler, topic, partition, worker_id, extract(epoch FROM now() - since)::float8 AS seconds
+        FROM lease JOIN unnest($1::text[], $2::text[], $3::integer[]) AS work (handler, topic, partition)
+            USING (handler, topic, partition)
+        """,
+        *keys,
     )
-    found = {
+    return {
         Leasable(row["handler"], Partition(Topic(row["topic"]), row["partition"])): Lease(
             row["worker_id"], row["seconds"]
         )
         for row in rows
     }
-    return {item: found[item] for item in items}
