@@ -25,8 +25,7 @@ class Gate:
             self._state = await self._read_system(self._state)
             return self._state
 
-    async def is_declared(self, schema_id: int) -> bool:
-        """Whether the log declares the id. The topic is read anew: a declaration is acknowledged before its first use."""
-        if self._state is not None and schema_id in self._state.declared:
-            return True
-        return schema_id in (await self.system()).declared
+    async def declared(self) -> frozenset[int]:
+        """The ids that the log declares, for any record read before this call: a declaration is acknowledged before its
+        first use."""
+        return (await self.system()).declared

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from runfold_projections import reactions
-from runfold_projections.batch import Applied, Decoded, PartitionFold
+from runfold_projections.batch import Applied, Decoded, PartitionFold, begin
 from runfold_projections.checkpoint import Checkpoint, load
 from runfold_projections.generations import Generation
 from runfold_schemas.events import Genesis
@@ -65,22 +65,17 @@ class ReactionHandler:
     pool: Any
     reaction: Reaction
     where: Partition
+    partitions: int
 
     async def checkpoint(self) -> Checkpoint | None:
         async with self.pool.acquire() as connection:
             return await reactions.load(connection, self.reaction.name, self.where)
 
     async def apply(self, before: Checkpoint | None, batch: Decoded) -> Applied:
-        after = before
-        events = [r for r in batch.records if not isinstance(r.event, Genesis)]
-        if before is None:
-            genesis = next((r for r in batch.records if isinstance(r.event, Genesis)), None)
-            if genesis is None:
-                return Applied(None, 0, 0, 0, {})
-            assert isinstance(genesis.event, Genesis)
-            after = Checkpoint(genesis.event.log_id, genesis.envelope.event_id, batch.next_offset, batch.broker_ms)
-        else:
-            after = Checkpoint(before.log_id, before.genesis_id, batch.next_offset, batch.broker_ms)
+        after, records, _ = begin(self.where, self.partitions, before, batch)
+        if after is None:
+            return Applied(None, 0, 0, 0, {})
+        events = [r for r in records if not isinstance(r.event, Genesis)]
         if events:
             await self.reaction.react(events)
         async with self.pool.acquire() as connection:

@@ -135,7 +135,7 @@ class PartitionTask:
         checkpoint = await self._handler.checkpoint()
         async with open_source(self._kafka, self._namespace, self._item.where) as source:
             if checkpoint is not None:
-                await source.check(checkpoint.genesis_id, checkpoint.next_offset, self._gate.catalog)
+                await source.check(checkpoint.genesis_id, checkpoint.next_offset, self._gate.catalog, self._partitions)
                 self._note(checkpoint)
             source.seek(checkpoint.next_offset if checkpoint else 0)
             self.status.set(State.FOLDING)
@@ -149,6 +149,12 @@ class PartitionTask:
                         raise LogRefused(f"{self._item.where}: no genesis among the first {len(early)} records")
                     self._backoff.reset()
                     self._most = min(MOST_RECORDS, self._most * 2)
+                elif checkpoint is not None and checkpoint.next_offset < (position := await source.position()):
+                    # Kafka's own records, such as a transaction's markers, take offsets: who waits for the end waits for them.
+                    passed = Decoded(next_offset=position, broker_ms=checkpoint.broker_ms)
+                    checkpoint = (await self._handler.apply(checkpoint, passed)).checkpoint
+                    assert checkpoint is not None
+                    self._note(checkpoint)
 
     async def _apply(self, checkpoint: Checkpoint | None, raws: list[Raw]) -> Checkpoint | None:
         batch = await self._decode(raws)
@@ -156,23 +162,20 @@ class PartitionTask:
             started = time.perf_counter()
             applied = await self._handler.apply(checkpoint, batch)
             self._count(applied, time.perf_counter() - started)
-            if applied.checkpoint is None:
-                return None
             checkpoint = applied.checkpoint
-            self._note(checkpoint)
+            if checkpoint is not None:
+                self._note(checkpoint)
         if batch.stopped_by is not None:
             raw, schema_id = batch.stopped_by
             raise Unreadable(raw.position, schema_id)
         return checkpoint
 
     async def _decode(self, raws: list[Raw]) -> Decoded:
-        """Read a batch; ids that the catalog lacks are looked up in `system`, one after the other."""
-        undeclared: frozenset[int] = frozenset()
-        while True:
-            batch = decode_batch(raws, self._gate.catalog, self._partitions, undeclared)
-            if batch.stopped_by is None or await self._gate.is_declared(batch.stopped_by[1]):
-                return batch
-            undeclared |= {batch.stopped_by[1]}
+        """Read a batch. One look into `system`, after it was read, tells poison from upgrade for all ids that are not known."""
+        batch = decode_batch(raws, self._gate.catalog, self._partitions)
+        if batch.stopped_by is None:
+            return batch
+        return decode_batch(raws, self._gate.catalog, self._partitions, await self._gate.declared())
 
     def _note(self, checkpoint: Checkpoint) -> None:
         self.status.next_offset = checkpoint.next_offset

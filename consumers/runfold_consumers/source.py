@@ -11,6 +11,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
+from runfold_projections.batch import is_genesis_of
 from runfold_schemas.catalog import Catalog
 from runfold_schemas.errors import SchemaError
 from runfold_schemas.events import Genesis
@@ -44,13 +45,17 @@ class Source:
         """Go on from this offset."""
         self._consumer.seek(self._target, offset)
 
+    async def position(self) -> int:
+        """Offset that the next read begins at. It passes what holds no events, such as a transaction's markers."""
+        return int(await self._consumer.position(self._target))
+
     async def bounds(self) -> tuple[int, int]:
         """First offset that the log still holds, and its end (next offset)."""
         first = await self._consumer.beginning_offsets([self._target])
         end = await self._consumer.end_offsets([self._target])
         return first[self._target], end[self._target]
 
-    async def check(self, genesis_id: str, next_offset: int, catalog: Catalog) -> None:
+    async def check(self, genesis_id: str, next_offset: int, catalog: Catalog, partitions: int) -> None:
         """LogRefused unless this is the log that a checkpoint counts in, and long enough."""
         first, end = await self.bounds()
         if next_offset > end:
@@ -62,9 +67,9 @@ class Source:
             # Retention took the beginning; the checkpoint lies within what is left, so the fold can go on.
             return
         self.seek(0)
-        while True:
+        while await self.position() < next_offset:
             for raw in await self.read(100, 5.0):
-                found = _genesis_id(raw, catalog)
+                found = _genesis_id(raw, catalog, self._where, partitions)
                 if found is not None:
                     if found != genesis_id:
                         raise LogRefused(
@@ -72,16 +77,19 @@ class Source:
                             "the topic was deleted and made again: restore it, or rebuild the projection"
                         )
                     return
-                if raw.position.offset >= next_offset:
-                    raise LogRefused(f"{self._where}: no genesis record stands before the checkpoint at {next_offset}")
+        raise LogRefused(
+            f"{self._where}: no genesis record stands before the checkpoint at {next_offset}; "
+            "the topic was deleted and made again: restore it, or rebuild the projection"
+        )
 
 
-def _genesis_id(raw: Raw, catalog: Catalog) -> str | None:
+def _genesis_id(raw: Raw, catalog: Catalog, where: Partition, partitions: int) -> str | None:
     try:
-        record = read_record(raw, catalog, raw.position.partition + 1)
+        record = read_record(raw, catalog, partitions)
     except SchemaError:
         return None
-    return record.envelope.event_id if isinstance(record.event, Genesis) else None
+    born = isinstance(record.event, Genesis) and is_genesis_of(record.event, where, partitions)
+    return record.envelope.event_id if born else None
 
 
 @asynccontextmanager

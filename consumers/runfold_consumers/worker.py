@@ -125,6 +125,7 @@ class Worker:
 
     async def _renew(self, connection: Any, group: asyncio.TaskGroup) -> None:
         work = await self._work(connection)
+        self.blocked = {item: error for item, error in self.blocked.items() if item in work}
         held, give = await leases.renew(connection, self.worker_id, work, self.blocked)
         if give:
             await self._stop(give)
@@ -176,11 +177,11 @@ class Worker:
 
     async def _handler(self, item: Leasable) -> Handler:
         config = self._config
+        partitions = partition_count(item.where.topic, config.partitions)
         for reaction in config.reactions.get(item.where.topic, ()):
             if item.handler == f"reaction {reaction.name}":
-                return ReactionHandler(await self._pool(config.namespace), reaction, item.where)
+                return ReactionHandler(await self._pool(config.namespace), reaction, item.where, partitions)
         pool = await self._pool(item.handler)
-        partitions = partition_count(item.where.topic, config.partitions)
         return ProjectionHandler(pool, config.namespace, self._generations[item.handler], item.where, partitions)
 
     async def _pool(self, schema_name: str) -> Any:

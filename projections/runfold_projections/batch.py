@@ -1,6 +1,6 @@
 """One batch of one partition: decoded, then folded and written in one transaction with its checkpoint."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from runfold_schemas.catalog import Catalog
@@ -52,15 +52,18 @@ class Applied:
 
 
 def decode_batch(
-    raws: Sequence[Raw], catalog: Catalog, partitions: int, undeclared: frozenset[int] = frozenset()
+    raws: Sequence[Raw], catalog: Catalog, partitions: int, declared: Collection[int] | None = None
 ) -> Decoded:
-    """Read records up to the first whose schema id is not in the catalog; ids in `undeclared` are poison instead."""
+    """Read records up to the first whose schema id is not in the catalog.
+
+    With `declared`, the ids that the log declares, only those stop it: all other unknown ids are poison.
+    """
     out = Decoded()
     for raw in raws:
         try:
             out.records.append(read_record(raw, catalog, partitions))
         except UndeclaredSchema as error:
-            if error.schema_id not in undeclared:
+            if declared is None or error.schema_id in declared:
                 out.stopped_by = (raw, error.schema_id)
                 return out
             message = f"schema id {error.schema_id} is not declared in the system topic"
@@ -69,6 +72,45 @@ def decode_batch(
             out.set_aside.append(SetAside(raw, error.reason, str(error)))
         out.next_offset, out.broker_ms = raw.position.offset + 1, raw.timestamp_ms
     return out
+
+
+def begin(
+    where: Partition, partitions: int, before: Checkpoint | None, batch: Decoded
+) -> tuple[Checkpoint | None, list[Record], list[SetAside]]:
+    """The checkpoint after a batch, the records that count, and what is set aside.
+
+    The checkpoint is None as long as no genesis was found. Later genesis records, and another partition's, change nothing.
+    """
+    genesis: Record | None = None
+    records: list[Record] = []
+    aside = list(batch.set_aside)
+    for record in batch.records:
+        if isinstance(record.event, Genesis):
+            if before is None and genesis is None and is_genesis_of(record.event, where, partitions):
+                genesis = record
+                records.append(record)
+        elif before is None and genesis is None:
+            aside.append(_early(record))
+        else:
+            records.append(record)
+    if before is not None:
+        log_id, genesis_id = before.log_id, before.genesis_id
+    elif genesis is not None:
+        assert isinstance(genesis.event, Genesis)
+        log_id, genesis_id = genesis.event.log_id, genesis.envelope.event_id
+    else:
+        return None, [], []
+    return Checkpoint(log_id, genesis_id, batch.next_offset, batch.broker_ms), records, aside
+
+
+def is_genesis_of(event: Genesis, where: Partition, partitions: int) -> bool:
+    """Whether the record means this partition; garbage may hold another's."""
+    return (event.topic, event.partition, event.partition_count) == (where.topic.value, where.partition, partitions)
+
+
+def _early(record: Record) -> SetAside:
+    raw = Raw(record.position, record.timestamp_ms, record.entity.encode(), None, ())
+    return SetAside(raw, Reason.BEFORE_GENESIS, "the record stands before the partition's genesis")
 
 
 def projector_for(projection: Projection, where: Partition) -> Projector:
@@ -96,11 +138,11 @@ class PartitionFold:
         self._ledger.forget()
 
     async def apply(self, connection: Connection, before: Checkpoint | None, batch: Decoded) -> Applied:
-        """Fold and commit. Raises Fenced if the checkpoint moved; after any error `forget` must be called.
+        """Fold and commit; a batch without records moves the checkpoint alone. Raises Fenced if the checkpoint moved; after any error `forget` must be called.
 
         Before the partition's genesis nothing is committed until it is found: the answer's checkpoint is then None.
         """
-        after, records, aside = self._begin(before, batch)
+        after, records, aside = begin(self._where, self._partitions, before, batch)
         if after is None:
             return Applied(None, 0, 0, 0, {})
         async with connection.transaction():
@@ -118,39 +160,6 @@ class PartitionFold:
         for item in aside:
             reasons[item.reason] = reasons.get(item.reason, 0) + 1
         return Applied(after, len(records) - duplicates, duplicates, len(rejections), reasons)
-
-    def _begin(
-        self, before: Checkpoint | None, batch: Decoded
-    ) -> tuple[Checkpoint | None, list[Record], list[SetAside]]:
-        """The next checkpoint, the records that count, and what is set aside. Later genesis records change nothing."""
-        genesis: Record | None = None
-        records: list[Record] = []
-        aside = list(batch.set_aside)
-        for record in batch.records:
-            if isinstance(record.event, Genesis):
-                if before is None and genesis is None and self._is_ours(record.event):
-                    genesis = record
-                    records.append(record)
-            elif before is None and genesis is None:
-                aside.append(self._early(record))
-            else:
-                records.append(record)
-        if before is not None:
-            log_id, genesis_id = before.log_id, before.genesis_id
-        elif genesis is not None:
-            assert isinstance(genesis.event, Genesis)
-            log_id, genesis_id = genesis.event.log_id, genesis.envelope.event_id
-        else:
-            return None, [], []
-        return Checkpoint(log_id, genesis_id, batch.next_offset, batch.broker_ms), records, aside
-
-    def _is_ours(self, event: Genesis) -> bool:
-        here = (self._where.topic.value, self._where.partition, self._partitions)
-        return (event.topic, event.partition, event.partition_count) == here
-
-    def _early(self, record: Record) -> SetAside:
-        raw = Raw(record.position, record.timestamp_ms, record.entity.encode(), None, ())
-        return SetAside(raw, Reason.BEFORE_GENESIS, "the record stands before the partition's genesis")
 
     def _fold(self, records: list[Record]) -> tuple[list[tuple[Record, Rejection]], int]:
         rejections = []
