@@ -47,7 +47,7 @@ CROSS JOIN LATERAL (
 """
 _BY_ID = _COLUMNS + "FROM experiment x" + _TAGS + "WHERE x.experiment_id = $1"
 _BY_NAME = _COLUMNS + "FROM experiment x" + _TAGS + "WHERE x.workspace = $1 AND x.name = $2"
-_BY_EVENT = _COLUMNS + "FROM experiment x" + _TAGS + "WHERE x.created_by = $1"
+_BY_EVENT = _COLUMNS + "FROM experiment x" + _TAGS + "WHERE x.created_by = $1 ORDER BY x.experiment_id LIMIT 1"
 _BY_IDS = (
     _COLUMNS
     + "FROM unnest($1::bigint[]) WITH ORDINALITY AS wanted (experiment_id, place) JOIN experiment x USING (experiment_id)"

@@ -44,7 +44,6 @@ CREATE TABLE run_dataset (
     tags         jsonb NOT NULL,
     PRIMARY KEY (run_id, ordinal)
 );
-CREATE INDEX run_dataset_name ON run_dataset (name, digest);
 
 CREATE TABLE run_model (
     run_id    text COLLATE "C" NOT NULL,

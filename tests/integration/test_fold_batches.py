@@ -1,0 +1,261 @@
+"""The same log gives the same rows in real tables, whatever the batches, the crashes and the repeated deliveries."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+import pytest
+from histories import WRITERS, Scribe, history
+from services import Services
+
+from runfold_projections import batch as batches
+from runfold_projections.batch import PartitionFold, decode_batch, projector_for
+from runfold_projections.canonical import Row, canonical_rows
+from runfold_projections.checkpoint import Checkpoint, load
+from runfold_projections.database import Connection, open_connection
+from runfold_projections.errors import Fenced
+from runfold_projections.generations import COMMON_TABLES, TABLES, Projection
+from runfold_projections.migrate import migrate
+from runfold_projections.projectors.base import Projector
+from runfold_schemas.catalog import released_catalog
+from runfold_schemas.envelope import Writer
+from runfold_schemas.events import (
+    DatasetInput,
+    ExperimentCreated,
+    InputsLogged,
+    MetricsLogged,
+    ParamsLogged,
+    RunCreated,
+    TagsSet,
+)
+from runfold_schemas.frames import Point, from_points
+from runfold_schemas.position import Partition
+from runfold_schemas.record import Raw, Record
+
+NAMESPACE = "batches"
+Rows = list[tuple[str, Row]]
+
+
+class Crash(Exception):
+    """What a killed worker or a lost connection is to a transaction."""
+
+
+class Breaking:
+    """A projector that fails when told to."""
+
+    at = ""
+
+    def __init__(self, inner: Projector) -> None:
+        self._inner = inner
+
+    def forget(self) -> None:
+        self._inner.forget()
+
+    async def load(self, connection: Connection, records: Sequence[Record]) -> None:
+        await self._inner.load(connection, records)
+        self._maybe("load")
+
+    def fold(self, record: Record) -> object:
+        answer = self._inner.fold(record)
+        self._maybe("fold")
+        return answer
+
+    async def save(self, connection: Connection) -> None:
+        await self._inner.save(connection)
+        self._maybe("save")
+
+    def _maybe(self, what: str) -> None:
+        if Breaking.at == what:
+            raise Crash(what)
+
+
+@asynccontextmanager
+async def emptied(services: Services, projection: Projection) -> AsyncIterator[Connection]:
+    """A connection to a generation without rows."""
+    await migrate(services.postgres, NAMESPACE)
+    schema = f"{NAMESPACE}_{projection.value}_1"
+    async with open_connection(services.postgres, schema, application="test") as connection:
+        await clear(connection, projection)
+        yield connection
+
+
+async def clear(connection: Connection, projection: Projection) -> None:
+    await connection.execute(f"TRUNCATE {', '.join((*COMMON_TABLES, *TABLES[projection]))}")
+
+
+async def rows_of(connection: Connection, projection: Projection) -> Rows:
+    async with connection.transaction(isolation="repeatable_read"):
+        return [row async for row in canonical_rows(connection, projection)]
+
+
+def new_fold(projection: Projection) -> PartitionFold:
+    return PartitionFold(NAMESPACE, projection, Partition(projection.topic, 0), 1)
+
+
+async def apply(
+    connection: Connection, fold: PartitionFold, before: Checkpoint | None, raws: Sequence[Raw]
+) -> Checkpoint | None:
+    applied = await fold.apply(connection, before, decode_batch(raws, released_catalog(), 1, declared=()))
+    return applied.checkpoint
+
+
+async def whole(connection: Connection, projection: Projection, raws: Sequence[Raw]) -> Rows:
+    """Folded as one batch."""
+    await apply(connection, new_fold(projection), None, raws)
+    return await rows_of(connection, projection)
+
+
+def spoilt(rng: Random, raws: Sequence[Raw]) -> list[Raw]:
+    """The log with some poison in it, but for its genesis."""
+    poison = (b"", b"\xff\x00", b"\x00\x7f\xff\xff\xff1", None)
+    return [
+        replace(raw, value=rng.choice(poison)) if raw.position.offset and rng.random() < 0.1 else raw for raw in raws
+    ]
+
+
+@pytest.mark.parametrize("projection", list(Projection))
+@pytest.mark.parametrize("seed", range(9))
+async def test_cuts_crashes_and_repeated_deliveries_change_no_row(
+    services: Services, monkeypatch: pytest.MonkeyPatch, projection: Projection, seed: int
+) -> None:
+    rng = Random(seed)
+    raws = spoilt(rng, history(projection, rng, 20 + 15 * seed))
+    monkeypatch.setattr(batches, "projector_for", lambda *of: Breaking(projector_for(*of)))
+    Breaking.at = ""
+    where = Partition(projection.topic, 0)
+    crashes = 0
+    async with emptied(services, projection) as connection:
+        expected = await whole(connection, projection, raws)
+        await clear(connection, projection)
+        fold, checkpoint = new_fold(projection), None
+        while (at := checkpoint.next_offset if checkpoint else 0) < len(raws):
+            batch = raws[at : at + rng.randint(1, 9)]
+            before = checkpoint
+            Breaking.at = rng.choice(["", "", "load", "fold", "save"])
+            try:
+                checkpoint = await apply(connection, fold, before, batch)
+            except Crash:
+                crashes += 1
+                assert await load(connection, where) == before, "nothing of a broken batch stays"
+                fold.forget()
+            Breaking.at = ""
+            happening = rng.randint(0, 5)
+            if happening == 0:
+                # The answer to COMMIT was lost, or a new worker starts.
+                fold = new_fold(projection)
+                checkpoint = await load(connection, where)
+            elif happening == 1 and checkpoint != before:
+                # A worker that was taken for dead delivers the same batch once more.
+                with pytest.raises(Fenced):
+                    await apply(connection, new_fold(projection), before, batch)
+        assert await rows_of(connection, projection) == expected
+    assert crashes or seed == 0
+
+
+@pytest.mark.parametrize("projection", list(Projection))
+async def test_a_batch_of_a_worker_that_lost_its_partition_changes_nothing(
+    services: Services, projection: Projection
+) -> None:
+    raws = history(projection, Random(1), 40)
+    async with emptied(services, projection) as connection:
+        stale, fresh = new_fold(projection), new_fold(projection)
+        start = await apply(connection, stale, None, raws[:10])
+        await apply(connection, fresh, start, raws[10:30])
+        before = await rows_of(connection, projection)
+        for moved in (start, None, Checkpoint("log", "00000000-0000-0000-0000-0000000000ff", 30, 0)):
+            with pytest.raises(Fenced):
+                await apply(connection, stale, moved, raws[10:] if moved else raws)
+            assert await rows_of(connection, projection) == before
+            stale.forget()
+        await apply(connection, stale, await load(connection, Partition(projection.topic, 0)), raws[30:])
+        after = await rows_of(connection, projection)
+        await clear(connection, projection)
+        assert after == await whole(connection, projection, raws)
+
+
+async def test_points_in_the_tables_are_the_points_of_the_log(services: Services) -> None:
+    """Against a model that reads the log record by record."""
+    raws = history(Projection.METRICS, Random(5), 120)
+    points, seen = set(), set()
+    for record in decode_batch(raws, released_catalog(), 1).records:
+        writer = record.envelope.writer
+        identity = (record.entity, writer.id, record.envelope.sequence)
+        if not isinstance(record.event, MetricsLogged) or identity in seen:
+            continue
+        seen.add(identity)
+        for frame in record.event.frames:
+            context = tuple(text or "" for text in (frame.model_id, frame.dataset_name, frame.dataset_digest))
+            for place, value in enumerate(frame.values):
+                row, column = divmod(place, len(frame.keys))
+                source = (record.entity, writer.attempt, -1 if writer.rank is None else writer.rank)
+                points.add((*source, frame.keys[column], frame.steps[row], frame.times[row], value.hex(), *context))
+    async with emptied(services, Projection.METRICS) as connection:
+        rows = await whole(connection, Projection.METRICS, raws)
+    assert [row for table, row in rows if table == "point"] == sorted(points)
+
+
+async def test_a_batch_without_records_moves_the_checkpoint_alone(services: Services) -> None:
+    """Offsets that Kafka took for itself are passed."""
+    async with emptied(services, Projection.RUNS) as connection:
+        fold = new_fold(Projection.RUNS)
+        start = await apply(connection, fold, None, history(Projection.RUNS, Random(2), 10))
+        assert start is not None
+        before = await rows_of(connection, Projection.RUNS)
+        applied = await fold.apply(connection, start, batches.Decoded(next_offset=99, broker_ms=7))
+        assert applied.checkpoint == replace(start, next_offset=99, broker_ms=7)
+        after = await rows_of(connection, Projection.RUNS)
+        assert [row for row in after if row[0] != "checkpoint"] == [row for row in before if row[0] != "checkpoint"]
+
+
+def _wide(rng: Random, chars: int) -> str:
+    """Four bytes a character, and nothing for Postgres to compress."""
+    return "".join(chr(rng.randrange(0x20000, 0x2A000)) for _ in range(chars))
+
+
+async def _takes(services: Services, projection: Projection, fill: Any) -> Rows:
+    scribe = Scribe(Partition(projection.topic, 0))
+    scribe.genesis()
+    fill(scribe)
+    async with emptied(services, projection) as connection:
+        return await whole(connection, projection, scribe.log)
+
+
+async def test_the_longest_texts_of_the_contract_fit_into_every_index(services: Services) -> None:
+    rng = Random(3)
+    widest = Writer(_wide(rng, 250), _wide(rng, 256), 0, _wide(rng, 256))
+
+    def experiments(scribe: Scribe) -> None:
+        event = ExperimentCreated(name=_wide(rng, 500), tags={_wide(rng, 250): _wide(rng, 5000)})
+        scribe.append(event, writer=widest, workspace=_wide(rng, 256))
+
+    def runs(scribe: Scribe) -> None:
+        run_id = "r" * 256
+        data = DatasetInput(name=_wide(rng, 500), digest=_wide(rng, 250), source_type="x", source=_wide(rng, 5000))
+        scribe.append(
+            RunCreated(run_id=run_id, experiment_id=0, name=_wide(rng, 5000), start_ms=1, artifact_uri="u"),
+            writer=widest,
+        )
+        scribe.append(InputsLogged(run_id=run_id, datasets=[data], models=[_wide(rng, 250)]), writer=widest)
+        scribe.append(ParamsLogged(run_id=run_id, params={_wide(rng, 250): _wide(rng, 5000)}), writer=widest)
+        scribe.append(TagsSet(run_id=run_id, tags={_wide(rng, 250): _wide(rng, 5000)}), writer=widest)
+
+    def metrics(scribe: Scribe) -> None:
+        points = [Point(_wide(rng, 250), 1.0, 0, 0, _wide(rng, 250), _wide(rng, 500), _wide(rng, 250))]
+        scribe.append(MetricsLogged("r" * 256, from_points(points)), writer=widest)
+
+    for projection, fill in zip(Projection, (experiments, runs, metrics), strict=True):
+        rows = await _takes(services, projection, fill)
+        assert not [row for row in rows if row[0] in ("set_aside", "rejection")]
+        assert {table for table, _ in rows} >= {"sequence", *TABLES[projection]} - {"segment"}
+
+
+async def test_an_event_id_used_twice_stops_nothing(services: Services) -> None:
+    def fill(scribe: Scribe) -> None:
+        same = "01890000-0000-7000-8000-000000000001"
+        scribe.append(ExperimentCreated(name="one"), writer=WRITERS[0], event_id=same)
+        scribe.append(ExperimentCreated(name="two"), writer=WRITERS[1], event_id=same)
+
+    rows = await _takes(services, Projection.EXPERIMENTS, fill)
+    assert [row[2] for table, row in rows if table == "experiment"] == ["Default", "one", "two"]
