@@ -1,6 +1,7 @@
 """Reading the log as far as a writer must: the `system` topic and the beginnings of partitions."""
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -25,6 +26,8 @@ async def plain_consumer(kafka: str, **options: Any) -> AsyncIterator[AIOKafkaCo
     try:
         yield consumer
     finally:
+        # aiokafka's stop awaits a task that it cancels; one that never ran would pass its CancelledError on, over our own error.
+        await asyncio.sleep(0)
         await consumer.stop()
 
 
@@ -58,17 +61,17 @@ async def read_system(
 
 
 async def without_genesis(
-    consumer: AIOKafkaConsumer, namespace: str, partitions: Sequence[Partition], catalog: Catalog
+    consumer: AIOKafkaConsumer, namespace: str, wanted: Mapping[Partition, int], catalog: Catalog
 ) -> list[Partition]:
-    """Those of the partitions in which no genesis record stands yet. Reads each only up to its genesis."""
+    """Those of the partitions, given with their topics' counts, that lack a genesis. Reads each only up to its genesis."""
     missing = []
-    for where in partitions:
+    for where, count in wanted.items():
         async for raw in read_range(consumer, namespace, where, 0):
             try:
-                born = isinstance(read_record(raw, catalog, where.partition + 1).event, Genesis)
+                event = read_record(raw, catalog, count).event
             except SchemaError:
-                born = False
-            if born:
+                continue
+            if isinstance(event, Genesis) and event.is_of(where, count):
                 break
         else:
             missing.append(where)

@@ -61,8 +61,8 @@ async def tail(
             f"{start}: the log has {partition_count(start.topic, info.partitions)} partitions of {start.topic}"
         )
     async with plain_consumer(kafka, fetch_max_wait_ms=500) as consumer:
-        consumer.assign(targets)
-        ends = await consumer.end_offsets(targets)
+        consumer.assign(list(targets))
+        ends = await consumer.end_offsets(list(targets))
         await _seek(consumer, targets, ends, start, from_end)
         open_targets = {t for t in targets if follow or await consumer.position(t) < ends[t]}
         while open_targets:
