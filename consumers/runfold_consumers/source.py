@@ -11,11 +11,10 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
-from runfold_projections.batch import is_genesis_of
 from runfold_schemas.catalog import Catalog
 from runfold_schemas.errors import SchemaError
 from runfold_schemas.events import Genesis
-from runfold_schemas.position import Partition
+from runfold_schemas.position import Partition, Position
 from runfold_schemas.record import Raw, read_record
 from runfold_schemas.topics import full_name
 
@@ -23,6 +22,7 @@ from .errors import LogRefused
 
 LONG_POLL_MS = 2000
 FETCH_BYTES = 4 * 1024 * 1024
+_BROKEN_HEADER = "a header's name is not UTF-8, in this record or before it in its producer's batch"
 
 
 class Source:
@@ -34,12 +34,37 @@ class Source:
     async def read(self, most: int, wait: float) -> list[Raw]:
         """The next records, at most `most`; empty if none came within `wait` seconds. LogRefused if they are gone."""
         try:
-            batches = await self._consumer.getmany(self._target, timeout_ms=int(wait * 1000), max_records=most)
+            return await self._read(most, wait)
+        except UnicodeDecodeError:
+            return await self._read_up_to_broken(most, wait)
         except OffsetOutOfRangeError as error:
             raise LogRefused(
                 f"{self._where}: the log no longer holds the offset to go on from ({error}); it was cut or made anew"
             ) from error
+
+    async def _read(self, most: int, wait: float) -> list[Raw]:
+        batches = await self._consumer.getmany(self._target, timeout_ms=int(wait * 1000), max_records=most)
         return [Raw.of(self._where.topic, message) for message in batches.get(self._target, [])]
+
+    async def _read_up_to_broken(self, most: int, wait: float) -> list[Raw]:
+        """aiokafka can't hand out a record with a header whose name is not UTF-8, nor what follows it in its producer's batch.
+
+        Those are a foreign producer's, since ours write UTF-8: each is passed by its offset and set aside.
+        """
+        self.seek(await self.position())
+        raws: list[Raw] = []
+        while len(raws) < most:
+            try:
+                one = await self._read(1, wait)
+            except UnicodeDecodeError:
+                offset = await self.position()
+                self.seek(offset + 1)
+                time_ms = raws[-1].timestamp_ms if raws else 0
+                return [*raws, Raw(Position(*self._where, offset), time_ms, None, None, (), _BROKEN_HEADER)]
+            if not one:
+                break
+            raws += one
+        return raws
 
     def seek(self, offset: int) -> None:
         """Go on from this offset."""
@@ -88,7 +113,7 @@ def _genesis_id(raw: Raw, catalog: Catalog, where: Partition, partitions: int) -
         record = read_record(raw, catalog, partitions)
     except SchemaError:
         return None
-    born = isinstance(record.event, Genesis) and is_genesis_of(record.event, where, partitions)
+    born = isinstance(record.event, Genesis) and record.event.is_of(where, partitions)
     return record.envelope.event_id if born else None
 
 

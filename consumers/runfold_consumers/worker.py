@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -31,6 +32,8 @@ from .metrics import WorkerMetrics
 from .partition import AWAY, Backoff, PartitionTask, State, Status
 
 LEASE_EVERY = 1.0
+SILENCE = 6.0
+"""Seconds without an answer after which Postgres or Kafka counts as away, although no call has failed: it may hang."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ class Worker:
         self._log: Any = structlog.get_logger().bind(worker=self.worker_id)
         self.postgres_error: str | None = "not connected yet"
         self.kafka_error: str | None = None
+        self._postgres_answered = self._kafka_answered = time.monotonic()
 
     @property
     def statuses(self) -> Mapping[Leasable, Status]:
@@ -75,8 +79,10 @@ class Worker:
     @property
     def problems(self) -> list[str]:
         """Why this worker is not ready; empty if it is."""
-        found = [f"Postgres: {self.postgres_error}"] if self.postgres_error else []
-        found += [f"Kafka: {self.kafka_error}"] if self.kafka_error else []
+        postgres = self.postgres_error or _silence(self._postgres_answered)
+        kafka = self.kafka_error or _silence(self._kafka_answered)
+        found = [f"Postgres: {postgres}"] if postgres else []
+        found += [f"Kafka: {kafka}"] if kafka else []
         found += [str(error) for error in self.blocked.values()]
         found += [
             f"{item.where}: {status.state.value}: {status.detail}"
@@ -98,7 +104,7 @@ class Worker:
                 async with self._session() as connection:
                     while True:
                         await self._renew(connection, group)
-                        self.postgres_error = None
+                        self.postgres_error, self._postgres_answered = None, time.monotonic()
                         backoff.reset()
                         await asyncio.sleep(LEASE_EVERY)
             except (*AWAY, NotMigrated) as error:
@@ -220,10 +226,15 @@ class Worker:
             while True:
                 try:
                     await self._lag.observe(dict(self._statuses))
-                    self.kafka_error = None
+                    self.kafka_error, self._kafka_answered = None, time.monotonic()
                 except (KafkaError, OSError, TimeoutError) as error:
                     self.kafka_error = f"{type(error).__name__}: {error}"
                     await self._lag.close()
                 await asyncio.sleep(LAG_EVERY)
         finally:
             await self._lag.close()
+
+
+def _silence(answered: float) -> str | None:
+    silent = time.monotonic() - answered
+    return f"no answer for {silent:.0f} s" if silent > SILENCE else None

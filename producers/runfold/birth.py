@@ -122,18 +122,17 @@ def _genesis(log_id: str, where: Partition, count: int) -> Genesis:
 
 
 async def _geneses(kafka: str, namespace: str, birth: Birth, writing: _Births, log_id: str, catalog: Catalog) -> None:
-    partitions = [
-        Partition(topic, n)
-        for topic in Topic
+    wanted = {
+        Partition(topic, n): count
+        for topic, count in ((topic, partition_count(topic, birth.partitions)) for topic in Topic)
         if topic is not Topic.SYSTEM
-        for n in range(partition_count(topic, birth.partitions))
-    ]
+        for n in range(count)
+    }
     async with plain_consumer(kafka, fetch_max_wait_ms=50) as consumer:
-        missing = await without_genesis(consumer, namespace, partitions, catalog)
+        missing = await without_genesis(consumer, namespace, wanted, catalog)
     async with asyncio.TaskGroup() as group:
         for where in missing:
-            count = partition_count(where.topic, birth.partitions)
-            group.create_task(writing.append(where, _genesis(log_id, where, count)))
+            group.create_task(writing.append(where, _genesis(log_id, where, wanted[where])))
 
 
 async def _raise_level(

@@ -86,7 +86,7 @@ def begin(
     aside = list(batch.set_aside)
     for record in batch.records:
         if isinstance(record.event, Genesis):
-            if before is None and genesis is None and is_genesis_of(record.event, where, partitions):
+            if before is None and genesis is None and record.event.is_of(where, partitions):
                 genesis = record
                 records.append(record)
         elif before is None and genesis is None:
@@ -101,11 +101,6 @@ def begin(
     else:
         return None, [], []
     return Checkpoint(log_id, genesis_id, batch.next_offset, batch.broker_ms), records, aside
-
-
-def is_genesis_of(event: Genesis, where: Partition, partitions: int) -> bool:
-    """Whether the record means this partition; garbage may hold another's."""
-    return (event.topic, event.partition, event.partition_count) == (where.topic.value, where.partition, partitions)
 
 
 def _early(record: Record) -> SetAside:

@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from .frames import Frame
+from .position import Partition
 
 INT64 = 2**63
 RUN_ID_PATTERN = r"^[a-zA-Z0-9][a-zA-Z0-9_\-]{0,255}$"
@@ -62,6 +63,10 @@ class Genesis(Fact):
     topic: Name
     partition: Annotated[int, Field(ge=0, lt=2**31)]
     partition_count: Count
+
+    def is_of(self, where: Partition, partitions: int) -> bool:
+        """Whether it is the genesis of this partition of a topic of so many; garbage may hold another's."""
+        return (self.topic, self.partition, self.partition_count) == (where.topic.value, where.partition, partitions)
 
 
 class SchemaDeclared(Fact):

@@ -17,13 +17,14 @@ KNOWN_RULES = frozenset(range(1, RULES_VERSION + 1))
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """A record as Kafka hands it out; `timestamp_ms` is the broker's time."""
+    """A record as Kafka hands it out; `timestamp_ms` is the broker's time. `broken` says why the client could not read it."""
 
     position: Position
     timestamp_ms: int
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes]]
+    broken: str = ""
 
     @classmethod
     def of(cls, topic: Topic, message: Any) -> Self:
@@ -53,6 +54,8 @@ def read_record(raw: Raw, catalog: Catalog, partitions: int) -> Record:
     Raises BadRecord for what is to be set aside, UndeclaredSchema for a schema id that the catalog lacks.
     `partitions` is the topic's partition count.
     """
+    if raw.broken:
+        raise BadRecord(Reason.ENVELOPE, raw.broken)
     schema = catalog.get(wire.schema_id_of(raw.value))
     envelope = parse_headers(raw.headers)
     topic = raw.position.topic

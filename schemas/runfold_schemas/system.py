@@ -34,7 +34,8 @@ class SystemState:
                 aside.append(f"{raw.position}: {error}")
                 continue
             if isinstance(event, Genesis):
-                log_id = log_id or event.log_id
+                if event.is_of(raw.position.where, 1):
+                    log_id = log_id or event.log_id
             elif not log_id:
                 aside.append(f"{raw.position}: {event.subject} stands before the genesis")
             elif isinstance(event, SchemaDeclared):
