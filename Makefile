@@ -50,10 +50,13 @@ docs: $(VENV)/.dev
 	$(BIN)/python -m runfold_stack.reference
 
 # The pins, with hashes and without the address of an index; run after a change of dependencies.
+PIN := $(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --custom-compile-command "make lock"
 lock: $(VENV)/.dev
 	$(BIN)/pip install -q uv
-	$(BIN)/uv pip compile pyproject.toml --extra server --extra embedded --group dev -o requirements/dev.txt --universal --generate-hashes --no-emit-index-url --upgrade -q --custom-compile-command "make lock"
-	$(BIN)/uv pip compile pyproject.toml --extra server --extra embedded --group demo -c requirements/dev.txt -o requirements/demo.txt --universal --generate-hashes --no-emit-index-url -q --custom-compile-command "make lock"
+	$(PIN) pyproject.toml --extra server --extra embedded --group dev --upgrade -o requirements/dev.txt
+	$(PIN) pyproject.toml --extra server --extra embedded --group demo -c requirements/dev.txt -o requirements/demo.txt
+	$(PIN) pyproject.toml --extra server -c requirements/dev.txt -o requirements/server.txt
+	echo hatchling | $(PIN) - -c requirements/dev.txt -o requirements/build.txt
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("Runfold needs Python 3.11 or later, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
