@@ -1,6 +1,7 @@
 """One Kafka producer with the settings that measurements chose, and a bound on every wait."""
 
 import asyncio
+import functools
 from types import TracebackType
 from typing import Any, Self
 
@@ -85,7 +86,8 @@ class RecordSender:
                     partition=where.partition,
                     headers=list(record.headers),
                 )
-                future.add_done_callback(lambda _: self._done(size))
+                # What waits is what Kafka was given, for however long the caller still waits for it.
+                future.add_done_callback(functools.partial(self._done, size))
                 size = 0
                 done = await asyncio.shield(future)
         except TimeoutError:
@@ -99,8 +101,10 @@ class RecordSender:
             self._waiting -= size
         return Position(where.topic, where.partition, done.offset)
 
-    def _done(self, size: int) -> None:
+    def _done(self, size: int, future: asyncio.Future[Any]) -> None:
         self._waiting -= size
+        if not future.cancelled():
+            future.exception()  # asked for, or asyncio complains of it after the caller's time-out
 
     async def send_event(
         self, where: Partition, key: str | None, event: Event, ids: Ids, writer: Writer, sequence: int, level: int = 1
