@@ -1,0 +1,112 @@
+"""Write the golden logs of a release that has none yet. What is there is never touched.
+
+A golden log holds every kind of outcome: accepted, rejected with each code, duplicate, set aside. If folding it gives other rows
+one day, the code is wrong: released rules do not change.
+Run after a release changed schemas or rules: `PYTHONPATH=tests/support python tests/golden/write_golden_logs.py NAME`.
+"""
+
+import asyncio
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+from golden_log import FOLDER, fold_log, write
+from histories import Scribe, history
+
+from runfold_projections.generations import Projection
+from runfold_projections.migrate import migrate
+from runfold_schemas.events import (
+    ExperimentCreated,
+    ExperimentDeleted,
+    ExperimentRenamed,
+    ExperimentTagsDeleted,
+    ExperimentTagsSet,
+    ParamsLogged,
+    RunCreated,
+    RunDeleted,
+    TagsDeleted,
+)
+from runfold_schemas.position import Partition, Position
+from runfold_schemas.record import Raw
+from runfold_stack.embedded import embedded_stack
+
+LENGTH = 150
+
+
+def golden_records(projection: Projection) -> list[Raw]:
+    """A generated history, then each rejection once, then records that are set aside."""
+    scribe = Scribe(Partition(projection.topic, 0))
+    scribe.log = history(projection, Random(20261124), LENGTH)
+    scribe.sequences = {}
+    for raw in _deliberate(projection):
+        scribe.log.append(replace(raw, position=Position(*scribe.where, len(scribe.log))))
+    good = scribe.log[5]
+    for value in (None, b"", b"\x01garbage", b"\x00\x7f\xff\xff\xff", good.value and good.value + b"\x00"):
+        at = Position(*scribe.where, len(scribe.log))
+        scribe.log.append(replace(good, position=at, value=value))
+    # Without its first header, and with a key that is not the event's.
+    scribe.log.append(replace(good, position=Position(*scribe.where, len(scribe.log)), headers=good.headers[1:]))
+    scribe.log.append(replace(good, position=Position(*scribe.where, len(scribe.log)), key=b"another"))
+    return scribe.log
+
+
+def _deliberate(projection: Projection) -> list[Raw]:
+    """Events of a writer of their own that meet each rejection code of the projection."""
+    scribe = Scribe(Partition(projection.topic, 0))
+    scribe.sequences = {("default", "w0"): 10_000, ("golden", "w0"): 0}
+    if projection is Projection.EXPERIMENTS:
+        for event in (
+            ExperimentCreated(name="golden"),
+            ExperimentCreated(name="golden"),
+            ExperimentRenamed(experiment_id=10**6, name="nothing"),
+            ExperimentTagsDeleted(experiment_id=0, keys=["never set"]),
+            ExperimentDeleted(experiment_id=0),
+            ExperimentDeleted(experiment_id=0),
+            ExperimentTagsSet(experiment_id=0, tags={"a": "b"}),
+        ):
+            scribe.append(event)
+    if projection is Projection.RUNS:
+        created = RunCreated(run_id="golden", experiment_id=1, name="n", start_ms=1, artifact_uri="u", tags={"t": "1"})
+        for run_event in (
+            ParamsLogged(run_id="golden", params={"early": "1"}),
+            created,
+            created,
+            created.model_copy(update={"experiment_id": 2}),
+            ParamsLogged(run_id="golden", params={"a": "1"}),
+            ParamsLogged(run_id="golden", params={"a": "2", "b": "3"}),
+            TagsDeleted(run_id="golden", keys=["never set"]),
+            RunDeleted(run_id="golden"),
+            ParamsLogged(run_id="golden", params={"late": "1"}),
+        ):
+            scribe.append(run_event)
+    # Event ids must not repeat those of the generated history.
+    return [
+        replace(raw, headers=[(n, b"0197f0c2-0000-7000-8000-%012d" % i if n == "ce_id" else v) for n, v in raw.headers])
+        for i, raw in enumerate(scribe.log)
+    ]
+
+
+async def main(name: str) -> None:
+    """Fold the records with this release and keep both."""
+    FOLDER.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as directory:
+        async with embedded_stack(Path(directory), kafka=False) as stack:
+            dsn = stack.endpoints.postgres
+            assert dsn is not None
+            await migrate(dsn, "golden")
+            for projection in Projection:
+                path = FOLDER / f"{name}-{projection.value}.json"
+                if path.exists():
+                    print(f"{path.name} is there and stays as it is")
+                    continue
+                raws = golden_records(projection)
+                write(path, projection, raws, await fold_log(dsn, "golden", projection, [raws]))
+                print(f"{path.name}: {len(raws)} records")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    asyncio.run(main(sys.argv[1]))
