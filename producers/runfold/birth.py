@@ -23,12 +23,17 @@ from .kafka import RecordSender
 from .reading import plain_consumer, read_system, without_genesis
 from .sequence import Sequencer
 
+DEFAULT_PARTITIONS = 8
+
 
 @dataclass(frozen=True, slots=True)
 class Birth:
-    """How a log is to be made. Retention is for ever unless said otherwise; partitions are fixed at birth."""
+    """How a log is to be made. Retention is for ever unless said otherwise.
 
-    partitions: int = 8
+    `partitions` is fixed at birth; None takes what the log has, or 8 for a new one.
+    """
+
+    partitions: int | None = None
     replication: int = 1
     min_insync_replicas: int = 1
     retention_ms: int = -1
@@ -58,7 +63,7 @@ async def create_log(kafka: str, namespace: str, birth: Birth, *, release: str, 
     ids = ids or Ids()
     catalog = released_catalog()
     try:
-        await _create_topics(kafka, namespace, birth)
+        partitions = await _create_topics(kafka, namespace, birth)
         async with RecordSender(kafka, namespace) as sender:
             writing = _Births(sender, Sequencer(ids), ids)
             state = await read_system(kafka, namespace)
@@ -67,10 +72,10 @@ async def create_log(kafka: str, namespace: str, birth: Birth, *, release: str, 
                 state = await read_system(kafka, namespace)
             if state.level == 0:
                 state = await _raise_level(kafka, namespace, writing, state, FEATURE_LEVEL, release, catalog)
-            await _geneses(kafka, namespace, birth, writing, state.log_id, catalog)
+            await _geneses(kafka, namespace, partitions, writing, state.log_id, catalog)
     except KafkaError as error:
         raise LogUnavailable(f"Kafka at {kafka}: {type(error).__name__}: {error}") from error
-    return LogInfo(namespace, state.log_id, state.level, birth.partitions)
+    return LogInfo(namespace, state.log_id, state.level, partitions)
 
 
 async def upgrade_log(kafka: str, namespace: str, *, release: str, ids: Ids | None = None) -> tuple[int, int]:
@@ -121,10 +126,12 @@ def _genesis(log_id: str, where: Partition, count: int) -> Genesis:
     return Genesis(log_id=log_id, topic=where.topic.value, partition=where.partition, partition_count=count)
 
 
-async def _geneses(kafka: str, namespace: str, birth: Birth, writing: _Births, log_id: str, catalog: Catalog) -> None:
+async def _geneses(
+    kafka: str, namespace: str, partitions: int, writing: _Births, log_id: str, catalog: Catalog
+) -> None:
     wanted = {
         Partition(topic, n): count
-        for topic, count in ((topic, partition_count(topic, birth.partitions)) for topic in Topic)
+        for topic, count in ((topic, partition_count(topic, partitions)) for topic in Topic)
         if topic is not Topic.SYSTEM
         for n in range(count)
     }
@@ -154,7 +161,8 @@ async def _raise_level(
     return await read_system(kafka, namespace, state)
 
 
-async def _create_topics(kafka: str, namespace: str, birth: Birth) -> None:
+async def _create_topics(kafka: str, namespace: str, birth: Birth) -> int:
+    """Answers how many partitions runs and metrics have."""
     settings = {
         "message.timestamp.type": "LogAppendTime",
         "cleanup.policy": "delete",
@@ -164,8 +172,12 @@ async def _create_topics(kafka: str, namespace: str, birth: Birth) -> None:
         "min.insync.replicas": str(birth.min_insync_replicas),
         **birth.topic_settings,
     }
-    wanted = {full_name(namespace, topic): partition_count(topic, birth.partitions) for topic in Topic}
+    names = {topic: full_name(namespace, topic) for topic in Topic}
     async with _admin(kafka) as admin:
+        before = await _partition_counts(admin, names.values())
+        found = before.get(names[Topic.RUNS]) or before.get(names[Topic.METRICS]) or DEFAULT_PARTITIONS
+        partitions = found if birth.partitions is None else birth.partitions
+        wanted = {name: partition_count(topic, partitions) for topic, name in names.items()}
         answer = await admin.create_topics(
             [NewTopic(name, count, birth.replication, topic_configs=settings) for name, count in wanted.items()]
         )
@@ -179,8 +191,9 @@ async def _create_topics(kafka: str, namespace: str, birth: Birth) -> None:
         if have[name] != count:
             raise LogMismatch(
                 f"topic {name} has {have[name]} partitions, the setting says {count}: "
-                "the number is fixed at birth; set RUNFOLD_PARTITIONS to what the log has"
+                "the number is fixed at birth; leave RUNFOLD_PARTITIONS unset, or set it to what the log has"
             )
+    return partitions
 
 
 @asynccontextmanager

@@ -45,8 +45,9 @@ class Settings(BaseSettings):
         None, description="Port of the server; unset: 5000, or a free one if that is taken; 0: a free one."
     )
     worker_port: Port = Field(0, description="Port of the worker's health and metrics; 0: a free one.")
-    partitions: Annotated[int, Field(ge=1, le=4096)] = Field(
-        8, description="Partitions of runs and of metrics; fixed when the log is born."
+    partitions: Annotated[int, Field(ge=1, le=4096)] | None = Field(
+        None,
+        description="Partitions of runs and of metrics, fixed when the log is born; unset: 8 for a new log, else what the log has.",
     )
     replication: Annotated[int, Field(ge=1)] = Field(1, description="Replicas of each partition; 3 on a cluster.")
     min_insync_replicas: Annotated[int, Field(ge=1)] = Field(

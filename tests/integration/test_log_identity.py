@@ -94,3 +94,8 @@ async def test_a_second_genesis_changes_nothing(installation: Installation) -> N
             await fetch(installation, "SELECT genesis_id, log_id FROM checkpoint WHERE topic = 'experiments'") == before
         )
         assert await fetch(installation, "SELECT experiment_id, name FROM experiment") == [(0, "Default")]
+
+
+async def test_who_names_no_number_of_partitions_takes_what_the_log_has(installation: Installation) -> None:
+    info = await create_log(installation.services.kafka, installation.namespace, Birth(), release="test")
+    assert info == installation.info
