@@ -7,6 +7,7 @@ import asyncio
 import json
 import os
 import sys
+from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -202,13 +203,13 @@ async def _print_events(
     with kafka_named(kafka):
         info = await open_log(kafka, settings.namespace)
         count = 0
-        async for line in tail(
-            kafka, info, topics, start=start.position, from_end=start.at_end, follow=follow or start.at_end
-        ):
-            print(line, flush=follow or start.at_end)
-            count += 1
-            if limit is not None and count >= limit:
-                return
+        lines = tail(kafka, info, topics, start=start.position, from_end=start.at_end, follow=follow or start.at_end)
+        async with aclosing(lines):
+            async for line in lines:
+                print(line, flush=follow or start.at_end)
+                count += 1
+                if limit is not None and count >= limit:
+                    return
 
 
 @app.command()
@@ -220,11 +221,14 @@ def version() -> None:
 def main() -> None:
     """Entry point: errors of ours become one message each and exit code 1."""
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever read us has enough. What Python still holds for it must not be tried again at exit.
+        # Whoever read us has enough. What Python still holds for it must not be tried again at exit; the code is what Typer gives.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:

@@ -41,10 +41,15 @@ def kafka_named(kafka: str) -> Iterator[None]:
     """Say of an error that Kafka is not as the setting says, instead of which call of the client failed."""
     from aiokafka.errors import KafkaError
 
+    from runfold.errors import LogUnavailable
+
     try:
         yield
-    except (KafkaError, OSError, TimeoutError) as error:
-        raise ServiceAway(f"Kafka at {kafka} (RUNFOLD_KAFKA): {reason(error)}") from error
+    except BrokenPipeError:
+        raise  # whoever reads what we print is gone; the clients have errors of their own for a lost connection
+    except (KafkaError, OSError, TimeoutError, LogUnavailable) as error:
+        cause = error.__cause__ if isinstance(error, LogUnavailable) and error.__cause__ else error
+        raise ServiceAway(f"Kafka at {kafka} (RUNFOLD_KAFKA): {reason(cause)}") from error
 
 
 @contextmanager
@@ -60,7 +65,8 @@ def postgres_named(dsn: str) -> Iterator[None]:
 
 def reason(error: BaseException) -> str:
     """An error in words; its class where it has none."""
-    return str(error) or ("no answer in time" if isinstance(error, TimeoutError) else type(error).__name__)
+    text = str(error).removeprefix(f"{type(error).__name__}: ")
+    return text or ("no answer in time" if isinstance(error, TimeoutError) else type(error).__name__)
 
 
 def without_password(text: str) -> str:

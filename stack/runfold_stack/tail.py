@@ -1,7 +1,7 @@
 """`runfold events tail`: the log as JSON lines, from any position."""
 
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -43,11 +43,11 @@ async def tail(
     start: Position | None = None,
     from_end: bool = False,
     follow: bool = False,
-) -> AsyncIterator[str]:
+) -> AsyncGenerator[str, None]:
     """Lines of JSON, one per record, in order per partition.
 
     From the beginning, from a position (of its partition only), or with `from_end` only what comes. Without `follow` it ends
-    where the log ended when it began.
+    where the log ended when it began. Who does not read it to its end closes it.
     """
     names = {full_name(info.namespace, topic): topic for topic in (topics if start is None else [start.topic])}
     targets = {

@@ -1,0 +1,20 @@
+"""The reference page says what the program does now."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from runfold_projections.folds.decision import RejectionCode
+from runfold_schemas.errors import Reason
+from runfold_stack.reference import CODES, PAGE, REASONS, reference
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_every_reason_and_code_is_explained() -> None:
+    assert set(REASONS) == set(Reason)
+    assert set(CODES) == set(RejectionCode)
+
+
+def test_the_page_is_up_to_date() -> None:
+    assert (ROOT / PAGE).read_text(encoding="utf-8") == reference(), "run `make docs`"
