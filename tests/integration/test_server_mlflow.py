@@ -17,14 +17,15 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 from server_world import World, world
+from services import Services
 
 API = "/api/2.0/mlflow/"
 _names = itertools.count()
 
 
 @pytest.fixture(scope="module")
-def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with world(tmp_path_factory.mktemp("served")) as made:
+def here(services: Services) -> Iterator[World]:
+    with world(services) as made:
         yield made
 
 

@@ -17,6 +17,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 from server_world import PARTITIONS, World, world
+from services import Services
 
 from runfold_schemas import wire
 from runfold_schemas.batch import CONTENT_TYPE, Outgoing, encode_batch
@@ -41,8 +42,8 @@ IDS = Ids()
 
 
 @pytest.fixture(scope="module")
-def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with world(tmp_path_factory.mktemp("native")) as made:
+def here(services: Services) -> Iterator[World]:
+    with world(services) as made:
         yield made
 
 

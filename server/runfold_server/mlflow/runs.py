@@ -1,7 +1,9 @@
 """runs/create, get, search, update, delete, restore."""
 
+import random
 from typing import Any
 
+from runfold.names import run_name
 from runfold_projections.database import Connection
 from runfold_projections.queries.experiments import Experiment
 from runfold_projections.queries.runs import Run, RunHead, ViewType, get_run, search_runs
@@ -17,10 +19,10 @@ from ..requests import Field, Kind
 from ..writes import RefusedWrite
 from . import limits, pages
 from .experiments import TAG, VIEWS, check_max_results, experiment_id, find_experiment
-from .names import random_name
 from .refusals import experiment_not_active, no_run, said
 
 Json = dict[str, Any]
+_random = random.SystemRandom()
 RUN_NAME_TAG = "mlflow.runName"
 STATUSES = ("RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED")
 MOST_RUNS = 50_000
@@ -85,7 +87,7 @@ def _name(name: str, tag: str) -> str:
             "Both 'run_name' argument and 'mlflow.runName' tag are specified, but with "
             f"different values (run_name='{name}', mlflow.runName='{tag}')."
         )
-    return limits.check_length("run_name", limits.MAX_TAG_VALUE, name or tag or random_name())
+    return limits.check_length("run_name", limits.MAX_TAG_VALUE, name or tag or run_name(_random))
 
 
 async def _get(api: Api, call: Call) -> Json:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import random
-import re
 import socket
 
 import numpy as np
@@ -23,7 +21,6 @@ from runfold_server import answers
 from runfold_server.app import listening_socket
 from runfold_server.errors import AlreadyExists, ErrorCode, InvalidParameter, InvalidState, NotFound, Unavailable
 from runfold_server.mlflow import limits, pages
-from runfold_server.mlflow.names import random_name
 from runfold_server.mlflow.refusals import said
 from runfold_server.mlflow.run_data import metric_events
 from runfold_server.mlflow.runs import artifact_root
@@ -115,13 +112,6 @@ def test_tokens_as_mlflow_makes_them() -> None:
 def test_tokens_nobody_made(token: str) -> None:
     with pytest.raises(InvalidParameter, match="Invalid page token"):
         pages.read_token(token)
-
-
-@given(st.integers())
-def test_run_names(seed: int) -> None:
-    name = random_name(random.Random(seed))
-    assert re.fullmatch(r"[a-z]+-[a-z]+-\d{1,3}", name)
-    assert len(name) <= 20
 
 
 @pytest.mark.parametrize("name", ["../x", "/x", "x/", "a//b", ".", "", "a/../b", "a;b", "ä;", "a\nb"])
