@@ -6,7 +6,7 @@ from random import Random
 from typing import Any
 
 from histories import RUNS, cut, history
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from runfold_projections.folds.decision import Rejection, RejectionCode
@@ -18,7 +18,8 @@ from runfold_schemas.record import Record, read_record
 
 randoms = st.randoms(use_true_random=False)
 lengths = st.integers(0, 60)
-laws = settings(max_examples=60, deadline=None)
+# No shrinking: a generated log takes minutes to become a little shorter, and its seed is printed anyway.
+laws = settings(max_examples=60, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 
 
 def log_of(rng: Random, length: int, repeats: bool = True) -> list[Record]:

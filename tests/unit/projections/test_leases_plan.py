@@ -174,3 +174,15 @@ def test_a_share_is_a_mixture_of_handlers(together: bool) -> None:
     for worker in ("w0", "w1"):
         mine = [item.handler for item, owner in floor.owner.items() if owner == worker]
         assert sorted(mine) == ["metrics"] * 3 + ["runs"] * 3
+
+
+def test_of_equally_idle_workers_the_one_with_less_of_a_handler_takes_it() -> None:
+    def item(topic: Topic, number: int) -> Leasable:
+        return Leasable(topic.value, Partition(topic, number))
+
+    leases = {item(Topic.METRICS, n): Lease("w0", 0.0) for n in range(3)}
+    leases |= {item(Topic.RUNS, n): Lease("w1", 0.0) for n in range(3)}
+    leases |= {item(topic, 3): Lease(None, 0.0) for topic in (Topic.METRICS, Topic.RUNS)}
+    workers: dict[str, set[Leasable]] = {"w0": set(), "w1": set()}
+    assert plan("w0", leases, workers).take == [item(Topic.RUNS, 3)]
+    assert plan("w1", leases, workers).take == [item(Topic.METRICS, 3)]
