@@ -61,7 +61,8 @@ def fold_frame(state: RunMetrics, frame: Frame) -> set[str]:
     for key, new in summarise(frame):
         old = state.summaries.get(key)
         joined = new if old is None else old.join(new)
-        if joined != old:
+        # Not by equality of the latest: 0.0 and -0.0 are equal, and differ.
+        if old is None or joined.latest is not old.latest or (joined.least, joined.most) != (old.least, old.most):
             state.summaries[key] = joined
             changed.add(key)
     return changed
