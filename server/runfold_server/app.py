@@ -2,6 +2,8 @@
 
 import asyncio
 import functools
+import multiprocessing
+import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Iterator
@@ -69,6 +71,7 @@ def create_app(config: ServerConfig) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        _end_with_parent()
         async with open_api(config) as api:
             opened.append(api)
             try:
@@ -77,6 +80,20 @@ def create_app(config: ServerConfig) -> Starlette:
                 opened.clear()
 
     return Starlette(routes=routes(lambda: opened[0]), lifespan=lifespan, exception_handlers={404: not_found})
+
+
+def _end_with_parent() -> None:
+    """One of several processes stops when the first one has died, however it died: else it would hold the port for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        loop.remove_reader(parent.sentinel)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    loop.add_reader(parent.sentinel, stop)
 
 
 def listening_socket(host: str, port: int) -> socket.socket:

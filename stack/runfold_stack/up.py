@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -130,8 +129,6 @@ def _program(name: str, settings: Settings, stack: RunningStack, host: str, port
         ready=answers_ok(host, port, "/health/ready"),
         log=stack.data.logs / f"{name}.log",
         env=environment(settings),
-        # A server of several processes must live long enough to end the others.
-        death_signal=signal.SIGTERM if name == "server" and settings.server_workers > 1 else signal.SIGKILL,
         grace=12.0,
     )
 

@@ -278,6 +278,37 @@ def test_the_death_of_the_parent_takes_everything_along(start: Any) -> None:
     assert second.stop(signal.SIGHUP) == 0
 
 
+def test_the_processes_of_a_server_end_with_the_first_one() -> None:
+    variables = {
+        "RUNFOLD_SERVER_WORKERS": "2",
+        "RUNFOLD_KAFKA": "127.0.0.1:1",
+        "RUNFOLD_POSTGRES": "postgresql://a@127.0.0.1:1/b",
+    }
+    port = str(free_port())
+    server = subprocess.Popen(
+        [sys.executable, "-m", "runfold_stack", "server", "--port", port],
+        env=environment(**variables),
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        eventually(lambda: is_alive(port), "the server answers")
+        others = psutil.Process(server.pid).children(recursive=True)
+        assert len(others) >= 2
+    finally:
+        server.kill()
+        server.wait()
+    _, alive = psutil.wait_procs(others, timeout=BOUND_SECONDS)
+    assert not alive
+
+
+def is_alive(port: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/live", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
 def test_own_services_are_used_and_not_started(start: Any, installation: Installation, services: Services) -> None:
     namespace = {"RUNFOLD_NAMESPACE": f"{installation.namespace}_up"}
     own = {"RUNFOLD_KAFKA": services.kafka, "RUNFOLD_POSTGRES": services.postgres, **namespace}
