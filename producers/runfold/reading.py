@@ -32,13 +32,21 @@ async def plain_consumer(kafka: str, **options: Any) -> AsyncIterator[AIOKafkaCo
 
 
 async def read_range(consumer: AIOKafkaConsumer, namespace: str, where: Partition, start: int) -> AsyncIterator[Raw]:
-    """Records of a partition from `start` to its end as it was when the call began."""
+    """Records of a partition from `start` to its end as it was when the call began, but for those that aiokafka can't read."""
     target = TopicPartition(full_name(namespace, where.topic), where.partition)
     consumer.assign([target])
     end = (await consumer.end_offsets([target]))[target]
     consumer.seek(target, start)
+    most: int | None = None
     while start < end:
-        batches = await consumer.getmany(target, timeout_ms=1000)
+        try:
+            batches = await consumer.getmany(target, timeout_ms=1000, max_records=most)
+        except UnicodeDecodeError:
+            # A foreign header name that is no UTF-8: aiokafka can't hand the record out. Come to it one by one, then pass it.
+            start = await consumer.position(target) + (most or 0)
+            most = 1
+            consumer.seek(target, start)
+            continue
         for message in batches.get(target, []):
             if message.offset >= end:
                 return

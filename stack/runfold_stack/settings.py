@@ -40,7 +40,10 @@ class Settings(BaseSettings):
     )
     postgres: str | None = Field(None, description="DSN of your own Postgres; unset: `runfold up` starts one.")
     data_dir: Path = Field(Path("runfold-data"), description="Where the embedded services keep their data.")
-    host: str = Field("127.0.0.1", description="Address that the server and the embedded services listen on.")
+    host: str = Field(
+        "127.0.0.1",
+        description="Address that the server and the worker's health listen on. The embedded services, which ask nobody who they are, stay on 127.0.0.1.",
+    )
     port: Port | None = Field(
         None, description="Port of the server; unset: 5000, or a free one if that is taken; 0: a free one."
     )

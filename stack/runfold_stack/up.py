@@ -45,7 +45,6 @@ async def runfold_up(settings: Settings, on_progress: Progress = no_progress) ->
         check_can_listen("the worker", settings.host, settings.worker_port)
     async with embedded_stack(
         settings.data_dir,
-        host=settings.host,
         kafka=settings.kafka is None,
         postgres=settings.postgres is None,
         durability=settings.durability,

@@ -13,7 +13,7 @@ from in_process import append, bare_topic, fetch, folded, outgoing, sender, unti
 from installation import Installation, difference
 from structlog.testing import capture_logs
 
-from runfold.birth import Birth, create_log
+from runfold.birth import Birth, create_log, open_log
 from runfold.reading import read_system
 from runfold_projections.database import open_connection
 from runfold_projections.generations import Projection, create_generation, switch
@@ -131,6 +131,21 @@ async def test_a_header_whose_name_is_no_text_is_set_aside_with_what_follows_in_
         assert "not UTF-8" in rows[0][2]
         assert worker.problems == []
         assert difference(await installation.rows(), await installation.replayed(timeout=30)) == ""
+
+
+async def test_a_header_whose_name_is_no_text_in_system_is_passed(installation: Installation) -> None:
+    declared = SchemaDeclared(
+        schema_id=9002, subject="runfold.x.Z", version=1, level=9, schema='"null"', topics=["runs"]
+    )
+    async with sender(installation) as raw, producing(installation) as producer:
+        batch = producer.create_batch()
+        batch.append(timestamp=None, key=None, value=b"garbage", headers=[("LATIN1", b"")])
+        _break_headers(batch)
+        await (await producer.send_batch(batch, full_name(installation.namespace, Topic.SYSTEM), partition=0))
+        await raw.send(Partition(Topic.SYSTEM, 0), outgoing(Topic.SYSTEM, declared))
+    state = await read_system(installation.services.kafka, installation.namespace)
+    assert 9002 in state.declared
+    assert await open_log(installation.services.kafka, installation.namespace) == installation.info
 
 
 def _break_headers(batch: Any) -> None:
