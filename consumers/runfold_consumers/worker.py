@@ -4,7 +4,7 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,7 +38,10 @@ SILENCE = 6.0
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """What a worker needs to know. `partitions` is the log's count for runs and metrics."""
+    """What a worker needs to know. `partitions` is the log's count for runs and metrics.
+
+    `wait_for_log`, if given, is awaited first and answers that count: the log may not be born yet, or Kafka be away.
+    """
 
     kafka: str
     dsn: str
@@ -49,6 +52,7 @@ class WorkerConfig:
     catalog: Catalog = field(default_factory=released_catalog)
     reactions: Mapping[Topic, tuple[Reaction, ...]] = field(default_factory=dict)
     pool_size: int = 4
+    wait_for_log: Callable[[], Awaitable[int]] | None = None
 
 
 class Worker:
@@ -56,6 +60,7 @@ class Worker:
 
     def __init__(self, config: WorkerConfig, ids: Ids | None = None) -> None:
         self._config = config
+        self._partitions = config.partitions
         self.worker_id = (ids or Ids()).event_id()
         self.metrics = WorkerMetrics()
         self.gate = Gate(config.catalog, config.read_system)
@@ -67,7 +72,7 @@ class Worker:
         self._stack = AsyncExitStack()
         self._lag = LagMonitor(config.kafka, config.namespace, self.metrics)
         self._log: Any = structlog.get_logger().bind(worker=self.worker_id)
-        self.postgres_error: str | None = "not connected yet"
+        self.postgres_error: str | None = "not connected yet; the log comes first"
         self.kafka_error: str | None = None
         self._postgres_answered = self._kafka_answered = time.monotonic()
 
@@ -93,6 +98,8 @@ class Worker:
 
     async def run(self) -> None:
         """Work until cancelled; then stop the tasks, give the leases up and close."""
+        if self._config.wait_for_log is not None:
+            self._partitions = await self._config.wait_for_log()
         async with self._stack, asyncio.TaskGroup() as group:
             group.create_task(self._watch_lag())
             await self._keep_leases(group)
@@ -154,19 +161,19 @@ class Worker:
         work = [
             Leasable(generation.schema_name, Partition(generation.projection.topic, number))
             for generation in found
-            for number in range(partition_count(generation.projection.topic, self._config.partitions))
+            for number in range(partition_count(generation.projection.topic, self._partitions))
         ]
         for topic, reactions in self._config.reactions.items():
             work += [
                 Leasable(f"reaction {reaction.name}", Partition(topic, number))
                 for reaction in reactions
-                for number in range(partition_count(topic, self._config.partitions))
+                for number in range(partition_count(topic, self._partitions))
             ]
         return work
 
     async def _start(self, item: Leasable, group: asyncio.TaskGroup) -> None:
         handler = await self._handler(item)
-        partitions = partition_count(item.where.topic, self._config.partitions)
+        partitions = partition_count(item.where.topic, self._partitions)
         task = PartitionTask(
             self._config.kafka, self._config.namespace, item, partitions, handler, self.gate, self.metrics
         )
@@ -183,7 +190,7 @@ class Worker:
 
     async def _handler(self, item: Leasable) -> Handler:
         config = self._config
-        partitions = partition_count(item.where.topic, config.partitions)
+        partitions = partition_count(item.where.topic, self._partitions)
         for reaction in config.reactions.get(item.where.topic, ()):
             if item.handler == f"reaction {reaction.name}":
                 return ReactionHandler(await self._pool(config.namespace), reaction, item.where, partitions)

@@ -6,7 +6,7 @@ import functools
 import structlog
 from aiokafka.errors import KafkaError
 
-from runfold.birth import LogInfo, open_log
+from runfold.birth import open_log
 from runfold.errors import LogNotBorn, LogUnavailable
 from runfold.reading import read_system
 from runfold_consumers.health import serve_health
@@ -28,13 +28,13 @@ async def run_worker(settings: Settings, services: Services) -> None:
 
 
 async def _work(settings: Settings, services: Services) -> None:
-    info = await _wait_for_log(services.kafka, settings.namespace)
     worker = Worker(
         WorkerConfig(
             kafka=services.kafka,
             dsn=services.postgres,
             namespace=settings.namespace,
-            partitions=info.partitions,
+            partitions=0,
+            wait_for_log=functools.partial(_wait_for_log, services.kafka, settings.namespace),
             release=RELEASE,
             read_system=functools.partial(read_system, services.kafka, settings.namespace),
         )
@@ -44,11 +44,12 @@ async def _work(settings: Settings, services: Services) -> None:
         group.create_task(worker.run())
 
 
-async def _wait_for_log(kafka: str, namespace: str) -> LogInfo:
+async def _wait_for_log(kafka: str, namespace: str) -> int:
+    """How many partitions runs and metrics have, as soon as that can be known."""
     backoff, told = Backoff(), ""
     while True:
         try:
-            return await open_log(kafka, namespace)
+            return (await open_log(kafka, namespace)).partitions
         except (KafkaError, OSError, TimeoutError, LogNotBorn, LogUnavailable) as error:
             if str(error) != told:
                 structlog.get_logger().warning("waiting for the log", error=str(error))

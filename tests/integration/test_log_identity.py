@@ -1,16 +1,20 @@
 """The log is what it was: topics made anew, cut, or of another shape are refused, never folded; births may race."""
 
 import asyncio
+from contextlib import ExitStack
+from pathlib import Path
 
+import httpx2
 import pytest
 from in_process import append, bare_topic, fetch, folded, outgoing, sender, until, working
 from installation import Installation
 from services import Services
 
-from runfold.birth import Birth, create_log, open_log
+from runfold.birth import Birth, LogInfo, create_log, open_log
 from runfold.errors import LogMismatch, LogNotBorn
 from runfold.reading import plain_consumer, read_range, read_system
 from runfold_consumers.partition import State
+from runfold_projections.migrate import migrate
 from runfold_schemas.catalog import released_catalog
 from runfold_schemas.events import ExperimentCreated, Genesis
 from runfold_schemas.record import read_record
@@ -99,3 +103,23 @@ async def test_a_second_genesis_changes_nothing(installation: Installation) -> N
 async def test_who_names_no_number_of_partitions_takes_what_the_log_has(installation: Installation) -> None:
     info = await create_log(installation.services.kafka, installation.namespace, Birth(), release="test")
     assert info == installation.info
+
+
+async def test_a_worker_waits_alive_but_not_ready_for_a_log_that_is_not_born(
+    services: Services, tmp_path: Path
+) -> None:
+    with ExitStack() as exits:
+        unborn = Installation(services, "unborn", LogInfo("unborn", "", 0, 2), tmp_path, exits)
+        worker = unborn.program("worker")
+        await until("the worker alive", lambda: _answers(worker.url, "/health/live"))
+        assert not _answers(worker.url, "/health/ready")
+        await create_log(services.kafka, "unborn", Birth(partitions=2), release="test")
+        await migrate(services.postgres, "unborn")
+        await asyncio.to_thread(worker.wait_ready)
+
+
+def _answers(url: str, path: str) -> bool:
+    try:
+        return httpx2.get(url + path, timeout=5).status_code == 200
+    except httpx2.HTTPError:
+        return False
