@@ -62,13 +62,13 @@ class RunBook:
     points: set[Point] = field(default_factory=set)
     sent_points: Counter[Point] = field(default_factory=Counter)
     """How often each point was sent, as events of their own."""
-    sent_values: dict[tuple[str, str], set[str]] = field(default_factory=dict)
-    """All values that (params | tags | status, key) was ever sent with."""
+    doubtful: dict[tuple[str, str], set[str]] = field(default_factory=dict)
+    """Values of (params | tags | status, key) in attempts that were not acknowledged: they may take effect, even late."""
 
-    def sent(self, kind: str, values: dict[str, str]) -> None:
-        """Values are on their way."""
+    def doubt(self, kind: str, values: dict[str, str]) -> None:
+        """An attempt to write these was not acknowledged."""
         for key, value in values.items():
-            self.sent_values.setdefault((kind, key), set()).add(value)
+            self.doubtful.setdefault((kind, key), set()).add(value)
 
 
 @dataclass
@@ -174,10 +174,13 @@ class _HttpWriter:
         run = await self._create(name)
         params = {f"p{n}": f"{name} {self._chance.random()}" for n in range(4)}
         tags = {f"t{n}": f"{name} {self._chance.random()}" for n in range(3)}
-        run.sent("params", params)
-        run.sent("tags", tags)
+
+        def doubt() -> None:
+            run.doubt("params", params)
+            run.doubt("tags", tags)
+
         body = {"run_id": run.run_id, "params": _pairs(params), "tags": _pairs(tags)}
-        if await self._tell("/runs/log-batch", body):
+        if await self._tell("/runs/log-batch", body, doubt=doubt):
             run.params |= params
             run.tags |= tags
         at = 0
@@ -187,8 +190,8 @@ class _HttpWriter:
             at += count
             if self._chance.random() < 0.3:
                 await self._tag(run, "stage", f"{name} {at}")
-        run.sent("status", {"": "FINISHED"})
-        if await self._tell("/runs/update", {"run_id": run.run_id, "status": "FINISHED", "end_time": 1000}):
+        body = {"run_id": run.run_id, "status": "FINISHED", "end_time": 1000}
+        if await self._tell("/runs/update", body, doubt=lambda: run.doubt("status", {"": "FINISHED"})):
             run.status = "FINISHED"
 
     async def _create(self, name: str) -> RunBook:
@@ -214,24 +217,32 @@ class _HttpWriter:
             await self._send(run, points, "/runs/log-batch", body)
 
     async def _send(self, run: RunBook, points: list[Point], path: str, body: dict[str, Any]) -> None:
-        if await self._tell(path, body, lambda: run.sent_points.update(points)):
+        if await self._tell(path, body, before=lambda: run.sent_points.update(points)):
             run.points.update(points)
 
     async def _tag(self, run: RunBook, key: str, value: str) -> None:
-        run.sent("tags", {key: value})
-        if await self._tell("/runs/set-tag", {"run_id": run.run_id, "key": key, "value": value}):
+        body = {"run_id": run.run_id, "key": key, "value": value}
+        if await self._tell("/runs/set-tag", body, doubt=lambda: run.doubt("tags", {key: value})):
             run.tags[key] = value
 
     def _row(self, step: int) -> list[Point]:
         now = time.time_ns() // 1_000_000
         return [(f"m{n}", step, now, _value(self._chance, special=False).hex()) for n in range(KEYS)]
 
-    async def _tell(self, path: str, body: dict[str, Any], before: Callable[[], None] = lambda: None) -> bool:
+    async def _tell(
+        self,
+        path: str,
+        body: dict[str, Any],
+        *,
+        before: Callable[[], None] = lambda: None,
+        doubt: Callable[[], None] = lambda: None,
+    ) -> bool:
         """Whether it was acknowledged in the end."""
         while True:
             before()
             if await self._ask("POST", path, body) is not None:
                 return True
+            doubt()
             if self._chance.random() < 0.2:
                 return False
 
@@ -354,10 +365,10 @@ async def wrongs(installation: Installation, book: Book) -> list[str]:
 
 
 def _unlike(run: RunBook, kind: str, acknowledged: dict[str, str], there: dict[str, str]) -> list[str]:
-    """Acknowledged values must be there, unless a later one was sent that may have taken effect, too."""
+    """Acknowledged values must be there, unless another attempt may have taken effect, too."""
     wrong = [f"{run.name}: {kind} lost {key!r}" for key in acknowledged.keys() - there.keys()]
     for key, value in there.items():
-        allowed = run.sent_values.get((kind, key), set()) | {acknowledged.get(key, "RUNNING")}
+        allowed = run.doubtful.get((kind, key), set()) | set(filter(None, [acknowledged.get(key)]))
         if value not in allowed:
             wrong.append(f"{run.name}: {kind} {key!r} is {value!r}, sent were {allowed}")
     return wrong
