@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +152,7 @@ def test_one_bad_record_refuses_its_batch(client: httpx2.Client) -> None:
 
 def test_mlflows_client_unmodified(here: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    mlflow, requests = pytest.importorskip("mlflow"), pytest.importorskip("requests")
+    mlflow, requests = import_module("mlflow"), import_module("requests")
     mlflow.set_tracking_uri(here.uris[0])
     experiment = mlflow.set_experiment("by the client")
     with mlflow.start_run(run_name="outer") as outer:
