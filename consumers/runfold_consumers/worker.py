@@ -129,6 +129,9 @@ class Worker:
         ) as connection:
             await check_migrated(connection)
             await leases.enter(connection, self.worker_id, socket.gethostname(), os.getpid(), config.release)
+            # A crash of Postgres takes back commits that had not reached its disk. A task in whose partition nothing new
+            # comes would never notice: all tasks begin again at the checkpoints that are there.
+            await self._stop(list(self._tasks))
             try:
                 yield connection
             except asyncio.CancelledError:
@@ -143,11 +146,15 @@ class Worker:
         if give:
             await self._stop(give)
             await leases.release(connection, self.worker_id, give)
-        unreadable = [item for item, task in self._tasks.items() if task.done()]
-        if unreadable:
-            await self._stop(unreadable)
-            await leases.release(connection, self.worker_id, unreadable)
-        wanted = held - set(give) - set(unreadable)
+        ended = [item for item, task in self._tasks.items() if task.done()]
+        for item in ended:
+            if item not in self.blocked:
+                # Nobody here cancelled it, and a task reports every failure of its own: say so rather than begin anew in silence.
+                self._log.error("partition task ended by itself", handler=item.handler, partition=str(item.where))
+        if ended:
+            await self._stop(ended)
+            await leases.release(connection, self.worker_id, ended)
+        wanted = held - set(give) - set(ended)
         await self._stop([item for item in self._tasks if item not in wanted])
         for item in wanted - self._tasks.keys():
             await self._start(item, group)
