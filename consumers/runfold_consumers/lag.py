@@ -11,6 +11,7 @@ from runfold_schemas.topics import full_name
 
 from .metrics import WorkerMetrics
 from .partition import Status
+from .source import stop
 
 EVERY = 2.0
 
@@ -29,7 +30,7 @@ class LagMonitor:
         """Stop the consumers."""
         consumers, self._consumers = self._consumers, {}
         for consumer in consumers.values():
-            await consumer.stop()
+            await stop(consumer)
 
     async def observe(self, statuses: Mapping[Leasable, Status]) -> None:
         """Measure once and leave the hints. KafkaError if Kafka is away."""
@@ -58,7 +59,7 @@ class LagMonitor:
             try:
                 await consumer.start()
             except BaseException:
-                await consumer.stop()
+                await stop(consumer)
                 raise
             self._consumers[handler] = consumer
         return self._consumers[handler]

@@ -4,6 +4,7 @@ A consumer per partition: a long poll that waits for one partition must not dela
 broker and consumer at a time), and no rebalance can move the assignment under a batch.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -135,4 +136,13 @@ async def open_source(kafka: str, namespace: str, where: Partition) -> AsyncIter
         consumer.assign([target])
         yield Source(consumer, where, target)
     finally:
-        await consumer.stop()
+        await stop(consumer)
+
+
+async def stop(consumer: Any) -> None:
+    """Stop an aiokafka consumer, whatever it was doing.
+
+    aiokafka cancels tasks of its own and awaits them; one that never ran would pass its CancelledError on, over our own error.
+    """
+    await asyncio.sleep(0)
+    await consumer.stop()
