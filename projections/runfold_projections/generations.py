@@ -28,6 +28,14 @@ TABLES: dict[Projection, tuple[str, ...]] = {
 }
 
 
+LAYOUTS: dict[Projection, int] = {
+    Projection.EXPERIMENTS: 1,
+    Projection.RUNS: 1,
+    Projection.METRICS: 1,
+}
+"""Number of the tables' layout per projection, raised with every change of `sql/tables`: a generation has one for life."""
+
+
 @dataclass(frozen=True, slots=True)
 class Generation:
     """One built or building read model."""
@@ -39,13 +47,18 @@ class Generation:
 
 
 async def generations(connection: Connection) -> list[Generation]:
-    """All generations that workers fold: the live ones and those being built. Projections of newer releases are not ours."""
+    """All generations that workers fold: the live ones and those being built.
+
+    Projections and layouts of other releases are not ours.
+    """
     rows = await connection.fetch(
         """
-        SELECT projection, number, schema_name, state FROM generation
-        WHERE state <> 'retired' AND projection = ANY ($1::text[]) ORDER BY projection, number
+        SELECT g.projection, g.number, g.schema_name, g.state
+        FROM generation g JOIN unnest($1::text[], $2::integer[]) AS ours (projection, layout) USING (projection, layout)
+        WHERE g.state <> 'retired' ORDER BY g.projection, g.number
         """,
-        [projection.value for projection in Projection],
+        [projection.value for projection in LAYOUTS],
+        list(LAYOUTS.values()),
     )
     return [Generation(Projection(r["projection"]), r["number"], r["schema_name"], r["state"]) for r in rows]
 
@@ -60,10 +73,11 @@ async def create_generation(connection: Connection, namespace: str, projection: 
     )
     schema_name = generation_schema(namespace, projection.value, number)
     await connection.execute(
-        "INSERT INTO generation (projection, number, schema_name, state) VALUES ($1, $2, $3, 'building')",
+        "INSERT INTO generation (projection, number, schema_name, state, layout) VALUES ($1, $2, $3, 'building', $4)",
         projection.value,
         number,
         schema_name,
+        LAYOUTS[projection],
     )
     await connection.execute(f"CREATE SCHEMA {identifier(schema_name)}")
     await connection.execute(f"SET LOCAL search_path = {identifier(schema_name)}")

@@ -2,12 +2,13 @@
 
 import hashlib
 from importlib.resources import files
+from typing import NamedTuple
 
 import asyncpg
 
 from .database import Connection, identifier, open_connection, sql
 from .errors import NotMigrated
-from .generations import Projection, create_generation, switch
+from .generations import LAYOUTS, Projection, create_generation, switch
 
 _FOLDER = "sql/control"
 
@@ -25,7 +26,8 @@ def migrations() -> list[tuple[int, str, str]]:
 async def migrate(dsn: str, namespace: str) -> list[str]:
     """Bring the control schema to this release and give every projection a live generation; answers what was done.
 
-    Several may run at once: an advisory lock lets one work. NotMigrated if the schema is newer than this release.
+    A live generation whose tables have the layout of an older release is replaced by an empty one, which the workers fold
+    from the start of the log; strong reads wait for them. Several may run at once: an advisory lock lets one work. NotMigrated if the schema is newer than this release.
     """
     done = []
     async with (
@@ -51,17 +53,34 @@ async def migrate(dsn: str, namespace: str) -> list[str]:
                 )
                 done.append(f"migration {number:04d} {name}")
         for projection in Projection:
-            if not await connection.fetchval(
-                "SELECT count(*) FROM generation WHERE projection = $1 AND state = 'live'", projection.value
-            ):
+            live = await _live(connection, projection)
+            if live is None or live.layout < LAYOUTS[projection]:
                 generation = await create_generation(connection, namespace, projection)
                 await switch(connection, generation)
                 done.append(f"generation {generation.schema_name}")
+                if live is not None:
+                    # No release that accepts this control schema can read it, and the log holds all of it.
+                    await connection.execute(f"DROP SCHEMA {identifier(live.schema_name)} CASCADE")
     return done
 
 
+class _Live(NamedTuple):
+    layout: int
+    schema_name: str
+
+
+async def _live(connection: Connection, projection: Projection) -> _Live | None:
+    """The projection's live generation; NotMigrated if its layout is of a newer release."""
+    row = await connection.fetchrow(
+        "SELECT layout, schema_name FROM generation WHERE projection = $1 AND state = 'live'", projection.value
+    )
+    if row is not None and row["layout"] > LAYOUTS[projection]:
+        raise NotMigrated(f"the live tables of `{projection.value}` are of a newer release: use that release")
+    return None if row is None else _Live(row["layout"], row["schema_name"])
+
+
 async def check_migrated(connection: Connection) -> None:
-    """NotMigrated unless the control schema is exactly this release's."""
+    """NotMigrated unless the control schema and the layouts of the live tables are exactly this release's."""
     try:
         applied = await _applied(connection)
     except asyncpg.UndefinedTableError:
@@ -71,6 +90,10 @@ async def check_migrated(connection: Connection) -> None:
     missing = [number for number, _, _ in known if number not in applied]
     if missing:
         raise NotMigrated(f"migrations {missing} of this release are not applied: run `runfold migrate`")
+    for projection in Projection:
+        live = await _live(connection, projection)
+        if live is None or live.layout < LAYOUTS[projection]:
+            raise NotMigrated(f"the live tables of `{projection.value}` are of an older release: run `runfold migrate`")
 
 
 def _check(applied: dict[int, str], known: list[tuple[int, str, str]]) -> None:

@@ -12,7 +12,7 @@ from runfold_projections import leases
 from runfold_projections import migrate as migrations
 from runfold_projections.database import Connection, open_connection, open_pool
 from runfold_projections.errors import NotMigrated
-from runfold_projections.generations import Generation, Projection, create_generation, generations, switch
+from runfold_projections.generations import LAYOUTS, Generation, Projection, create_generation, generations, switch
 from runfold_projections.leases import Leasable
 from runfold_projections.migrate import check_migrated, migrate
 from runfold_projections.queries.snapshot import checkpoints, snapshot
@@ -46,7 +46,7 @@ async def test_migrating_makes_a_live_generation_of_each_projection_and_again_do
     services: Services, namespace: str
 ) -> None:
     done = await migrate(services.postgres, namespace)
-    assert done == ["migration 0001 control", *(f"generation {namespace}_{name}_1" for name in Projection)]
+    assert done == [*_migrations(), *(f"generation {namespace}_{name}_1" for name in Projection)]
     assert await migrate(services.postgres, namespace) == []
     async with connected(services, namespace) as connection:
         await check_migrated(connection)
@@ -56,17 +56,21 @@ async def test_migrating_makes_a_live_generation_of_each_projection_and_again_do
         assert await connection.fetch("SELECT * FROM run") == []
 
 
+def _migrations() -> list[str]:
+    return [f"migration {number:04d} {name}" for number, name, _ in migrations.migrations()]
+
+
 async def test_several_that_migrate_at_once_do_it_once(services: Services, namespace: str) -> None:
     done = await asyncio.gather(*(migrate(services.postgres, namespace) for _ in range(4)))
-    assert sorted(map(len, done)) == [0, 0, 0, 4]
+    assert sorted(map(len, done)) == [0, 0, 0, len(_migrations()) + len(Projection)]
 
 
 async def test_a_migration_changed_after_it_was_applied_is_refused_by_its_number(
     services: Services, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await migrate(services.postgres, namespace)
-    ((number, name, statements),) = migrations.migrations()
-    monkeypatch.setattr(migrations, "migrations", lambda: [(number, name, statements + " ")])
+    (number, name, statements), *others = migrations.migrations()
+    monkeypatch.setattr(migrations, "migrations", lambda: [(number, name, statements + " "), *others])
     with pytest.raises(NotMigrated, match="migration 1 was applied with other statements"):
         await migrate(services.postgres, namespace)
     async with connected(services, namespace) as connection:
@@ -79,18 +83,18 @@ async def test_an_older_release_refuses_a_newer_schema_and_a_newer_one_asks_for_
 ) -> None:
     await migrate(services.postgres, namespace)
     ours = migrations.migrations()
-    newer = [*ours, (2, "later", "CREATE TABLE later (n integer)")]
+    newer = [*ours, (len(ours) + 1, "later", "CREATE TABLE later (n integer)")]
     async with connected(services, namespace) as connection:
         monkeypatch.setattr(migrations, "migrations", lambda: newer)
         with pytest.raises(
-            NotMigrated, match=r"migrations \[2\] of this release are not applied: run `runfold migrate`"
+            NotMigrated, match=rf"migrations \[{len(newer)}\] of this release are not applied: run `runfold migrate`"
         ):
             await check_migrated(connection)
-        assert await migrate(services.postgres, namespace) == ["migration 0002 later"]
+        assert await migrate(services.postgres, namespace) == [f"migration {len(newer):04d} later"]
         await check_migrated(connection)
         monkeypatch.setattr(migrations, "migrations", lambda: ours)
         for attempt in (lambda: migrate(services.postgres, namespace), lambda: check_migrated(connection)):
-            with pytest.raises(NotMigrated, match=r"migrations \[2\] are of a newer release"):
+            with pytest.raises(NotMigrated, match=rf"migrations \[{len(newer)}\] are of a newer release"):
                 await attempt()
 
 
@@ -99,7 +103,7 @@ async def test_a_migration_that_fails_leaves_nothing_behind(
 ) -> None:
     ours = migrations.migrations()
     monkeypatch.setattr(
-        migrations, "migrations", lambda: [*ours, (2, "broken", "CREATE TABLE a (n integer); SELECT 1/0")]
+        migrations, "migrations", lambda: [*ours, (len(ours) + 1, "broken", "CREATE TABLE a (n integer); SELECT 1/0")]
     )
     with pytest.raises(Exception, match="division by zero"):
         await migrate(services.postgres, namespace)
@@ -111,6 +115,28 @@ async def test_a_schema_that_is_not_there_is_named_with_its_remedy(services: Ser
     async with connected(services, namespace) as connection:
         with pytest.raises(NotMigrated, match="does not exist: run `runfold migrate`"):
             await check_migrated(connection)
+
+
+async def test_tables_of_an_older_layout_are_replaced_by_empty_ones_and_those_of_a_newer_one_refused(
+    services: Services, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await migrate(services.postgres, namespace)
+    await fill(services, f"{namespace}_runs_1", "old", 10)
+    monkeypatch.setitem(LAYOUTS, Projection.RUNS, LAYOUTS[Projection.RUNS] + 1)
+    async with connected(services, namespace) as connection:
+        with pytest.raises(NotMigrated, match="tables of `runs` are of an older release: run `runfold migrate`"):
+            await check_migrated(connection)
+        assert [g.projection for g in await generations(connection)] == [Projection.EXPERIMENTS, Projection.METRICS]
+
+        assert await migrate(services.postgres, namespace) == [f"generation {namespace}_runs_2"]
+        await check_migrated(connection)
+        assert await connection.fetchval("SELECT count(*) FROM run") == 0
+        assert f"{namespace}_runs_1" not in await schemas(connection, namespace)
+
+        monkeypatch.undo()
+        for attempt in (lambda: migrate(services.postgres, namespace), lambda: check_migrated(connection)):
+            with pytest.raises(NotMigrated, match="tables of `runs` are of a newer release"):
+                await attempt()
 
 
 async def built(services: Services, connection: Connection, namespace: str) -> Generation:
