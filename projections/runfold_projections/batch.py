@@ -1,4 +1,4 @@
-"""One batch of one partition: decoded, then folded and written in one transaction with its checkpoint."""
+"""One batch of one partition: decoded, folded, and written in one statement with its checkpoint."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from runfold_schemas.events import Genesis
 from runfold_schemas.position import Partition
 from runfold_schemas.record import Raw, Record, read_record
 
-from .checkpoint import Checkpoint, advance, announce
+from .checkpoint import Checkpoint, commit
 from .database import Connection
 from .folds.decision import Rejection
 from .generations import Projection
@@ -18,6 +18,7 @@ from .projectors.experiments import ExperimentsProjector
 from .projectors.metrics import MetricsProjector
 from .projectors.runs import RunsProjector
 from .projectors.sequences import Ledger
+from .rowchange import RowChange, columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,17 +141,11 @@ class PartitionFold:
         after, records, aside = begin(self._where, self._partitions, before, batch)
         if after is None:
             return Applied(None, 0, 0, 0, {})
-        async with connection.transaction():
-            await advance(connection, self._where, before, after)
-            await self._projector.load(connection, records)
-            counted = [r for r in records if not isinstance(r.event, Genesis)]
-            await self._ledger.load(connection, counted)
-            rejections, duplicates = self._fold(records)
-            await self._projector.save(connection)
-            await self._ledger.save(connection)
-            await self._save_rejections(connection, rejections)
-            await self._save_set_aside(connection, aside)
-            await announce(connection, self._namespace, self._where, after.next_offset)
+        await self._projector.load(connection, records)
+        await self._ledger.load(connection, [r for r in records if not isinstance(r.event, Genesis)])
+        rejections, duplicates = self._fold(records)
+        changes = [*self._projector.changes(), *self._ledger.changes(), *_rejections(rejections), *_set_aside(aside)]
+        await commit(connection, self._namespace, self._where, before, after, changes)
         reasons: dict[Reason, int] = {}
         for item in aside:
             reasons[item.reason] = reasons.get(item.reason, 0) + 1
@@ -168,47 +163,50 @@ class PartitionFold:
                 rejections.append((record, rejection))
         return rejections, duplicates
 
-    async def _save_rejections(self, connection: Connection, rejections: list[tuple[Record, Rejection]]) -> None:
-        if rejections:
-            await connection.executemany(
-                """
-                INSERT INTO rejection (event_id, topic, partition, log_offset, entity, code, message, details, broker_ms)
-                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-                """,
-                [
-                    (
-                        record.envelope.event_id,
-                        record.position.topic.value,
-                        record.position.partition,
-                        record.position.offset,
-                        record.entity,
-                        rejection.code.value,
-                        rejection.message,
-                        rejection.details,
-                        record.timestamp_ms,
-                    )
-                    for record, rejection in rejections
-                ],
-            )
 
-    async def _save_set_aside(self, connection: Connection, aside: list[SetAside]) -> None:
-        if aside:
-            await connection.executemany(
-                """
-                INSERT INTO set_aside (topic, partition, log_offset, reason, message, record_key, value_size, broker_ms)
-                VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-                """,
-                [
-                    (
-                        item.raw.position.topic.value,
-                        item.raw.position.partition,
-                        item.raw.position.offset,
-                        item.reason.value,
-                        item.message.replace("\x00", "\\0"),
-                        item.raw.key,
-                        len(item.raw.value) if item.raw.value is not None else None,
-                        item.raw.timestamp_ms,
-                    )
-                    for item in aside
-                ],
-            )
+def _rejections(found: list[tuple[Record, Rejection]]) -> list[RowChange]:
+    rows = [
+        (
+            record.envelope.event_id,
+            record.position.topic.value,
+            record.position.partition,
+            record.position.offset,
+            record.entity,
+            rejection.code.value,
+            rejection.message,
+            rejection.details,
+            record.timestamp_ms,
+        )
+        for record, rejection in found
+    ]
+    return [RowChange(_SAVE_REJECTIONS, columns(rows))] if rows else []
+
+
+def _set_aside(found: list[SetAside]) -> list[RowChange]:
+    rows = [
+        (
+            item.raw.position.topic.value,
+            item.raw.position.partition,
+            item.raw.position.offset,
+            item.reason.value,
+            item.message.replace("\x00", "\\0"),
+            item.raw.key,
+            len(item.raw.value) if item.raw.value is not None else None,
+            item.raw.timestamp_ms,
+        )
+        for item in found
+    ]
+    return [RowChange(_SAVE_SET_ASIDE, columns(rows))] if rows else []
+
+
+_SAVE_REJECTIONS = """
+INSERT INTO rejection (event_id, topic, partition, log_offset, entity, code, message, details, broker_ms)
+SELECT * FROM unnest($1::uuid[], $2::text[], $3::integer[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::jsonb[],
+                     $9::bigint[])
+WHERE EXISTS (SELECT FROM fence)
+"""
+_SAVE_SET_ASIDE = """
+INSERT INTO set_aside (topic, partition, log_offset, reason, message, record_key, value_size, broker_ms)
+SELECT * FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::text[], $5::text[], $6::bytea[], $7::integer[], $8::bigint[])
+WHERE EXISTS (SELECT FROM fence)
+"""

@@ -1,11 +1,13 @@
-"""How far a partition has been folded. The checkpoint moves by compare-and-set in the fold's own transaction."""
+"""How far a partition has been folded. The checkpoint moves by compare-and-set in the statement that writes the fold's rows."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runfold_schemas.position import Partition
 
 from .database import Connection
 from .errors import Fenced
+from .rowchange import RowChange, combined
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,27 +32,32 @@ async def load(connection: Connection, where: Partition) -> Checkpoint | None:
     )
 
 
-async def advance(connection: Connection, where: Partition, before: Checkpoint | None, after: Checkpoint) -> None:
-    """Move the checkpoint, first thing in the transaction; Fenced if it is not where this worker left it."""
+def fence(where: Partition, before: Checkpoint | None, after: Checkpoint) -> RowChange:
+    """Moves the checkpoint by compare-and-set; a row if it was where this worker left it, none if not."""
     if before is None:
-        status = await connection.execute(
+        return RowChange(
             """
             INSERT INTO checkpoint (topic, partition, log_id, genesis_id, next_offset, broker_ms)
-            VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING
+            VALUES ($1::text, $2::integer, $3::text, $4::uuid, $5::bigint, $6::bigint) ON CONFLICT DO NOTHING
+            RETURNING next_offset
             """,
-            where.topic.value,
-            where.partition,
-            after.log_id,
-            after.genesis_id,
-            after.next_offset,
-            after.broker_ms,
+            (
+                where.topic.value,
+                where.partition,
+                after.log_id,
+                after.genesis_id,
+                after.next_offset,
+                after.broker_ms,
+            ),
         )
-    else:
-        status = await connection.execute(
-            """
-            UPDATE checkpoint SET next_offset = $3, broker_ms = $4
-            WHERE topic = $1 AND partition = $2 AND next_offset = $5 AND log_id = $6 AND genesis_id = $7
-            """,
+    return RowChange(
+        """
+        UPDATE checkpoint SET next_offset = $3::bigint, broker_ms = $4::bigint
+        WHERE topic = $1::text AND partition = $2::integer
+          AND next_offset = $5::bigint AND log_id = $6::text AND genesis_id = $7::uuid
+        RETURNING next_offset
+        """,
+        (
             where.topic.value,
             where.partition,
             after.next_offset,
@@ -58,16 +65,31 @@ async def advance(connection: Connection, where: Partition, before: Checkpoint |
             before.next_offset,
             before.log_id,
             before.genesis_id,
-        )
-    if not status.endswith(" 1"):
+        ),
+    )
+
+
+async def commit(
+    connection: Connection,
+    namespace: str,
+    where: Partition,
+    before: Checkpoint | None,
+    after: Checkpoint,
+    changes: Sequence[RowChange],
+) -> None:
+    """Write the changes and the checkpoint, and tell waiting readers at commit how far the partition is.
+
+    Fenced, and nothing is written, if the checkpoint is not where this worker left it.
+    """
+    told = RowChange(
+        "SELECT pg_notify($1::text, $2::text) FROM fence",
+        (progress_channel(namespace), f"{where}:{after.next_offset}"),
+    )
+    text, values = combined(fence(where, before, after), changes, told)
+    if not await connection.fetch(text, *values):
         raise Fenced(f"{where}: the checkpoint is not at {before.next_offset if before else 'the start'} any more")
 
 
 def progress_channel(namespace: str) -> str:
     """Channel on which a commit announces `topic:partition:next_offset`."""
     return f"{namespace}_progress"
-
-
-async def announce(connection: Connection, namespace: str, where: Partition, next_offset: int) -> None:
-    """Tell waiting readers, at commit, how far the partition is."""
-    await connection.execute("SELECT pg_notify($1, $2)", progress_channel(namespace), f"{where}:{next_offset}")

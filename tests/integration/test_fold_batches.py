@@ -19,6 +19,7 @@ from runfold_projections.errors import Fenced
 from runfold_projections.generations import COMMON_TABLES, TABLES, Projection
 from runfold_projections.migrate import migrate
 from runfold_projections.projectors.base import Projector
+from runfold_projections.rowchange import RowChange
 from runfold_schemas.catalog import released_catalog
 from runfold_schemas.envelope import Writer
 from runfold_schemas.events import (
@@ -62,9 +63,10 @@ class Breaking:
         self._maybe("fold")
         return answer
 
-    async def save(self, connection: Connection) -> None:
-        await self._inner.save(connection)
-        self._maybe("save")
+    def changes(self) -> list[RowChange]:
+        changes = self._inner.changes()
+        self._maybe("changes")
+        return changes
 
     def _maybe(self, what: str) -> None:
         if Breaking.at == what:
@@ -133,7 +135,7 @@ async def test_cuts_crashes_and_repeated_deliveries_change_no_row(
         while (at := checkpoint.next_offset if checkpoint else 0) < len(raws):
             batch = raws[at : at + rng.randint(1, 9)]
             before = checkpoint
-            Breaking.at = rng.choice(["", "", "load", "fold", "save"])
+            Breaking.at = rng.choice(["", "", "load", "fold", "changes"])
             try:
                 checkpoint = await apply(connection, fold, before, batch)
             except Crash:

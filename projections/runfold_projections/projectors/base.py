@@ -7,13 +7,14 @@ from runfold_schemas.record import Record
 
 from ..database import Connection
 from ..folds.decision import Rejection
+from ..rowchange import RowChange
 
 
 class Projector(Protocol):
     """State of one partition of one projection, kept in memory between batches.
 
-    Used by one task only, in the order load, fold…, save, inside one transaction; `forget` after any failure, since
-    memory may then be ahead of the tables.
+    Used by one task only, in the order load, fold…, changes; `forget` after any failure, since memory may then be ahead of
+    the tables. What is loaded is right if the batch's checkpoint is still in its place when the changes are written.
     """
 
     async def load(self, connection: Connection, records: Sequence[Record]) -> None:
@@ -22,8 +23,8 @@ class Projector(Protocol):
     def fold(self, record: Record) -> Rejection | None:
         """Fold one record; computes only."""
 
-    async def save(self, connection: Connection) -> None:
-        """Write what changed since the last save."""
+    def changes(self) -> list[RowChange]:
+        """What changed in the tables since the last call."""
 
     def forget(self) -> None:
         """Drop everything held in memory."""

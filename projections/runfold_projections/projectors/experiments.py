@@ -8,6 +8,7 @@ from runfold_schemas.record import Record
 from ..database import Connection
 from ..folds.decision import Rejection
 from ..folds.experiments import DEFAULT_EXPERIMENT_NAME, Experiment, Experiments, fold
+from ..rowchange import RowChange, columns
 from .base import MOST_CACHED
 
 
@@ -68,39 +69,49 @@ class ExperimentsProjector:
         self._changed[answer.experiment_id] = answer
         return None
 
-    async def save(self, connection: Connection) -> None:
+    def changes(self) -> list[RowChange]:
         changed, self._changed = list(self._changed.values()), {}
         if not changed:
-            return
-        await connection.executemany(
-            """
-            INSERT INTO experiment (experiment_id, workspace, name, artifact_location, lifecycle_stage, created_ms, updated_ms,
-                                    created_by)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-            ON CONFLICT (experiment_id) DO UPDATE SET
-                name = excluded.name, lifecycle_stage = excluded.lifecycle_stage, updated_ms = excluded.updated_ms
-            """,
-            [
-                (
-                    e.experiment_id,
-                    e.workspace,
-                    e.name,
-                    e.artifact_location,
-                    e.lifecycle_stage,
-                    e.created_ms,
-                    e.updated_ms,
-                    e.created_by,
-                )
-                for e in changed
-            ],
-        )
-        await connection.execute(
-            "DELETE FROM experiment_tag WHERE experiment_id = ANY ($1::bigint[])", [e.experiment_id for e in changed]
-        )
-        await connection.executemany(
-            "INSERT INTO experiment_tag (experiment_id, key, value) VALUES ($1, $2, $3)",
-            [(e.experiment_id, key, value) for e in changed for key, value in sorted(e.tags.items())],
-        )
+            return []
+        heads = [
+            (
+                e.experiment_id,
+                e.workspace,
+                e.name,
+                e.artifact_location,
+                e.lifecycle_stage,
+                e.created_ms,
+                e.updated_ms,
+                e.created_by,
+            )
+            for e in changed
+        ]
+        tags = [(e.experiment_id, key, value) for e in changed for key, value in sorted(e.tags.items())]
+        found = [RowChange(_SAVE, columns(heads))]
+        kept = columns(tags) if tags else ([], [], [])
+        found.append(RowChange(_DELETE_TAGS, ([e.experiment_id for e in changed], kept[0], kept[1])))
+        if tags:
+            found.append(RowChange(_SAVE_TAGS, kept))
+        return found
+
+
+_SAVE = """
+INSERT INTO experiment (experiment_id, workspace, name, artifact_location, lifecycle_stage, created_ms, updated_ms, created_by)
+SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::uuid[])
+WHERE EXISTS (SELECT FROM fence)
+ON CONFLICT (experiment_id) DO UPDATE SET
+    name = excluded.name, lifecycle_stage = excluded.lifecycle_stage, updated_ms = excluded.updated_ms
+"""
+_SAVE_TAGS = """
+INSERT INTO experiment_tag (experiment_id, key, value)
+SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[]) WHERE EXISTS (SELECT FROM fence)
+ON CONFLICT (experiment_id, key) DO UPDATE SET value = excluded.value
+"""
+_DELETE_TAGS = """
+DELETE FROM experiment_tag t
+WHERE t.experiment_id = ANY ($1::bigint[]) AND EXISTS (SELECT FROM fence)
+  AND (t.experiment_id, t.key) NOT IN (SELECT * FROM unnest($2::bigint[], $3::text[]))
+"""
 
 
 def _touched(records: Sequence[Record]) -> tuple[set[int], set[tuple[str, str]]]:

@@ -11,6 +11,7 @@ from ..database import Connection
 from ..folds.decision import Rejection
 from ..folds.metrics import NO_RANK, Latest, RunMetrics, Summary, fold_frame
 from ..pack import merge, pack
+from ..rowchange import RowChange, columns
 
 MOST_CACHED_SUMMARIES = 100_000
 """About 40 MB per partition."""
@@ -20,7 +21,7 @@ Source = tuple[str, str, int]
 class MetricsProjector:
     """Projector of one partition of the `metrics` topic.
 
-    The frames of a batch are collected per (run, attempt, rank) and folded merged, when the batch is saved: array operations on
+    The frames of a batch are collected per (run, attempt, rank) and folded merged, when its changes are asked for: array operations on
     few large frames instead of many small ones. The summaries are joins, so that this changes no outcome.
     """
 
@@ -79,7 +80,7 @@ class MetricsProjector:
         frames.extend(event.frames)
         return None
 
-    async def save(self, connection: Connection) -> None:
+    def changes(self) -> list[RowChange]:
         segments = []
         changed: set[tuple[str, str]] = set()
         for (run_id, attempt, rank), (first_offset, parts) in self._frames.items():
@@ -90,41 +91,52 @@ class MetricsProjector:
             for frame in frames:
                 changed.update((run_id, key) for key in fold_frame(run, frame))
             points = sum(len(frame.values) for frame in frames)
-            segments.append((run_id, first_offset, attempt, rank, self._partition, points, pack(frames)))
+            segments.append((run_id, first_offset, attempt, rank, points, pack(frames)))
         attempts, self._new_attempts, self._frames = self._new_attempts, [], {}
+        found = []
         if attempts:
-            await connection.executemany(
-                "INSERT INTO attempt (run_id, attempt, ordinal, first_offset) VALUES ($1, $2, $3, $4)", attempts
-            )
+            found.append(RowChange(_SAVE_ATTEMPTS, columns(attempts)))
         if segments:
-            await connection.copy_records_to_table(
-                "segment",
-                records=segments,
-                columns=["run_id", "first_offset", "attempt", "rank", "partition", "points", "data"],
-            )
+            found.append(RowChange(_SAVE_SEGMENTS, (self._partition, *columns(segments))))
         if changed:
-            await self._save_summaries(connection, sorted(changed))
+            found.append(self._summaries(sorted(changed)))
+        return found
 
-    async def _save_summaries(self, connection: Connection, changed: Sequence[tuple[str, str]]) -> None:
+    def _summaries(self, changed: Sequence[tuple[str, str]]) -> RowChange:
         rows = [(run_id, key, self._runs[run_id].summaries[key]) for run_id, key in changed]
-        await connection.execute(
-            """
-            INSERT INTO metric (run_id, key, value, step, time_ms, min_value, max_value, model_id, dataset_name, dataset_digest)
-            SELECT * FROM unnest($1::text[], $2::text[], $3::float8[], $4::bigint[], $5::bigint[], $6::float8[], $7::float8[],
-                                 $8::text[], $9::text[], $10::text[])
-            ON CONFLICT (run_id, key) DO UPDATE SET
-                value = excluded.value, step = excluded.step, time_ms = excluded.time_ms, min_value = excluded.min_value,
-                max_value = excluded.max_value, model_id = excluded.model_id, dataset_name = excluded.dataset_name,
-                dataset_digest = excluded.dataset_digest
-            """,
-            [run_id for run_id, _, _ in rows],
-            [key for _, key, _ in rows],
-            [s.latest.value for _, _, s in rows],
-            [s.latest.step for _, _, s in rows],
-            [s.latest.time_ms for _, _, s in rows],
-            [s.least for _, _, s in rows],
-            [s.most for _, _, s in rows],
-            [s.latest.model_id for _, _, s in rows],
-            [s.latest.dataset_name for _, _, s in rows],
-            [s.latest.dataset_digest for _, _, s in rows],
+        return RowChange(
+            _SAVE_SUMMARIES,
+            (
+                [run_id for run_id, _, _ in rows],
+                [key for _, key, _ in rows],
+                [s.latest.value for _, _, s in rows],
+                [s.latest.step for _, _, s in rows],
+                [s.latest.time_ms for _, _, s in rows],
+                [s.least for _, _, s in rows],
+                [s.most for _, _, s in rows],
+                [s.latest.model_id for _, _, s in rows],
+                [s.latest.dataset_name for _, _, s in rows],
+                [s.latest.dataset_digest for _, _, s in rows],
+            ),
         )
+
+
+_SAVE_ATTEMPTS = """
+INSERT INTO attempt (run_id, attempt, ordinal, first_offset)
+SELECT * FROM unnest($1::text[], $2::text[], $3::integer[], $4::bigint[]) WHERE EXISTS (SELECT FROM fence)
+"""
+_SAVE_SEGMENTS = """
+INSERT INTO segment (partition, run_id, first_offset, attempt, rank, points, data)
+SELECT $1::integer, new.* FROM unnest($2::text[], $3::bigint[], $4::text[], $5::integer[], $6::integer[], $7::bytea[]) AS new
+WHERE EXISTS (SELECT FROM fence)
+"""
+_SAVE_SUMMARIES = """
+INSERT INTO metric (run_id, key, value, step, time_ms, min_value, max_value, model_id, dataset_name, dataset_digest)
+SELECT * FROM unnest($1::text[], $2::text[], $3::float8[], $4::bigint[], $5::bigint[], $6::float8[], $7::float8[], $8::text[],
+                     $9::text[], $10::text[])
+WHERE EXISTS (SELECT FROM fence)
+ON CONFLICT (run_id, key) DO UPDATE SET
+    value = excluded.value, step = excluded.step, time_ms = excluded.time_ms, min_value = excluded.min_value,
+    max_value = excluded.max_value, model_id = excluded.model_id, dataset_name = excluded.dataset_name,
+    dataset_digest = excluded.dataset_digest
+"""

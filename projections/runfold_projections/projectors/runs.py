@@ -11,6 +11,7 @@ from runfold_schemas.record import Record
 from ..database import Connection
 from ..folds.decision import Rejection
 from ..folds.runs import Change, Head, Run, evolve, fold
+from ..rowchange import RowChange, columns
 from .base import MOST_CACHED
 
 
@@ -102,51 +103,59 @@ class RunsProjector:
         first = len(state.models) if state else 0
         self._models.extend((run_id, ordinal, model) for ordinal, model in enumerate(change.models, first))
 
-    async def save(self, connection: Connection) -> None:
+    def changes(self) -> list[RowChange]:
+        found = []
         if self._heads:
-            await connection.executemany(
-                """
-                INSERT INTO run (partition, run_id, experiment_id, name, user_id, status, start_ms, end_ms, lifecycle_stage,
-                                 deleted_ms, artifact_uri, created_by)
-                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
-                ON CONFLICT (run_id) DO UPDATE SET
-                    name = excluded.name, status = excluded.status, end_ms = excluded.end_ms,
-                    lifecycle_stage = excluded.lifecycle_stage, deleted_ms = excluded.deleted_ms
-                """,
-                [(self._partition, *astuple(head)) for head in self._heads.values()],
-            )
+            heads = columns([astuple(head) for head in self._heads.values()])
+            found.append(RowChange(_SAVE_HEADS, (self._partition, *heads)))
         if self._params:
-            await connection.executemany("INSERT INTO run_param (run_id, key, value) VALUES ($1, $2, $3)", self._params)
-        await self._save_tags(connection)
-        if self._datasets:
-            await connection.executemany(
-                """
-                INSERT INTO run_dataset (run_id, ordinal, name, digest, source_type, source, schema, profile, tags)
-                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-                """,
-                self._datasets,
-            )
-        if self._models:
-            await connection.executemany(
-                "INSERT INTO run_model (run_id, ordinal, model_id) VALUES ($1, $2, $3)", self._models
-            )
-        self._clear_changes()
-
-    async def _save_tags(self, connection: Connection) -> None:
+            found.append(RowChange(_SAVE_PARAMS, columns(self._params)))
         gone = [key for key, value in self._tags.items() if value is None]
-        kept = [(*key, value) for key, value in self._tags.items() if value is not None]
         if gone:
-            await connection.executemany("DELETE FROM run_tag WHERE run_id = $1 AND key = $2", gone)
+            found.append(RowChange(_DELETE_TAGS, columns(gone)))
+        kept = [(*key, value) for key, value in self._tags.items() if value is not None]
         if kept:
-            await connection.executemany(
-                """
-                INSERT INTO run_tag (run_id, key, value) VALUES ($1, $2, $3)
-                ON CONFLICT (run_id, key) DO UPDATE SET value = excluded.value
-                """,
-                kept,
-            )
+            found.append(RowChange(_SAVE_TAGS, columns(kept)))
+        if self._datasets:
+            found.append(RowChange(_SAVE_DATASETS, columns(self._datasets)))
+        if self._models:
+            found.append(RowChange(_SAVE_MODELS, columns(self._models)))
+        self._clear_changes()
+        return found
 
 
+_SAVE_HEADS = """
+INSERT INTO run (partition, run_id, experiment_id, name, user_id, status, start_ms, end_ms, lifecycle_stage, deleted_ms,
+                 artifact_uri, created_by)
+SELECT $1::integer, head.* FROM unnest($2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[],
+                                       $9::text[], $10::bigint[], $11::text[], $12::uuid[]) AS head
+WHERE EXISTS (SELECT FROM fence)
+ON CONFLICT (run_id) DO UPDATE SET
+    name = excluded.name, status = excluded.status, end_ms = excluded.end_ms,
+    lifecycle_stage = excluded.lifecycle_stage, deleted_ms = excluded.deleted_ms
+"""
+_SAVE_PARAMS = """
+INSERT INTO run_param (run_id, key, value)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[]) WHERE EXISTS (SELECT FROM fence)
+"""
+_SAVE_TAGS = """
+INSERT INTO run_tag (run_id, key, value)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[]) WHERE EXISTS (SELECT FROM fence)
+ON CONFLICT (run_id, key) DO UPDATE SET value = excluded.value
+"""
+_DELETE_TAGS = """
+DELETE FROM run_tag t USING unnest($1::text[], $2::text[]) AS gone (run_id, key)
+WHERE t.run_id = gone.run_id AND t.key = gone.key AND EXISTS (SELECT FROM fence)
+"""
+_SAVE_DATASETS = """
+INSERT INTO run_dataset (run_id, ordinal, name, digest, source_type, source, schema, profile, tags)
+SELECT * FROM unnest($1::text[], $2::integer[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::jsonb[])
+WHERE EXISTS (SELECT FROM fence)
+"""
+_SAVE_MODELS = """
+INSERT INTO run_model (run_id, ordinal, model_id)
+SELECT * FROM unnest($1::text[], $2::integer[], $3::text[]) WHERE EXISTS (SELECT FROM fence)
+"""
 _SELECT_PAIRS = {
     "run_param": "SELECT run_id, key, value FROM run_param WHERE run_id = ANY ($1::text[])",
     "run_tag": "SELECT run_id, key, value FROM run_tag WHERE run_id = ANY ($1::text[])",

@@ -7,6 +7,7 @@ from runfold_schemas.record import Record
 from runfold_schemas.sequences import Ranges
 
 from ..database import Connection
+from ..rowchange import RowChange, columns
 from .base import MOST_CACHED
 
 
@@ -53,14 +54,21 @@ class Ledger:
             self._dirty.add(key)
         return new
 
-    async def save(self, connection: Connection) -> None:
-        """Write the ranges that changed."""
-        rows = [(self._where.partition, *key, self._ranges[key].bounds) for key in sorted(self._dirty)]
+    def changes(self) -> list[RowChange]:
+        """The ranges that changed."""
+        rows = [(*key, _array(self._ranges[key].bounds)) for key in sorted(self._dirty)]
         self._dirty = set()
-        await connection.executemany(
-            """
-            INSERT INTO sequence (partition, entity, writer, bounds) VALUES ($1, $2, $3, $4)
-            ON CONFLICT (entity, writer) DO UPDATE SET bounds = excluded.bounds
-            """,
-            rows,
-        )
+        return [RowChange(_SAVE, (self._where.partition, *columns(rows)))] if rows else []
+
+
+def _array(bounds: Sequence[int]) -> str:
+    # As text, since arrays of unequal lengths make no array of arrays.
+    return f"{{{','.join(map(str, bounds))}}}"
+
+
+_SAVE = """
+INSERT INTO sequence (partition, entity, writer, bounds)
+SELECT $1::integer, entity, writer, bounds::bigint[] FROM unnest($2::text[], $3::text[], $4::text[]) AS new (entity, writer, bounds)
+WHERE EXISTS (SELECT FROM fence)
+ON CONFLICT (entity, writer) DO UPDATE SET bounds = excluded.bounds
+"""
