@@ -11,14 +11,20 @@ from typing import Any, Protocol
 from runfold_projections import reactions
 from runfold_projections.batch import Applied, Decoded, PartitionFold, begin
 from runfold_projections.checkpoint import Checkpoint, load
-from runfold_projections.generations import Generation
+from runfold_projections.generations import Generation, Projection
 from runfold_schemas.events import Genesis
 from runfold_schemas.position import Partition
 from runfold_schemas.record import Record
 
+MOST_REST = 0.025
+"""For metrics: nobody waits for their outcome, and a strong read that has to wait does not notice it."""
+
 
 class Handler(Protocol):
     """One kind of work on one partition. Used by one task only."""
+
+    most_rest: float
+    """Seconds that records may gather before they are handled, while they come one by one; 0 where callers wait for each."""
 
     async def checkpoint(self) -> Checkpoint | None:
         """Where to go on; None at the very beginning."""
@@ -36,6 +42,7 @@ class ProjectionHandler:
     def __init__(self, pool: Any, namespace: str, generation: Generation, where: Partition, partitions: int) -> None:
         self._pool, self._where = pool, where
         self._fold = PartitionFold(namespace, generation.projection, where, partitions)
+        self.most_rest = MOST_REST if generation.projection is Projection.METRICS else 0.0
 
     async def checkpoint(self) -> Checkpoint | None:
         async with self._pool.acquire() as connection:
@@ -66,6 +73,7 @@ class ReactionHandler:
     reaction: Reaction
     where: Partition
     partitions: int
+    most_rest: float = 0.0
 
     async def checkpoint(self) -> Checkpoint | None:
         async with self.pool.acquire() as connection:

@@ -1,8 +1,10 @@
 """Frames: metric points as columns. A row is what one log call wrote; consecutive rows with equal keys are a frame."""
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
+from typing import NamedTuple
 
 MAX_FRAME_BYTES = 512 * 1024
 """Writers split frames so that an event's body stays below this size."""
@@ -29,8 +31,7 @@ class Frame:
         return len(self.steps)
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
+class Point(NamedTuple):
     """One value of one key, as a caller logs it; time in ms since the epoch."""
 
     key: str
@@ -42,57 +43,39 @@ class Point:
     dataset_digest: str | None = None
 
 
-def from_points(points: Iterable[Point]) -> tuple[Frame, ...]:
-    """Pack points in their order: neighbours of one step, time and context are a row, rows with equal keys a frame."""
-    frames: list[Frame] = []
-    for context, rows in _runs_of_context(points):
-        for keys, block in _blocks(rows):
-            frames.append(
-                Frame(
-                    keys,
-                    array("q", [step for step, _, _ in block]),
-                    array("q", [time for _, time, _ in block]),
-                    array("d", [value for _, _, values in block for value in values]),
-                    *context,
-                )
-            )
-    return tuple(frames)
-
-
 Context = tuple[str | None, str | None, str | None]
-Row = tuple[int, int, dict[str, float]]
-Block = list[tuple[int, int, Sequence[float]]]
+Place = tuple[Context, int, int]
+Cells = dict[str, float]
 
 
-def _runs_of_context(points: Iterable[Point]) -> Iterator[tuple[Context, list[Row]]]:
-    rows: list[Row] = []
-    context: Context | None = None
-    for p in points:
-        own: Context = (p.model_id, p.dataset_name, p.dataset_digest)
-        if own != context:
-            if rows and context is not None:
-                yield context, rows
-            rows, context = [], own
-        if rows and rows[-1][0] == p.step and rows[-1][1] == p.time_ms and p.key not in rows[-1][2]:
-            rows[-1][2][p.key] = p.value
+def from_points(points: Iterable[Point]) -> tuple[Frame, ...]:
+    """Pack points into few frames: those of one step, time and context are a row, rows with equal keys a frame.
+
+    A series is a set of points, so their order is not kept.
+    """
+    rows: dict[Place, Cells] = {}
+    again: list[tuple[Place, Cells]] = []
+    for key, value, step, time_ms, model_id, dataset_name, dataset_digest in points:
+        place = ((model_id, dataset_name, dataset_digest), step, time_ms)
+        cells = rows.setdefault(place, {})
+        if key in cells:
+            again.append((place, {key: value}))
         else:
-            rows.append((p.step, p.time_ms, {p.key: p.value}))
-    if rows and context is not None:
-        yield context, rows
-
-
-def _blocks(rows: list[Row]) -> Iterator[tuple[tuple[str, ...], Block]]:
-    keys: tuple[str, ...] = ()
-    block: Block = []
-    for step, time, cells in rows:
-        own = tuple(cells)
-        if own != keys:
-            if block:
-                yield keys, block
-            keys, block = own, []
-        block.append((step, time, tuple(cells.values())))
-    if block:
-        yield keys, block
+            cells[key] = value
+    blocks: dict[tuple[Context, tuple[str, ...]], list[tuple[Place, Cells]]] = {}
+    for row in chain(rows.items(), again):
+        (context, _, _), cells = row
+        blocks.setdefault((context, tuple(cells)), []).append(row)
+    return tuple(
+        Frame(
+            keys,
+            array("q", [step for (_, step, _), _ in block]),
+            array("q", [time_ms for (_, _, time_ms), _ in block]),
+            array("d", [value for _, cells in block for value in cells.values()]),
+            *context,
+        )
+        for (context, keys), block in blocks.items()
+    )
 
 
 def split(frame: Frame, most_bytes: int = MAX_FRAME_BYTES) -> Iterator[Frame]:

@@ -10,7 +10,7 @@ from runfold_schemas.ids import Ids
 from .config import ServerConfig
 from .database import Database
 from .ends import Ends
-from .heads import RunHeads
+from .heads import ExperimentHeads, RunHeads
 from .observe import Observed
 from .reads import Reader
 from .requests import Args, Field
@@ -27,7 +27,8 @@ class Api:
     ends: Ends
     reader: Reader
     writes: Writes
-    heads: RunHeads
+    runs: RunHeads
+    experiments: ExperimentHeads
     observed: Observed
     ids: Ids
 
@@ -52,3 +53,5 @@ class Operation:
     path: str
     handler: Handler
     fields: tuple[Field, ...] = ()
+    quick: Callable[[bytes], Args | None] | None = None
+    """Reads a body of the form that clients send; for any other it answers None, and the fields decide."""

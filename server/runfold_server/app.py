@@ -21,7 +21,7 @@ from .api import Api
 from .config import ServerConfig
 from .database import Database
 from .ends import Ends
-from .heads import RunHeads
+from .heads import ExperimentHeads, RunHeads
 from .observe import Observed
 from .progress import Progress, listen
 from .reads import Reader
@@ -52,14 +52,15 @@ async def open_api(config: ServerConfig) -> AsyncIterator[Api]:
         ends = Ends(config.kafka, log.connect, timeout=config.ends_timeout)
         reader = Reader(database, ends, progress, observed, wait=config.read_wait)
         writes = Writes(log, reader, observed)
-        heads = RunHeads(database, reader)
+        runs = RunHeads(database, reader, progress, log)
+        experiments = ExperimentHeads(database, reader, progress)
         async with asyncio.TaskGroup() as background:
             tasks = [
                 background.create_task(ends.serve()),
                 background.create_task(listen(progress, config.dsn, config.namespace)),
             ]
             try:
-                yield Api(config, log, database, ends, reader, writes, heads, observed, ids)
+                yield Api(config, log, database, ends, reader, writes, runs, experiments, observed, ids)
             finally:
                 for task in tasks:
                     task.cancel()

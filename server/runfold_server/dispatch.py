@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from .api import Api, Call, Operation
 from .errors import ApiError, Internal, InvalidParameter, NotImplementedYet, TooLarge
-from .requests import Args, parse_json, parse_query, read_json
+from .requests import Args, check_content_type, parse_json, parse_query, read_json
 from .writes import Origin
 
 NOT_FOUND_PAGE = (
@@ -138,4 +138,7 @@ async def _arguments(api: Api, request: Request, operation: Operation) -> Args:
     if request.method in ("GET", "HEAD") and not body:
         return parse_json(operation.fields, {})
     content_type = Headers(scope=request.scope).get("content-type")
+    if operation.quick is not None and (args := operation.quick(body)) is not None:
+        check_content_type(content_type)
+        return args
     return parse_json(operation.fields, read_json(body, content_type))

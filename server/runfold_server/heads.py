@@ -1,41 +1,80 @@
-"""Is this run there and active? Asked before every write to it, answered without waiting for any fold if possible."""
+"""Is this run, or experiment, there and active? Asked before every write to it, answered without waiting for any fold if possible.
+
+Deleting and restoring are acknowledged when they are folded, so committed rows show every acknowledged one; only what no row
+shows is asked for strongly. A row that was read is remembered until a notice tells of a commit in its partition.
+"""
 
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Hashable, Iterable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
+from runfold.log import LogWriter
+from runfold_projections.database import Connection
+from runfold_projections.queries.experiments import Experiment, get_experiment
 from runfold_projections.queries.runs import RunHead, run_head
-from runfold_schemas.topics import Topic
+from runfold_schemas.position import Partition
+from runfold_schemas.topics import Topic, partition_of
 
 from .database import Database
 from .errors import Unavailable
-from .mlflow.refusals import no_run, run_not_active
-from .reads import Reader, of_run
+from .mlflow.refusals import experiment_not_active, no_experiment, no_run, run_not_active
+from .progress import Progress
+from .reads import Reader, of_run, of_topics
 
 ACTIVE = "active"
 _REMEMBERED = 20_000
+_EXPERIMENTS = Partition(Topic.EXPERIMENTS, 0)
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+Marks = tuple[int, ...]
 
 
-@dataclass(slots=True)
-class _Known:
-    head: RunHead
+@dataclass(frozen=True, slots=True)
+class _Known(Generic[V]):
+    value: V
+    marks: Marks | None
     folded: bool
 
 
+class _Remembered(Generic[K, V]):
+    """Values with the notices that had come before they were read."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._known: OrderedDict[K, _Known[V]] = OrderedDict()
+
+    def marks(self, partitions: Iterable[Partition]) -> Marks | None:
+        """How far notices say these partitions are; None while nobody listens. Take them before the value is read."""
+        return tuple([self._progress.known.get(p, 0) for p in partitions]) if self._progress.listening else None
+
+    def current(self, key: K, marks: Marks | None) -> V | None:
+        """The value, if nothing was committed in its partitions since it was read."""
+        known = self._known.get(key)
+        return known.value if known is not None and marks is not None and known.marks == marks else None
+
+    def any(self, key: K) -> _Known[V] | None:
+        """Whatever is remembered, however old."""
+        return self._known.get(key)
+
+    def keep(self, key: K, value: V, marks: Marks | None, *, folded: bool = True) -> None:
+        self._known[key] = _Known(value, marks, folded)
+        self._known.move_to_end(key)
+        if len(self._known) > _REMEMBERED:
+            self._known.popitem(last=False)
+
+
 class RunHeads:
-    """Looks up runs in committed rows, and strongly only on a miss.
+    """Runs by their ids. One that this process created and no row shows yet is known to be active: had it been deleted, there
+    would be a row. While Postgres is away, metric writes go on for runs that were seen before."""
 
-    Deleting and restoring a run are acknowledged when they are folded, so committed rows show every acknowledged one. A run
-    that this process created and no row shows yet is known to be active: had it been deleted, there would be a row.
-    While Postgres is away, metric writes go on for runs that were seen before.
-    """
-
-    def __init__(self, database: Database, reader: Reader) -> None:
-        self._database, self._reader = database, reader
-        self._known: OrderedDict[str, _Known] = OrderedDict()
+    def __init__(self, database: Database, reader: Reader, progress: Progress, log: LogWriter) -> None:
+        self._database, self._reader, self._log = database, reader, log
+        self._runs: _Remembered[str, RunHead] = _Remembered(progress)
 
     def created(self, head: RunHead) -> None:
         """A run whose creation was acknowledged, though not folded yet."""
-        self._remember(head, folded=False)
+        self._runs.keep(head.run_id, head, self._marks(head.run_id), folded=False)
 
     async def active(self, run_id: str, *, without_postgres: bool = False) -> RunHead:
         """The run; NotFound or InvalidParameter, in MLflow's words, if it is not there or deleted.
@@ -45,10 +84,10 @@ class RunHeads:
         try:
             head = await self._find(run_id)
         except Unavailable:
-            known = self._known.get(run_id)
+            known = self._runs.any(run_id)
             if known is None or not without_postgres:
                 raise
-            head = known.head
+            head = known.value
         if head is None:
             raise no_run(run_id)
         if head.lifecycle_stage != ACTIVE:
@@ -62,23 +101,62 @@ class RunHeads:
             raise no_run(run_id)
         return head
 
+    def _marks(self, run_id: str) -> Marks | None:
+        info = self._log.info
+        if info is None:
+            return None
+        return self._runs.marks((Partition(Topic.RUNS, partition_of(run_id.encode(), info.partitions)), _EXPERIMENTS))
+
     async def _find(self, run_id: str) -> RunHead | None:
-        async with self._database.connection() as connection:
-            head = await run_head(connection, run_id)
+        marks = self._marks(run_id)
+        head = self._runs.current(run_id, marks)
+        if head is not None:
+            return head
+        head = await _committed(self._database, lambda connection: run_head(connection, run_id))
         if head is None:
-            known = self._known.get(run_id)
+            known = self._runs.any(run_id)
             if known is not None and not known.folded:
-                return known.head
+                self._runs.keep(run_id, known.value, marks, folded=False)
+                return known.value
             shown = await self._reader.strong(
                 of_run(run_id, Topic.RUNS, Topic.EXPERIMENTS), lambda connection: run_head(connection, run_id)
             )
             head = shown.value
         if head is not None:
-            self._remember(head, folded=True)
+            self._runs.keep(run_id, head, marks)
         return head
 
-    def _remember(self, head: RunHead, *, folded: bool) -> None:
-        self._known[head.run_id] = _Known(head, folded)
-        self._known.move_to_end(head.run_id)
-        if len(self._known) > _REMEMBERED:
-            self._known.popitem(last=False)
+
+class ExperimentHeads:
+    """Experiments by their ids: their stage and artifact location are to be trusted, not their names and tags."""
+
+    def __init__(self, database: Database, reader: Reader, progress: Progress) -> None:
+        self._database, self._reader = database, reader
+        self._experiments: _Remembered[int, Experiment] = _Remembered(progress)
+
+    async def active(self, experiment_id: int) -> Experiment:
+        """The experiment; NotFound or InvalidParameter, in MLflow's words, if it is not there or deleted."""
+        marks = self._experiments.marks((_EXPERIMENTS,))
+        found = self._experiments.current(experiment_id, marks)
+        if found is None:
+            found = await self._read(experiment_id)
+            if found is None:
+                raise no_experiment(experiment_id)
+            self._experiments.keep(experiment_id, found, marks)
+        if found.lifecycle_stage != ACTIVE:
+            raise experiment_not_active(experiment_id, found.lifecycle_stage)
+        return found
+
+    async def _read(self, experiment_id: int) -> Experiment | None:
+        found = await _committed(self._database, lambda connection: get_experiment(connection, experiment_id))
+        if found is None:
+            shown = await self._reader.strong(
+                of_topics(Topic.EXPERIMENTS), lambda connection: get_experiment(connection, experiment_id)
+            )
+            found = shown.value
+        return found
+
+
+async def _committed(database: Database, query: Callable[[Connection], Awaitable[V]]) -> V:
+    async with database.connection() as connection:
+        return await query(connection)

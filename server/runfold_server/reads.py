@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from runfold_projections.database import Connection
+from runfold_projections.queries.outcomes import Refused, outcome
 from runfold_projections.queries.snapshot import checkpoints, reached
-from runfold_schemas.position import Partition
+from runfold_schemas.position import Partition, Position
 from runfold_schemas.topics import PARTITIONED, Topic, partition_of
 
 from .database import Database
@@ -65,11 +66,21 @@ class Reader:
 
     async def at(self, want: Mapping[Partition, int], query: Query[T]) -> Shown[T]:
         """What the query finds in a snapshot whose checkpoints have passed the wanted ends (next offsets)."""
+        return await self._until(want, lambda: self._try_at(want, query))
+
+    async def outcome(self, position: Position) -> Refused | None:
+        """Why the event at this position had no effect, once it is folded; None: it was accepted. Cheaper than a snapshot."""
+        want = {position.where: position.offset + 1}
+        return (await self._until(want, lambda: self._try_outcome(position))).value
+
+    async def _until(
+        self, want: Mapping[Partition, int], attempt: Callable[[], Awaitable[Shown[T] | Positions]]
+    ) -> Shown[T]:
         deadline = time.monotonic() + self._wait
         await self._progress.reach(want, min(POLL, self._wait))
         while True:
             version = self._progress.version
-            found = await _again_if_stale(lambda: self._try_at(want, query))
+            found = await _again_if_stale(attempt)
             if isinstance(found, Shown):
                 return found
             left = deadline - time.monotonic()
@@ -82,6 +93,12 @@ class Reader:
         async with self._database.snapshot() as connection:
             have = await checkpoints(connection)
             return Shown(await query(connection), have) if reached(have, want) else have
+
+    async def _try_outcome(self, position: Position) -> Shown[Refused | None] | Positions:
+        async with self._database.connection() as connection:
+            next_offset, refused = await outcome(connection, position)
+        have = {position.where: next_offset}
+        return Shown(refused, have) if next_offset > position.offset else have
 
     async def _try(self, query: Query[T]) -> Shown[T]:
         async with self._database.snapshot() as connection:

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -52,10 +52,6 @@ class RefusedWrite(Exception):
         self.refused = refused
 
 
-async def nothing(_: Connection) -> None:
-    """The query of a write that needs no rows afterwards."""
-
-
 class Writes:
     """Appends through the process's one writer. Never sends an event twice: a failed append burns its sequence number."""
 
@@ -88,25 +84,32 @@ class Writes:
         RefusedWrite if the fold refused it; Unavailable as for `append`, and if the outcome is not known in time.
         """
         appended = await self.append(event, origin)
-        began = time.perf_counter()
         position = appended.position
 
-        async def outcome(connection: Connection) -> Refused | T:
+        async def found(connection: Connection) -> Refused | T:
             refused = await refusal(connection, position)
             return refused if refused is not None else await then(appended)(connection)
 
+        async def ask() -> Refused | T:
+            return (await self._reader.at({position.where: position.offset + 1}, found)).value
+
+        return await self._told(event, ask)
+
+    async def decided(self, event: Event, origin: Origin) -> None:
+        """`decide` for a write that answers nothing."""
+        position = (await self.append(event, origin)).position
+        await self._told(event, lambda: self._reader.outcome(position))
+
+    async def _told(self, event: Event, ask: Callable[[], Awaitable[Refused | T]]) -> T:
+        began = time.perf_counter()
         try:
-            shown = await self._reader.at({position.where: position.offset + 1}, outcome)
+            answer = await ask()
         except Behind as error:
             raise Behind(f"{MAY_TAKE_EFFECT} {error.message}") from error
         except Unavailable as error:
             raise Unavailable(f"{MAY_TAKE_EFFECT} {error.message}", error.retry_after) from error
         self._observed.outcome(time.perf_counter() - began)
-        if isinstance(shown.value, Refused):
-            self._observed.refused(shown.value.code)
-            raise RefusedWrite(event, shown.value)
-        return shown.value
-
-    async def decided(self, event: Event, origin: Origin) -> None:
-        """`decide` for a write that answers nothing."""
-        await self.decide(event, origin, lambda _: nothing)
+        if isinstance(answer, Refused):
+            self._observed.refused(answer.code)
+            raise RefusedWrite(event, answer)
+        return answer

@@ -36,6 +36,28 @@ async def refusal(connection: Connection, position: Position) -> Refused | None:
     return None if row is None else Refused(row["code"], row["message"], row["details"])
 
 
+async def outcome(connection: Connection, position: Position) -> tuple[int, Refused | None]:
+    """The checkpoint (next offset) of the position's partition together with `refusal`, in one statement, so of one moment."""
+    row = await connection.fetchrow(
+        """
+        SELECT coalesce(c.next_offset, 0) AS next_offset, found.code, found.message, found.details
+        FROM (VALUES (1)) AS one
+        LEFT JOIN (SELECT next_offset FROM checkpoint WHERE topic = $1 AND partition = $2) c ON true
+        LEFT JOIN (
+            SELECT code, message, details FROM rejection WHERE topic = $1 AND partition = $2 AND log_offset = $3
+            UNION ALL
+            SELECT 'set_aside', reason || ': ' || message, '{}'::jsonb FROM set_aside
+            WHERE topic = $1 AND partition = $2 AND log_offset = $3
+        ) found ON true
+        """,
+        position.topic.value,
+        position.partition,
+        position.offset,
+    )
+    refused = None if row["code"] is None else Refused(row["code"], row["message"], row["details"])
+    return row["next_offset"], refused
+
+
 async def refusals(connection: Connection, asked: Sequence[tuple[Position, str]]) -> list[Refused | None]:
     """`refusal` for many events at once, given as position and event id, in their order.
 

@@ -5,17 +5,18 @@ run was found in committed rows.
 """
 
 import asyncio
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
-from runfold_schemas.events import DatasetInput, Event, InputsLogged, MetricsLogged, ParamsLogged, TagsDeleted, TagsSet
-from runfold_schemas.frames import MAX_FRAME_BYTES, Point, from_points
+from runfold_schemas.events import DatasetInput, Event, InputsLogged, ParamsLogged, TagsDeleted, TagsSet
+from runfold_schemas.frames import Point
 
 from ..api import Api, Call, Operation
 from ..errors import InvalidParameter, NotFound
 from ..requests import Field, Kind
 from ..writes import RefusedWrite
 from . import limits
+from .batches import as_point, checked_points, metric_events, read_metrics
 from .experiments import TAG
 from .refusals import said
 from .runs import RUN_ID, RUN_NAME_TAG
@@ -26,51 +27,27 @@ Json = dict[str, Any]
 async def _log_metric(api: Api, call: Call) -> Json:
     run_id = call.args["run_id"]
     limits.check_metric(call.args)
-    await api.heads.active(run_id, without_postgres=True)
-    await _append_metrics(api, call, run_id, [call.args])
+    await api.runs.active(run_id, without_postgres=True)
+    await _append_metrics(api, call, run_id, [as_point(call.args)])
     return {}
 
 
-async def _append_metrics(api: Api, call: Call, run_id: str, metrics: Sequence[Mapping[str, Any]]) -> None:
-    for event in metric_events(run_id, metrics):
+async def _append_metrics(api: Api, call: Call, run_id: str, points: Sequence[Point]) -> None:
+    for event in metric_events(run_id, points):
         await api.writes.append(event, call.origin)
-
-
-def metric_events(run_id: str, metrics: Sequence[Mapping[str, Any]]) -> Iterator[MetricsLogged]:
-    """The metrics of one request as events below the size of a frame."""
-    points: list[Point] = []
-    size = 0
-    for metric in metrics:
-        size += 4 * len(metric["key"]) + 64
-        if size > MAX_FRAME_BYTES and points:
-            yield MetricsLogged(run_id, from_points(points))
-            points, size = [], 4 * len(metric["key"]) + 64
-        points.append(
-            Point(
-                metric["key"],
-                metric["value"],
-                metric["step"],
-                metric["timestamp"],
-                metric["model_id"] or None,
-                metric["dataset_name"] or None,
-                metric["dataset_digest"] or None,
-            )
-        )
-    if points:
-        yield MetricsLogged(run_id, from_points(points))
 
 
 async def _log_param(api: Api, call: Call) -> Json:
     run_id = call.args["run_id"]
     key, value = limits.fitted_param(call.args["key"], call.args["value"])
-    await api.heads.active(run_id)
+    await api.runs.active(run_id)
     return await _decided(api, call, ParamsLogged(run_id=run_id, params={key: value}), single_param=True)
 
 
 async def _set_tag(api: Api, call: Call) -> Json:
     run_id = call.args["run_id"]
     key, value = limits.fitted_tag(call.args["key"], call.args["value"])
-    await api.heads.active(run_id)
+    await api.runs.active(run_id)
     tags = _effective_tags({key: value})
     return await _decided(api, call, TagsSet(run_id=run_id, tags=tags)) if tags else {}
 
@@ -82,7 +59,7 @@ def _effective_tags(tags: dict[str, str]) -> dict[str, str]:
 
 async def _delete_tag(api: Api, call: Call) -> Json:
     run_id, key = call.args["run_id"], call.args["key"]
-    await api.heads.active(run_id)
+    await api.runs.active(run_id)
     if len(key) > limits.MAX_KEY:
         raise NotFound(f"No tag with name: {key} in run with id {run_id}")
     return await _decided(api, call, TagsDeleted(run_id=run_id, keys=[key]))
@@ -91,23 +68,22 @@ async def _delete_tag(api: Api, call: Call) -> Json:
 async def _log_batch(api: Api, call: Call) -> Json:
     """All is checked before anything is appended; params are decided first, so that a conflict changes nothing."""
     args = call.args
-    run_id, metrics = limits.check_run_id(args["run_id"]), args["metrics"]
-    for i, metric in enumerate(metrics):
-        limits.check_metric(metric, f"metrics[{i}].")
+    run_id = limits.check_run_id(args["run_id"])
+    points = args.get("points") or checked_points(args["metrics"])
     params = [limits.fitted_param(p["key"], p["value"], f"params[{i}].") for i, p in enumerate(args["params"])]
     tags = [limits.fitted_tag(t["key"], t["value"], f"tags[{i}].") for i, t in enumerate(args["tags"])]
-    limits.check_batch(len(metrics), len(params), len(tags))
+    limits.check_batch(len(points), len(params), len(tags))
     limits.check_unique_params(key for key, _ in params)
     only_metrics = not params and not tags
-    await api.heads.active(run_id, without_postgres=only_metrics)
+    await api.runs.active(run_id, without_postgres=only_metrics)
     if params:
         await _decided(api, call, ParamsLogged(run_id=run_id, params=dict(params)))
     effective = _effective_tags(dict(tags))
     if not effective:
-        await _append_metrics(api, call, run_id, metrics)
+        await _append_metrics(api, call, run_id, points)
         return {}
     tagging = _decided(api, call, TagsSet(run_id=run_id, tags=effective))
-    await _both(_append_metrics(api, call, run_id, metrics), tagging)
+    await _both(_append_metrics(api, call, run_id, points), tagging)
     return {}
 
 
@@ -131,7 +107,7 @@ async def _log_inputs(api: Api, call: Call) -> Json:
         dataset = _dataset(one, i)
         datasets.setdefault((dataset.name, dataset.digest), dataset)
     models = [model["model_id"] for model in call.args["models"]]
-    await api.heads.active(run_id)
+    await api.runs.active(run_id)
     if not datasets and not models:
         return {}
     return await _decided(api, call, InputsLogged(run_id=run_id, datasets=list(datasets.values()), models=models))
@@ -207,6 +183,7 @@ OPERATIONS = (
             Field("params", Kind.OBJECTS, fields=_KEYED),
             Field("tags", Kind.OBJECTS, fields=_KEYED),
         ),
+        read_metrics,
     ),
     Operation(
         "POST",

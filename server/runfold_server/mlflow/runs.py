@@ -18,8 +18,8 @@ from ..reads import of_run, of_topics
 from ..requests import Field, Kind
 from ..writes import RefusedWrite
 from . import limits, pages
-from .experiments import TAG, VIEWS, check_max_results, experiment_id, find_experiment
-from .refusals import experiment_not_active, no_run, said
+from .experiments import TAG, VIEWS, check_max_results, experiment_id
+from .refusals import no_run, said
 
 Json = dict[str, Any]
 _random = random.SystemRandom()
@@ -32,9 +32,7 @@ _RUN = (Topic.RUNS, Topic.METRICS, Topic.EXPERIMENTS)
 
 async def _create(api: Api, call: Call) -> Json:
     args = call.args
-    experiment = await find_experiment(api, experiment_id(args["experiment_id"]))
-    if experiment.lifecycle_stage != ACTIVE:
-        raise experiment_not_active(experiment.experiment_id, experiment.lifecycle_stage)
+    experiment = await api.experiments.active(experiment_id(args["experiment_id"]))
     tags = {}
     for tag in args["tags"]:
         if not tag["key"]:
@@ -53,7 +51,7 @@ async def _create(api: Api, call: Call) -> Json:
     )
     # Nobody else can have taken a fresh id, so no fold can refuse it: acknowledged on append.
     await api.writes.append(event, call.origin)
-    api.heads.created(RunHead(run_id, event.experiment_id, ACTIVE, STATUSES[0], name, event.artifact_uri))
+    api.runs.created(RunHead(run_id, event.experiment_id, ACTIVE, STATUSES[0], name, event.artifact_uri))
     row = Run(
         run_id=run_id,
         experiment_id=event.experiment_id,
@@ -120,7 +118,7 @@ async def _search(api: Api, call: Call) -> Json:
 async def _update(api: Api, call: Call) -> Json:
     args = call.args
     run_id, status, end_ms, name = args["run_id"], args["status"], args["end_time"], args["run_name"] or None
-    await api.heads.active(run_id)
+    await api.runs.active(run_id)
     if status is None and end_ms is None and name is None:
         return {"run_info": answers.run_info(await find_run(api, run_id))}
     if name is not None:
@@ -136,12 +134,12 @@ async def _update(api: Api, call: Call) -> Json:
 
 
 async def _delete(api: Api, call: Call) -> Json:
-    head = await api.heads.present(call.args["run_id"])
+    head = await api.runs.present(call.args["run_id"])
     return await _lifecycle(api, call, RunDeleted(run_id=head.run_id))
 
 
 async def _restore(api: Api, call: Call) -> Json:
-    head = await api.heads.present(call.args["run_id"])
+    head = await api.runs.present(call.args["run_id"])
     return await _lifecycle(api, call, RunRestored(run_id=head.run_id))
 
 

@@ -18,12 +18,13 @@ from runfold_projections.queries.metrics import History
 from runfold_projections.queries.outcomes import Refused
 from runfold_projections.queries.runs import Dataset, LatestMetric, Run
 from runfold_schemas.events import Event, ExperimentDeleted, ExperimentRenamed, ExperimentTagsSet, ParamsLogged
+from runfold_schemas.frames import Point
 from runfold_server import answers
 from runfold_server.app import listening_socket
 from runfold_server.errors import AlreadyExists, ErrorCode, InvalidParameter, InvalidState, NotFound, Unavailable
 from runfold_server.mlflow import limits, pages
+from runfold_server.mlflow.batches import metric_events
 from runfold_server.mlflow.refusals import said
-from runfold_server.mlflow.run_data import metric_events
 from runfold_server.mlflow.runs import artifact_root
 from runfold_server.writes import Origin, RefusedWrite
 
@@ -163,12 +164,8 @@ def test_batches_are_bounded() -> None:
 
 
 def test_metrics_of_one_request_stay_below_a_frame() -> None:
-    def metric(i: int, key: str) -> dict[str, object]:
-        context = {"model_id": None, "dataset_name": None, "dataset_digest": None}
-        return {"key": key, "value": 1.0, "step": i, "timestamp": i, **context}
-
-    assert [e.points for e in metric_events("r", [metric(i, "k") for i in range(1000)])] == [1000]
-    wide = list(metric_events("r", [metric(0, f"{i:04}" + "ä" * 246) for i in range(1000)]))
+    assert [e.points for e in metric_events("r", [Point("k", 1.0, i, i) for i in range(1000)])] == [1000]
+    wide = list(metric_events("r", [Point(f"{i:04}" + "ä" * 246, 1.0, 0, 0) for i in range(1000)]))
     assert sum(e.points for e in wide) == 1000
     assert len(wide) > 1
 
