@@ -1,8 +1,12 @@
 """Rows as MLflow's JSON. Empty lists and unset fields are left out; whole numbers are numbers, not strings."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import repeat
 from typing import Any
+
+import msgspec
+import numpy as np
 
 from runfold_projections.queries.experiments import Experiment
 from runfold_projections.queries.metrics import History
@@ -124,14 +128,22 @@ def dataset_input(row: Dataset) -> Json:
     )
 
 
-def history(key: str, rows: History, start: int, stop: int) -> list[Json]:
+class PointAnswer(msgspec.Struct, gc=False):
+    """MLflow's `Metric` as a point of a history. A struct, since a history has hundreds of thousands."""
+
+    key: str
+    value: float | str
+    timestamp: int
+    step: int
+
+
+def history(key: str, rows: History, start: int, stop: int) -> list[PointAnswer]:
     """MLflow's `Metric`s of a page of one key's points."""
-    points: Iterable[tuple[int, int, float]] = zip(
-        rows.steps[start:stop].tolist(), rows.times[start:stop].tolist(), rows.values[start:stop].tolist(), strict=True
-    )
-    return [{"key": key, "value": number(v), "timestamp": t, "step": s} for s, t, v in points]
+    values = rows.values[start:stop]
+    shown = values.tolist() if np.isfinite(values).all() else map(number, values.tolist())
+    return list(map(PointAnswer, repeat(key), shown, rows.times[start:stop].tolist(), rows.steps[start:stop].tolist()))
 
 
-def page(name: str, rows: Sequence[Json], token: str | None) -> Json:
+def page(name: str, rows: Sequence[Json | PointAnswer], token: str | None) -> Json:
     """A list answer: left out when empty, with a token when there is more."""
     return filled({name: list(rows), "next_page_token": token})

@@ -11,6 +11,7 @@ from .config import ServerConfig
 from .database import Database
 from .ends import Ends
 from .heads import ExperimentHeads, RunHeads
+from .histories import Histories
 from .observe import Observed
 from .reads import Reader
 from .requests import Args, Field
@@ -29,6 +30,7 @@ class Api:
     writes: Writes
     runs: RunHeads
     experiments: ExperimentHeads
+    histories: Histories
     observed: Observed
     ids: Ids
 

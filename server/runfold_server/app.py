@@ -22,6 +22,7 @@ from .config import ServerConfig
 from .database import Database
 from .ends import Ends
 from .heads import ExperimentHeads, RunHeads
+from .histories import Histories
 from .observe import Observed
 from .progress import Progress, listen
 from .reads import Reader
@@ -60,7 +61,7 @@ async def open_api(config: ServerConfig) -> AsyncIterator[Api]:
                 background.create_task(listen(progress, config.dsn, config.namespace)),
             ]
             try:
-                yield Api(config, log, database, ends, reader, writes, runs, experiments, observed, ids)
+                yield Api(config, log, database, ends, reader, writes, runs, experiments, Histories(), observed, ids)
             finally:
                 for task in tasks:
                     task.cancel()

@@ -16,6 +16,7 @@ from runfold_projections.database import Connection, open_connection
 from runfold_projections.pack import pack
 from runfold_projections.queries.metrics import history
 from runfold_schemas.frames import Point, from_points
+from runfold_server.histories import Histories
 
 __all__ = ["namespace", "postgres_dsn"]
 
@@ -85,3 +86,24 @@ async def test_an_unknown_key_has_an_empty_history(conn: Connection) -> None:
     for key in ("n", "a\0b", "\ud800"):
         found = await history(conn, "known", key)
         assert (len(found), found.steps.dtype, found.values.dtype) == (0, "int64", "float64")
+
+
+async def test_remembered_histories_show_what_came_since_and_stay_within_their_bytes(conn: Connection) -> None:
+    histories = Histories(most_bytes=5000)
+    await insert(conn, "known", 1, [Point(key, 1.0, 1, 1) for key in "ab"])
+    first = await histories.read(conn, "known", "a")
+    assert await histories.read(conn, "known", "a") is first, "the next page does not read it again"
+    await insert(conn, "known", 2, [Point("a", 2.0, 2, 2)])
+    assert (await histories.read(conn, "known", "a")).values.tolist() == [1.0, 2.0]
+    # A second source at the same offset: neither the count of offsets nor the largest one tells of it alone.
+    await insert(conn, "known", 2, [Point("a", 3.0, 3, 3)], rank=1)
+    assert (await histories.read(conn, "known", "a")).values.tolist() == [1.0, 2.0, 3.0]
+
+    kept = await histories.read(conn, "known", "a")
+    for n in range(10):
+        await histories.read(conn, "known", f"none{n}")
+    assert await histories.read(conn, "known", "a") is not kept, "the oldest made room"
+    await insert(conn, "known", 3, [Point("wide", float(n), n, n) for n in range(1000)])
+    wide = await histories.read(conn, "known", "wide")
+    assert len(wide) == 1000
+    assert await histories.read(conn, "known", "wide") is not wide, "what is larger than all is not kept"

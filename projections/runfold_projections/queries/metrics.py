@@ -54,6 +54,17 @@ ORDER BY s.first_offset, s.attempt, s.rank
 """
 
 
+_MARK = """
+SELECT count(*), coalesce(max(s.first_offset), -1), coalesce(sum(s.points), 0)::bigint FROM segment s
+WHERE s.run_id = $1 AND EXISTS (SELECT FROM run r WHERE r.run_id = s.run_id)
+"""
+
+
+async def history_mark(conn: Connection, run_id: str) -> tuple[int, ...]:
+    """A mark that differs whenever the run's histories may: segments are only added, each with a higher offset."""
+    return tuple(await conn.fetchrow(_MARK, run_id)) if storable(run_id) else ()
+
+
 async def history(conn: Connection, run_id: str, key: str) -> History:
     """All points of a key, over all attempts and ranks; empty for an unknown run or key.
 

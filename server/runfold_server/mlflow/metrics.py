@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from runfold_projections.queries.metrics import history
 from runfold_schemas.topics import Topic
 
 from .. import answers
@@ -23,7 +22,7 @@ async def _get_history(api: Api, call: Call) -> dict[str, Any]:
         )
     offset = pages.read_token(args["page_token"])
     scope = of_run(run_id, Topic.METRICS, Topic.RUNS)
-    rows = (await api.reader.strong(scope, lambda connection: history(connection, run_id, key))).value
+    rows = (await api.reader.strong(scope, lambda connection: api.histories.read(connection, run_id, key))).value
     stop = len(rows.steps) if limit is None else offset + limit
     token = pages.make_token(stop) if stop < len(rows.steps) else None
     return answers.page("metrics", answers.history(key, rows, offset, stop), token)
