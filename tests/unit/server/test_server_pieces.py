@@ -7,6 +7,7 @@ import math
 import socket
 from importlib import import_module
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -75,7 +76,7 @@ def test_numbers_that_json_lacks() -> None:
 
 def test_a_page_of_a_history() -> None:
     rows = History(np.array([1, 2, 3]), np.array([10, 20, 30]), np.array([0.5, math.nan, 1.0]))
-    assert answers.history("k", rows, 1, 3) == [
+    assert msgspec.to_builtins(answers.history("k", rows, 1, 3)) == [
         {"key": "k", "value": "NaN", "timestamp": 20, "step": 2},
         {"key": "k", "value": 1.0, "timestamp": 30, "step": 3},
     ]
