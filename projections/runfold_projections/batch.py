@@ -9,6 +9,7 @@ from runfold_schemas.events import Genesis
 from runfold_schemas.position import Partition
 from runfold_schemas.record import Raw, Record, read_record
 
+from .changelog import ChangeLog
 from .checkpoint import Checkpoint, commit
 from .database import Connection
 from .folds.decision import Rejection
@@ -127,6 +128,7 @@ class PartitionFold:
         self._namespace, self._where, self._partitions = namespace, where, partitions
         self._projector = projector_for(projection, where)
         self._ledger = Ledger(where)
+        self._changelog = ChangeLog(projection, where)
 
     def forget(self) -> None:
         """Drop all state in memory, as after a failed transaction."""
@@ -143,16 +145,24 @@ class PartitionFold:
             return Applied(None, 0, 0, 0, {})
         await self._projector.load(connection, records)
         await self._ledger.load(connection, [r for r in records if not isinstance(r.event, Genesis)])
-        rejections, duplicates = self._fold(records)
-        changes = [*self._projector.changes(), *self._ledger.changes(), *_rejections(rejections), *_set_aside(aside)]
+        rejections, duplicates, touched = self._fold(records)
+        changes = [
+            *self._projector.changes(),
+            *self._ledger.changes(),
+            *self._changelog.changes(before.next_offset if before else 0, after.next_offset, touched),
+            *_rejections(rejections),
+            *_set_aside(aside),
+        ]
         await commit(connection, self._namespace, self._where, before, after, changes)
         reasons: dict[Reason, int] = {}
         for item in aside:
             reasons[item.reason] = reasons.get(item.reason, 0) + 1
         return Applied(after, len(records) - duplicates, duplicates, len(rejections), reasons)
 
-    def _fold(self, records: list[Record]) -> tuple[list[tuple[Record, Rejection]], int]:
+    def _fold(self, records: list[Record]) -> tuple[list[tuple[Record, Rejection]], int, list[str]]:
+        """The rejections, the number of duplicates, and the entities that may have changed, each once."""
         rejections = []
+        touched: dict[str, None] = {}
         duplicates = 0
         for record in records:
             if not isinstance(record.event, Genesis) and not self._ledger.is_new(record):
@@ -161,7 +171,9 @@ class PartitionFold:
             rejection = self._projector.fold(record)
             if rejection is not None:
                 rejections.append((record, rejection))
-        return rejections, duplicates
+            elif not isinstance(record.event, Genesis):
+                touched[record.entity] = None
+        return rejections, duplicates, list(touched)
 
 
 def _rejections(found: list[tuple[Record, Rejection]]) -> list[RowChange]:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from .database import Connection, sql
-from .generations import COMMON_TABLES, TABLES, Projection
+from .generations import COMMON_TABLES, NOT_CANONICAL, TABLES, Projection
 from .pack import read_all
 
 Row = tuple[Any, ...]
@@ -17,6 +17,8 @@ async def canonical_rows(connection: Connection, projection: Projection) -> Asyn
     Metric points stand for the segments that pack them, each point once, with NaN and -0.0 as their bits.
     """
     for table in (*COMMON_TABLES, *TABLES[projection]):
+        if table in NOT_CANONICAL:
+            continue
         if table == "segment":
             async for row in _points(connection):
                 yield "point", row

@@ -23,15 +23,16 @@ class Projection(StrEnum):
 COMMON_TABLES = ("checkpoint", "sequence", "rejection", "set_aside")
 TABLES: dict[Projection, tuple[str, ...]] = {
     Projection.EXPERIMENTS: ("experiment", "experiment_tag"),
-    Projection.RUNS: ("run", "run_param", "run_tag", "run_dataset", "run_model"),
-    Projection.METRICS: ("attempt", "segment", "metric"),
+    Projection.RUNS: ("run", "run_param", "run_tag", "run_dataset", "run_model", "run_change"),
+    Projection.METRICS: ("attempt", "segment", "metric", "metric_change"),
 }
-
+NOT_CANONICAL = frozenset({"run_change", "metric_change"})
+"""Tables that show how the log was cut into batches."""
 
 LAYOUTS: dict[Projection, int] = {
     Projection.EXPERIMENTS: 1,
-    Projection.RUNS: 1,
-    Projection.METRICS: 1,
+    Projection.RUNS: 2,
+    Projection.METRICS: 2,
 }
 """Number of the tables' layout per projection, raised with every change of `sql/tables`: a generation has one for life."""
 

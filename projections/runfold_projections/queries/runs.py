@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..database import Connection
-from ..search.run_sql import Scope, page_of_runs
+from ..search.column_search import Search
+from ..search.run_sql import Scope
+from ..search.sql import check_page
 from ..search.tokens import storable
 from ..search.tree import Kind
 from ..search.view import ViewType
 from ..search.vocabulary import RUNS
 from .belongings import Belongings, Dataset, belongings
 from .metrics import LatestMetric
+from .run_finder import run_ids_by_sql
 
 __all__ = [
     "Dataset",
@@ -25,7 +28,9 @@ __all__ = [
     "ViewType",
     "get_run",
     "needs_metrics",
+    "parse_search",
     "run_head",
+    "runs_by_id",
     "search_runs",
 ]
 
@@ -70,6 +75,12 @@ WHERE r.run_id = $1
 """
 
 
+_THESE = """
+SELECT run_id, experiment_id, name, user_id, status, start_ms, end_ms, artifact_uri, lifecycle_stage
+FROM run WHERE run_id = ANY ($1::text[])
+"""
+
+
 async def run_head(conn: Connection, run_id: str) -> RunHead | None:
     """The run without its params, tags, metrics and inputs."""
     row = await _one(conn, run_id)
@@ -79,7 +90,9 @@ async def run_head(conn: Connection, run_id: str) -> RunHead | None:
 async def get_run(conn: Connection, run_id: str) -> Run | None:
     """The run of this id, deleted or not, in two round trips."""
     row = await _one(conn, run_id)
-    return None if row is None else (await _whole(conn, [row]))[0]
+    if row is None:
+        return None
+    return _run(row, (await belongings(conn, [run_id]))[run_id], frozenset())
 
 
 async def search_runs(
@@ -91,18 +104,33 @@ async def search_runs(
     limit: int,
     offset: int,
 ) -> list[Run]:
-    """A page of the experiments' runs that match, in three round trips. Default order: latest start first, then by id, as MLflow.
+    """A page of the experiments' runs that match, by SQL alone. Default order: latest start first, then by id, as MLflow.
 
     BadFilter for an expression that can't be read, BadQuery for a limit or offset out of range.
     """
-    clauses, orders = RUNS.filter(filter_string), RUNS.order(order_by)
-    known = [experiment_id for experiment_id in dict.fromkeys(experiment_ids) if -(2**63) <= experiment_id < 2**63]
-    scope = Scope(known, await _deleted_among(conn, known), view)
-    statement = page_of_runs(scope, clauses, orders, limit, offset)
-    if not known or not limit:
+    search = await parse_search(conn, experiment_ids, filter_string, view, order_by)
+    check_page(limit, offset)
+    if not search.scope.experiments or not limit:
         return []
-    rows = await conn.fetch(statement.text, *statement.values)
-    return await _whole(conn, rows, scope.deleted)
+    return await runs_by_id(conn, await run_ids_by_sql(conn, search, limit, offset), search.scope.deleted)
+
+
+async def parse_search(
+    conn: Connection, experiment_ids: Sequence[int], filter_string: str, view: ViewType, order_by: Sequence[str]
+) -> Search:
+    """What the words of a search mean, and which of its experiments are deleted. BadFilter for an expression that can't be read."""
+    clauses, orders = RUNS.filter(filter_string), RUNS.order(order_by)
+    known = tuple(sorted({number for number in experiment_ids if -(2**63) <= number < 2**63}))
+    return Search(Scope(known, await _deleted_among(conn, known), view), clauses, orders)
+
+
+async def runs_by_id(conn: Connection, run_ids: Sequence[str], deleted: frozenset[int]) -> list[Run]:
+    """These runs, in this order, in two round trips. `deleted` are those of their experiments that are deleted."""
+    if not run_ids:
+        return []
+    rows = {row["run_id"]: row for row in await conn.fetch(_THESE, run_ids)}
+    owned = await belongings(conn, run_ids)
+    return [_run(rows[run_id], owned[run_id], deleted) for run_id in run_ids]
 
 
 def needs_metrics(filter_string: str, order_by: Sequence[str]) -> bool:
@@ -121,13 +149,6 @@ async def _deleted_among(conn: Connection, experiment_ids: Sequence[int]) -> fro
         experiment_ids,
     )
     return frozenset(row["experiment_id"] for row in rows)
-
-
-async def _whole(conn: Connection, rows: Sequence[Any], deleted: frozenset[int] = frozenset()) -> list[Run]:
-    if not rows:
-        return []
-    owned = await belongings(conn, [row["run_id"] for row in rows])
-    return [_run(row, owned[row["run_id"]], deleted) for row in rows]
 
 
 def _run(row: Any, own: Belongings, deleted: frozenset[int]) -> Run:

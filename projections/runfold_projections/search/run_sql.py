@@ -38,10 +38,10 @@ class Scope:
     view: ViewType
 
 
-def page_of_runs(
+def page_of_run_ids(
     scope: Scope, clauses: Sequence[Clause], orders: Sequence[Order], limit: int, offset: int
 ) -> Statement:
-    """Selects the matching runs in order. BadQuery for a limit or offset out of range."""
+    """Selects the ids of the matching runs in order. BadQuery for a limit or offset out of range."""
     parameters = Parameters()
     where = [*_scope(scope, parameters), *_conditions(clauses, parameters)]
     joins: list[str] = []
@@ -53,9 +53,7 @@ def page_of_runs(
     order_by.append("r.run_id")
     text = "\n".join(
         (
-            "SELECT r.run_id, r.experiment_id, r.name, r.user_id, r.status, r.start_ms, r.end_ms, r.artifact_uri,",
-            "       r.lifecycle_stage",
-            "FROM run r",
+            "SELECT r.run_id FROM run r",
             *joins,
             "WHERE " + "\n  AND ".join(where),
             "ORDER BY " + ", ".join(order_by),

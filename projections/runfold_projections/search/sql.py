@@ -52,7 +52,12 @@ def compared(column: str, clause: Compare | Among, parameters: Parameters) -> st
 
 def page(limit: int, offset: int, parameters: Parameters) -> str:
     """LIMIT and OFFSET. BadQuery if one is negative or no bigint."""
+    check_page(limit, offset)
+    return f"LIMIT {parameters.add(limit, 'bigint')} OFFSET {parameters.add(offset, 'bigint')}"
+
+
+def check_page(limit: int, offset: int) -> None:
+    """BadQuery if one is negative or no bigint."""
     for name, value in (("limit", limit), ("offset", offset)):
         if not 0 <= value <= _MOST:
             raise BadQuery(f"{name} is {value}, not between 0 and 2^63 - 1")
-    return f"LIMIT {parameters.add(limit, 'bigint')} OFFSET {parameters.add(offset, 'bigint')}"

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runfold_projections.search.experiment_sql import page_of_experiments
-from runfold_projections.search.run_sql import Scope, page_of_runs
+from runfold_projections.search.run_sql import Scope, page_of_run_ids
 from runfold_projections.search.tree import Among, Clause, Compare, Key, Kind, Operator, Order, Presence
 from runfold_projections.search.view import ViewType
 from runfold_projections.search.vocabulary import EXPERIMENTS, RUNS
@@ -35,7 +35,7 @@ text_clauses = st.one_of(
 def test_keys_and_values_of_a_run_search_are_parameters(
     experiment_ids: list[int], clauses: list[Clause], orders: list[Order], view: ViewType
 ) -> None:
-    statement = page_of_runs(Scope(experiment_ids, frozenset({2}), view), clauses, orders, 10, 0)
+    statement = page_of_run_ids(Scope(experiment_ids, frozenset({2}), view), clauses, orders, 10, 0)
     assert MARK not in statement.text
     assert all(f"${number}:" in statement.text for number in range(1, len(statement.values) + 1))
 

@@ -33,3 +33,12 @@ CREATE TABLE metric (
     dataset_digest  text,
     PRIMARY KEY (run_id, key)
 );
+
+-- Which runs each batch touched; see changelog.py. Old rows go.
+CREATE TABLE metric_change (
+    partition     integer NOT NULL,
+    first_offset  bigint NOT NULL,
+    next_offset   bigint NOT NULL,
+    run_ids       text[] NOT NULL,
+    PRIMARY KEY (partition, next_offset)
+);

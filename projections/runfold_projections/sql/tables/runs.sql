@@ -51,3 +51,12 @@ CREATE TABLE run_model (
     model_id  text NOT NULL,
     PRIMARY KEY (run_id, ordinal)
 );
+
+-- Which runs each batch touched; see changelog.py. Old rows go.
+CREATE TABLE run_change (
+    partition     integer NOT NULL,
+    first_offset  bigint NOT NULL,
+    next_offset   bigint NOT NULL,
+    run_ids       text[] NOT NULL,
+    PRIMARY KEY (partition, next_offset)
+);

@@ -1,0 +1,142 @@
+"""Columns of runs out of the tables: whole ones in one row of packed bytes each, or the values of some runs."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..database import Connection
+from ..search.columns import Column, DatasetRow, Datasets, Numbers, Texts
+from ..search.filtering import DATASETS
+from ..search.table import RunRow, Table
+from ..search.tree import Key, Kind
+
+_ORDER = "ORDER BY r.start_ms DESC, r.run_id"
+# Texts hold no zero byte, and UTF-8 no byte 255.
+_TEXT = f"string_agg(coalesce(convert_to({{value}}, 'UTF8'), '\\xff'::bytea), '\\x00'::bytea {_ORDER})"
+_PRESENT = f"string_agg(CASE WHEN {{value}} IS NULL THEN '\\x00'::bytea ELSE '\\x01'::bytea END, ''::bytea {_ORDER})"
+
+_BASE = f"""
+SELECT {_TEXT.format(value="r.run_id")},
+       string_agg(int8send(r.start_ms), ''::bytea {_ORDER}),
+       string_agg(int8send(r.experiment_id), ''::bytea {_ORDER}),
+       string_agg(CASE WHEN r.lifecycle_stage = 'deleted' THEN '\\x01'::bytea ELSE '\\x00'::bytea END, ''::bytea {_ORDER})
+FROM run r WHERE r.experiment_id = ANY ($1::bigint[])
+"""  # noqa: S608 - constants of this module
+_JOINED = "FROM run r LEFT JOIN {table} t ON t.run_id = r.run_id AND t.key = $2::text WHERE r.experiment_id = ANY ($1::bigint[])"
+_METRIC = f"""
+SELECT string_agg(float8send(coalesce(t.value, 'NaN')), ''::bytea {_ORDER}), {_PRESENT.format(value="t.value")}
+{_JOINED.format(table="metric")}
+"""
+_PAIRS = {
+    Kind.PARAM: f"SELECT {_TEXT.format(value='t.value')} {_JOINED.format(table='run_param')}",
+    Kind.TAG: f"SELECT {_TEXT.format(value='t.value')} {_JOINED.format(table='run_tag')}",
+}
+_END_TIME = f"""
+SELECT string_agg(int8send(coalesce(r.end_ms, 0)), ''::bytea {_ORDER}), {_PRESENT.format(value="r.end_ms")}
+FROM run r WHERE r.experiment_id = ANY ($1::bigint[])
+"""  # noqa: S608 - constants of this module
+_TEXT_ATTRIBUTES = {"run_name": "name", "status": "status", "artifact_uri": "artifact_uri", "user_id": "user_id"}
+_ATTRIBUTES = {
+    name: f"SELECT {_TEXT.format(value=f'r.{column}')} FROM run r WHERE r.experiment_id = ANY ($1::bigint[])"  # noqa: S608
+    for name, column in _TEXT_ATTRIBUTES.items()
+}
+_DATASETS = """
+SELECT (r.at - 1)::bigint AS at, d.name, d.digest, d.tags ->> 'mlflow.data.context' AS context
+FROM (SELECT run_id, row_number() OVER (ORDER BY start_ms DESC, run_id) AS at FROM run WHERE experiment_id = ANY ($1::bigint[])) r
+JOIN run_dataset d USING (run_id)
+ORDER BY r.at
+"""
+_CHANGED = """
+SELECT run_id, start_ms, experiment_id, lifecycle_stage, name, status, artifact_uri, user_id, end_ms FROM run
+WHERE run_id = ANY ($1::text[]) AND experiment_id = ANY ($2::bigint[])
+"""
+_CHANGED_VALUES = {
+    Kind.METRIC: "SELECT run_id, key, value FROM metric WHERE run_id = ANY ($1::text[]) AND key = ANY ($2::text[])",
+    Kind.PARAM: "SELECT run_id, key, value FROM run_param WHERE run_id = ANY ($1::text[]) AND key = ANY ($2::text[])",
+    Kind.TAG: "SELECT run_id, key, value FROM run_tag WHERE run_id = ANY ($1::text[]) AND key = ANY ($2::text[])",
+}
+_CHANGED_DATASETS = """
+SELECT run_id, name, digest, tags ->> 'mlflow.data.context' AS context FROM run_dataset WHERE run_id = ANY ($1::text[])
+"""
+_ILIKE = (
+    "SELECT array_agg(value ILIKE $2::text ORDER BY place) FROM unnest($1::text[]) WITH ORDINALITY AS t (value, place)"
+)
+
+
+async def load_table(conn: Connection, experiment_ids: Sequence[int]) -> Table:
+    """The experiments' runs, without columns yet."""
+    ids, starts, experiments, deleted = await conn.fetchrow(_BASE, experiment_ids)
+    run_ids = np.array(ids.split(b"\0") if ids is not None else [], "S" if ids is not None else "S1")
+    return Table(run_ids, _int64(starts), _int64(experiments), np.frombuffer(deleted or b"", bool))
+
+
+async def load_column(conn: Connection, experiment_ids: Sequence[int], key: Key) -> Column:
+    """One column of the same runs, in the table's order. The connection is in the snapshot that the table shows."""
+    if key == DATASETS:
+        rows = await conn.fetch(_DATASETS, experiment_ids)
+        return Datasets.of([row[0] for row in rows], [(row[1], row[2], row[3]) for row in rows])
+    if key.kind is Kind.METRIC:
+        values, present = await conn.fetchrow(_METRIC, experiment_ids, key.name)
+        return Numbers(np.frombuffer(values or b"", ">f8").astype(np.float64), np.frombuffer(present or b"", bool))
+    if key.kind is not Kind.ATTRIBUTE:
+        return _texts(await conn.fetchval(_PAIRS[key.kind], experiment_ids, key.name))
+    if key.name in _ATTRIBUTES:
+        return _texts(await conn.fetchval(_ATTRIBUTES[key.name], experiment_ids))
+    values, present = await conn.fetchrow(_END_TIME, experiment_ids)
+    return Numbers(_int64(values), np.frombuffer(present or b"", bool))
+
+
+async def refresh_table(conn: Connection, experiment_ids: Sequence[int], table: Table, run_ids: Sequence[str]) -> Table:
+    """The table as the connection's snapshot has it, if no other runs than these changed since the table's."""
+    rows = await conn.fetch(_CHANGED, run_ids, experiment_ids)
+    if not rows:
+        return table
+    runs = [
+        RunRow(row["run_id"], row["start_ms"], row["experiment_id"], row["lifecycle_stage"] == "deleted")
+        for row in rows
+    ]
+    found = [run.run_id for run in runs]
+    values: dict[Key, Sequence[Any]] = {}
+    for kind in (Kind.METRIC, Kind.PARAM, Kind.TAG):
+        values |= await _changed_values(conn, kind, [key.name for key in table.columns if key.kind is kind], found)
+    for key in table.columns:
+        if key.kind is Kind.ATTRIBUTE:
+            name = _TEXT_ATTRIBUTES.get(key.name, "end_ms")
+            values[key] = [row[name] for row in rows]
+        elif key == DATASETS:
+            values[key] = await _changed_datasets(conn, found)
+    return table.refreshed(runs, values)
+
+
+async def ilike(conn: Connection, values: Sequence[str], pattern: str) -> Any:
+    """What Postgres says of each value, as a NumPy array."""
+    return np.array(await conn.fetchval(_ILIKE, values, pattern) or [], bool)
+
+
+async def _changed_values(
+    conn: Connection, kind: Kind, names: Sequence[str], run_ids: Sequence[str]
+) -> Mapping[Key, Sequence[Any]]:
+    if not names:
+        return {}
+    found: dict[str, dict[str, Any]] = {name: {} for name in names}
+    for run_id, name, value in await conn.fetch(_CHANGED_VALUES[kind], run_ids, names):
+        found[name][run_id] = value
+    return {Key(kind, name): [found[name].get(run_id) for run_id in run_ids] for name in names}
+
+
+async def _changed_datasets(conn: Connection, run_ids: Sequence[str]) -> list[list[DatasetRow]]:
+    found: dict[str, list[DatasetRow]] = {run_id: [] for run_id in run_ids}
+    for run_id, name, digest, context in await conn.fetch(_CHANGED_DATASETS, run_ids):
+        found[run_id].append((name, digest, context))
+    return [found[run_id] for run_id in run_ids]
+
+
+def _int64(packed: bytes | None) -> Any:
+    return np.frombuffer(packed or b"", ">i8").astype(np.int64)
+
+
+def _texts(packed: bytes | None) -> Texts:
+    if packed is None:
+        return Texts.of([])
+    return Texts.of(None if value == b"\xff" else value.decode() for value in packed.split(b"\0"))
