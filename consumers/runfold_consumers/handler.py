@@ -32,6 +32,9 @@ class Handler(Protocol):
     async def apply(self, before: Checkpoint | None, batch: Decoded) -> Applied:
         """Do the work of a batch and move the checkpoint. After any error `forget` is called."""
 
+    async def tidy(self, *, busy: bool) -> int:
+        """Some of the work that may wait, such as merging; answers how much is left. While `busy`, only what may not."""
+
     def forget(self) -> None:
         """Drop what is held in memory."""
 
@@ -51,6 +54,12 @@ class ProjectionHandler:
     async def apply(self, before: Checkpoint | None, batch: Decoded) -> Applied:
         async with self._pool.acquire() as connection:
             return await self._fold.apply(connection, before, batch)
+
+    async def tidy(self, *, busy: bool) -> int:
+        if not self.most_rest:
+            return 0
+        async with self._pool.acquire() as connection:
+            return await self._fold.tidy(connection, busy=busy)
 
     def forget(self) -> None:
         self._fold.forget()
@@ -89,6 +98,9 @@ class ReactionHandler:
         async with self.pool.acquire() as connection:
             await reactions.advance(connection, self.reaction.name, self.where, before, after)
         return Applied(after, len(events), 0, 0, {})
+
+    async def tidy(self, *, busy: bool) -> int:
+        return 0
 
     def forget(self) -> None:
         """Nothing is held."""

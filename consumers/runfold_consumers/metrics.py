@@ -47,5 +47,11 @@ class WorkerMetrics:
         self.failures = Counter(
             "runfold_failures", "Failed attempts to read, fold or commit, by error.", ("handler", "error"), registry=r
         )
+        self.merge_backlog = Gauge(
+            "runfold_merge_backlog_segments",
+            "Segments of metrics that wait to be merged; beyond four times the usual number folding waits for it.",
+            ("handler", "partition"),
+            registry=r,
+        )
         self.held = Gauge("runfold_partitions_held", "Partitions this worker holds.", registry=r)
         self.blocked = Gauge("runfold_partitions_blocked", "Partitions this worker can't go on with.", registry=r)

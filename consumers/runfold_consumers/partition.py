@@ -162,6 +162,8 @@ class PartitionTask:
                     checkpoint = (await self._handler.apply(checkpoint, passed)).checkpoint
                     assert checkpoint is not None
                     self._note(checkpoint)
+                if checkpoint is not None:
+                    await self._tidy(busy=len(raws) >= self._most)
 
     async def _read(self, source: Source, rest: float) -> list[Raw]:
         """The next records. After a batch, `rest` seconds are left for more of them to gather: a commit costs the same for one
@@ -188,6 +190,10 @@ class PartitionTask:
             raw, schema_id = batch.stopped_by
             raise Unreadable(raw.position, schema_id)
         return checkpoint
+
+    async def _tidy(self, *, busy: bool) -> None:
+        left = await self._handler.tidy(busy=busy)
+        self._metrics.merge_backlog.labels(self._item.handler, str(self._item.where)).set(left)
 
     async def _decode(self, raws: list[Raw]) -> Decoded:
         """Read a batch. One look into `system`, after it was read, tells poison from upgrade for all ids that are not known."""

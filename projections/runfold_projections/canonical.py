@@ -4,9 +4,9 @@ import hashlib
 from collections.abc import AsyncIterator
 from typing import Any
 
+from .columns import read_segment
 from .database import Connection, sql
 from .generations import COMMON_TABLES, NOT_CANONICAL, TABLES, Projection
-from .pack import read_all
 
 Row = tuple[Any, ...]
 
@@ -31,8 +31,8 @@ async def _points(connection: Connection) -> AsyncIterator[Row]:
     run_ids = [row["run_id"] for row in await connection.fetch("SELECT DISTINCT run_id FROM segment ORDER BY run_id")]
     for run_id in run_ids:
         points = set()
-        for row in await connection.fetch("SELECT attempt, rank, data FROM segment WHERE run_id = $1", run_id):
-            for frame in read_all(row["data"]):
+        for row in await connection.fetch("SELECT attempt, rank, head, data FROM segment WHERE run_id = $1", run_id):
+            for frame in read_segment(row["head"], row["data"]):
                 context = (frame.model_id or "", frame.dataset_name or "", frame.dataset_digest or "")
                 width = len(frame.keys)
                 for at, value in enumerate(frame.values):

@@ -18,7 +18,7 @@ import numpy as np
 
 from runfold_schemas.frames import Frame
 
-from .pack import merge
+from .pack import merge, read_all
 
 MOST_KEYS = 512
 CHUNK_BYTES = 64 * 1024
@@ -176,19 +176,24 @@ def _whole(numbers: Any) -> bytes:
 
 def _planes(numbers: Any) -> bytes:
     shuffled = np.ascontiguousarray(numbers).view(np.uint8).reshape(-1, 8).T
-    return bytes(cramjam.zstd.compress(np.ascontiguousarray(shuffled), level=_LEVEL))
+    return bytes(cramjam.zstd.compress(shuffled.tobytes(), level=_LEVEL))
 
 
 def _unplaned(data: bytes, kind: Any) -> Any:
-    shuffled = np.frombuffer(cramjam.zstd.decompress(data), np.uint8).reshape(8, -1)
+    shuffled = np.frombuffer(bytes(cramjam.zstd.decompress(data)), np.uint8).reshape(8, -1)
     return np.ascontiguousarray(shuffled.T).view(kind).ravel()
+
+
+def read_segment(head: int, data: bytes) -> Iterable[Frame]:
+    """All points of a segment, merged or not (then its head is 0)."""
+    return Pack.of(head, data).frames() if head else read_all(data)
 
 
 class Pack:
     """A pack whose head was read; `fetch(start, size)` gives bytes of its data."""
 
     def __init__(self, head: int, fetch: Callable[[int, int], bytes]) -> None:
-        self._fetch = lambda piece: fetch(head + piece[0], piece[1])
+        self._fetch, self._at = fetch, head
         self._head: _Head = _decoder.decode(bytes(cramjam.zstd.decompress(fetch(0, head))))
 
     @classmethod
@@ -241,10 +246,12 @@ class Pack:
                     at += count
 
     def _numbers(self, piece: Slice, kind: Any) -> Any:
-        return _unplaned(self._fetch(piece), kind)
+        start, size = piece
+        return _unplaned(self._fetch(self._at + start, size), kind)
 
     def _whole(self, piece: Slice) -> Any:
-        return np.cumsum(self._numbers(piece, np.int64))
+        differences: Any = self._numbers(piece, np.int64)
+        return differences.cumsum()
 
 
 def _find(ordered: Sequence[Any], wanted: Any) -> int:

@@ -32,7 +32,7 @@ NOT_CANONICAL = frozenset({"run_change", "metric_change"})
 LAYOUTS: dict[Projection, int] = {
     Projection.EXPERIMENTS: 1,
     Projection.RUNS: 2,
-    Projection.METRICS: 2,
+    Projection.METRICS: 3,
 }
 """Number of the tables' layout per projection, raised with every change of `sql/tables`: a generation has one for life."""
 

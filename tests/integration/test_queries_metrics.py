@@ -39,8 +39,9 @@ async def insert(
     conn: Connection, run_id: str, offset: int, points: list[Point], attempt: str = "", rank: int = -1
 ) -> None:
     await conn.execute(
-        "INSERT INTO segment VALUES ($1, $2, $3, $4, 0, $5, $6)",
-        *(run_id, offset, attempt, rank, len(points), pack(from_points(points))),
+        "INSERT INTO segment VALUES ($1, $2, $3, $4, $5, $6, 0, $2, 0, $7, 0, $8)",
+        *(run_id, offset, attempt, rank, min(p.key for p in points), max(p.key for p in points)),
+        *(len(points), pack(from_points(points))),
     )
 
 

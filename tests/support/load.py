@@ -23,9 +23,9 @@ from installation import Installation
 import runfold
 from runfold.errors import NotConnected
 from runfold_projections.canonical import Row
+from runfold_projections.columns import read_segment
 from runfold_projections.database import open_pool
 from runfold_projections.generations import Projection
-from runfold_projections.pack import read_all
 
 API = "/api/2.0/mlflow"
 KEYS = 10
@@ -377,9 +377,9 @@ def _unlike(run: RunBook, kind: str, acknowledged: dict[str, str], there: dict[s
 async def _raw_points(pool: Any, sdk: set[str]) -> dict[str, Counter[Point]]:
     """Every point as often as the segments hold it."""
     found: dict[str, Counter[Point]] = {}
-    for row in await pool.fetch("SELECT run_id, data FROM segment"):
+    for row in await pool.fetch("SELECT run_id, head, data FROM segment"):
         points = found.setdefault(row["run_id"], Counter())
-        for frame in read_all(row["data"]):
+        for frame in read_segment(row["head"], row["data"]):
             for at, value in enumerate(frame.values):
                 place, column = divmod(at, len(frame.keys))
                 time_ms = 0 if row["run_id"] in sdk else frame.times[place]

@@ -10,12 +10,12 @@ from runfold_schemas.record import Record
 from ..database import Connection
 from ..folds.decision import Rejection
 from ..folds.metrics import NO_RANK, Latest, RunMetrics, Summary, fold_frame
+from ..merging import Source
 from ..pack import merge, pack
 from ..rowchange import RowChange, columns
 
 MOST_CACHED_SUMMARIES = 100_000
 """About 40 MB per partition."""
-Source = tuple[str, str, int]
 
 
 class MetricsProjector:
@@ -31,7 +31,8 @@ class MetricsProjector:
 
     def forget(self) -> None:
         self._runs: dict[str, RunMetrics] = {}
-        self._frames: dict[Source, tuple[int, list[Frame]]] = {}
+        self._frames: dict[Source, tuple[int, int, list[Frame]]] = {}
+        self.fresh: list[Source] = []
         self._new_attempts: list[tuple[str, str, int, int]] = []
 
     async def load(self, connection: Connection, records: Sequence[Record]) -> None:
@@ -75,15 +76,17 @@ class MetricsProjector:
         if writer.attempt not in attempts:
             attempts[writer.attempt] = len(attempts)
             self._new_attempts.append((event.run_id, writer.attempt, attempts[writer.attempt], record.position.offset))
-        source = (event.run_id, writer.attempt, NO_RANK if writer.rank is None else writer.rank)
-        _, frames = self._frames.setdefault(source, (record.position.offset, []))
+        source = Source(event.run_id, writer.attempt, NO_RANK if writer.rank is None else writer.rank)
+        offset = record.position.offset
+        first, _, frames = self._frames.get(source) or (offset, offset, [])
         frames.extend(event.frames)
+        self._frames[source] = (first, offset, frames)
         return None
 
     def changes(self) -> list[RowChange]:
         segments = []
         changed: set[tuple[str, str]] = set()
-        for (run_id, attempt, rank), (first_offset, parts) in self._frames.items():
+        for (run_id, attempt, rank), (first_offset, last_offset, parts) in self._frames.items():
             frames = merge(parts)
             if not frames:
                 continue
@@ -91,7 +94,11 @@ class MetricsProjector:
             for frame in frames:
                 changed.update((run_id, key) for key in fold_frame(run, frame))
             points = sum(len(frame.values) for frame in frames)
-            segments.append((run_id, first_offset, attempt, rank, points, pack(frames)))
+            keys = {key for frame in frames for key in frame.keys}
+            segments.append(
+                (run_id, first_offset, attempt, rank, min(keys), max(keys), last_offset, points, pack(frames))
+            )
+            self.fresh.append(Source(run_id, attempt, rank))
         attempts, self._new_attempts, self._frames = self._new_attempts, [], {}
         found = []
         if attempts:
@@ -126,8 +133,10 @@ INSERT INTO attempt (run_id, attempt, ordinal, first_offset)
 SELECT * FROM unnest($1::text[], $2::text[], $3::integer[], $4::bigint[]) WHERE EXISTS (SELECT FROM fence)
 """
 _SAVE_SEGMENTS = """
-INSERT INTO segment (partition, run_id, first_offset, attempt, rank, points, data)
-SELECT $1::integer, new.* FROM unnest($2::text[], $3::bigint[], $4::text[], $5::integer[], $6::integer[], $7::bytea[]) AS new
+INSERT INTO segment (partition, level, head, run_id, first_offset, attempt, rank, first_key, last_key, last_offset, points, data)
+SELECT $1::integer, 0, 0, new.*
+FROM unnest($2::text[], $3::bigint[], $4::text[], $5::integer[], $6::text[], $7::text[], $8::bigint[], $9::integer[],
+            $10::bytea[]) AS new
 WHERE EXISTS (SELECT FROM fence)
 """
 _SAVE_SUMMARIES = """

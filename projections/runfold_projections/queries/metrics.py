@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..columns import Pack
 from ..database import Connection
 from ..pack import read_key
 from ..search.tokens import storable
@@ -48,20 +49,20 @@ class History:
 Columns = tuple[Any, Any, Any]
 
 _SEGMENTS = """
-SELECT s.data FROM segment s
-WHERE s.run_id = $1 AND EXISTS (SELECT FROM run r WHERE r.run_id = s.run_id)
+SELECT s.head, s.data FROM segment s
+WHERE s.run_id = $1 AND s.first_key <= $2 AND s.last_key >= $2 AND EXISTS (SELECT FROM run r WHERE r.run_id = s.run_id)
 ORDER BY s.first_offset, s.attempt, s.rank
 """
 
 
 _MARK = """
-SELECT count(*), coalesce(max(s.first_offset), -1), coalesce(sum(s.points), 0)::bigint FROM segment s
+SELECT coalesce(max(s.last_offset), -1), coalesce(sum(s.points), 0)::bigint FROM segment s
 WHERE s.run_id = $1 AND EXISTS (SELECT FROM run r WHERE r.run_id = s.run_id)
 """
 
 
 async def history_mark(conn: Connection, run_id: str) -> tuple[int, ...]:
-    """A mark that differs whenever the run's histories may: segments are only added, each with a higher offset."""
+    """A mark that differs whenever the run's histories may: points are only added, in segments with higher offsets."""
     return tuple(await conn.fetchrow(_MARK, run_id)) if storable(run_id) else ()
 
 
@@ -72,10 +73,10 @@ async def history(conn: Connection, run_id: str, key: str) -> History:
     """
     columns: list[Columns] = []
     if storable(run_id) and storable(key):
-        cursor = await conn.cursor(_SEGMENTS, run_id)
+        cursor = await conn.cursor(_SEGMENTS, run_id, key)
         while rows := await cursor.fetch(_SEGMENTS_AT_ONCE):
             # Unpacking and sorting may take long; NumPy and zstd let other threads go on.
-            columns.append(await asyncio.to_thread(_read, [row["data"] for row in rows], key))
+            columns.append(await asyncio.to_thread(_read, [(row["head"], row["data"]) for row in rows], key))
     return await asyncio.to_thread(distinct, columns)
 
 
@@ -92,8 +93,11 @@ def distinct(columns: Sequence[Columns]) -> History:
     return History(steps[kept], times[kept], values[kept])
 
 
-def _read(segments: Sequence[bytes], key: str) -> Columns:
-    return _joined([read_key(segment, key) for segment in segments])
+def _read(segments: Sequence[tuple[int, bytes]], key: str) -> Columns:
+    pieces: list[Columns] = []
+    for head, data in segments:
+        pieces += Pack.of(head, data).column(key) if head else [read_key(data, key)]
+    return _joined(pieces)
 
 
 def _joined(columns: Sequence[Columns]) -> Columns:

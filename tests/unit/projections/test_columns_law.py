@@ -19,7 +19,9 @@ Cell = tuple[str, int, int, bytes, str | None]
 laws = settings(suppress_health_check=[HealthCheck.too_slow])
 
 whole = st.integers(-(2**63), 2**63 - 1) | st.integers(-3, 3)
-doubles = st.integers(0, 2**64 - 1).map(lambda n: struct.pack("<Q", n)) | st.floats().map(lambda x: struct.pack("<d", x))
+doubles = st.integers(0, 2**64 - 1).map(lambda n: struct.pack("<Q", n)) | st.floats().map(
+    lambda x: struct.pack("<d", x)
+)
 
 
 @st.composite
