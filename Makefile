@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ROOMS := schemas producers projections consumers server stack
 SEED ?= 1
 
-.PHONY: demo up bench-spine test unit integration e2e soak lint types layers compat docs lock clean help
+.PHONY: demo up bench-spine bench-packs test unit integration e2e soak lint types layers compat docs lock clean help
 
 help:
 	@echo "make demo   start everything, train twice, read back, stop"
@@ -14,6 +14,7 @@ help:
 	@echo "make lint   format, lint, types, import direction, schema compatibility"
 	@echo "make soak   the fault tests, longer; SEED=n repeats one"
 	@echo "make bench-spine  what the spine does per second, on this machine"
+	@echo "make bench-packs  bytes and speed of metric points at rest"
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/demo.py
@@ -31,6 +32,9 @@ integration: $(VENV)/.dev
 
 e2e: $(VENV)/.dev
 	$(BIN)/pytest tests/e2e -q
+
+bench-packs: $(VENV)/.dev
+	$(BIN)/python benchmarks/packs.py
 
 bench-spine: $(VENV)/.demo
 	$(BIN)/python benchmarks/spine.py
