@@ -3,12 +3,14 @@
 Bounds here are the contract's, for every writer: they keep a record foldable and indexable. APIs may be stricter.
 """
 
+import json
 import math
 from array import array
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import from_json
 
 from .frames import Frame
 from .position import Partition
@@ -17,6 +19,7 @@ INT64 = 2**63
 RUN_ID_PATTERN = r"^[a-zA-Z0-9][a-zA-Z0-9_\-]{0,255}$"
 MAX_KEY_CHARS = 250
 MAX_NAME_CHARS = 500
+MAX_MODEL_CHARS = 256 * 1024
 DEFAULT_WORKSPACE = "default"
 
 RunStatus = Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]
@@ -31,6 +34,19 @@ def _storable(text: str) -> str:
             text.encode()
         except UnicodeEncodeError:
             raise ValueError("must not hold a lone surrogate, which UTF-8 can't carry") from None
+    return text
+
+
+def parse_json(text: str) -> Any:
+    """A JSON document, at most 200 levels deep and without NaN and infinities, whichever thread or stack reads it. ValueError else."""
+    value = from_json(text, allow_inf_nan=False)
+    json.dumps(value, allow_nan=False)
+    return value
+
+
+def _json_object(text: str) -> str:
+    if not isinstance(parse_json(text), dict):
+        raise ValueError("must be a JSON object")
     return text
 
 
@@ -190,6 +206,11 @@ class InputsLogged(RunFact):
     models: list[Key] = []
 
 
+class ModelLogged(RunFact):
+    subject = "runfold.runs.ModelLogged"
+    model: Annotated[Text, Field(max_length=MAX_MODEL_CHARS), AfterValidator(_json_object)]
+
+
 @dataclass(frozen=True, slots=True)
 class MetricsLogged:
     """Metric points of one run. Not a pydantic model: it is the hot path, its codec checks the bounds."""
@@ -230,6 +251,7 @@ FACTS: dict[str, type[Fact]] = {
         TagsSet,
         TagsDeleted,
         InputsLogged,
+        ModelLogged,
     )
 }
 """Event classes by subject."""

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from runfold_projections.queries.datasets import DatasetUse
 from runfold_projections.queries.experiments import Experiment
 from runfold_projections.queries.metrics import History
 from runfold_projections.queries.runs import Dataset, LatestMetric, Run
@@ -128,6 +129,11 @@ def dataset_input(row: Dataset) -> Json:
     )
 
 
+def dataset_summary(row: DatasetUse) -> Json:
+    """MLflow's `DatasetSummary`."""
+    return filled(row._asdict() | {"experiment_id": str(row.experiment_id)})
+
+
 class PointAnswer(msgspec.Struct, gc=False):
     """MLflow's `Metric` as a point of a history. A struct, since a history has hundreds of thousands."""
 
@@ -142,6 +148,24 @@ def history(key: str, rows: History, start: int, stop: int) -> list[PointAnswer]
     values = rows.values[start:stop]
     shown = values.tolist() if np.isfinite(values).all() else map(number, values.tolist())
     return list(map(PointAnswer, repeat(key), shown, rows.times[start:stop].tolist(), rows.steps[start:stop].tolist()))
+
+
+class RunPointAnswer(msgspec.Struct, gc=False):
+    """MLflow's `MetricWithRunId`."""
+
+    key: str
+    value: float | str
+    timestamp: int
+    step: int
+    run_id: str
+
+
+def run_points(run_id: str, key: str, rows: History, picked: Any) -> list[RunPointAnswer]:
+    """The picked points of one run's history, in the order picked."""
+    columns = rows.values[picked].tolist(), rows.times[picked].tolist(), rows.steps[picked].tolist()
+    return [
+        RunPointAnswer(key, number(value), time_ms, step, run_id) for value, time_ms, step in zip(*columns, strict=True)
+    ]
 
 
 def page(name: str, rows: Sequence[Json | PointAnswer], token: str | None) -> Json:

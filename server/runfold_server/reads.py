@@ -6,7 +6,7 @@ them, read rows and checkpoints in one snapshot.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -144,3 +144,9 @@ def of_run(run_id: str, *topics: Topic) -> Scope:
         }
 
     return pick
+
+
+def of_runs(run_ids: Iterable[str], *topics: Topic) -> Scope:
+    """`of_run` for several."""
+    scopes = [of_run(run_id, *topics) for run_id in run_ids]
+    return lambda ends: {where: end for scope in scopes for where, end in scope(ends).items()}

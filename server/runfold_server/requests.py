@@ -37,17 +37,19 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field of a request. `most` bounds a number; `choices` are an enum's names, numbered from 1; `alias` is another name
-    under which the value may come."""
+    """One field of a request. `least` and `most` bound a number or the length of a list, `unfit` is what MLflow says of one beyond
+    them; `choices` are an enum's names, numbered from 1; `alias` is another name under which the value may come."""
 
     name: str
     kind: Kind = Kind.STRING
     required: bool = False
     default: Any = None
+    least: int | None = None
     most: int | None = None
     choices: tuple[str, ...] = ()
     fields: tuple["Field", ...] = ()
     alias: str = ""
+    unfit: str = ""
 
 
 class _WrongType(Exception):
@@ -135,7 +137,7 @@ def _convert(field: Field, value: Any, where: str) -> Any:
         case Kind.CHOICE:
             return _choice(field, value)
         case Kind.STRINGS:
-            return [_string(item, where) for item in _list(value)]
+            return _strings(field, value, where)
         case Kind.OBJECTS:
             return [parse_json(field.fields, _object(item), f"{where}[{i}].") for i, item in enumerate(_list(value))]
         case Kind.OBJECT:
@@ -148,6 +150,13 @@ def _string(value: Any, where: str) -> str:
     if "\x00" in value:
         raise InvalidParameter(f"Invalid value for parameter '{where}' supplied: NUL characters can't be stored.")
     return value
+
+
+def _strings(field: Field, value: Any, where: str) -> list[str]:
+    items = [_string(item, where) for item in _list(value)]
+    if not _within(field, len(items)):
+        raise InvalidParameter(field.unfit.format(len(items)) + _API_DOCS)
+    return items
 
 
 def _whole(value: Any) -> int:
@@ -171,9 +180,15 @@ def _whole(value: Any) -> int:
 
 
 def _bounded(field: Field, number: int, limit: int, where: str, value: Any) -> int:
-    if not -limit <= number < limit or (field.most is not None and number > field.most):
+    if not -limit <= number < limit:
         raise _invalid(where, value)
+    if not _within(field, number):
+        raise InvalidParameter(field.unfit + _API_DOCS) if field.unfit else _invalid(where, value)
     return number
+
+
+def _within(field: Field, number: int) -> bool:
+    return (field.least is None or number >= field.least) and (field.most is None or number <= field.most)
 
 
 def _double(value: Any) -> float:

@@ -8,33 +8,30 @@ from starlette.routing import BaseRoute, Mount, Route
 from . import health, native
 from .api import Api
 from .dispatch import NOT_FOUND_PAGE, MlflowRoutes
-from .mlflow import experiments, metrics, run_data, runs
+from .mlflow import bulk, datasets, experiments, metrics, models, run_data, runs
+from .mlflow.planned import PLANNED_2, PLANNED_3
 
 MLFLOW_PREFIXES = ("/api/2.0/mlflow", "/ajax-api/2.0/mlflow")
-OPERATIONS = (*experiments.OPERATIONS, *runs.OPERATIONS, *run_data.OPERATIONS, *metrics.OPERATIONS)
-PLANNED = {
-    "artifacts/": "Artifacts",
-    "experiments/search-datasets": "Searches of data sets",
-    "logged-models": "Logged models",
-    "metrics/get-history-bulk": "Bulk histories",
-    "model-versions/": "Registered models",
-    "registered-models/": "Registered models",
-    "runs/log-model": "Logged models",
-    "runs/outputs": "Logged models",
-    "traces": "Traces",
-}
-"""What MLflow serves below its prefix and this release does not: 501, not the 404 of a wrong address."""
+OPERATIONS = (
+    *experiments.OPERATIONS,
+    *datasets.OPERATIONS,
+    *runs.OPERATIONS,
+    *run_data.OPERATIONS,
+    *models.OPERATIONS,
+    *metrics.OPERATIONS,
+    *bulk.OPERATIONS,
+)
 ARTIFACT_PREFIXES = ("/api/2.0/mlflow-artifacts", "/ajax-api/2.0/mlflow-artifacts")
 
 
 def routes(api: Callable[[], Api]) -> list[BaseRoute]:
     """The routes of one application; `api` gives its parts once it has started."""
     served: list[BaseRoute] = [
-        Mount(prefix, MlflowRoutes(api, prefix, OPERATIONS, PLANNED)) for prefix in MLFLOW_PREFIXES
+        Mount(prefix, MlflowRoutes(api, prefix, OPERATIONS, PLANNED_2)) for prefix in MLFLOW_PREFIXES
     ]
     served += [Mount(prefix, MlflowRoutes(api, prefix, (), {"": "Artifacts"})) for prefix in ARTIFACT_PREFIXES]
     served += [
-        Mount(prefix, MlflowRoutes(api, prefix, (health.SERVER_INFO,), PLANNED))
+        Mount(prefix, MlflowRoutes(api, prefix, (health.SERVER_INFO,), PLANNED_3))
         for prefix in ("/api/3.0/mlflow", "/ajax-api/3.0/mlflow")
     ]
     served += [

@@ -71,6 +71,10 @@ SAMPLES: dict[str, dict[str, Any]] = {
         ],
         "models": ["m-1"],
     },
+    "runfold.runs.ModelLogged": {
+        "run_id": RUN,
+        "model": '{"artifact_path": "größe", "run_id": "r", "flavors": {"sklearn": {"sklearn_version": "1.9"}}}',
+    },
 }
 METRICS = MetricsLogged(
     RUN,

@@ -24,6 +24,7 @@ from runfold_schemas.events import (
     Genesis,
     InputsLogged,
     MetricsLogged,
+    ModelLogged,
     ParamsLogged,
     RunCreated,
     RunDeleted,
@@ -38,8 +39,9 @@ from runfold_schemas.record import Raw
 
 LOG_ID = "log"
 WORKSPACES = ("default", "other")
-KEYS = ("a", "b", "ü", "mlflow.runName")
+KEYS = ("a", "b", "ü", "mlflow.runName", "mlflow.log-model.history")
 TEXTS = ("", "1", "2", "ü")
+MODELS = ('{"flavors": {}}', '{"flavors": {}, "artifact_path": "ü"}', "{}")
 RUNS = ("r0", "r1", "r2", "r3")
 WRITERS = tuple(
     Writer(f"w{n}", "node", rank, attempt) for n, (rank, attempt) in enumerate([(None, ""), (0, "t1"), (1, "t2")])
@@ -143,7 +145,7 @@ def _experiment(rng: Random) -> Event:
 
 
 def _run(rng: Random) -> Event:
-    run_id, kind = rng.choice(RUNS), rng.randint(0, 11)
+    run_id, kind = rng.choice(RUNS), rng.randint(0, 12)
     if kind < 3:
         return RunCreated(
             run_id=run_id,
@@ -171,6 +173,8 @@ def _run(rng: Random) -> Event:
         return TagsSet(run_id=run_id, tags=_pairs(rng))
     if kind == 9:
         return TagsDeleted(run_id=run_id, keys=_some(rng, KEYS, 2))
+    if kind == 10:
+        return ModelLogged(run_id=run_id, model=rng.choice(MODELS))
     datasets = [
         DatasetInput(
             name=rng.choice(["d1", "d2"]),

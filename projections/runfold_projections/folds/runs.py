@@ -1,5 +1,6 @@
 """Runs: one state per run, changed by its own events only."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from runfold_schemas.events import (
     DatasetInput,
     InputsLogged,
+    ModelLogged,
     ParamsLogged,
     RunCreated,
     RunDeleted,
@@ -15,6 +17,7 @@ from runfold_schemas.events import (
     RunUpdated,
     TagsDeleted,
     TagsSet,
+    parse_json,
 )
 from runfold_schemas.record import Record
 
@@ -22,6 +25,8 @@ from .decision import Rejection, RejectionCode
 
 ACTIVE, DELETED = "active", "deleted"
 RUN_NAME_TAG = "mlflow.runName"
+MODELS_TAG = "mlflow.log-model.history"
+MAX_MODELS_CHARS = 512 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +169,8 @@ def _change(state: Run, event: RunFact) -> Change | Rejection:
             return Change(tags=dict.fromkeys(event.keys))
         case InputsLogged():
             return _inputs(state, event)
+        case ModelLogged():
+            return _model(state, event)
     raise AssertionError(event)
 
 
@@ -192,3 +199,25 @@ def _inputs(state: Run, event: InputsLogged) -> Change:
             datasets.append(dataset)
     models = [model for model in dict.fromkeys(event.models) if model not in state.models]
     return Change(datasets=datasets, models=models)
+
+
+def _model(state: Run, event: ModelLogged) -> Change:
+    """One more entry of the history of models. MLflow cuts a long one in the middle of its JSON, and then can't add to it any
+    more; here the oldest entries go, and a tag that somebody set to something else begins anew. The same model again adds nothing."""
+    entries = [json.dumps(entry) for entry in _models(state.tags.get(MODELS_TAG, ""))]
+    model = json.dumps(parse_json(event.model))
+    if model in entries:
+        return NOTHING
+    entries.append(model)
+    size = sum(len(entry) + 2 for entry in entries)
+    while size > MAX_MODELS_CHARS and len(entries) > 1:
+        size -= len(entries.pop(0)) + 2
+    return Change(tags={MODELS_TAG: f"[{', '.join(entries)}]"})
+
+
+def _models(text: str) -> list[Any]:
+    try:
+        known = parse_json(text)
+    except ValueError:
+        return []
+    return known if isinstance(known, list) else []

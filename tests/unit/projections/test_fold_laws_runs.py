@@ -1,19 +1,21 @@
 """Laws of the fold of runs, over generated logs and without a database."""
 
 import copy
+import json
 from collections.abc import Sequence
 from random import Random
 from typing import Any
 
-from histories import RUNS, cut, history
+from histories import RUNS, Scribe, cut, history
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from runfold_projections.folds.decision import Rejection, RejectionCode
-from runfold_projections.folds.runs import DELETED, RUN_NAME_TAG, Run, evolve, fold
+from runfold_projections.folds.runs import DELETED, MAX_MODELS_CHARS, MODELS_TAG, RUN_NAME_TAG, Run, evolve, fold
 from runfold_projections.generations import Projection
 from runfold_schemas.catalog import released_catalog
-from runfold_schemas.events import Genesis, ParamsLogged, RunCreated, RunRestored, RunUpdated, TagsSet
+from runfold_schemas.events import Genesis, ModelLogged, ParamsLogged, RunCreated, RunRestored, RunUpdated, TagsSet
+from runfold_schemas.position import Partition
 from runfold_schemas.record import Record, read_record
 
 randoms = st.randoms(use_true_random=False)
@@ -165,3 +167,36 @@ def test_runs_are_folded_alone_so_that_partitions_may_interleave(rng: Random, le
     for run_id in RUNS:
         apart.update(folded([record for record in log if record.entity == run_id]))
     assert apart == folded(log)
+
+
+def _logged(models: Sequence[str], tag: str | None = None) -> list[Any] | None:
+    """The history of models of a run that logged these, after somebody set the tag."""
+    scribe = Scribe(Partition(Projection.RUNS.topic, 0))
+    scribe.append(RunCreated(run_id="r", experiment_id=0, name="n", start_ms=1, artifact_uri="u"))
+    if tag is not None:
+        scribe.append(TagsSet(run_id="r", tags={MODELS_TAG: tag}))
+    for model in models:
+        scribe.append(ModelLogged(run_id="r", model=model))
+    state = folded([read_record(raw, released_catalog(), 1) for raw in scribe.log])["r"]
+    return json.loads(state.tags[MODELS_TAG]) if MODELS_TAG in state.tags else None
+
+
+def test_models_are_appended_to_the_history_and_the_same_one_once() -> None:
+    one, two = '{"run_id": "r", "flavors": {}}', '{"flavors": {"a": {"n": 1}}}'
+    assert _logged([]) is None
+    assert _logged([one, two, one, '{"flavors":{"a":{"n":1}}}']) == [json.loads(one), json.loads(two)]
+    assert _logged([two], tag=f"[{one}]") == [json.loads(one), json.loads(two)]
+    assert _logged(['{"n": 1}', '{"n": true}', '{"n": 1.0}']) == [{"n": 1}, {"n": True}, {"n": 1.0}]
+
+
+def test_a_history_that_is_no_list_begins_anew() -> None:
+    for text in ("", "{}", "[", "[" * 5000 + "]" * 5000, '[{"cut": "of'):
+        assert _logged(["{}"], tag=text) == [{}]
+
+
+def test_the_oldest_models_go_when_the_history_gets_too_long() -> None:
+    models = [json.dumps({"n": n, "x": "x" * 200_000}) for n in range(4)]
+    history = _logged(models)
+    assert history is not None
+    assert [model["n"] for model in history] == [2, 3]
+    assert len(json.dumps(history)) <= MAX_MODELS_CHARS

@@ -1,0 +1,38 @@
+"""experiments/search-datasets."""
+
+from typing import Any
+
+from runfold_projections.database import Connection
+from runfold_projections.queries.datasets import DatasetUse, dataset_uses
+from runfold_schemas.topics import Topic
+
+from .. import answers
+from ..api import Api, Call, Operation
+from ..errors import InvalidParameter
+from ..reads import of_topics
+from ..requests import Field, Kind
+from . import limits
+
+MOST_EXPERIMENTS = 20
+MOST_SUMMARIES = 1000
+
+
+async def _search(api: Api, call: Call) -> dict[str, Any]:
+    texts = call.args["experiment_ids"]
+    if not texts:
+        raise InvalidParameter("SearchDatasets request must specify at least one experiment_id.")
+    if len(texts) > MOST_EXPERIMENTS:
+        raise InvalidParameter(
+            f"SearchDatasets request cannot specify more than {MOST_EXPERIMENTS} experiment_ids. "
+            f"Received {len(texts)} experiment_ids."
+        )
+    wanted = [limits.parse_experiment_id(text) for text in texts]
+
+    async def query(connection: Connection) -> list[DatasetUse]:
+        return await dataset_uses(connection, wanted, MOST_SUMMARIES)
+
+    rows = (await api.reader.strong(of_topics(Topic.RUNS), query)).value
+    return answers.filled({"dataset_summaries": [answers.dataset_summary(row) for row in rows]})
+
+
+OPERATIONS = (Operation("POST", "experiments/search-datasets", _search, (Field("experiment_ids", Kind.STRINGS),)),)
