@@ -168,6 +168,6 @@ def run_points(run_id: str, key: str, rows: History, picked: Any) -> list[RunPoi
     ]
 
 
-def page(name: str, rows: Sequence[Json | PointAnswer], token: str | None) -> Json:
+def page(name: str, rows: Sequence[Json | PointAnswer | msgspec.Raw], token: str | None) -> Json:
     """A list answer: left out when empty, with a token when there is more."""
     return filled({name: list(rows), "next_page_token": token})

@@ -15,6 +15,7 @@ from .histories import Histories
 from .observe import Observed
 from .reads import Reader
 from .requests import Args, Field
+from .searches import RunSearches
 from .writes import Origin, Writes
 
 
@@ -31,6 +32,7 @@ class Api:
     runs: RunHeads
     experiments: ExperimentHeads
     histories: Histories
+    searches: RunSearches
     observed: Observed
     ids: Ids
 

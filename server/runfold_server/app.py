@@ -27,6 +27,7 @@ from .observe import Observed
 from .progress import Progress, listen
 from .reads import Reader
 from .routes import not_found, routes
+from .searches import RunSearches
 from .writes import Writes
 
 
@@ -55,13 +56,16 @@ async def open_api(config: ServerConfig) -> AsyncIterator[Api]:
         writes = Writes(log, reader, observed)
         runs = RunHeads(database, reader, progress, log)
         experiments = ExperimentHeads(database, reader, progress)
+        searches = RunSearches(reader, config.search_bytes)
         async with asyncio.TaskGroup() as background:
             tasks = [
                 background.create_task(ends.serve()),
                 background.create_task(listen(progress, config.dsn, config.namespace)),
             ]
             try:
-                yield Api(config, log, database, ends, reader, writes, runs, experiments, Histories(), observed, ids)
+                yield Api(
+                    config, log, database, ends, reader, writes, runs, experiments, Histories(), searches, observed, ids
+                )
             finally:
                 for task in tasks:
                     task.cancel()

@@ -21,6 +21,7 @@ def run_server(settings: Settings, services: Services) -> None:
         port=DEFAULT_PORT if settings.port is None else settings.port,
         workers=settings.server_workers,
         read_wait=settings.read_wait,
+        search_bytes=settings.search_mb * 1024 * 1024,
         artifact_root=settings.artifact_root or "",
     )
     try:

@@ -70,6 +70,10 @@ class Settings(BaseSettings):
     read_wait: Annotated[float, Field(gt=0, le=300)] = Field(
         10.0, description="Seconds a strong read or an outcome waits for the folds before it answers 503."
     )
+    search_mb: Annotated[int, Field(ge=1)] = Field(
+        512,
+        description="Memory, in MB, that each process of the server may keep between searches: columns of runs, and runs as JSON.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least level of the programs' logs."
     )

@@ -4,9 +4,8 @@ import random
 from typing import Any
 
 from runfold.names import run_name
-from runfold_projections.database import Connection
 from runfold_projections.queries.experiments import Experiment
-from runfold_projections.queries.runs import Run, RunHead, ViewType, get_run, search_runs
+from runfold_projections.queries.runs import Run, RunHead, ViewType, get_run
 from runfold_schemas.events import RunCreated, RunDeleted, RunRestored, RunUpdated
 from runfold_schemas.topics import Topic
 
@@ -16,6 +15,7 @@ from ..errors import InvalidParameter
 from ..heads import ACTIVE
 from ..reads import of_run, of_topics
 from ..requests import Field, Kind
+from ..searches import Question
 from ..writes import RefusedWrite
 from . import limits, pages
 from .experiments import TAG, VIEWS, check_max_results, experiment_id
@@ -106,13 +106,11 @@ async def _search(api: Api, call: Call) -> Json:
     check_max_results(limit)
     wanted = [limits.parse_experiment_id(text) for text in args["experiment_ids"]]
 
-    async def query(connection: Connection) -> list[Run]:
-        view = ViewType[args["run_view_type"]]
-        return await search_runs(connection, wanted, args["filter"], view, args["order_by"], limit + 1, offset)
-
-    rows = (await api.reader.strong(of_topics(*_RUN), query)).value
+    question = Question(wanted, args["filter"], ViewType[args["run_view_type"]], args["order_by"], limit + 1, offset)
+    # MLflow's answer holds the metrics of each run, so the search waits for them, whether it needs_metrics() or not.
+    rows = await api.searches.strong(of_topics(*_RUN), question)
     token = pages.make_token(offset + limit) if len(rows) > limit else None
-    return answers.page("runs", [answers.run(row) for row in rows[:limit]], token)
+    return answers.page("runs", rows[:limit], token)
 
 
 async def _update(api: Api, call: Call) -> Json:
