@@ -8,8 +8,9 @@ import msgspec
 
 from runfold_projections.database import Connection
 from runfold_projections.queries.changes import ChangeFeed
-from runfold_projections.queries.run_finder import Overtaken, RunFinder
+from runfold_projections.queries.run_finder import Busy, Overtaken, RunFinder
 from runfold_projections.queries.runs import ViewType, parse_search, runs_by_id
+from runfold_projections.search.column_search import Search
 
 from . import answers
 from .reads import Reader, Scope
@@ -40,32 +41,47 @@ class RunSearches:
         self._written = WrittenRuns(self._feed, most_bytes // 4)
         self._finder = RunFinder(self._feed, most_bytes - most_bytes // 4)
 
-    async def strong(self, scope: Scope, question: Question) -> list[msgspec.Raw]:
-        """A page of runs in MLflow's JSON, by a strong read. The words are checked within it: a bad one is BadFilter's 400."""
-        for _ in range(_TRIES):
-            shown = await self._reader.strong(
-                scope, lambda connection: self._page(connection, question, by_columns=True)
-            )
-            if shown.value is not None:
-                return shown.value
-        # Other searches keep overtaking this one: SQL needs no state of theirs.
-        shown = await self._reader.strong(scope, lambda connection: self._page(connection, question, by_columns=False))
-        assert shown.value is not None
-        return shown.value
+    @property
+    def nbytes(self) -> int:
+        """About how much is kept now."""
+        return self._finder.nbytes + self._written.nbytes
 
-    async def _page(self, conn: Connection, question: Question, *, by_columns: bool) -> list[msgspec.Raw] | None:
-        """The page in the connection's snapshot; None if the columns are newer than that."""
-        search = await parse_search(
-            conn, question.experiment_ids, question.filter_string, question.view, question.order_by
-        )
-        epoch = await self._feed.reach(conn) if by_columns else None
-        if by_columns and epoch is None:
+    async def strong(self, scope: Scope, question: Question) -> list[msgspec.Raw]:
+        """A page of runs in MLflow's JSON, by a strong read. Its words are checked in it: a bad one is InvalidParameter."""
+        overtaken = 0
+        while overtaken < _TRIES:
+            page = (await self._reader.strong(scope, lambda connection: self._page(connection, question))).value
+            if isinstance(page, list):
+                return page
+            if page is None:
+                overtaken += 1
+            else:
+                await self._finder.free(page)
+        # Other searches keep overtaking this one: SQL needs no state of theirs.
+        return (await self._reader.strong(scope, lambda connection: self._page_by_sql(connection, question))).value
+
+    async def _page(self, conn: Connection, question: Question) -> list[msgspec.Raw] | Search | None:
+        """The page in the connection's snapshot; None if what is kept is newer, the search if it has to wait for others."""
+        search = await _parsed(conn, question)
+        epoch = await self._feed.reach(conn)
+        if epoch is None:
             return None
         try:
             run_ids = await self._finder.run_ids(conn, epoch, search, question.limit, question.offset)
         except Overtaken:
             return None
+        except Busy:
+            return search
         return await self._written.of(conn, epoch, run_ids, search.scope.deleted)
+
+    async def _page_by_sql(self, conn: Connection, question: Question) -> list[msgspec.Raw]:
+        search = await _parsed(conn, question)
+        run_ids = await self._finder.run_ids(conn, None, search, question.limit, question.offset)
+        return await self._written.of(conn, None, run_ids, search.scope.deleted)
+
+
+async def _parsed(conn: Connection, question: Question) -> Search:
+    return await parse_search(conn, question.experiment_ids, question.filter_string, question.view, question.order_by)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,10 @@ class Overtaken(Exception):
     """The columns are already newer than the search's snapshot: a newer snapshot will do."""
 
 
+class Busy(Exception):
+    """Another search is loading columns of these experiments, which may take seconds: await `free`, without a connection."""
+
+
 @dataclass(frozen=True, slots=True)
 class _View:
     """A table as of an epoch, and what was found in it lately: whoever turns one page turns the next."""
@@ -45,10 +49,14 @@ class _View:
 
 @dataclass(slots=True)
 class _Held:
-    """What is held of one set of experiments. `is_too_large`: its table alone takes more memory than there is."""
+    """What is held of one set of experiments. `is_too_large`: its table alone takes more memory than there is.
+
+    The lock is held while the view is brought up to date, and `is_loading` says that this takes long.
+    """
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     view: _View | None = None
+    is_loading: bool = False
     is_too_large: bool = False
 
 
@@ -71,7 +79,7 @@ class RunFinder:
     async def run_ids(self, conn: Connection, epoch: int | None, search: Search, limit: int, offset: int) -> list[str]:
         """The ids of a page of runs, as the SQL of `page_of_run_ids` finds them. `epoch` is the snapshot's, None if it has none.
 
-        Overtaken if the columns are newer than the snapshot. BadQuery for a limit or offset out of range.
+        Overtaken if the columns are newer than the snapshot, Busy if they are being loaded. BadQuery for a limit or offset out of range.
         """
         check_page(limit, offset)
         if not search.scope.experiments or not limit:
@@ -81,8 +89,13 @@ class RunFinder:
             return await run_ids_by_sql(conn, search, limit, offset)
         held = self._held.setdefault(experiments, _Held())
         self._held.move_to_end(experiments)
+        if held.is_loading:
+            raise Busy
         async with held.lock:
-            view = await self._current(conn, epoch, held, search)
+            try:
+                view = await self._current(conn, epoch, held, search)
+            finally:
+                held.is_loading = False
         if view is None:
             return await run_ids_by_sql(conn, search, limit, offset)
         rows = view.found.get(search)
@@ -94,6 +107,13 @@ class RunFinder:
                 while len(view.found) > _ORDERS_KEPT:
                     view.found.popitem(last=False)
         return view.table.ids(rows[offset : offset + limit])
+
+    async def free(self, search: Search) -> None:
+        """Return when nobody loads columns of the search's experiments any more."""
+        held = self._held.get(tuple(sorted(search.scope.experiments)))
+        while held is not None and held.is_loading:
+            async with held.lock:
+                pass
 
     def _by_columns(self, experiments: tuple[int, ...], search: Search, deepest: int) -> bool:
         held = self._held.get(experiments)
@@ -113,10 +133,12 @@ class RunFinder:
         if view is not None and table is not None and view.epoch < epoch:
             table = await self._refreshed(conn, view, epoch, experiments)
         if table is None:
+            held.is_loading = True
             table = await load_table(conn, experiments)
         for key in search.columns():
             if key not in table.columns:
-                table = table.with_columns({key: await load_column(conn, experiments, key)})
+                held.is_loading = True
+                table = table.with_columns({key: await load_column(conn, experiments, key, len(table))})
         found = view.found if view is not None and view.table is table else OrderedDict()
         held.view = _View(table, epoch, found)
         self._evict(held, search)
@@ -153,7 +175,7 @@ async def _verdicts(conn: Connection, table: Table, clauses: Sequence[Clause]) -
     for clause in clauses:
         values = folded_by_postgres(table, clause)
         if values is not None and isinstance(clause, Compare):
-            known[clause] = await ilike(conn, values, str(clause.value))
+            known[clause] = await ilike(conn, values.texts(), str(clause.value))
     return known
 
 

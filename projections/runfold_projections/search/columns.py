@@ -4,15 +4,13 @@ A column is brought up to date in two steps, each of which gives a new column: `
 value yet, and `patched` gives values to some.
 """
 
-from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 
-_TEXT_OVERHEAD = 57
-"""Bytes of a Python text without its characters, and of the reference to it."""
+from .dictionary import Dictionary
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,66 +38,48 @@ class Numbers:
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """Texts as codes (int32): places in the ascending list of distinct values, -1 where there is none.
-
-    So codes are in the order of their texts, by code points.
-    """
+    """Texts as codes (int32) of a dictionary, -1 where there is none. Codes are in the order of their texts, by code points."""
 
     codes: Any
-    values: Sequence[str]
-    text_bytes: int
+    values: Dictionary
 
     @staticmethod
-    def of(values: Iterable[str | None]) -> "Texts":
-        """A column of these."""
-        seen: dict[str | None, int] = {}
+    def of(values: Iterable[bytes | None]) -> "Texts":
+        """A column of these, in UTF-8."""
+        seen: dict[bytes | None, int] = {}
         code = seen.setdefault
         first = np.fromiter((code(value, len(seen)) for value in values), np.int32)
-        known = [value for value in seen if value is not None]
-        distinct = sorted(known)
+        distinct = sorted(value for value in seen if value is not None)
         place = {value: at for at, value in enumerate(distinct)}
         final = np.array([-1 if value is None else place[value] for value in seen], np.int32)
-        return Texts(final[first] if len(final) else first, distinct, _text_bytes(distinct))
+        return Texts(final[first] if len(final) else first, Dictionary.of(distinct))
 
     def inserted(self, places: Any) -> "Texts":
         """Room before each of these entries (ascending)."""
-        return Texts(np.insert(self.codes, places, -1), self.values, self.text_bytes)
+        return Texts(np.insert(self.codes, places, -1), self.values)
 
     def patched(self, rows: Any, values: Sequence[str | None]) -> "Texts":
         """Other values in these rows."""
-        wider = self._with({value for value in values if value is not None})
-        codes = wider.codes.copy() if wider is self else wider.codes
-        codes[rows] = [-1 if value is None else bisect_left(wider.values, value) for value in values]
-        return Texts(codes, wider.values, wider.text_bytes)
+        texts = [None if value is None else value.encode() for value in values]
+        new = {text for text in texts if text is not None and self.values.code(text) is None}
+        known, codes = self.values, self.codes.copy()
+        if new:
+            known, moved = self.values.with_texts(new)
+            codes = np.append(moved, -1).astype(np.int32)[codes]
+        codes[rows] = [-1 if text is None else known.code(text) for text in texts]
+        return Texts(codes, known)
 
     def code(self, value: str) -> int | None:
         """The code of a text; None if no run has it."""
-        at = bisect_left(self.values, value)
-        return at if at < len(self.values) and self.values[at] == value else None
+        return self.values.code(value.encode())
 
     def having(self, verdicts: Any) -> Any:
         """Rows whose text is one of those that the verdicts (one per distinct value) accept."""
         return np.append(verdicts, False)[self.codes]
 
-    def _with(self, values: set[str]) -> "Texts":
-        new = sorted(value for value in values if self.code(value) is None)
-        if not new:
-            return self
-        places = [bisect_left(self.values, value) for value in new]
-        merged: list[str] = []
-        start = 0
-        for place, value in zip(places, new, strict=True):
-            merged += self.values[start:place]
-            merged.append(value)
-            start = place
-        merged += self.values[start:]
-        old = np.arange(len(self.values))
-        moved = np.append(old + np.searchsorted(places, old, side="right"), -1).astype(np.int32)
-        return Texts(moved[self.codes], merged, self.text_bytes + _text_bytes(new))
-
     @property
     def nbytes(self) -> int:
-        return int(self.codes.nbytes + self.text_bytes)
+        return int(self.codes.nbytes) + self.values.nbytes
 
     @property
     def is_stale(self) -> bool:
@@ -121,8 +101,10 @@ class Datasets:
     @staticmethod
     def of(rows: Sequence[int], entries: Sequence[DatasetRow]) -> "Datasets":
         """A column of these entries, each of the run in the row of the same place."""
-        columns = [[entry[at] for entry in entries] for at in range(len(DATASET_FIELDS))]
-        fields = {name: Texts.of(column) for name, column in zip(DATASET_FIELDS, columns, strict=True)}
+        fields = {
+            name: Texts.of(None if (text := entry[at]) is None else text.encode() for entry in entries)
+            for at, name in enumerate(DATASET_FIELDS)
+        }
         return Datasets(np.array(rows, np.int64), fields)
 
     def inserted(self, places: Any) -> "Datasets":
@@ -137,7 +119,7 @@ class Datasets:
         fields = {}
         for at, name in enumerate(DATASET_FIELDS):
             texts = self.fields[name]
-            left = Texts(texts.codes[kept], texts.values, texts.text_bytes).inserted(room)
+            left = Texts(texts.codes[kept], texts.values).inserted(room)
             fields[name] = left.patched(np.arange(len(kept), len(kept) + len(new)), [entry[at] for _, entry in new])
         return Datasets(np.concatenate((self.rows[kept], np.array([row for row, _ in new], np.int64))), fields)
 
@@ -152,7 +134,3 @@ class Datasets:
 
 
 Column: TypeAlias = Numbers | Texts | Datasets
-
-
-def _text_bytes(values: Iterable[str]) -> int:
-    return sum(len(value) + _TEXT_OVERHEAD for value in values)

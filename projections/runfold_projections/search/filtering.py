@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from .columns import Datasets, Numbers, Texts
-from .like import verdicts
+from .dictionary import Dictionary
+from .like import like
 from .run_sql import START_TIME, Scope
 from .table import Table
 from .tree import Among, Clause, Compare, Key, Kind, Operator, Presence
@@ -65,7 +66,7 @@ def _holds(table: Table, clause: Clause, known: Verdicts) -> Any:
     if clause.key == START_TIME:
         return _number_holds(Numbers(table.start_ms, np.True_), clause)
     if clause.key == RUN_ID:
-        return _run_id_holds(table, clause, known)
+        return _run_id_holds(table, clause)
     column = table.columns[column_of(clause.key) or clause.key]
     if isinstance(column, Numbers):
         return _number_holds(column, clause)
@@ -98,10 +99,10 @@ def _text_holds(column: Texts, clause: Clause, known: Verdicts) -> Any:
             code = column.code(str(value))
             there = column.codes >= 0
             return there if code is None else there & (column.codes != code)
-    return column.having(known[clause] if clause in known else _verdicts(column.values, clause))
+    return column.having(known[clause] if clause in known else _like(column.values, clause))
 
 
-def _run_id_holds(table: Table, clause: Clause, known: Verdicts) -> Any:
+def _run_id_holds(table: Table, clause: Clause) -> Any:
     match clause:
         case Among(_, values, negated):
             return _is_one_of(table.run_ids, [str(value) for value in values]) ^ negated
@@ -109,28 +110,45 @@ def _run_id_holds(table: Table, clause: Clause, known: Verdicts) -> Any:
             return _is_one_of(table.run_ids, [str(value)])
         case Compare(_, Operator.UNEQUAL, value):
             return ~_is_one_of(table.run_ids, [str(value)])
-    return known[clause] if clause in known else _verdicts(table.ids(slice(None)), clause)
+    assert isinstance(clause, Compare), clause
+    test = like(str(clause.value), ignore_case=clause.operator is Operator.ILIKE)
+    return np.fromiter(map(test, table.ids(slice(None))), bool, len(table))
 
 
 def _is_one_of(run_ids: Any, values: Sequence[str]) -> Any:
     # Padded with zero bytes, which no id has. Longer ones than the table has can't be in it.
     width = run_ids.dtype.itemsize
-    sought = np.unique(np.array([v for v in (value.encode() for value in values) if len(v) <= width], f"S{width}"))
-    if not len(sought):
-        return np.zeros(len(run_ids), bool)
-    return sought[np.minimum(np.searchsorted(sought, run_ids), len(sought) - 1)] == run_ids
+    encoded = [encoded for value in values if len(encoded := value.encode()) <= width]
+    mask = np.zeros(len(run_ids), bool)
+    if not encoded or not len(run_ids):
+        return mask
+    sought = np.unique(np.array(encoded, run_ids.dtype))
+    # Eight bytes as one number are compared much faster than texts, and leave few to compare.
+    heads = np.unique(_head(sought))
+    mine = _head(run_ids)
+    rows = np.flatnonzero(heads[np.minimum(np.searchsorted(heads, mine), len(heads) - 1)] == mine)
+    mask[rows] = np.isin(run_ids[rows], sought)
+    return mask
 
 
-def _verdicts(values: Sequence[str], clause: Clause) -> Any:
+def _head(run_ids: Any) -> Any:
+    # The table's ids are as wide as a number of such numbers.
+    return run_ids.view(np.uint64).reshape(len(run_ids), -1)[:, 0]
+
+
+def _like(values: Dictionary, clause: Clause) -> Any:
     assert isinstance(clause, Compare), clause
-    return verdicts(values, str(clause.value), ignore_case=clause.operator is Operator.ILIKE)
+    return values.like(str(clause.value), ignore_case=clause.operator is Operator.ILIKE)
 
 
-def folded_by_postgres(table: Table, clause: Clause) -> Sequence[str] | None:
-    """The distinct values that Postgres must judge, as ILIKE of other letters than ASCII's is its locale's business; else None."""
+def folded_by_postgres(table: Table, clause: Clause) -> Dictionary | None:
+    """The distinct values that Postgres must judge, as ILIKE of other letters than ASCII's is its locale's business; else None.
+
+    Run ids are ASCII.
+    """
     if not isinstance(clause, Compare) or clause.operator is not Operator.ILIKE:
         return None
     texts = texts_of(table, clause.key)
-    values = table.ids(slice(None)) if texts is None else texts.values
-    ascii_only = str(clause.value).isascii() and all(map(str.isascii, values))
-    return None if ascii_only else values
+    if texts is None or (texts.values.blob.isascii() and str(clause.value).isascii()):
+        return None
+    return texts.values

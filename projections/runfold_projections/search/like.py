@@ -2,83 +2,59 @@
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
-
-import numpy as np
 
 Test = Callable[[str], bool]
-Find = Callable[[str, int, int], int]
-"""Where a part begins in text[start:end], as an index of the text; -1 if nowhere."""
 
 
-class _Part:
-    """What stands between two `%`: it has one length, so the leftmost place is as good as any."""
+class Pattern:
+    """A pattern that does not end with a single backslash, cut at its `%`."""
 
-    def __init__(self, characters: Sequence[str | None]) -> None:
-        self.length = len(characters)
-        self.is_text = None not in characters
-        self.text = "".join(character or "" for character in characters)
-        if self.is_text:
-            text = self.text
-            self.find: Find = lambda value, start, end: value.find(text, start, end)
-        else:
-            found = re.compile("".join("." if c is None else re.escape(c) for c in characters), re.DOTALL)
+    def __init__(self, pattern: str) -> None:
+        self.pieces: list[list[str | None]] = [[]]
+        """Between two `%`, character by character; None is any one."""
+        characters = iter(pattern)
+        for character in characters:
+            if character == "%":
+                self.pieces.append([])
+            elif character == "_":
+                self.pieces[-1].append(None)
+            else:
+                self.pieces[-1].append(next(characters) if character == "\\" else character)
 
-            def find(value: str, start: int, end: int) -> int:
-                match = found.search(value, start, end)
-                return match.start() if match else -1
-
-            self.find = find
+    @property
+    def parts(self) -> list[bytes] | None:
+        """The pieces in UTF-8; None if there is a `_` in one."""
+        if any(None in piece for piece in self.pieces):
+            return None
+        return ["".join(character or "" for character in piece).encode() for piece in self.pieces]
 
 
 def like(pattern: str, *, ignore_case: bool = False) -> Test:
-    """Tells of a text whether the whole of it matches. The pattern must not end with a single backslash.
+    """Tells of a text whether the whole of it matches.
 
     `ignore_case` is for ASCII alone, pattern and texts: how Postgres folds other letters is its locale's business.
-    Each part between two `%` is looked for once, from the left: no pattern makes it go back.
+    Each piece is looked for once, from the left: no pattern makes it go back.
     """
-    parts = _parts(pattern.lower() if ignore_case else pattern)
-    test = _test(parts)
+    test = _test(Pattern(pattern.lower() if ignore_case else pattern).pieces)
     return (lambda text: test(text.lower())) if ignore_case else test
 
 
-def verdicts(values: Sequence[str], pattern: str, *, ignore_case: bool = False) -> Any:
-    """Of each text whether it matches, as a NumPy array."""
-    test = like(pattern, ignore_case=ignore_case)
-    return np.fromiter(map(test, values), bool, len(values))
-
-
-def _parts(pattern: str) -> list[_Part]:
-    parts: list[list[str | None]] = [[]]
-    characters = iter(pattern)
-    for character in characters:
-        if character == "%":
-            parts.append([])
-        elif character == "_":
-            parts[-1].append(None)
-        else:
-            parts[-1].append(next(characters) if character == "\\" else character)
-    return [_Part(part) for part in parts]
-
-
-def _test(parts: list[_Part]) -> Test:
-    first, *middle, last = parts if len(parts) > 1 else (parts[0], parts[0])
-    if len(parts) == 1:
-        return lambda text: len(text) == first.length and first.find(text, 0, len(text)) == 0
-    if first.length == last.length == 0 and len(middle) == 1 and middle[0].is_text:
-        inside = middle[0].text
-        return lambda text: inside in text
+def _test(pieces: Sequence[Sequence[str | None]]) -> Test:
+    found = [re.compile("".join("." if c is None else re.escape(c) for c in piece), re.DOTALL) for piece in pieces]
+    if len(pieces) == 1:
+        return lambda text: found[0].fullmatch(text) is not None
+    before, behind = len(pieces[0]), len(pieces[-1])
 
     def test(text: str) -> bool:
-        end = len(text) - last.length
-        if end < first.length or first.find(text, 0, first.length) or last.find(text, end, len(text)) != end:
+        end = len(text) - behind
+        if end < before or not found[0].match(text) or not found[-1].match(text, end):
             return False
-        at = first.length
-        for part in middle:
-            found = part.find(text, at, end)
-            if found < 0:
+        at = before
+        for piece in found[1:-1]:
+            match = piece.search(text, at, end)
+            if match is None:
                 return False
-            at = found + part.length
+            at = match.end()
         return True
 
     return test

@@ -1,6 +1,6 @@
 """The runs of some experiments as columns, in the order that a search has by default: latest start first, then by id."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -19,9 +19,14 @@ class RunRow(NamedTuple):
     deleted: bool
 
 
+def id_width(run_ids: Iterable[bytes], least: int = 8) -> int:
+    """Bytes that the longest of these takes in an array: a multiple of eight."""
+    return -(-max(least, *map(len, run_ids), 0) // 8) * 8
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Never changed once made. `run_ids` are UTF-8; `columns` are those that were asked for so far."""
+    """Never changed once made. `run_ids` are ASCII, of a width that `id_width` gives; `columns` are those that were asked for so far."""
 
     run_ids: Any
     start_ms: Any
@@ -90,7 +95,7 @@ class Table:
         return replace(table, deleted=deleted, columns=columns).without_stale()
 
     def _inserted(self, places: Any, run_ids: Sequence[bytes]) -> "Table":
-        width = max(self.run_ids.dtype.itemsize, *(len(run_id) for run_id in run_ids))
+        width = id_width(run_ids, self.run_ids.dtype.itemsize)
         return Table(
             np.insert(self.run_ids.astype(f"S{width}", copy=False), places, b""),
             np.insert(self.start_ms, places, 0),
