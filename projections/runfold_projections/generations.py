@@ -23,7 +23,7 @@ class Projection(StrEnum):
 COMMON_TABLES = ("checkpoint", "sequence", "rejection", "set_aside")
 TABLES: dict[Projection, tuple[str, ...]] = {
     Projection.EXPERIMENTS: ("experiment", "experiment_tag"),
-    Projection.RUNS: ("run", "run_param", "run_tag", "run_dataset", "run_model", "run_change"),
+    Projection.RUNS: ("run", "run_param", "run_tag", "run_dataset", "run_model", "artifact", "run_change"),
     Projection.METRICS: ("attempt", "segment", "metric", "metric_change"),
 }
 NOT_CANONICAL = frozenset({"run_change", "metric_change"})
@@ -31,7 +31,7 @@ NOT_CANONICAL = frozenset({"run_change", "metric_change"})
 
 LAYOUTS: dict[Projection, int] = {
     Projection.EXPERIMENTS: 1,
-    Projection.RUNS: 2,
+    Projection.RUNS: 3,
     Projection.METRICS: 3,
 }
 """Number of the tables' layout per projection, raised with every change of `sql/tables`: a generation has one for life."""

@@ -6,12 +6,14 @@ Bounds here are the contract's, for every writer: they keep a record foldable an
 import json
 import math
 from array import array
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import from_json
 
+from .artifacts import MOST_OWNER_BYTES, MOST_PATH_BYTES, check_path
 from .frames import Frame
 from .position import Partition
 
@@ -59,6 +61,19 @@ ExperimentId = Annotated[int, Field(ge=0, lt=INT64)]
 # Avro's int has 32 bits; fastavro would write more, which no other reader takes.
 Count = Annotated[int, Field(ge=1, lt=2**31)]
 Strings = dict[Key, Text]
+
+
+def _fits(most: int) -> Callable[[str], str]:
+    def check(text: str) -> str:
+        if len(text.encode()) > most:
+            raise ValueError(f"must have at most {most} bytes in UTF-8")
+        return text
+
+    return check
+
+
+Owner = Annotated[Text, Field(min_length=1), AfterValidator(_fits(MOST_OWNER_BYTES))]
+ArtifactPath = Annotated[Text, AfterValidator(check_path), AfterValidator(_fits(MOST_PATH_BYTES))]
 
 
 class Fact(BaseModel):
@@ -211,6 +226,28 @@ class ModelLogged(RunFact):
     model: Annotated[Text, Field(max_length=MAX_MODEL_CHARS), AfterValidator(_json_object)]
 
 
+class ArtifactFact(Fact):
+    """Base of the events about files of an owner: a run, or a folder of the artifact store (see `artifacts.place`)."""
+
+    owner: Owner
+    path: ArtifactPath
+
+    @property
+    def entity(self) -> str | None:
+        return self.owner
+
+
+class ArtifactStored(ArtifactFact):
+    subject = "runfold.runs.ArtifactStored"
+    size: Annotated[int, Field(ge=0, lt=INT64)]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    object_key: Annotated[Text, Field(min_length=1, max_length=1000)]
+
+
+class ArtifactsDeleted(ArtifactFact):
+    subject = "runfold.runs.ArtifactsDeleted"
+
+
 @dataclass(frozen=True, slots=True)
 class MetricsLogged:
     """Metric points of one run. Not a pydantic model: it is the hot path, its codec checks the bounds."""
@@ -252,6 +289,8 @@ FACTS: dict[str, type[Fact]] = {
         TagsDeleted,
         InputsLogged,
         ModelLogged,
+        ArtifactStored,
+        ArtifactsDeleted,
     )
 }
 """Event classes by subject."""

@@ -75,6 +75,14 @@ SAMPLES: dict[str, dict[str, Any]] = {
         "run_id": RUN,
         "model": '{"artifact_path": "größe", "run_id": "r", "flavors": {"sklearn": {"sklearn_version": "1.9"}}}',
     },
+    "runfold.runs.ArtifactStored": {
+        "owner": RUN,
+        "path": "plots/größe 1.png",
+        "size": 5_000_000_000,
+        "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+        "object_key": "runfold/artifacts/0197f0c2-a6b0-7d1e-8c3f-5a9b2d4e6f80",
+    },
+    "runfold.runs.ArtifactsDeleted": {"owner": "1/models/m-1/artifacts", "path": "plots"},
 }
 METRICS = MetricsLogged(
     RUN,

@@ -23,6 +23,7 @@ from runfold_projections.rowchange import RowChange
 from runfold_schemas.catalog import released_catalog
 from runfold_schemas.envelope import Writer
 from runfold_schemas.events import (
+    ArtifactStored,
     DatasetInput,
     ExperimentCreated,
     InputsLogged,
@@ -242,6 +243,10 @@ async def test_the_longest_texts_of_the_contract_fit_into_every_index(services: 
         scribe.append(InputsLogged(run_id=run_id, datasets=[data], models=[_wide(rng, 250)]), writer=widest)
         scribe.append(ParamsLogged(run_id=run_id, params={_wide(rng, 250): _wide(rng, 5000)}), writer=widest)
         scribe.append(TagsSet(run_id=run_id, tags={_wide(rng, 250): _wide(rng, 5000)}), writer=widest)
+        stored = ArtifactStored(
+            owner=_wide(rng, 125), path=_wide(rng, 450), size=1, sha256="0" * 64, object_key=_wide(rng, 250)
+        )
+        scribe.append(stored, writer=widest)
 
     def metrics(scribe: Scribe) -> None:
         points = [Point(_wide(rng, 250), 1.0, 0, 0, _wide(rng, 250), _wide(rng, 500), _wide(rng, 250))]

@@ -13,6 +13,8 @@ from runfold_projections.generations import Projection
 from runfold_schemas import wire
 from runfold_schemas.envelope import Envelope, Writer
 from runfold_schemas.events import (
+    ArtifactsDeleted,
+    ArtifactStored,
     DatasetInput,
     Event,
     ExperimentCreated,
@@ -48,6 +50,7 @@ WRITERS = tuple(
 )
 VALUES = (0.0, -0.0, 1.5, -2.0, 1e300, float("nan"), float("inf"), float("-inf"))
 STEPS = (0, 1, 2, -1, 2**62)
+FILES = ("a", "a/b", "a/b/c", "ab", "ü/ b%.txt")
 
 
 @dataclass
@@ -145,7 +148,9 @@ def _experiment(rng: Random) -> Event:
 
 
 def _run(rng: Random) -> Event:
-    run_id, kind = rng.choice(RUNS), rng.randint(0, 12)
+    run_id, kind = rng.choice(RUNS), rng.randint(0, 16)
+    if kind > 12:
+        return _artifact(rng, run_id)
     if kind < 3:
         return RunCreated(
             run_id=run_id,
@@ -208,6 +213,19 @@ def frame(rng: Random) -> Frame:
 
 def _metrics(rng: Random) -> Event:
     return MetricsLogged(rng.choice(RUNS), tuple(frame(rng) for _ in range(rng.randint(0, 3))))
+
+
+def _artifact(rng: Random, run_id: str) -> Event:
+    owner = rng.choice([run_id, run_id, "/", "1/models/m-1/artifacts"])
+    if rng.random() < 0.3:
+        return ArtifactsDeleted(owner=owner, path=rng.choice(["", *FILES]))
+    return ArtifactStored(
+        owner=owner,
+        path=rng.choice(FILES),
+        size=rng.randint(0, 9),
+        sha256=f"{rng.randint(0, 2**256 - 1):064x}",
+        object_key=f"o{rng.randint(0, 99)}",
+    )
 
 
 _EVENTS: dict[Projection, Callable[[Random], Event]] = {

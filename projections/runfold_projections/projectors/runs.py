@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import astuple
 from typing import Any
 
-from runfold_schemas.events import DatasetInput, Genesis
+from runfold_schemas.events import ArtifactsDeleted, ArtifactStored, DatasetInput, Genesis, RunFact
 from runfold_schemas.position import Partition
 from runfold_schemas.record import Record
 
 from ..database import Connection
+from ..folds.artifacts import Artifacts
 from ..folds.decision import Rejection
 from ..folds.runs import Change, Head, Run, evolve, fold
 from ..rowchange import RowChange, columns
@@ -32,9 +33,10 @@ class RunsProjector:
         self._tags: dict[tuple[str, str], str | None] = {}
         self._datasets: list[tuple[Any, ...]] = []
         self._models: list[tuple[str, int, str]] = []
+        self._artifacts = Artifacts()
 
     async def load(self, connection: Connection, records: Sequence[Record]) -> None:
-        wanted = {r.event.entity for r in records if r.event.entity is not None}
+        wanted = {r.event.run_id for r in records if isinstance(r.event, RunFact)}
         missing = sorted(wanted - self._runs.keys())
         if not missing:
             return
@@ -80,6 +82,9 @@ class RunsProjector:
     def fold(self, record: Record) -> Rejection | None:
         if isinstance(record.event, Genesis):
             return None
+        if isinstance(record.event, (ArtifactStored, ArtifactsDeleted)):
+            self._artifacts.fold(record.event, record.envelope.time_ms)
+            return None
         run_id = record.entity
         state = self._runs[run_id]
         answer = fold(state, record)
@@ -120,7 +125,19 @@ class RunsProjector:
             found.append(RowChange(_SAVE_DATASETS, columns(self._datasets)))
         if self._models:
             found.append(RowChange(_SAVE_MODELS, columns(self._models)))
+        found += self._artifact_changes()
         self._clear_changes()
+        return found
+
+    def _artifact_changes(self) -> list[RowChange]:
+        stored, deleted = self._artifacts.stored, self._artifacts.deleted
+        found = []
+        if deleted:
+            kept = columns(list(stored)) if stored else ([], [])
+            found.append(RowChange(_DELETE_ARTIFACTS, (*columns(deleted), *kept)))
+        if stored:
+            rows = [(*place, *file) for place, file in stored.items()]
+            found.append(RowChange(_SAVE_ARTIFACTS, columns(rows)))
         return found
 
 
@@ -156,6 +173,21 @@ _SAVE_MODELS = """
 INSERT INTO run_model (run_id, ordinal, model_id)
 SELECT * FROM unnest($1::text[], $2::integer[], $3::text[]) WHERE EXISTS (SELECT FROM fence)
 """
+# What was stored again after the deletion is written by the other change: no two may touch one row.
+_DELETE_ARTIFACTS = """
+DELETE FROM artifact a USING unnest($1::text[], $2::text[]) AS gone (owner, path)
+WHERE a.owner = gone.owner AND (gone.path = '' OR a.path = gone.path OR starts_with(a.path, gone.path || '/'))
+  AND (a.owner, a.path) NOT IN (SELECT * FROM unnest($3::text[], $4::text[]))
+  AND EXISTS (SELECT FROM fence)
+"""
+_SAVE_ARTIFACTS = """
+INSERT INTO artifact (owner, path, size, sha256, object_key, stored_ms)
+SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::bigint[])
+WHERE EXISTS (SELECT FROM fence)
+ON CONFLICT (owner, path) DO UPDATE SET
+    size = excluded.size, sha256 = excluded.sha256, object_key = excluded.object_key, stored_ms = excluded.stored_ms
+"""
+
 _SELECT_PAIRS = {
     "run_param": "SELECT run_id, key, value FROM run_param WHERE run_id = ANY ($1::text[])",
     "run_tag": "SELECT run_id, key, value FROM run_tag WHERE run_id = ANY ($1::text[])",

@@ -14,7 +14,7 @@ from runfold_projections.folds.decision import Rejection, RejectionCode
 from runfold_projections.folds.runs import DELETED, MAX_MODELS_CHARS, MODELS_TAG, RUN_NAME_TAG, Run, evolve, fold
 from runfold_projections.generations import Projection
 from runfold_schemas.catalog import released_catalog
-from runfold_schemas.events import Genesis, ModelLogged, ParamsLogged, RunCreated, RunRestored, RunUpdated, TagsSet
+from runfold_schemas.events import ModelLogged, ParamsLogged, RunCreated, RunFact, RunRestored, RunUpdated, TagsSet
 from runfold_schemas.position import Partition
 from runfold_schemas.record import Record, read_record
 
@@ -27,7 +27,7 @@ laws = settings(max_examples=60, deadline=None, phases=[Phase.explicit, Phase.re
 def log_of(rng: Random, length: int, repeats: bool = True) -> list[Record]:
     raws = history(Projection.RUNS, rng, length, repeats)
     read = [read_record(raw, released_catalog(), 1) for raw in raws]
-    return [record for record in read if not isinstance(record.event, Genesis)]
+    return [record for record in read if isinstance(record.event, RunFact)]
 
 
 def step(runs: dict[str, Run], record: Record) -> Rejection | None:
@@ -153,10 +153,10 @@ def test_batches_cut_anywhere_and_reloaded_fold_to_the_same(rng: Random, length:
         memory = {run_id: copy.deepcopy(stored[run_id]) for run_id in touched & stored.keys()}
         for raw in batch:
             record = read_record(raw, released_catalog(), 1)
-            if not isinstance(record.event, Genesis):
+            if isinstance(record.event, RunFact):
                 step(memory, record)
         stored.update(memory)
-    assert stored == folded([record for record in log if not isinstance(record.event, Genesis)])
+    assert stored == folded([record for record in log if isinstance(record.event, RunFact)])
 
 
 @laws

@@ -28,7 +28,7 @@ def raw_of(golden: dict[str, Any], **changes: Any) -> Raw:
     """The golden record where it belongs in a log."""
     subject, workspace = golden["subject"], golden["envelope"]["workspace"]
     topic = min(released_catalog().newest(subject).topics)
-    key = golden["event"].get("run_id", workspace).encode()
+    key = (golden["event"].get("run_id") or golden["event"].get("owner") or workspace).encode()
     partition = partition_of(key, PARTITIONS if topic in (Topic.RUNS, Topic.METRICS) else 1)
     fields: dict[str, Any] = {
         "position": Position(topic, partition, 7),

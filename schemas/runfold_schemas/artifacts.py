@@ -1,0 +1,47 @@
+"""Where a file of the artifact store belongs: a run, or a folder."""
+
+import re
+
+ROOT = "/"
+"""Owner of what lies below no run and no other owner. Owners that are no runs have a slash in them, which run ids have not."""
+MOST_OWNER_BYTES = 500
+MOST_PATH_BYTES = 1800
+"""Both together are a row of an index, which holds at most 2,704 bytes."""
+_RUN_ID = re.compile(r"[0-9a-f]{32}")
+_FOLDER = "artifacts"
+_KINDS = frozenset({"models", "traces"})
+
+
+def place(proxy_path: str) -> tuple[str, str]:
+    """Owner and path of a path as clients of the artifact store know it.
+
+    `<any>/<run id>/artifacts/<path>` belongs to the run, `<any>/models/<id>/artifacts/<path>` (and `traces`) to the folder that ends
+    with `artifacts`, everything else to ROOT. ValueError if the path is not plain: see `check_path`.
+    """
+    check_path(proxy_path)
+    parts = proxy_path.split("/") if proxy_path else []
+    for at in range(1, len(parts)):
+        if parts[at] != _FOLDER:
+            continue
+        rest = "/".join(parts[at + 1 :])
+        if at > 1 and parts[at - 2] in _KINDS:
+            return "/".join(parts[: at + 1]), rest
+        if _RUN_ID.fullmatch(parts[at - 1]):
+            return parts[at - 1], rest
+    return ROOT, proxy_path
+
+
+def check_path(path: str) -> str:
+    """The path, if it is plain: relative, without empty parts, `.`, `..`, backslashes and control characters; "" is the root.
+
+    ValueError says what is wrong with it.
+    """
+    if len(path.encode(errors="surrogatepass")) > MOST_PATH_BYTES + MOST_OWNER_BYTES:
+        raise ValueError(f"a path of {len(path)} characters is too long")
+    if any(0xD800 <= ord(char) < 0xE000 for char in path):
+        raise ValueError("it holds a lone surrogate")
+    if any(ord(char) < 32 or char in "\\\x7f" for char in path):
+        raise ValueError("it holds a backslash or a control character")
+    if path and any(part in ("", ".", "..") for part in path.split("/")):
+        raise ValueError("it is absolute, or a part of it is empty, '.' or '..'")
+    return path
