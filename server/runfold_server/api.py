@@ -1,8 +1,11 @@
-"""What a handler works with."""
+"""What a handler works with, and how a route is declared: routing, parsing and the OpenAPI document read the same tables."""
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
 
 from runfold.log import LogWriter
 from runfold_schemas.ids import Ids
@@ -16,6 +19,7 @@ from .observe import Observed
 from .reads import Reader
 from .requests import Args, Field
 from .searches import RunSearches
+from .shapes import NOTHING, Schema
 from .writes import Origin, Writes
 
 
@@ -51,7 +55,7 @@ Handler = Callable[[Api, Call], Awaitable[dict[str, Any]]]
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One method of one path: the fields it takes and who answers."""
+    """One method of one path: the fields it takes and who answers what. `about` says it in the document."""
 
     method: str
     path: str
@@ -59,3 +63,31 @@ class Operation:
     fields: tuple[Field, ...] = ()
     quick: Callable[[bytes], Args | None] | None = None
     """Reads a body of the form that clients send; for any other it answers None, and the fields decide."""
+    about: str = ""
+    answer: Schema = field(default_factory=lambda: NOTHING)
+    errors: tuple[int, ...] = ()
+    """Statuses beyond those that every call with fields may have."""
+
+
+RawHandler = Callable[[Api, Request], Awaitable[Response]]
+"""Answers a request that is not JSON in MLflow's sense, or whose answer is not."""
+
+
+@dataclass(frozen=True, slots=True)
+class RawOperation:
+    """One method of one whole path, served by a handler that reads the request and makes the response itself.
+
+    `path` is Starlette's, with its placeholders; `fields` are what the query and the path hold. `takes` is the media type of the
+    body, if there is one. `answers` has what each status brings: a media type and, for JSON, a schema. Errors are MLflow's.
+    """
+
+    method: str
+    path: str
+    handler: RawHandler
+    about: str
+    answers: Mapping[int, tuple[str, Schema]]
+    fields: tuple[Field, ...] = ()
+    takes: str = ""
+    errors: tuple[int, ...] = (400, 404, 413, 503)
+    guarded: bool = True
+    """Errors become MLflow's JSON and the request is counted; health answers do without."""

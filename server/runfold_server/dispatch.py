@@ -14,9 +14,10 @@ from pydantic import ValidationError
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from .api import Api, Call, Operation
+from .api import Api, Call, Operation, RawOperation
 from .errors import ApiError, Internal, InvalidParameter, NotImplementedYet, TooLarge
 from .requests import Args, check_content_type, parse_json, parse_query, read_json
 from .writes import Origin
@@ -85,6 +86,18 @@ async def read_body(request: Request, most: int) -> bytes:
             raise TooLarge(f"The request body is larger than {most} bytes.")
         parts.append(part)
     return b"".join(parts)
+
+
+def raw_route(api: Callable[[], Api], operation: RawOperation) -> Route:
+    """The route of a raw operation; `api` gives the parts once the application has started."""
+
+    async def endpoint(request: Request) -> Response:
+        now = api()
+        if not operation.guarded:
+            return await operation.handler(now, request)
+        return await answered(now, operation.path, request, lambda: operation.handler(now, request))
+
+    return Route(operation.path, endpoint, methods=[operation.method])
 
 
 class MlflowRoutes:

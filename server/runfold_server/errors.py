@@ -6,7 +6,6 @@ ApiError
 │   └── TooLarge       the body is larger than the server takes (413)
 ├── NotFound           what the request names does not exist (404)
 ├── AlreadyExists      the name is taken (400, as MLflow's)
-├── InvalidState       MLflow's answer for a few wrong moments (500, as MLflow's)
 ├── NotImplementedYet  the route is known, this release does not serve it (501: MLflow's client does not retry it)
 ├── Unavailable        Kafka, Postgres or a worker is away or behind (503); repeat after `retry_after` seconds
 └── Internal           a fault of this program (500)
@@ -26,7 +25,6 @@ class ErrorCode(Enum):
     BAD_REQUEST = ("BAD_REQUEST", 400, "INVALID_PARAMETER_VALUE", "KAM00")
     RESOURCE_DOES_NOT_EXIST = ("RESOURCE_DOES_NOT_EXIST", 404, "RESOURCE_NOT_FOUND", "KAM00")
     RESOURCE_ALREADY_EXISTS = ("RESOURCE_ALREADY_EXISTS", 400, "RESOURCE_ALREADY_EXISTS", "KAM00")
-    INVALID_STATE = ("INVALID_STATE", 500, "CLIENT_INTERNAL_ERROR", "XXM00")
     INTERNAL_ERROR = ("INTERNAL_ERROR", 500, "CLIENT_INTERNAL_ERROR", "XXM00")
     NOT_IMPLEMENTED = ("NOT_IMPLEMENTED", 501, "", "")
     TEMPORARILY_UNAVAILABLE = ("TEMPORARILY_UNAVAILABLE", 503, "CLIENT_INTERNAL_ERROR", "XXM00")
@@ -92,12 +90,6 @@ class AlreadyExists(ApiError):
     """The name is taken; deleted experiments keep theirs."""
 
     code = ErrorCode.RESOURCE_ALREADY_EXISTS
-
-
-class InvalidState(ApiError):
-    """The object is in a state that forbids this."""
-
-    code = ErrorCode.INVALID_STATE
 
 
 class NotImplementedYet(ApiError):

@@ -7,7 +7,6 @@ from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from runfold_projections.database import Connection
 from runfold_projections.queries import outcomes
@@ -19,11 +18,13 @@ from runfold_schemas.position import Partition, Position
 from runfold_schemas.record import Raw, read_record
 from runfold_schemas.topics import partition_count, partition_of
 
-from .api import Api
-from .dispatch import answered, json_response, read_body
+from .api import Api, RawOperation
+from .dispatch import json_response, read_body
 from .ends import FOLDED
 from .errors import ApiError, InvalidParameter, Unavailable
 from .outages import kafka_outages
+from .requests import Field, Kind
+from .shapes import INT64, JSON, MS, NULLABLE_INT, NULLABLE_TEXT, POSITION, TEXT, Schema, having, listed, ref
 
 PREFIX = "/api/runfold/v1"
 _WINDOW_BYTES = 256 * 1024
@@ -212,19 +213,61 @@ def _number(request: Request, name: str, default: int, most: int) -> int:
     return int(text)
 
 
-def routes(api: Callable[[], Api]) -> list[Route]:
-    """The native routes."""
+def _list_shape(name: str, **fields: Schema) -> Schema:
+    entry = having({"position": POSITION, "message": TEXT, "broker_ms": MS, **fields})
+    return having({name: listed(entry)}, {"next_offset": INT64})
 
-    def route(path: str, handler: Callable[[Api, Request], Awaitable[Response]], method: str) -> Route:
-        async def endpoint(request: Request) -> Response:
-            now = api()
-            return await answered(now, PREFIX + path, request, lambda: handler(now, request))
 
-        return Route(PREFIX + path, endpoint, methods=[method])
-
-    return [
-        route("/events", _events, "POST"),
-        route("/positions", _positions, "GET"),
-        route("/set-aside", _listing("set_aside", outcomes.recent_set_aside), "GET"),
-        route("/rejections", _listing("rejections", outcomes.recent_rejections), "GET"),
-    ]
+_PAGE = (
+    Field("limit", Kind.INT32, default=100, least=0, most=_MOST_LISTED),
+    Field("offset", Kind.INT32, default=0, least=0),
+)
+_POSITIONS = having(
+    {
+        "log_id": TEXT,
+        "partitions": listed(having({"partition": TEXT, "end": INT64, "checkpoint": INT64, "lag": INT64})),
+    }
+)
+OPERATIONS = (
+    RawOperation(
+        "POST",
+        f"{PREFIX}/events",
+        _events,
+        "Append a batch of records of a native client, as `producers` encodes them. A bad record refuses the whole batch.",
+        {200: (JSON, ref("Outcomes")), 503: (JSON, ref("Outcomes"))},
+        (Field("wait", Kind.CHOICE, default="append", choices=("append", "outcome")),),
+        takes=CONTENT_TYPE,
+        errors=(400, 413, 503),
+    ),
+    RawOperation(
+        "GET",
+        f"{PREFIX}/positions",
+        _positions,
+        "How far each partition of the log goes, and how far it is folded.",
+        {200: (JSON, _POSITIONS)},
+        errors=(503,),
+    ),
+    RawOperation(
+        "GET",
+        f"{PREFIX}/set-aside",
+        _listing("set_aside", outcomes.recent_set_aside),
+        "Records that no fold can read, latest first. An eventual read.",
+        {200: (JSON, _list_shape("set_aside", reason=TEXT, value_size=NULLABLE_INT, key=NULLABLE_TEXT))},
+        _PAGE,
+        errors=(400, 503),
+    ),
+    RawOperation(
+        "GET",
+        f"{PREFIX}/rejections",
+        _listing("rejections", outcomes.recent_rejections),
+        "Events that a fold refused, latest first. An eventual read.",
+        {
+            200: (
+                JSON,
+                _list_shape("rejections", event_id=TEXT, entity=TEXT, code=TEXT, details={"type": "object"}),
+            )
+        },
+        _PAGE,
+        errors=(400, 503),
+    ),
+)

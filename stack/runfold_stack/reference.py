@@ -1,8 +1,8 @@
-"""The reference page, made from the program itself: `python -m runfold_stack.reference [FILE]` writes docs/reference.md."""
+"""The reference pages, made from the program itself: `python -m runfold_stack.reference [FOLDER]` writes them into its docs/."""
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,10 @@ from runfold_schemas.errors import Reason
 from runfold_schemas.topics import Topic
 from runfold_server.observe import Observed
 
+from . import api_reference
 from .cli import app
 from .settings import CONFIG_FILE, OTHER_VARIABLES, PREFIX, Settings
+from .tables import table
 
 PAGE = Path("docs/reference.md")
 
@@ -68,11 +70,11 @@ def _settings() -> str:
 Options of the command line win over variables, variables over the TOML file that `{CONFIG_FILE}` names, the file over defaults.
 A key of the file is the variable without `{PREFIX}`, in lower case. A variable that is set to nothing counts as unset.
 
-{_table(("variable", "default", "meaning"), rows)}
+{table(("variable", "default", "meaning"), rows)}
 
 Training code that does `import runfold` reads
 
-{_table(("variable", "meaning"), ((f"`{name}`", meaning) for name, meaning in OTHER_VARIABLES.items()))}
+{table(("variable", "meaning"), ((f"`{name}`", meaning) for name, meaning in OTHER_VARIABLES.items()))}
 """
 
 
@@ -86,8 +88,8 @@ def _commands() -> str:
             for parameter in command.params
             if parameter.name != "help"
         ]
-        table = f"\n\n{_table(('option', 'meaning'), options)}" if options else ""
-        sections.append(f"### `{path}`\n\n{command.help}{table}")
+        shown = f"\n\n{table(('option', 'meaning'), options)}" if options else ""
+        sections.append(f"### `{path}`\n\n{command.help}{shown}")
     return "\n\n".join(sections)
 
 
@@ -109,11 +111,11 @@ For Prometheus, at `/metrics` of each program.
 
 ### Server
 
-{_table(head, _registered(Observed().registry))}
+{table(head, _registered(Observed().registry))}
 
 ### Worker
 
-{_table(head, _registered(WorkerMetrics().registry))}
+{table(head, _registered(WorkerMetrics().registry))}
 """
 
 
@@ -158,7 +160,7 @@ def _records(schema: dict[str, Any]) -> Iterator[str]:
         personal = " *Personal.*" if field.get("runfold.personal") else ""
         rows.append((f"`{field['name']}`", _type(field["type"], inner), f"{field.get('doc', '')}{default}{personal}"))
     if rows:
-        yield _table(("field", "type", "meaning"), rows)
+        yield table(("field", "type", "meaning"), rows)
     for record in inner:
         yield f"**{record['name']}**: {record.get('doc', '')}"
         yield from _records(record)
@@ -188,19 +190,16 @@ def _refusals() -> str:
 Both sets are closed. A record that is set aside is no event: nobody can ever fold it, and it is kept in `set_aside` with its position.
 An event that is rejected is one that the fold refused; it is kept in `rejection` under its id.
 
-{_table(("set aside", "meaning"), ((f"`{reason}`", REASONS[reason]) for reason in Reason))}
+{table(("set aside", "meaning"), ((f"`{reason}`", REASONS[reason]) for reason in Reason))}
 
-{_table(("rejected", "meaning"), ((f"`{code}`", CODES[code]) for code in RejectionCode))}
+{table(("rejected", "meaning"), ((f"`{code}`", CODES[code]) for code in RejectionCode))}
 """
 
 
-def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    titles = list(head)
-    lines = [titles, ["---"] * len(titles), *rows]
-    return "\n".join(
-        "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in line) + " |" for line in lines
-    )
-
-
 if __name__ == "__main__":
-    Path(sys.argv[1] if len(sys.argv) > 1 else PAGE).write_text(reference(), encoding="utf-8")
+    for path, text in (
+        (PAGE, reference()),
+        (api_reference.PAGE, api_reference.api_page()),
+        (api_reference.DOCUMENT, api_reference.openapi_text()),
+    ):
+        (Path(sys.argv[1]) / path if len(sys.argv) > 1 else path).write_text(text, encoding="utf-8")

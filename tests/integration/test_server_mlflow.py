@@ -112,7 +112,8 @@ def test_a_deleted_experiment_and_its_runs(call: Caller) -> None:
     refused = call.post("runs/log-metric", 400, run_id=run_id, key="m", value=1, timestamp=1)
     assert refused["message"] == f"The run {run_id} must be in the 'active' state. Current state is deleted."
     call.post("runs/log-parameter", 400, run_id=run_id, key="p", value="1")
-    assert call.post("experiments/update", 500, experiment_id=number, new_name="x")["error_code"] == "INVALID_STATE"
+    renamed = call.post("experiments/update", 400, experiment_id=number, new_name="x")
+    assert renamed["message"] == "Cannot rename a non-active experiment."
     assert call.post("runs/search", experiment_ids=[number]) == {}
     call.post("experiments/restore", experiment_id=number)
     call.post("runs/log-metric", run_id=run_id, key="m", value=1, timestamp=1)

@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx2
 import uvicorn
+from conformance import check
 from services import Services, in_thread
 
 from runfold.birth import Birth, create_log
@@ -48,7 +49,8 @@ class World:
         return self.services.postgres
 
     def client(self, server: int = 0) -> httpx2.Client:
-        return httpx2.Client(base_url=self.uris[server], timeout=30)
+        """A client of one server; each of its answers is held against the OpenAPI document."""
+        return httpx2.Client(base_url=self.uris[server], timeout=30, event_hooks={"response": [check]})
 
 
 class _Server(uvicorn.Server):

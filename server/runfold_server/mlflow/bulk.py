@@ -13,6 +13,7 @@ from ..api import Api, Call, Operation
 from ..errors import InvalidParameter
 from ..reads import of_runs
 from ..requests import Field, Kind
+from ..shapes import having, listed, ref
 
 MOST_RUNS = 100
 MOST_POINTS = 25_000
@@ -99,6 +100,8 @@ OPERATIONS = (
             Field("metric_key"),
             Field("max_results", Kind.INT64, default=MOST_POINTS, least=0),
         ),
+        about="The points of a metric of up to 100 runs, by run, time, step and value.",
+        answer=having({"metrics": listed(ref("RunMetric"))}),
     ),
     Operation(
         "GET",
@@ -124,5 +127,7 @@ OPERATIONS = (
                 unfit=f"max_results must be between 1 and {MOST_PER_RUN}.",
             ),
         ),
+        about="The points of a metric of up to 100 runs, spread evenly over each run's points, by step, time and value.",
+        answer=having({}, {"metrics": listed(ref("RunMetric"))}),
     ),
 )

@@ -11,6 +11,7 @@ from ..api import Api, Call, Operation
 from ..errors import InvalidParameter
 from ..reads import of_topics
 from ..requests import Field, Kind
+from ..shapes import having, listed, ref
 from . import limits
 
 MOST_EXPERIMENTS = 20
@@ -35,4 +36,13 @@ async def _search(api: Api, call: Call) -> dict[str, Any]:
     return answers.filled({"dataset_summaries": [answers.dataset_summary(row) for row in rows]})
 
 
-OPERATIONS = (Operation("POST", "experiments/search-datasets", _search, (Field("experiment_ids", Kind.STRINGS),)),)
+OPERATIONS = (
+    Operation(
+        "POST",
+        "experiments/search-datasets",
+        _search,
+        (Field("experiment_ids", Kind.STRINGS),),
+        about="Data sets that runs of these experiments used, each once per context, at most 1000; by experiment, name, digest and context.",
+        answer=having({}, {"dataset_summaries": listed(ref("DatasetSummary"))}),
+    ),
+)

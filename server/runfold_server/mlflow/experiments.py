@@ -28,6 +28,7 @@ from ..api import Api, Call, Operation
 from ..errors import Internal, InvalidParameter, NotFound
 from ..reads import of_topics
 from ..requests import Field, Kind
+from ..shapes import TEXT, having, page, ref
 from ..writes import RefusedWrite
 from . import limits, pages
 from .refusals import no_experiment, said
@@ -163,19 +164,70 @@ OPERATIONS = (
         "experiments/create",
         _create,
         (Field("name", required=True), Field("artifact_location"), Field("tags", Kind.OBJECTS, fields=TAG)),
+        about="Create an experiment. Its name must be new, deleted experiments included.",
+        answer=having({"experiment_id": TEXT}),
     ),
-    Operation("GET", "experiments/get", _get, (_ID,)),
-    Operation("GET", "experiments/get-by-name", _get_by_name, (Field("experiment_name", required=True),)),
-    Operation("GET", "experiments/search", _search, _SEARCH),
-    Operation("POST", "experiments/search", _search, _SEARCH),
-    Operation("POST", "experiments/update", _update, (_ID, Field("new_name", required=True))),
-    Operation("POST", "experiments/delete", _delete, (_ID,)),
-    Operation("POST", "experiments/restore", _restore, (_ID,)),
+    Operation(
+        "GET",
+        "experiments/get",
+        _get,
+        (_ID,),
+        about="An experiment by its id.",
+        answer=having({"experiment": ref("Experiment")}),
+    ),
+    Operation(
+        "GET",
+        "experiments/get-by-name",
+        _get_by_name,
+        (Field("experiment_name", required=True),),
+        about="An experiment by its name, deleted or not.",
+        answer=having({"experiment": ref("Experiment")}),
+    ),
+    Operation(
+        "GET",
+        "experiments/search",
+        _search,
+        _SEARCH,
+        about="Experiments that match a filter, a page at a time.",
+        answer=page("experiments", "Experiment"),
+    ),
+    Operation(
+        "POST",
+        "experiments/search",
+        _search,
+        _SEARCH,
+        about="Experiments that match a filter, a page at a time.",
+        answer=page("experiments", "Experiment"),
+    ),
+    Operation(
+        "POST", "experiments/update", _update, (_ID, Field("new_name", required=True)), about="Rename an experiment."
+    ),
+    Operation(
+        "POST",
+        "experiments/delete",
+        _delete,
+        (_ID,),
+        about="Delete an experiment, and with it its runs. It can be restored.",
+    ),
+    Operation(
+        "POST",
+        "experiments/restore",
+        _restore,
+        (_ID,),
+        about="Restore a deleted experiment and the runs deleted with it.",
+    ),
     Operation(
         "POST",
         "experiments/set-experiment-tag",
         _set_tag,
         (_ID, Field("key", required=True), Field("value", default="")),
+        about="Set a tag of an experiment.",
     ),
-    Operation("POST", "experiments/delete-experiment-tag", _delete_tag, (_ID, Field("key", required=True))),
+    Operation(
+        "POST",
+        "experiments/delete-experiment-tag",
+        _delete_tag,
+        (_ID, Field("key", required=True)),
+        about="Remove a tag of an experiment.",
+    ),
 )

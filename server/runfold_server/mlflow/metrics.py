@@ -9,6 +9,7 @@ from ..api import Api, Call, Operation
 from ..errors import InvalidParameter
 from ..reads import of_run
 from ..requests import Field, Kind
+from ..shapes import page
 from . import pages
 from .runs import RUN_ID
 
@@ -39,5 +40,7 @@ OPERATIONS = (
             Field("page_token"),
             Field("max_results", Kind.INT32),
         ),
+        about="The points of a metric, by time, step and value; without `max_results` all of them.",
+        answer=page("metrics", "Metric"),
     ),
 )

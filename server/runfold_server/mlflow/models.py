@@ -64,4 +64,13 @@ def _without_config(flavor: Any) -> Any:
     return {key: value for key, value in flavor.items() if key != "config"} if isinstance(flavor, dict) else flavor
 
 
-OPERATIONS = (Operation("POST", "runs/log-model", _log_model, (RUN_ID, Field("model_json", required=True))),)
+OPERATIONS = (
+    Operation(
+        "POST",
+        "runs/log-model",
+        _log_model,
+        (RUN_ID, Field("model_json", required=True)),
+        about="Add a model to the run's tag `mlflow.log-model.history`.",
+        errors=(501,),
+    ),
+)

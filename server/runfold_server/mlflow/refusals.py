@@ -13,7 +13,7 @@ from runfold_schemas.events import (
     TagsDeleted,
 )
 
-from ..errors import AlreadyExists, ApiError, Internal, InvalidParameter, InvalidState, NotFound
+from ..errors import AlreadyExists, ApiError, Internal, InvalidParameter, NotFound
 from ..writes import RefusedWrite
 
 
@@ -73,7 +73,8 @@ def _experiment_not_active(event: Event, stage: str) -> ApiError:
     if isinstance(event, ExperimentDeleted | ExperimentRestored):
         return no_experiment(event.experiment_id)
     if isinstance(event, ExperimentRenamed):
-        return InvalidState("Cannot rename a non-active experiment.")
+        # MLflow answers 500 INVALID_STATE, upon which its client tries again for minutes.
+        return InvalidParameter("Cannot rename a non-active experiment.")
     return experiment_not_active(_experiment_id(event), stage)
 
 

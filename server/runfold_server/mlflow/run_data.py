@@ -169,10 +169,26 @@ _DATASET = (
 )
 
 OPERATIONS = (
-    Operation("POST", "runs/log-metric", _log_metric, (RUN_ID, *_METRIC)),
-    Operation("POST", "runs/log-parameter", _log_param, (RUN_ID, *_KEYED)),
-    Operation("POST", "runs/set-tag", _set_tag, (RUN_ID, *_KEYED)),
-    Operation("POST", "runs/delete-tag", _delete_tag, (RUN_ID, Field("key", required=True))),
+    Operation(
+        "POST",
+        "runs/log-metric",
+        _log_metric,
+        (RUN_ID, *_METRIC),
+        about="Log one point of a metric. The same point again counts once.",
+    ),
+    Operation(
+        "POST",
+        "runs/log-parameter",
+        _log_param,
+        (RUN_ID, *_KEYED),
+        about="Log a param. The same value again is fine, another one is refused.",
+    ),
+    Operation(
+        "POST", "runs/set-tag", _set_tag, (RUN_ID, *_KEYED), about="Set a tag of a run. `mlflow.runName` renames it."
+    ),
+    Operation(
+        "POST", "runs/delete-tag", _delete_tag, (RUN_ID, Field("key", required=True)), about="Remove a tag of a run."
+    ),
     Operation(
         "POST",
         "runs/log-batch",
@@ -184,6 +200,7 @@ OPERATIONS = (
             Field("tags", Kind.OBJECTS, fields=_KEYED),
         ),
         read_metrics,
+        about="Log metrics, params and tags together: at most 1000 entities, of them 100 params and 100 tags. A refused batch changes nothing.",
     ),
     Operation(
         "POST",
@@ -201,5 +218,6 @@ OPERATIONS = (
             ),
             Field("models", Kind.OBJECTS, fields=(Field("model_id", required=True),)),
         ),
+        about="Log data sets and models that a run uses.",
     ),
 )

@@ -16,6 +16,7 @@ from ..heads import ACTIVE
 from ..reads import of_run, of_topics
 from ..requests import Field, Kind
 from ..searches import Question
+from ..shapes import having, page, ref
 from ..writes import RefusedWrite
 from . import limits, pages
 from .experiments import TAG, VIEWS, check_max_results, experiment_id
@@ -161,8 +162,17 @@ OPERATIONS = (
             Field("start_time", Kind.INT64, default=0),
             Field("tags", Kind.OBJECTS, fields=TAG),
         ),
+        about="Create a run. Without a name it gets one.",
+        answer=having({"run": ref("Run")}),
     ),
-    Operation("GET", "runs/get", _get, (RUN_ID,)),
+    Operation(
+        "GET",
+        "runs/get",
+        _get,
+        (RUN_ID,),
+        about="A run with its params, tags, latest metrics and inputs.",
+        answer=having({"run": ref("Run")}),
+    ),
     Operation(
         "POST",
         "runs/search",
@@ -175,6 +185,8 @@ OPERATIONS = (
             Field("order_by", Kind.STRINGS),
             Field("page_token"),
         ),
+        about="Runs of experiments that match a filter, a page at a time.",
+        answer=page("runs", "Run"),
     ),
     Operation(
         "POST",
@@ -186,7 +198,9 @@ OPERATIONS = (
             Field("end_time", Kind.INT64),
             Field("run_name", default=""),
         ),
+        about="Set a run's status, end or name. What is not given stays.",
+        answer=having({"run_info": ref("RunInfo")}),
     ),
-    Operation("POST", "runs/delete", _delete, (RUN_ID,)),
-    Operation("POST", "runs/restore", _restore, (RUN_ID,)),
+    Operation("POST", "runs/delete", _delete, (RUN_ID,), about="Delete a run. It can be restored."),
+    Operation("POST", "runs/restore", _restore, (RUN_ID,), about="Restore a deleted run."),
 )

@@ -22,7 +22,7 @@ from runfold_schemas.events import Event, ExperimentDeleted, ExperimentRenamed, 
 from runfold_schemas.frames import Point
 from runfold_server import answers
 from runfold_server.app import listening_socket
-from runfold_server.errors import AlreadyExists, ErrorCode, InvalidParameter, InvalidState, NotFound, Unavailable
+from runfold_server.errors import AlreadyExists, ErrorCode, InvalidParameter, NotFound, Unavailable
 from runfold_server.mlflow import limits, pages
 from runfold_server.mlflow.batches import metric_events
 from runfold_server.mlflow.refusals import said
@@ -191,7 +191,7 @@ def test_a_changed_param_in_two_forms() -> None:
 def test_refusals_depend_on_the_call() -> None:
     code = RejectionCode.EXPERIMENT_NOT_ACTIVE
     assert isinstance(said(refused(ExperimentDeleted(experiment_id=1), code)), NotFound)
-    assert isinstance(said(refused(ExperimentRenamed(experiment_id=1, name="x"), code)), InvalidState)
+    assert isinstance(said(refused(ExperimentRenamed(experiment_id=1, name="x"), code)), InvalidParameter)
     assert isinstance(said(refused(ExperimentTagsSet(experiment_id=1, tags={}), code)), InvalidParameter)
     renamed = refused(ExperimentRenamed(experiment_id=1, name="x"), RejectionCode.EXPERIMENT_EXISTS)
     assert isinstance(said(renamed), AlreadyExists)

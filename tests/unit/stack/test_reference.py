@@ -6,6 +6,7 @@ from pathlib import Path
 
 from runfold_projections.folds.decision import RejectionCode
 from runfold_schemas.errors import Reason
+from runfold_stack import api_reference
 from runfold_stack.reference import CODES, PAGE, REASONS, reference
 
 ROOT = Path(__file__).parents[3]
@@ -18,3 +19,10 @@ def test_every_reason_and_code_is_explained() -> None:
 
 def test_the_page_is_up_to_date() -> None:
     assert (ROOT / PAGE).read_text(encoding="utf-8") == reference(), "run `make docs`"
+
+
+def test_the_api_page_and_the_document_are_up_to_date() -> None:
+    assert (ROOT / api_reference.PAGE).read_text(encoding="utf-8") == api_reference.api_page(), "run `make docs`"
+    assert (ROOT / api_reference.DOCUMENT).read_text(encoding="utf-8") == api_reference.openapi_text(), (
+        "run `make docs`"
+    )

@@ -1,0 +1,69 @@
+"""Holds real answers against the OpenAPI document: what is answered must be declared, and look as it was declared."""
+
+import json
+from functools import lru_cache
+from typing import Any
+
+import httpx2
+from jsonschema import Draft202012Validator
+from referencing import Registry, Resource
+from referencing.jsonschema import DRAFT202012
+
+from runfold_server.openapi import document
+
+SOME = 30
+"""Of a long list the first ones are checked: validation is slow, and a history has thousands of points."""
+
+
+@lru_cache(maxsize=1)
+def _described() -> dict[str, Any]:
+    return document()
+
+
+@lru_cache(maxsize=200)
+def _validator(pointer: str) -> Draft202012Validator:
+    resource = Resource.from_contents(_described(), default_specification=DRAFT202012)
+    registry: Registry[Any] = Registry().with_resource("urn:openapi", resource)
+    return Draft202012Validator({"$ref": f"urn:openapi#{pointer}"}, registry=registry)
+
+
+def problems(method: str, path: str, status: int, content_type: str, body: bytes) -> list[str]:
+    """What is answered but not declared; nothing for a path that the document has not."""
+    path = "/api" + path.removeprefix("/ajax-api") if path.startswith("/ajax-api") else path
+    operation = _described()["paths"].get(path, {}).get("get" if method == "HEAD" else method.lower())
+    if operation is None:
+        return []
+    if status == 500:
+        return [f"{method} {path}: 500: {body[:500]!r}"]
+    answer = operation["responses"].get(str(status))
+    if answer is None:
+        return [f"{method} {path}: status {status} is not declared: {body[:500]!r}"]
+    pointer = f"/paths/{path.replace('/', '~1')}/{method.lower()}/responses/{status}"
+    if "$ref" in answer:
+        pointer = answer["$ref"].removeprefix("#")
+        answer = _described()["components"]["responses"][str(status)]
+    kind = content_type.split(";")[0]
+    if kind not in answer["content"]:
+        return [f"{method} {path}: {status} with {kind}, declared are {list(answer['content'])}"]
+    if kind != "application/json" or method == "HEAD":
+        return []
+    pointer += f"/content/{kind.replace('/', '~1')}/schema"
+    found = _validator(pointer).iter_errors(_cut(json.loads(body)))
+    return [f"{method} {path}: {status}: {error.json_path}: {error.message[:500]}" for error in found]
+
+
+def _cut(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_cut(item) for item in value[:SOME]]
+    if isinstance(value, dict):
+        return {name: _cut(item) for name, item in value.items()}
+    return value
+
+
+def check(response: httpx2.Response) -> None:
+    """An event hook of a client: every answer conforms."""
+    response.read()
+    request = response.request
+    content_type = response.headers.get("content-type", "")
+    found = problems(request.method, request.url.path, response.status_code, content_type, response.content)
+    assert not found, found
