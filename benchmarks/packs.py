@@ -10,8 +10,8 @@ from machine import describe
 from rich.console import Console
 from rich.table import Table
 
-from runfold_projections.columns import Pack, build
 from runfold_projections.pack import pack, read_all
+from runfold_projections.packs import Pack, build
 from runfold_schemas.frames import Frame
 
 SHAPES = ((1, 10, 1000), (1, 1000, 100), (100, 10, 500), (100, 10_000, 1), (9_500, 1, 32), (9_500, 64, 1))

@@ -4,9 +4,9 @@ import hashlib
 from collections.abc import AsyncIterator
 from typing import Any
 
-from .columns import read_segment
 from .database import Connection, sql
 from .generations import COMMON_TABLES, NOT_CANONICAL, TABLES, Projection
+from .packs import read_segment
 
 Row = tuple[Any, ...]
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import NamedTuple
 
-from .columns import Packed, build, read_segment
 from .database import Connection
 from .errors import Fenced
+from .packs import Packed, build, read_segment
 from .rowchange import columns
 
 FAN_OUT = (32, 8, 8, 8)

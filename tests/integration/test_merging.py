@@ -10,7 +10,7 @@ import pytest
 from histories import history
 from services import Services
 
-from runfold_projections import columns, merging
+from runfold_projections import merging, packs
 from runfold_projections.batch import PartitionFold, decode_batch
 from runfold_projections.canonical import Row, canonical_rows
 from runfold_projections.checkpoint import Checkpoint
@@ -33,8 +33,8 @@ Rows = list[tuple[str, Row]]
 def small_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(merging, "FAN_OUT", (3, 2, 2, 2))
     monkeypatch.setattr(merging, "LEVELS", (15, 30, 60))
-    monkeypatch.setattr(columns, "MOST_KEYS", 2)
-    monkeypatch.setattr(columns, "LEAST_GRID", 3)
+    monkeypatch.setattr(packs, "MOST_KEYS", 2)
+    monkeypatch.setattr(packs, "LEAST_GRID", 3)
 
 
 @asynccontextmanager

@@ -23,9 +23,9 @@ from installation import Installation
 import runfold
 from runfold.errors import NotConnected
 from runfold_projections.canonical import Row
-from runfold_projections.columns import read_segment
 from runfold_projections.database import open_pool
 from runfold_projections.generations import Projection
+from runfold_projections.packs import read_segment
 
 API = "/api/2.0/mlflow"
 KEYS = 10

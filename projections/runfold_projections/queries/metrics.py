@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..columns import Pack
 from ..database import Connection
 from ..pack import read_key
+from ..packs import Pack
 from ..search.tokens import storable
 
 _SEGMENTS_AT_ONCE = 64

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runfold_projections import columns
-from runfold_projections.columns import Pack, Packed, build
+from runfold_projections import packs
+from runfold_projections.packs import Pack, Packed, build
 from runfold_schemas.frames import Frame
 
 Cell = tuple[str, int, int, bytes, str | None]
@@ -50,31 +50,30 @@ def unpacked(packs: Sequence[Packed]) -> Counter[Cell]:
 @pytest.fixture(autouse=True)
 def small_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a few keys are several packs, a few values several chunks, and both forms occur."""
-    monkeypatch.setattr(columns, "MOST_KEYS", 3)
-    monkeypatch.setattr(columns, "CHUNK_BYTES", 48)
-    monkeypatch.setattr(columns, "LEAST_GRID", 6)
+    monkeypatch.setattr(packs, "MOST_KEYS", 3)
+    monkeypatch.setattr(packs, "CHUNK_BYTES", 48)
+    monkeypatch.setattr(packs, "LEAST_GRID", 6)
 
 
 @laws
 @given(st.lists(frames(), max_size=8))
 def test_packs_hold_every_point_and_cover_their_keys_in_order(logged: list[Frame]) -> None:
-    packs = build(logged)
-    assert unpacked(packs) == cells(logged)
-    assert sum(pack.points for pack in packs) == sum(len(frame.values) for frame in logged)
-    bounds = [bound for pack in packs for bound in (pack.first_key, pack.last_key)]
+    found = build(logged)
+    assert unpacked(found) == cells(logged)
+    assert sum(pack.points for pack in found) == sum(len(frame.values) for frame in logged)
+    bounds = [bound for pack in found for bound in (pack.first_key, pack.last_key)]
     assert bounds == sorted(bounds)
 
 
 @laws
 @given(st.lists(frames(), max_size=8))
 def test_one_key_is_read_as_if_all_were(logged: list[Frame]) -> None:
-    packs = build(logged)
+    opened = [Pack.of(pack.head, pack.data) for pack in build(logged)]
     for key in ("a", "é", "\U0001f600", "absent"):
         found: Counter[tuple[int, int, bytes]] = Counter()
-        for pack in packs:
-            opened = Pack.of(pack.head, pack.data)
-            pieces = list(opened.column(key))
-            assert bool(pieces) == (key in opened.keys)
+        for pack in opened:
+            pieces = list(pack.column(key))
+            assert bool(pieces) == (key in pack.keys)
             for steps, times, values in pieces:
                 found.update(zip(steps.tolist(), times.tolist(), [struct.pack("<d", v) for v in values], strict=True))
         assert found == Counter({cell[1:4]: n for cell, n in by_point(logged, key).items()})
@@ -99,5 +98,5 @@ def test_noise_takes_eight_bytes_a_point_and_what_began_as_float32_five(monkeypa
             values = array("d", numbers[: keys * rows].astype(np.float64).tobytes())
             names = tuple(f"metrics/layer_{n:05}/gradient_norm_of_weights" for n in range(keys))
             frame = Frame(names, array("q", range(rows)), array("q", range(0, rows * 25_000, 25_000)), values)
-            packs = build([frame])
-            assert sum(len(pack.data) for pack in packs) / (keys * rows) <= most, (keys, rows)
+            found = build([frame])
+            assert sum(len(pack.data) for pack in found) / (keys * rows) <= most, (keys, rows)
