@@ -13,6 +13,7 @@ help:
 	@echo "make test   the whole test suite, on real services"
 	@echo "make lint   format, lint, types, import direction, schema compatibility"
 	@echo "make soak   the fault tests, longer; SEED=n repeats one"
+	@echo "make bench-search what a search of runs takes over 10,000 and 100,000 of them"
 	@echo "make bench-spine  what the spine does per second, on this machine"
 	@echo "make bench-packs  bytes and speed of metric points at rest"
 
@@ -35,6 +36,9 @@ e2e: $(VENV)/.dev
 
 bench-packs: $(VENV)/.dev
 	$(BIN)/python benchmarks/packs.py
+
+bench-search: $(VENV)/.demo
+	$(BIN)/python benchmarks/search.py
 
 bench-spine: $(VENV)/.demo
 	$(BIN)/python benchmarks/spine.py

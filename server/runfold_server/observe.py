@@ -56,6 +56,11 @@ class Observed:
             buckets=_SECONDS,
             registry=self.registry,
         )
+        self._search_memory = Gauge(
+            "runfold_search_memory_bytes",
+            "Memory kept between searches: columns of runs, and runs as JSON.",
+            registry=self.registry,
+        )
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """A request was answered."""
@@ -93,6 +98,10 @@ class Observed:
     def strong_read(self, seconds: float) -> None:
         """A strong read was answered."""
         self._strong_seconds.observe(seconds)
+
+    def search_memory(self, size: int) -> None:
+        """So many bytes are kept between searches."""
+        self._search_memory.set(size)
 
     def text(self) -> bytes:
         """The exposition format."""

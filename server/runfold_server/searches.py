@@ -16,6 +16,7 @@ from . import answers
 from .reads import Reader, Scope
 
 _TRIES = 5
+_AT_ONCE = 250
 _ENTRY_OVERHEAD = 400
 """Bytes of a kept run without its JSON."""
 
@@ -119,13 +120,16 @@ class WrittenRuns:
             if kept is not None and kept.epoch <= until and kept.is_gone == (kept.experiment_id in deleted):
                 self._kept.move_to_end(run_id)
                 found[run_id] = kept.body
-        rows = await runs_by_id(conn, [run_id for run_id in run_ids if run_id not in found], deleted)
-        for row in rows:
-            found[row.run_id] = msgspec.json.encode(answers.run(row))
-        if epoch is not None and epoch == self._feed.epoch:
+        missing = [run_id for run_id in run_ids if run_id not in found]
+        # Some at a time: other requests get their turn while Postgres looks for the next.
+        for start in range(0, len(missing), _AT_ONCE):
+            rows = await runs_by_id(conn, missing[start : start + _AT_ONCE], deleted)
+            is_newest = epoch == self._feed.epoch
             for row in rows:
-                gone = row.experiment_id in deleted
-                self._keep(row.run_id, _Written(epoch, row.experiment_id, gone, found[row.run_id]))
+                found[row.run_id] = body = msgspec.json.encode(answers.run(row))
+                if epoch is not None and is_newest:
+                    gone = row.experiment_id in deleted
+                    self._keep(row.run_id, _Written(epoch, row.experiment_id, gone, body))
         return [msgspec.Raw(found[run_id]) for run_id in run_ids]
 
     def _keep(self, run_id: str, written: _Written) -> None:

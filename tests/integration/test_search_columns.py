@@ -14,7 +14,7 @@ from postgres import Namespace, namespace, postgres_dsn
 from runfold_projections.batch import PartitionFold, decode_batch
 from runfold_projections.checkpoint import Checkpoint
 from runfold_projections.database import Connection, Pool, open_connection, open_pool
-from runfold_projections.generations import Projection
+from runfold_projections.generations import Projection, create_generation, switch
 from runfold_projections.queries import run_finder
 from runfold_projections.queries.changes import ChangeFeed
 from runfold_projections.queries.run_finder import Overtaken, RunFinder, run_ids_by_sql
@@ -363,6 +363,40 @@ async def test_changes_that_are_forgotten_are_loaded_anew(log: Log, pool: Pool) 
         after = await finder.run_ids(conn, await feed.reach(conn), search, 10, 0)
         assert after == await run_ids_by_sql(conn, search, 10, 0)
     assert len(after) == 4 > len(before)
+
+
+async def test_after_a_switch_of_generations_the_columns_are_the_new_ones(log: Log, pool: Pool) -> None:
+    for number in range(6):
+        log.append(RunCreated(run_id=IDS[number], experiment_id=1, name="n", user_id="", start_ms=1, artifact_uri=""))
+    partitions = [Partition(Topic.RUNS, number) for number in range(PARTITIONS)]
+    for where in partitions:
+        await log.fold(where, 1000)
+    feed = ChangeFeed()
+    finder = RunFinder(feed, 10**9)
+
+    async def both_ways() -> list[str]:
+        async with snapshot(pool) as conn:
+            search = await parse_search(conn, [1], "run_name = 'n'", ViewType.ALL, [])
+            found = await finder.run_ids(conn, await feed.reach(conn), search, 10, 0)
+            assert found == await run_ids_by_sql(conn, search, 10, 0)
+            return found
+
+    assert len(await both_ways()) == 6
+    namespace = log.namespace
+    async with open_connection(namespace.dsn, namespace.name, application="test") as control:
+        async with control.transaction():
+            generation = await create_generation(control, namespace.name, Projection.RUNS)
+        log.folds.clear()
+        log.checkpoints.clear()
+        async with open_connection(namespace.dsn, generation.schema_name, application="test") as fresh:
+            log.connections[Topic.RUNS] = fresh
+            for where in partitions:
+                await log.fold(where, 2)
+            async with control.transaction():
+                await switch(control, generation)
+            assert len(await both_ways()) == 2
+            await log.fold(partitions[0], 1000)
+            assert len(await both_ways()) > 2
 
 
 async def test_changes_of_a_partition_follow_one_another_without_a_hole(log: Log) -> None:

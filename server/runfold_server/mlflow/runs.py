@@ -110,6 +110,7 @@ async def _search(api: Api, call: Call) -> Json:
     question = Question(wanted, args["filter"], ViewType[args["run_view_type"]], args["order_by"], limit + 1, offset)
     # MLflow's answer holds the metrics of each run, so the search waits for them, whether it needs_metrics() or not.
     rows = await api.searches.strong(of_topics(*_RUN), question)
+    api.observed.search_memory(api.searches.nbytes)
     token = pages.make_token(offset + limit) if len(rows) > limit else None
     return answers.page("runs", rows[:limit], token)
 
