@@ -10,7 +10,7 @@ from machine import describe
 from rich.console import Console
 from rich.table import Table
 
-from runfold_projections.pack import pack, read_all
+from runfold_projections.fresh import pack, read_all
 from runfold_projections.packs import Pack, build
 from runfold_schemas.frames import Frame
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from runfold_schemas.frames import Frame
 
-from .pack import merge, read_all
+from .fresh import merge, read_all
 
 MOST_KEYS = 512
 CHUNK_BYTES = 64 * 1024
@@ -205,6 +205,22 @@ class Pack:
     def keys(self) -> Sequence[str]:
         """Its keys, in order."""
         return self._head.keys
+
+    def pieces(self, key: str) -> Iterator[Slice]:
+        """Which bytes of the data (start, size) `column` will fetch."""
+        index = _find(self._head.keys, key)
+        if index < 0:
+            return
+        wanted: list[Slice] = []
+        for grid in self._head.grids:
+            place = index if grid.keys is None else _find(grid.keys, index)
+            if place >= 0:
+                wanted += (grid.steps, grid.times, grid.chunks[place // grid.per_chunk])
+        loose = self._head.loose
+        if loose is not None and loose.counts[index]:
+            wanted += (loose.steps, loose.times, loose.values)
+        for start, size in wanted:
+            yield self._at + start, size
 
     def column(self, key: str) -> Iterator[Columns]:
         """Steps (int64), times (int64, ms) and values (float64) of one key, in pieces."""

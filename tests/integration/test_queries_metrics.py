@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from postgres import Namespace, namespace, postgres_dsn
 
 from runfold_projections.database import Connection, open_connection
-from runfold_projections.pack import pack
+from runfold_projections.fresh import pack
 from runfold_projections.queries.metrics import history
 from runfold_schemas.frames import Point, from_points
 from runfold_server.histories import Histories

@@ -10,8 +10,8 @@ from runfold_schemas.record import Record
 from ..database import Connection
 from ..folds.decision import Rejection
 from ..folds.metrics import NO_RANK, Latest, RunMetrics, Summary, fold_frame
+from ..fresh import merge, pack
 from ..merging import Source
-from ..pack import merge, pack
 from ..rowchange import RowChange, columns
 
 MOST_CACHED_SUMMARIES = 100_000

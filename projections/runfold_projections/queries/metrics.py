@@ -8,11 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..database import Connection
-from ..pack import read_key
-from ..packs import Pack
+from ..packs import Columns
 from ..search.tokens import storable
-
-_SEGMENTS_AT_ONCE = 64
+from .series import read_series
 
 
 class LatestMetric(NamedTuple):
@@ -46,15 +44,6 @@ class History:
         return len(self.steps)
 
 
-Columns = tuple[Any, Any, Any]
-
-_SEGMENTS = """
-SELECT s.head, s.data FROM segment s
-WHERE s.run_id = $1 AND s.first_key <= $2 AND s.last_key >= $2 AND EXISTS (SELECT FROM run r WHERE r.run_id = s.run_id)
-ORDER BY s.first_offset, s.attempt, s.rank
-"""
-
-
 _MARK = """
 SELECT coalesce(max(s.last_offset), -1), coalesce(sum(s.points), 0)::bigint FROM segment s
 WHERE s.run_id = $1 AND EXISTS (SELECT FROM run r WHERE r.run_id = s.run_id)
@@ -71,13 +60,8 @@ async def history(conn: Connection, run_id: str, key: str) -> History:
 
     A point is (step, time, value), as in MLflow: what two ranks logged alike is shown once.
     """
-    columns: list[Columns] = []
-    if storable(run_id) and storable(key):
-        cursor = await conn.cursor(_SEGMENTS, run_id, key)
-        while rows := await cursor.fetch(_SEGMENTS_AT_ONCE):
-            # Unpacking and sorting may take long; NumPy and zstd let other threads go on.
-            columns.append(await asyncio.to_thread(_read, [(row["head"], row["data"]) for row in rows], key))
-    return await asyncio.to_thread(distinct, columns)
+    found = await read_series(conn, [run_id], [key])
+    return await asyncio.to_thread(distinct, [piece for _, piece in found.get((run_id, key), ())])
 
 
 def distinct(columns: Sequence[Columns]) -> History:
@@ -91,13 +75,6 @@ def distinct(columns: Sequence[Columns]) -> History:
         again &= column[order[1:]] == column[order[:-1]]
     kept = order[np.concatenate((np.ones(min(len(order), 1), bool), ~again))]
     return History(steps[kept], times[kept], values[kept])
-
-
-def _read(segments: Sequence[tuple[int, bytes]], key: str) -> Columns:
-    pieces: list[Columns] = []
-    for head, data in segments:
-        pieces += Pack.of(head, data).column(key) if head else [read_key(data, key)]
-    return _joined(pieces)
 
 
 def _joined(columns: Sequence[Columns]) -> Columns:

@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from runfold_projections.folds.metrics import Latest, RunMetrics, Summary, fold_frame
-from runfold_projections.pack import merge, pack, read_all, read_key
+from runfold_projections.fresh import merge, pack, read_all, read_key
 from runfold_schemas.frames import Frame
 
 Context = tuple[str | None, str | None, str | None]
