@@ -88,6 +88,10 @@ class RawOperation:
     answers: Mapping[int, tuple[str, Schema]]
     fields: tuple[Field, ...] = ()
     takes: str = ""
+    body: Schema | None = None
+    """The body's shape, where it is JSON."""
+    also: str = ""
+    """Another media type of the 200, for those who accept it."""
     errors: tuple[int, ...] = (400, 404, 413, 503)
     guarded: bool = True
     """Errors become MLflow's JSON and the request is counted; health answers do without."""

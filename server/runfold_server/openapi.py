@@ -72,15 +72,17 @@ def _call(operation: Operation) -> Json:
     return described | {"requestBody": {"required": needed, "content": {JSON: {"schema": schema}}}}
 
 
+_BYTES: Json = {"type": "string", "contentEncoding": "binary"}
+
+
 def _raw(raw: RawOperation) -> Json:
     tag = next(part for part in raw.path.strip("/").removeprefix("api/").split("/"))
     described = _described(raw.about, tag, f"{raw.method.lower()} {raw.path}", raw.answers, raw.errors)
     described["parameters"] = list(_parameters(raw.path, raw.fields, set(_PLACEHOLDER.findall(raw.path))))
+    if raw.also:
+        described["responses"]["200"]["content"][raw.also] = {"schema": _BYTES}
     if raw.takes:
-        described["requestBody"] = {
-            "required": True,
-            "content": {raw.takes: {"schema": {"type": "string", "contentEncoding": "binary"}}},
-        }
+        described["requestBody"] = {"required": True, "content": {raw.takes: {"schema": raw.body or _BYTES}}}
     return described
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount
 
-from . import described, health, native
+from . import described, health, native, series
 from .api import Api
 from .dispatch import NOT_FOUND_PAGE, MlflowRoutes, raw_route
 from .mlflow import bulk, datasets, experiments, metrics, models, run_data, runs
@@ -23,7 +23,7 @@ OPERATIONS = (
     *bulk.OPERATIONS,
 )
 OPERATIONS_3 = (health.SERVER_INFO,)
-RAW = (*native.OPERATIONS, *health.OPERATIONS, described.OPERATION)
+RAW = (*native.OPERATIONS, *series.OPERATIONS, *health.OPERATIONS, described.OPERATION)
 """Routes that are no JSON calls of MLflow's: each is declared whole."""
 ARTIFACT_PREFIXES = ("/api/2.0/mlflow-artifacts", "/ajax-api/2.0/mlflow-artifacts")
 

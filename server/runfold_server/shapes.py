@@ -12,6 +12,7 @@ JSON = "application/json"
 TEXT: Schema = {"type": "string"}
 NULLABLE_TEXT: Schema = {"type": ["string", "null"]}
 NULLABLE_INT: Schema = {"type": ["integer", "null"]}
+NULLABLE_NUMBER: Schema = {"type": ["number", "null"]}
 POSITION: Schema = {"type": "string", "description": "topic:partition:offset"}
 INT64: Schema = {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1}
 MS: Schema = {**INT64, "description": "Milliseconds since the epoch."}

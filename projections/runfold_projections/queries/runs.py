@@ -87,6 +87,15 @@ async def run_head(conn: Connection, run_id: str) -> RunHead | None:
     return None if row is None else RunHead(**{name: row[name] for name in RunHead.__slots__})
 
 
+async def start_times(conn: Connection, run_ids: Sequence[str]) -> dict[str, int]:
+    """When each of these runs that is there began: ms since the epoch by its writer's clock."""
+    rows = await conn.fetch(
+        "SELECT run_id, start_ms FROM run WHERE run_id = ANY ($1::text[])",
+        [run_id for run_id in run_ids if storable(run_id)],
+    )
+    return {row["run_id"]: row["start_ms"] for row in rows}
+
+
 async def get_run(conn: Connection, run_id: str) -> Run | None:
     """The run of this id, deleted or not, in two round trips."""
     row = await _one(conn, run_id)

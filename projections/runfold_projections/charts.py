@@ -1,0 +1,162 @@
+"""Many series on one x grid, for a chart so many pixels wide: exact where points are few, else extremes per bucket, so that no spike is lost."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+
+from .packs import Columns
+
+MOST_EXACT_COLUMNS = 4_000
+MOST_NONFINITE = 100
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+class X(StrEnum):
+    """What the x axis is: steps, ms since the epoch, or seconds since the run's start."""
+
+    STEP = "step"
+    WALL = "wall"
+    RELATIVE = "relative"
+
+
+class Shown(StrEnum):
+    """What of a bucket's values is shown: its extremes as a line or as a band with the last value, or the last, or the mean."""
+
+    MINMAX = "minmax"
+    BAND = "band"
+    LAST = "last"
+    MEAN = "mean"
+
+
+COLUMNS = {
+    Shown.MINMAX: ("y",),
+    Shown.BAND: ("min", "max", "last"),
+    Shown.LAST: ("y",),
+    Shown.MEAN: ("mean",),
+}
+"""Names of a series' columns. With MINMAX a bucket has two grid columns: both extremes, in the order in which they came."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A series along x: `x` ascending, equal ones by time; float64 both."""
+
+    x: Any
+    values: Any
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """`x` (float64) is the grid of all series; each has its columns (float32, NaN is a gap). `bounds` are the ends of the range."""
+
+    x: Any
+    bounds: tuple[float, float]
+    columns: list[list[Any]]
+    exact: bool
+
+
+def line(pieces: Sequence[Columns], kind: X, start_ms: int = 0) -> Line:
+    """The distinct points of a series in pieces, along x."""
+    steps, times, values = (np.concatenate(column) for column in zip(*pieces, strict=True))
+    x: Any = steps if kind is X.STEP else times
+    if not (np.diff(x) > 0).all():
+        order = np.lexsort((values.view(np.int64), values, steps, times, x))
+        steps, times, values, x = steps[order], times[order], values[order], x[order]
+        again = (np.diff(x) == 0) & (np.diff(times) == 0) & (np.diff(steps) == 0)
+        again &= values[1:].view(np.int64) == values[:-1].view(np.int64)
+        kept = np.concatenate(([True], ~again))
+        x, values = x[kept], values[kept]
+    along = (x - start_ms) / 1000 if kind is X.RELATIVE else x.astype(np.float64)
+    return Line(along, values)
+
+
+def nonfinite(of: Line) -> list[tuple[float, str]]:
+    """The first points that are no number or infinite: what a chart marks on its edge."""
+    at = np.flatnonzero(~np.isfinite(of.values))[:MOST_NONFINITE]
+    return [(x, str(value)) for x, value in zip(of.x[at].tolist(), of.values[at].tolist(), strict=True)]
+
+
+def chart(lines: Sequence[Line], shown: Shown, px: int, bounds: tuple[float, float] | None = None) -> Chart:
+    """All lines on one grid over a range of x, by default from their first point to their last."""
+    ends = [(of.x[0], of.x[-1]) for of in lines if len(of)]
+    low, high = bounds or ((float(min(a for a, _ in ends)), float(max(b for _, b in ends))) if ends else (0.0, 0.0))
+    within = [_within(of, low, high) for of in lines]
+    grid = _exact_grid(within, px)
+    if grid is not None:
+        places = [np.searchsorted(grid, of.x) for of in within]
+        exact = [_spread(len(grid), at, of.values) for at, of in zip(places, within, strict=True)]
+        return Chart(grid, (low, high), [[values] * len(COLUMNS[shown]) for values in exact], True)
+    edges = low + (high - low) * np.arange(px + 1) / px
+    width = (high - low) / px
+    x = edges[:-1] + width / 2
+    if shown is Shown.MINMAX:
+        x = np.column_stack((edges[:-1] + width / 4, edges[:-1] + 3 * width / 4)).ravel()
+    return Chart(x, (low, high), [_buckets(of, edges, shown) for of in within], False)
+
+
+def _within(of: Line, low: float, high: float) -> Line:
+    start, stop = np.searchsorted(of.x, low, "left"), np.searchsorted(of.x, high, "right")
+    return Line(of.x[start:stop], of.values[start:stop])
+
+
+def _exact_grid(lines: Sequence[Line], px: int) -> Any:
+    """All x of all lines, or None where they are too many, or one line has two points at one x."""
+    if any(len(of) > 2 * px or not (np.diff(of.x) > 0).all() for of in lines):
+        return None
+    grid = np.unique(np.concatenate([of.x for of in lines])) if lines else np.empty(0)
+    return grid if len(grid) <= MOST_EXACT_COLUMNS else None
+
+
+def _spread(size: int, at: Any, values: Any) -> Any:
+    out = np.full(size, np.nan, np.float32)
+    out[at] = _drawable(values)
+    return out
+
+
+def _drawable(values: Any) -> Any:
+    """As float32: what is no number or infinite is a gap, what is beyond float32 its largest."""
+    return np.where(np.isfinite(values), np.clip(values, -_LARGEST, _LARGEST), np.nan).astype(np.float32)
+
+
+def _buckets(of: Line, edges: Any, shown: Shown) -> list[Any]:
+    px = len(edges) - 1
+    starts = np.concatenate(([0], np.searchsorted(of.x, edges[1:-1], "left"), [len(of)]))
+    filled = np.flatnonzero(np.diff(starts))
+    first, stop = starts[filled], starts[filled + 1]
+    if not len(filled):
+        return [np.full(2 * px if shown is Shown.MINMAX else px, np.nan, np.float32) for _ in COLUMNS[shown]]
+    values = np.where(np.isinf(of.values), np.nan, of.values)
+    last = values[stop - 1]
+    match shown:
+        case Shown.LAST:
+            return [_spread(px, filled, last)]
+        case Shown.MEAN:
+            numbers = np.isfinite(values)
+            with np.errstate(invalid="ignore"):
+                sums = np.add.reduceat(np.where(numbers, values, 0.0), first)
+                return [_spread(px, filled, sums / np.add.reduceat(numbers, first, dtype=np.int64))]
+        case Shown.BAND:
+            low, high = np.fmin.reduceat(values, first), np.fmax.reduceat(values, first)
+            return [_spread(px, filled, column) for column in (low, high, last)]
+    low, high = np.fmin.reduceat(values, first), np.fmax.reduceat(values, first)
+    rising = _place(values, low, first, stop) <= _place(values, high, first, stop)
+    out = np.full((px, 2), np.nan, np.float32)
+    out[filled, 0] = _drawable(np.where(rising, low, high))
+    out[filled, 1] = _drawable(np.where(rising, high, low))
+    return [out.ravel()]
+
+
+def _place(values: Any, wanted: Any, first: Any, stop: Any) -> Any:
+    """Where each bucket's wanted value stands first; buckets of NaN alone at their start."""
+    found = np.flatnonzero(values == np.repeat(wanted, stop - first))
+    at = np.searchsorted(found, first)
+    inside = at < len(found)
+    place = first.copy()
+    place[inside] = found[at[inside]]
+    return np.where(place < stop, place, first)
