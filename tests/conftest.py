@@ -11,6 +11,14 @@ from services import Services, running_services
 _numbers = itertools.count(1)
 
 
+@pytest.fixture(autouse=True)
+def spool_dir(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where runs of this test keep their spools, made by the first of them; nothing of the machine's user is touched."""
+    root = tmp_path_factory.getbasetemp() / f"spool-{next(_numbers)}"
+    monkeypatch.setenv("RUNFOLD_SPOOL_DIR", str(root))
+    return root
+
+
 @pytest.fixture(scope="session")
 def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     """Kafka and Postgres, real ones, for the whole session."""

@@ -1,36 +1,25 @@
 """A run as training code sees it. Nothing heavy is imported here: `run` brings the contract and HTTP when it is called."""
 
 import atexit
-import getpass
-import logging
 import operator
 import os
-import random
-import socket
 import sys
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from runfold_schemas.ids import Ids
 
-from .buffer import Buffer
-from .errors import NotConnected, ServerRefused
-from .names import run_name
+from .errors import ServerRefused
 from .rows import RowReader, flatten
 from .settings import Settings
 
 if TYPE_CHECKING:
-    from runfold_schemas.events import Fact
+    from .writing import RunWriter
 
-    from .encoding import RunEncoder
-    from .experiments import Experiment
-    from .http import HttpTransport
-    from .shipper import Shipper
-
-_log = logging.getLogger("runfold")
-
+Mode = Literal["online", "offline"]
 EndStatus = Literal["FINISHED", "FAILED", "KILLED"]
 _END_STATUSES = ("FINISHED", "FAILED", "KILLED")
 
@@ -41,76 +30,43 @@ def run(
     name: str | None = None,
     tags: Mapping[str, Any] | None = None,
     tracking_uri: str | None = None,
+    *,
+    mode: Mode | None = None,
+    run_id: str | None = None,
 ) -> "Run":
     """Start a run of an experiment, which is created if there is none of that name.
 
     `tracking_uri` is the server's address; without it RUNFOLD_TRACKING_URI, else http://127.0.0.1:5000. `params` can't change
     later, `tags` can; values become strings, nested dicts are joined with "/". Without a name, one is made up.
+    With mode "offline" (or RUNFOLD_MODE) nothing is sent: what is logged waits on disk for the next run, or for `runfold sync`.
+    `run_id` joins a run that exists, or is to be written by several processes; without it the launcher's environment decides.
 
+    If no server answers, the run starts all the same, with a warning, and is sent when one does (RUNFOLD_REQUIRE_SERVER: NotConnected).
     Use the run in a `with` block: it ends as FINISHED, as FAILED when an exception passes, as KILLED on Ctrl-C.
 
-    NotConnected: no server answers there. ServerRefused: the experiment is deleted or its name is not allowed.
-    ValueError or TypeError: a param or tag that can't be stored.
+    ServerRefused: the experiment is deleted or its name is not allowed. ValueError or TypeError: a param or tag that can't be
+    stored. SdkError: a setting that can't be used.
     """
-    from runfold_schemas.events import ParamsLogged, RunCreated
+    from .starting import start
 
-    from .encoding import RunEncoder, checked
-    from .experiments import find_or_create
-    from .http import HttpTransport
-    from .shipper import Shipper
-
-    settings = Settings.load(tracking_uri)
-    ids = Ids()
-    run_id = ids.run_id()
-    first_params = checked(ParamsLogged, run_id=run_id, params=_strings(params or {}, "param"))
-    first_tags = _strings(tags or {}, "tag")
-    transport = HttpTransport(settings.uri)
-    try:
-        found = find_or_create(transport, experiment, settings.connect_timeout)
-        created = checked(
-            RunCreated,
-            run_id=run_id,
-            experiment_id=int(found.id),
-            name=name or run_name(random.Random()),
-            user_id=_user(),
-            start_ms=ids.now_ms(),
-            artifact_uri=f"{found.artifact_location.rstrip('/')}/{run_id}/artifacts",
-            tags=first_tags,
-        )
-        buffer = Buffer(settings.buffer_bytes, settings.frame_bytes, settings.linger)
-        encoder = RunEncoder(run_id, ids, node=socket.gethostname()[:250])
-        started = Run(run_id, found, settings, buffer, encoder, transport, Shipper(buffer, encoder, transport, run_id))
-        started._begin([created, *([first_params] if params else [])])
-    except BaseException:
-        transport.close()
-        raise
-    return started
+    settings = Settings.load(tracking_uri, mode)
+    return start(settings, experiment, params or {}, name, tags or {}, run_id)
 
 
 class Run:
     """A run that takes points, params and tags until it is finished. Made by `runfold.run`; thread-safe.
 
-    What is logged waits in memory (64 MB; RUNFOLD_BUFFER_MB) until the server has acknowledged it. When the server is away for longer
-    than that lasts, new points are refused: counted in `refused`, with one warning; the training loop never waits. What a killed
-    process had not sent is lost: a spool on disk is still to come.
+    What is logged is on disk within a second, in the spool, and stays there until the server has acknowledged it. The training loop
+    never waits for that. When the spool is full (RUNFOLD_SPOOL_MB), new points are refused: counted in `refused`, with a warning.
     """
 
-    def __init__(
-        self,
-        run_id: str,
-        experiment: "Experiment",
-        settings: Settings,
-        buffer: Buffer,
-        encoder: "RunEncoder",
-        transport: "HttpTransport",
-        shipper: "Shipper",
-    ) -> None:
-        self._id, self._experiment, self._settings = run_id, experiment, settings
-        self._buffer, self._encoder, self._transport, self._shipper = buffer, encoder, transport, shipper
+    def __init__(self, run_id: str, settings: Settings, writer: "RunWriter", *, ends: bool) -> None:
+        self._id, self._settings, self._writer, self._ends = run_id, settings, writer, ends
         self._reader = RowReader()
-        # Sequence and place in the buffer must be taken together.
-        self._facts = threading.Lock()
-        self._finished = self._told_full = False
+        self._add_row = writer.add_row
+        self._ending = threading.Lock()
+        self._finished = False
+        _open_runs.add(self)
 
     @property
     def id(self) -> str:
@@ -118,19 +74,26 @@ class Run:
         return self._id
 
     @property
-    def experiment_id(self) -> str:
-        """Id of its experiment."""
-        return self._experiment.id
+    def experiment_id(self) -> str | None:
+        """Id of its experiment; None as long as no server has told it."""
+        experiment = self._writer.outbox.experiment
+        return experiment.id if experiment else None
 
     @property
     def url(self) -> str:
         """Where the web page shows it."""
-        return f"{self._settings.uri}/#/experiments/{self.experiment_id}/runs/{self.id}"
+        where = f"experiments/{self.experiment_id}/runs" if self.experiment_id else "runs"
+        return f"{self._settings.uri}/#/{where}/{self.id}"
 
     @property
     def refused(self) -> int:
-        """How many points were not taken because the buffer was full."""
-        return self._buffer.refused.points
+        """How many points were not taken because the spool or the memory for it was full."""
+        return self._writer.refused[0]
+
+    @property
+    def spool(self) -> Path:
+        """Directory of what is not acknowledged yet."""
+        return self._writer.directory
 
     def log(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Log numbers under their names, as one row at a step; without a step, the last one plus 1, from 0. Returns at once.
@@ -142,8 +105,8 @@ class Run:
         if step is not None and type(step) is not int:
             step = _index(step)
         keys, values = self._reader.read(metrics)
-        if values and not self._buffer.add_row(keys, values, step):
-            self._tell_full()
+        if values:
+            self._add_row(keys, values, step)
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log params, which can't change: another value for a known name is refused as a whole, told by a warning and at the end."""
@@ -151,7 +114,7 @@ class Run:
 
         from .encoding import checked
 
-        self._add(checked(ParamsLogged, run_id=self.id, params=_strings(params, "param")))
+        self._writer.add_fact(checked(ParamsLogged, run_id=self.id, params=strings(params, "param")))
 
     def set_tags(self, tags: Mapping[str, Any]) -> None:
         """Set tags, or change them."""
@@ -159,25 +122,27 @@ class Run:
 
         from .encoding import checked
 
-        self._add(checked(TagsSet, run_id=self.id, tags=_strings(tags, "tag")))
+        self._writer.add_fact(checked(TagsSet, run_id=self.id, tags=strings(tags, "tag")))
 
     def flush(self, timeout: float = 60.0) -> None:
-        """Wait until the server has acknowledged all that was logged before; NotConnected if it has not after `timeout` seconds."""
-        if not self._buffer.wait(timeout):
-            points, facts = self._buffer.left()
-            why = self._shipper.last_error or "it is slow"
-            raise NotConnected(f"{points} points and {facts} facts are not acknowledged by {self._settings.uri}: {why}")
+        """Wait until the server has acknowledged all that was logged before, or offline, until it is on disk.
+
+        NotConnected if it is not after `timeout` seconds.
+        """
+        self._writer.flush(timeout)
 
     def finish(self, status: EndStatus = "FINISHED") -> None:
-        """End the run and wait until all is sent, at most 60 s (RUNFOLD_FINISH_TIMEOUT); what is lost then is logged as an error.
+        """End the run and wait until all is sent, at most 60 s (RUNFOLD_FINISH_TIMEOUT); what is not then stays in the spool.
 
+        Of several processes that write a run, the one of rank 0 ends it; the others only send what they have.
         ServerRefused: the server refused something that the run logged. A second call does nothing.
         """
         if status not in _END_STATUSES:
             raise ValueError(f"status {status!r}: one of {', '.join(_END_STATUSES)}")
-        if self._end(status) and self._shipper.problems:
-            problems = "; ".join(self._shipper.problems)
-            raise ServerRefused(f"run {self.id}: {self._shipper.refusals} events were refused: {problems}")
+        outbox = self._writer.outbox
+        if self._end(status) and outbox.problems:
+            problems = "; ".join(outbox.problems)
+            raise ServerRefused(f"run {self.id}: {outbox.refusals} events were refused: {problems}")
 
     def __enter__(self) -> Self:
         return self
@@ -191,61 +156,36 @@ class Run:
         else:
             self._end(status)
 
-    def _begin(self, facts: "list[Fact]") -> None:
-        for fact in facts:
-            self._add(fact)
-        self._shipper.start()
-        _open_runs.add(self)
-
-    def _add(self, fact: "Fact", *, last: bool = False) -> None:
-        with self._facts:
-            taken = self._buffer.add_control(self._encoder.fact(fact), last=last)
-        if not taken:
-            self._tell_full()
-
     def _end(self, status: EndStatus) -> bool:
         """False: it was ended before."""
         from runfold_schemas.events import RunUpdated
 
         from .encoding import checked
 
-        with self._facts:
+        with self._ending:
             if self._finished:
                 return False
             self._finished = True
         try:
-            self._add(checked(RunUpdated, run_id=self.id, status=status, end_ms=Ids().now_ms()), last=True)
-            self._buffer.wait(self._settings.finish_timeout)
+            if self._ends:
+                end = checked(RunUpdated, run_id=self.id, status=status, end_ms=Ids().now_ms())
+                self._writer.add_fact(end, last=True)
         finally:
-            self._shipper.stop()
-            self._transport.close()
             _open_runs.discard(self)
-        points, facts = self._buffer.left()
-        refused = self._buffer.refused
-        if points or facts or refused.points or refused.facts:
-            _log.error(
-                "runfold: run %s lost %d points and %d facts that were not acknowledged, %d and %d that the full buffer refused; %s",
-                self.id, points, facts, refused.points, refused.facts, self._shipper.last_error,
-            )  # fmt: skip
+            self._writer.close(self._settings.finish_timeout)
         return True
 
-    def _tell_full(self) -> None:
-        if not self._told_full:
-            self._told_full = True
-            _log.warning(
-                "runfold: the buffer of run %s is full (%d MB, RUNFOLD_BUFFER_MB): new points are refused until the server has taken some; %s",
-                self.id, self._settings.buffer_bytes >> 20, self._shipper.last_error,
-            )  # fmt: skip
-
     def _disown(self) -> None:
-        """In a forked child: the thread and the right to end the run stayed with the parent."""
+        """In a forked child: the threads and the right to end the run stayed with the parent."""
         self._finished = True
-        self._facts = threading.Lock()
-        self._buffer = Buffer(1, 1, 0.0)
-        self._buffer.close(f"run {self.id} belongs to the process that started it, not to its forked child")
+        self._writer.disown(
+            f"run {self.id} belongs to the process that started it, not to its forked child; "
+            f"join it there with runfold.run(run_id={self.id!r})"
+        )
 
 
-def _strings(tree: Mapping[str, Any], what: str) -> dict[str, str]:
+def strings(tree: Mapping[str, Any], what: str) -> dict[str, str]:
+    """Leaves of nested dicts as texts, under their joined names."""
     if not isinstance(tree, Mapping):
         raise TypeError(f"{what}s must be a dict, not {type(tree).__qualname__}")
     return {name: str(value) for name, value in flatten(tree, what)}
@@ -256,13 +196,6 @@ def _index(step: Any) -> int:
         return operator.index(step)
     except TypeError:
         raise TypeError(f"step must be a whole number, not {type(step).__qualname__} {step!r}") from None
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError, ImportError):
-        return ""
 
 
 def _status_after(error: BaseException | None) -> EndStatus:
@@ -285,9 +218,13 @@ def _finish_open_runs() -> None:
 
 
 def _disown_open_runs() -> None:
-    for left in _open_runs:
+    for left in list(_open_runs):
         left._disown()
     _open_runs.clear()
+    for name, shared in (("saving", "pump"), ("shipper", "shippers")):
+        module = sys.modules.get(f"{__package__}.{name}")
+        if module is not None:
+            getattr(module, shared).forget()
 
 
 if hasattr(os, "register_at_fork"):

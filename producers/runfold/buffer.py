@@ -1,24 +1,23 @@
-"""What a run logged and the server did not acknowledge yet: columns in memory, in order, within a bound."""
+"""What a run logged in the last moments: columns in memory, in order, within a bound, until they are saved to the spool."""
 
 import threading
 import time
 from array import array
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from runfold_schemas.frames import Frame
 
 from .errors import SdkError
 from .rows import Keys
 
-if TYPE_CHECKING:
-    from runfold_schemas.batch import Outgoing
-
 _FRAME_BYTES = 600
 """What CPython takes for a frame and its arrays beyond their contents, and a margin for its encoded form."""
 _ROW_BYTES = 20
 _MIN_STEP, _MAX_STEP = -(2**63), 2**63 - 1
+LATE_MS = 900
+"""Age of a row at which the log call saves it itself, so that never more than a second of a run is in memory alone."""
 
 
 @dataclass(eq=False, slots=True)
@@ -42,9 +41,9 @@ class Rows:
 
 @dataclass(eq=False, slots=True)
 class Control:
-    """A fact about the run, ready to be appended; its outcome is waited for."""
+    """A fact about the run as a frame of the spool."""
 
-    record: "Outgoing"
+    frame: bytes
     size: int
     points: int = 0
 
@@ -54,37 +53,54 @@ Entry = Rows | Control
 
 @dataclass(slots=True)
 class Refused:
-    """What was turned away because the buffer was full."""
+    """What was turned away because there was no room."""
 
     points: int = 0
     facts: int = 0
 
 
 class Buffer:
-    """A bounded queue between the training thread and the sender. All methods are thread-safe.
+    """A bounded queue between the training thread and the thread that saves. All methods are thread-safe.
 
-    Adding never waits: not for the server, not for space. What does not fit is refused and counted.
+    Adding never waits for a disk or a server. What does not fit is refused and counted, or with `block` waited for.
+    `wake` is called when something comes to be due, outside of all locks.
     """
 
-    def __init__(self, most_bytes: int, frame_bytes: int, linger: float) -> None:
-        self._most, self._frame_bytes, self._linger = most_bytes, frame_bytes, linger
+    def __init__(
+        self,
+        most_bytes: int,
+        frame_bytes: int,
+        linger: float,
+        wake: Callable[[], None] = lambda: None,
+        *,
+        block: bool = False,
+    ) -> None:
+        self._most = self._room = most_bytes
+        self._frame_bytes, self._linger, self._block = frame_bytes, linger, block
+        self._wake = wake
         self._changed = threading.Condition(threading.Lock())
         self._waiting: deque[Entry] = deque()
         self._open: Rows | None = None
         self._open_keys: Keys | None = None
         self._next_step = 0
-        self._waiting_bytes = 0
+        self._since_ms = 0
+        self._due: float | None = None
         self._taken: list[Entry] = []
-        self._bytes = 0
-        self._sealed = self._acknowledged = 0
-        self._hurry = self._idle = self._abandoned = False
+        self._bytes = self._waiting_bytes = 0
         self._closed = ""
         self.refused = Refused()
+        self.late = False
+        """The oldest row has waited for so long that whoever notices should save."""
 
     @property
-    def bytes(self) -> int:
-        """Size of all that is not acknowledged."""
+    def size(self) -> int:
+        """Size of all that is not saved."""
         return self._bytes
+
+    @property
+    def when_full(self) -> str:
+        """What happens to new points then, in words."""
+        return "waited for" if self._block else "refused and counted"
 
     def add_row(self, keys: Keys, values: "array[float]", step: int | None) -> bool:
         """Append a row; without a step, the last one plus 1. False: refused. ValueError: no 64-bit step; SdkError: closed."""
@@ -101,9 +117,10 @@ class Buffer:
             rows = self._open
             if rows is None or keys is not self._open_keys:
                 size += _FRAME_BYTES + keys.bytes
-            if self._bytes + size > self._most:
+            if self._bytes + size > self._room and not self._wait_for(size):
                 self.refused.points += len(values)
                 return False
+            rows = self._open
             if rows is None or keys is not self._open_keys:
                 self._seal()
                 rows = self._open = Rows(keys, 0)
@@ -116,106 +133,115 @@ class Buffer:
             self._waiting_bytes += size
             if rows.size >= self._frame_bytes:
                 self._seal()
-            if self._idle or self._waiting_bytes >= self._frame_bytes:
-                self._changed.notify_all()
+            if self._since_ms == 0:
+                self._since_ms = time_ms
+            elif time_ms - self._since_ms > LATE_MS:
+                self.late = True
+            # Woken once when something begins to wait, and once when it fills a frame: not for every row.
+            wake = self._due is None
+            if wake:
+                self._due = time.monotonic() + self._linger
+            if self._waiting_bytes >= self._frame_bytes and self._due != 0.0:
+                self._due = 0.0
+                wake = True
+        if wake:
+            self._wake()
         return True
 
-    def add_control(self, record: "Outgoing", *, last: bool = False) -> bool:
+    def add_rows(self, rows: Rows, last_step: int) -> bool:
+        """Append rows that were made as a whole. False: refused. SdkError: closed."""
+        rows.size = 8 * rows.points + _ROW_BYTES * len(rows.steps) + _FRAME_BYTES + rows.keys.bytes
+        with self._changed:
+            if self._closed:
+                raise SdkError(self._closed)
+            if self._bytes + rows.size > self._room and not self._wait_for(rows.size):
+                self.refused.points += rows.points
+                return False
+            self._seal()
+            self._put(rows)
+            self._next_step = last_step + 1
+            self._since_ms = self._since_ms or time.time_ns() // 1_000_000
+            if self._due is None:
+                self._due = time.monotonic() + self._linger
+            if self._waiting_bytes >= self._frame_bytes:
+                self._due = 0.0
+        self._wake()
+        return True
+
+    def add_control(self, frame: bytes, *, last: bool = False) -> bool:
         """Append a fact behind all rows so far. False: refused, which the `last` one, which closes, never is. SdkError: closed."""
-        size = len(record.value) + _FRAME_BYTES
+        size = len(frame) + _FRAME_BYTES
         with self._changed:
             if self._closed:
                 raise SdkError(self._closed)
             if last:
                 self._closed = "the run is finished; nothing can be logged to it any more"
-            elif self._bytes + size > self._most:
+            elif self._bytes + size > self._room and not self._wait_for(size):
                 self.refused.facts += 1
                 return False
             self._seal()
-            self._put(Control(record, size))
-            self._bytes += size
-            self._waiting_bytes += size
-            self._hurry = True
-            self._changed.notify_all()
+            self._put(Control(frame, size))
+            self._due = 0.0
+        self._wake()
         return True
 
-    def take(self, most_bytes: int) -> list[Entry]:
-        """Wait until something is due and hand out what comes first: facts only or rows only, some `most_bytes`.
-
-        Due is what lingered long enough, fills a frame, or is wanted by `wait` or `close`. Empty: closed, and nothing is left.
-        What was taken counts as unacknowledged until `acknowledge`.
-        """
+    def take(self) -> list[Entry]:
+        """Everything that waits, in order; it counts against the bound until `acknowledge`."""
         with self._changed:
-            while not self._waiting and self._open is None:
-                self._hurry = False
-                if self._closed:
-                    return []
-                self._idle = True
-                self._changed.wait()
-                self._idle = False
-            due = time.monotonic() + self._linger
-            while not (self._hurry or self._closed or self._waiting_bytes >= self._frame_bytes):
-                left = due - time.monotonic()
-                if left <= 0:
-                    break
-                self._changed.wait(left)
-            if self._abandoned:
-                return []
             self._seal()
-            size = 0
-            while (
-                self._waiting
-                and size < most_bytes
-                and (not self._taken or type(self._waiting[0]) is type(self._taken[0]))
-            ):
-                entry = self._waiting.popleft()
-                size += entry.size
-                self._taken.append(entry)
-            self._waiting_bytes -= size
+            self._taken = list(self._waiting)
+            self._waiting.clear()
+            self._waiting_bytes = self._since_ms = 0
+            self._due = None
+            self.late = False
             return self._taken
 
     def acknowledge(self) -> None:
-        """Let go of what was taken last."""
+        """What was taken last is saved: let go of it."""
         with self._changed:
-            self._acknowledged += len(self._taken)
             self._bytes -= sum(entry.size for entry in self._taken)
             self._taken = []
             self._changed.notify_all()
 
-    def wait(self, timeout: float) -> bool:
-        """Hurry, and wait until all that was added before this call is acknowledged. False: it was not, after `timeout` seconds."""
+    def bound(self, room: int) -> None:
+        """Take no more than `room` bytes beyond what is saved, if that is less than the bound from the start."""
         with self._changed:
-            self._seal()
-            target = self._sealed
-            self._hurry = True
+            self._room = min(self._most, room)
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._abandoned or self._acknowledged >= target, timeout)
-            return self._acknowledged >= target
+
+    def due(self) -> float | None:
+        """When what waits should be saved, by the monotonic clock; None: nothing waits."""
+        return self._due
 
     def close(self, why: str) -> None:
-        """Refuse whatever is added from now on with SdkError(why); `take` hands out the rest without lingering, then nothing."""
+        """Refuse whatever is added from now on with SdkError(why)."""
         with self._changed:
             self._closed = why
             self._changed.notify_all()
 
-    def abandon(self) -> None:
-        """Nobody will take or acknowledge any more: `wait` returns, `take` hands out nothing."""
-        with self._changed:
-            self._abandoned = True
-            self._closed = self._closed or "sending has ended"
-            self._changed.notify_all()
-
     def left(self) -> tuple[int, int]:
-        """Points and facts that are not acknowledged."""
+        """Points and facts that are not saved."""
         with self._changed:
             entries = [*self._taken, *self._waiting, *([self._open] if self._open else [])]
         return sum(entry.points for entry in entries), sum(isinstance(entry, Control) for entry in entries)
 
+    def _wait_for(self, size: int) -> bool:
+        """Whether there is room after waiting, if this buffer waits at all. What could never fit is not waited for."""
+        if not self._block or size > self._most:
+            return False
+        self._due = 0.0
+        # The thread that saves is not told while this lock is held by us: it was told when the first row came to wait.
+        self._changed.wait_for(lambda: self._closed or self._bytes + size <= self._room)
+        if self._closed:
+            raise SdkError(self._closed)
+        return True
+
     def _seal(self) -> None:
         if self._open is not None:
-            self._put(self._open)
+            self._waiting.append(self._open)
             self._open = self._open_keys = None
 
     def _put(self, entry: Entry) -> None:
         self._waiting.append(entry)
-        self._sealed += 1
+        self._bytes += entry.size
+        self._waiting_bytes += entry.size

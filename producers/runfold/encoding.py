@@ -23,9 +23,9 @@ class RunEncoder:
     One per run and process: it is one writer. Facts and metrics count apart, so two threads may use it, one for each.
     """
 
-    def __init__(self, run_id: str, ids: Ids, *, node: str = "") -> None:
-        self._run_id, self._key, self._ids = run_id, run_id.encode(), ids
-        self._sequencer = Sequencer(ids, node=node)
+    def __init__(self, run_id: str, ids: Ids, *, node: str = "", rank: int | None = None, attempt: str = "") -> None:
+        self.run_id, self._key, self._ids = run_id, run_id.encode(), ids
+        self._sequencer = Sequencer(ids, node=node, rank=rank, attempt=attempt)
 
     @property
     def writer(self) -> Writer:
@@ -36,22 +36,31 @@ class RunEncoder:
         """A fact about the run as a record; ValueError if it is larger than a record may be."""
         return self._record(Topic.RUNS, event)
 
-    def metrics(self, frames: Iterable[Frame]) -> list[Outgoing]:
-        """Frames as records below the contract's bounds, in order."""
-        records: list[Outgoing] = []
+    def creation(self) -> tuple[str, int]:
+        """Event id and sequence for the run's creation, which is completed later."""
+        _, sequence = self._sequencer.take(Topic.RUNS, self.run_id)
+        return self._ids.event_id(), sequence
+
+    def metrics(self, frames: Iterable[Frame]) -> list[tuple[Outgoing, int]]:
+        """Frames as records below the contract's bounds, in order, each with its number of points."""
+        records: list[tuple[Outgoing, int]] = []
         pack: list[Frame] = []
         size = 0
         for frame in frames:
             for part in split(frame):
                 cost = _most_bytes(part)
                 if pack and size + cost > MAX_FRAME_BYTES:
-                    records.append(self._record(Topic.METRICS, MetricsLogged(self._run_id, tuple(pack))))
+                    records.append(self._metrics(pack))
                     pack, size = [], 0
                 pack.append(part)
                 size += cost
         if pack:
-            records.append(self._record(Topic.METRICS, MetricsLogged(self._run_id, tuple(pack))))
+            records.append(self._metrics(pack))
         return records
+
+    def _metrics(self, frames: list[Frame]) -> tuple[Outgoing, int]:
+        event = MetricsLogged(self.run_id, tuple(frames))
+        return self._record(Topic.METRICS, event), event.points
 
     def _record(self, topic: Topic, event: Event) -> Outgoing:
         try:
@@ -59,7 +68,7 @@ class RunEncoder:
         except BadEvent as error:
             raise ValueError(str(error)) from None
         # After the encoding: what fails there must not leave a hole in the sequence.
-        writer, sequence = self._sequencer.take(topic, self._run_id)
+        writer, sequence = self._sequencer.take(topic, self.run_id)
         now = time.time_ns() // 1_000_000
         envelope = Envelope(self._ids.event_id(), event.subject, now, writer, sequence)
         return Outgoing(topic, self._key, value, envelope.headers())

@@ -1,25 +1,19 @@
 """From an experiment's name to its id, by the MLflow REST API of the tracking server."""
 
 import time
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import NotConnected, ServerRefused
-from .http import HttpTransport, Never, TryAgain
 from .settings import URI_VARIABLE
+from .transport import Experiment, Never, TryAgain
+
+if TYPE_CHECKING:
+    from .http import HttpTransport
 
 _PREFIX = "/api/2.0/mlflow/experiments"
 
 
-@dataclass(frozen=True, slots=True)
-class Experiment:
-    """An experiment that is there to take runs."""
-
-    id: str
-    artifact_location: str
-
-
-def find_or_create(transport: HttpTransport, name: str, timeout: float) -> Experiment:
+def find_or_create(transport: "HttpTransport", name: str, timeout: float) -> Experiment:
     """The experiment of a name, created if there is none, within `timeout` seconds.
 
     NotConnected: no server there, or it stays unable to answer. ServerRefused: a bad name, or the experiment is deleted.
@@ -48,7 +42,7 @@ def find_or_create(transport: HttpTransport, name: str, timeout: float) -> Exper
     return Experiment(str(found["experiment_id"]), str(found.get("artifact_location") or ""))
 
 
-def _get(transport: HttpTransport, name: str, deadline: float) -> dict[str, Any] | None:
+def _get(transport: "HttpTransport", name: str, deadline: float) -> dict[str, Any] | None:
     try:
         answer = _ask(transport, "GET", "/get-by-name", deadline, params={"experiment_name": name})
     except Never as error:
@@ -61,7 +55,7 @@ def _get(transport: HttpTransport, name: str, deadline: float) -> dict[str, Any]
     return experiment
 
 
-def _ask(transport: HttpTransport, method: str, path: str, deadline: float, **options: Any) -> dict[str, Any]:
+def _ask(transport: "HttpTransport", method: str, path: str, deadline: float, **options: Any) -> dict[str, Any]:
     """Ask until the deadline, as long as a server is there and says that it can't answer now."""
     while True:
         try:

@@ -1,53 +1,23 @@
-"""The HTTP side of the SDK: one client per run, answers sorted into done, try again, and never."""
+"""The HTTP side of the SDK: one client per server, answers sorted into done, try again, and never."""
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 import httpx2
 
-from runfold_schemas.batch import CONTENT_TYPE, Outgoing, encode_batch
+from runfold_schemas.batch import CONTENT_TYPE, join_items
 
+from .experiments import find_or_create
 from .settings import VERSION
+from .transport import Experiment, Never, Result, TryAgain
 
 EVENTS_PATH = "/api/runfold/v1/events"
 _TIMEOUT = httpx2.Timeout(60.0, connect=5.0)
 _RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
+_BAD_RECORDS = frozenset({400, 413, 422})
 _MOST_RETRY_AFTER = 60.0
-
-
-class TryAgain(Exception):
-    """Not acknowledged, may have taken effect; the same bytes may be sent again, after `after` seconds if the server said so.
-
-    `answered` tells a server that can't now from one that is not there.
-    """
-
-    def __init__(self, message: str, after: float | None = None, *, answered: bool = False) -> None:
-        super().__init__(message)
-        self.after, self.answered = after, answered
-
-
-class Never(Exception):
-    """The server will not take this request, however often it is sent; the message is the server's."""
-
-    def __init__(self, message: str, code: str = "") -> None:
-        super().__init__(message)
-        self.code = code
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What became of one record: `appended`, `accepted`, `rejected` or `set_aside`."""
-
-    outcome: str
-    code: str = ""
-    message: str = ""
-
-    @property
-    def refused(self) -> bool:
-        return self.outcome in ("rejected", "set_aside")
 
 
 class HttpTransport:
@@ -69,24 +39,21 @@ class HttpTransport:
         """Close the connections; a request under way fails with TryAgain."""
         self._client.close()
 
-    def append(self, records: Sequence[Outgoing], *, outcome: bool) -> list[Result]:
-        """Append records in order, and wait for the log's acknowledgement or for the folds' decisions.
+    def find_experiment(self, name: str, timeout: float) -> Experiment:
+        """See Transport.find_experiment."""
+        return find_or_create(self, name, timeout)
 
-        The same records give the same bytes, so a repeated call is recognised. Raises TryAgain or Never.
-        """
+    def append(self, items: Sequence[bytes], *, outcome: bool) -> list[Result]:
+        """See Transport.append."""
         answer = self.request(
             "POST",
             EVENTS_PATH,
             params={"wait": "outcome" if outcome else "append"},
-            content=encode_batch(records),
+            content=join_items(items),
             headers={"Content-Type": CONTENT_TYPE},
         )
         results = answer.get("results")
-        if (
-            not isinstance(results, list)
-            or len(results) != len(records)
-            or not all(isinstance(r, dict) for r in results)
-        ):
+        if not isinstance(results, list) or len(results) != len(items) or not all(isinstance(r, dict) for r in results):
             raise TryAgain(f"{self.uri} does not answer as a Runfold server does")
         return [Result(*(str(r.get(name) or "") for name in ("outcome", "code", "message"))) for r in results]
 
@@ -109,7 +76,9 @@ class HttpTransport:
         message = f"{self.uri} answered {response.status_code}: {_message(body or {}) or response.reason_phrase}"
         if response.status_code in _RETRIED:
             raise TryAgain(message, _retry_after(response.headers.get("Retry-After")), answered=True)
-        raise Never(message, str((body or {}).get("error_code") or ""))
+        raise Never(
+            message, str((body or {}).get("error_code") or ""), about_records=response.status_code in _BAD_RECORDS
+        )
 
 
 def _json(response: httpx2.Response) -> dict[str, Any] | None:

@@ -1,139 +1,279 @@
-"""The background thread of a run: takes what is due, encodes it once, sends it until the server has it."""
+"""The background thread that sends: one per process and target, for all spools that go there, until the other side has everything."""
 
 import logging
 import random
 import threading
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
-from runfold_schemas.batch import MAX_BATCH_BYTES, Outgoing
+from runfold_schemas.batch import MAX_BATCH_BYTES, MAX_BATCH_RECORDS, decode_item, encode_item
 
-from .buffer import Buffer, Rows
-from .encoding import RunEncoder
-from .http import Never, Result, TryAgain
+from .creation import Creation
+from .errors import NotConnected, ServerRefused
+from .outbox import Letter, Outbox
+from .spool.framing import Kind
+from .transport import Experiment, Never, Transport, TryAgain
 
 _log = logging.getLogger("runfold")
 
 MOST_BYTES_AT_ONCE = 1024 * 1024
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
-_MOST_PROBLEMS = 20
-
-
-class Transport(Protocol):
-    """Where records go. The same records sent again must arrive as the same bytes."""
-
-    def append(self, records: Sequence[Outgoing], *, outcome: bool) -> list[Result]:
-        """See HttpTransport.append."""
+_RESOLVE_TIMEOUT = 10.0
+_IDLE_END = 5.0
+Sending = tuple[Outbox, Letter, bytes]
 
 
 class Shipper:
-    """Sends a buffer's entries in their order, one request at a time.
+    """Sends what outboxes hold, each in its order, one request at a time; records of many runs share a request.
 
-    Encoded once, so that what is sent again carries the same event ids and sequences: the fold drops what it has.
+    Nothing is encoded here: what is sent again carries the same event ids and sequences, and the fold drops what it has.
+    The thread is a daemon, since a hanging request must not keep the interpreter alive, and ends when it has been idle.
     """
 
-    def __init__(self, buffer: Buffer, encoder: RunEncoder, transport: Transport, name: str) -> None:
-        self._buffer, self._encoder, self._transport = buffer, encoder, transport
-        self._stopped = threading.Event()
-        self._away = False
-        self.last_error = ""
-        """Why the latest failed attempt failed."""
-        self.problems: list[str] = []
-        """What the server refused for good: the first few different ones."""
-        self.refusals = 0
-        """How many events it refused."""
-        # Daemon: a hanging request must not keep the interpreter alive; runs are finished by atexit.
-        self._thread = threading.Thread(target=self._work, name=f"runfold {name}", daemon=True)
+    def __init__(self, open_transport: Callable[[], Transport]) -> None:
+        self._open_transport = open_transport
+        self._transport: Transport | None = None
+        self._users = 0
+        self._changed = threading.Condition(threading.Lock())
+        self._outboxes: list[Outbox] = []
+        self._thread: threading.Thread | None = None
+        self._woken = self._hurry = False
+        self.away = False
+        """The latest attempt found nobody, or nobody who could."""
 
-    def start(self) -> None:
-        """Begin to send."""
-        self._thread.start()
+    def add(self, outbox: Outbox) -> None:
+        """Send this one too, from now on."""
+        with self._changed:
+            self._outboxes.append(outbox)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="runfold sender", daemon=True)
+                self._thread.start()
+            self._woken = True
+            self._changed.notify_all()
 
-    def stop(self, timeout: float = 1.0) -> None:
-        """End the thread, whatever is left; wait for it at most `timeout` seconds."""
-        self._stopped.set()
-        self._buffer.abandon()
-        self._thread.join(timeout)
+    def remove(self, outbox: Outbox) -> None:
+        """Send nothing more of it."""
+        outbox.close()
+        with self._changed:
+            if outbox in self._outboxes:
+                self._outboxes.remove(outbox)
+            self._changed.notify_all()
+
+    def wake(self, *, hurry: bool = False) -> None:
+        """An outbox has something; with `hurry` somebody waits for it, so a pause between attempts is cut short once."""
+        with self._changed:
+            self._woken = True
+            self._hurry = self._hurry or hurry
+            self._changed.notify_all()
+
+    def find_experiment(self, name: str, timeout: float) -> Experiment:
+        """See Transport.find_experiment."""
+        with self._using() as transport:
+            return transport.find_experiment(name, timeout)
+
+    @contextmanager
+    def _using(self) -> Iterator[Transport]:
+        with self._changed:
+            self._users += 1
+            if self._transport is None:
+                self._transport = self._open_transport()
+            transport = self._transport
+        try:
+            yield transport
+        finally:
+            with self._changed:
+                self._users -= 1
+                idle = self._users == 0 and self._thread is None
+                if idle:
+                    self._transport = None
+            if idle:
+                transport.close()
 
     def _work(self) -> None:
         try:
-            while entries := self._buffer.take(MOST_BYTES_AT_ONCE):
-                rows = [entry.frame() for entry in entries if isinstance(entry, Rows)]
-                facts = [entry.record for entry in entries if not isinstance(entry, Rows)]
-                records = self._encoder.metrics(rows) if rows else facts
-                if not all(self._deliver(part, outcome=not rows) for part in _requests(records)):
-                    return
-                self._buffer.acknowledge()
+            with self._using() as transport:
+                while outboxes := self._ready():
+                    self._round(transport, outboxes)
         except Exception as error:
-            if self._stopped.is_set():
-                # The connection was closed under a request that nobody waits for any more.
-                return
-            self.last_error = f"{type(error).__name__}: {error}"
-            _log.exception("runfold: sending failed for a reason that should not exist; nothing more will be sent")
-        finally:
-            self._buffer.abandon()
+            _log.exception(
+                "runfold: sending failed for a reason that should not exist; what is not sent stays in the spool"
+            )
+            self._give_up(f"{type(error).__name__}: {error}")
 
-    def _deliver(self, records: Sequence[Outgoing], *, outcome: bool) -> bool:
-        """Send until the server has taken or refused the records. False: stopped before that."""
+    def _ready(self) -> list[Outbox]:
+        """Wait until outboxes have something. Empty: there was nothing to do for a while, and the thread has been let go."""
+        with self._changed:
+            while True:
+                ready = [outbox for outbox in self._outboxes if outbox.waiting()]
+                if ready:
+                    self._woken = False
+                    return ready
+                idle_since = time.monotonic()
+                while not self._woken:
+                    self._changed.wait(_IDLE_END)
+                    if not self._outboxes and not self._woken and time.monotonic() - idle_since >= _IDLE_END:
+                        self._thread = None
+                        return []
+                self._woken = False
+
+    def _give_up(self, why: str) -> None:
+        with self._changed:
+            outboxes, self._outboxes, self._thread = self._outboxes, [], None
+        for outbox in outboxes:
+            outbox.block(why)
+
+    def _round(self, transport: Transport, outboxes: Sequence[Outbox]) -> None:
+        """Send the first part of every outbox that has one."""
+        facts: list[Sending] = []
+        metrics: list[Sending] = []
+        size = 0
+        for outbox in outboxes:
+            letters = outbox.next(max(1, MOST_BYTES_AT_ONCE - size))
+            for letter in letters:
+                item = letter.frame.payload
+                if letter.frame.kind is Kind.CREATION:
+                    completed = self._complete(transport, outbox, item)
+                    if completed is None:
+                        break
+                    item = completed
+                (metrics if letter.frame.kind is Kind.METRICS else facts).append((outbox, letter, item))
+                size += len(item)
+            if size >= MOST_BYTES_AT_ONCE:
+                break
+        # What could not be sent this time comes last the next time.
+        with self._changed:
+            self._outboxes = [o for o in self._outboxes if o not in outboxes] + [
+                o for o in self._outboxes if o in outboxes
+            ]
+        for sendings, outcome in ((facts, True), (metrics, False)):
+            for part in _requests(sendings):
+                if not self._deliver(transport, part, outcome=outcome):
+                    return
+
+    def _complete(self, transport: Transport, outbox: Outbox, payload: bytes) -> bytes | None:
+        """The record that creates the run; None: not now, or not before somebody has done something."""
+        creation = Creation.read(payload)
+        try:
+            outbox.experiment = transport.find_experiment(creation.experiment, _RESOLVE_TIMEOUT)
+        except NotConnected as error:
+            self._note_away([outbox], str(error))
+            self._pause(LONGEST_PAUSE / 10)
+            return None
+        except ServerRefused as error:
+            outbox.block(str(error))
+            _log.error("runfold: run %s can't be created, its data stays in the spool: %s", outbox.name, error)
+            return None
+        return encode_item(creation.record(outbox.experiment))
+
+    def _deliver(self, transport: Transport, sendings: Sequence[Sending], *, outcome: bool) -> bool:
+        """Send until the other side has taken or refused the records. False: all their outboxes were closed before that."""
         longest = FIRST_PAUSE
-        while not self._stopped.is_set():
+        outboxes = list(dict.fromkeys(outbox for outbox, _, _ in sendings))
+        while any(outbox.waiting() for outbox in outboxes):
             try:
-                results = self._transport.append(records, outcome=outcome)
+                results = transport.append([item for _, _, item in sendings], outcome=outcome)
             except TryAgain as error:
-                self._note_away(error)
+                self._note_away(outboxes, str(error))
                 # Jitter on both: many ranks lose their server at the same moment.
                 least = longest / 2 if error.after is None else error.after
-                self._stopped.wait(random.uniform(least, 1.2 * least if error.after is not None else longest))
+                self._pause(
+                    random.uniform(least, 1.2 * least if error.after is not None else longest), asked=error.after
+                )
                 longest = min(2 * longest, LONGEST_PAUSE)
                 continue
             except Never as error:
-                if len(records) > 1:
+                if not error.about_records:
+                    # A wrong address or a missing right is no reason to throw data away.
+                    self._note_away(outboxes, str(error))
+                    self._pause(longest)
+                    longest = min(2 * longest, LONGEST_PAUSE)
+                    continue
+                if len(sendings) > 1:
                     # A server refuses a batch for one bad record: the others must not share its lot.
-                    return all(self._deliver([record], outcome=outcome) for record in records)
-                self._refused(f"events were not taken: {error}")
-                return True
-            self._note_back()
-            for record, result in zip(records, results, strict=True):
-                if result.refused:
-                    self._refused(
-                        f"{_type_of(record)} was {result.outcome.replace('_', ' ')}: {result.message or result.code}"
+                    half = len(sendings) // 2
+                    return self._deliver(transport, sendings[:half], outcome=outcome) and self._deliver(
+                        transport, sendings[half:], outcome=outcome
                     )
+                self._refused(sendings[0][0], f"events were not taken: {error}")
+            else:
+                for (outbox, _, item), result in zip(sendings, results, strict=True):
+                    if result.refused:
+                        why = (
+                            f"{_type_of(item)} was {result.outcome.replace('_', ' ')}: {result.message or result.code}"
+                        )
+                        self._refused(outbox, why)
+            self._note_back()
+            for outbox in outboxes:
+                outbox.settle([letter for owner, letter, _ in sendings if owner is outbox])
             return True
         return False
 
-    def _note_away(self, error: TryAgain) -> None:
-        self.last_error = str(error)
-        if not self._away:
-            self._away = True
-            _log.warning("runfold: %s; points are kept in memory, trying again", error)
+    def _pause(self, seconds: float, *, asked: float | None = None) -> None:
+        """Wait; somebody's hurry ends it early, unless the server asked for so long a pause."""
+        until = time.monotonic() + seconds
+        with self._changed:
+            self._hurry = False
+            while (left := until - time.monotonic()) > 0 and self._outboxes:
+                if self._hurry and asked is None:
+                    break
+                self._changed.wait(left)
+            self._hurry = False
+
+    def _note_away(self, outboxes: Sequence[Outbox], why: str) -> None:
+        for outbox in outboxes:
+            outbox.last_error = why
+        if not self.away:
+            self.away = True
+            _log.warning("runfold: %s; what is logged is kept on disk, trying again", why)
 
     def _note_back(self) -> None:
-        if self._away:
-            self._away = False
+        if self.away:
+            self.away = False
             _log.warning("runfold: the server takes events again")
 
-    def _refused(self, problem: str) -> None:
-        self.refusals += 1
-        # Once each: a server that takes nothing would else be told of twice a second.
-        if len(self.problems) < _MOST_PROBLEMS and problem not in self.problems:
-            self.problems.append(problem)
-            _log.warning("runfold: %s", problem)
+    def _refused(self, outbox: Outbox, problem: str) -> None:
+        if outbox.refuse(problem):
+            _log.warning("runfold: run %s: %s", outbox.name, problem)
 
 
-def _requests(records: Sequence[Outgoing]) -> Iterator[Sequence[Outgoing]]:
+def _requests(sendings: Sequence[Sending]) -> Iterator[Sequence[Sending]]:
     """Cut into parts that a request may hold: one row can be larger, by many keys."""
-    part: list[Outgoing] = []
+    part: list[Sending] = []
     size = 0
-    for record in records:
-        if part and size + len(record.value) > MAX_BATCH_BYTES // 2:
+    for sending in sendings:
+        if part and (size + len(sending[2]) > MAX_BATCH_BYTES // 2 or len(part) >= MAX_BATCH_RECORDS):
             yield part
             part, size = [], 0
-        part.append(record)
-        size += len(record.value)
+        part.append(sending)
+        size += len(sending[2])
     if part:
         yield part
 
 
-def _type_of(record: Outgoing) -> str:
-    kind = next((value for name, value in record.headers if name == "ce_type"), b"an event")
+def _type_of(item: bytes) -> str:
+    kind = next((value for name, value in decode_item(item).headers if name == "ce_type"), b"an event")
     return kind.decode().rpartition(".")[2]
+
+
+class Shippers:
+    """The shippers of this process, one per target."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._by_uri: dict[str, Shipper] = {}
+
+    def to(self, uri: str) -> Shipper:
+        """The one for a target. SdkError: no transport is known for such a URI."""
+        from .target import opener
+
+        open_transport = opener(uri)
+        with self._lock:
+            return self._by_uri.setdefault(uri, Shipper(open_transport))
+
+    def forget(self) -> None:
+        """In a forked child: the threads stayed with the parent."""
+        self.__init__()  # type: ignore[misc]
+
+
+shippers = Shippers()

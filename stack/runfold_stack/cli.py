@@ -168,6 +168,24 @@ def status(
         raise typer.Exit(1)
 
 
+@app.command()
+def sync(
+    directory: Annotated[
+        Path | None,
+        typer.Argument(help="A spool, or a directory above; unset: RUNFOLD_SPOOL_DIR, or where it is unset too."),
+    ] = None,
+    to: Annotated[str | None, typer.Option("--to", help="Send all to this server, whatever their runs named.")] = None,
+    patience: Annotated[
+        float, typer.Option("--patience", min=0.1, help="Seconds without progress after which it gives up.")
+    ] = 30.0,
+) -> None:
+    """Send what training runs left on this machine's disk. Exit code 1 if something could not be sent."""
+    from .syncing import sync_with_progress
+
+    if not sync_with_progress(directory, to, patience, talk):
+        raise typer.Exit(1)
+
+
 @events_app.command(name="tail")
 def events_tail(
     topic: Annotated[list[Topic] | None, typer.Option("--topic", help="Only this topic; may be repeated.")] = None,

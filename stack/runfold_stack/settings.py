@@ -19,7 +19,13 @@ PREFIX = "RUNFOLD_"
 CONFIG_FILE = "RUNFOLD_CONFIG"
 OTHER_VARIABLES = {
     "RUNFOLD_TRACKING_URI": "Where `import runfold` finds the server; unset: http://127.0.0.1:5000.",
-    "RUNFOLD_BUFFER_MB": "Memory, in MB, that a run of `import runfold` may hold until the server has acknowledged it; unset: 64.",
+    "RUNFOLD_MODE": "online, or offline: a run of `import runfold` is only written to the spool; unset: online.",
+    "RUNFOLD_SPOOL_DIR": "Where such runs keep what is not acknowledged; unset: $XDG_STATE_HOME/runfold/spool, else ~/.local/state/runfold/spool.",
+    "RUNFOLD_SPOOL_MB": "Disk, in MB, that a run of one process may take there; unset: 1024.",
+    "RUNFOLD_SPOOL_FULL": "refuse, or block: what a log call does when that is used up; unset: refuse.",
+    "RUNFOLD_SPOOL_FSYNC": "1: what is saved there survives the machine's death too; unset: the process's only.",
+    "RUNFOLD_REQUIRE_SERVER": "1: a run does not start unless the server answers; unset: it starts, and is sent later.",
+    "RUNFOLD_BUFFER_MB": "Memory, in MB, that such a run may hold until it is saved to the spool; unset: 64.",
     "RUNFOLD_FINISH_TIMEOUT": "Seconds that the end of such a run waits for the server; unset: 60.",
 }
 """Variables that are no settings of the programs: training code reads them."""

@@ -125,7 +125,8 @@ def test_a_deleted_experiment_takes_no_run(url: str, name: str) -> None:
         runfold.run(experiment=name, tracking_uri=url)
 
 
-def test_without_a_server_the_error_says_what_to_start() -> None:
+def test_where_a_server_is_required_the_error_says_what_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNFOLD_REQUIRE_SERVER", "1")
     with pytest.raises(runfold.NotConnected, match="runfold up"):
         runfold.run(experiment="x", tracking_uri="http://127.0.0.1:9")
 

@@ -10,6 +10,7 @@ import sys
 from array import array
 from decimal import Decimal
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -145,20 +146,37 @@ def test_names_are_readable_and_follow_their_source_of_chance() -> None:
 def test_settings_come_from_argument_then_variable_then_default() -> None:
     assert Settings.load(environ={}).uri == DEFAULT_URI
     assert Settings.load(environ={"RUNFOLD_TRACKING_URI": "https://b/x/"}).uri == "https://b/x"
-    assert Settings.load("http://a", {"RUNFOLD_TRACKING_URI": "http://b"}).uri == "http://a"
+    assert Settings.load("http://a", environ={"RUNFOLD_TRACKING_URI": "http://b"}).uri == "http://a"
     assert Settings.load(environ={"RUNFOLD_BUFFER_MB": "0.5"}).buffer_bytes == 512 * 1024
-    for name in ("RUNFOLD_BUFFER_MB", "RUNFOLD_FINISH_TIMEOUT"):
+    for name in ("RUNFOLD_BUFFER_MB", "RUNFOLD_SPOOL_MB", "RUNFOLD_FINISH_TIMEOUT"):
         for text in ("-1", "0", "many", "nan"):
             with pytest.raises(runfold.SdkError, match=f"{name}='{text}'"):
                 Settings.load(environ={name: text})
 
 
+def test_the_spool_lies_where_the_user_s_state_lies_unless_it_is_named() -> None:
+    assert Settings.load(environ={"XDG_STATE_HOME": "/s"}).spool_dir == Path("/s/runfold/spool")
+    assert Settings.load(environ={}).spool_dir == Path("~/.local/state/runfold/spool").expanduser()
+    assert Settings.load(environ={"RUNFOLD_SPOOL_DIR": "/x", "XDG_STATE_HOME": "/s"}).spool_dir == Path("/x")
+
+
+def test_settings_with_few_values_name_them() -> None:
+    assert Settings.load(environ={"RUNFOLD_MODE": "offline"}).offline
+    assert not Settings.load(mode="online", environ={"RUNFOLD_MODE": "offline"}).offline
+    assert Settings.load(environ={"RUNFOLD_SPOOL_FULL": "block"}).spool_blocks
+    for name in ("RUNFOLD_MODE", "RUNFOLD_SPOOL_FULL", "RUNFOLD_SPOOL_FSYNC", "RUNFOLD_REQUIRE_SERVER"):
+        with pytest.raises(runfold.SdkError, match=f"{name}='perhaps' must be .* or "):
+            Settings.load(environ={name: "perhaps"})
+
+
 def test_the_public_surface() -> None:
     assert runfold.__all__ == ["NotConnected", "Run", "RunfoldError", "SdkError", "ServerRefused", "__version__", "run"]
     assert re.match(r"\d+\.\d+", runfold.__version__)
-    assert list(inspect.signature(runfold.run).parameters) == ["experiment", "params", "name", "tags", "tracking_uri"]
+    assert list(inspect.signature(runfold.run).parameters) == [
+        "experiment", "params", "name", "tags", "tracking_uri", "mode", "run_id",
+    ]  # fmt: skip
     assert {name for name in dir(runfold.Run) if not name.startswith("_")} == {
-        "experiment_id", "finish", "flush", "id", "log", "log_params", "refused", "set_tags", "url",
+        "experiment_id", "finish", "flush", "id", "log", "log_params", "refused", "set_tags", "spool", "url",
     }  # fmt: skip
     for kind in (runfold.NotConnected, runfold.ServerRefused):
         assert issubclass(kind, runfold.SdkError)

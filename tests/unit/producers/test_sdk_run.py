@@ -172,24 +172,59 @@ def test_one_bad_record_does_not_take_the_others_with_it(server: EventServer) ->
     assert [type(event) for event in server.events()] == [RunCreated, RunUpdated]
 
 
-def test_a_server_that_takes_nothing_is_told_of_once(server: EventServer, caplog: pytest.LogCaptureFixture) -> None:
-    server.faults = [Fault(404)] * 50
+def test_a_request_that_is_wrong_by_its_way_and_not_by_its_records_loses_nothing(
+    server: EventServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.faults = [Fault(404), Fault(403), Fault(401)]
+    with runfold.run() as run:
+        run.log({"x": 1})
+    assert len(server.rows()) == 1
+    assert [type(event) for event in server.events()] == [RunCreated, MetricsLogged, RunUpdated]
+    assert caplog.text.count("kept on disk, trying again") == 1
+
+
+def test_a_server_that_refuses_everything_is_told_of_once(
+    server: EventServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.faults = [Fault(422)] * 50
     run = runfold.run()
     for step in range(5):
         run.log({"x": step})
         run.flush()
-    with pytest.raises(runfold.ServerRefused, match=r"7 events were refused: .* 404: not now$"):
+    with pytest.raises(runfold.ServerRefused, match=r"7 events were refused: .* 422: not now$"):
         run.finish()
-    assert caplog.text.count("404") == 1
+    assert caplog.text.count("422") == 1
 
 
-def test_no_server_there_is_an_error_at_once_that_names_the_setting() -> None:
+def test_without_a_server_a_run_starts_with_a_warning_unless_one_is_required(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("RUNFOLD_FINISH_TIMEOUT", "0.2")
     with event_server() as gone:
         uri = gone.uri
-    started = time.monotonic()
+    with runfold.run(tracking_uri=uri) as run:
+        run.log({"x": 1})
+        assert run.experiment_id is None
+    assert f"{uri} does not answer" in caplog.text
+    assert "The run starts all the same" in caplog.text
+    monkeypatch.setenv("RUNFOLD_REQUIRE_SERVER", "1")
     with pytest.raises(runfold.NotConnected, match=re.escape(uri) + ".*RUNFOLD_TRACKING_URI"):
         runfold.run(tracking_uri=uri)
-    assert time.monotonic() - started < 10
+
+
+def test_a_run_that_began_without_a_server_is_created_and_sent_when_one_answers() -> None:
+    with event_server() as late:
+        uri = late.uri
+    run = runfold.run("digits", params={"a": 1}, tracking_uri=uri)
+    for step in range(10):
+        run.log({"x": step})
+    run._writer._saver.save()
+    with event_server(int(uri.rpartition(":")[2]), late):
+        run.finish()
+    assert [type(event) for event in late.events()] == [RunCreated, ParamsLogged, MetricsLogged, RunUpdated]
+    assert late.of(RunCreated)[0].artifact_uri == f"s3://bucket/1/{run.id}/artifacts"
+    assert run.experiment_id == "1"
+    assert len(late.rows()) == 10
 
 
 @pytest.mark.parametrize("uri", ["kafka://a:1", "localhost:5000", "ftp://x"])

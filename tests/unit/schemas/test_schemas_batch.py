@@ -1,13 +1,25 @@
 """Batches of ready records over HTTP: what was put in comes out; broken bodies are refused in the one right way."""
 
+import io
 import tracemalloc
 
+import fastavro
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from schemas_support import quick, texts
 
-from runfold_schemas.batch import MAX_BATCH_BYTES, MAX_BATCH_RECORDS, Outgoing, decode_batch, encode_batch
+from runfold_schemas.batch import (
+    BATCH_SCHEMA,
+    MAX_BATCH_BYTES,
+    MAX_BATCH_RECORDS,
+    Outgoing,
+    decode_batch,
+    decode_item,
+    encode_batch,
+    encode_item,
+    join_items,
+)
 from runfold_schemas.errors import BadRecord, Reason
 from runfold_schemas.topics import Topic
 from runfold_schemas.varint import encode_long
@@ -26,6 +38,31 @@ ONE = Outgoing(Topic.RUNS, b"r", b"\x00\x00\x00\x00\x01", [("ce_id", b"1")])
 @given(st.lists(outgoing, max_size=5))
 def test_a_batch_round_trips(records: list[Outgoing]) -> None:
     assert decode_batch(encode_batch(records)) == records
+
+
+@quick
+@given(st.lists(outgoing, max_size=5))
+def test_a_batch_is_what_fastavro_writes_and_is_made_of_its_records(records: list[Outgoing]) -> None:
+    reference = io.BytesIO()
+    rows = [
+        {
+            "topic": record.topic.value,
+            "key": record.key,
+            "value": record.value,
+            "headers": [{"name": name, "value": value} for name, value in record.headers],
+        }
+        for record in records
+    ]
+    fastavro.schemaless_writer(reference, BATCH_SCHEMA, rows)
+    items = [encode_item(record) for record in records]
+    assert reference.getvalue() == encode_batch(records) == join_items(items)
+    assert [decode_item(item) for item in items] == records
+
+
+@pytest.mark.parametrize("item", [b"", encode_item(ONE)[:-1], encode_item(ONE) + b"\x00"])
+def test_what_is_not_one_record_is_refused(item: bytes) -> None:
+    with pytest.raises(BadRecord):
+        decode_item(item)
 
 
 def test_every_truncation_and_trailing_byte_is_refused() -> None:

@@ -1,0 +1,201 @@
+"""What earlier processes left in their spools: found, claimed, and sent."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .errors import SdkError
+from .outbox import Outbox
+from .settings import Settings
+from .shipper import Shipper, shippers
+from .spool import layout
+from .spool.reading import SpoolReader
+
+_log = logging.getLogger("runfold")
+_MOST_AT_ONCE = 64
+_LOOK = 0.1
+
+
+@dataclass(slots=True)
+class Leftover:
+    """A spool whose owner is gone, claimed by this process."""
+
+    directory: Path
+    about: layout.About
+    outbox: Outbox
+    points: int
+    facts: int
+    lock: layout.SpoolLock
+
+    def let_go(self, shipper: Shipper) -> bool:
+        """End the claim; whether all of it has arrived, in which case its files are gone."""
+        shipper.remove(self.outbox)
+        arrived = self.outbox.drained and not self.outbox.blocked
+        if arrived:
+            self.outbox.finish()
+        self.lock.release()
+        return arrived
+
+
+def claim(directory: Path) -> Leftover | None:
+    """None: its process lives, or another one sends it. SdkError: it can't be read by this release."""
+    lock = layout.SpoolLock.take(directory, create=(directory / layout.ABOUT).is_file())
+    if lock is None:
+        return None
+    try:
+        about = layout.About.read(directory)
+        reader = SpoolReader(directory)
+        points, facts = reader.count()
+    except BaseException:
+        lock.release()
+        raise
+    return Leftover(directory, about, Outbox(reader, about.run_id), points, facts, lock)
+
+
+@dataclass(slots=True)
+class Report:
+    """What became of the spools below a directory."""
+
+    sent: list[str] = field(default_factory=list)
+    """Runs whose spool is gone now, because all of it has arrived."""
+    busy: list[Path] = field(default_factory=list)
+    """Their process lives and sends them itself, or another `sync` does."""
+    left: dict[Path, str] = field(default_factory=dict)
+    """What could not be sent, and why."""
+    strange: list[str] = field(default_factory=list)
+    """Files that are not ours, and parts that can't be read."""
+    refused: list[str] = field(default_factory=list)
+    """What the server refused for good."""
+    points: int = 0
+    facts: int = 0
+
+
+Progress = Callable[[int, int], None]
+"""Called with points and facts that have arrived, and how many there are in all."""
+
+
+def sync(
+    directory: Path,
+    uri: str,
+    *,
+    use_recorded: bool = True,
+    patience: float = 30.0,
+    progress: Progress = lambda done, all: None,
+) -> Report:
+    """Send every spool at or below a directory whose process is gone.
+
+    Each goes to the server that its run named, if `use_recorded` and it named one, else to `uri`. Gives up on a server that has taken
+    nothing for `patience` seconds. SdkError: there is no such directory.
+    """
+    if not directory.is_dir():
+        raise SdkError(f"{directory} is no directory; spools lie below RUNFOLD_SPOOL_DIR")
+    report = Report()
+    claimed: list[tuple[Leftover, Shipper]] = []
+    total = done_before = 0
+    layout.clear_unborn(directory)
+    todo = list(layout.spools(directory))
+    while todo or claimed:
+        while todo and len(claimed) < _MOST_AT_ONCE:
+            path = todo.pop(0)
+            try:
+                leftover = claim(path)
+            except SdkError as error:
+                report.left[path] = str(error)
+                continue
+            if leftover is None:
+                report.busy.append(path)
+                continue
+            shipper = shippers.to((use_recorded and leftover.about.uri) or uri)
+            total += leftover.points + leftover.facts
+            claimed.append((leftover, shipper))
+            shipper.add(leftover.outbox)
+        quiet_since, seen = time.monotonic(), -1
+        while claimed:
+            claimed[0][0].outbox.wait(None, _LOOK)
+            moved = sum(leftover.outbox.points + leftover.outbox.facts for leftover, _ in claimed)
+            progress(done_before + moved, total)
+            if moved != seen:
+                quiet_since, seen = time.monotonic(), moved
+            patient = time.monotonic() - quiet_since < patience
+            over = [pair for pair in claimed if not patient or pair[0].outbox.drained or pair[0].outbox.blocked]
+            if over:
+                break
+        for pair in over if claimed else ():
+            claimed.remove(pair)
+            _note(report, *pair)
+            done_before += pair[0].outbox.points + pair[0].outbox.facts
+    return report
+
+
+def _note(report: Report, leftover: Leftover, shipper: Shipper) -> None:
+    outbox = leftover.outbox
+    if leftover.let_go(shipper):
+        report.sent.append(leftover.about.run_id)
+    else:
+        report.left[leftover.directory] = outbox.blocked or outbox.last_error or "nothing was taken in time"
+    report.points += outbox.points
+    report.facts += outbox.facts
+    report.refused += [f"run {leftover.about.run_id}: {problem}" for problem in outbox.problems]
+    report.strange += outbox.damages
+    if leftover.directory.is_dir():
+        report.strange += [f"{leftover.directory / name} is not ours" for name in layout.strangers(leftover.directory)]
+
+
+_sweeping = threading.Lock()
+_swept: set[tuple[Path, str]] = set()
+
+
+def send_leftovers(settings: Settings, node: str, shipper: Shipper) -> None:
+    """In the background, once per process and server: send what runs of this node left that was meant for it."""
+    where = layout.of_node(settings.spool_dir, node)
+    with _sweeping:
+        if (where, settings.uri) in _swept or not where.is_dir():
+            return
+        _swept.add((where, settings.uri))
+    threading.Thread(target=_sweep, args=(where, settings, shipper), name="runfold leftovers", daemon=True).start()
+
+
+def _sweep(where: Path, settings: Settings, shipper: Shipper) -> None:
+    try:
+        layout.clear_unborn(where)
+        _send(_meant_for(layout.spools(where), settings), shipper)
+    except Exception:
+        _log.exception("runfold: what lies in %s could not be sent", where)
+
+
+def _meant_for(found: Iterable[Path], settings: Settings) -> Iterable[Leftover]:
+    for path in found:
+        try:
+            if layout.About.read(path).uri not in ("", settings.uri):
+                continue
+            leftover = claim(path)
+        except SdkError as error:
+            if path.is_dir():
+                _log.warning("runfold: %s", error)
+            continue
+        if leftover is not None:
+            yield leftover
+
+
+def _send(leftovers: Iterable[Leftover], shipper: Shipper) -> None:
+    claimed: list[Leftover] = []
+
+    def end_some() -> None:
+        claimed[0].outbox.wait(None, 5.0)
+        for leftover in [one for one in claimed if one.outbox.drained or one.outbox.blocked]:
+            claimed.remove(leftover)
+            if leftover.let_go(shipper):
+                _log.info("runfold: sent what run %s had left in %s", leftover.about.run_id, leftover.directory)
+            for problem in (*leftover.outbox.damages, *leftover.outbox.problems):
+                _log.warning("runfold: run %s: %s", leftover.about.run_id, problem)
+
+    for leftover in leftovers:
+        claimed.append(leftover)
+        shipper.add(leftover.outbox)
+        while len(claimed) >= _MOST_AT_ONCE:
+            end_some()
+    while claimed:
+        end_some()

@@ -1,0 +1,122 @@
+"""One spool on its way out: what is next, what has arrived, what was refused. Shared by its owner and the thread that sends."""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from .spool.framing import Frame, Kind
+from .spool.reading import SpoolReader
+from .spool.writing import Place
+from .transport import Experiment
+
+_MOST_PROBLEMS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A frame to be sent, and the place behind it."""
+
+    frame: Frame
+    place: Place
+
+
+class Outbox:
+    """The sender's view of a spool. All methods are thread-safe, but that one thread at a time reads and settles."""
+
+    def __init__(self, reader: SpoolReader, name: str, *, end: Callable[[], Place] | None = None) -> None:
+        self._reader, self._end = reader, end
+        self._changed = threading.Condition(threading.Lock())
+        self._closed = False
+        self.drained = False
+        """All of a dead owner's spool has been read and has arrived."""
+        self.name = name
+        """The run's id."""
+        self.experiment: Experiment | None = None
+        self.last_error = ""
+        """Why the latest attempt failed; empty after one that did not."""
+        self.blocked = ""
+        """Why nothing of it can be sent until somebody does something."""
+        self.problems: list[str] = []
+        """What was refused for good: the first few different ones."""
+        self.refusals = 0
+        """How many events were refused."""
+        self.points = self.facts = 0
+        """How many points and other frames have arrived."""
+
+    def waiting(self) -> bool:
+        """Whether there is something to send."""
+        if self._closed or self.blocked or self.drained:
+            return False
+        return self._end is None or self._end() > self._reader.acked
+
+    def next(self, most_bytes: int) -> list[Letter]:
+        """What is to be sent next, in order: metrics only, or facts only, or the creation alone."""
+        try:
+            found = self._reader.read(most_bytes)
+        except OSError as error:
+            self.block(f"the spool can't be read: {error}")
+            return []
+        if not found:
+            # Of a dead owner nothing more will come; a live one has written a moment ago and says so by `end`.
+            self.drained = self._end is None
+            self._tell()
+            return []
+        kind = found[0][0].kind
+        letters: list[Letter] = []
+        for frame, place in found:
+            if frame.kind is not kind or (kind is Kind.CREATION and letters):
+                break
+            letters.append(Letter(frame, place))
+        return letters
+
+    def settle(self, letters: Sequence[Letter]) -> None:
+        """They have arrived, or were refused for good."""
+        with self._changed:
+            if self._closed:
+                return
+            self._reader.acknowledge(letters[-1].place)
+            self.points += sum(letter.frame.points for letter in letters)
+            self.facts += sum(letter.frame.points == 0 for letter in letters)
+            self.last_error = ""
+            self._changed.notify_all()
+
+    def refuse(self, problem: str) -> bool:
+        """Note what was refused for good; whether it is worth telling: once each, for a server that takes nothing."""
+        self.refusals += 1
+        if len(self.problems) >= _MOST_PROBLEMS or problem in self.problems:
+            return False
+        self.problems.append(problem)
+        return True
+
+    def block(self, why: str) -> None:
+        """Send nothing more of it."""
+        self.blocked = self.last_error = why
+        self._tell()
+
+    def wait(self, until: Place | None, timeout: float) -> bool:
+        """Wait until all before a place has arrived, or all of a dead owner's spool. False: it has not, after `timeout` seconds."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self.blocked or self._arrived(until), timeout)
+            return self._arrived(until)
+
+    def close(self) -> None:
+        """Nothing more is sent or settled, whatever is on its way; what has arrived of that is sent again one day, and counts once."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def finish(self) -> None:
+        """Take the spool's files away: all of it has arrived. To be called after `close`, with the lock in hand."""
+        self._reader.finish()
+
+    @property
+    def damages(self) -> list[str]:
+        """What could not be read, as text."""
+        return [str(damage) for damage in self._reader.damages]
+
+    def _arrived(self, until: Place | None) -> bool:
+        return self.drained if until is None else self._reader.acked >= until
+
+    def _tell(self) -> None:
+        with self._changed:
+            self._changed.notify_all()

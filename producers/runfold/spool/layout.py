@@ -1,0 +1,159 @@
+"""Where spools lie and whose they are: `<root>/<node>/<run id>/<writer id>/`, with a lock that its process holds."""
+
+import fcntl
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Self
+
+from ..errors import SdkError
+
+SEGMENT = re.compile(r"(\d{8})\.seg")
+LOCK, ABOUT, ACKED = "lock", "about.json", "acked"
+_NEW = ".new-"
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a spool says of itself. `uri` is where its run was to be sent; empty: nobody said."""
+
+    run_id: str
+    experiment: str
+    uri: str
+    node: str
+    pid: int
+    created_ms: int
+    format: int = FORMAT
+
+    @classmethod
+    def read(cls, directory: Path) -> Self:
+        """SdkError says what is wrong with it; a newer release may have written it."""
+        path = directory / ABOUT
+        try:
+            found = json.loads(path.read_bytes())
+            about = cls(**{field.name: found[field.name] for field in fields(cls)})
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise SdkError(f"{path} can't be read: {type(error).__name__}: {error}") from None
+        if about.format != FORMAT:
+            raise SdkError(f"{path}: format {about.format} is not known to this release, which reads {FORMAT}")
+        return about
+
+    def text(self) -> bytes:
+        """As it lies in the file."""
+        return json.dumps(asdict(self), indent=1).encode()
+
+
+class SpoolLock:
+    """The claim of one process on one spool; the kernel ends it with the process, however that ends."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor: int | None = descriptor
+
+    @classmethod
+    def take(cls, directory: Path, *, create: bool = False) -> Self | None:
+        """None: another process has it, or the directory is gone."""
+        try:
+            descriptor = os.open(directory / LOCK, os.O_RDWR | (os.O_CREAT if create else 0), 0o600)
+        except FileNotFoundError:
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            return None
+        return cls(descriptor)
+
+    def release(self) -> None:
+        """Let go. In a forked child this only drops the child's share: the parent keeps its claim."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def make(root: Path, about: About, writer: str) -> tuple[Path, SpoolLock]:
+    """A new spool, whole and locked from the moment that it can be seen. OSError: no directory can be made there."""
+    parent = root / _file_name(about.node) / about.run_id
+    while True:
+        parent.mkdir(parents=True, exist_ok=True)
+        new = parent / (_NEW + writer)
+        try:
+            new.mkdir(mode=0o700)
+            lock = SpoolLock.take(new, create=True)
+            assert lock is not None, "nobody else knows the directory yet"
+            (new / ABOUT).write_bytes(about.text())
+            directory = parent / writer
+            new.rename(directory)
+        except FileNotFoundError:
+            # The last other spool of the run ended between the two calls, and took the directory with it.
+            continue
+        return directory, lock
+
+
+def spools(where: Path) -> Iterator[Path]:
+    """Directories of spools at or below a directory, oldest writers first within a run."""
+    if (where / ABOUT).is_file():
+        yield where
+        return
+    try:
+        below = sorted(path for path in where.iterdir() if path.is_dir() and not path.name.startswith(_NEW))
+    except OSError:
+        return
+    for path in below:
+        yield from spools(path)
+
+
+def of_node(root: Path, node: str) -> Path:
+    """Where the spools of a node lie."""
+    return root / _file_name(node)
+
+
+def segments(directory: Path) -> list[int]:
+    """Numbers of the segment files, ascending."""
+    try:
+        names = os.listdir(directory)
+    except FileNotFoundError:
+        return []
+    return sorted(int(match[1]) for name in names if (match := SEGMENT.fullmatch(name)))
+
+
+def segment_path(directory: Path, number: int) -> Path:
+    """The file of a segment."""
+    return directory / f"{number:08d}.seg"
+
+
+def strangers(directory: Path) -> list[str]:
+    """Names of files that no spool of this release makes; they are left alone."""
+    known = {LOCK, ABOUT, ACKED}
+    return sorted(name for name in os.listdir(directory) if name not in known and not SEGMENT.fullmatch(name))
+
+
+def remove(directory: Path) -> None:
+    """Take away a spool whose segments are gone; while files that are not ours lie there it keeps its name tag."""
+    (directory / ACKED).unlink(missing_ok=True)
+    if not directory.is_dir() or strangers(directory):
+        return
+    for name in (ABOUT, LOCK):
+        (directory / name).unlink(missing_ok=True)
+    for path in (directory, directory.parent, directory.parent.parent):
+        try:
+            path.rmdir()
+        except OSError:
+            return
+
+
+def clear_unborn(run_directory: Path) -> None:
+    """Take away directories of processes that died while they made their spool: nothing was written to them."""
+    for path in run_directory.glob(f"*/{_NEW}*"):
+        lock = SpoolLock.take(path, create=True)
+        if lock is not None:
+            shutil.rmtree(path, ignore_errors=True)
+            lock.release()
+
+
+def _file_name(node: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]", "_", node)[:100].lstrip(".") or "node"

@@ -1,0 +1,83 @@
+"""The owner's side of a spool: frames are appended to segment files, within a bound on what lies on disk."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from .framing import MAGIC
+from .layout import segment_path
+
+SEGMENT_BYTES = 4 * 1024 * 1024
+Place = tuple[int, int]
+"""Segment number and offset in it."""
+
+
+class SpoolWriter:
+    """Appends to one spool. Used by one thread at a time; `end` and `size` may be read by any."""
+
+    def __init__(self, directory: Path, *, segment_bytes: int = SEGMENT_BYTES, fsync: bool = False) -> None:
+        self._directory, self._segment_bytes, self._fsync = directory, segment_bytes, fsync
+        self._sizes: dict[int, int] = {0: 0}
+        self.end: Place = (0, 0)
+        """Behind the last frame that is whole on disk."""
+        self.points = self.facts = 0
+        """How many points and other frames were appended."""
+
+    @property
+    def size(self) -> int:
+        """What lies on disk, acknowledged or not."""
+        return sum(list(self._sizes.values()))
+
+    def append(self, frames: Sequence[bytes]) -> int:
+        """Append as many frames as the disk takes, in order, and answer how many. OSError: not even the first."""
+        done = 0
+        while done < len(frames):
+            number, offset = self.end
+            if offset >= self._segment_bytes:
+                number, offset = number + 1, 0
+            count, size = done, offset
+            while count < len(frames) and (count == done or size + len(frames[count]) <= self._segment_bytes):
+                size += len(frames[count])
+                count += 1
+            try:
+                self._write(number, offset, frames[done:count])
+            except OSError:
+                if done:
+                    return done
+                raise
+            done = count
+        return done
+
+    def _write(self, number: int, offset: int, frames: Sequence[bytes]) -> None:
+        data = memoryview(b"".join(frames if offset else (MAGIC, *frames)))
+        descriptor = os.open(segment_path(self._directory, number), os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            at = offset
+            try:
+                while data:
+                    written = os.pwrite(descriptor, data, at)
+                    at, data = at + written, data[written:]
+                if self._fsync:
+                    os.fdatasync(descriptor)
+                    if not offset:
+                        _sync_directory(self._directory)
+            except OSError:
+                # A frame must not begin behind a piece of another.
+                os.ftruncate(descriptor, offset)
+                raise
+        finally:
+            os.close(descriptor)
+        self._sizes[number] = at
+        self.end = (number, at)
+
+    def forget(self, number: int) -> None:
+        """A segment was deleted."""
+        self._sizes.pop(number, None)
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,189 @@
+"""One process's writing of one run: memory, spool, and the way out, put together."""
+
+import logging
+import os
+import tempfile
+import threading
+from array import array
+from pathlib import Path
+
+from runfold_schemas.batch import encode_item
+from runfold_schemas.events import Fact
+
+from .buffer import Buffer, Rows
+from .creation import Creation
+from .encoding import RunEncoder
+from .errors import NotConnected, SdkError
+from .outbox import Outbox
+from .rows import Keys
+from .saving import Saver, pump
+from .settings import Settings
+from .shipper import Shipper
+from .spool import layout
+from .spool.framing import Kind, pack
+from .spool.reading import SpoolReader
+from .spool.writing import SEGMENT_BYTES, SpoolWriter
+
+_log = logging.getLogger("runfold")
+_LEAST_SEGMENT = 64 * 1024
+
+
+class RunWriter:
+    """Takes rows and facts of a run, keeps them on disk, and has them sent. Thread-safe.
+
+    Without a shipper it is offline: what it keeps stays on disk.
+    """
+
+    def __init__(self, settings: Settings, encoder: RunEncoder, about: layout.About, shipper: Shipper | None) -> None:
+        self._settings, self._encoder, self._shipper = settings, encoder, shipper
+        self._directory, self._lock = _make_spool(settings.spool_dir, about, encoder.writer.id)
+        segment = max(_LEAST_SEGMENT, min(SEGMENT_BYTES, settings.spool_bytes // 16))
+        self._spool = SpoolWriter(self._directory, segment_bytes=segment, fsync=settings.spool_fsync)
+        self._buffer = Buffer(
+            settings.buffer_bytes, settings.frame_bytes, settings.linger, self._wake, block=settings.spool_blocks
+        )
+        self._saver = Saver(self._buffer, encoder, self._spool, settings.spool_bytes, self._saved)
+        self._saver.make_room()
+        reader = SpoolReader(self._directory, live=True, freed=self._freed)
+        self.outbox = Outbox(reader, encoder.run_id, end=lambda: self._spool.end)
+        # Sequence and place in the buffer must be taken together.
+        self._facts = threading.Lock()
+        self._told_full = False
+        if shipper is not None:
+            shipper.add(self.outbox)
+
+    @property
+    def directory(self) -> Path:
+        """The spool's."""
+        return self._directory
+
+    @property
+    def refused(self) -> tuple[int, int]:
+        """Points and facts that were not taken."""
+        return self._buffer.refused.points, self._buffer.refused.facts
+
+    def add_row(self, keys: Keys, values: "array[float]", step: int | None) -> None:
+        """See Buffer.add_row; what is refused is told once."""
+        buffer = self._buffer
+        if not buffer.add_row(keys, values, step):
+            self._tell_full()
+        if buffer.late:
+            self._saver.save(wait=False)
+
+    def add_rows(self, rows: Rows, last_step: int) -> None:
+        """See Buffer.add_rows; what is refused is told once."""
+        if not self._buffer.add_rows(rows, last_step):
+            self._tell_full()
+        if self._buffer.late:
+            self._saver.save(wait=False)
+
+    def add_fact(self, fact: Fact, *, last: bool = False) -> None:
+        """Append a fact; the `last` one is never refused and closes."""
+        with self._facts:
+            frame = pack(Kind.FACT, 0, encode_item(self._encoder.fact(fact)))
+            taken = self._buffer.add_control(frame, last=last)
+        if not taken:
+            self._tell_full()
+
+    def add_creation(self, creation: Creation) -> None:
+        """Append the run's creation, to be completed when the experiment is known."""
+        with self._facts:
+            self._buffer.add_control(pack(Kind.CREATION, 0, creation.payload()))
+
+    def flush(self, timeout: float) -> None:
+        """Wait until all before is acknowledged, or offline, on disk. NotConnected: it was not, after `timeout` seconds."""
+        saved = self._saver.save()
+        end = self._spool.end
+        if saved and self._shipper is None:
+            return
+        if not (saved and self._sent(end, timeout)):
+            points, facts = self.left()
+            why = self._saver.failure or self.outbox.last_error or "it is slow"
+            raise NotConnected(f"{points} points and {facts} facts are not acknowledged by {self._settings.uri}: {why}")
+
+    def left(self) -> tuple[int, int]:
+        """Points and facts that are not acknowledged, in memory and on disk."""
+        points, facts = self._buffer.left()
+        return points + self._spool.points - self.outbox.points, facts + self._spool.facts - self.outbox.facts
+
+    def close(self, timeout: float) -> None:
+        """Save, wait at most `timeout` seconds until all is acknowledged, and let go; what is left stays in the spool."""
+        arrived = False
+        try:
+            self._buffer.close("the run is finished; nothing can be logged to it any more")
+            saved = self._saver.save()
+            arrived = saved and self._sent(self._spool.end, timeout)
+        finally:
+            if self._shipper is not None:
+                self._shipper.remove(self.outbox)
+            self.outbox.close()
+            if arrived:
+                self.outbox.finish()
+            self._lock.release()
+        self._tell_left()
+
+    def disown(self, why: str) -> None:
+        """In a forked child: threads, locks and the right to the spool stayed with the parent."""
+        self._lock.release()
+        self._buffer = Buffer(1, 1, 0.0)
+        self._buffer.close(why)
+        self._facts = threading.Lock()
+
+    def _sent(self, end: tuple[int, int], timeout: float) -> bool:
+        if self._shipper is None:
+            return False
+        self._shipper.wake(hurry=True)
+        return self.outbox.wait(end, timeout)
+
+    def _wake(self) -> None:
+        pump.wake(self._saver)
+
+    def _saved(self) -> None:
+        if self._shipper is not None:
+            self._shipper.wake()
+
+    def _freed(self, number: int) -> None:
+        self._spool.forget(number)
+        self._saver.make_room()
+
+    def _tell_full(self) -> None:
+        if not self._told_full:
+            self._told_full = True
+            _log.warning(
+                "runfold: run %s has no room in the spool (%d MB, RUNFOLD_SPOOL_MB) or in memory (%d MB, RUNFOLD_BUFFER_MB): "
+                "new points are refused until some have been sent; %s",
+                self._encoder.run_id, self._settings.spool_bytes >> 20, self._settings.buffer_bytes >> 20,
+                self._saver.failure or self.outbox.last_error,
+            )  # fmt: skip
+
+    def _tell_left(self) -> None:
+        points, facts = self.left()
+        unsaved = sum(self._buffer.left())
+        refused = self.refused
+        if unsaved or any(refused):
+            _log.error(
+                "runfold: run %s lost %d points and facts that the disk did not take, %d and %d that were refused for want of room; %s",
+                self._encoder.run_id, unsaved, *refused, self._saver.failure or self.outbox.last_error,
+            )  # fmt: skip
+        if points or facts:
+            level = logging.INFO if self._shipper is None else logging.WARNING
+            _log.log(
+                level,
+                "runfold: %d points and %d facts of run %s are kept in %s: the next run on this machine sends them, or `runfold sync %s`; %s",
+                points, facts, self._encoder.run_id, self._directory, self._directory, self.outbox.last_error,
+            )  # fmt: skip
+
+
+def _make_spool(root: Path, about: layout.About, writer: str) -> tuple[Path, layout.SpoolLock]:
+    try:
+        return layout.make(root, about, writer)
+    except OSError as error:
+        other = Path(tempfile.gettempdir()) / f"runfold-spool-{os.getuid()}"
+        try:
+            made = layout.make(other, about, writer)
+        except OSError as also:
+            raise SdkError(
+                f"no spool can be made in {root} (RUNFOLD_SPOOL_DIR): {error}; nor in {other}: {also}"
+            ) from error
+        _log.warning("runfold: no spool can be made in %s (RUNFOLD_SPOOL_DIR): %s; using %s", root, error, other)
+        return made

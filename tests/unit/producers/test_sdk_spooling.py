@@ -1,0 +1,235 @@
+"""What the server did not acknowledge: kept on disk, sent by whoever comes next, once in the end, whatever was killed or copied."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from event_server import EventServer, Fault, event_server
+
+import runfold
+from runfold.leftovers import sync
+from runfold.spool.layout import spools
+from runfold_schemas.events import MetricsLogged, ParamsLogged, RunCreated, RunUpdated
+
+
+def offline(steps: int = 10, **given: object) -> runfold.Run:
+    with runfold.run("digits", params={"a": 1}, mode="offline", **given) as run:  # type: ignore[arg-type]
+        for step in range(steps):
+            run.log({"x": step})
+    return run
+
+
+def files(spool_dir: Path) -> list[Path]:
+    return [path for path in spool_dir.rglob("*") if path.is_file()] if spool_dir.is_dir() else []
+
+
+def test_offline_is_the_same_run_sent_later(server: EventServer, spool_dir: Path) -> None:
+    run = offline()
+    assert server.posts == []
+    assert server.experiments == {}
+    report = sync(spool_dir, server.uri)
+    assert [type(event) for event in server.events()] == [RunCreated, ParamsLogged, MetricsLogged, RunUpdated]
+    assert (report.sent, report.points, report.facts, report.left, report.strange) == ([run.id], 10, 3, {}, [])
+    assert server.of(RunCreated)[0].experiment_id == 1
+    assert server.of(RunCreated)[0].artifact_uri == f"s3://bucket/1/{run.id}/artifacts"
+    assert server.rows() == [(("x",), step, [float(step)]) for step in range(10)]
+    assert files(spool_dir) == []
+
+
+def test_offline_needs_no_server_and_no_address(monkeypatch: pytest.MonkeyPatch, spool_dir: Path) -> None:
+    monkeypatch.setenv("RUNFOLD_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("RUNFOLD_MODE", "offline")
+    with runfold.run("never seen", name="n") as run:
+        run.log({"x": 1})
+        run.flush(timeout=5)
+        assert run.experiment_id is None
+    assert [path.parent.parent.name for path in spool_dir.rglob("about.json")] == [run.id]
+
+
+def test_a_spool_that_is_sent_twice_from_two_machines_and_late_counts_once(
+    server: EventServer, spool_dir: Path, tmp_path: Path
+) -> None:
+    run = offline(100)
+    for copy in ("one", "two"):
+        shutil.copytree(spool_dir, tmp_path / copy)
+    server.faults = [Fault(200), Fault(drop=True), Fault(503, {"Retry-After": "0"})]
+    for where in (tmp_path / "one", spool_dir, tmp_path / "two"):
+        assert sync(where, server.uri).sent == [run.id]
+        assert files(where) == []
+    assert len(server.received()) > 3 * 4
+    assert [type(event) for event in server.events()] == [RunCreated, ParamsLogged, MetricsLogged, RunUpdated]
+    assert [values for _, _, values in server.rows()] == [[float(step)] for step in range(100)]
+
+
+def test_a_creation_that_is_completed_twice_has_one_identity(
+    server: EventServer, spool_dir: Path, tmp_path: Path
+) -> None:
+    offline()
+    shutil.copytree(spool_dir, tmp_path / "copy")
+    sync(spool_dir, server.uri)
+    server.experiments["digits"] = {**server.experiments["digits"], "experiment_id": "77"}
+    sync(tmp_path / "copy", server.uri)
+    first, second = (got for got in server.received() if isinstance(got.event, RunCreated))
+    assert first.event != second.event
+    assert first.envelope == second.envelope
+
+
+def test_the_next_run_on_the_node_sends_what_others_left(server: EventServer, spool_dir: Path) -> None:
+    left = offline()
+    with runfold.run("other") as run:
+        wait_for(lambda: len(server.of(RunUpdated)) == 1, "what was left is sent")
+    wait_for(lambda: files(spool_dir) == [], "nothing is left on disk")
+    assert [event.run_id for event in server.of(RunCreated)] in ([run.id, left.id], [left.id, run.id])
+    assert len(server.rows()) == 10
+
+
+def test_what_was_meant_for_another_server_is_not_sent_by_the_way(server: EventServer, spool_dir: Path) -> None:
+    kept = offline(tracking_uri="http://elsewhere:5000")
+    free = offline()
+    with runfold.run("other"):
+        wait_for(lambda: len(server.of(RunUpdated)) == 1, "the other is sent")
+    assert {event.run_id for event in server.of(RunUpdated)} >= {free.id}
+    assert [path.parent.name for path in spools(spool_dir)] == [kept.id]
+    assert sync(spool_dir, server.uri, use_recorded=False).sent == [kept.id]
+
+
+def test_the_spool_of_a_living_process_is_left_to_it(server: EventServer, spool_dir: Path) -> None:
+    with runfold.run("digits", mode="offline") as run:
+        run.log({"x": 1})
+        run.flush()
+        report = sync(spool_dir, server.uri)
+        assert (report.busy, report.sent) == ([run.spool], [])
+    assert server.posts == []
+    assert sync(spool_dir, server.uri).sent == [run.id]
+
+
+def test_a_run_whose_experiment_is_deleted_keeps_its_data_and_stops_no_other(
+    server: EventServer, spool_dir: Path
+) -> None:
+    server.experiments["digits"] = {"experiment_id": "7", "lifecycle_stage": "deleted", "artifact_location": "x"}
+    stuck = offline()
+    with runfold.run("fine", mode="offline") as fine:
+        fine.log({"x": 1})
+    report = sync(spool_dir, server.uri)
+    assert report.sent == [fine.id]
+    assert report.left.keys() == {stuck.spool}
+    assert "experiment 'digits' is deleted" in report.left[stuck.spool]
+    server.experiments["digits"]["lifecycle_stage"] = "active"
+    assert sync(spool_dir, server.uri).sent == [stuck.id]
+    assert len(server.rows()) == 11
+
+
+def test_a_sync_that_gets_nowhere_says_why_and_keeps_everything(spool_dir: Path) -> None:
+    run = offline()
+    report = sync(spool_dir, "http://127.0.0.1:9", patience=0.3)
+    assert "127.0.0.1:9 does not answer" in report.left[run.spool]
+    with event_server() as server:
+        assert sync(run.spool, server.uri).points == 10
+
+
+def test_garbage_in_the_spool_is_named_and_stays_and_stops_nothing(server: EventServer, spool_dir: Path) -> None:
+    run = offline()
+    (spool_dir / "README").write_text("mine")
+    (spool_dir / "empty").mkdir()
+    (run.spool / "core.1234").write_bytes(b"\0" * 100)
+    broken = run.spool.parent / "broken"
+    shutil.copytree(run.spool, broken)
+    (broken / "about.json").write_text("{")
+    report = sync(spool_dir, server.uri)
+    assert report.sent == [run.id]
+    assert "about.json can't be read" in report.left[broken]
+    assert report.strange == [f"{run.spool / 'core.1234'} is not ours"]
+    assert (run.spool / "core.1234").exists()
+    assert (spool_dir / "README").exists()
+    assert sync(spool_dir, server.uri).points == 0
+
+
+def test_what_is_on_disk_does_not_stay_in_memory_while_the_server_is_away(
+    server: EventServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = runfold.run()
+    run.flush()
+    server.blocked.clear()
+    for step in range(30_000):
+        run.log({f"key {k}": step for k in range(10)}, step=step)
+        if step % 1000 == 999:
+            run._writer._saver.save()
+            assert run._writer._buffer.size == 0
+    assert run._writer.left() == (300_000, 0)
+    server.blocked.set()
+    run.finish()
+    assert len(server.rows()) == 30_000
+
+
+def test_the_log_call_itself_saves_what_has_waited_for_too_long(
+    server: EventServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = runfold.run()
+    run.flush()
+    # The background thread never comes, as if something held the interpreter for ever.
+    monkeypatch.setattr("runfold.saving.Pump.wake", lambda self, saver: None)
+    run.log({"x": 0})
+    time.sleep(0.5)
+    run.log({"x": 1})
+    assert run._writer._spool.points == 0
+    time.sleep(0.6)
+    run.log({"x": 2})
+    assert run._writer._spool.points == 3
+    monkeypatch.undo()
+    run.finish()
+
+
+TRAINER = """
+import sys, time, runfold
+run = runfold.run("digits", mode=sys.argv[1])
+step = 0
+out = sys.stdout
+while True:
+    run.log({"x": step, "y": -step}, step=step)
+    if step % 50 == 0:
+        out.write(f"{time.monotonic()} {step}\\n"); out.flush()
+    if step % 997 == 0:
+        run.set_tags({"at": step})
+    step += 1
+    if step % 20 == 0:
+        time.sleep(0.001)
+"""
+
+
+@pytest.mark.parametrize("mode", ["online", "offline"])
+def test_kill_9_at_any_moment_loses_at_most_the_last_second(
+    server: EventServer, spool_dir: Path, tmp_path: Path, mode: str
+) -> None:
+    chance = random.Random(f"kills {mode}")
+    for number in range(3):
+        log = tmp_path / f"{mode}{number}"
+        server.posts.clear()
+        with log.open("wb") as output:
+            trainer = subprocess.Popen([sys.executable, "-c", TRAINER, mode], stdout=output)
+        wait_for(lambda log=log: log.stat().st_size > 0, "the training goes on")  # type: ignore[misc]
+        time.sleep(1.0 + chance.random() * 1.5)
+        trainer.send_signal(signal.SIGKILL)
+        trainer.wait()
+        killed_at = time.monotonic()
+        sync(spool_dir, server.uri)
+        assert files(spool_dir) == []
+        told = [line.split() for line in log.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        sure = max((int(step) for at, step in told if float(at) < killed_at - 1.0), default=-1)
+        assert sure > 0, "the trainer died before anything had to be there: this shows nothing"
+        steps = [step for _, step, _ in server.rows()]
+        assert steps == [*range(len(steps))]
+        assert steps[-1] >= sure
+
+
+def wait_for(ask: object, what: str, timeout: float = 20.0) -> None:
+    deadline = time.monotonic() + timeout
+    while not ask():  # type: ignore[operator]
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
