@@ -12,7 +12,7 @@ help:
 	@echo "make up     the same stack left running, until Ctrl-C"
 	@echo "make test   the whole test suite, on real services"
 	@echo "make lint   format, lint, types, import direction, schema compatibility"
-	@echo "make soak   the fault tests, longer; SEED=n repeats one"
+	@echo "make soak   the fault tests and the fuzzing, longer; SEED=n repeats one"
 	@echo "make bench-search what a search of runs takes over 10,000 and 100,000 of them"
 	@echo "make bench-spine  what the spine does per second, on this machine"
 	@echo "make bench-packs  bytes and speed of metric points at rest"
@@ -44,7 +44,7 @@ bench-spine: $(VENV)/.demo
 	$(BIN)/python benchmarks/spine.py
 
 soak: $(VENV)/.dev
-	RUNFOLD_SOAK=1 RUNFOLD_SEED=$(SEED) $(BIN)/pytest tests/e2e/test_kills.py tests/e2e/test_workers_join_and_leave.py -q -s --timeout 7200
+	RUNFOLD_SOAK=1 RUNFOLD_SEED=$(SEED) $(BIN)/pytest tests/e2e/test_kills.py tests/e2e/test_workers_join_and_leave.py tests/integration/test_fuzz.py -q -s --timeout 7200
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .

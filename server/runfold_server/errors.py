@@ -17,6 +17,9 @@ from enum import Enum
 
 import msgspec
 
+MOST_MESSAGE = 16_000
+"""Characters of an error's message."""
+
 
 class ErrorCode(Enum):
     """MLflow's error codes that this server uses. A closed set: code, status, error class, sqlstate."""
@@ -39,6 +42,8 @@ class ApiError(Exception):
     code = ErrorCode.INTERNAL_ERROR
 
     def __init__(self, message: str) -> None:
+        # MLflow's words hold what the caller sent, however long it was.
+        message = message if len(message) <= MOST_MESSAGE else f"{message[:MOST_MESSAGE]}…"
         super().__init__(message)
         self.message = message
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import functools
 import itertools
+import json
 import threading
+import urllib.request
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import asyncpg
 import httpx2
 import uvicorn
 from conformance import check
@@ -51,6 +54,21 @@ class World:
     def client(self, server: int = 0) -> httpx2.Client:
         """A client of one server; each of its answers is held against the OpenAPI document."""
         return httpx2.Client(base_url=self.uris[server], timeout=30, event_hooks={"response": [check]})
+
+    def log_size(self) -> tuple[int, int]:
+        """How many records the log has, and how many of them a fold refused."""
+        # A client of httpx2 takes 30 ms to make, for its certificates; this is asked around every single request.
+        with urllib.request.urlopen(f"{self.uris[0]}/api/runfold/v1/positions", timeout=30) as answer:
+            found = json.load(answer)
+        ends = sum(partition["end"] for partition in found["partitions"])
+        return ends, asyncio.run(self._refused())
+
+    async def _refused(self) -> int:
+        connection = await asyncpg.connect(self.dsn)
+        try:
+            return int(await connection.fetchval(f'SELECT count(*) FROM "{self.namespace}".rejection'))  # noqa: S608
+        finally:
+            await connection.close()
 
 
 class _Server(uvicorn.Server):
