@@ -25,9 +25,16 @@ def number(value: float) -> float | str:
     return "NaN" if math.isnan(value) else math.copysign(LARGEST, value)
 
 
-def key_values(pairs: Mapping[str, str]) -> list[Json]:
+class KeyValue(msgspec.Struct, gc=False):
+    """A tag or a param. A struct, since a page of a search has tens of thousands."""
+
+    key: str
+    value: str
+
+
+def key_values(pairs: Mapping[str, str]) -> list[KeyValue]:
     """Tags or params, by key."""
-    return [{"key": key, "value": value} for key, value in sorted(pairs.items())]
+    return [KeyValue(key, value) for key, value in sorted(pairs.items())]
 
 
 def filled(fields: Mapping[str, Any]) -> Json:
@@ -95,18 +102,23 @@ def created_run(row: Run) -> Json:
     }
 
 
-def latest_metric(row: LatestMetric) -> Json:
+class LatestAnswer(msgspec.Struct, gc=False, omit_defaults=True):
     """MLflow's `Metric`, as the latest value of its key."""
-    return filled(
-        {
-            "key": row.key,
-            "value": number(row.value),
-            "timestamp": row.time_ms,
-            "step": row.step,
-            "dataset_name": row.dataset_name or None,
-            "dataset_digest": row.dataset_digest or None,
-            "model_id": row.model_id or None,
-        }
+
+    key: str
+    value: float | str
+    timestamp: int
+    step: int
+    dataset_name: str | None = None
+    dataset_digest: str | None = None
+    model_id: str | None = None
+
+
+def latest_metric(row: LatestMetric) -> LatestAnswer:
+    """The latest value of a key."""
+    key, value, step, time_ms, model_id, dataset_name, dataset_digest = row
+    return LatestAnswer(
+        key, number(value), time_ms, step, dataset_name or None, dataset_digest or None, model_id or None
     )
 
 

@@ -9,7 +9,7 @@ import msgspec
 from runfold_projections.database import Connection
 from runfold_projections.queries.changes import ChangeFeed
 from runfold_projections.queries.run_finder import Busy, Overtaken, RunFinder
-from runfold_projections.queries.runs import ViewType, parse_search, runs_by_id
+from runfold_projections.queries.runs import ViewType, parse_search, read_search, runs_by_id
 from runfold_projections.search.column_search import Search
 
 from . import answers
@@ -63,26 +63,25 @@ class RunSearches:
 
     async def _page(self, conn: Connection, question: Question) -> list[msgspec.Raw] | Search | None:
         """The page in the connection's snapshot; None if what is kept is newer, the search if it has to wait for others."""
-        search = await _parsed(conn, question)
-        epoch = await self._feed.reach(conn)
+        search = read_search(question.experiment_ids, question.filter_string, question.view, question.order_by)
+        epoch, deleted = await self._feed.look(conn, search.scope.experiments)
         if epoch is None:
             return None
+        search = search.where_deleted(deleted)
         try:
             run_ids = await self._finder.run_ids(conn, epoch, search, question.limit, question.offset)
         except Overtaken:
             return None
         except Busy:
             return search
-        return await self._written.of(conn, epoch, run_ids, search.scope.deleted)
+        return await self._written.of(conn, epoch, run_ids, deleted)
 
     async def _page_by_sql(self, conn: Connection, question: Question) -> list[msgspec.Raw]:
-        search = await _parsed(conn, question)
+        search = await parse_search(
+            conn, question.experiment_ids, question.filter_string, question.view, question.order_by
+        )
         run_ids = await self._finder.run_ids(conn, None, search, question.limit, question.offset)
         return await self._written.of(conn, None, run_ids, search.scope.deleted)
-
-
-async def _parsed(conn: Connection, question: Question) -> Search:
-    return await parse_search(conn, question.experiment_ids, question.filter_string, question.view, question.order_by)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -21,6 +21,13 @@ class _Standing(NamedTuple):
 
     next_offset: int
     of: tuple[str, str, int]
+
+
+class Sight(NamedTuple):
+    """A snapshot's epoch, None if it is older than what was seen already, and which experiments are deleted in it."""
+
+    epoch: int | None
+    deleted: frozenset[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +58,24 @@ class ChangeFeed:
 
     async def reach(self, conn: Connection) -> int | None:
         """The epoch of the connection's snapshot; None if it is older than what was seen already."""
+        return (await self.look(conn, ())).epoch
+
+    async def look(self, conn: Connection, experiment_ids: Sequence[int]) -> Sight:
+        """The epoch of the connection's snapshot, and, as it takes no further round trip, which of these experiments are deleted."""
+        now, deleted = await _standing(conn, experiment_ids)
         async with self._lock:
-            now = await _standing(conn)
-            if self.epoch and self._standing.keys() <= now.keys() and self._same_log(now):
-                moved = {w: self._offset(w) for w in now if now[w].next_offset != self._offset(w)}
-                if any(now[where].next_offset < offset for where, offset in moved.items()):
-                    return None
-                if moved:
-                    changed = await _changed(conn, moved)
-                    self._begin(now, changed)
-            else:
-                self._begin(now, None)
+            return Sight(await self._epoch_of(conn, now), deleted)
+
+    async def _epoch_of(self, conn: Connection, now: dict[Where, _Standing]) -> int | None:
+        if not self.epoch or not self._standing.keys() <= now.keys() or not self._same_log(now):
+            self._begin(now, None)
             return self.epoch
+        moved = {where: self._offset(where) for where in now if now[where].next_offset != self._offset(where)}
+        if any(now[where].next_offset < offset for where, offset in moved.items()):
+            return None
+        if moved:
+            self._begin(now, await _changed(conn, moved))
+        return self.epoch
 
     def between(self, since: int, until: int) -> set[str] | None:
         """The runs that may differ between two epochs; None if that is not known any more."""
@@ -100,15 +113,20 @@ class ChangeFeed:
             listener(changed)
 
 
-async def _standing(conn: Connection) -> dict[Where, _Standing]:
+async def _standing(conn: Connection, experiment_ids: Sequence[int]) -> tuple[dict[Where, _Standing], frozenset[int]]:
     rows = await conn.fetch(
         """
         SELECT c.topic, c.partition, c.next_offset, c.log_id, c.genesis_id::text, g.number
         FROM checkpoint c JOIN generation g ON g.projection = c.projection AND g.state = 'live'
         WHERE c.projection IN ('runs', 'metrics')
-        """
+        UNION ALL
+        SELECT NULL, NULL, experiment_id, NULL, NULL, NULL
+        FROM experiment WHERE experiment_id = ANY ($1::bigint[]) AND lifecycle_stage = 'deleted'
+        """,
+        experiment_ids,
     )
-    return {(row[0], row[1]): _Standing(row[2], (row[3], row[4], row[5])) for row in rows}
+    now = {(row[0], row[1]): _Standing(row[2], (row[3], row[4], row[5])) for row in rows if row[0] is not None}
+    return now, frozenset(row[2] for row in rows if row[0] is None)
 
 
 async def _changed(conn: Connection, since: Mapping[Where, int]) -> frozenset[str] | None:

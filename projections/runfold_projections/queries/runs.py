@@ -29,6 +29,7 @@ __all__ = [
     "get_run",
     "needs_metrics",
     "parse_search",
+    "read_search",
     "run_head",
     "runs_by_id",
     "search_runs",
@@ -124,13 +125,19 @@ async def search_runs(
     return await runs_by_id(conn, await run_ids_by_sql(conn, search, limit, offset), search.scope.deleted)
 
 
+def read_search(experiment_ids: Sequence[int], filter_string: str, view: ViewType, order_by: Sequence[str]) -> Search:
+    """What the words of a search mean, as if none of its experiments were deleted. BadFilter for an expression that can't be read."""
+    clauses, orders = RUNS.filter(filter_string), RUNS.order(order_by)
+    known = tuple(sorted({number for number in experiment_ids if -(2**63) <= number < 2**63}))
+    return Search(Scope(known, frozenset(), view), clauses, orders)
+
+
 async def parse_search(
     conn: Connection, experiment_ids: Sequence[int], filter_string: str, view: ViewType, order_by: Sequence[str]
 ) -> Search:
-    """What the words of a search mean, and which of its experiments are deleted. BadFilter for an expression that can't be read."""
-    clauses, orders = RUNS.filter(filter_string), RUNS.order(order_by)
-    known = tuple(sorted({number for number in experiment_ids if -(2**63) <= number < 2**63}))
-    return Search(Scope(known, await _deleted_among(conn, known), view), clauses, orders)
+    """The same, as of the connection's snapshot."""
+    search = read_search(experiment_ids, filter_string, view, order_by)
+    return search.where_deleted(await _deleted_among(conn, search.scope.experiments))
 
 
 async def runs_by_id(conn: Connection, run_ids: Sequence[str], deleted: frozenset[int]) -> list[Run]:

@@ -1,6 +1,6 @@
 """A search of runs over columns; finds exactly what the SQL of `run_sql` finds, in the same order."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .filtering import Verdicts, column_of, matching
@@ -17,6 +17,10 @@ class Search:
     scope: Scope
     clauses: tuple[Clause, ...]
     orders: tuple[Order, ...]
+
+    def where_deleted(self, deleted: frozenset[int]) -> "Search":
+        """The same, knowing which of its experiments are deleted."""
+        return replace(self, scope=replace(self.scope, deleted=deleted))
 
     def columns(self) -> list[Key]:
         """The columns that it needs."""

@@ -48,7 +48,7 @@ RUN = Run(
 
 
 def test_a_run_as_mlflow_shows_it() -> None:
-    shown = answers.run(RUN)
+    shown = msgspec.to_builtins(answers.run(RUN))
     assert shown["info"] == {
         "run_uuid": "r",
         "run_id": "r",
