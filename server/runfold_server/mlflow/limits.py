@@ -2,6 +2,7 @@
 
 import posixpath
 import re
+import urllib.parse
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -125,15 +126,32 @@ def check_batch(metrics: int, params: int, tags: int) -> None:
 
 def check_artifact_location(location: str) -> str:
     """An experiment's artifact location that a caller chose."""
-    if "#" in location or ";" in location.rsplit("/", 1)[-1]:
+    try:
+        parsed = urllib.parse.urlparse(location)
+        query = _decoded(parsed.query)
+    except ValueError as error:
+        raise InvalidParameter(f"'artifact_location' is no URI: {error}") from None
+    if parsed.fragment or parsed.params:
         raise InvalidParameter("'artifact_location' URL can't include fragments or params.")
+    if ".." in query:
+        raise InvalidParameter("Invalid query string")
     if location.startswith("runs:"):
         raise InvalidParameter(f"Artifact location cannot be a runs:/ URI. Given: '{location}'")
     if len(location) > MAX_ARTIFACT_LOCATION:
         raise InvalidParameter(
-            f"Invalid artifact path length. The length of the artifact path cannot be greater than {MAX_ARTIFACT_LOCATION}."
+            f"Invalid artifact path length. The length of the artifact path cannot be greater than {MAX_ARTIFACT_LOCATION} characters."
         )
     return location
+
+
+def _decoded(query: str) -> str:
+    """The query without any layer of escapes: `mlflow.utils.uri._decode`."""
+    for _ in range(10):
+        parsed = urllib.parse.urlunparse(urllib.parse.urlparse(urllib.parse.unquote(query)))
+        if parsed == query:
+            return query
+        query = parsed
+    raise InvalidParameter("Invalid query string: it is escaped too often")
 
 
 def parse_experiment_id(text: str) -> int:

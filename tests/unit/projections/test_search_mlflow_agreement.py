@@ -268,3 +268,30 @@ def test_whatever_the_text_the_answer_is_clauses_or_bad_filter(text: str) -> Non
             vocabulary.order([text])
         except BadFilter:
             pass
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    st.one_of(
+        st.sampled_from(["name", "experiment_id", "creation_time", "last_update_time", "tags.x", "tag.`a b`", "foo"]),
+        st.sampled_from(["attribute.name", "attributes.name", "attr.name", "`name`", '"name"', "name.x", "tags.name"]),
+        keys(),
+    ),
+    st.sampled_from(["", "", " ASC", " desc", "  DESC", "\nASC", " foo", " ASC DESC", ", x", " ASC NULLS LAST"]),
+)
+def test_orders_of_experiments_mean_what_they_mean_in_mlflow(key: str, direction: str) -> None:
+    assume("``" not in key)
+    text = key + direction
+    try:
+        kind, name, ascending = experiments_judge.parse_order_by_for_search_experiments(text)
+        # Its store then looks the column up, and has no other entities.
+        known = kind == "attribute" and name in experiments_judge.VALID_ORDER_BY_ATTRIBUTE_KEYS
+        theirs = (kind, name, ascending) if known else None
+    except (MlflowException, ValueError):
+        theirs = None
+    try:
+        order = EXPERIMENTS.order([text])[0]
+        mine = (order.key.kind.value, order.key.name, order.ascending)
+    except BadFilter:
+        mine = None
+    assert mine == theirs, text
