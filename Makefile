@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ROOMS := schemas producers projections consumers server stack
 SEED ?= 1
 
-.PHONY: demo up bench-spine bench-packs test unit integration e2e soak lint types layers compat docs lock clean help
+.PHONY: demo up bench-spine bench-tracking bench-packs test unit integration e2e soak lint types layers compat docs lock clean help
 
 help:
 	@echo "make demo   start everything, train twice, read back, stop"
@@ -16,6 +16,7 @@ help:
 	@echo "make bench-search what a search of runs takes over 10,000 and 100,000 of them"
 	@echo "make bench-spine  what the spine does per second, on this machine"
 	@echo "make bench-packs  bytes and speed of metric points at rest"
+	@echo "make bench-tracking  beside MLflow's own server (installed into .bench)"
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/demo.py
@@ -39,6 +40,9 @@ bench-packs: $(VENV)/.dev
 
 bench-search: $(VENV)/.demo
 	$(BIN)/python benchmarks/search.py
+
+bench-tracking: $(VENV)/.demo
+	$(BIN)/python benchmarks/tracking.py
 
 bench-spine: $(VENV)/.demo
 	$(BIN)/python benchmarks/spine.py
@@ -65,6 +69,7 @@ lock: $(VENV)/.dev
 	$(PIN) pyproject.toml --extra server --extra embedded --group demo -c requirements/dev.txt -o requirements/demo.txt
 	$(PIN) pyproject.toml --extra server -c requirements/dev.txt -o requirements/server.txt
 	echo hatchling | $(PIN) - -c requirements/dev.txt -o requirements/build.txt
+	printf "mlflow==$$(sed -n "s/^mlflow-skinny==\([0-9.]*\).*/\1/p" requirements/dev.txt)\npsycopg2-binary\n" | $(PIN) - -o requirements/bench-mlflow.txt
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("Runfold needs Python 3.11 or later, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
