@@ -5,7 +5,8 @@ import operator
 import os
 import sys
 import threading
-from collections.abc import Mapping
+from array import array
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -14,6 +15,7 @@ from runfold_schemas.ids import Ids
 
 from .errors import ServerRefused
 from .rows import RowReader, flatten
+from .series import doubles, flat, whole_steps, width_of
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -107,6 +109,36 @@ class Run:
         keys, values = self._reader.read(metrics)
         if values:
             self._add_row(keys, values, step)
+
+    def log_series(self, key: str, steps: Any, values: Any) -> None:
+        """Log many points of one key at once: arrays (NumPy, PyTorch, array) or sequences of equal length; steps None: go on by one.
+
+        As fast as the arrays can be copied. TypeError and ValueError say what can't be logged; then nothing of the call is.
+        """
+        self._log_columns((key,), steps, doubles(values, f"metric {key!r}"))
+
+    def log_rows(self, keys: Sequence[str], steps: Any, values: Any) -> None:
+        """Log many rows at once: `values[r][k]` is key k at row r, as a two-dimensional array or a sequence of rows.
+
+        Otherwise as `log_series`.
+        """
+        keys = tuple(keys)
+        width = width_of(values)
+        if width is None:
+            numbers = flat(values, len(keys))
+        else:
+            if width != len(keys):
+                raise ValueError(f"values have {width} columns for {len(keys)} keys")
+            numbers = doubles(values, "values")
+        self._log_columns(keys, steps, numbers)
+
+    def _log_columns(self, keys: tuple[str, ...], steps: Any, values: "array[float]") -> None:
+        if not values:
+            return
+        known = self._reader.keys(keys)
+        count = len(values) // len(keys)
+        given = None if steps is None else whole_steps(steps, count)
+        self._writer.add_columns(known, given, values)
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log params, which can't change: another value for a known name is refused as a whole, told by a warning and at the end."""

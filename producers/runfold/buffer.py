@@ -98,6 +98,11 @@ class Buffer:
         return self._bytes
 
     @property
+    def is_half_full(self) -> bool:
+        """Whether so much waits in memory that whoever adds a lot should save first."""
+        return self._bytes * 2 > self._most
+
+    @property
     def when_full(self) -> str:
         """What happens to new points then, in words."""
         return "waited for" if self._block else "refused and counted"
@@ -148,18 +153,20 @@ class Buffer:
             self._wake()
         return True
 
-    def add_rows(self, rows: Rows, last_step: int) -> bool:
-        """Append rows that were made as a whole. False: refused. SdkError: closed."""
+    def add_rows(self, rows: Rows, *, go_on: bool = False) -> bool:
+        """Append rows that were made as a whole; with `go_on` their steps count on from the last one. False: refused. SdkError: closed."""
         rows.size = 8 * rows.points + _ROW_BYTES * len(rows.steps) + _FRAME_BYTES + rows.keys.bytes
         with self._changed:
             if self._closed:
                 raise SdkError(self._closed)
+            if go_on:
+                rows.steps = array("q", range(self._next_step, self._next_step + len(rows.steps)))
+            self._next_step = rows.steps[-1] + 1
             if self._bytes + rows.size > self._room and not self._wait_for(rows.size):
                 self.refused.points += rows.points
                 return False
             self._seal()
             self._put(rows)
-            self._next_step = last_step + 1
             self._since_ms = self._since_ms or time.time_ns() // 1_000_000
             if self._due is None:
                 self._due = time.monotonic() + self._linger

@@ -1,9 +1,22 @@
 """Where this process runs, as its launcher's environment says it: node, rank, attempt, and the run that it shares with others."""
 
+import hashlib
 import os
+import re
 import socket
+import threading
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+from runfold_schemas.envelope import MAX_RANK
+from runfold_schemas.events import RUN_ID_PATTERN
+
+from .errors import SdkError
+
+RUN_ID_VARIABLE = "RUNFOLD_RUN_ID"
+_SAY_NOTHING = frozenset({"", "0", "-", "none", "null", "nil", "nan", "undefined", "default", "false"})
+_HOW = f"set {RUN_ID_VARIABLE} to one id for all processes of the job, or pass run_id; RUNFOLD_LAUNCHER=off makes every process a run of its own"
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +31,113 @@ class Place:
     attempt: str = ""
 
 
-def where_we_run(experiment: str, environ: Mapping[str, str] | None = None) -> Place:
-    """Read the environment; SdkError: it names a run by an id that says nothing."""
+@dataclass(frozen=True, slots=True)
+class _Launched:
+    """What one launcher's variables say. `job` is what all processes of the job have in common."""
+
+    launcher: str
+    job: str
+    rank: int | None
+    world_size: int | None
+    attempt: str
+
+
+def where_we_run(experiment: str, run_id: str | None = None, environ: Mapping[str, str] | None = None) -> Place:
+    """Read the environment; SdkError: the run's id, given or found, says nothing, or a variable is no number.
+
+    An id from the launcher holds for one experiment; the n-th run of a process joins the n-th of the others.
+    """
     environ = os.environ if environ is None else environ
-    return Place(socket.gethostname() or "node", os.getpid())
+    launched = None if _is_off(environ) else _launched(environ)
+    if run_id is not None:
+        run_id = _checked(run_id, "run_id")
+    elif RUN_ID_VARIABLE in environ:
+        run_id = _checked(environ[RUN_ID_VARIABLE], RUN_ID_VARIABLE)
+    elif launched is not None:
+        run_id = _of_job(launched, experiment)
+    return Place(
+        socket.gethostname() or "node",
+        os.getpid(),
+        run_id,
+        _number(environ, "RUNFOLD_RANK", launched.rank if launched else None),
+        _number(environ, "RUNFOLD_WORLD_SIZE", launched.world_size if launched else None),
+        environ.get("RUNFOLD_ATTEMPT", launched.attempt if launched else ""),
+    )
+
+
+def _launched(environ: Mapping[str, str]) -> _Launched | None:
+    """The innermost launcher first: torchrun under SLURM is torchrun."""
+    rank, world = _number(environ, "RANK"), _number(environ, "WORLD_SIZE")
+    slurm = _slurm_attempt(environ)
+    if "TORCHELASTIC_RUN_ID" in environ:
+        job = environ["TORCHELASTIC_RUN_ID"]
+        restarts = environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        attempt = "-".join(part for part in (slurm, "torchelastic", job, restarts) if part)
+        return _Launched("TORCHELASTIC_RUN_ID", job, rank, world, attempt)
+    if rank is not None and world is not None:
+        return _Launched("RANK and WORLD_SIZE, without an id of the job", "", rank, world, slurm)
+    tasks = _number(environ, "SLURM_STEP_NUM_TASKS", _number(environ, "SLURM_NTASKS"))
+    if "SLURM_PROCID" in environ and tasks is not None and tasks > 1:
+        job = environ.get("SLURM_JOB_ID", "")
+        if not says_nothing(job):
+            job = f"{environ.get('SLURM_CLUSTER_NAME', '')}/{job}.{environ.get('SLURM_STEP_ID', '')}"
+        return _Launched("SLURM_JOB_ID", job, _number(environ, "SLURM_PROCID"), tasks, slurm)
+    if "JOB_COMPLETION_INDEX" in environ:
+        # The pods of an indexed Job are named <job>-<index>; the Job itself is in no variable.
+        index = environ["JOB_COMPLETION_INDEX"]
+        name = environ.get("HOSTNAME", "")
+        job = name.removesuffix(f"-{index}") if name.endswith(f"-{index}") else ""
+        attempt = environ.get("POD_UID", "")
+        return _Launched("JOB_COMPLETION_INDEX", job, _number(environ, "JOB_COMPLETION_INDEX"), None, attempt)
+    return None
+
+
+def _slurm_attempt(environ: Mapping[str, str]) -> str:
+    job = environ.get("SLURM_JOB_ID", "")
+    return f"slurm-{job}-{environ.get('SLURM_RESTART_COUNT', '0')}" if job else ""
+
+
+_runs: Counter[tuple[str, str, str]] = Counter()
+_counting = threading.Lock()
+
+
+def _of_job(launched: _Launched, experiment: str) -> str | None:
+    """None: one process that its launcher gave no id is a run of its own."""
+    if says_nothing(launched.job):
+        if launched.world_size == 1:
+            return None
+        raise SdkError(f"{launched.launcher}={launched.job!r} does not say which run this process belongs to: {_HOW}")
+    key = (launched.launcher, launched.job, experiment)
+    with _counting:
+        _runs[key] += 1
+        number = _runs[key]
+    return hashlib.sha256("\0".join((*key, str(number))).encode()).hexdigest()[:32]
+
+
+def says_nothing(run_id: str) -> bool:
+    """Whether an id is one that programs write when they have none: many jobs would become one run."""
+    return run_id.strip().lower() in _SAY_NOTHING
+
+
+def _checked(run_id: str, source: str) -> str:
+    if not isinstance(run_id, str) or says_nothing(run_id):
+        raise SdkError(f"{source}={run_id!r} is no id of a run: {_HOW}")
+    if not re.fullmatch(RUN_ID_PATTERN, run_id):
+        raise SdkError(f"{source}={run_id!r} must match {RUN_ID_PATTERN}")
+    return run_id
+
+
+def _is_off(environ: Mapping[str, str]) -> bool:
+    text = environ.get("RUNFOLD_LAUNCHER", "")
+    if text not in ("", "off", "auto"):
+        raise SdkError(f"RUNFOLD_LAUNCHER={text!r} must be auto or off")
+    return text == "off"
+
+
+def _number(environ: Mapping[str, str], name: str, default: int | None = None) -> int | None:
+    text = environ.get(name, "")
+    if not text:
+        return default
+    if not (text.isascii() and text.isdecimal()) or int(text) > MAX_RANK:
+        raise SdkError(f"{name}={text!r} must be a whole number from 0 to {MAX_RANK}")
+    return int(text)

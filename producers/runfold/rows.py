@@ -48,6 +48,10 @@ class RowReader:
             raise ValueError(f"metric {name!r}: an integer of this size is beyond a 64-bit float") from None
         return self._known.get(names) or self._check(names), row
 
+    def keys(self, names: tuple[str, ...]) -> Keys:
+        """The checked keys of these names. TypeError or ValueError name the key and what is wrong with it."""
+        return self._known.get(names) or self._check(names)
+
     def _check(self, names: tuple[str, ...]) -> Keys:
         for name in names:
             if not isinstance(name, str):

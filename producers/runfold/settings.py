@@ -48,7 +48,7 @@ class Settings:
     """How long the start of a run waits for the server to name the experiment."""
     linger: float = 0.5
     """How long a row may wait for more rows before it is saved and sent."""
-    frame_bytes: int = 256 * 1024
+    frame_bytes: int = 2 * 1024 * 1024
     """Size at which rows are saved and sent without waiting longer."""
 
     @classmethod

@@ -6,7 +6,6 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-from runfold_schemas.envelope import MAX_HEADER_BYTES
 from runfold_schemas.events import ParamsLogged, RunCreated
 from runfold_schemas.ids import Ids
 
@@ -36,10 +35,10 @@ def start(
 ) -> Run:
     """See runfold.run."""
     ids = Ids()
-    place = where_we_run(experiment)
-    run_id = run_id or place.run_id or ids.run_id()
+    place = where_we_run(experiment, run_id)
+    run_id = place.run_id or ids.run_id()
     first_params = checked(ParamsLogged, run_id=run_id, params=strings(params, "param"))
-    encoder = RunEncoder(run_id, ids, node=place.node[:MAX_HEADER_BYTES], rank=place.rank, attempt=place.attempt)
+    encoder = RunEncoder(run_id, ids, node=place.node[:250], rank=place.rank, attempt=place.attempt)
     creation = _creation(encoder, ids, place, experiment, name, strings(tags, "tag"))
     shipper = None if settings.offline else shippers.to(settings.uri)
     found = _find(shipper, settings, experiment) if shipper else None

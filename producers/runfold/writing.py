@@ -10,13 +10,14 @@ from pathlib import Path
 from runfold_schemas.batch import encode_item
 from runfold_schemas.events import Fact
 
-from .buffer import Buffer, Rows
+from .buffer import Buffer
 from .creation import Creation
 from .encoding import RunEncoder
 from .errors import NotConnected, SdkError
 from .outbox import Outbox
 from .rows import Keys
 from .saving import Saver, pump
+from .series import chunks
 from .settings import Settings
 from .shipper import Shipper
 from .spool import layout
@@ -39,9 +40,8 @@ class RunWriter:
         self._directory, self._lock = _make_spool(settings.spool_dir, about, encoder.writer.id)
         segment = max(_LEAST_SEGMENT, min(SEGMENT_BYTES, settings.spool_bytes // 16))
         self._spool = SpoolWriter(self._directory, segment_bytes=segment, fsync=settings.spool_fsync)
-        self._buffer = Buffer(
-            settings.buffer_bytes, settings.frame_bytes, settings.linger, self._wake, block=settings.spool_blocks
-        )
+        frame = min(settings.frame_bytes, settings.spool_bytes // 8)
+        self._buffer = Buffer(settings.buffer_bytes, frame, settings.linger, self._wake, block=settings.spool_blocks)
         self._saver = Saver(self._buffer, encoder, self._spool, settings.spool_bytes, self._saved)
         self._saver.make_room()
         reader = SpoolReader(self._directory, live=True, freed=self._freed)
@@ -70,12 +70,14 @@ class RunWriter:
         if buffer.late:
             self._saver.save(wait=False)
 
-    def add_rows(self, rows: Rows, last_step: int) -> None:
-        """See Buffer.add_rows; what is refused is told once."""
-        if not self._buffer.add_rows(rows, last_step):
-            self._tell_full()
-        if self._buffer.late:
-            self._saver.save(wait=False)
+    def add_columns(self, keys: Keys, steps: "array[int] | None", values: "array[float]") -> None:
+        """Append many rows at once; without steps they go on from the last one. More than fits into memory is saved by this call itself."""
+        count = len(values) // len(keys.names)
+        for rows in chunks(keys, steps or array("q", bytes(8 * count)), values):
+            if not self._buffer.add_rows(rows, go_on=steps is None):
+                self._tell_full()
+            if self._buffer.late or self._buffer.is_half_full:
+                self._saver.save(wait=self._buffer.is_half_full)
 
     def add_fact(self, fact: Fact, *, last: bool = False) -> None:
         """Append a fact; the `last` one is never refused and closes."""

@@ -20,6 +20,11 @@ CONFIG_FILE = "RUNFOLD_CONFIG"
 OTHER_VARIABLES = {
     "RUNFOLD_TRACKING_URI": "Where `import runfold` finds the server; unset: http://127.0.0.1:5000.",
     "RUNFOLD_MODE": "online, or offline: a run of `import runfold` is only written to the spool; unset: online.",
+    "RUNFOLD_RUN_ID": "Id of the run that all processes of a job write; unset: the launcher's, else each process has a run of its own.",
+    "RUNFOLD_RANK": "Rank of a process; unset: the launcher's.",
+    "RUNFOLD_WORLD_SIZE": "How many processes write the run; unset: the launcher's.",
+    "RUNFOLD_ATTEMPT": "An id for this start of the job, any text; unset: the launcher's.",
+    "RUNFOLD_LAUNCHER": "off: the launcher's variables are not read; unset: auto.",
     "RUNFOLD_SPOOL_DIR": "Where such runs keep what is not acknowledged; unset: $XDG_STATE_HOME/runfold/spool, else ~/.local/state/runfold/spool.",
     "RUNFOLD_SPOOL_MB": "Disk, in MB, that a run of one process may take there; unset: 1024.",
     "RUNFOLD_SPOOL_FULL": "refuse, or block: what a log call does when that is used up; unset: refuse.",

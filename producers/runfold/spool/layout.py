@@ -1,10 +1,12 @@
 """Where spools lie and whose they are: `<root>/<node>/<run id>/<writer id>/`, with a lock that its process holds."""
 
 import fcntl
+import itertools
 import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -15,6 +17,7 @@ from ..errors import SdkError
 SEGMENT = re.compile(r"(\d{8})\.seg")
 LOCK, ABOUT, ACKED = "lock", "about.json", "acked"
 _NEW = ".new-"
+_UNBORN_AFTER = 600.0
 FORMAT = 1
 
 
@@ -78,13 +81,15 @@ class SpoolLock:
 def make(root: Path, about: About, writer: str) -> tuple[Path, SpoolLock]:
     """A new spool, whole and locked from the moment that it can be seen. OSError: no directory can be made there."""
     parent = root / _file_name(about.node) / about.run_id
-    while True:
+    for attempt in itertools.count():
         parent.mkdir(parents=True, exist_ok=True)
-        new = parent / (_NEW + writer)
+        new = parent / f"{_NEW}{writer}-{attempt}"
         try:
             new.mkdir(mode=0o700)
             lock = SpoolLock.take(new, create=True)
-            assert lock is not None, "nobody else knows the directory yet"
+            if lock is None:
+                # We stood still for so long that `clear_unborn` takes us for dead.
+                continue
             (new / ABOUT).write_bytes(about.text())
             directory = parent / writer
             new.rename(directory)
@@ -92,6 +97,7 @@ def make(root: Path, about: About, writer: str) -> tuple[Path, SpoolLock]:
             # The last other spool of the run ended between the two calls, and took the directory with it.
             continue
         return directory, lock
+    raise AssertionError("counting has no end")
 
 
 def spools(where: Path) -> Iterator[Path]:
@@ -146,9 +152,15 @@ def remove(directory: Path) -> None:
             return
 
 
-def clear_unborn(run_directory: Path) -> None:
-    """Take away directories of processes that died while they made their spool: nothing was written to them."""
-    for path in run_directory.glob(f"*/{_NEW}*"):
+def clear_unborn(below: Path) -> None:
+    """Take away directories of processes that died, a while ago, while they made their spool: nothing was written to them."""
+    for path in [*below.rglob(f"{_NEW}*")]:
+        try:
+            young = time.time() - path.stat().st_mtime < _UNBORN_AFTER
+        except FileNotFoundError:
+            continue
+        if young:
+            continue
         lock = SpoolLock.take(path, create=True)
         if lock is not None:
             shutil.rmtree(path, ignore_errors=True)

@@ -176,7 +176,7 @@ def test_the_public_surface() -> None:
         "experiment", "params", "name", "tags", "tracking_uri", "mode", "run_id",
     ]  # fmt: skip
     assert {name for name in dir(runfold.Run) if not name.startswith("_")} == {
-        "experiment_id", "finish", "flush", "id", "log", "log_params", "refused", "set_tags", "spool", "url",
+        "experiment_id", "finish", "flush", "id", "log", "log_params", "log_rows", "log_series", "refused", "set_tags", "spool", "url",
     }  # fmt: skip
     for kind in (runfold.NotConnected, runfold.ServerRefused):
         assert issubclass(kind, runfold.SdkError)

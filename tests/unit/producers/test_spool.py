@@ -221,12 +221,14 @@ def test_a_spool_has_one_owner_at_a_time_and_its_end_needs_no_clean_death(tmp_pa
 
 def test_a_directory_that_a_dead_process_had_just_begun_goes_and_a_living_one_s_stays(tmp_path: Path) -> None:
     directory, lock = layout.make(tmp_path, about(), "w")
-    for name in ("dead", "alive"):
+    for name in ("dead", "alive", "young"):
         (directory.parent / f".new-{name}").mkdir()
     living = layout.SpoolLock.take(directory.parent / ".new-alive", create=True)
     assert living is not None
+    for name in ("dead", "alive"):
+        os.utime(directory.parent / f".new-{name}", (0, 0))
     layout.clear_unborn(tmp_path / "n__")
-    assert sorted(path.name for path in directory.parent.iterdir()) == [".new-alive", "w"]
+    assert sorted(path.name for path in directory.parent.iterdir()) == [".new-alive", ".new-young", "w"]
     living.release()
     lock.release()
 

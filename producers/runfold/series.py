@@ -1,0 +1,113 @@
+"""Many points at once: arrays of any kind become columns without a Python object per point. NumPy is used where it is, never imported."""
+
+import time
+from array import array
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from .buffer import Rows
+from .rows import Keys
+
+_MOST_STEP = 2**63
+_CHUNK_POINTS = 256 * 1024
+
+
+def doubles(values: Any, what: str) -> "array[float]":
+    """A one- or two-dimensional array, tensor or sequence of numbers as doubles, row by row. TypeError or ValueError say what it is."""
+    values = _plain(values)
+    if _is_numpy(values):
+        if values.dtype.kind not in "fiub":
+            raise TypeError(f"{what} must hold real numbers, not {values.dtype}")
+        return _doubles(values.astype("float64", order="C", copy=False))
+    view = _view(values)
+    if view is not None and view.format == "d":
+        return _doubles(view)
+    try:
+        return array("d", values)
+    except TypeError:
+        raise TypeError(
+            f"{what} must be an array or a sequence of real numbers, not {type(values).__qualname__}"
+        ) from None
+    except OverflowError:
+        raise ValueError(f"{what}: an integer of this size is beyond a 64-bit float") from None
+
+
+def whole_steps(steps: Any, count: int) -> "array[int]":
+    """Steps as 64-bit whole numbers. TypeError or ValueError say what is wrong."""
+    steps = _plain(steps)
+    if _is_numpy(steps):
+        if steps.dtype.kind not in "iu":
+            raise TypeError(f"steps must be whole numbers, not {steps.dtype}")
+        if steps.dtype.kind == "u" and steps.size and int(steps.max()) >= _MOST_STEP:
+            raise ValueError("a step does not fit into 64 bits")
+        found = array("q")
+        _fill(found, steps.astype("int64", order="C", copy=False))
+    else:
+        try:
+            found = array("q", steps)
+        except OverflowError:
+            raise ValueError("a step does not fit into 64 bits") from None
+        except TypeError:
+            raise TypeError("steps must be an array or a sequence of whole numbers") from None
+    if len(found) != count:
+        raise ValueError(f"{len(found)} steps for {count} rows")
+    return found
+
+
+def width_of(values: Any) -> int | None:
+    """Columns of a two-dimensional array; None: it is no array, or has another number of dimensions."""
+    shape = getattr(values, "shape", None)
+    return int(shape[1]) if shape is not None and len(shape) == 2 else None
+
+
+def chunks(keys: Keys, steps: "array[int]", values: "array[float]") -> Iterator[Rows]:
+    """Cut into blocks of rows of some 2 MB."""
+    width = len(keys.names)
+    now = time.time_ns() // 1_000_000
+    rows = max(1, _CHUNK_POINTS // width)
+    for at in range(0, len(steps), rows):
+        part = steps[at : at + rows]
+        yield Rows(keys, 0, part, array("q", [now]) * len(part), values[at * width : (at + rows) * width])
+
+
+def flat(rows: Sequence[Any], width: int) -> "array[float]":
+    """A sequence of rows as one column of doubles, row by row."""
+    found = array("d")
+    for number, row in enumerate(rows):
+        numbers = doubles(row, f"row {number}")
+        if len(numbers) != width:
+            raise ValueError(f"row {number} has {len(numbers)} values for {width} keys")
+        found.extend(numbers)
+    return found
+
+
+def _plain(values: Any) -> Any:
+    """PyTorch's and other libraries' arrays as NumPy's, by their own methods."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+    if not _is_numpy(values) and hasattr(values, "__array__"):
+        values = values.__array__()
+    return values
+
+
+def _is_numpy(values: Any) -> bool:
+    return type(values).__module__ == "numpy" and hasattr(values, "astype")
+
+
+def _view(values: Any) -> memoryview | None:
+    try:
+        view = memoryview(values)
+    except TypeError:
+        return None
+    return view if view.c_contiguous else None
+
+
+def _doubles(source: Any) -> "array[float]":
+    made = array("d")
+    _fill(made, source)
+    return made
+
+
+def _fill(made: "array[Any]", source: Any) -> None:
+    if len(source):
+        made.frombytes(memoryview(source).cast("B"))
