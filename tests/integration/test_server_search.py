@@ -123,11 +123,11 @@ def test_many_searches_at_once_while_runs_are_written_are_all_right(two: World) 
             with two.client(number % 2) as client, two.client((number + 1) % 2) as reader:
                 run_id = new_run(client, experiment, number)
                 for step in range(1, 16):
-                    call(client, "runs/set-tag", run_id=run_id, key="n", value=str(step))
-                    words = {"filter": f"tags.n = '{step}' AND run_id = '{run_id}'", "order_by": ["tags.n"]}
+                    call(client, "runs/set-tag", run_id=run_id, key="n", value=f"{number}-{step}")
+                    words = {"filter": f"tags.n = '{number}-{step}'", "order_by": ["tags.n"]}
                     found = search(reader, [experiment], **words)
                     assert [run["info"]["run_id"] for run in found] == [run_id]
-                    assert {"key": "n", "value": str(step)} in found[0]["data"]["tags"]
+                    assert {"key": "n", "value": f"{number}-{step}"} in found[0]["data"]["tags"]
                     mine += 1
             return mine
 

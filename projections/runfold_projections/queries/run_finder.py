@@ -8,11 +8,11 @@ from typing import Any
 
 from ..database import Connection
 from ..search.column_search import Search, find
-from ..search.filtering import Verdicts, folded_by_postgres
+from ..search.filtering import RUN_ID, Verdicts, folded_by_postgres
 from ..search.run_sql import page_of_run_ids
 from ..search.sql import check_page
 from ..search.table import Table
-from ..search.tree import Clause, Compare
+from ..search.tree import Among, Clause, Compare, Operator
 from .changes import ChangeFeed
 from .run_columns import ilike, load_column, load_table, refresh_table
 
@@ -119,6 +119,9 @@ class RunFinder:
         held = self._held.get(experiments)
         if held is not None and held.is_too_large:
             return False
+        # The primary key finds runs that are named faster than a pass over all of them.
+        if any(_names_runs(clause) for clause in search.clauses):
+            return False
         # A first page in the default order is what an index delivers: it is not worth loading a table.
         is_plain = not search.clauses and not search.orders and deepest <= _DEEP and len(experiments) == 1
         return not is_plain or (held is not None and held.view is not None)
@@ -168,6 +171,14 @@ async def run_ids_by_sql(conn: Connection, search: Search, limit: int, offset: i
     """The same page by SQL alone."""
     statement = page_of_run_ids(search.scope, search.clauses, search.orders, limit, offset)
     return [row[0] for row in await conn.fetch(statement.text, *statement.values)]
+
+
+def _names_runs(clause: Clause) -> bool:
+    if clause.key != RUN_ID:
+        return False
+    return (isinstance(clause, Among) and not clause.negated) or (
+        isinstance(clause, Compare) and clause.operator is Operator.EQUAL
+    )
 
 
 async def _verdicts(conn: Connection, table: Table, clauses: Sequence[Clause]) -> Verdicts:

@@ -31,7 +31,7 @@ def ordered(rows: Any, keys: Sequence[SortKey], most: int | None = None) -> Any:
     if not keys or not most:
         return rows[:most]
     values = keys[0](rows)
-    last = np.partition(values, most - 1)[most - 1]
+    last = _at_place(values, most)
     first = _sorted(rows[values < last], keys)
     return np.concatenate((first, ordered(rows[values == last], keys[1:], most - len(first))))
 
@@ -44,6 +44,13 @@ def _sorted(rows: Any, keys: Sequence[SortKey]) -> Any:
     if not columns:
         return rows
     return rows[np.lexsort(columns[::-1]) if len(columns) > 1 else np.argsort(columns[0], kind="stable")]
+
+
+def _at_place(values: Any, place: int) -> Any:
+    """The value that stands at this place (from 1) once they are in order."""
+    if values.dtype == np.int8:
+        return np.searchsorted(np.cumsum(np.bincount(values)), place)
+    return np.partition(values, place - 1)[place - 1]
 
 
 def _criterion(table: Table, order: Order) -> list[SortKey]:
