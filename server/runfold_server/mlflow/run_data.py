@@ -125,6 +125,7 @@ def _dataset(one: Mapping[str, Any], index: int) -> DatasetInput:
         limits.check_length(name, most, dataset[name] or "")
     tags = {}
     for tag in one["tags"]:
+        limits.check_length("key", limits.MAX_INPUT_TAG_KEY, tag["key"])
         if not tag["key"] or len(tag["key"]) > limits.MAX_KEY:
             raise InvalidParameter(f"'datasets[{index}].tags.key' must have 1 to {limits.MAX_KEY} characters")
         tags[tag["key"]] = limits.check_length("value", limits.MAX_INPUT_TAG_VALUE, tag["value"])
