@@ -10,6 +10,7 @@ from starlette.responses import Response
 from runfold.log import LogWriter
 from runfold_schemas.ids import Ids
 
+from .artifacts.store import Store
 from .config import ServerConfig
 from .database import Database
 from .ends import Ends
@@ -39,6 +40,7 @@ class Api:
     searches: RunSearches
     observed: Observed
     ids: Ids
+    store: Store
 
 
 @dataclass(frozen=True, slots=True)

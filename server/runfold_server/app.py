@@ -18,6 +18,8 @@ from runfold_projections.database import open_pool
 from runfold_schemas.ids import Ids
 
 from .api import Api
+from .artifacts.bucket import Bucket
+from .artifacts.store import Store
 from .config import ServerConfig
 from .database import Database
 from .ends import Ends
@@ -33,7 +35,7 @@ from .writes import Writes
 
 @asynccontextmanager
 async def open_api(config: ServerConfig) -> AsyncIterator[Api]:
-    """All parts of a server. Opens without Kafka and Postgres too: what needs them answers 503 until they come."""
+    """All parts of a server. Opens without Kafka, Postgres and S3 too: what needs them answers 503 until they come."""
     ids, observed, progress = Ids(), Observed(), Progress()
     async with AsyncExitStack() as stack:
         # min_size 0 makes the pool open before Postgres answers.
@@ -53,6 +55,8 @@ async def open_api(config: ServerConfig) -> AsyncIterator[Api]:
         database = Database(pool, acquire_timeout=config.acquire_timeout)
         ends = Ends(config.kafka, log.connect, timeout=config.ends_timeout)
         reader = Reader(database, ends, progress, observed, wait=config.read_wait)
+        bucket = await stack.enter_async_context(Bucket(config.s3, timeout=config.s3_timeout))
+        store = Store(bucket, config.namespace, ids)
         writes = Writes(log, reader, observed)
         runs = RunHeads(database, reader, progress, log)
         experiments = ExperimentHeads(database, reader, progress)
@@ -64,7 +68,19 @@ async def open_api(config: ServerConfig) -> AsyncIterator[Api]:
             ]
             try:
                 yield Api(
-                    config, log, database, ends, reader, writes, runs, experiments, Histories(), searches, observed, ids
+                    config,
+                    log,
+                    database,
+                    ends,
+                    reader,
+                    writes,
+                    runs,
+                    experiments,
+                    Histories(),
+                    searches,
+                    observed,
+                    ids,
+                    store,
                 )
             finally:
                 for task in tasks:

@@ -1,6 +1,17 @@
 """Settings of the server."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class S3Config:
+    """An S3 store and the bucket in it. Without keys they are found as Amazon's tools find theirs."""
+
+    endpoint: str
+    bucket: str = "runfold"
+    region: str = "us-east-1"
+    access_key: str | None = None
+    secret_key: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,8 +23,8 @@ class ServerConfig:
 
     `search_bytes` bounds what a process remembers between searches: columns, and runs as JSON.
 
-    `artifact_root` is a URI such as `file:///shared` or `s3://bucket`: while this server has no artifact store of its own, runs of
-    experiments that name no location keep their artifacts below it, and clients write there themselves.
+    `s3` is where artifacts are kept; without it, what needs them answers 503. `s3_timeout` bounds one request to it, of at most one
+    part of a file.
     """
 
     kafka: str
@@ -31,4 +42,5 @@ class ServerConfig:
     acquire_timeout: float = 5.0
     graceful_shutdown: float = 10.0
     search_bytes: int = 512 * 1024 * 1024
-    artifact_root: str = ""
+    s3: S3Config | None = None
+    s3_timeout: float = 30.0

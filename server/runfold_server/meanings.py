@@ -9,6 +9,8 @@ _ORDER = "Columns to sort by, each with `ASC` or `DESC`, such as `metrics.loss D
 _VIEW = "Whether active or deleted ones are meant, or all."
 
 MEANINGS: Mapping[str, str] = {
+    "path": "A path with slashes, below the root that the call is about. Refused if a part of it is empty, `.` or `..`.",
+    "run_uuid": "Id of the run.",
     "artifact_location": "Where its runs keep artifacts, as a URI; by default below the server's store.",
     "dataset": "The data set.",
     "dataset_digest": "Digest of the data set the metric was measured on.",

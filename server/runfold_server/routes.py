@@ -7,6 +7,7 @@ from starlette.routing import BaseRoute, Mount
 
 from . import described, health, native, series
 from .api import Api
+from .artifacts import direct, of_runs, proxy
 from .dispatch import NOT_FOUND_PAGE, MlflowRoutes, raw_route
 from .mlflow import bulk, datasets, experiments, metrics, models, run_data, runs
 from .mlflow.planned import PLANNED_2, PLANNED_3
@@ -21,20 +22,28 @@ OPERATIONS = (
     *models.OPERATIONS,
     *metrics.OPERATIONS,
     *bulk.OPERATIONS,
+    of_runs.LIST,
 )
 OPERATIONS_3 = (health.SERVER_INFO,)
-RAW = (*native.OPERATIONS, *series.OPERATIONS, *health.OPERATIONS, described.OPERATION)
+RAW = (
+    *proxy.OPERATIONS,
+    *direct.OPERATIONS,
+    *of_runs.OPERATIONS,
+    *native.OPERATIONS,
+    *series.OPERATIONS,
+    *health.OPERATIONS,
+    described.OPERATION,
+)
 """Routes that are no JSON calls of MLflow's: each is declared whole."""
-ARTIFACT_PREFIXES = ("/api/2.0/mlflow-artifacts", "/ajax-api/2.0/mlflow-artifacts")
 
 
 def routes(api: Callable[[], Api]) -> list[BaseRoute]:
     """The routes of one application; `api` gives its parts once it has started."""
     return [
+        *(raw_route(api, operation) for operation in of_runs.OPERATIONS),  # one of them lies below a mount
         *(Mount(prefix, MlflowRoutes(api, prefix, OPERATIONS, PLANNED_2)) for prefix in MLFLOW_PREFIXES),
-        *(Mount(prefix, MlflowRoutes(api, prefix, (), {"": "Artifacts"})) for prefix in ARTIFACT_PREFIXES),
         *(Mount(prefix, MlflowRoutes(api, prefix, OPERATIONS_3, PLANNED_3)) for prefix in MLFLOW_3_PREFIXES),
-        *(raw_route(api, operation) for operation in RAW),
+        *(raw_route(api, operation) for operation in RAW if operation not in of_runs.OPERATIONS),
     ]
 
 

@@ -51,6 +51,11 @@ _PAIRS = listed(ref("KeyValue"))
 _POINT = {"key": TEXT, "value": NUMBER, "timestamp": MS, "step": INT64}
 
 SHAPES: Mapping[str, Schema] = {
+    "FileInfo": having(
+        {"path": TEXT, "is_dir": {"type": "boolean"}},
+        {"file_size": {**INT64, "description": "Bytes; a folder has none."}},
+        "A file or folder.",
+    ),
     "Error": having(
         {
             "error_code": {"type": "string", "description": "MLflow's error code."},

@@ -5,7 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from .embedded import read_running
+from runfold_server.config import S3Config
+
+from .embedded import StackFile, read_running
+from .embedded.datadir import DataDir
+from .embedded.s3 import keys_in
 from .errors import NotRunning, ServiceAway
 from .settings import Settings
 
@@ -18,6 +22,7 @@ class Services:
     postgres: str
     server: str | None = None
     worker: str | None = None
+    s3: S3Config | None = None
 
 
 def find_services(settings: Settings) -> Services:
@@ -33,7 +38,22 @@ def find_services(settings: Settings) -> Services:
             "Start one with `runfold up`, name the directory of one that runs with --data-dir, or set what is missing."
         )
     ours = running if running and running.namespace == settings.namespace else None
-    return Services(kafka, postgres, ours.server if ours else None, ours.worker if ours else None)
+    s3 = find_s3(settings, running)
+    return Services(kafka, postgres, ours.server if ours else None, ours.worker if ours else None, s3)
+
+
+def find_s3(settings: Settings, running: StackFile | None) -> S3Config | None:
+    """The S3 store of this installation; None where none is named or running: then the server keeps no artifacts."""
+    if settings.s3_endpoint is not None:
+        return S3Config(
+            settings.s3_endpoint, settings.s3_bucket, settings.s3_region, settings.s3_access_key, settings.s3_secret_key
+        )
+    if running is None or running.s3 is None:
+        return None
+    keys = keys_in(DataDir(settings.data_dir.expanduser().absolute()).s3)
+    if keys is None:
+        return None
+    return S3Config(running.s3, settings.s3_bucket, settings.s3_region, keys.access_key, keys.secret_key)
 
 
 @contextmanager

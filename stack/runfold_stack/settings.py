@@ -3,12 +3,13 @@ else defaults. A variable that is set to nothing counts as unset."""
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from runfold_schemas.topics import NAMESPACE
@@ -72,11 +73,20 @@ class Settings(BaseSettings):
         "process",
         description="What an acknowledged write to the embedded Kafka survives: the death of every process, or (fsync) of the machine.",
     )
-    artifact_root: str | None = Field(
+    s3_endpoint: str | None = Field(
         None,
-        description="URI below which clients keep artifacts (file:///shared, s3://bucket) until the server stores them itself; "
-        "unset: `runfold up` takes a folder of its data directory.",
+        description="URL of your own S3 store, where the server keeps artifacts (https://s3.eu-central-1.amazonaws.com for Amazon's); "
+        "unset: `runfold up` starts one.",
     )
+    s3_bucket: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")] = Field(
+        "runfold",
+        description="Bucket of the artifacts; made if it is missing and the keys allow that. Objects lie below `<namespace>/artifacts/`.",
+    )
+    s3_region: str = Field("us-east-1", description="Region of the bucket.")
+    s3_access_key: str | None = Field(
+        None, description="Access key for the S3 store; unset: as Amazon's tools find theirs (AWS_* variables, a role)."
+    )
+    s3_secret_key: str | None = Field(None, repr=False, description="The secret that belongs to the access key.")
     server_workers: Annotated[int, Field(ge=1, le=64)] = Field(1, description="Processes of the server.")
     read_wait: Annotated[float, Field(gt=0, le=300)] = Field(
         10.0, description="Seconds a strong read or an outcome waits for the folds before it answers 503."
@@ -111,6 +121,19 @@ class Settings(BaseSettings):
         if value is not None and not value.startswith(("postgresql://", "postgres://")):
             raise ValueError("write a DSN such as postgresql://user@host:5432/database")
         return value
+
+    @field_validator("s3_endpoint")
+    @classmethod
+    def _s3_endpoint(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"https?://[^/@?#]+/?", value):
+            raise ValueError("write a URL such as http://host:8333, without a path and without keys")
+        return value
+
+    @model_validator(mode="after")
+    def _s3_keys(self) -> Self:
+        if (self.s3_access_key is None) != (self.s3_secret_key is None):
+            raise ValueError("RUNFOLD_S3_ACCESS_KEY and RUNFOLD_S3_SECRET_KEY belong together: set both or neither")
+        return self
 
     @classmethod
     def settings_customise_sources(
@@ -151,12 +174,14 @@ def load_settings(**given: Any) -> Settings:
 
 
 def _problem(problem: Any, given: Mapping[str, Any]) -> str:
+    if not problem["loc"]:
+        return str(problem["msg"]).removeprefix("Value error, ")
     name = str(problem["loc"][0])
     if problem["type"] == "extra_forbidden":
         return f"{_source(name, given)}: there is no such setting; there are {', '.join(sorted(Settings.model_fields))}"
     what = problem["msg"].removeprefix("Value error, ")
     # A DSN may hold a password, and messages end in logs.
-    shown = "" if name == "postgres" else f" = {str(problem.get('input'))!r}"
+    shown = "" if name in ("postgres", "s3_endpoint", "s3_secret_key") else f" = {str(problem.get('input'))!r}"
     return f"{_source(name, given)}{shown}: {what}"
 
 

@@ -18,6 +18,9 @@ from runfold_projections.migrate import check_migrated
 from runfold_projections.queries import operations
 from runfold_schemas.position import Partition
 from runfold_schemas.topics import full_name
+from runfold_server.artifacts.bucket import Bucket
+from runfold_server.config import S3Config
+from runfold_server.errors import ApiError
 
 from .release import RELEASE
 from .services import Services, reason, without_password
@@ -32,6 +35,7 @@ async def status(services: Services, namespace: str) -> dict[str, Any]:
         postgres = group.create_task(_postgres(services.postgres, namespace))
         server = group.create_task(_http(services.server))
         worker = group.create_task(_http(services.worker))
+        s3 = group.create_task(_s3(services.s3))
     log, ends = kafka.result()
     tables = postgres.result()
     checkpoints: dict[Partition, int] | None = tables.pop("checkpoints", None)
@@ -40,7 +44,7 @@ async def status(services: Services, namespace: str) -> dict[str, Any]:
         end, checkpoint = ends.get(where), None if checkpoints is None else checkpoints.get(where, 0)
         lag = None if end is None or checkpoint is None else end - checkpoint
         positions.append({"partition": str(where), "end": end, "checkpoint": checkpoint, "lag": lag})
-    parts = {"kafka": log, "postgres": tables, "server": server.result(), "worker": worker.result()}
+    parts = {"kafka": log, "postgres": tables, "s3": s3.result(), "server": server.result(), "worker": worker.result()}
     return {"release": RELEASE, "namespace": namespace, "parts": parts, "partitions": positions}
 
 
@@ -78,6 +82,21 @@ async def _postgres(dsn: str, namespace: str) -> dict[str, Any]:
         return {**facts, "state": "not ready", "error": str(error)}
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, ProjectionError) as error:
         return {**where, "state": "away", "error": reason(error)}
+
+
+async def _s3(config: S3Config | None) -> dict[str, Any]:
+    if config is None:
+        return {
+            "state": "unknown",
+            "error": "no S3 store is named (RUNFOLD_S3_ENDPOINT) or runs: the server keeps no artifacts",
+        }
+    where = {"address": config.endpoint, "bucket": config.bucket}
+    try:
+        async with Bucket(config, timeout=5) as bucket:
+            made = await bucket.exists()
+    except ApiError as error:
+        return {**where, "state": "away", "error": error.message}
+    return {**where, "state": "ready", "made": made}
 
 
 async def _http(url: str | None) -> dict[str, Any]:
@@ -131,6 +150,8 @@ def _facts(name: str, part: dict[str, Any]) -> str:
             f", {part['rejected']} events rejected, {part['set_aside']} records set aside" if "rejected" in part else ""
         )
         return f"version {part['version']}{counts}"
+    if name == "s3" and "made" in part:
+        return f"bucket {part['bucket']}" + ("" if part["made"] else ", which the first upload makes")
     problems = (part.get("detail") or {}).get("problems") or [
         f"{service}: {answer.get('error', 'no answer')}"
         for service, answer in ((part.get("detail") or {}).get("parts") or {}).items()

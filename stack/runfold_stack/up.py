@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -13,14 +13,12 @@ from runfold_projections.migrate import migrate
 from .embedded import RunningStack, StackFile, embedded_stack, read_running
 from .embedded.ports import choose, is_free
 from .listening import check_can_listen
+from .probe import answers_ok
 from .programs import DEFAULT_PORT, command, environment
 from .release import RELEASE
 from .services import kafka_named, postgres_named
 from .settings import Settings
 from .supervisor import ChildSpec, PartState, Progress, no_progress
-
-READY_TIMEOUT = 5.0
-"""Seconds that a program may take to say whether it is ready; its own look at the services is bounded by less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +45,7 @@ async def runfold_up(settings: Settings, on_progress: Progress = no_progress) ->
         settings.data_dir,
         kafka=settings.kafka is None,
         postgres=settings.postgres is None,
+        s3=settings.s3_endpoint is None,
         durability=settings.durability,
         on_progress=on_progress,
     ) as stack:
@@ -64,9 +63,16 @@ async def runfold_up(settings: Settings, on_progress: Progress = no_progress) ->
                 "postgres": postgres,
                 "port": port,
                 "worker_port": worker_port,
-                "artifact_root": settings.artifact_root or stack.data.artifacts.as_uri(),
             }
         )
+        if stack.endpoints.s3 is not None:
+            resolved = resolved.model_copy(
+                update={
+                    "s3_endpoint": stack.endpoints.s3.endpoint,
+                    "s3_access_key": stack.endpoints.s3.keys.access_key,
+                    "s3_secret_key": stack.endpoints.s3.keys.secret_key,
+                }
+            )
         host = reachable(settings.host)
         up = Up(_url(host, port), _url(host, worker_port), kafka, postgres, stack)
         async with asyncio.TaskGroup() as starting:
@@ -80,6 +86,7 @@ async def runfold_up(settings: Settings, on_progress: Progress = no_progress) ->
                 settings.namespace,
                 up.url,
                 up.worker_url,
+                None if stack.endpoints.s3 is None else stack.endpoints.s3.endpoint,
                 {**remembered, "server": port, "worker": worker_port},
             )
         )
@@ -130,28 +137,6 @@ def _program(name: str, settings: Settings, stack: RunningStack, host: str, port
         env=environment(settings),
         grace=12.0,
     )
-
-
-def answers_ok(host: str, port: int, path: str) -> Callable[[], Awaitable[bool]]:
-    """A question for the supervisor: does GET answer 200?
-
-    Written out, since it is asked thirty times a second while the programs start, and an HTTP library's client costs more than the
-    programs' start does.
-    """
-
-    async def ask() -> bool:
-        try:
-            async with asyncio.timeout(READY_TIMEOUT):
-                reader, writer = await asyncio.open_connection(host, port)
-                try:
-                    writer.write(f"GET {path} HTTP/1.1\r\nHost: runfold\r\nConnection: close\r\n\r\n".encode())
-                    return (await reader.readline()).split()[1:2] == [b"200"]
-                finally:
-                    writer.close()
-        except (OSError, TimeoutError):
-            return False
-
-    return ask
 
 
 def reachable(host: str) -> str:

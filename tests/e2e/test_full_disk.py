@@ -69,13 +69,13 @@ async def _world(directory: Path, disk: Path, full: str) -> AsyncIterator[World]
         told.append(f"{part} {state} {detail}")
 
     where = {f"{full}_dir": disk / full}
-    async with embedded_stack(directory / "data", on_progress=progress, **where) as stack:  # type: ignore[arg-type]
+    async with embedded_stack(directory / "data", s3=False, on_progress=progress, **where) as stack:  # type: ignore[arg-type]
         kafka, postgres = stack.endpoints.kafka, stack.endpoints.postgres
         assert kafka is not None
         assert postgres is not None
         info = await create_log(kafka, NAMESPACE, Birth(partitions=2), release="test")
         await migrate(postgres, NAMESPACE)
-        services = Services(kafka, postgres, stack, asyncio.get_running_loop())
+        services = Services(kafka, postgres, None, stack, asyncio.get_running_loop())
         with ExitStack() as exits:
             installation = Installation(services, NAMESPACE, info, directory, exits)
             async with LogWriter(kafka, NAMESPACE, timeout=3) as writer:

@@ -1,7 +1,7 @@
 """A scikit-learn training that knows nothing of Runfold, under MLflow's autolog.
 
 Autolog uploads `estimator.html` unguarded, and before it sends the training metrics. So it works unchanged where artifacts have a
-place (RUNFOLD_ARTIFACT_ROOT, which `runfold up` sets); where they have none, the training itself must not suffer.
+place (an S3 store, which `runfold up` starts); where they have none, the training itself must not suffer.
 """
 
 from __future__ import annotations
@@ -54,19 +54,18 @@ PATIENCE_SECONDS = 120
 
 
 class Trained(NamedTuple):
-    """A server after the script ran against it, and where its runs keep artifacts, if anywhere."""
+    """A server after the script ran against it."""
 
     url: str
-    artifacts: Path | None
 
 
 @pytest.fixture(scope="module")
 def both(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Trained, Trained]]:
     """With a place for artifacts, and without. The script ran to its end, without a traceback or a file left behind."""
-    directory, artifacts, work = (tmp_path_factory.mktemp(name) for name in ("autolog", "artifacts", "work"))
+    directory, work = (tmp_path_factory.mktemp(name) for name in ("autolog", "work"))
     with shared_installation(services, "mlflow_autolog", directory) as installation:
-        worker, without = installation.program("worker"), installation.program("server")
-        rooted = installation.program("server", artifact_root=artifacts.as_uri())
+        worker, rooted = installation.program("worker"), installation.program("server")
+        without = installation.program("server", s3_endpoint="", s3_access_key="", s3_secret_key="")
         for program in (worker, without, rooted):
             program.wait_ready()
         trainings = [start_training(rooted.url, "rooted", work), start_training(without.url, "without", work)]
@@ -78,7 +77,7 @@ def both(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             assert training.returncode == 0, said
             assert "Traceback" not in said
         assert not list(work.iterdir())
-        yield Trained(rooted.url, artifacts), Trained(without.url, None)
+        yield Trained(rooted.url), Trained(without.url)
 
 
 @pytest.fixture(scope="module")
@@ -117,9 +116,8 @@ def test_a_fit_leaves_params_metrics_data_and_a_page(rooted: Trained, experiment
     assert run.data.tags["estimator_name"] == "LogisticRegression"
     (data,) = run.inputs.dataset_inputs
     assert {tag.key: tag.value for tag in data.tags} == {"mlflow.data.context": "train"}
-    assert rooted.artifacts is not None
-    (page,) = (rooted.artifacts / run.info.experiment_id / run.info.run_id / "artifacts").iterdir()
-    assert page.name == "estimator.html"
+    (page,) = MlflowClient(rooted.url).list_artifacts(run.info.run_id)
+    assert (page.path, page.is_dir) == ("estimator.html", False)
 
 
 def test_a_parameter_search_leaves_a_run_for_each_try(rooted: Trained) -> None:

@@ -32,7 +32,7 @@ from runfold_stack.embedded import embedded_stack
 
 async def main() -> None:
     async with embedded_stack(pathlib.Path(sys.argv[1])) as stack:
-        print(stack.pid("kafka"), stack.pid("postgres"), flush=True)
+        print(stack.pid("kafka"), stack.pid("postgres"), stack.pid("s3"), flush=True)
         await asyncio.sleep(3600)
 
 asyncio.run(main())
@@ -166,7 +166,7 @@ async def test_no_process_is_left_when_the_parent_is_killed_and_a_restart_recove
     await parent.wait()
     await gone([*pids, *backends])
     assert read_running(tmp_path) is None, "an address file left behind by a killed stack must not count"
-    async with embedded_stack(tmp_path, kafka=False) as stack:
+    async with embedded_stack(tmp_path, kafka=False, s3=False) as stack:
         assert stack.endpoints.kafka is None
         assert stack.endpoints.postgres == running.postgres
 
@@ -175,13 +175,13 @@ async def test_a_taken_port_is_replaced_and_the_broker_advertises_the_new_one(tm
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = other.getsockname()[1]
         (tmp_path / "ports.json").write_text(json.dumps({"kafka": taken}))
-        async with embedded_stack(tmp_path, postgres=False, durability="fsync") as stack:
+        async with embedded_stack(tmp_path, postgres=False, s3=False, durability="fsync") as stack:
             assert stack.endpoints.kafka is not None
             assert stack.endpoints.kafka != f"127.0.0.1:{taken}"
             await create_topic(stack.endpoints.kafka, "t")
             await append(stack.endpoints.kafka, "t", b"through the advertised listener")
         with pytest.raises(PortTaken, match=str(taken)):
-            async with embedded_stack(tmp_path, postgres=False, kafka_port=taken):
+            async with embedded_stack(tmp_path, postgres=False, s3=False, kafka_port=taken):
                 pass
 
 
@@ -190,7 +190,7 @@ async def test_postgres_starts_whoever_may_read_the_directories_above_its_data(t
     outer = tmp_path / "outer"
     outer.mkdir(mode=0o755 if where == "readable by everybody" else 0o700)
     mode = outer.stat().st_mode
-    async with embedded_stack(outer / "data", kafka=False, postgres_dir=outer / "elsewhere") as stack:
+    async with embedded_stack(outer / "data", kafka=False, s3=False, postgres_dir=outer / "elsewhere") as stack:
         assert stack.endpoints.postgres is not None
         await execute(stack.endpoints.postgres, "SELECT 1")
         assert owner(stack.pid("postgres")) != 0
@@ -209,7 +209,7 @@ async def test_a_further_process_joins_stops_first_and_is_restarted(tmp_path: Pa
 
     sleeper = ChildSpec("sleeper", command, ready, tmp_path / "sleeper.log", backoff=Backoff(first=0.05))
     async with embedded_stack(
-        tmp_path, kafka=False, on_progress=lambda part, state, detail: told.append((part, state))
+        tmp_path, kafka=False, s3=False, on_progress=lambda part, state, detail: told.append((part, state))
     ) as stack:
         await stack.add(sleeper)
         first = stack.pid("sleeper")
@@ -228,21 +228,21 @@ async def test_a_further_process_joins_stops_first_and_is_restarted(tmp_path: Pa
 
 
 async def test_a_failed_first_start_names_the_reason_and_stops_the_rest(tmp_path: Path) -> None:
-    async with embedded_stack(tmp_path, kafka=False):
+    async with embedded_stack(tmp_path, kafka=False, s3=False):
         pass
     (tmp_path / "postgres" / "data" / "postgresql.conf").write_text("shared_buffers_misspelt = 1\n")
     with pytest.raises(PartFailed, match="shared_buffers_misspelt") as failure:
-        async with embedded_stack(tmp_path, kafka=False):
+        async with embedded_stack(tmp_path, kafka=False, s3=False):
             pass
     assert failure.value.part == "postgres"
     assert not (tmp_path / "postgres" / "data" / "postmaster.pid").exists()
 
 
 async def test_a_pid_file_whose_number_is_somebody_elses_by_now_stops_no_start(tmp_path: Path) -> None:
-    async with embedded_stack(tmp_path, kafka=False):
+    async with embedded_stack(tmp_path, kafka=False, s3=False):
         pass
     (tmp_path / "postgres" / "data" / "postmaster.pid").write_text(f"{os.getpid()}\n")
-    async with embedded_stack(tmp_path, kafka=False) as stack:
+    async with embedded_stack(tmp_path, kafka=False, s3=False) as stack:
         assert alive(stack.pid("postgres"))
 
 
@@ -255,7 +255,7 @@ async def test_as_root_the_programs_are_copied_only_if_the_account_cannot_run_th
         await asyncio.to_thread(shutil.copytree, installed / part, private / part, symlinks=True)
     private.chmod(0o700)
     monkeypatch.setattr(postgres, "installed_package", lambda: private)
-    async with embedded_stack(tmp_path / "data", kafka=False) as stack:
+    async with embedded_stack(tmp_path / "data", kafka=False, s3=False) as stack:
         program = os.readlink(f"/proc/{stack.pid('postgres')}/exe")
     assert program.startswith(str(private)) == (os.geteuid() != 0)
     assert private.stat().st_mode & 0o777 == 0o700

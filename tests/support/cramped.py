@@ -38,12 +38,13 @@ async def cramped_installation(directory: Path, part: str, megabytes: int) -> As
             directory / "stack",
             kafka_dir=disk / "kafka" if part == "kafka" else None,
             postgres_dir=disk / "postgres" if part == "postgres" else None,
+            s3=False,
             on_progress=lambda who, state, detail: told.append((who, state, detail)),
         ) as stack:
             kafka, postgres = stack.endpoints.kafka, stack.endpoints.postgres
             assert kafka is not None
             assert postgres is not None
-            await ready(Services(kafka, postgres, stack, asyncio.get_running_loop()))
+            await ready(Services(kafka, postgres, None, stack, asyncio.get_running_loop()))
 
     with small_disk(directory / "disk", megabytes) as disk, in_thread(serve) as services:
         programs = directory / "programs"

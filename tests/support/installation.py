@@ -92,6 +92,7 @@ class Installation:
             "RUNFOLD_KAFKA": self.services.kafka,
             "RUNFOLD_POSTGRES": self.services.postgres,
             "RUNFOLD_NAMESPACE": self.namespace,
+            **s3_variables(self.services),
             "RUNFOLD_PORT" if name == "server" else "RUNFOLD_WORKER_PORT": str(port),
             **{f"RUNFOLD_{key.upper()}": str(value) for key, value in settings.items()},
         }
@@ -190,6 +191,15 @@ def difference(a: dict[Projection, Any], b: dict[Projection, Any]) -> str:
             only_right = [row for row in right if row not in left][:3]
             return f"{projection}: {len(left)} and {len(right)} rows; only left {only_left}; only right {only_right}"
     return ""
+
+
+def s3_variables(services: Services) -> dict[str, str]:
+    """How a server is told of the S3 store; empty where there is none."""
+    store = services.s3
+    if store is None:
+        return {}
+    keys = {"RUNFOLD_S3_ACCESS_KEY": store.access_key, "RUNFOLD_S3_SECRET_KEY": store.secret_key}
+    return {"RUNFOLD_S3_ENDPOINT": store.endpoint} | {name: key for name, key in keys.items() if key}
 
 
 def free_port() -> int:

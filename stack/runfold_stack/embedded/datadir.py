@@ -3,7 +3,7 @@
 lock          held (flock) for as long as a stack runs; its pid is written in it
 stack.json    addresses of the running stack; removed by a clean stop
 ports.json    the ports of the last start, kept so that addresses stay the same
-kafka/ postgres/ s3/ artifacts/ logs/
+kafka/ postgres/ s3/ logs/
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class StackFile:
     namespace: str | None = None
     server: str | None = None
     worker: str | None = None
+    s3: str | None = None
     ports: dict[str, int] = field(default_factory=dict)
 
 
@@ -56,10 +57,6 @@ class DataDir:
     @property
     def s3(self) -> Path:
         return self.root / "s3"
-
-    @property
-    def artifacts(self) -> Path:
-        return self.root / "artifacts"
 
     @property
     def logs(self) -> Path:

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 from runfold_stack.embedded import aot
 from runfold_stack.embedded import kafka as kafka_part
 from runfold_stack.embedded import postgres as postgres_part
+from runfold_stack.embedded import s3 as s3_part
 from runfold_stack.embedded.datadir import StackFile, hold
 from runfold_stack.embedded.kafka import KafkaPlace
 from runfold_stack.embedded.ports import choose, is_free
+from runfold_stack.embedded.s3 import S3Place
 from runfold_stack.errors import DiskFull, PortTaken
 from runfold_stack.supervisor import Progress, no_progress, supervise
 
@@ -35,6 +37,7 @@ class Endpoints:
 
     kafka: str | None
     postgres: str | None
+    s3: S3Place | None
 
 
 @dataclass(frozen=True)
@@ -69,17 +72,19 @@ async def embedded_stack(
     host: str = "127.0.0.1",
     kafka: bool = True,
     postgres: bool = True,
+    s3: bool = True,
     kafka_port: int | None = None,
     durability: Durability = "process",
     on_progress: Progress | None = None,
     kafka_dir: Path | None = None,
     postgres_dir: Path | None = None,
+    s3_dir: Path | None = None,
 ) -> AsyncIterator[RunningStack]:
-    """Runs Kafka and Postgres on a data directory for as long as the block lasts.
+    """Runs Kafka, Postgres and an S3 store on a data directory for as long as the block lasts.
 
     Whatever happens to this process, no child outlives it. With `durability="process"` an acknowledged write survives the death
     of every process; with "fsync" that of the machine. `kafka_port` insists on a port; without it the last one is taken again
-    if it is free. `kafka_dir` and `postgres_dir` put a part's data elsewhere.
+    if it is free. `kafka_dir`, `postgres_dir` and `s3_dir` put a part's data elsewhere.
 
     Raises DataDirInUse, PortTaken, MissingPackage, JarError, NoServiceUser, DiskFull or PartFailed.
     """
@@ -88,7 +93,7 @@ async def embedded_stack(
         remembered = data.remembered_ports()
         ports: dict[str, int] = {}
         async with supervise(progress) as supervisor:
-            address = dsn = None
+            address = dsn = store = None
             async with asyncio.TaskGroup() as starting:
                 if kafka:
                     ports = choose_kafka_ports(host, kafka_port, remembered)
@@ -103,8 +108,17 @@ async def embedded_stack(
                     dsn = server.dsn()
                     cleanup.callback(postgres_part.remove_socket_directory, server)
                     starting.create_task(_start_postgres(supervisor, server, progress))
-            data.announce(StackFile(os.getpid(), address, dsn, ports=remembered | ports))
-            yield RunningStack(Endpoints(address, dsn), data, supervisor)
+                if s3:
+                    directory = (s3_dir or data.s3).absolute()
+                    with full_disk_told("s3", directory):
+                        keys = await asyncio.to_thread(s3_part.make_keys, data.s3)
+                    s3_ports = s3_part.choose_ports(remembered, avoid=ports.values())
+                    store = S3Place(directory, data.logs / "s3.log", keys, s3_ports)
+                    ports |= s3_ports
+                    starting.create_task(_start_s3(supervisor, store, progress))
+            where = None if store is None else store.endpoint
+            data.announce(StackFile(os.getpid(), address, dsn, s3=where, ports=remembered | ports))
+            yield RunningStack(Endpoints(address, dsn, store), data, supervisor)
 
 
 def choose_kafka_ports(host: str, wanted: int | None, remembered: dict[str, int]) -> dict[str, int]:
@@ -130,6 +144,12 @@ async def _start_postgres(supervisor: Supervisor, place: PostgresPlace, progress
     with full_disk_told("postgres", place.directory):
         await postgres_part.prepare(place, partial(progress, "postgres", "preparing"))
         await supervisor.add(postgres_part.spec(place))
+
+
+async def _start_s3(supervisor: Supervisor, place: S3Place, progress: Progress) -> None:
+    progress("s3", "preparing", "")
+    with full_disk_told("s3", place.directory):
+        await supervisor.add(s3_part.spec(place))
 
 
 @contextmanager

@@ -68,7 +68,7 @@ def test_addresses(client: TestClient) -> None:
     assert missing.status_code == 404
     assert missing.headers["content-type"].startswith("text/html")
     assert client.put(API + "runs/log-metric", json={}).status_code == 405
-    planned = client.get(API + "artifacts/list?run_id=r")
+    planned = client.post(API + "artifacts/presigned-upload-url")
     assert planned.status_code == 501
     assert planned.json()["error_code"] == "NOT_IMPLEMENTED"
     assert client.put("/api/2.0/mlflow-artifacts/artifacts/0/r/artifacts/a.txt", content=b"x").status_code == 501

@@ -13,7 +13,7 @@ from mlflow.protos import databricks_pb2, mlflow_artifacts_pb2, model_registry_p
 from starlette.testclient import TestClient
 
 from runfold_server.app import create_app
-from runfold_server.config import ServerConfig
+from runfold_server.config import S3Config, ServerConfig
 
 TRACKING = ("/mlflow/experiments/", "/mlflow/runs/", "/mlflow/metrics/")
 NOT_YET = {"/mlflow/runs/outputs", "/mlflow/runs/create-promptlab-run"}
@@ -56,6 +56,7 @@ def client() -> Iterator[TestClient]:
         kafka_timeout=0.2,
         ends_timeout=0.2,
         acquire_timeout=0.2,
+        s3=S3Config("http://127.0.0.1:1"),
     )
     with TestClient(create_app(config)) as client:
         yield client

@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runfold_projections.folds.decision import RejectionCode
-from runfold_projections.queries.experiments import Experiment
 from runfold_projections.queries.metrics import History
 from runfold_projections.queries.outcomes import Refused
 from runfold_projections.queries.runs import Dataset, LatestMetric, Run
@@ -26,7 +25,6 @@ from runfold_server.errors import AlreadyExists, ErrorCode, InvalidParameter, No
 from runfold_server.mlflow import limits, pages
 from runfold_server.mlflow.batches import metric_events
 from runfold_server.mlflow.refusals import said
-from runfold_server.mlflow.runs import artifact_root
 from runfold_server.writes import Origin, RefusedWrite
 
 RUN = Run(
@@ -209,14 +207,6 @@ def test_headers_that_enter_the_log_are_checked() -> None:
     good = {"traceparent": "00-" + "a" * 32 + "-" + "b" * 16 + "-01", "x-request-id": "abc"}
     assert Origin.of(good.get) == Origin(correlation_id="abc", traceparent=good["traceparent"])
     assert Origin.of({"traceparent": "x", "x-request-id": "a\tb"}.get) == Origin()
-
-
-def test_runs_keep_artifacts_below_the_setting_unless_their_experiment_has_a_location() -> None:
-    plain = Experiment(3, "default", "e", "mlflow-artifacts:/3", "active", 0, 0, {})
-    assert artifact_root(plain, "") == "mlflow-artifacts:/3"
-    assert artifact_root(plain, "s3://bucket/path/") == "s3://bucket/path/3"
-    own = Experiment(4, "default", "f", "s3://mine/", "active", 0, 0, {})
-    assert artifact_root(own, "s3://bucket/path/") == "s3://mine"
 
 
 def test_accepted_connections_send_at_once() -> None:

@@ -45,6 +45,15 @@ def test_an_option_wins_over_a_variable_over_the_file_over_the_default(
     assert settings.partitions == Settings.model_fields["partitions"].default
 
 
+def test_keys_of_s3_come_in_pairs_and_the_secret_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNFOLD_S3_SECRET_KEY", "the-secret")
+    with pytest.raises(BadSetting, match="RUNFOLD_S3_ACCESS_KEY and RUNFOLD_S3_SECRET_KEY belong together") as failure:
+        load_settings()
+    assert "the-secret" not in str(failure.value)
+    monkeypatch.setenv("RUNFOLD_S3_ACCESS_KEY", "the-key")
+    assert "the-secret" not in repr(load_settings())
+
+
 def test_a_variable_that_is_set_to_nothing_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in Settings.model_fields:
         monkeypatch.setenv(f"RUNFOLD_{name.upper()}", "")
@@ -64,6 +73,9 @@ WRONG = [
     ("durability", "none", "'process' or 'fsync'"),
     ("read_wait", "0", "greater than 0"),
     ("server_workers", "65", "64"),
+    ("s3_endpoint", "localhost:8333", "URL"),
+    ("s3_endpoint", "http://key:secret@host", "without keys"),
+    ("s3_bucket", "No_Bucket", "pattern"),
     ("log_level", "loud", "'debug'"),
 ]
 

@@ -1,0 +1,147 @@
+"""Transfers between a client and the S3 store themselves, by addresses that this server signs.
+
+An upload's id, as clients know it, holds the key that the object will have, so that any server can complete what another began. The
+fact is appended only when the object is whole and has been read once for its digest.
+"""
+
+import asyncio
+import re
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ..api import Api, RawHandler, RawOperation
+from ..dispatch import json_response, read_body
+from ..errors import InvalidParameter, NotFound
+from ..requests import Args, Field, Kind, parse_json, read_json
+from ..shapes import INT64, JSON, NOTHING, TEXT, Schema, having, listed
+from ..writes import Origin
+from . import files
+from .bucket import Missing, Refused
+from .paths import Place, find_file
+from .proxy import PREFIXES, path_of
+from .store import MOST_PARTS, abort
+
+UPLOAD_SECONDS = 3600
+"""How long a part may be sent after the upload was created; boto's default, which MLflow uses."""
+DOWNLOAD_SECONDS = 900
+_SIGNED_AT_ONCE = 100
+_UPLOAD = re.compile(r"([0-9a-f-]{36})\.(.{1,1024})")
+_LOCAL_PATH = Field("path", required=True)
+_UPLOAD_ID = Field("upload_id", required=True)
+_CREATE = (_LOCAL_PATH, Field("num_parts", Kind.INT64, default=1, least=1, most=MOST_PARTS))
+_ABORT = (_LOCAL_PATH, _UPLOAD_ID)
+_PART = (Field("part_number", Kind.INT64, required=True), Field("etag", required=True), Field("url", default=""))
+_COMPLETE = (*_ABORT, Field("parts", Kind.OBJECTS, fields=_PART))
+
+
+async def _create(api: Api, request: Request) -> Response:
+    args = await _arguments(api, request, _CREATE)
+    _place(request, args)
+    api.store.bucket.require()
+    await files.check_level(api)
+    bucket, key = api.store.bucket, api.store.new_key()
+    upload_id = (await bucket.request("create_multipart_upload", Key=key))["UploadId"]
+    credentials = []
+    for number in range(1, args["num_parts"] + 1):
+        url = await bucket.presigned("upload_part", UPLOAD_SECONDS, Key=key, UploadId=upload_id, PartNumber=number)
+        credentials.append({"url": url, "part_number": number})
+        if number % _SIGNED_AT_ONCE == 0:
+            await asyncio.sleep(0)  # signing computes, and there may be thousands
+    return json_response({"upload_id": f"{key.rpartition('/')[2]}.{upload_id}", "credentials": credentials})
+
+
+async def _complete(api: Api, request: Request) -> Response:
+    args = await _arguments(api, request, _COMPLETE)
+    place = _place(request, args)
+    key, upload_id = _upload(api, args)
+    if not args["parts"]:
+        raise InvalidParameter("Missing value for required parameter 'parts'.")
+    await files.check_level(api)
+    parts = sorted(args["parts"], key=lambda part: int(part["part_number"]))
+    try:
+        await api.store.bucket.request(
+            "complete_multipart_upload",
+            Key=key,
+            UploadId=upload_id,
+            MultipartUpload={"Parts": [{"PartNumber": p["part_number"], "ETag": p["etag"]} for p in parts]},
+        )
+    except Refused as error:
+        raise InvalidParameter(f"The parts make no file: {error}") from None
+    except Missing:
+        pass  # completed before, by a request whose answer was lost: then the object is there
+    try:
+        stored = await api.store.described(key)
+    except Missing:
+        raise NotFound(f"No such upload: '{args['upload_id']}'") from None
+    await files.record(api, place, stored, Origin.of(request.headers.get))
+    return json_response({})
+
+
+async def _abort(api: Api, request: Request) -> Response:
+    args = await _arguments(api, request, _ABORT)
+    _place(request, args)
+    key, upload_id = _upload(api, args)
+    api.store.bucket.require()
+    await abort(api.store.bucket, key, upload_id)
+    return json_response({})
+
+
+async def _presigned(api: Api, request: Request) -> Response:
+    found = await files.find(api, find_file(path_of(request)))
+    url = await api.store.bucket.presigned("get_object", DOWNLOAD_SECONDS, Key=found.object_key)
+    return json_response({"url": url, "headers": {}, "file_size": found.size})
+
+
+async def _arguments(api: Api, request: Request, fields: tuple[Field, ...]) -> Args:
+    body = await read_body(request, api.config.max_body_bytes)
+    return parse_json(fields, read_json(body, request.headers.get("content-type")))
+
+
+def _place(request: Request, args: Args) -> Place:
+    """The address names the folder; the file's name is that of the client's own file, whose path it sends."""
+    name = re.split(r"[/\\]", args["path"])[-1]
+    return find_file("/".join(part for part in (path_of(request).rstrip("/"), name) if part))
+
+
+def _upload(api: Api, args: Args) -> tuple[str, str]:
+    match = _UPLOAD.fullmatch(args["upload_id"])
+    if match is None:
+        raise InvalidParameter("Invalid value for parameter 'upload_id' supplied: it is none that this server gave.")
+    return api.store.key_of(match[1]), match[2]
+
+
+_CREDENTIAL = having({"url": TEXT, "part_number": INT64}, {"headers": having({})})
+_CREATED = having({"upload_id": TEXT, "credentials": listed(_CREDENTIAL)})
+_LOCAL: Schema = {"type": "string", "description": "Path of the client's own file; its last part names the file."}
+_BEGIN = having({"path": _LOCAL}, {"num_parts": INT64})
+_NAMED = having({"path": _LOCAL, "upload_id": TEXT})
+_SENT = having({"part_number": INT64, "etag": TEXT}, {"url": TEXT})
+_END = having({"path": _LOCAL, "upload_id": TEXT, "parts": listed(_SENT)})
+_SIGNED = having({"url": TEXT, "headers": having({}), "file_size": INT64})
+_AT = (Field("path", required=True),)
+
+
+def _operations(prefix: str) -> list[RawOperation]:
+    def post(name: str, handler: RawHandler, about: str, body: Schema, answer: Schema, *errors: int) -> RawOperation:
+        path = f"{prefix}/mpu/{name}/{{path:path}}"
+        failures = (400, *errors, 413, 501, 503)
+        return RawOperation("POST", path, handler, about, {200: (JSON, answer)}, _AT, JSON, body, errors=failures)
+
+    return [
+        post("create", _create, "Begin an upload whose parts go to the S3 store themselves.", _BEGIN, _CREATED),
+        post("complete", _complete, "Make a file of the parts. It is read once, for its digest.", _END, NOTHING, 404),
+        post("abort", _abort, "Throw the parts away.", _NAMED, NOTHING),
+        RawOperation(
+            "GET",
+            f"{prefix}/presigned/{{path:path}}",
+            _presigned,
+            "An address at which the S3 store gives the file, for 15 minutes.",
+            {200: (JSON, _SIGNED)},
+            _AT,
+            errors=(400, 404, 501, 503),
+        ),
+    ]
+
+
+OPERATIONS = tuple(operation for prefix in PREFIXES for operation in _operations(prefix))

@@ -1,0 +1,84 @@
+"""What can be done with files: facts first when reading, bytes first when writing."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from runfold_projections.queries.artifacts import Artifact, Entry, find_artifact, list_artifacts
+from runfold_schemas.events import ArtifactsDeleted, ArtifactStored
+from runfold_schemas.topics import Topic
+
+from ..api import Api
+from ..errors import InvalidParameter, NotFound, NotImplementedYet
+from ..outages import kafka_outages
+from ..reads import of_run
+from ..writes import Origin
+from .paths import Place
+from .serving import file_response
+from .store import Stored
+
+LEVEL = 2
+"""Feature level from which the log has files."""
+
+
+async def store(api: Api, place: Place, body: AsyncIterator[bytes], announced: int | None, origin: Origin) -> None:
+    """Put a file's bytes into the store, then the fact into the log. Returns when the fact is acknowledged.
+
+    Whatever fails before, there is no file; the one that was there before stays.
+    """
+    api.store.bucket.require()
+    await check_level(api)
+    await record(api, place, await api.store.put(body, announced), origin)
+
+
+async def record(api: Api, place: Place, stored: Stored, origin: Origin) -> None:
+    """Append that a file is whole."""
+    event = ArtifactStored(
+        owner=place.owner, path=place.path, size=stored.size, sha256=stored.sha256, object_key=stored.key
+    )
+    await api.writes.append(event, origin)
+
+
+async def delete(api: Api, place: Place, origin: Origin) -> None:
+    """Take a file, or all below a folder, away. Not an error if there is nothing."""
+    await check_level(api)
+    await api.writes.append(ArtifactsDeleted(owner=place.owner, path=place.path), origin)
+
+
+async def listing(api: Api, place: Place) -> list[Entry]:
+    """What a folder holds directly; nothing for a file, and for what is not there."""
+    scope = of_run(place.owner, Topic.RUNS)
+    shown = await api.reader.strong(scope, lambda connection: list_artifacts(connection, place.owner, place.path))
+    return shown.value
+
+
+async def find(api: Api, place: Place) -> Artifact:
+    """The file. NotFound, or InvalidParameter for a folder, in MLflow's words."""
+
+    async def query(connection: Any) -> tuple[Artifact | None, bool]:
+        found = await find_artifact(connection, place.owner, place.path)
+        return found, found is None and bool(await list_artifacts(connection, place.owner, place.path))
+
+    artifact, is_folder = (await api.reader.strong(of_run(place.owner, Topic.RUNS), query)).value
+    if artifact is not None:
+        return artifact
+    if is_folder:
+        raise InvalidParameter(f"Artifact path refers to a directory, not a file: '{place.shown}'")
+    raise NotFound(f"No such artifact: '{place.shown}'")
+
+
+async def send(api: Api, request: Request, place: Place) -> Response:
+    """The file as an answer."""
+    return await file_response(api.store, request, await find(api, place))
+
+
+async def check_level(api: Api) -> None:
+    """Before any byte is taken: NotImplementedYet if the log can't tell of files yet."""
+    with kafka_outages():
+        level = (await api.log.connect()).level
+    if level < LEVEL:
+        raise NotImplementedYet(
+            f"The log is at feature level {level} and artifacts need {LEVEL}: run `runfold upgrade`, then restart the servers."
+        )

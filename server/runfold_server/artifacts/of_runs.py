@@ -1,0 +1,92 @@
+"""A run's files by the run's id and a path below its root, as MLflow's pages and `list_artifacts` ask for them."""
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ..api import Api, Call, Operation, RawOperation
+from ..dispatch import read_body
+from ..errors import InvalidParameter, TooLarge
+from ..requests import Field
+from ..shapes import JSON, TEXT, having, listed, ref
+from ..writes import Origin
+from . import files
+from .paths import find_file, find_place, proxied, safe
+from .proxy import ANY, BYTES, announced, entries
+
+UPLOAD_BYTES = 10 * 1024 * 1024
+_RUN_ID = Field("run_id", required=True, alias="run_uuid")
+
+
+async def _list(api: Api, call: Call) -> dict[str, Any]:
+    path = safe(call.args["path"].rstrip("/"))
+    root = (await api.runs.present(call.args["run_id"])).artifact_uri
+    found = await files.listing(api, find_place(proxied(root, path)))
+    return entries(found, path) | {"root_uri": root}
+
+
+async def _get(api: Api, request: Request) -> Response:
+    query = request.query_params
+    run_id, path = query.get("run_id") or query.get("run_uuid"), query.get("path")
+    if not run_id or not path:
+        raise InvalidParameter("Request must specify run_id and path.")
+    safe(path)
+    root = (await api.runs.present(run_id)).artifact_uri
+    return await files.send(api, request, find_place(proxied(root, path)))
+
+
+async def _upload(api: Api, request: Request) -> Response:
+    query = request.query_params
+    run_id, path = query.get("run_uuid"), query.get("path")
+    if not run_id:
+        raise InvalidParameter("Request must specify run_uuid.")
+    if not path:
+        raise InvalidParameter("Request must specify path.")
+    safe(path)
+    try:
+        body = await read_body(request, UPLOAD_BYTES)
+    except TooLarge:
+        raise InvalidParameter("Artifact size is too large. Max size is 10MB.") from None
+    if not body:
+        raise InvalidParameter("Request must specify data.")
+    root = (await api.runs.present(run_id)).artifact_uri
+    place = find_file(proxied(root, path))
+    await files.store(api, place, _once(body), announced(request), Origin.of(request.headers.get))
+    return Response(None, 200, media_type=JSON)
+
+
+async def _once(body: bytes) -> Any:
+    yield body
+
+
+LIST = Operation(
+    "GET",
+    "artifacts/list",
+    _list,
+    (_RUN_ID, Field("path", default=""), Field("page_token", default="")),
+    about="Files and folders directly below a path of a run's artifacts.",
+    answer=having({"root_uri": TEXT}, {"files": listed(ref("FileInfo"))}),
+    errors=(404, 501),
+)
+OPERATIONS = (
+    RawOperation(
+        "GET",
+        "/get-artifact",
+        _get,
+        "A file of a run.",
+        {200: (ANY, TEXT), 206: (ANY, TEXT)},
+        (_RUN_ID, Field("path", required=True)),
+        errors=(400, 404, 501, 503),
+    ),
+    RawOperation(
+        "POST",
+        "/ajax-api/2.0/mlflow/upload-artifact",
+        _upload,
+        "Store a file of a run, of 10 MB at most.",
+        {200: (JSON, TEXT)},
+        (Field("run_uuid", required=True), Field("path", required=True)),
+        BYTES,
+        errors=(400, 404, 501, 503),
+    ),
+)

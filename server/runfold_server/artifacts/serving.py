@@ -1,0 +1,125 @@
+"""A file as an answer: MLflow's headers, ranges, and its bytes as a stream from the store."""
+
+import mimetypes
+import re
+import unicodedata
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from email.utils import formatdate
+from urllib.parse import quote
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from runfold_projections.queries.artifacts import Artifact
+
+from ..errors import Internal
+from .bucket import Missing
+from .store import Store
+
+_TEXTS = frozenset(
+    [
+        "txt",
+        "log",
+        "err",
+        "cfg",
+        "conf",
+        "cnf",
+        "cf",
+        "ini",
+        "properties",
+        "prop",
+        "hocon",
+        "toml",
+        "yaml",
+        "yml",
+        "xml",
+        "json",
+        "js",
+        "py",
+        "py3",
+        "csv",
+        "tsv",
+        "md",
+        "rst",
+        "ipynb",
+        "MLmodel",
+        "MLproject",
+    ]
+)
+"""Extensions, and whole names, that MLflow shows as text (`mlflow.utils.mime_type_utils` 3.17.2)."""
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
+
+
+async def file_response(store: Store, request: Request, artifact: Artifact) -> Response:
+    """The file, or the range that was asked for. The first bytes are read here, so that a store that is away is a 503."""
+    name = artifact.path.rpartition("/")[2]
+    headers = {
+        "content-disposition": disposition(name),
+        "x-content-type-options": "nosniff",
+        "accept-ranges": "bytes",
+        "cache-control": "no-cache",
+        "etag": f'"{artifact.sha256}"',
+        "last-modified": formatdate(artifact.stored_ms / 1000, usegmt=True),
+    }
+    if artifact.sha256 in request.headers.get("if-none-match", ""):
+        return Response(None, 304, headers)
+    start, end, status = wanted_range(request, artifact)
+    if status == 416:
+        return Response(None, 416, headers | {"content-range": f"bytes */{artifact.size}"})
+    if status == 206:
+        headers["content-range"] = f"bytes {start}-{end - 1}/{artifact.size}"
+    headers |= {"content-length": str(end - start), "content-type": media_type(name)}
+    if request.method == "HEAD" or start == end:
+        return Response(None, status, headers)
+    stream = store.get(artifact.object_key, start, end)
+    try:
+        first = await anext(stream)
+    except Missing:
+        raise Internal(
+            f"The bytes of '{artifact.path}' are not in the artifact store any more: there is no object {artifact.object_key}."
+        ) from None
+    return StreamingResponse(_all(first, stream), status, headers)
+
+
+async def _all(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async with aclosing(rest):  # type: ignore[type-var]
+        yield first
+        async for chunk in rest:
+            yield chunk
+
+
+def wanted_range(request: Request, artifact: Artifact) -> tuple[int, int, int]:
+    """Start, end (exclusive) and status of the answer. Several ranges at once, and what is no range, get the whole file."""
+    whole = (0, artifact.size, 200)
+    held = request.headers.get("if-range")
+    match = _RANGE.fullmatch(request.headers.get("range", ""))
+    if match is None or match[0] == "bytes=-" or (held is not None and held != f'"{artifact.sha256}"'):
+        return whole
+    first, last = match[1], match[2]
+    if not first:
+        start, end = max(0, artifact.size - int(last)), artifact.size
+    else:
+        start, end = int(first), min(artifact.size, int(last) + 1 if last else artifact.size)
+        if last and int(last) < start:
+            return whole
+    return (start, end, 206) if start < end else (0, 0, 416)
+
+
+def media_type(name: str) -> str:
+    """The media type by a file's name."""
+    extension = name.rpartition(".")[2]
+    if extension in _TEXTS:
+        return "text/plain"
+    return mimetypes.guess_type(name)[0] or "application/octet-stream"
+
+
+def disposition(name: str) -> str:
+    """Content-Disposition (RFC 6266): always an attachment, so that no page of a stranger's is shown as ours."""
+    plain = name if name.isascii() else unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode("ascii")
+    plain = plain or "download"
+    escaped = plain.replace("\\", r"\\").replace('"', r"\"")
+    quoted = plain if _TOKEN.fullmatch(plain) else f'"{escaped}"'
+    extended = "" if name.isascii() else f"; filename*=UTF-8''{quote(name, safe='!#$&+-.^_`|~')}"
+    return f"attachment; filename={quoted}{extended}"
