@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
-from installation import free_port
+from installation import free_port, s3_variables
 
 import runfold
 
@@ -157,7 +157,7 @@ def test_a_life_of_an_installation(start: Any, tmp_path: Path) -> None:
 
     status = json.loads(call("status", "--json", *here).stdout)
     assert {name: part["state"] for name, part in status["parts"].items()} == dict.fromkeys(
-        ("kafka", "postgres", "server", "worker"), "ready"
+        ("kafka", "postgres", "s3", "server", "worker"), "ready"
     )
     assert status["parts"]["server"]["address"] == up.url
     assert {row["partition"] for row in status["partitions"]} == {
@@ -303,10 +303,15 @@ def test_the_processes_of_a_server_end_with_the_first_one() -> None:
 
 def test_own_services_are_used_and_not_started(start: Any, installation: Installation, services: Services) -> None:
     namespace = {"RUNFOLD_NAMESPACE": f"{installation.namespace}_up"}
-    own = {"RUNFOLD_KAFKA": services.kafka, "RUNFOLD_POSTGRES": services.postgres, **namespace}
+    own = {
+        "RUNFOLD_KAFKA": services.kafka,
+        "RUNFOLD_POSTGRES": services.postgres,
+        **s3_variables(services),
+        **namespace,
+    }
     up: Up = start("--port", "0", **own)
     commands = [" ".join(process.cmdline()) for process in up.family]
-    assert not [c for c in commands if "java" in c or "postgres" in Path(c.split(" ")[0]).name]
+    assert not [c for c in commands if "java" in c or "weed" in c or "postgres" in Path(c.split(" ")[0]).name]
     assert "kafka" not in up.text
     with runfold.run(experiment="own", tracking_uri=up.url) as run:
         run.log({"m": 1.0})
