@@ -48,7 +48,7 @@ bench-spine: $(VENV)/.demo
 	$(BIN)/python benchmarks/spine.py
 
 soak: $(VENV)/.dev
-	RUNFOLD_SOAK=1 RUNFOLD_SEED=$(SEED) $(BIN)/pytest tests/e2e/test_kills.py tests/e2e/test_workers_join_and_leave.py tests/e2e/test_read_your_writes.py tests/integration/test_fuzz.py -q -s --timeout 7200
+	RUNFOLD_SOAK=1 RUNFOLD_SEED=$(SEED) $(BIN)/pytest tests/e2e/test_kills.py tests/e2e/test_workers_join_and_leave.py tests/e2e/test_read_your_writes.py tests/e2e/test_many_writers.py tests/integration/test_fuzz.py -q -s --timeout 7200
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
