@@ -1,6 +1,6 @@
 """Requests made from the OpenAPI document, right ones and wrong ones: never a 500, answers as declared, and a refused one changes nothing.
 
-`RUNFOLD_SOAK` makes it long and random: `make soak`.
+`RUNFOLD_SOAK` makes it long, and `RUNFOLD_SEED` another one: `make soak`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import requests
 import schemathesis
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
@@ -46,6 +46,7 @@ OPERATIONS = {
 # The servers run in threads of this process and draw from its global random, which Hypothesis takes for a strategy's doing.
 pytestmark = pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisDeprecationWarning")
 MODES = {mode.value: mode for mode in schemathesis.GenerationMode}
+repeatable = seed(int(os.environ.get("RUNFOLD_SEED", "1"))) if SOAK else lambda test: test
 fuzz = settings(
     max_examples=EXAMPLES,
     deadline=None,
@@ -101,6 +102,7 @@ def target(services: Services) -> Iterator[Target]:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", OPERATIONS)
+@repeatable
 @fuzz
 @given(data=st.data())
 def test_no_request_is_a_fault_and_a_refused_one_changes_nothing(
@@ -147,6 +149,7 @@ wrong_bytes = st.one_of(
 )
 
 
+@repeatable
 @settings(fuzz, max_examples=10 * EXAMPLES)
 @given(wrong_bytes, st.sampled_from(["append", "outcome"]))
 def test_a_batch_of_events_is_appended_whole_or_not_at_all(target: Target, body: bytes, wait: str) -> None:
