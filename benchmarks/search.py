@@ -41,6 +41,7 @@ SEED = (
     """
     INSERT INTO experiment (experiment_id, workspace, name, artifact_location, lifecycle_stage, created_ms, updated_ms, created_by)
     SELECT $1, 'default', 'bench ' || $2::integer, 'mlflow-artifacts:/' || $1::bigint, 'active', 1, 1, uuidv7()
+    ON CONFLICT DO NOTHING
     """,
     """
     INSERT INTO run (run_id, partition, experiment_id, name, user_id, status, start_ms, end_ms, lifecycle_stage, artifact_uri, created_by)
@@ -146,7 +147,8 @@ SHAPES = (
 async def seed(dsn: str, namespace: str, experiment: int, runs: int) -> None:
     """Fill an experiment, unless it is there already."""
     async with open_connection(dsn, namespace, application="seed", timeout=1800) as connection:
-        if await connection.fetchval("SELECT true FROM experiment WHERE experiment_id = $1", experiment):
+        # A change of the tables' layout leaves the experiment, but none of its runs: they are in no log.
+        if await connection.fetchval("SELECT count(*) FROM run WHERE experiment_id = $1", experiment) == runs:
             return
         async with connection.transaction():
             for statement in SEED:
