@@ -365,6 +365,33 @@ async def test_changes_that_are_forgotten_are_loaded_anew(log: Log, pool: Pool) 
     assert len(after) == 4 > len(before)
 
 
+async def test_what_is_too_large_for_the_memory_is_searched_by_sql(log: Log, pool: Pool) -> None:
+    for number in range(30):
+        log.append(
+            RunCreated(
+                run_id=IDS[number],
+                experiment_id=1,
+                name=f"{number}" * 50,
+                user_id="u",
+                start_ms=number,
+                artifact_uri="",
+                tags={"team": "x" * 3000},
+            )
+        )
+    for where in [Partition(Topic.RUNS, number) for number in range(PARTITIONS)]:
+        await log.fold(where, 1000)
+    for most in (10, 1_500, 3_500, 20_000, 200_000):
+        feed = ChangeFeed()
+        finder = RunFinder(feed, most)
+        async with snapshot(pool) as conn:
+            epoch = await feed.reach(conn)
+            for words in ("user_id = 'u'", "tags.team LIKE 'x%'", "run_name LIKE '%1'", "tags.team = 'x'") * 2:
+                search = await parse_search(conn, [1], words, ViewType.ALL, ["run_name DESC"])
+                found = await finder.run_ids(conn, epoch, search, 10, 0)
+                assert found == await run_ids_by_sql(conn, search, 10, 0)
+                assert finder.nbytes <= most
+
+
 async def test_after_a_switch_of_generations_the_columns_are_the_new_ones(log: Log, pool: Pool) -> None:
     for number in range(6):
         log.append(RunCreated(run_id=IDS[number], experiment_id=1, name="n", user_id="", start_ms=1, artifact_uri=""))

@@ -15,6 +15,12 @@ from ..search.tree import Key, Kind
 _ORDER = "ORDER BY r.start_ms DESC, r.run_id"
 # Texts hold no zero byte, and UTF-8 no byte 255.
 _TEXT = f"string_agg(coalesce(convert_to({{value}}, 'UTF8'), '\\xff'::bytea), '\\x00'::bytea {_ORDER})"
+# Nothing if there is more text than a caller wants, or than a value of Postgres can hold; how much there is, is known without reading it.
+_TEXTS = f"""
+WITH r AS MATERIALIZED (SELECT r.start_ms, r.run_id, {{value}} AS value {{rows}})
+SELECT CASE WHEN (SELECT sum(octet_length(r.value)) FROM r) > least({{most}}::bigint, 500000000) THEN NULL
+            ELSE (SELECT {_TEXT.format(value="r.value")} FROM r) END
+"""  # noqa: S608 - constants of this module
 _PRESENT = f"string_agg(CASE WHEN {{value}} IS NULL THEN '\\x00'::bytea ELSE '\\x01'::bytea END, ''::bytea {_ORDER})"
 
 _BASE = f"""
@@ -39,8 +45,8 @@ _TABLES = {Kind.METRIC: "metric", Kind.PARAM: "run_param", Kind.TAG: "run_tag"}
 
 
 def _keyed(kind: Kind, way: str) -> str:
-    columns = _METRIC_COLUMNS if kind is Kind.METRIC else f"SELECT {_TEXT.format(value='t.value')}"
-    return f"{columns} FROM run r {way.format(table=_TABLES[kind])} {_IN_EXPERIMENTS}"
+    rows = f"FROM run r {way.format(table=_TABLES[kind])} {_IN_EXPERIMENTS}"
+    return f"{_METRIC_COLUMNS} {rows}" if kind is Kind.METRIC else _TEXTS.format(value="t.value", rows=rows, most="$3")
 
 
 _LOOK_UPS = {kind: _keyed(kind, _LOOKED_UP) for kind in _TABLES}
@@ -49,9 +55,10 @@ _END_TIME = f"""
 SELECT string_agg(int8send(coalesce(r.end_ms, 0)), ''::bytea {_ORDER}), {_PRESENT.format(value="r.end_ms")}
 FROM run r WHERE r.experiment_id = ANY ($1::bigint[])
 """  # noqa: S608 - constants of this module
+_END_TIME_KEY = Key(Kind.ATTRIBUTE, "end_time")
 _TEXT_ATTRIBUTES = {"run_name": "name", "status": "status", "artifact_uri": "artifact_uri", "user_id": "user_id"}
 _ATTRIBUTES = {
-    name: f"SELECT {_TEXT.format(value=f'r.{column}')} FROM run r WHERE r.experiment_id = ANY ($1::bigint[])"  # noqa: S608
+    name: _TEXTS.format(value=f"r.{column}", rows=f"FROM run r {_IN_EXPERIMENTS}", most="$2")
     for name, column in _TEXT_ATTRIBUTES.items()
 }
 _DATASETS = """
@@ -85,20 +92,28 @@ async def load_table(conn: Connection, experiment_ids: Sequence[int]) -> Table:
     return Table(run_ids, _int64(starts), _int64(experiments), np.frombuffer(deleted or b"", bool))
 
 
-async def load_column(conn: Connection, experiment_ids: Sequence[int], key: Key, runs: int) -> Column:
-    """One column of the same runs, in the table's order. The connection is in the snapshot that the table shows."""
+async def load_column(
+    conn: Connection, experiment_ids: Sequence[int], key: Key, runs: int, most_bytes: int
+) -> Column | None:
+    """One column of the same `runs` runs, in the table's order; None if it is of texts that take more than `most_bytes`.
+
+    The connection is in the snapshot that the table shows.
+    """
     if key == DATASETS:
         rows = await conn.fetch(_DATASETS, experiment_ids)
         return Datasets.of([row[0] for row in rows], [(row[1], row[2], row[3]) for row in rows])
-    if key.kind is not Kind.ATTRIBUTE:
-        row = await conn.fetchrow((_LOOK_UPS if runs <= MOST_LOOK_UPS else _JOINS)[key.kind], experiment_ids, key.name)
-        if key.kind is not Kind.METRIC:
-            return await asyncio.to_thread(_texts, row[0])
-        return Numbers(np.frombuffer(row[0] or b"", ">f8").astype(np.float64), np.frombuffer(row[1] or b"", bool))
-    if key.name in _ATTRIBUTES:
-        return await asyncio.to_thread(_texts, await conn.fetchval(_ATTRIBUTES[key.name], experiment_ids))
-    values, present = await conn.fetchrow(_END_TIME, experiment_ids)
-    return Numbers(_int64(values), np.frombuffer(present or b"", bool))
+    ways = _LOOK_UPS if runs <= MOST_LOOK_UPS else _JOINS
+    if key.kind is Kind.METRIC:
+        values, present = await conn.fetchrow(ways[key.kind], experiment_ids, key.name)
+        return Numbers(np.frombuffer(values or b"", ">f8").astype(np.float64), np.frombuffer(present or b"", bool))
+    if key == _END_TIME_KEY:
+        values, present = await conn.fetchrow(_END_TIME, experiment_ids)
+        return Numbers(_int64(values), np.frombuffer(present or b"", bool))
+    if key.kind is Kind.ATTRIBUTE:
+        packed = await conn.fetchval(_ATTRIBUTES[key.name], experiment_ids, most_bytes)
+    else:
+        packed = await conn.fetchval(ways[key.kind], experiment_ids, key.name, most_bytes)
+    return None if packed is None and runs else await asyncio.to_thread(_texts, packed)
 
 
 async def refresh_table(conn: Connection, experiment_ids: Sequence[int], table: Table, run_ids: Sequence[str]) -> Table:

@@ -12,7 +12,7 @@ from ..search.filtering import RUN_ID, Verdicts, folded_by_postgres
 from ..search.run_sql import page_of_run_ids
 from ..search.sql import check_page
 from ..search.table import Table
-from ..search.tree import Among, Clause, Compare, Operator
+from ..search.tree import Among, Clause, Compare, Key, Operator
 from .changes import ChangeFeed
 from .run_columns import ilike, load_column, load_table, refresh_table
 
@@ -58,6 +58,8 @@ class _Held:
     view: _View | None = None
     is_loading: bool = False
     is_too_large: bool = False
+    refused: set[Key] = field(default_factory=set)
+    """Columns that are too large."""
 
 
 class RunFinder:
@@ -117,7 +119,7 @@ class RunFinder:
 
     def _by_columns(self, experiments: tuple[int, ...], search: Search, deepest: int) -> bool:
         held = self._held.get(experiments)
-        if held is not None and held.is_too_large:
+        if held is not None and (held.is_too_large or not held.refused.isdisjoint(search.columns())):
             return False
         # The primary key finds runs that are named faster than a pass over all of them.
         if any(_names_runs(clause) for clause in search.clauses):
@@ -133,6 +135,7 @@ class RunFinder:
         if view is not None and view.epoch > epoch:
             raise Overtaken
         table = view.table if view is not None else None
+        held.is_loading = table is None or not table.columns.keys() >= set(search.columns())
         if view is not None and table is not None and view.epoch < epoch:
             table = await self._refreshed(conn, view, epoch, experiments)
         if table is None:
@@ -140,8 +143,11 @@ class RunFinder:
             table = await load_table(conn, experiments)
         for key in search.columns():
             if key not in table.columns:
-                held.is_loading = True
-                table = table.with_columns({key: await load_column(conn, experiments, key, len(table))})
+                column = await load_column(conn, experiments, key, len(table), self._most)
+                if column is None:
+                    held.refused.add(key)
+                    return None
+                table = table.with_columns({key: column})
         found = view.found if view is not None and view.table is table else OrderedDict()
         held.view = _View(table, epoch, found)
         self._evict(held, search)
