@@ -38,7 +38,8 @@ def run(
 ) -> "Run":
     """Start a run of an experiment, which is created if there is none of that name.
 
-    `tracking_uri` is the server's address; without it RUNFOLD_TRACKING_URI, else http://127.0.0.1:5000. `params` can't change
+    `tracking_uri` is the server's address, or `kafka://brokers/namespace?api=http://…` to write to Kafka directly; without it
+    RUNFOLD_TRACKING_URI, else http://127.0.0.1:5000. `params` can't change
     later, `tags` can; values become strings, nested dicts are joined with "/". Without a name, one is made up.
     With mode "offline" (or RUNFOLD_MODE) nothing is sent: what is logged waits on disk for the next run, or for `runfold sync`.
     `run_id` joins a run that exists, or is to be written by several processes; without it the launcher's environment decides.
@@ -85,7 +86,7 @@ class Run:
     def url(self) -> str:
         """Where the web page shows it."""
         where = f"experiments/{self.experiment_id}/runs" if self.experiment_id else "runs"
-        return f"{self._settings.uri}/#/{where}/{self.id}"
+        return f"{self._settings.web}/#/{where}/{self.id}"
 
     @property
     def refused(self) -> int:

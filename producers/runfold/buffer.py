@@ -40,6 +40,22 @@ class Rows:
 
 
 @dataclass(eq=False, slots=True)
+class Block:
+    """A frame that was made elsewhere, such as one with a context."""
+
+    made: Frame
+    size: int
+
+    @property
+    def points(self) -> int:
+        return len(self.made.values)
+
+    def frame(self) -> Frame:
+        """The frame."""
+        return self.made
+
+
+@dataclass(eq=False, slots=True)
 class Control:
     """A fact about the run as a frame of the spool."""
 
@@ -48,7 +64,7 @@ class Control:
     points: int = 0
 
 
-Entry = Rows | Control
+Entry = Rows | Block | Control
 
 
 @dataclass(slots=True)
@@ -107,8 +123,11 @@ class Buffer:
         """What happens to new points then, in words."""
         return "waited for" if self._block else "refused and counted"
 
-    def add_row(self, keys: Keys, values: "array[float]", step: int | None) -> bool:
-        """Append a row; without a step, the last one plus 1. False: refused. ValueError: no 64-bit step; SdkError: closed."""
+    def add_row(self, keys: Keys, values: "array[float]", step: int | None, at_ms: int | None = None) -> bool:
+        """Append a row; without a step, the last one plus 1; without a time (ms since the epoch), now.
+
+        False: refused. ValueError: no 64-bit step; SdkError: closed.
+        """
         time_ms = time.time_ns() // 1_000_000
         with self._changed:
             if self._closed:
@@ -131,7 +150,7 @@ class Buffer:
                 rows = self._open = Rows(keys, 0)
                 self._open_keys = keys
             rows.steps.append(step)
-            rows.times.append(time_ms)
+            rows.times.append(time_ms if at_ms is None else at_ms)
             rows.values.extend(values)
             rows.size += size
             self._bytes += size
@@ -165,13 +184,21 @@ class Buffer:
             if self._bytes + rows.size > self._room and not self._wait_for(rows.size):
                 self.refused.points += rows.points
                 return False
-            self._seal()
-            self._put(rows)
-            self._since_ms = self._since_ms or time.time_ns() // 1_000_000
-            if self._due is None:
-                self._due = time.monotonic() + self._linger
-            if self._waiting_bytes >= self._frame_bytes:
-                self._due = 0.0
+            self._put_soon(rows)
+        self._wake()
+        return True
+
+    def add_block(self, frame: Frame) -> bool:
+        """Append a frame that was made elsewhere. False: refused. SdkError: closed."""
+        names = sum(len(key.encode()) + 5 for key in frame.keys)
+        block = Block(frame, 8 * len(frame.values) + _ROW_BYTES * frame.rows + _FRAME_BYTES + names)
+        with self._changed:
+            if self._closed:
+                raise SdkError(self._closed)
+            if self._bytes + block.size > self._room and not self._wait_for(block.size):
+                self.refused.points += block.points
+                return False
+            self._put_soon(block)
         self._wake()
         return True
 
@@ -247,6 +274,15 @@ class Buffer:
         if self._open is not None:
             self._waiting.append(self._open)
             self._open = self._open_keys = None
+
+    def _put_soon(self, entry: Entry) -> None:
+        self._seal()
+        self._put(entry)
+        self._since_ms = self._since_ms or time.time_ns() // 1_000_000
+        if self._due is None:
+            self._due = time.monotonic() + self._linger
+        if self._waiting_bytes >= self._frame_bytes:
+            self._due = 0.0
 
     def _put(self, entry: Entry) -> None:
         self._waiting.append(entry)

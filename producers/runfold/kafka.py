@@ -30,9 +30,12 @@ class RecordSender:
     ours; what was not acknowledged within it may still be appended later.
     """
 
-    def __init__(self, kafka: str, namespace: str, *, linger_ms: int = 0, timeout: float = 10.0) -> None:
+    def __init__(
+        self, kafka: str, namespace: str, *, linger_ms: int = 0, timeout: float = 10.0, patience: float | None = None
+    ) -> None:
+        """`timeout` bounds a request to a broker; `patience` the wait for an acknowledgement, over all requests that it takes."""
         self._namespace = namespace
-        self._timeout = timeout
+        self._timeout = timeout if patience is None else patience
         self._waiting = 0
         self._kafka = kafka
         self._producer: Any = AIOKafkaProducer(

@@ -8,7 +8,7 @@ from itertools import groupby
 
 from runfold_schemas.batch import encode_item
 
-from .buffer import Buffer, Control, Entry, Rows
+from .buffer import Buffer, Control, Entry
 from .encoding import RunEncoder
 from .spool.framing import Kind, pack
 from .spool.writing import SpoolWriter
@@ -94,14 +94,13 @@ class Saver:
 
     def _frames(self, entries: list[Entry]) -> list[tuple[bytes, int]]:
         frames: list[tuple[bytes, int]] = []
-        for is_rows, group in groupby(entries, lambda entry: isinstance(entry, Rows)):
-            if is_rows:
-                for record, points in self._encoder.metrics(
-                    [entry.frame() for entry in group if isinstance(entry, Rows)]
-                ):
-                    frames.append((pack(Kind.METRICS, points, encode_item(record)), points))
-            else:
+        for is_fact, group in groupby(entries, lambda entry: isinstance(entry, Control)):
+            if is_fact:
                 frames += [(entry.frame, 0) for entry in group if isinstance(entry, Control)]
+                continue
+            columns = [entry.frame() for entry in group if not isinstance(entry, Control)]
+            for record, points in self._encoder.metrics(columns):
+                frames.append((pack(Kind.METRICS, points, encode_item(record)), points))
         return frames
 
 

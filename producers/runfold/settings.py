@@ -51,6 +51,13 @@ class Settings:
     frame_bytes: int = 2 * 1024 * 1024
     """Size at which rows are saved and sent without waiting longer."""
 
+    @property
+    def web(self) -> str:
+        """Where the web page and the API are."""
+        from .target import api_of
+
+        return api_of(self.uri)
+
     @classmethod
     def load(
         cls, tracking_uri: str | None = None, mode: str | None = None, environ: Mapping[str, str] | None = None

@@ -19,6 +19,7 @@ from .place import Place, where_we_run
 from .settings import Settings
 from .shipper import Shipper, shippers
 from .spool.layout import About
+from .target import opener
 from .transport import Experiment
 from .writing import RunWriter
 
@@ -35,6 +36,7 @@ def start(
 ) -> Run:
     """See runfold.run."""
     ids = Ids()
+    opener(settings.uri)
     place = where_we_run(experiment, run_id)
     run_id = place.run_id or ids.run_id()
     first_params = checked(ParamsLogged, run_id=run_id, params=strings(params, "param"))
@@ -51,6 +53,17 @@ def start(
     if shipper is not None:
         send_leftovers(settings, place.node, shipper)
     return Run(run_id, settings, writer, ends=place.rank in (None, 0))
+
+
+def join(settings: Settings, run_id: str) -> RunWriter:
+    """A writer of metrics for a run that exists and that others create and end."""
+    ids = Ids()
+    shipper = shippers.to(settings.uri)
+    place = where_we_run("", run_id)
+    encoder = RunEncoder(run_id, ids, node=place.node[:250], rank=place.rank, attempt=place.attempt)
+    writer = RunWriter(settings, encoder, About(run_id, "", settings.uri, place.node, place.pid, ids.now_ms()), shipper)
+    send_leftovers(settings, place.node, shipper)
+    return writer
 
 
 def _creation(

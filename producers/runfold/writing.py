@@ -5,17 +5,19 @@ import os
 import tempfile
 import threading
 from array import array
+from collections.abc import Iterable
 from pathlib import Path
 
 from runfold_schemas.batch import encode_item
 from runfold_schemas.events import Fact
+from runfold_schemas.frames import Point, from_points
 
 from .buffer import Buffer
 from .creation import Creation
 from .encoding import RunEncoder
 from .errors import NotConnected, SdkError
 from .outbox import Outbox
-from .rows import Keys
+from .rows import Keys, RowReader
 from .saving import Saver, pump
 from .series import chunks
 from .settings import Settings
@@ -78,6 +80,23 @@ class RunWriter:
                 self._tell_full()
             if self._buffer.late or self._buffer.is_half_full:
                 self._saver.save(wait=self._buffer.is_half_full)
+
+    def add_points(self, points: Iterable[Point], reader: RowReader) -> None:
+        """Append points that bring their own times, and perhaps a context. ValueError: a key or step can't be stored; TypeError likewise."""
+        for frame in from_points(points):
+            keys = reader.keys(frame.keys)
+            plain = frame.model_id is None and frame.dataset_name is None and frame.dataset_digest is None
+            if not plain:
+                if not self._buffer.add_block(frame):
+                    self._tell_full()
+                continue
+            width = len(frame.keys)
+            for row, (step, time_ms) in enumerate(zip(frame.steps, frame.times, strict=True)):
+                values = frame.values[row * width : (row + 1) * width]
+                if not self._buffer.add_row(keys, values, step, time_ms):
+                    self._tell_full()
+        if self._buffer.late:
+            self._saver.save(wait=False)
 
     def add_fact(self, fact: Fact, *, last: bool = False) -> None:
         """Append a fact; the `last` one is never refused and closes."""

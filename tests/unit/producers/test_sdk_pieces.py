@@ -20,6 +20,7 @@ import runfold
 from runfold.names import ADJECTIVES, ANIMALS, run_name
 from runfold.rows import RowReader
 from runfold.settings import DEFAULT_URI, Settings
+from runfold.target import KafkaTarget, api_of, kafka_target
 
 
 class Scalar:
@@ -167,6 +168,28 @@ def test_settings_with_few_values_name_them() -> None:
     for name in ("RUNFOLD_MODE", "RUNFOLD_SPOOL_FULL", "RUNFOLD_SPOOL_FSYNC", "RUNFOLD_REQUIRE_SERVER"):
         with pytest.raises(runfold.SdkError, match=f"{name}='perhaps' must be .* or "):
             Settings.load(environ={name: "perhaps"})
+
+
+def test_a_kafka_address_names_brokers_namespace_and_who_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert kafka_target("kafka://a:1,b:2/mine?api=http://c:5/") == KafkaTarget("a:1,b:2", "mine", "http://c:5")
+    monkeypatch.setenv("RUNFOLD_API_URI", "https://d")
+    assert kafka_target("kafka://a:1") == KafkaTarget("a:1", "runfold", "https://d")
+    assert api_of("kafka://a:1") == "https://d"
+    assert api_of("http://e") == "http://e"
+
+
+@pytest.mark.parametrize(
+    ("uri", "says"),
+    [
+        ("kafka://a:1", r"needs \?api=.*RUNFOLD_API_URI"),
+        ("kafka://a:1?api=c:5", r"needs \?api="),
+        ("kafka://a:1/Big?api=http://c", "namespace 'Big'"),
+        ("kafka://a:1?api=http://c&acks=0", "nothing but api="),
+    ],
+)
+def test_a_kafka_address_that_can_not_be_used_says_why(uri: str, says: str) -> None:
+    with pytest.raises(runfold.SdkError, match=says):
+        kafka_target(uri)
 
 
 def test_the_public_surface() -> None:

@@ -227,7 +227,7 @@ def test_a_run_that_began_without_a_server_is_created_and_sent_when_one_answers(
     assert len(late.rows()) == 10
 
 
-@pytest.mark.parametrize("uri", ["kafka://a:1", "localhost:5000", "ftp://x"])
+@pytest.mark.parametrize("uri", ["localhost:5000", "ftp://x", "kafka:///ns?api=http://a"])
 def test_a_uri_of_another_kind_is_refused(uri: str) -> None:
     with pytest.raises(runfold.SdkError, match="RUNFOLD_TRACKING_URI"):
         runfold.run(tracking_uri=uri)

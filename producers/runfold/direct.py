@@ -1,0 +1,140 @@
+"""Straight to Kafka: the SDK's transport without an API server in between. Imported only where a `kafka://` address is used.
+
+Appended means acknowledged: what a fold makes of a fact can't be known here, so a param that would change is not told of.
+"""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Coroutine, Sequence
+from contextlib import AsyncExitStack
+from typing import Any, TypeVar
+
+from aiokafka.errors import KafkaError
+
+from runfold_schemas.batch import Outgoing, decode_item
+from runfold_schemas.position import Partition
+from runfold_schemas.topics import partition_count, partition_of
+
+from .birth import LogInfo, open_log
+from .errors import LogMismatch, LogNotBorn, LogUnavailable
+from .kafka import RecordSender
+from .transport import Experiment, Never, Result, Transport, TryAgain
+
+T = TypeVar("T")
+_CONNECT_TIMEOUT = 10.0
+_LOOK_AGAIN = 10.0
+_FOR_EVER = 7 * 24 * 3600.0
+_BULK_FROM = 16
+_BULK_LINGER_MS = 5
+_WINDOW_BYTES = 256 * 1024
+
+
+class KafkaTransport:
+    """Appends to one namespace's log, in an event loop of its own. `api` answers for experiments.
+
+    aiokafka repeats an idempotent batch until the brokers have it, so a request that takes too long is not sent again: the next
+    call with the same records waits for it. Memory holds one request, however long the brokers are away.
+    """
+
+    def __init__(self, uri: str, brokers: str, namespace: str, api: Transport) -> None:
+        self.uri, self._brokers, self._namespace, self._api = uri, brokers, namespace, api
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="runfold kafka", daemon=True)
+        self._thread.start()
+        self._stack: AsyncExitStack | None = None
+        self._info: LogInfo | None = None
+        self._fast: RecordSender | None = None
+        self._bulk: RecordSender | None = None
+        self._items: Sequence[bytes] = ()
+        self._appending: asyncio.Task[None] | None = None
+        # What aiokafka says of every attempt, our one warning says for all; who wants it sets the level.
+        logger = logging.getLogger("aiokafka")
+        if logger.level == logging.NOTSET:
+            logger.setLevel(logging.CRITICAL)
+
+    def append(self, items: Sequence[bytes], *, outcome: bool) -> list[Result]:
+        """See Transport.append; `outcome` is not known here."""
+        self._run(self._append(items))
+        return [Result("appended")] * len(items)
+
+    def find_experiment(self, name: str, timeout: float) -> Experiment:
+        """See Transport.find_experiment; the API is asked."""
+        return self._api.find_experiment(name, timeout)
+
+    def close(self) -> None:
+        """See Transport.close."""
+        try:
+            self._run(self._disconnect())
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(5)
+            if not self._thread.is_alive():
+                self._loop.close()
+            self._api.close()
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    async def _append(self, items: Sequence[bytes]) -> None:
+        if self._appending is None or self._items != items:
+            info = await self._connect()
+            self._items = list(items)
+            self._appending = self._loop.create_task(self._send(info, [decode_item(item) for item in items]))
+        await asyncio.wait({self._appending}, timeout=_LOOK_AGAIN)
+        if not self._appending.done():
+            raise TryAgain(f"Kafka at {self._brokers} does not acknowledge")
+        appending, self._appending = self._appending, None
+        try:
+            appending.result()
+        except LogUnavailable as error:
+            if isinstance(error.__cause__, KafkaError) and not error.__cause__.retriable:
+                # A producer that lost its sequence with the broker is finished (aiokafka has no epoch bump).
+                await self._disconnect()
+            raise TryAgain(str(error), error.retry_after) from error
+
+    async def _send(self, info: LogInfo, records: Sequence[Outgoing]) -> None:
+        sender = self._bulk if len(records) >= _BULK_FROM else self._fast
+        assert sender is not None
+        start = 0
+        while start < len(records):
+            # What is begun in order lands in order while the producer has room for all of it at once.
+            size, stop = len(records[start].value), start + 1
+            while stop < len(records) and size + len(records[stop].value) <= _WINDOW_BYTES:
+                size += len(records[stop].value)
+                stop += 1
+            await asyncio.gather(*(sender.send(_place(record, info), record) for record in records[start:stop]))
+            start = stop
+
+    async def _connect(self) -> LogInfo:
+        if self._info is not None:
+            return self._info
+        try:
+            async with asyncio.timeout(_CONNECT_TIMEOUT), AsyncExitStack() as stack:
+                info = await open_log(self._brokers, self._namespace)
+                senders = [
+                    await stack.enter_async_context(
+                        RecordSender(self._brokers, self._namespace, linger_ms=linger, patience=_FOR_EVER)
+                    )
+                    for linger in (0, _BULK_LINGER_MS)
+                ]
+                self._stack = stack.pop_all()
+        except (KafkaError, LogUnavailable, TimeoutError, OSError) as error:
+            raise TryAgain(f"Kafka at {self._brokers} does not answer: {error or 'no answer in time'}") from error
+        except (LogNotBorn, LogMismatch) as error:
+            raise Never(str(error), about_records=False) from error
+        self._info, (self._fast, self._bulk) = info, senders
+        return info
+
+    async def _disconnect(self) -> None:
+        stack, self._stack, self._info = self._stack, None, None
+        if self._appending is not None:
+            self._appending.cancel()
+            await asyncio.gather(self._appending, return_exceptions=True)
+            self._appending = None
+        if stack is not None:
+            await stack.aclose()
+
+
+def _place(record: Outgoing, info: LogInfo) -> Partition:
+    return Partition(record.topic, partition_of(record.key, partition_count(record.topic, info.partitions)))

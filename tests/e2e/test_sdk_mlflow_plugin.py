@@ -1,0 +1,123 @@
+"""The unmodified MLflow client with our plugin: metrics straight to Kafka, all else as always, reads that see what was logged."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import subprocess
+import sys
+import warnings
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from in_process import fetch
+from shared_world import shared_installation, start_together
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric, Param, RunTag
+    from mlflow.exceptions import MlflowException
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from installation import Installation, Program
+    from services import Services
+
+_numbers = count(1)
+
+
+@pytest.fixture(scope="module")
+def world(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Installation, Program]]:
+    with shared_installation(services, "plugin", tmp_path_factory.mktemp("plugin")) as installation:
+        _, server = start_together(installation, "worker", "server")
+        yield installation, server
+
+
+@pytest.fixture(params=["kafka", "http"])
+def uri(world: tuple[Installation, Program], request: pytest.FixtureRequest) -> str:
+    installation, server = world
+    if request.param == "http":
+        return f"runfold+{server.url}"
+    return f"runfold+kafka://{installation.services.kafka}/{installation.namespace}?api={server.url}"
+
+
+@pytest.fixture
+def client(uri: str) -> Iterator[MlflowClient]:
+    made = MlflowClient(uri)
+    yield made
+    made._tracking_client.store.close()
+
+
+@pytest.fixture
+def run_id(client: MlflowClient) -> str:
+    return str(client.create_run(client.create_experiment(f"experiment {next(_numbers)}")).info.run_id)
+
+
+def history(client: MlflowClient, run_id: str, key: str) -> list[tuple[Any, ...]]:
+    return [(m.step, m.value, m.timestamp) for m in client.get_metric_history(run_id, key)]
+
+
+def test_what_is_logged_is_read_at_once_with_its_own_time_and_context(
+    client: MlflowClient, run_id: str, world: tuple[Installation, Program]
+) -> None:
+    client.log_metric(run_id, "loss", 0.5, timestamp=1234, step=7)
+    assert history(client, run_id, "loss") == [(7, 0.5, 1234)]
+    client.log_metric(run_id, "acc", 0.9, timestamp=5, step=1, dataset_name="d", dataset_digest="x")
+    client.log_metric(run_id, "odd", math.nan)
+    data = client.get_run(run_id).data
+    assert (data.metrics["loss"], data.metrics["acc"]) == (0.5, 0.9)
+    assert math.isnan(data.metrics["odd"])
+    # A history does not tell of data sets, the read model does.
+    query = "SELECT dataset_name, dataset_digest FROM metric WHERE run_id = $1 AND key = 'acc'"
+    assert asyncio.run(fetch(world[0], query, run_id)) == [("d", "x")]
+
+
+def test_a_batch_s_params_are_decided_before_its_metrics_are_logged(client: MlflowClient, run_id: str) -> None:
+    client.log_batch(run_id, [Metric("m", 1.0, 1, 0)], [Param("p", "1")], [RunTag("t", "x")])
+    with pytest.raises(MlflowException, match="Changing param values is not allowed"):
+        client.log_batch(run_id, [Metric("m", 2.0, 2, 1)], [Param("p", "2")], [])
+    assert history(client, run_id, "m") == [(0, 1.0, 1)]
+    data = client.get_run(run_id).data
+    assert (data.params, data.tags["t"]) == ({"p": "1"}, "x")
+
+
+def test_metrics_of_no_run_and_of_a_deleted_one_are_refused(client: MlflowClient, run_id: str) -> None:
+    with pytest.raises(MlflowException, match="not found"):
+        client.log_metric("0" * 32, "m", 1.0)
+    client.delete_run(run_id)
+    with pytest.raises(MlflowException, match="deleted"):
+        client.log_metric(run_id, "m", 1.0)
+
+
+SCRIPT = """
+import mlflow, os, sys
+mlflow.set_tracking_uri(sys.argv[1])
+mlflow.set_experiment(sys.argv[2])
+with mlflow.start_run() as run:
+    mlflow.log_params({"lr": 0.1})
+    for step in range(300):
+        mlflow.log_metrics({"loss": float(step), "acc": step / 300}, step=step)
+    mlflow.log_metric("late", 1.0, synchronous=False)
+    assert mlflow.get_run(run.info.run_id).data.metrics["loss"] == 299.0
+print(run.info.run_id)
+print(*(path for _, _, files in os.walk(os.environ["RUNFOLD_SPOOL_DIR"]) for path in files))
+"""
+
+
+def test_a_training_in_mlflow_s_own_words(uri: str, world: tuple[Installation, Program]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, uri, f"experiment {next(_numbers)}"],
+        env={**os.environ}, capture_output=True, text=True, timeout=100,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    run_id = next(line for line in lines if len(line) == 32)
+    assert lines[-1] == "", "the spool is empty at the end"
+    plain = MlflowClient(world[1].url)
+    run = plain.get_run(run_id)
+    assert (run.info.status, run.data.params, run.data.metrics["late"]) == ("FINISHED", {"lr": "0.1"}, 1.0)
+    assert [(m.step, m.value) for m in plain.get_metric_history(run_id, "loss")] == [(n, float(n)) for n in range(300)]
