@@ -27,7 +27,7 @@ console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 async def main(data_dir: Path) -> None:
     """Run the demonstration on a data directory."""
-    console.rule("[bold]1. Start: Kafka, Postgres, a worker, the server")
+    console.rule("[bold]1. Start: Kafka, Postgres, an S3 store, a worker, the server")
     started = time.monotonic()
     settings = load_settings(data_dir=data_dir, partitions=2)
     async with runfold_up(settings, lambda part, state, detail: console.print(f"  {part:<9} {state} {detail}")) as up:
@@ -38,6 +38,7 @@ async def main(data_dir: Path) -> None:
         console.print()
         async with httpx2.AsyncClient(base_url=up.url, timeout=30, trust_env=False) as client:
             runs = await show_runs(client.post)
+            await show_artifact(client, next(run for run in runs if run["info"]["run_name"] == "sgd-mlflow"))
         await show_events(up, settings.namespace, {run["info"]["run_id"]: run["info"]["run_name"] for run in runs})
         console.rule("[bold]4. Stop")
     console.print("  everything is stopped")
@@ -83,6 +84,18 @@ async def show_runs(post: Callable[..., Awaitable[Any]]) -> list[dict[str, Any]]
     console.print(table)
     console.print()
     return runs
+
+
+async def show_artifact(client: httpx2.AsyncClient, run: dict[str, Any]) -> None:
+    """Read back the file that the training logged; its bytes lie in the S3 store, its digest in the log."""
+    answer = await client.get(
+        "/get-artifact", params={"run_id": run["info"]["run_id"], "path": "evaluation/report.txt"}
+    )
+    answer.raise_for_status()
+    last = answer.text.rstrip().splitlines()[-1]
+    console.print(f"  evaluation/report.txt of {run['info']['run_name']}, {len(answer.content)} bytes, ends with:")
+    console.print(f"  {last}", markup=False)
+    console.print(f"  SHA-256 {answer.headers['etag'].strip(chr(34))}\n")
 
 
 async def show_events(up: Up, namespace: str, names: dict[str, str]) -> None:

@@ -3,7 +3,7 @@
 import mlflow
 from sklearn.datasets import load_digits
 from sklearn.linear_model import SGDClassifier
-from sklearn.metrics import log_loss
+from sklearn.metrics import classification_report, log_loss
 from sklearn.model_selection import train_test_split
 
 EPOCHS = 15
@@ -26,3 +26,5 @@ with mlflow.start_run(run_name="sgd-mlflow"):
             },
             step=epoch,
         )
+    report = classification_report(test_y, model.predict(test_x))
+    mlflow.log_text(report, "evaluation/report.txt")

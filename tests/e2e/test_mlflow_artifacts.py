@@ -59,7 +59,7 @@ def test_texts_dicts_and_tables(run: str) -> None:
     mlflow.log_table({"q": ["one", "two"], "n": [1, 2]}, "table.json")
     assert load_text(f"runs:/{run}/notes/a.txt") == "héllo"
     assert load_dict(f"runs:/{run}/conf/a.json") == {"a": [1, None]}
-    assert load_dict(f"runs:/{run}/conf/b.yaml") == {"b": 2}
+    assert load_text(f"runs:/{run}/conf/b.yaml") == "b: 2\n"
     assert mlflow.load_table("table.json", run_ids=[run])["n"].tolist() == [1, 2]
     # A table grows by being read and written again at the same path.
     mlflow.log_table({"q": ["three"], "n": [3]}, "table.json")
