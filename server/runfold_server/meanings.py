@@ -9,6 +9,7 @@ _ORDER = "Columns to sort by, each with `ASC` or `DESC`, such as `metrics.loss D
 _VIEW = "Whether active or deleted ones are meant, or all."
 
 MEANINGS: Mapping[str, str] = {
+    "consistency": "`strong` shows all that was acknowledged before, or answers 503; `eventual` shows what is folded by now.",
     "path": "A path with slashes, below the root that the call is about. Refused if a part of it is empty, `.` or `..`.",
     "run_uuid": "Id of the run.",
     "artifact_location": "Where its runs keep artifacts, as a URI; by default below the server's store.",

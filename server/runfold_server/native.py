@@ -23,8 +23,9 @@ from .dispatch import json_response, read_body
 from .ends import FOLDED
 from .errors import ApiError, InvalidParameter, Unavailable
 from .outages import kafka_outages
+from .reads import Consistency, of_topics
 from .requests import Field, Kind
-from .shapes import INT64, JSON, MS, NULLABLE_INT, NULLABLE_TEXT, POSITION, TEXT, Schema, having, listed, ref
+from .shapes import INT64, JSON, MS, NULLABLE_INT, NULLABLE_TEXT, POSITION, POSITIONS, TEXT, Schema, having, listed, ref
 
 PREFIX = "/api/runfold/v1"
 _WINDOW_BYTES = 256 * 1024
@@ -196,10 +197,12 @@ def _listing(name: str, query: Listing) -> Callable[[Api, Request], Awaitable[Re
     async def handler(api: Api, request: Request) -> Response:
         limit = _number(request, "limit", 100, _MOST_LISTED)
         offset = _number(request, "offset", 0, 2**31)
-        shown = await api.reader.eventual(lambda connection: query(connection, limit + 1, offset))
+        shown = await api.reader.read(
+            _consistency(request), of_topics(*FOLDED), lambda connection: query(connection, limit + 1, offset)
+        )
         rows = shown.value
         more = {"next_offset": offset + limit} if len(rows) > limit else {}
-        return json_response({name: list(rows[:limit])} | more)
+        return json_response({name: list(rows[:limit]), "positions": shown.said()} | more)
 
     return handler
 
@@ -213,16 +216,29 @@ def _number(request: Request, name: str, default: int, most: int) -> int:
     return int(text)
 
 
+def _consistency(request: Request) -> Consistency:
+    text = request.query_params.get("consistency", Consistency.EVENTUAL)
+    try:
+        return Consistency(text)
+    except ValueError:
+        raise InvalidParameter(
+            f"Invalid value {text[:40]!r} for parameter 'consistency' supplied: {' or '.join(Consistency)}."
+        ) from None
+
+
 def _list_shape(name: str, **fields: Schema) -> Schema:
     entry = having({"position": POSITION, "message": TEXT, "broker_ms": MS, **fields})
-    return having({name: listed(entry)}, {"next_offset": INT64})
+    return having({name: listed(entry), "positions": POSITIONS}, {"next_offset": INT64})
 
 
 _PAGE = (
     Field("limit", Kind.INT32, default=100, least=0, most=_MOST_LISTED),
     Field("offset", Kind.INT32, default=0, least=0),
+    Field(
+        "consistency", Kind.CHOICE, default=str(Consistency.EVENTUAL), choices=tuple(str(one) for one in Consistency)
+    ),
 )
-_POSITIONS = having(
+_LOG = having(
     {
         "log_id": TEXT,
         "partitions": listed(having({"partition": TEXT, "end": INT64, "checkpoint": INT64, "lag": INT64})),
@@ -244,14 +260,14 @@ OPERATIONS = (
         f"{PREFIX}/positions",
         _positions,
         "How far each partition of the log goes, and how far it is folded.",
-        {200: (JSON, _POSITIONS)},
+        {200: (JSON, _LOG)},
         errors=(503,),
     ),
     RawOperation(
         "GET",
         f"{PREFIX}/set-aside",
         _listing("set_aside", outcomes.recent_set_aside),
-        "Records that no fold can read, latest first. An eventual read.",
+        "Records that no fold can read, latest first. An eventual read unless asked otherwise: it answers while Kafka is away.",
         {200: (JSON, _list_shape("set_aside", reason=TEXT, value_size=NULLABLE_INT, key=NULLABLE_TEXT))},
         _PAGE,
         errors=(400, 503),
@@ -260,7 +276,7 @@ OPERATIONS = (
         "GET",
         f"{PREFIX}/rejections",
         _listing("rejections", outcomes.recent_rejections),
-        "Events that a fold refused, latest first. An eventual read.",
+        "Events that a fold refused, latest first. An eventual read unless asked otherwise: it answers while Kafka is away.",
         {
             200: (
                 JSON,

@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Generic, TypeVar
 
 from runfold_projections.database import Connection
@@ -37,6 +38,17 @@ class Shown(Generic[T]):
     value: T
     positions: Mapping[Partition, int]
 
+    def said(self) -> dict[str, int]:
+        """The positions as answers say them."""
+        return {str(where): offset for where, offset in sorted(self.positions.items())}
+
+
+class Consistency(StrEnum):
+    """What a native read promises: all that was acknowledged before it began, or what is folded by now."""
+
+    STRONG = "strong"
+    EVENTUAL = "eventual"
+
 
 class Behind(Unavailable):
     """The folds did not reach a position in time."""
@@ -59,6 +71,10 @@ class Reader:
         shown = await self.at(scope(await self._ends.now()), query)
         self._observed.strong_read(time.perf_counter() - began)
         return shown
+
+    async def read(self, consistency: Consistency, scope: Scope, query: Query[T]) -> Shown[T]:
+        """A strong read or an eventual one, as the caller asked."""
+        return await (self.strong(scope, query) if consistency is Consistency.STRONG else self.eventual(query))
 
     async def eventual(self, query: Query[T]) -> Shown[T]:
         """What the query finds in a snapshot of now, however far the folds are."""

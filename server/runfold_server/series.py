@@ -21,8 +21,8 @@ from runfold_schemas.topics import Topic
 from .api import Api, RawOperation
 from .dispatch import json_response, read_body
 from .errors import BadBody, InvalidParameter
-from .reads import of_topics
-from .shapes import JSON, NULLABLE_NUMBER, TEXT, having, listed
+from .reads import Consistency, of_topics
+from .shapes import JSON, NULLABLE_NUMBER, POSITIONS, TEXT, having, listed
 
 MEDIA_TYPE = "application/vnd.runfold.series"
 MOST_RUNS, MOST_KEYS, MOST_SERIES, MOST_PX = 500, 500, 2_000, 4_000
@@ -58,12 +58,9 @@ async def _query(api: Api, request: Request) -> Response:
         found = await read_series(connection, query.runs, query.metrics)
         return starts, {name: [piece for _, piece in pieces] for name, pieces in found.items()}
 
-    if query.consistency == "strong":
-        shown = await api.reader.strong(of_topics(Topic.METRICS, Topic.RUNS), read)
-    else:
-        shown = await api.reader.eventual(read)
+    shown = await api.reader.read(Consistency(query.consistency), of_topics(Topic.METRICS, Topic.RUNS), read)
     head, drawn = await asyncio.to_thread(_draw, wanted, *shown.value)
-    head["positions"] = {str(where): offset for where, offset in sorted(shown.positions.items())}
+    head["positions"] = shown.said()
     if MEDIA_TYPE in request.headers.get("accept", ""):
         return Response(_binary(head, drawn), media_type=MEDIA_TYPE)
     return json_response(head | {"x_values": drawn.x.tolist(), "columns": _as_lists(drawn)})
@@ -79,7 +76,7 @@ def _parse(body: bytes) -> _Wanted:
         raise InvalidParameter(
             f"Parameter 'x' is one of {', '.join(X)}, 'agg' one of {', '.join(Shown)}; got {query.x!r} and {query.agg!r}."
         ) from None
-    if query.consistency not in ("strong", "eventual"):
+    if query.consistency not in set(Consistency):
         raise InvalidParameter(f"Parameter 'consistency' is strong or eventual; got {query.consistency!r}.")
     query.runs, query.metrics = list(dict.fromkeys(query.runs)), list(dict.fromkeys(query.metrics))
     for name, count, most in (
@@ -163,7 +160,7 @@ _HEAD = having(
                 }
             )
         ),
-        "positions": {"type": "object", "additionalProperties": {"type": "integer"}},
+        "positions": POSITIONS,
         "x_values": listed({"type": "number"}),
         "columns": listed(listed(listed(NULLABLE_NUMBER))),
     }
@@ -184,7 +181,7 @@ _BODY = having(
         },
         "px": {"type": "integer", "minimum": 1, "maximum": MOST_PX, "description": "Width of the chart in pixels."},
         "agg": {"enum": [str(shown) for shown in Shown]},
-        "consistency": {"enum": ["strong", "eventual"]},
+        "consistency": {"enum": [str(one) for one in Consistency]},
     },
 )
 OPERATIONS = (

@@ -14,6 +14,11 @@ NULLABLE_TEXT: Schema = {"type": ["string", "null"]}
 NULLABLE_INT: Schema = {"type": ["integer", "null"]}
 NULLABLE_NUMBER: Schema = {"type": ["number", "null"]}
 POSITION: Schema = {"type": "string", "description": "topic:partition:offset"}
+POSITIONS: Schema = {
+    "type": "object",
+    "additionalProperties": {"type": "integer"},
+    "description": "Of each partition the next offset: what lies before it is in this answer.",
+}
 INT64: Schema = {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1}
 MS: Schema = {**INT64, "description": "Milliseconds since the epoch."}
 NUMBER: Schema = {

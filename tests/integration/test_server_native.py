@@ -71,6 +71,10 @@ def created(run_id: str) -> RunCreated:
     return RunCreated(run_id=run_id, experiment_id=0, name="n", start_ms=1, artifact_uri="mlflow-artifacts:/0/x")
 
 
+def param(run_id: str, value: str) -> ParamsLogged:
+    return ParamsLogged(run_id=run_id, params={"p": value})
+
+
 def points(run_id: str, *values: float) -> MetricsLogged:
     return MetricsLogged(run_id, from_points(Point("m", value, n, n) for n, value in enumerate(values)))
 
@@ -104,6 +108,29 @@ def test_events_and_their_outcomes(client: httpx2.Client) -> None:
     rejections = client.get(NATIVE + "rejections", params={"limit": 1}).json()
     assert rejections["rejections"][0]["code"] in ("param_changed", "experiment_exists")
     assert rejections["next_offset"] == 1
+
+
+def test_a_strong_listing_shows_what_was_just_appended_and_says_its_positions(client: httpx2.Client) -> None:
+    run_id, job = IDS.run_id(), Job()
+    post(client, [job.record(Topic.RUNS, created(run_id)), job.record(Topic.RUNS, param(run_id, "0"))])
+    for n in range(1, 20):
+        # Only appended: nobody has waited for the fold to refuse it.
+        record = job.record(Topic.RUNS, param(run_id, str(n)))
+        [appended] = post(client, [record], wait="append")["results"]
+        shown = client.get(NATIVE + "rejections", params={"limit": 1, "consistency": "strong"}).json()
+        assert [one["position"] for one in shown["rejections"]] == [appended["position"]]
+        where, _, offset = appended["position"].rpartition(":")
+        assert shown["positions"][where] > int(offset)
+
+
+@pytest.mark.parametrize("listing", ["rejections", "set-aside"])
+def test_a_listing_says_its_positions_and_takes_no_third_consistency(client: httpx2.Client, listing: str) -> None:
+    for words in ({}, {"consistency": "eventual"}, {"consistency": "strong"}):
+        positions = client.get(NATIVE + listing, params=words).json()["positions"]
+        assert {name.partition(":")[0] for name in positions} == {"experiments", "runs", "metrics"}
+    refused = client.get(NATIVE + listing, params={"consistency": "maybe"})
+    assert refused.status_code == 400
+    assert "'consistency' supplied: strong or eventual" in refused.json()["message"]
 
 
 def test_a_long_batch_keeps_its_order(client: httpx2.Client) -> None:
@@ -216,29 +243,62 @@ def run_of(client: httpx2.Client) -> str:
 def test_kafka_away(here: World, client: httpx2.Client) -> None:
     run_id = run_of(client)
     metric = {"run_id": run_id, "key": "m", "value": 1, "timestamp": 1}
+    series = {"runs": [run_id], "metrics": ["m"]}
+    assert client.post(API + "runs/log-metric", json=metric).status_code == 200
+    assert client.post(NATIVE + "series:query", json=series).status_code == 200
     with frozen([here.stack.pid("kafka")]):
+        # What promises every acknowledged write can't keep the promise, whatever it reads.
         bounded(client.get(API + "runs/get", params={"run_id": run_id}))
+        bounded(client.get(API + "metrics/get-history", params={"run_id": run_id, "metric_key": "m"}))
+        bounded(client.post(API + "runs/search", json={"experiment_ids": ["0"]}))
+        bounded(client.get(API + "experiments/get", params={"experiment_id": "0"}))
+        bounded(client.get(NATIVE + "rejections", params={"consistency": "strong"}))
+        bounded(client.post(NATIVE + "series:query", json=series | {"consistency": "strong"}))
+        # What promises nothing goes on.
+        for listing in ("set-aside", "rejections"):
+            assert client.get(NATIVE + listing).status_code == 200
+            assert client.get(NATIVE + listing, params={"consistency": "eventual"}).status_code == 200
+        drawn = client.post(NATIVE + "series:query", json=series | {"consistency": "eventual"}).json()
+        assert drawn["series"][0]["last"] == [0, 1]
         bounded(client.post(API + "runs/log-metric", json=metric))
+        bounded(client.post(API + "runs/set-tag", json={"run_id": run_id, "key": "t", "value": "1"}))
+        bounded(client.post(API + "runs/create", json={"experiment_id": "0"}))
         assert client.get("/health/live").status_code == 200
         assert not client.get("/health/ready").json()["parts"]["kafka"]["ok"]
-        assert client.get(NATIVE + "set-aside").status_code == 200
     await_ready(client)
     assert client.post(API + "runs/log-metric", json=metric).status_code == 200
-    assert client.get(API + "runs/get", params={"run_id": run_id}).json()["run"]["data"]["metrics"][0]["value"] == 1
+    data = client.get(API + "runs/get", params={"run_id": run_id}).json()["run"]["data"]
+    assert data["metrics"][0]["value"] == 1
+    assert_points(client, run_id, 1)
 
 
 def test_postgres_away(here: World, client: httpx2.Client) -> None:
     run_id = run_of(client)
-    metric = {"run_id": run_id, "key": "m", "value": 1, "timestamp": 1}
+    metric = {"run_id": run_id, "key": "m", "value": 0, "timestamp": 1}
     assert client.post(API + "runs/log-metric", json=metric).status_code == 200
     with frozen(family(here.stack.pid("postgres"))):
         bounded(client.get(API + "runs/get", params={"run_id": run_id}))
+        bounded(client.get(NATIVE + "set-aside"))
+        # What a fold decides waits for it in vain.
         bounded(client.post(API + "runs/log-parameter", json={"run_id": run_id, "key": "p", "value": "1"}))
-        # Metrics of a run that was seen before go on.
-        assert client.post(API + "runs/log-metric", json=metric | {"value": 2}).status_code == 200
+        bounded(client.post(API + "runs/set-tag", json={"run_id": run_id, "key": "t", "value": "1"}))
+        bounded(client.post(API + "experiments/create", json={"name": f"while away {run_id}"}))
+        # Metrics of a run that was seen before go on; of others nobody can say whether they are there.
+        for n in range(1, 4):
+            assert client.post(API + "runs/log-metric", json=metric | {"value": n, "step": n}).status_code == 200
+        more = [{"key": "m", "value": n, "timestamp": 1, "step": n} for n in range(4, 8)]
+        assert client.post(API + "runs/log-batch", json={"run_id": run_id, "metrics": more}).status_code == 200
+        bounded(client.post(API + "runs/log-metric", json=metric | {"run_id": IDS.run_id()}))
     await_ready(client)
     shown = client.get(API + "runs/get", params={"run_id": run_id}).json()["run"]["data"]["metrics"]
-    assert [m["value"] for m in shown] == [2]
+    assert [(m["value"], m["step"]) for m in shown] == [(7, 7)]
+    assert_points(client, run_id, 8)
+
+
+def assert_points(client: httpx2.Client, run_id: str, count: int) -> None:
+    """Each acknowledged point is there once: as many as were logged, one a step."""
+    found = client.get(API + "metrics/get-history", params={"run_id": run_id, "metric_key": "m"}).json()["metrics"]
+    assert [m["step"] for m in found] == list(range(count))
 
 
 @pytest.mark.parametrize("part", ["kafka", "postgres"])
