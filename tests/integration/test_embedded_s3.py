@@ -17,7 +17,7 @@ from aiobotocore.session import get_session
 from botocore.exceptions import ClientError
 
 from runfold_stack.embedded import RunningStack, embedded_stack
-from runfold_stack.embedded.s3 import ADMIN, ADMIN_DISTANCE, ADMIN_GRPC, choose_ports, keys_in, make_keys
+from runfold_stack.embedded.s3 import ADMIN, ADMIN_DISTANCE, ADMIN_GRPC, choose_ports, keys_in, make_keys, sockets
 from runfold_stack.errors import StackError
 
 
@@ -50,6 +50,7 @@ async def test_objects_keys_and_the_address_are_kept_over_kills_and_restarts(tmp
             for number in range(20):
                 await s3.put_object(Bucket="kept", Key=f"before/{number}", Body=os.urandom(200_000) + b"before")
             former = stack.pid("s3")
+            assert all(path.is_socket() for path in sockets(before))
             stack.kill("s3", signal.SIGKILL)
             await stack.wait_ready("s3")
             assert stack.pid("s3") != former
@@ -60,6 +61,7 @@ async def test_objects_keys_and_the_address_are_kept_over_kills_and_restarts(tmp
     async with embedded_stack(tmp_path, kafka=False, postgres=False) as stack, client(stack) as s3:
         assert stack.endpoints.s3 == before
         assert await content(s3, "after") == b"after"
+    assert not any(path.exists() for path in sockets(before))
 
 
 async def test_only_who_has_the_keys_gets_in_and_every_port_is_local(tmp_path: Path) -> None:

@@ -144,6 +144,21 @@ def arguments(place: S3Place) -> list[str]:
     return [str(program()), "-logtostderr=true", "mini", *(f"-{name}={value}" for name, value in options.items())]
 
 
+def sockets(place: S3Place) -> list[Path]:
+    """Sockets that the program makes beside its gRPC ports, in a place that no option changes."""
+    return [
+        Path(f"/tmp/seaweedfs-{role.removesuffix('_grpc').removeprefix('s3_')}-grpc-{port}.sock")
+        for role, port in place.ports.items()
+        if role.endswith("_grpc")
+    ]
+
+
+def remove_sockets(place: S3Place) -> None:
+    """After a stop; a program that was killed leaves them behind."""
+    for path in sockets(place):
+        path.unlink(missing_ok=True)
+
+
 def spec(place: S3Place) -> ChildSpec:
     """The store as a supervised process."""
     healthy = answers_ok(HOST, place.ports["s3"], "/healthz")

@@ -115,6 +115,7 @@ async def embedded_stack(
                     s3_ports = s3_part.choose_ports(remembered, avoid=ports.values())
                     store = S3Place(directory, data.logs / "s3.log", keys, s3_ports)
                     ports |= s3_ports
+                    cleanup.callback(s3_part.remove_sockets, store)
                     starting.create_task(_start_s3(supervisor, store, progress))
             where = None if store is None else store.endpoint
             data.announce(StackFile(os.getpid(), address, dsn, s3=where, ports=remembered | ports))
