@@ -279,15 +279,31 @@ def test_searching_runs(call: Caller) -> None:
         assert call.post("runs/search", 400, experiment_ids=[number], filter=wrong)["message"] == message
 
 
-def test_one_of_many_creators_wins(here: World) -> None:
-    name = f"wanted {next(_names)}"
+def test_one_of_many_creators_wins_and_the_others_get_mlflows_error(here: World) -> None:
+    names = [f"wanted {next(_names)}" for _ in range(5)]
+    gate = threading.Barrier(8)
 
-    def create(server: int) -> int:
+    def create(server: int) -> list[httpx2.Response]:
         with here.client(server) as client:
-            return client.post(API + "experiments/create", json={"name": name}).status_code
+            client.get("/health/live")
+            answers = []
+            for name in names:
+                gate.wait()
+                answers.append(client.post(API + "experiments/create", json={"name": name}))
+            return answers
 
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        assert sorted(pool.map(create, [0, 1] * 4)) == [200] + [400] * 7
+        by_name = zip(*pool.map(create, [0, 1] * 4), strict=True)
+    for name, answers in zip(names, by_name, strict=True):
+        [winner] = [answer for answer in answers if answer.status_code == 200]
+        losers = [answer for answer in answers if answer is not winner]
+        assert [answer.status_code for answer in losers] == [400] * 7
+        assert {answer.json()["error_code"] for answer in losers} == {"RESOURCE_ALREADY_EXISTS"}
+        assert all(answer.json()["message"].startswith(f"Experiment(name={name}) already exists.") for answer in losers)
+        for server in (0, 1):
+            with here.client(server) as client:
+                shown = client.get(API + "experiments/get-by-name", params={"experiment_name": name}).json()
+                assert shown["experiment"]["experiment_id"] == winner.json()["experiment_id"]
 
 
 def test_what_one_server_acknowledged_the_other_shows(here: World) -> None:

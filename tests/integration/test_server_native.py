@@ -277,7 +277,11 @@ def test_postgres_away(here: World, client: httpx2.Client) -> None:
     metric = {"run_id": run_id, "key": "m", "value": 0, "timestamp": 1}
     assert client.post(API + "runs/log-metric", json=metric).status_code == 200
     with frozen(family(here.stack.pid("postgres"))):
+        # Needs no outcome either: the experiment was seen a moment ago.
+        newer = run_of(client)
+        assert client.post(API + "runs/log-metric", json=metric | {"run_id": newer}).status_code == 200
         bounded(client.get(API + "runs/get", params={"run_id": run_id}))
+        bounded(client.post(API + "runs/search", json={"experiment_ids": ["0"]}))
         bounded(client.get(NATIVE + "set-aside"))
         # What a fold decides waits for it in vain.
         bounded(client.post(API + "runs/log-parameter", json={"run_id": run_id, "key": "p", "value": "1"}))
@@ -293,6 +297,7 @@ def test_postgres_away(here: World, client: httpx2.Client) -> None:
     shown = client.get(API + "runs/get", params={"run_id": run_id}).json()["run"]["data"]["metrics"]
     assert [(m["value"], m["step"]) for m in shown] == [(7, 7)]
     assert_points(client, run_id, 8)
+    assert_points(client, newer, 1)
 
 
 def assert_points(client: httpx2.Client, run_id: str, count: int) -> None:
