@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from runfold.birth import Birth, create_log
+from runfold.birth import Birth, create_log, upgrade_log
 from runfold_projections.migrate import migrate
 
 from .embedded import RunningStack, StackFile, embedded_stack, read_running
@@ -96,10 +96,13 @@ async def runfold_up(settings: Settings, on_progress: Progress = no_progress) ->
 async def prepare(
     settings: Settings, kafka: str, postgres: str, tell: Callable[[PartState, str], None] = lambda *_: None
 ) -> None:
-    """Give birth to the log and to the read models where they are missing."""
+    """Give birth to the log and to the read models where they are missing, and bring an embedded log to this release's feature level."""
     tell("preparing", "topics")
     with kafka_named(kafka):
         await create_log(kafka, settings.namespace, birth_of(settings), release=RELEASE)
+        if settings.kafka is None:
+            # Whoever writes to an embedded log came with this release, so nobody is left behind.
+            await upgrade_log(kafka, settings.namespace, release=RELEASE)
     tell("preparing", "tables")
     with postgres_named(postgres):
         await migrate(postgres, settings.namespace)

@@ -2,17 +2,21 @@
 
 import asyncio
 import json
+from pathlib import Path
 
 import pytest
 from services import Services
 from starlette.testclient import TestClient
 
 from runfold import birth
-from runfold.birth import Birth, create_log, upgrade_log
+from runfold.birth import Birth, create_log, open_log, upgrade_log
 from runfold_projections.migrate import migrate
+from runfold_schemas.catalog import FEATURE_LEVEL
 from runfold_server.app import create_app
 from runfold_server.config import ServerConfig
 from runfold_server.mlflow.models import LEVEL
+from runfold_stack.settings import load_settings
+from runfold_stack.up import prepare
 
 MODEL = json.dumps({"artifact_path": "m", "run_id": "r", "utc_time_created": "now", "flavors": {}})
 LOG_MODEL = "/api/2.0/mlflow/runs/log-model"
@@ -42,3 +46,18 @@ def test_models_need_a_level_that_an_older_log_reaches_by_an_upgrade(
     with TestClient(create_app(config)) as client:
         # No worker runs here: a run that no row shows is asked for strongly.
         assert client.post(LOG_MODEL, json={"run_id": "r", "model_json": MODEL}).status_code == 503
+
+
+async def test_an_embedded_log_of_an_older_release_is_upgraded_when_it_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, services: Services
+) -> None:
+    settings = load_settings(data_dir=tmp_path, namespace="older_embedded", kafka=None)
+
+    async def prepared() -> int:
+        await prepare(settings, services.kafka, services.postgres)
+        return (await open_log(services.kafka, settings.namespace)).level
+
+    with monkeypatch.context() as older:
+        older.setattr(birth, "FEATURE_LEVEL", LEVEL - 1)
+        assert await prepared() == LEVEL - 1
+    assert await prepared() == FEATURE_LEVEL
