@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ROOMS := schemas producers projections consumers server stack
 SEED ?= 1
 
-.PHONY: demo up bench-spine bench-tracking bench-packs bench-artifacts test unit integration e2e soak lint types layers compat docs lock clean help
+.PHONY: demo up bench-sdk bench-spine bench-tracking bench-packs bench-artifacts test unit integration e2e soak lint types layers compat docs lock clean help
 
 help:
 	@echo "make demo   start everything, train twice, read back, stop"
@@ -14,6 +14,7 @@ help:
 	@echo "make lint   format, lint, types, import direction, schema compatibility"
 	@echo "make soak   the fault tests and the fuzzing, longer; SEED=n repeats one"
 	@echo "make bench-search what a search of runs takes over 10,000 and 100,000 of them"
+	@echo "make bench-sdk    what a log call costs the training thread, and the light client"
 	@echo "make bench-spine  what the spine does per second, on this machine"
 	@echo "make bench-artifacts  a file of 1 GB up and down, and the server's memory"
 	@echo "make bench-packs  bytes and speed of metric points at rest"
@@ -45,6 +46,10 @@ bench-search: $(VENV)/.demo
 bench-tracking: $(VENV)/.demo
 	$(BIN)/python benchmarks/tracking.py
 
+bench-sdk: $(VENV)/.dev
+	$(BIN)/python benchmarks/light_client.py
+	$(BIN)/python benchmarks/sdk_latency.py
+
 bench-spine: $(VENV)/.demo
 	$(BIN)/python benchmarks/spine.py
 
@@ -52,7 +57,7 @@ bench-artifacts: $(VENV)/.demo
 	$(BIN)/python benchmarks/artifacts.py
 
 soak: $(VENV)/.dev
-	RUNFOLD_SOAK=1 RUNFOLD_SEED=$(SEED) $(BIN)/pytest tests/e2e/test_kills.py tests/e2e/test_workers_join_and_leave.py tests/e2e/test_read_your_writes.py tests/e2e/test_many_writers.py tests/integration/test_fuzz.py -q -s --timeout 7200
+	RUNFOLD_SOAK=1 RUNFOLD_SEED=$(SEED) $(BIN)/pytest tests/e2e/test_kills.py tests/e2e/test_workers_join_and_leave.py tests/e2e/test_read_your_writes.py tests/e2e/test_many_writers.py tests/e2e/test_sdk_distributed.py tests/integration/test_fuzz.py -q -s --timeout 7200
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -99,7 +99,7 @@ class Buffer:
         self._open: Rows | None = None
         self._open_keys: Keys | None = None
         self._next_step = 0
-        self._since_ms = 0
+        self._since_ms = self._taken_since_ms = 0
         self._due: float | None = None
         self._taken: list[Entry] = []
         self._bytes = self._waiting_bytes = 0
@@ -159,7 +159,7 @@ class Buffer:
                 self._seal()
             if self._since_ms == 0:
                 self._since_ms = time_ms
-            elif time_ms - self._since_ms > LATE_MS:
+            if time_ms - (self._taken_since_ms or self._since_ms) > LATE_MS:
                 self.late = True
             # Woken once when something begins to wait, and once when it fills a frame: not for every row.
             wake = self._due is None
@@ -225,9 +225,9 @@ class Buffer:
             self._seal()
             self._taken = list(self._waiting)
             self._waiting.clear()
-            self._waiting_bytes = self._since_ms = 0
+            self._taken_since_ms, self._since_ms = self._since_ms, 0
+            self._waiting_bytes = 0
             self._due = None
-            self.late = False
             return self._taken
 
     def acknowledge(self) -> None:
@@ -235,6 +235,8 @@ class Buffer:
         with self._changed:
             self._bytes -= sum(entry.size for entry in self._taken)
             self._taken = []
+            self._taken_since_ms = 0
+            self.late = False
             self._changed.notify_all()
 
     def bound(self, room: int) -> None:

@@ -40,9 +40,12 @@ class Saver:
         """When the background thread should save, by the monotonic clock; None: there is nothing to save."""
         return self._retry_at if self.failure else self._buffer.due()
 
-    def save(self, *, wait: bool = True) -> bool:
-        """Write all that is in memory. False: the disk took not all of it, or, without `wait`, another thread is writing now."""
-        if not self._saving.acquire(blocking=wait):
+    def save(self, *, patience: float = -1) -> bool:
+        """Write all that is in memory. False: the disk took not all of it, or another thread was still writing after `patience` s.
+
+        Another thread writes what it took before it began, perhaps long ago, so it must be waited for; a disk that hangs must not be.
+        """
+        if not self._saving.acquire(timeout=patience):
             return False
         try:
             return self._save()

@@ -4,6 +4,7 @@ import logging
 import os
 import tempfile
 import threading
+import time
 from array import array
 from collections.abc import Iterable
 from pathlib import Path
@@ -29,6 +30,8 @@ from .spool.writing import SEGMENT_BYTES, SpoolWriter
 
 _log = logging.getLogger("runfold")
 _LEAST_SEGMENT = 64 * 1024
+_PATIENCE = 0.25
+"""Seconds that a log call waits for the thread that saves, when it finds rows that are older than they may be."""
 
 
 class RunWriter:
@@ -51,6 +54,7 @@ class RunWriter:
         # Sequence and place in the buffer must be taken together.
         self._facts = threading.Lock()
         self._told_full = False
+        self._save_again_at = 0.0
         if shipper is not None:
             shipper.add(self.outbox)
 
@@ -70,7 +74,7 @@ class RunWriter:
         if not buffer.add_row(keys, values, step):
             self._tell_full()
         if buffer.late:
-            self._saver.save(wait=False)
+            self._save_late()
 
     def add_columns(self, keys: Keys, steps: "array[int] | None", values: "array[float]") -> None:
         """Append many rows at once; without steps they go on from the last one. More than fits into memory is saved by this call itself."""
@@ -78,8 +82,10 @@ class RunWriter:
         for rows in chunks(keys, steps or array("q", bytes(8 * count)), values):
             if not self._buffer.add_rows(rows, go_on=steps is None):
                 self._tell_full()
-            if self._buffer.late or self._buffer.is_half_full:
-                self._saver.save(wait=self._buffer.is_half_full)
+            if self._buffer.is_half_full:
+                self._saver.save()
+            elif self._buffer.late:
+                self._save_late()
 
     def add_points(self, points: Iterable[Point], reader: RowReader) -> None:
         """Append points that bring their own times, and perhaps a context. ValueError: a key or step can't be stored; TypeError likewise."""
@@ -96,7 +102,7 @@ class RunWriter:
                 if not self._buffer.add_row(keys, values, step, time_ms):
                     self._tell_full()
         if self._buffer.late:
-            self._saver.save(wait=False)
+            self._save_late()
 
     def add_fact(self, fact: Fact, *, last: bool = False) -> None:
         """Append a fact; the `last` one is never refused and closes."""
@@ -155,6 +161,12 @@ class RunWriter:
             return False
         self._shipper.wake(hurry=True)
         return self.outbox.wait(end, timeout)
+
+    def _save_late(self) -> None:
+        """The background thread did not come in time, so this one does its work; a disk that hangs or is full is left alone for a second."""
+        now = time.monotonic()
+        if now >= self._save_again_at and not self._saver.save(patience=_PATIENCE):
+            self._save_again_at = now + 1.0
 
     def _wake(self) -> None:
         pump.wake(self._saver)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from shared_world import shared_installation, start_together
+from small_disk import BLOCK, Ballast, small_disk
 
 import runfold
 
@@ -135,6 +136,34 @@ def test_trainers_and_servers_that_are_killed_lose_at_most_a_second_and_repeat_n
         points = history(url, run_id, "x")
         assert points == [(n, float(n)) for n in range(len(points))]
         assert len(points) > step > 0
+
+
+def test_a_full_disk_refuses_and_counts_and_what_was_taken_arrives_when_there_is_room(
+    url: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("RUNFOLD_BUFFER_MB", "4")
+    with small_disk(tmp_path / "disk", 24) as disk:
+        monkeypatch.setenv("RUNFOLD_SPOOL_DIR", str(disk / "spool"))
+        ballast = Ballast(disk)
+        with runfold.run(name, mode="offline") as run:
+            ballast.fill(leave=2 * BLOCK)
+            for step in range(100_000):
+                run.log({f"k{n}": float(step) for n in range(10)}, step=step)
+                if run.refused:
+                    break
+                if step % 1000 == 0:
+                    run._writer._saver.save()
+            assert "can't be written to the spool, kept in memory: [Errno 28]" in caplog.text
+            taken = step
+            assert taken > 1000
+            ballast.drop()
+            run.flush(timeout=30)
+            run.log({"after": 1.0}, step=step)
+        assert run.refused == 10
+        done = sync(str(disk / "spool"), "--to", url)
+        assert done.stdout == f"1 spools sent: {taken * 10 + 1} points, 2 facts\n", done.stderr
+    assert history(url, run.id, "k9") == [(step, float(step)) for step in range(taken)]
+    assert history(url, run.id, "after") == [(taken, 1.0)]
 
 
 def test_a_run_that_began_without_a_server_is_there_when_one_has_come(

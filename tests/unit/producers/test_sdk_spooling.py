@@ -186,6 +186,37 @@ def test_the_log_call_itself_saves_what_has_waited_for_too_long(
     run.finish()
 
 
+STARVED = """
+import ctypes, os, signal, runfold
+run = runfold.run("digits", mode="offline")
+for step in range(100): run.log({"x": step})
+ctypes.PyDLL(None).usleep(1_200_000)  # a C call that does not let the interpreter go
+run.log({"x": 100})
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_after_a_long_c_call_the_next_log_call_has_put_what_is_old_on_disk(
+    server: EventServer, spool_dir: Path
+) -> None:
+    for _ in range(3):
+        server.posts.clear()
+        died = subprocess.run([sys.executable, "-c", STARVED], timeout=60, check=False)
+        assert died.returncode == -signal.SIGKILL
+        sync(spool_dir, server.uri)
+        assert [step for _, step, _ in server.rows()][:100] == [*range(100)]
+
+
+def test_what_is_refused_for_good_costs_no_other_run_s_data(server: EventServer, spool_dir: Path) -> None:
+    bad, good = offline(), offline()
+    server.bad = lambda got: isinstance(got.event, MetricsLogged) and got.event.run_id == bad.id
+    report = sync(spool_dir, server.uri)
+    assert sorted(report.sent) == sorted([bad.id, good.id])
+    assert [f"run {bad.id}: events were not taken" in text for text in report.refused] == [True]
+    assert len(server.rows()) == 10
+    assert len(server.of(RunUpdated)) == 2
+
+
 TRAINER = """
 import sys, time, runfold
 run = runfold.run("digits", mode=sys.argv[1])
