@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from aiokafka.errors import KafkaError
 
 from runfold_schemas.batch import Outgoing, decode_item
+from runfold_schemas.errors import BadRecord
 from runfold_schemas.position import Partition
 from runfold_schemas.topics import partition_count, partition_of
 
@@ -79,8 +80,12 @@ class KafkaTransport:
     async def _append(self, items: Sequence[bytes]) -> None:
         if self._appending is None or self._items != items:
             info = await self._connect()
+            try:
+                records = [decode_item(item) for item in items]
+            except BadRecord as error:
+                raise Never(str(error)) from error
             self._items = list(items)
-            self._appending = self._loop.create_task(self._send(info, [decode_item(item) for item in items]))
+            self._appending = self._loop.create_task(self._send(info, records))
         await asyncio.wait({self._appending}, timeout=_LOOK_AGAIN)
         if not self._appending.done():
             raise TryAgain(f"Kafka at {self._brokers} does not acknowledge")

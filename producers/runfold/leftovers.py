@@ -82,6 +82,7 @@ def sync(
     uri: str,
     *,
     use_recorded: bool = True,
+    experiment: str | None = None,
     patience: float = 30.0,
     progress: Progress = lambda done, all: None,
 ) -> Report:
@@ -109,6 +110,7 @@ def sync(
                 report.busy.append(path)
                 continue
             shipper = shippers.to((use_recorded and leftover.about.uri) or uri)
+            leftover.outbox.other_experiment = experiment
             total += leftover.points + leftover.facts
             claimed.append((leftover, shipper))
             shipper.add(leftover.outbox)

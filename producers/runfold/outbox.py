@@ -32,6 +32,8 @@ class Outbox:
         self.name = name
         """The run's id."""
         self.experiment: Experiment | None = None
+        self.other_experiment: str | None = None
+        """Name of the experiment to create the run in, instead of the one that it named."""
         self.last_error = ""
         """Why the latest attempt failed; empty after one that did not."""
         self.blocked = ""

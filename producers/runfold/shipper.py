@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from runfold_schemas.batch import MAX_BATCH_BYTES, MAX_BATCH_RECORDS, decode_item, encode_item
+from runfold_schemas.errors import SchemaError
 
 from .creation import Creation
 from .errors import NotConnected, ServerRefused
@@ -153,9 +154,12 @@ class Shipper:
 
     def _complete(self, transport: Transport, outbox: Outbox, payload: bytes) -> bytes | None:
         """The record that creates the run; None: not now, or not before somebody has done something."""
-        creation = Creation.read(payload)
         try:
-            outbox.experiment = transport.find_experiment(creation.experiment, _RESOLVE_TIMEOUT)
+            creation = Creation.read(payload)
+            outbox.experiment = transport.find_experiment(
+                outbox.other_experiment or creation.experiment, _RESOLVE_TIMEOUT
+            )
+            return encode_item(creation.record(outbox.experiment))
         except NotConnected as error:
             self._note_away([outbox], str(error))
             self._pause(LONGEST_PAUSE / 10)
@@ -164,7 +168,10 @@ class Shipper:
             outbox.block(str(error))
             _log.error("runfold: run %s can't be created, its data stays in the spool: %s", outbox.name, error)
             return None
-        return encode_item(creation.record(outbox.experiment))
+        except (ValueError, TypeError, SchemaError) as error:
+            # Of another release, or made by hand: no reason to keep the others from being sent.
+            outbox.block(f"its creation can't be read: {type(error).__name__}: {error}")
+            return None
 
     def _deliver(self, transport: Transport, sendings: Sequence[Sending], *, outcome: bool) -> bool:
         """Send until the other side has taken or refused the records. False: all their outboxes were closed before that."""

@@ -175,6 +175,9 @@ def sync(
         typer.Argument(help="A spool, or a directory above; unset: RUNFOLD_SPOOL_DIR, or where it is unset too."),
     ] = None,
     to: Annotated[str | None, typer.Option("--to", help="Send all to this server, whatever their runs named.")] = None,
+    experiment: Annotated[
+        str | None, typer.Option("--experiment", help="Create runs in this one, not in the one that they named.")
+    ] = None,
     patience: Annotated[
         float, typer.Option("--patience", min=0.1, help="Seconds without progress after which it gives up.")
     ] = 30.0,
@@ -182,7 +185,7 @@ def sync(
     """Send what training runs left on this machine's disk. Exit code 1 if something could not be sent."""
     from .syncing import sync_with_progress
 
-    if not sync_with_progress(directory, to, patience, talk):
+    if not sync_with_progress(directory, to, experiment, patience, talk):
         raise typer.Exit(1)
 
 

@@ -11,7 +11,9 @@ from runfold.leftovers import Report, sync
 from runfold.settings import Settings
 
 
-def sync_with_progress(directory: Path | None, to: str | None, patience: float, talk: Console) -> bool:
+def sync_with_progress(
+    directory: Path | None, to: str | None, experiment: str | None, patience: float, talk: Console
+) -> bool:
     """Send every spool at or below a directory; whether nothing is left. Results go to standard output, talk to `talk`."""
     settings = Settings.load(to)
     where = directory or settings.spool_dir
@@ -26,6 +28,7 @@ def sync_with_progress(directory: Path | None, to: str | None, patience: float, 
             where,
             settings.uri,
             use_recorded=to is None,
+            experiment=experiment,
             patience=patience,
             progress=lambda done, total: shown.update(task, completed=done, total=total),
         )

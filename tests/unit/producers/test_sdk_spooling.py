@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import signal
@@ -15,6 +16,7 @@ from event_server import EventServer, Fault, event_server
 
 import runfold
 from runfold.leftovers import sync
+from runfold.spool.framing import MAGIC, Kind, pack, scan
 from runfold.spool.layout import spools
 from runfold_schemas.events import MetricsLogged, ParamsLogged, RunCreated, RunUpdated
 
@@ -124,6 +126,27 @@ def test_a_run_whose_experiment_is_deleted_keeps_its_data_and_stops_no_other(
     server.experiments["digits"]["lifecycle_stage"] = "active"
     assert sync(spool_dir, server.uri).sent == [stuck.id]
     assert len(server.rows()) == 11
+
+
+def test_a_run_can_be_created_in_another_experiment_than_it_named(server: EventServer, spool_dir: Path) -> None:
+    server.experiments["digits"] = {"experiment_id": "7", "lifecycle_stage": "deleted", "artifact_location": "x"}
+    run = offline()
+    assert sync(spool_dir, server.uri).sent == []
+    assert sync(spool_dir, server.uri, experiment="another").sent == [run.id]
+    assert str(server.of(RunCreated)[0].experiment_id) == server.experiments["another"]["experiment_id"]
+
+
+def test_a_creation_that_this_release_can_not_read_stops_no_other_spool(server: EventServer, spool_dir: Path) -> None:
+    strange, fine = offline(), offline()
+    segment = strange.spool / "00000000.seg"
+    frames = list(scan(segment.read_bytes(), len(MAGIC)))
+    newer = json.dumps({**json.loads(frames[0].payload), "from_the_future": 1}).encode()
+    parts = [pack(Kind.CREATION, 0, newer), *(pack(frame.kind, frame.points, frame.payload) for frame in frames[1:])]
+    segment.write_bytes(MAGIC + b"".join(parts))
+    report = sync(spool_dir, server.uri)
+    assert report.sent == [fine.id]
+    assert "from_the_future" in report.left[strange.spool]
+    assert len(server.rows()) == 10
 
 
 def test_a_sync_that_gets_nowhere_says_why_and_keeps_everything(spool_dir: Path) -> None:
