@@ -31,8 +31,16 @@ FETCH_WAIT = 0.005
 REST_FACTOR = 8.0
 """How many times as long as its last commit took a partition may rest: so commits take a bounded share of the machine."""
 
-AWAY = (OSError, KafkaError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
-"""Errors of the services or the way to them: never poison; the partition waits and goes on."""
+AWAY = (
+    OSError,
+    KafkaError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    TimeoutError,
+)
+"""Errors of the services or the way to them: never poison; the partition waits and goes on. asyncpg calls it an internal error when
+a connection breaks off in the middle of an answer."""
 
 
 class State(StrEnum):

@@ -93,5 +93,5 @@ async def open_connection(
         # close() would wait for the server; when that is gone or the task is cancelled, terminate() is what is left.
         try:
             await connection.close(timeout=2)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
             connection.terminate()

@@ -4,6 +4,7 @@ Deleting and restoring are acknowledged when they are folded, so committed rows 
 shows is asked for strongly. A row that was read is remembered until a notice tells of a commit in its partition.
 """
 
+import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Iterable
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from .progress import Progress
 from .reads import Reader, of_run, of_topics
 
 ACTIVE = "active"
+TRUSTED = 5.0
+"""Seconds that a row is trusted without a look: a connection that has silently died brings no notices."""
 _REMEMBERED = 20_000
 _EXPERIMENTS = Partition(Topic.EXPERIMENTS, 0)
 K = TypeVar("K", bound=Hashable)
@@ -35,6 +38,7 @@ class _Known(Generic[V]):
     value: V
     marks: Marks | None
     folded: bool
+    read_at: float
 
 
 class _Remembered(Generic[K, V]):
@@ -49,16 +53,18 @@ class _Remembered(Generic[K, V]):
         return tuple([self._progress.known.get(p, 0) for p in partitions]) if self._progress.listening else None
 
     def current(self, key: K, marks: Marks | None) -> V | None:
-        """The value, if nothing was committed in its partitions since it was read."""
+        """The value, if it was read lately and nothing was committed in its partitions since."""
         known = self._known.get(key)
-        return known.value if known is not None and marks is not None and known.marks == marks else None
+        if known is None or marks is None or known.marks != marks or time.monotonic() - known.read_at > TRUSTED:
+            return None
+        return known.value
 
     def any(self, key: K) -> _Known[V] | None:
         """Whatever is remembered, however old."""
         return self._known.get(key)
 
     def keep(self, key: K, value: V, marks: Marks | None, *, folded: bool = True) -> None:
-        self._known[key] = _Known(value, marks, folded)
+        self._known[key] = _Known(value, marks, folded, time.monotonic())
         self._known.move_to_end(key)
         if len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)
