@@ -57,7 +57,8 @@ def document() -> Json:
 
 def _call(operation: Operation) -> Json:
     # Without fields there is nothing that a caller could get wrong.
-    errors = (400, 404, 413, 503) if operation.fields else (503,)
+    # Whatever has a body may have a bad one.
+    errors = (400, 404, 413, 503) if operation.fields or operation.method != "GET" else (503,)
     described = _described(
         operation.about,
         operation.path.split("/")[0],
