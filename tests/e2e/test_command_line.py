@@ -364,12 +364,12 @@ def test_wrong_settings_are_named(tmp_path: Path, command: list[str]) -> None:
         RUNFOLD_PARTITIONS="0",
         RUNFOLD_NAMESPACE="Bad-Name",
         RUNFOLD_KAFKA="nonsense",
-        RUNFOLD_POSTGRES="mysql://user:secret@host/db",
+        RUNFOLD_POSTGRES="mysql://user:hunter2@host/db",
         RUNFOLD_CONFIG=str(file),
     )
     for name in ("RUNFOLD_PARTITIONS", "RUNFOLD_NAMESPACE", "RUNFOLD_KAFKA", "RUNFOLD_POSTGRES", "server_wrokers"):
         assert name in said
-    assert "secret" not in said
+    assert "hunter2" not in said
     assert not (tmp_path / "data").exists()
 
 
