@@ -96,9 +96,16 @@ def sync(
     report = Report()
     claimed: list[tuple[Leftover, Shipper]] = []
     total = done_before = 0
+    again = False
     layout.clear_unborn(directory)
     todo = list(layout.spools(directory))
-    while todo or claimed:
+    while todo or claimed or report.busy:
+        if not todo and not claimed:
+            if again:
+                break
+            # A lock that was let go lives on for a moment in a child that was forked meanwhile, until it becomes another program.
+            again, todo, report.busy = True, report.busy, []
+            time.sleep(_LOOK)
         while todo and len(claimed) < _MOST_AT_ONCE:
             path = todo.pop(0)
             try:
