@@ -105,9 +105,9 @@ def test_a_namespace_without_a_log_keeps_the_data_and_says_what_is_missing(
 ) -> None:
     with runfold.run(name, mode="offline") as run:
         run.log({"x": 1})
-    report = sync(spool_dir, f"kafka://{world[0].services.kafka}/nowhere?api={url}", patience=3)
+    report = sync(spool_dir, f"kafka://{world[0].services.kafka}/never_born?api={url}", patience=3)
     assert list(report.left) == [run.spool], report
-    assert "namespace 'nowhere'" in report.left[run.spool]
+    assert "namespace 'never_born'" in report.left[run.spool]
     assert "runfold topics create" in report.left[run.spool]
 
 
