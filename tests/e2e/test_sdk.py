@@ -9,12 +9,11 @@ import sys
 import threading
 import time
 import warnings
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from shared_world import shared_installation, start_together
+from sdk_world import World, history
 
 import runfold
 
@@ -23,38 +22,11 @@ with warnings.catch_warnings():
     from mlflow import MlflowClient
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from installation import Installation, Program
-    from services import Services
-
-_numbers = count(1)
-
-
-@pytest.fixture(scope="module")
-def world(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Installation, Program]]:
-    with shared_installation(services, "sdk", tmp_path_factory.mktemp("sdk")) as installation:
-        _, server = start_together(installation, "worker", "server")
-        yield installation, server
-
-
-@pytest.fixture
-def url(world: tuple[Installation, Program]) -> str:
-    return world[1].url
-
-
-@pytest.fixture
-def name() -> str:
-    """Of an experiment that no other test has."""
-    return f"experiment {next(_numbers)}"
+    pass
 
 
 def read(url: str, run: str) -> Any:
     return MlflowClient(url).get_run(run)
-
-
-def history(url: str, run: str, key: str) -> list[tuple[int, float]]:
-    return [(point.step, point.value) for point in MlflowClient(url).get_metric_history(run, key)]
 
 
 def test_mlflow_reads_what_was_logged(url: str, name: str) -> None:
@@ -141,7 +113,7 @@ def test_what_is_flushed_is_read_at_once(url: str, name: str) -> None:
 
 
 def test_servers_that_die_lose_nothing_and_repeat_nothing(
-    world: tuple[Installation, Program], name: str, caplog: pytest.LogCaptureFixture
+    world: World, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     installation, _ = world
     server = installation.server()

@@ -7,25 +7,20 @@ import resource
 import subprocess
 import sys
 import warnings
-from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
-from shared_world import shared_installation, start_together
+from sdk_world import World
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from mlflow import MlflowClient
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from installation import Installation, Program
-    from services import Services
+    from installation import Installation
 
 SOAK = bool(os.environ.get("RUNFOLD_SOAK"))
 RANKS, STEPS = 20, 50
-_numbers = count(1)
 
 RANK = """
 import os, sys, runfold
@@ -38,13 +33,6 @@ print(run.id, flush=True)
 sys.stdin.readline()
 run.finish()
 """
-
-
-@pytest.fixture(scope="module")
-def world(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Installation, Program]]:
-    with shared_installation(services, "ranks", tmp_path_factory.mktemp("ranks")) as installation:
-        _, server = start_together(installation, "worker", "server")
-        yield installation, server
 
 
 def launch(url: str, experiment: str, rank: int, world: int, **variables: str) -> subprocess.Popen[str]:
@@ -69,11 +57,10 @@ def end(process: subprocess.Popen[str]) -> None:
     assert process.returncode == 0
 
 
-def test_tens_of_processes_write_one_run_and_rank_0_ends_it(world: tuple[Installation, Program]) -> None:
+def test_tens_of_processes_write_one_run_and_rank_0_ends_it(world: World, name: str) -> None:
     url = world[1].url
-    experiment = f"experiment {next(_numbers)}"
     # Rank 0 comes last: whoever is first creates the run.
-    ranks = [launch(url, experiment, rank, RANKS) for rank in reversed(range(RANKS))]
+    ranks = [launch(url, name, rank, RANKS) for rank in reversed(range(RANKS))]
     (run_id,) = {told(process) for process in ranks}
     client = MlflowClient(url)
     for process in ranks[:-1]:
@@ -87,17 +74,14 @@ def test_tens_of_processes_write_one_run_and_rank_0_ends_it(world: tuple[Install
     assert points == sorted((step, rank * 1000.0 + step) for rank in range(RANKS) for step in range(STEPS))
 
 
-def test_a_restarted_job_joins_its_run_as_a_new_attempt_and_keeps_both_s_points(
-    world: tuple[Installation, Program],
-) -> None:
+def test_a_restarted_job_joins_its_run_as_a_new_attempt_and_keeps_both_s_points(world: World, name: str) -> None:
     installation, server = world
-    experiment = f"experiment {next(_numbers)}"
-    first = [launch(server.url, experiment, rank, 2) for rank in range(2)]
+    first = [launch(server.url, name, rank, 2) for rank in range(2)]
     (run_id,) = {told(process) for process in first}
     for process in first:
         process.kill()
         process.communicate()
-    second = [launch(server.url, experiment, rank, 2, TORCHELASTIC_RESTART_COUNT="1") for rank in range(2)]
+    second = [launch(server.url, name, rank, 2, TORCHELASTIC_RESTART_COUNT="1") for rank in range(2)]
     assert {told(process) for process in second} == {run_id}
     for process in second:
         end(process)
@@ -105,7 +89,7 @@ def test_a_restarted_job_joins_its_run_as_a_new_attempt_and_keeps_both_s_points(
     points = sorted((point.step, point.value) for point in client.get_metric_history(run_id, "loss"))
     assert points == sorted(2 * [(step, rank * 1000.0 + step) for rank in range(2) for step in range(STEPS)])
     attempts = asked(installation, "SELECT attempt FROM attempt WHERE run_id = $1 ORDER BY ordinal", run_id)
-    assert attempts == [(f"torchelastic-job of {experiment}-{n}",) for n in range(2)]
+    assert attempts == [(f"torchelastic-job of {name}-{n}",) for n in range(2)]
 
 
 SPAWNED = """
@@ -131,14 +115,14 @@ if __name__ == "__main__":
 """
 
 
-def test_forked_and_spawned_children_join_by_id(world: tuple[Installation, Program], tmp_path: object) -> None:
+def test_forked_and_spawned_children_join_by_id(world: World, name: str, tmp_path: object) -> None:
     url = world[1].url
     script = os.path.join(str(tmp_path), "spawned.py")
     with open(script, "w") as file:
         file.write(SPAWNED)
     env = {**os.environ, "RUNFOLD_TRACKING_URI": url}
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", script, f"experiment {next(_numbers)}"],
+        [sys.executable, "-W", "ignore", script, name],
         env=env, capture_output=True, text=True, timeout=100,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -164,19 +148,16 @@ for run in reversed(runs):
 
 
 @pytest.mark.timeout(900)
-def test_very_many_writers_write_one_run(world: tuple[Installation, Program]) -> None:
+def test_very_many_writers_write_one_run(world: World, name: str) -> None:
     # 4,096 under `make soak`: few processes, each with the writers of many ranks.
     writers, processes = (4096, 4) if SOAK else (256, 2)
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[1] > 2 * writers / processes
     url = world[1].url
-    experiment = f"experiment {next(_numbers)}"
     run_id = f"many-{writers}"
     each = writers // processes
     env = {**os.environ, "RUNFOLD_TRACKING_URI": url, "RUNFOLD_WORLD_SIZE": str(writers)}
     started = [
-        subprocess.Popen(
-            [sys.executable, "-c", WRITERS, experiment, str(n * each), str((n + 1) * each), run_id], env=env
-        )
+        subprocess.Popen([sys.executable, "-c", WRITERS, name, str(n * each), str((n + 1) * each), run_id], env=env)
         for n in range(processes)
     ]
     assert [process.wait(800) for process in started] == [0] * processes

@@ -8,11 +8,10 @@ import signal
 import subprocess
 import sys
 import warnings
-from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
-from shared_world import shared_installation, start_together
+from sdk_world import World, history
 
 import runfold
 from runfold.leftovers import sync
@@ -22,45 +21,11 @@ with warnings.catch_warnings():
     from mlflow import MlflowClient
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-    from installation import Installation, Program
-    from services import Services
 
-_numbers = count(1)
-
-
-@pytest.fixture(scope="module")
-def world(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Installation, Program]]:
-    with shared_installation(services, "direct", tmp_path_factory.mktemp("direct")) as installation:
-        _, server = start_together(installation, "worker", "server")
-        yield installation, server
-
-
-@pytest.fixture
-def url(world: tuple[Installation, Program]) -> str:
-    return world[1].url
-
-
-@pytest.fixture
-def uri(world: tuple[Installation, Program]) -> str:
-    installation, server = world
-    return f"kafka://{installation.services.kafka}/{installation.namespace}?api={server.url}"
-
-
-@pytest.fixture
-def name() -> str:
-    """Of an experiment that no other test has."""
-    return f"experiment {next(_numbers)}"
-
-
-def history(url: str, run: str, key: str) -> list[tuple[int, float]]:
-    return [(point.step, point.value) for point in MlflowClient(url).get_metric_history(run, key)]
-
-
-def test_what_goes_straight_to_kafka_is_the_same_run(url: str, uri: str, name: str) -> None:
-    with runfold.run(name, params={"lr": 0.1}, tags={"by": "kafka"}, tracking_uri=uri) as run:
+def test_what_goes_straight_to_kafka_is_the_same_run(url: str, kafka_uri: str, name: str) -> None:
+    with runfold.run(name, params={"lr": 0.1}, tags={"by": "kafka"}, tracking_uri=kafka_uri) as run:
         for step in range(1000):
             run.log({"loss": float(step), "acc": step / 1000}, step=step)
         run.log_series("lr", None, [0.1] * 10)
@@ -73,11 +38,11 @@ def test_what_goes_straight_to_kafka_is_the_same_run(url: str, uri: str, name: s
 
 
 def test_kafka_killed_in_between_loses_nothing_and_repeats_nothing(
-    world: tuple[Installation, Program], url: str, uri: str, name: str, monkeypatch: pytest.MonkeyPatch
+    world: World, url: str, kafka_uri: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RUNFOLD_FINISH_TIMEOUT", "120")
     services = world[0].services
-    with runfold.run(name, tracking_uri=uri) as run:
+    with runfold.run(name, tracking_uri=kafka_uri) as run:
         for step in range(3000):
             run.log({"x": float(step)}, step=step)
             if step == 1000:
@@ -88,20 +53,20 @@ def test_kafka_killed_in_between_loses_nothing_and_repeats_nothing(
 
 
 def test_one_spool_sent_by_both_ways_counts_once(
-    url: str, uri: str, name: str, spool_dir: Path, tmp_path: Path
+    url: str, kafka_uri: str, name: str, spool_dir: Path, tmp_path: Path
 ) -> None:
     with runfold.run(name, params={"a": 1}, mode="offline") as run:
         for step in range(200):
             run.log({"x": float(step)}, step=step)
     shutil.copytree(spool_dir, tmp_path / "copy")
-    assert sync(spool_dir, uri).sent == [run.id]
+    assert sync(spool_dir, kafka_uri).sent == [run.id]
     assert sync(tmp_path / "copy", url).sent == [run.id]
     assert history(url, run.id, "x") == [(step, float(step)) for step in range(200)]
     assert MlflowClient(url).get_run(run.id).data.params == {"a": "1"}
 
 
 def test_a_namespace_without_a_log_keeps_the_data_and_says_what_is_missing(
-    world: tuple[Installation, Program], url: str, name: str, spool_dir: Path
+    world: World, url: str, name: str, spool_dir: Path
 ) -> None:
     with runfold.run(name, mode="offline") as run:
         run.log({"x": 1})
@@ -111,9 +76,9 @@ def test_a_namespace_without_a_log_keeps_the_data_and_says_what_is_missing(
     assert "runfold topics create" in report.left[run.spool]
 
 
-def test_a_process_that_writes_to_kafka_ends_by_itself(url: str, uri: str, name: str) -> None:
+def test_a_process_that_writes_to_kafka_ends_by_itself(url: str, kafka_uri: str, name: str) -> None:
     script = "import sys, runfold\nrun = runfold.run(sys.argv[1])\nrun.log({'m': 1.0})\nprint(run.id, flush=True)\n"
-    env = {**os.environ, "RUNFOLD_TRACKING_URI": uri}
+    env = {**os.environ, "RUNFOLD_TRACKING_URI": kafka_uri}
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", script, name], env=env, capture_output=True, text=True, timeout=60
     )

@@ -8,12 +8,11 @@ import os
 import subprocess
 import sys
 import warnings
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from in_process import fetch
-from shared_world import shared_installation, start_together
+from sdk_world import World, kafka_uri_of
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -24,25 +23,13 @@ with warnings.catch_warnings():
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from installation import Installation, Program
-    from services import Services
-
-_numbers = count(1)
-
-
-@pytest.fixture(scope="module")
-def world(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Installation, Program]]:
-    with shared_installation(services, "plugin", tmp_path_factory.mktemp("plugin")) as installation:
-        _, server = start_together(installation, "worker", "server")
-        yield installation, server
-
 
 @pytest.fixture(params=["kafka", "http"])
-def uri(world: tuple[Installation, Program], request: pytest.FixtureRequest) -> str:
+def uri(world: World, request: pytest.FixtureRequest) -> str:
     installation, server = world
     if request.param == "http":
         return f"runfold+{server.url}"
-    return f"runfold+kafka://{installation.services.kafka}/{installation.namespace}?api={server.url}"
+    return f"runfold+{kafka_uri_of(installation, server)}"
 
 
 @pytest.fixture
@@ -53,8 +40,8 @@ def client(uri: str) -> Iterator[MlflowClient]:
 
 
 @pytest.fixture
-def run_id(client: MlflowClient) -> str:
-    return str(client.create_run(client.create_experiment(f"experiment {next(_numbers)}")).info.run_id)
+def run_id(client: MlflowClient, name: str) -> str:
+    return str(client.create_run(client.create_experiment(name)).info.run_id)
 
 
 def history(client: MlflowClient, run_id: str, key: str) -> list[tuple[Any, ...]]:
@@ -62,7 +49,7 @@ def history(client: MlflowClient, run_id: str, key: str) -> list[tuple[Any, ...]
 
 
 def test_what_is_logged_is_read_at_once_with_its_own_time_and_context(
-    client: MlflowClient, run_id: str, world: tuple[Installation, Program]
+    client: MlflowClient, run_id: str, world: World
 ) -> None:
     client.log_metric(run_id, "loss", 0.5, timestamp=1234, step=7)
     assert history(client, run_id, "loss") == [(7, 0.5, 1234)]
@@ -108,9 +95,9 @@ print(*(path for _, _, files in os.walk(os.environ["RUNFOLD_SPOOL_DIR"]) for pat
 """
 
 
-def test_a_training_in_mlflow_s_own_words(uri: str, world: tuple[Installation, Program]) -> None:
+def test_a_training_in_mlflow_s_own_words(uri: str, world: World, name: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, uri, f"experiment {next(_numbers)}"],
+        [sys.executable, "-c", SCRIPT, uri, name],
         env={**os.environ}, capture_output=True, text=True, timeout=100,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -11,11 +11,10 @@ import subprocess
 import sys
 import time
 import warnings
-from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
-from shared_world import shared_installation, start_together
+from sdk_world import World, command, history
 from small_disk import BLOCK, Ballast, small_disk
 
 import runfold
@@ -25,42 +24,7 @@ with warnings.catch_warnings():
     from mlflow import MlflowClient
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
-
-    from installation import Installation, Program
-    from services import Services
-
-_numbers = count(1)
-
-
-@pytest.fixture(scope="module")
-def world(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Installation, Program]]:
-    with shared_installation(services, "spool", tmp_path_factory.mktemp("spool")) as installation:
-        _, server = start_together(installation, "worker", "server")
-        yield installation, server
-
-
-@pytest.fixture
-def url(world: tuple[Installation, Program]) -> str:
-    return world[1].url
-
-
-@pytest.fixture
-def name() -> str:
-    """Of an experiment that no other test has."""
-    return f"experiment {next(_numbers)}"
-
-
-def sync(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "runfold_stack", "sync", *arguments],
-        env={**os.environ, **(env or {})}, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-
-
-def history(url: str, run: str, key: str) -> list[tuple[int, float]]:
-    return [(point.step, point.value) for point in MlflowClient(url).get_metric_history(run, key)]
 
 
 def test_an_offline_run_is_whole_after_a_sync_and_a_second_copy_changes_nothing(
@@ -71,7 +35,7 @@ def test_an_offline_run_is_whole_after_a_sync_and_a_second_copy_changes_nothing(
             run.log({"loss": float(step)}, step=step)
     shutil.copytree(spool_dir, tmp_path / "copy")
     for where in (spool_dir, tmp_path / "copy"):
-        done = sync(str(where), "--to", url)
+        done = command("sync", str(where), "--to", url)
         assert done.returncode == 0, done.stderr
         assert done.stdout == "1 spools sent: 500 points, 3 facts\n"
         assert [path for path in where.rglob("*") if path.is_file()] == []
@@ -84,15 +48,15 @@ def test_an_offline_run_is_whole_after_a_sync_and_a_second_copy_changes_nothing(
 def test_a_sync_without_a_server_keeps_everything_and_fails(name: str, spool_dir: Path) -> None:
     with runfold.run(name, mode="offline") as run:
         run.log({"x": 1})
-    done = sync("--patience", "0.5", env={"RUNFOLD_TRACKING_URI": "http://127.0.0.1:9"})
+    done = command("sync", "--patience", "0.5", env={"RUNFOLD_TRACKING_URI": "http://127.0.0.1:9"})
     assert done.returncode == 1
     assert re.search(rf"not sent: {run.spool}: .*127\.0\.0\.1:9 does not answer", done.stderr)
     assert run.spool.is_dir()
 
 
 def test_a_sync_of_nothing_says_so(spool_dir: Path, tmp_path: Path) -> None:
-    assert (sync().returncode, sync().stdout) == (0, "nothing to send\n")
-    done = sync(str(tmp_path / "nowhere"))
+    assert (command("sync").returncode, command("sync").stdout) == (0, "nothing to send\n")
+    done = command("sync", str(tmp_path / "nowhere"))
     assert (done.returncode, "is no directory" in done.stderr) == (1, True)
 
 
@@ -110,7 +74,7 @@ with runfold.run(sys.argv[1]) as run:
 
 
 def test_trainers_and_servers_that_are_killed_lose_at_most_a_second_and_repeat_nothing(
-    world: tuple[Installation, Program], url: str, name: str, spool_dir: Path
+    world: World, url: str, name: str, spool_dir: Path
 ) -> None:
     server = world[0].server()
     chance = random.Random(1)
@@ -130,7 +94,7 @@ def test_trainers_and_servers_that_are_killed_lose_at_most_a_second_and_repeat_n
         killed_at = time.monotonic()
         sure[run_id] = max(int(step) for at, step in told if float(at) < killed_at - 1.1)
     server.wait_ready()
-    done = sync(str(spool_dir))
+    done = command("sync", str(spool_dir))
     assert done.returncode == 0, done.stderr
     for run_id, step in sure.items():
         points = history(url, run_id, "x")
@@ -160,15 +124,13 @@ def test_a_full_disk_refuses_and_counts_and_what_was_taken_arrives_when_there_is
             run.flush(timeout=30)
             run.log({"after": 1.0}, step=step)
         assert run.refused == 10
-        done = sync(str(disk / "spool"), "--to", url)
+        done = command("sync", str(disk / "spool"), "--to", url)
         assert done.stdout == f"1 spools sent: {taken * 10 + 1} points, 2 facts\n", done.stderr
     assert history(url, run.id, "k9") == [(step, float(step)) for step in range(taken)]
     assert history(url, run.id, "after") == [(taken, 1.0)]
 
 
-def test_a_run_that_began_without_a_server_is_there_when_one_has_come(
-    world: tuple[Installation, Program], url: str, name: str
-) -> None:
+def test_a_run_that_began_without_a_server_is_there_when_one_has_come(world: World, url: str, name: str) -> None:
     server = world[0].server()
     server.kill()
     run = runfold.run(name, tracking_uri=server.url)
