@@ -57,7 +57,7 @@ bench-artifacts: $(VENV)/.demo
 	$(BIN)/python benchmarks/artifacts.py
 
 soak: $(VENV)/.dev
-	RUNFOLD_SOAK=1 RUNFOLD_SEED=$(SEED) $(BIN)/pytest tests/e2e/test_kills.py tests/e2e/test_workers_join_and_leave.py tests/e2e/test_read_your_writes.py tests/e2e/test_many_writers.py tests/e2e/test_sdk_distributed.py tests/integration/test_fuzz.py -q -s --timeout 7200
+	RUNFOLD_SOAK=1 RUNFOLD_SEED=$(SEED) $(BIN)/pytest tests/e2e/test_kills.py tests/e2e/test_workers_join_and_leave.py tests/e2e/test_read_your_writes.py tests/e2e/test_many_writers.py tests/e2e/test_sdk_distributed.py tests/e2e/test_sdk_kills.py tests/integration/test_fuzz.py -q -s --timeout 7200
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -280,7 +280,10 @@ class Buffer:
     def _put_soon(self, entry: Entry) -> None:
         self._seal()
         self._put(entry)
-        self._since_ms = self._since_ms or time.time_ns() // 1_000_000
+        now_ms = time.time_ns() // 1_000_000
+        self._since_ms = self._since_ms or now_ms
+        if now_ms - (self._taken_since_ms or self._since_ms) > LATE_MS:
+            self.late = True
         if self._due is None:
             self._due = time.monotonic() + self._linger
         if self._waiting_bytes >= self._frame_bytes:

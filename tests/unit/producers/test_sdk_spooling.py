@@ -191,19 +191,26 @@ def test_what_is_on_disk_does_not_stay_in_memory_while_the_server_is_away(
     assert len(server.rows()) == 30_000
 
 
+@pytest.mark.parametrize("as_array", [False, True])
 def test_the_log_call_itself_saves_what_has_waited_for_too_long(
-    server: EventServer, monkeypatch: pytest.MonkeyPatch
+    server: EventServer, monkeypatch: pytest.MonkeyPatch, as_array: bool
 ) -> None:
+    def log(value: float) -> None:
+        if as_array:
+            run.log_series("x", None, [value])
+        else:
+            run.log({"x": value})
+
     run = runfold.run()
     run.flush()
     # The background thread never comes, as if something held the interpreter for ever.
     monkeypatch.setattr("runfold.saving.Pump.wake", lambda self, saver: None)
-    run.log({"x": 0})
+    log(0)
     time.sleep(0.5)
-    run.log({"x": 1})
+    log(1)
     assert run._writer._spool.points == 0
     time.sleep(0.6)
-    run.log({"x": 2})
+    log(2)
     assert run._writer._spool.points == 3
     monkeypatch.undo()
     run.finish()
