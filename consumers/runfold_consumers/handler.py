@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from runfold_projections import reactions
+from runfold_projections.backlog import Tidying
 from runfold_projections.batch import Applied, Decoded, PartitionFold, begin
 from runfold_projections.checkpoint import Checkpoint, load
 from runfold_projections.generations import Generation, Projection
@@ -18,6 +19,14 @@ from runfold_schemas.record import Record
 
 MOST_REST = 0.025
 """For metrics: nobody waits for their outcome, and a strong read that has to wait does not notice it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tidy:
+    """Merging of a partition's segments, and the pool to do it with."""
+
+    pool: Any
+    tidying: Tidying
 
 
 class Handler(Protocol):
@@ -32,8 +41,8 @@ class Handler(Protocol):
     async def apply(self, before: Checkpoint | None, batch: Decoded) -> Applied:
         """Do the work of a batch and move the checkpoint. After any error `forget` is called."""
 
-    async def tidy(self, *, busy: bool) -> int:
-        """Some of the work that may wait, such as merging; answers how much is left. While `busy`, only what may not."""
+    def tidying(self) -> Tidy | None:
+        """Work that goes on beside the folding; None if there is none."""
 
     def forget(self) -> None:
         """Drop what is held in memory."""
@@ -55,11 +64,8 @@ class ProjectionHandler:
         async with self._pool.acquire() as connection:
             return await self._fold.apply(connection, before, batch)
 
-    async def tidy(self, *, busy: bool) -> int:
-        if not self.most_rest:
-            return 0
-        async with self._pool.acquire() as connection:
-            return await self._fold.tidy(connection, busy=busy)
+    def tidying(self) -> Tidy | None:
+        return Tidy(self._pool, self._fold.tidying) if self.most_rest else None
 
     def forget(self) -> None:
         self._fold.forget()
@@ -99,8 +105,8 @@ class ReactionHandler:
             await reactions.advance(connection, self.reaction.name, self.where, before, after)
         return Applied(after, len(events), 0, 0, {})
 
-    async def tidy(self, *, busy: bool) -> int:
-        return 0
+    def tidying(self) -> Tidy | None:
+        return None
 
     def forget(self) -> None:
         """Nothing is held."""

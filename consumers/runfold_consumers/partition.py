@@ -22,12 +22,14 @@ from .gate import Gate
 from .handler import Handler
 from .metrics import WorkerMetrics
 from .source import Source, open_source
+from .wanted import Wanted
 
 MOST_RECORDS = 2_000
 MOST_BEFORE_GENESIS = 10_000
 READ_WAIT = 1.0
 REFUSED_WAIT = 5.0
 FETCH_WAIT = 0.005
+CLOGGED_WAIT = 0.02
 REST_FACTOR = 8.0
 """How many times as long as its last commit took a partition may rest: so commits take a bounded share of the machine."""
 
@@ -100,9 +102,14 @@ class PartitionTask:
         handler: Handler,
         gate: Gate,
         metrics: WorkerMetrics,
+        wanted: Wanted,
     ) -> None:
         self._kafka, self._namespace, self._partitions = kafka, namespace, partitions
         self._item, self._handler, self._gate, self._metrics = item, handler, gate, metrics
+        self._wanted = wanted
+        self.tidy = handler.tidying()
+        self.busy = False
+        """More records wait than a batch takes."""
         self._log: Any = structlog.get_logger().bind(handler=item.handler, partition=str(item.where))
         self._backoff = Backoff()
         self._most = MOST_RECORDS
@@ -153,7 +160,11 @@ class PartitionTask:
             early: list[Raw] = []
             rest = 0.0
             while True:
-                raws = early + await self._read(source, rest)
+                if self.tidy is not None and self.tidy.tidying.clogged:
+                    await asyncio.sleep(CLOGGED_WAIT)
+                    continue
+                raws = early + await self._read(source, rest, checkpoint)
+                self.busy = len(raws) >= self._most
                 rest = 0.0
                 if len(raws) > len(early):
                     began = time.perf_counter()
@@ -170,15 +181,13 @@ class PartitionTask:
                     checkpoint = (await self._handler.apply(checkpoint, passed)).checkpoint
                     assert checkpoint is not None
                     self._note(checkpoint)
-                if checkpoint is not None:
-                    await self._tidy(busy=len(raws) >= self._most)
 
-    async def _read(self, source: Source, rest: float) -> list[Raw]:
+    async def _read(self, source: Source, rest: float, checkpoint: Checkpoint | None) -> list[Raw]:
         """The next records. After a batch, `rest` seconds are left for more of them to gather: a commit costs the same for one
-        event as for a hundred. The first one after a silence does not wait."""
-        if not rest:
+        event as for a hundred. The first one after a silence does not wait, nor do those that a reader waits for."""
+        if not rest or checkpoint is None:
             return await source.read(self._most, READ_WAIT)
-        await asyncio.sleep(rest)
+        await self._wanted.rest(self._item.where, checkpoint.next_offset, rest)
         raws = await source.read(self._most, READ_WAIT)
         if raws and len(raws) < self._most:
             # What was fetched before the rest; the broker has the rest's own, and answers at once.
@@ -198,10 +207,6 @@ class PartitionTask:
             raw, schema_id = batch.stopped_by
             raise Unreadable(raw.position, schema_id)
         return checkpoint
-
-    async def _tidy(self, *, busy: bool) -> None:
-        left = await self._handler.tidy(busy=busy)
-        self._metrics.merge_backlog.labels(self._item.handler, str(self._item.where)).set(left)
 
     async def _decode(self, raws: list[Raw]) -> Decoded:
         """Read a batch. One look into `system`, after it was read, tells poison from upgrade for all ids that are not known."""

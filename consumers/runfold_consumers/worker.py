@@ -17,6 +17,7 @@ from runfold_projections.database import open_connection, open_pool
 from runfold_projections.errors import NotMigrated
 from runfold_projections.generations import Generation, generations
 from runfold_projections.leases import Leasable
+from runfold_projections.merge_process import MergeProcess
 from runfold_projections.migrate import check_migrated
 from runfold_schemas.catalog import Catalog, released_catalog
 from runfold_schemas.ids import Ids
@@ -30,6 +31,8 @@ from .lag import EVERY as LAG_EVERY
 from .lag import LagMonitor
 from .metrics import WorkerMetrics
 from .partition import AWAY, Backoff, PartitionTask, State, Status
+from .tidier import Tidier
+from .wanted import Wanted
 
 LEASE_EVERY = 1.0
 SILENCE = 6.0
@@ -67,6 +70,8 @@ class Worker:
         self.blocked: dict[Leasable, Unreadable] = {}
         self._statuses: dict[Leasable, Status] = {}
         self._tasks: dict[Leasable, asyncio.Task[None]] = {}
+        self._folding: dict[Leasable, PartitionTask] = {}
+        self._wanted = Wanted()
         self._generations: dict[str, Generation] = {}
         self._pools: dict[str, Any] = {}
         self._stack = AsyncExitStack()
@@ -101,7 +106,10 @@ class Worker:
         if self._config.wait_for_log is not None:
             self._partitions = await self._config.wait_for_log()
         async with self._stack, asyncio.TaskGroup() as group:
+            merging = await self._stack.enter_async_context(MergeProcess())
             group.create_task(self._watch_lag())
+            group.create_task(self._hear_readers())
+            group.create_task(Tidier(merging.build, self.metrics, lambda: self._folding).run())
             await self._keep_leases(group)
 
     async def _keep_leases(self, group: asyncio.TaskGroup) -> None:
@@ -182,9 +190,10 @@ class Worker:
         handler = await self._handler(item)
         partitions = partition_count(item.where.topic, self._partitions)
         task = PartitionTask(
-            self._config.kafka, self._config.namespace, item, partitions, handler, self.gate, self.metrics
+            self._config.kafka, self._config.namespace, item, partitions, handler, self.gate, self.metrics, self._wanted
         )
         self._statuses[item] = task.status
+        self._folding[item] = task
         self._tasks[item] = group.create_task(self._guard(item, task.run))
         self._log.info("partition taken", handler=item.handler, partition=str(item.where))
 
@@ -225,6 +234,7 @@ class Worker:
         await asyncio.gather(*tasks, return_exceptions=True)
         for item in items:
             self._statuses.pop(item, None)
+            self._folding.pop(item, None)
             self._lag.forget(item)
 
     async def _unblock(self) -> None:
@@ -234,6 +244,17 @@ class Worker:
             if checkpoint is not None and checkpoint.next_offset > error.position.offset:
                 del self.blocked[item]
                 self._log.info("a newer worker went on", handler=item.handler, partition=str(item.where))
+
+    async def _hear_readers(self) -> None:
+        backoff = Backoff()
+        while True:
+            try:
+                await self._wanted.listen(self._config.dsn, self._config.namespace)
+                backoff.reset()
+            except AWAY as error:
+                # The leases' connection tells of it; readers wait a rest longer until this one is back.
+                self._log.debug("no notices of readers", error=str(error))
+            await backoff.pause()
 
     async def _watch_lag(self) -> None:
         try:

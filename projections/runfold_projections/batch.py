@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 
 from runfold_schemas.catalog import Catalog
 from runfold_schemas.errors import BadRecord, Reason, UndeclaredSchema
@@ -10,22 +9,18 @@ from runfold_schemas.events import Genesis
 from runfold_schemas.position import Partition
 from runfold_schemas.record import Raw, Record, read_record
 
+from .backlog import Tidying
 from .changelog import ChangeLog
 from .checkpoint import Checkpoint, commit
 from .database import Connection
 from .folds.decision import Rejection
 from .generations import Projection
-from .merging import Backlog, merge_source
 from .projectors.base import Projector
 from .projectors.experiments import ExperimentsProjector
 from .projectors.metrics import MetricsProjector
 from .projectors.runs import RunsProjector
 from .projectors.sequences import Ledger
 from .rowchange import RowChange, columns
-
-_MERGES_AT_ONCE = 4
-BUSY_FACTOR = 4.0
-"""How many times as many segments as usual a source may have while records wait to be folded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,37 +130,18 @@ class PartitionFold:
         self._projector = projector_for(projection, where)
         self._ledger = Ledger(where)
         self._changelog = ChangeLog(projection, where)
-        self._backlog: Backlog | None = None
+        self.tidying = Tidying(where.partition)
 
     def forget(self) -> None:
         """Drop all state in memory, as after a failed transaction."""
         self._projector.forget()
         self._ledger.forget()
-        self._backlog = None
-
-    async def tidy(self, connection: Connection, *, busy: bool) -> int:
-        """Merge some segments that are due; answers how many wait yet. While `busy`, only where too many have gathered.
-
-        After any error `forget` must be called.
-        """
-        if not isinstance(self._projector, MetricsProjector):
-            return 0
-        if self._backlog is None:
-            self._backlog = await Backlog.load(connection, self._where.partition)
-        for source in self._backlog.due(BUSY_FACTOR if busy else 1.0)[:_MERGES_AT_ONCE]:
-            await merge_source(connection, self._where.partition, source)
-            self._backlog.merged(source)
-        if not busy:
-            for source in list(islice(self._backlog.quiet(), _MERGES_AT_ONCE)):
-                await merge_source(connection, self._where.partition, source, quiet=True)
-                self._backlog.done(source)
-        return self._backlog.segments
+        self.tidying.forget()
 
     def _note_fresh(self) -> None:
         if isinstance(self._projector, MetricsProjector):
-            if self._backlog is not None:
-                for source in self._projector.fresh:
-                    self._backlog.add(source)
+            for source in self._projector.fresh:
+                self.tidying.add(source)
             self._projector.fresh.clear()
 
     async def apply(self, connection: Connection, before: Checkpoint | None, batch: Decoded) -> Applied:

@@ -1,6 +1,6 @@
 """How far a partition has been folded. The checkpoint moves by compare-and-set in the statement that writes the fold's rows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from runfold_schemas.position import Partition
@@ -93,3 +93,17 @@ async def commit(
 def progress_channel(namespace: str) -> str:
     """Channel on which a commit announces `topic:partition:next_offset`."""
     return f"{namespace}_progress"
+
+
+def wanted_channel(namespace: str) -> str:
+    """Channel on which readers say up to where they wait, as `topic:partition:next_offset`."""
+    return f"{namespace}_wanted"
+
+
+async def want(connection: Connection, namespace: str, ends: Mapping[Partition, int]) -> None:
+    """Tell the workers that somebody waits until these ends are folded."""
+    await connection.execute(
+        "SELECT pg_notify($1, said) FROM unnest($2::text[]) AS said",
+        wanted_channel(namespace),
+        [f"{where}:{end}" for where, end in ends.items()],
+    )

@@ -4,6 +4,7 @@ ProjectionError
 ├── Fenced            somebody else moved the checkpoint: forget what is in memory and load anew
 ├── LogChanged        the topic is not the one this generation was folded from
 ├── NotMigrated       the control schema is missing or of another release
+├── MergeFailed       segments could not be merged; they stay as they are
 ├── BadFilter         a search expression that a caller sent is not valid
 └── BadQuery          another argument of a query is not valid
 """
@@ -23,6 +24,10 @@ class LogChanged(ProjectionError):
 
 class NotMigrated(ProjectionError):
     """Run `runfold migrate` with this release first."""
+
+
+class MergeFailed(ProjectionError):
+    """Segments could not be merged; they stay as they are, and readable."""
 
 
 class BadFilter(ProjectionError):

@@ -7,15 +7,11 @@ segments that it read, or does nothing.
 """
 
 import asyncio
-import time
 from bisect import bisect_right
-from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import takewhile
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import NamedTuple, TypeAlias
 
-from .database import Connection
+from .database import Connection, Pool
 from .errors import Fenced
 from .packs import Packed, build, read_segment
 from .rowchange import columns
@@ -28,8 +24,6 @@ MOST_POINTS = 4_000_000
 """Points of one merge, at most: 32 MB of values."""
 WORTH = 8
 """A quiet source's segments of a level are merged with those below if they have at most so many times their points."""
-QUIET = 60.0
-"""Seconds after which a source without new points is merged whole."""
 
 
 class Source(NamedTuple):
@@ -40,76 +34,25 @@ class Source(NamedTuple):
     rank: int
 
 
+Stored: TypeAlias = tuple[int, bytes]
+"""A segment's `head` and `data`."""
+Build: TypeAlias = Callable[[Sequence[Stored]], Awaitable[list[Packed]]]
+"""Makes packs of segments, somewhere."""
+
+
+class Merged(NamedTuple):
+    """What a merge did: how many segments of level 0 it took away, and how many segments there are fewer."""
+
+    fresh: int
+    fewer: int
+
+
 class Segment(NamedTuple):
     """A segment without its data. Packs of one merge share `first_offset`."""
 
     level: int
     first_offset: int
     points: int
-
-
-@dataclass(slots=True)
-class _Fresh:
-    segments: int = 0
-    last: float = field(default_factory=time.monotonic)
-
-
-class Backlog:
-    """The sources of one partition that have segments of level 0, and which of them are due."""
-
-    def __init__(self) -> None:
-        self._fresh: OrderedDict[Source, _Fresh] = OrderedDict()
-        """In the order of their last segment."""
-        self._full: set[Source] = set()
-
-    @property
-    def segments(self) -> int:
-        """Segments of level 0 beyond what a source may have."""
-        return sum(self._fresh[source].segments - FAN_OUT[0] + 1 for source in self._full)
-
-    def add(self, source: Source, segments: int = 1) -> None:
-        """Note new segments of level 0."""
-        fresh = self._fresh.setdefault(source, _Fresh())
-        fresh.segments += segments
-        fresh.last = time.monotonic()
-        self._fresh.move_to_end(source)
-        if fresh.segments >= FAN_OUT[0]:
-            self._full.add(source)
-
-    def due(self, factor: float = 1.0) -> list[Source]:
-        """Sources with at least `factor` times as many segments as call for a merge, the fullest first."""
-        found = [source for source in self._full if self._fresh[source].segments >= FAN_OUT[0] * factor]
-        return sorted(found, key=lambda source: -self._fresh[source].segments)
-
-    def quiet(self) -> Iterator[Source]:
-        """Sources that have had no new segment for a while, the longest first."""
-        before = time.monotonic() - QUIET
-        return takewhile(lambda source: self._fresh[source].last < before, self._fresh)
-
-    def merged(self, source: Source) -> None:
-        """Note that a source has no segments of level 0 any more."""
-        if source in self._fresh:
-            self._fresh[source].segments = 0
-        self._full.discard(source)
-
-    def done(self, source: Source) -> None:
-        """Forget a source that was merged whole."""
-        self._fresh.pop(source, None)
-        self._full.discard(source)
-
-    @classmethod
-    async def load(cls, connection: Connection, partition: int) -> "Backlog":
-        """From the tables of a generation."""
-        backlog = cls()
-        for row in await connection.fetch(
-            """
-            SELECT run_id, attempt, rank, count(*) AS segments FROM segment WHERE partition = $1 AND level = 0
-            GROUP BY run_id, attempt, rank
-            """,
-            partition,
-        ):
-            backlog.add(Source(row["run_id"], row["attempt"], row["rank"]), row["segments"])
-        return backlog
 
 
 def plan(segments: Iterable[Segment], *, quiet: bool = False) -> tuple[int, int] | None:
@@ -135,9 +78,24 @@ def plan(segments: Iterable[Segment], *, quiet: bool = False) -> tuple[int, int]
     return (below, 1 + bisect_right(LEVELS, total)) if taken > 1 else None
 
 
-async def merge_source(connection: Connection, partition: int, source: Source, *, quiet: bool = False) -> int:
-    """Merge what is due of a source; answers how many segments there are fewer. Fenced if somebody else merges it, too."""
-    rows = await connection.fetch(
+async def build_in_thread(segments: Sequence[Stored]) -> list[Packed]:
+    """A `Build` for one's own process."""
+    return await asyncio.to_thread(build_packs, segments)
+
+
+def build_packs(segments: Sequence[Stored]) -> list[Packed]:
+    """The packs that take the place of these segments."""
+    return build(frame for head, data in segments for frame in read_segment(head, data))
+
+
+async def merge_source(
+    pool: Pool, partition: int, source: Source, *, quiet: bool = False, build: Build = build_in_thread
+) -> Merged:
+    """Merge what is due of a source. Fenced if somebody else merges it, too.
+
+    No connection is held while the packs are built.
+    """
+    rows = await pool.fetch(
         """
         SELECT level, first_offset, points FROM segment WHERE run_id = $1 AND attempt = $2 AND rank = $3
         """,
@@ -145,19 +103,19 @@ async def merge_source(connection: Connection, partition: int, source: Source, *
     )
     chosen = plan((Segment(*row) for row in rows), quiet=quiet)
     if chosen is None:
-        return 0
+        return Merged(0, 0)
     below, level = chosen
-    found = await connection.fetch(
+    found = await pool.fetch(
         """
-        SELECT first_offset, last_offset, first_key, head, data FROM segment
+        SELECT level, first_offset, last_offset, first_key, head, data FROM segment
         WHERE run_id = $1 AND attempt = $2 AND rank = $3 AND level < $4 ORDER BY first_offset, first_key
         """,
         *source,
         below,
     )
-    packs = await asyncio.to_thread(_merged, [(row["head"], row["data"]) for row in found])
+    packs = await build([(row["head"], row["data"]) for row in found])
     bounds = min(row["first_offset"] for row in found), max(row["last_offset"] for row in found)
-    async with connection.transaction():
+    async with pool.acquire() as connection, connection.transaction():
         removed = await connection.execute(
             """
             DELETE FROM segment s USING unnest($4::bigint[], $5::text[]) AS old (first_offset, first_key)
@@ -172,11 +130,7 @@ async def merge_source(connection: Connection, partition: int, source: Source, *
         if removed != f"DELETE {len(found)}":
             raise Fenced(f"segments of run {source.run_id} were merged by somebody else")
         await _insert(connection, partition, source, level, bounds, packs)
-    return len(found) - len(packs)
-
-
-def _merged(segments: Sequence[tuple[int, bytes]]) -> list[Packed]:
-    return build(frame for head, data in segments for frame in read_segment(head, data))
+    return Merged(sum(row["level"] == 0 for row in found), len(found) - len(packs))
 
 
 async def _insert(

@@ -30,6 +30,7 @@ from .progress import Progress, listen
 from .reads import Reader
 from .routes import not_found, routes
 from .searches import RunSearches
+from .urge import Urge
 from .writes import Writes
 
 
@@ -54,7 +55,8 @@ async def open_api(config: ServerConfig) -> AsyncIterator[Api]:
         )
         database = Database(pool, acquire_timeout=config.acquire_timeout)
         ends = Ends(config.kafka, log.connect, timeout=config.ends_timeout)
-        reader = Reader(database, ends, progress, observed, wait=config.read_wait)
+        urge = Urge(database, config.namespace)
+        reader = Reader(database, ends, progress, observed, urge, wait=config.read_wait)
         bucket = await stack.enter_async_context(Bucket(config.s3, timeout=config.s3_timeout))
         store = Store(bucket, config.namespace, ids)
         writes = Writes(log, reader, observed)
@@ -64,6 +66,7 @@ async def open_api(config: ServerConfig) -> AsyncIterator[Api]:
         async with asyncio.TaskGroup() as background:
             tasks = [
                 background.create_task(ends.serve()),
+                background.create_task(urge.serve()),
                 background.create_task(listen(progress, config.dsn, config.namespace)),
             ]
             try:

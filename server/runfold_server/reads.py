@@ -23,7 +23,10 @@ from .errors import Unavailable
 from .observe import Observed
 from .outages import STALE
 from .progress import POLL, Progress
+from .urge import Urge
 
+GATHERING = Topic.METRICS
+"""Where workers let records gather for a moment if nobody waits for them."""
 T = TypeVar("T")
 Query = Callable[[Connection], Awaitable[T]]
 Positions = Mapping[Partition, int]
@@ -57,9 +60,11 @@ class Behind(Unavailable):
 class Reader:
     """Runs queries in snapshots. `wait` bounds, in seconds, how long a strong read waits for the folds."""
 
-    def __init__(self, database: Database, ends: Ends, progress: Progress, observed: Observed, *, wait: float) -> None:
+    def __init__(
+        self, database: Database, ends: Ends, progress: Progress, observed: Observed, urge: Urge, *, wait: float
+    ) -> None:
         self._database, self._ends, self._progress = database, ends, progress
-        self._observed = observed
+        self._observed, self._urge = observed, urge
         self._wait = wait
 
     async def strong(self, scope: Scope, query: Query[T]) -> Shown[T]:
@@ -93,6 +98,13 @@ class Reader:
         self, want: Mapping[Partition, int], attempt: Callable[[], Awaitable[Shown[T] | Positions]]
     ) -> Shown[T]:
         deadline = time.monotonic() + self._wait
+        self._urge.say(
+            {
+                where: end
+                for where, end in want.items()
+                if where.topic is GATHERING and self._progress.known.get(where, 0) < end
+            }
+        )
         await self._progress.reach(want, min(POLL, self._wait))
         while True:
             version = self._progress.version

@@ -98,13 +98,15 @@ def server(host: Host = None, port: Port = None, data_dir: DataDir = None) -> No
 @app.command()
 def worker(data_dir: DataDir = None) -> None:
     """Run a worker alone; any number may run."""
+    import uvloop
+
     from .logs import configure_logs
     from .run_worker import run_worker
     from .services import find_services
 
     settings = _settings(data_dir=data_dir)
     configure_logs(settings.log_level)
-    asyncio.run(run_worker(settings, find_services(settings)))
+    uvloop.run(run_worker(settings, find_services(settings)))
 
 
 @app.command()

@@ -13,7 +13,7 @@ from load import soak_factor
 
 API = "/api/2.0/mlflow/"
 CLIENTS = 32
-ROUNDS = 6 * soak_factor(10)
+ROUNDS = 6 * soak_factor(40)
 Json = dict[str, Any]
 Point = tuple[str, int, int, float]
 """Key, time, step, value."""
@@ -29,7 +29,7 @@ class _Book:
     tags: dict[str, str] = field(default_factory=dict)
 
 
-@pytest.mark.timeout(120 * soak_factor(10))
+@pytest.mark.timeout(120 * soak_factor(40))
 @pytest.mark.parametrize("runs", [1, CLIENTS])
 async def test_everything_that_many_clients_were_acknowledged_is_there_once(
     installation: Installation, runs: int

@@ -2,6 +2,9 @@
 
 import asyncio
 import itertools
+import os
+import signal
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from random import Random
@@ -10,16 +13,21 @@ import pytest
 from histories import history
 from services import Services
 
+from runfold_projections import backlog as backlog_module
 from runfold_projections import merging, packs
+from runfold_projections.backlog import Backlog
 from runfold_projections.batch import PartitionFold, decode_batch
 from runfold_projections.canonical import Row, canonical_rows
 from runfold_projections.checkpoint import Checkpoint
 from runfold_projections.database import Connection, Pool, open_pool
-from runfold_projections.errors import Fenced
+from runfold_projections.errors import Fenced, MergeFailed
+from runfold_projections.fresh import pack
 from runfold_projections.generations import Projection
-from runfold_projections.merging import Backlog, Source, merge_source, plan
+from runfold_projections.merge_process import MergeProcess
+from runfold_projections.merging import Source, build_packs, merge_source, plan
 from runfold_projections.migrate import migrate
 from runfold_schemas.catalog import released_catalog
+from runfold_schemas.frames import Point, from_points
 from runfold_schemas.position import Partition
 from runfold_schemas.record import Raw
 from runfold_schemas.topics import Topic
@@ -32,6 +40,7 @@ Rows = list[tuple[str, Row]]
 @pytest.fixture(autouse=True)
 def small_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(merging, "FAN_OUT", (3, 2, 2, 2))
+    monkeypatch.setattr(backlog_module, "FAN_OUT", (3, 2, 2, 2))
     monkeypatch.setattr(merging, "LEVELS", (15, 30, 60))
     monkeypatch.setattr(packs, "MOST_KEYS", 2)
     monkeypatch.setattr(packs, "LEAST_GRID", 3)
@@ -64,6 +73,12 @@ async def levels(pool: Pool) -> list[int]:
     return [row["level"] for row in await pool.fetch("SELECT level FROM segment ORDER BY level")]
 
 
+async def due(pool: Pool) -> Source:
+    backlog = Backlog()
+    await backlog.load(pool, 0)
+    return backlog.due()[0]
+
+
 @pytest.mark.parametrize("seed", range(6))
 async def test_merges_between_batches_change_no_row(
     services: Services, monkeypatch: pytest.MonkeyPatch, seed: int
@@ -77,15 +92,15 @@ async def test_merges_between_batches_change_no_row(
         async with merged.acquire() as connection:
             while (at := checkpoint.next_offset if checkpoint else 0) < len(raws):
                 checkpoint = await apply(connection, fold, checkpoint, raws[at : at + rng.randint(1, 4)])
-                monkeypatch.setattr(merging, "QUIET", rng.choice([-1.0, 60.0, 60.0]))
-                await fold.tidy(connection, busy=rng.random() < 0.3)
+                monkeypatch.setattr(backlog_module, "QUIET", rng.choice([-1.0, 60.0, 60.0]))
+                await fold.tidying.step(merged, busy=rng.random() < 0.3)
                 if rng.random() < 0.1 and at < len(raws) // 2:
                     fold.forget()
             assert await rows_of(merged) == await rows_of(plain)
             assert max(await levels(merged)) > 2, "what was merged is merged again"
             monkeypatch.setattr(merging, "WORTH", 10**9)
             for row in await merged.fetch("SELECT DISTINCT run_id, attempt, rank FROM segment"):
-                await merge_source(connection, 0, Source(*row), quiet=True)
+                await merge_source(merged, 0, Source(*row), quiet=True)
         assert not await merged.fetch(
             "SELECT FROM segment GROUP BY run_id, attempt, rank HAVING count(DISTINCT first_offset) > 1"
         ), "a quiet source is one merge's packs"
@@ -100,12 +115,10 @@ async def test_of_two_that_merge_the_same_segments_one_does_and_the_other_change
             for raw in raws:
                 checkpoint = await apply(connection, fold, checkpoint, [raw])
         before = await rows_of(pool)
-        backlog = await Backlog.load(pool, 0)
-        (source, *_) = backlog.due()
+        source = await due(pool)
 
         async def merge() -> int:
-            async with pool.acquire() as connection:
-                return await merge_source(connection, 0, source, quiet=True)
+            return (await merge_source(pool, 0, source, quiet=True)).fewer
 
         results = await asyncio.gather(merge(), merge(), merge(), return_exceptions=True)
         merged = [n for n in results if isinstance(n, int) and n]
@@ -122,13 +135,12 @@ async def test_a_merge_that_is_cancelled_leaves_everything_as_it_was(services: S
             for raw in raws:
                 checkpoint = await apply(connection, fold, checkpoint, [raw])
         before, count = await rows_of(pool), len(await levels(pool))
-        (source, *_) = (await Backlog.load(pool, 0)).due()
+        source = await due(pool)
         for pause in (0.0, 0.001, 0.002, 0.004):
-            async with pool.acquire() as connection:
-                merge = asyncio.create_task(merge_source(connection, 0, source, quiet=True))
-                await asyncio.sleep(pause)
-                merge.cancel()
-                await asyncio.gather(merge, return_exceptions=True)
+            merge = asyncio.create_task(merge_source(pool, 0, source, quiet=True))
+            await asyncio.sleep(pause)
+            merge.cancel()
+            await asyncio.gather(merge, return_exceptions=True)
             assert await rows_of(pool) == before
             assert len(await levels(pool)) <= count
 
@@ -168,9 +180,40 @@ def test_a_backlog_counts_what_lies_beyond_the_usual_number(monkeypatch: pytest.
     backlog.add(other, 7)
     assert (backlog.segments, backlog.due(), backlog.due(2.0)) == (6, [other, one], [other])
     assert list(backlog.quiet()) == []
-    monkeypatch.setattr(merging, "QUIET", -1.0)
+    monkeypatch.setattr(backlog_module, "QUIET", -1.0)
     assert list(backlog.quiet()) == [one, other]
-    backlog.merged(other)
+    late = time.monotonic() + 1
+    backlog.merged(other, 7, late)
     assert (backlog.segments, backlog.due(), list(backlog.quiet())) == (1, [one], [one, other])
-    backlog.done(other)
+    backlog.done(other, late)
     assert list(backlog.quiet()) == [one]
+
+
+def test_what_comes_while_a_source_is_merged_still_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backlog_module, "QUIET", -1.0)
+    backlog, source = Backlog(), Source("r", "", -1)
+    backlog.add(source, 5)
+    before = time.monotonic()
+    backlog.add(source, 4)
+    backlog.merged(source, 5, before)
+    assert backlog.due() == [source], "four are left"
+    backlog.done(source, before)
+    assert list(backlog.quiet()) == [source]
+
+
+async def test_a_process_builds_the_packs_that_a_thread_builds_and_is_replaced_when_it_dies() -> None:
+    points = [[Point(key, n / 7, n, 1) for key in "ab"] for n in range(20)]
+    segments = [(0, pack(list(from_points(some)))) for some in points]
+    async with MergeProcess() as process:
+        assert process.pid is None, "nothing to do, no process"
+        built = await process.build(segments)
+        assert built == build_packs(segments)
+        with pytest.raises(MergeFailed, match="1 segments can't be merged"):
+            await process.build([(0, b"not a segment")])
+        asking = asyncio.create_task(process.build(segments))
+        await asyncio.sleep(0)
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGKILL)
+        with pytest.raises(MergeFailed, match="has died"):
+            await asking
+        assert await process.build(segments) == built

@@ -17,6 +17,7 @@ from runfold_consumers.handler import ProjectionHandler
 from runfold_consumers.metrics import WorkerMetrics
 from runfold_consumers.partition import PartitionTask
 from runfold_consumers.source import open_source
+from runfold_consumers.wanted import Wanted
 from runfold_projections.batch import Decoded, decode_batch
 from runfold_projections.database import open_pool
 from runfold_projections.errors import Fenced
@@ -123,7 +124,9 @@ async def test_two_workers_that_both_believe_to_hold_a_partition_fold_every_even
     gate, counted = Gate(released_catalog(), system), WorkerMetrics()
     async with handlers(installation, where, 2) as both:
         tasks = [
-            PartitionTask(installation.services.kafka, installation.namespace, item, PARTITIONS, handler, gate, counted)
+            PartitionTask(
+                installation.services.kafka, installation.namespace, item, PARTITIONS, handler, gate, counted, Wanted()
+            )
             for handler in both
         ]
         running = [asyncio.ensure_future(task.run()) for task in tasks]

@@ -17,6 +17,7 @@ from runfold_server.errors import Unavailable
 from runfold_server.observe import Observed
 from runfold_server.progress import Progress
 from runfold_server.reads import Behind, Reader, of_run, of_topics
+from runfold_server.urge import Urge
 
 RUNS_0, RUNS_1, METRICS_0 = Partition(Topic.RUNS, 0), Partition(Topic.RUNS, 1), Partition(Topic.METRICS, 0)
 EXPERIMENTS_0 = Partition(Topic.EXPERIMENTS, 0)
@@ -156,7 +157,7 @@ async def answer(_: Any) -> str:
 
 def reader(rows: Any, ends: Mapping[Partition, int], progress: Progress, wait: float = 5) -> Reader:
     fixed: Any = FixedEnds(ends)
-    return Reader(rows, fixed, progress, Observed(), wait=wait)
+    return Reader(rows, fixed, progress, Observed(), Urge(rows, "test"), wait=wait)
 
 
 @pytest.mark.usefixtures("read_checkpoints")
