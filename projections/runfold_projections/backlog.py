@@ -80,12 +80,12 @@ class Backlog:
         """Add what lies in the tables of a generation."""
         for row in await connection.fetch(
             """
-            SELECT run_id, attempt, rank, count(*) AS segments FROM segment WHERE partition = $1 AND level = 0
-            GROUP BY run_id, attempt, rank
+            SELECT run_id, attempt, rank, branch, count(*) AS segments FROM segment WHERE partition = $1 AND level = 0
+            GROUP BY run_id, attempt, rank, branch
             """,
             partition,
         ):
-            self.add(Source(row["run_id"], row["attempt"], row["rank"]), row["segments"])
+            self.add(Source(row["run_id"], row["attempt"], row["rank"], row["branch"]), row["segments"])
 
 
 class Tidying:

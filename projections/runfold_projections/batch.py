@@ -155,6 +155,7 @@ class PartitionFold:
         await self._projector.load(connection, records)
         await self._ledger.load(connection, [r for r in records if not isinstance(r.event, Genesis)])
         rejections, duplicates, touched = self._fold(records)
+        await self._projector.settle(connection)
         changes = [
             *self._projector.changes(),
             *self._ledger.changes(),

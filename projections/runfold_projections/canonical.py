@@ -14,7 +14,8 @@ Row = tuple[Any, ...]
 async def canonical_rows(connection: Connection, projection: Projection) -> AsyncIterator[tuple[str, Row]]:
     """(table, row) in a fixed order. The connection sees the generation's schema, in a snapshot.
 
-    Metric points stand for the segments that pack them, each point once, with NaN and -0.0 as their bits.
+    Metric points stand for the segments that pack them, each point once, with NaN and -0.0 as their bits; of a run that something was cut
+    off from, each with its branch.
     """
     for table in (*COMMON_TABLES, *TABLES[projection]):
         if table in NOT_CANONICAL:
@@ -29,9 +30,13 @@ async def canonical_rows(connection: Connection, projection: Projection) -> Asyn
 
 async def _points(connection: Connection) -> AsyncIterator[Row]:
     run_ids = [row["run_id"] for row in await connection.fetch("SELECT DISTINCT run_id FROM segment ORDER BY run_id")]
+    cut = {row["run_id"] for row in await connection.fetch("SELECT DISTINCT run_id FROM cut")}
     for run_id in run_ids:
         points = set()
-        for row in await connection.fetch("SELECT attempt, rank, head, data FROM segment WHERE run_id = $1", run_id):
+        for row in await connection.fetch(
+            "SELECT attempt, rank, branch, head, data FROM segment WHERE run_id = $1", run_id
+        ):
+            branch = (row["branch"],) if run_id in cut else ()
             for frame in read_segment(row["head"], row["data"]):
                 context = (frame.model_id or "", frame.dataset_name or "", frame.dataset_digest or "")
                 width = len(frame.keys)
@@ -46,6 +51,7 @@ async def _points(connection: Connection) -> AsyncIterator[Row]:
                             frame.times[place],
                             value.hex(),
                             *context,
+                            *branch,
                         )
                     )
         for point in sorted(points):

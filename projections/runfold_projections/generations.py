@@ -24,7 +24,7 @@ COMMON_TABLES = ("checkpoint", "sequence", "rejection", "set_aside")
 TABLES: dict[Projection, tuple[str, ...]] = {
     Projection.EXPERIMENTS: ("experiment", "experiment_tag"),
     Projection.RUNS: ("run", "run_param", "run_tag", "run_dataset", "run_model", "artifact", "run_change"),
-    Projection.METRICS: ("attempt", "segment", "metric", "metric_change"),
+    Projection.METRICS: ("attempt", "attempt_start", "cut", "fork", "segment", "metric", "metric_change"),
 }
 NOT_CANONICAL = frozenset({"run_change", "metric_change"})
 """Tables that show how the log was cut into batches."""
@@ -32,7 +32,7 @@ NOT_CANONICAL = frozenset({"run_change", "metric_change"})
 LAYOUTS: dict[Projection, int] = {
     Projection.EXPERIMENTS: 1,
     Projection.RUNS: 3,
-    Projection.METRICS: 3,
+    Projection.METRICS: 4,
 }
 """Number of the tables' layout per projection, raised with every change of `sql/tables`: a generation has one for life."""
 

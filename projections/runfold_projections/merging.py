@@ -1,6 +1,6 @@
 """Segments merged in the background, as an LSM tree does it: few large packs by key instead of many small batches.
 
-Level 0 is what one batch of the log held for a source (run, attempt, rank); above it the level tells the size. When a level
+Level 0 is what one batch of the log held for a source (run, attempt, rank, branch); above it the level tells the size. When a level
 has `FAN_OUT` segments they are merged, and so is what a source that has gone quiet has left, unless it is little beside what it
 would be merged with. A merge changes how points lie, never which there are, and is one transaction: it removes exactly the
 segments that it read, or does nothing.
@@ -32,6 +32,7 @@ class Source(NamedTuple):
     run_id: str
     attempt: str
     rank: int
+    branch: int = 0
 
 
 Stored: TypeAlias = tuple[int, bytes]
@@ -97,7 +98,7 @@ async def merge_source(
     """
     rows = await pool.fetch(
         """
-        SELECT level, first_offset, points FROM segment WHERE run_id = $1 AND attempt = $2 AND rank = $3
+        SELECT level, first_offset, points FROM segment WHERE run_id = $1 AND attempt = $2 AND rank = $3 AND branch = $4
         """,
         *source,
     )
@@ -107,20 +108,25 @@ async def merge_source(
     below, level = chosen
     found = await pool.fetch(
         """
-        SELECT level, first_offset, last_offset, first_key, head, data FROM segment
-        WHERE run_id = $1 AND attempt = $2 AND rank = $3 AND level < $4 ORDER BY first_offset, first_key
+        SELECT level, first_offset, last_offset, first_step, last_step, first_key, head, data FROM segment
+        WHERE run_id = $1 AND attempt = $2 AND rank = $3 AND branch = $4 AND level < $5 ORDER BY first_offset, first_key
         """,
         *source,
         below,
     )
     packs = await build([(row["head"], row["data"]) for row in found])
-    bounds = min(row["first_offset"] for row in found), max(row["last_offset"] for row in found)
+    bounds = (
+        min(row["first_offset"] for row in found),
+        max(row["last_offset"] for row in found),
+        min(row["first_step"] for row in found),
+        max(row["last_step"] for row in found),
+    )
     async with pool.acquire() as connection, connection.transaction():
         removed = await connection.execute(
             """
-            DELETE FROM segment s USING unnest($4::bigint[], $5::text[]) AS old (first_offset, first_key)
-            WHERE s.run_id = $1 AND s.attempt = $2 AND s.rank = $3
-              AND s.first_offset = old.first_offset AND s.first_key = old.first_key AND s.level < $6
+            DELETE FROM segment s USING unnest($5::bigint[], $6::text[]) AS old (first_offset, first_key)
+            WHERE s.run_id = $1 AND s.attempt = $2 AND s.rank = $3 AND s.branch = $4
+              AND s.first_offset = old.first_offset AND s.first_key = old.first_key AND s.level < $7
             """,
             *source,
             [row["first_offset"] for row in found],
@@ -134,15 +140,20 @@ async def merge_source(
 
 
 async def _insert(
-    connection: Connection, partition: int, source: Source, level: int, bounds: tuple[int, int], packs: Sequence[Packed]
+    connection: Connection,
+    partition: int,
+    source: Source,
+    level: int,
+    bounds: tuple[int, int, int, int],
+    packs: Sequence[Packed],
 ) -> None:
     rows = [(pack.first_key, pack.last_key, pack.points, pack.head, pack.data) for pack in packs]
     await connection.execute(
         """
-        INSERT INTO segment (run_id, attempt, rank, partition, level, first_offset, last_offset,
+        INSERT INTO segment (run_id, attempt, rank, branch, partition, level, first_offset, last_offset, first_step, last_step,
                              first_key, last_key, points, head, data)
-        SELECT $1, $2, $3, $4, $5, $6, $7, pack.*
-        FROM unnest($8::text[], $9::text[], $10::integer[], $11::integer[], $12::bytea[]) AS pack
+        SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, pack.*
+        FROM unnest($11::text[], $12::text[], $13::integer[], $14::integer[], $15::bytea[]) AS pack
         """,
         *source,
         partition,

@@ -248,6 +248,30 @@ class ArtifactsDeleted(ArtifactFact):
     subject = "runfold.runs.ArtifactsDeleted"
 
 
+class LineFact(RunFact):
+    """Base of the events of `metrics` that say how a run's points hang together: attempts, rewinds, forks."""
+
+
+class AttemptStarted(LineFact):
+    subject = "runfold.metrics.AttemptStarted"
+    start_step: Long | None = None
+    all_ranks: bool = True
+    world_size: Count | None = None
+
+
+class RunRewound(LineFact):
+    subject = "runfold.metrics.RunRewound"
+    step: Long
+    all_ranks: bool = False
+
+
+class RunForked(LineFact):
+    subject = "runfold.metrics.RunForked"
+    parent_run_id: RunId
+    parent_branch: Annotated[int, Field(ge=0, lt=2**31)]
+    step: Long
+
+
 @dataclass(frozen=True, slots=True)
 class MetricsLogged:
     """Metric points of one run. Not a pydantic model: it is the hot path, its codec checks the bounds."""
@@ -291,6 +315,9 @@ FACTS: dict[str, type[Fact]] = {
         ModelLogged,
         ArtifactStored,
         ArtifactsDeleted,
+        AttemptStarted,
+        RunRewound,
+        RunForked,
     )
 }
 """Event classes by subject."""

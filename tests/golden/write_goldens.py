@@ -82,6 +82,14 @@ SAMPLES: dict[str, dict[str, Any]] = {
         "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
         "object_key": "runfold/artifacts/0197f0c2-a6b0-7d1e-8c3f-5a9b2d4e6f80",
     },
+    "runfold.metrics.AttemptStarted": {"run_id": RUN, "start_step": 8000, "all_ranks": True, "world_size": 4096},
+    "runfold.metrics.RunRewound": {"run_id": RUN, "step": -(2**63), "all_ranks": False},
+    "runfold.metrics.RunForked": {
+        "run_id": RUN,
+        "parent_run_id": "0197f0c2a6b07d1e8c3f5a9b2d4e6f7f",
+        "parent_branch": 3,
+        "step": 8000,
+    },
     "runfold.runs.ArtifactsDeleted": {"owner": "1/models/m-1/artifacts", "path": "plots"},
 }
 METRICS = MetricsLogged(

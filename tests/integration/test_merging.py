@@ -84,7 +84,7 @@ async def test_merges_between_batches_change_no_row(
     services: Services, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     rng = Random(seed)
-    raws = history(Projection.METRICS, rng, 120)
+    raws = history(Projection.METRICS, rng, 250)
     async with emptied(services) as plain, emptied(services) as merged:
         async with plain.acquire() as connection:
             await apply(connection, new_fold(), None, raws)
@@ -99,16 +99,16 @@ async def test_merges_between_batches_change_no_row(
             assert await rows_of(merged) == await rows_of(plain)
             assert max(await levels(merged)) > 2, "what was merged is merged again"
             monkeypatch.setattr(merging, "WORTH", 10**9)
-            for row in await merged.fetch("SELECT DISTINCT run_id, attempt, rank FROM segment"):
+            for row in await merged.fetch("SELECT DISTINCT run_id, attempt, rank, branch FROM segment"):
                 await merge_source(merged, 0, Source(*row), quiet=True)
         assert not await merged.fetch(
-            "SELECT FROM segment GROUP BY run_id, attempt, rank HAVING count(DISTINCT first_offset) > 1"
+            "SELECT FROM segment GROUP BY run_id, attempt, rank, branch HAVING count(DISTINCT first_offset) > 1"
         ), "a quiet source is one merge's packs"
         assert await rows_of(merged) == await rows_of(plain)
 
 
 async def test_of_two_that_merge_the_same_segments_one_does_and_the_other_changes_nothing(services: Services) -> None:
-    raws = history(Projection.METRICS, Random(1), 60)
+    raws = history(Projection.METRICS, Random(1), 90)
     async with emptied(services) as pool:
         async with pool.acquire() as connection:
             fold, checkpoint = new_fold(), None
@@ -128,7 +128,7 @@ async def test_of_two_that_merge_the_same_segments_one_does_and_the_other_change
 
 
 async def test_a_merge_that_is_cancelled_leaves_everything_as_it_was(services: Services) -> None:
-    raws = history(Projection.METRICS, Random(2), 40)
+    raws = history(Projection.METRICS, Random(2), 90)
     async with emptied(services) as pool:
         async with pool.acquire() as connection:
             fold, checkpoint = new_fold(), None

@@ -39,8 +39,13 @@ async def insert(
     conn: Connection, run_id: str, offset: int, points: list[Point], attempt: str = "", rank: int = -1
 ) -> None:
     await conn.execute(
-        "INSERT INTO segment VALUES ($1, $2, $3, $4, $5, $6, 0, $2, 0, $7, 0, $8)",
+        """
+        INSERT INTO segment (run_id, first_offset, attempt, rank, branch, first_key, last_key, level, last_offset, first_step,
+                             last_step, partition, points, head, data)
+        VALUES ($1, $2, $3, $4, 0, $5, $6, 0, $2, $7, $8, 0, $9, 0, $10)
+        """,
         *(run_id, offset, attempt, rank, min(p.key for p in points), max(p.key for p in points)),
+        *(min(p.step for p in points), max(p.step for p in points)),
         *(len(points), pack(from_points(points))),
     )
 

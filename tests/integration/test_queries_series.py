@@ -57,7 +57,11 @@ async def insert(conn: Connection, run_id: str, offset: int, frames: list[Frame]
     )
     for first, last, points, head, data in rows:
         await conn.execute(
-            "INSERT INTO segment VALUES ($1, $2, '', 0, $3, $4, $5, $2, 0, $6, $7, $8)",
+            """
+            INSERT INTO segment (run_id, first_offset, attempt, rank, branch, first_key, last_key, level, last_offset, first_step,
+                                 last_step, partition, points, head, data)
+            VALUES ($1, $2, '', 0, 0, $3, $4, $5, $2, 0, 1000000, 0, $6, $7, $8)
+            """,
             *(run_id, offset, first, last, int(merged), points, head, data),
         )
 

@@ -15,6 +15,7 @@ from runfold_schemas.envelope import Envelope, Writer
 from runfold_schemas.events import (
     ArtifactsDeleted,
     ArtifactStored,
+    AttemptStarted,
     DatasetInput,
     Event,
     ExperimentCreated,
@@ -30,7 +31,9 @@ from runfold_schemas.events import (
     ParamsLogged,
     RunCreated,
     RunDeleted,
+    RunForked,
     RunRestored,
+    RunRewound,
     RunUpdated,
     TagsDeleted,
     TagsSet,
@@ -212,7 +215,19 @@ def frame(rng: Random) -> Frame:
 
 
 def _metrics(rng: Random) -> Event:
-    return MetricsLogged(rng.choice(RUNS), tuple(frame(rng) for _ in range(rng.randint(0, 3))))
+    run_id, kind = rng.choice(RUNS), rng.randint(0, 39)
+    if kind == 0:
+        return RunForked(
+            run_id=run_id, parent_run_id=rng.choice(RUNS), parent_branch=rng.randint(0, 3), step=rng.choice(STEPS)
+        )
+    if kind < 3:
+        start = rng.choice([None, *STEPS])
+        return AttemptStarted(
+            run_id=run_id, start_step=start, all_ranks=rng.random() < 0.7, world_size=rng.choice([None, 2])
+        )
+    if kind < 5:
+        return RunRewound(run_id=run_id, step=rng.choice(STEPS), all_ranks=rng.random() < 0.4)
+    return MetricsLogged(run_id, tuple(frame(rng) for _ in range(rng.randint(0, 3))))
 
 
 def _artifact(rng: Random, run_id: str) -> Event:

@@ -1,13 +1,16 @@
-"""Metrics: points under (run, attempt, rank). Nothing is rejected; summaries are joins, so batches may be cut anywhere."""
+"""Metrics: points under (run, attempt, rank, branch). Nothing is rejected; summaries are joins of the effective points, so batches may be cut anywhere."""
 
 import math
+from array import array
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from runfold_schemas.frames import Frame
+
+from .lineage import Lineage
 
 Cell = tuple[int, int, float, bool, bool, str, str, str]
 NO_RANK = -1
@@ -49,9 +52,12 @@ class Summary:
 
 @dataclass(slots=True)
 class RunMetrics:
-    """Metrics of one run: attempts in the order of their first appearance (with the offset), summaries by key."""
+    """Metrics of one run: how its points hang together, and summaries of the effective ones by key."""
 
-    attempts: dict[str, int] = field(default_factory=dict)
+    lineage: Lineage = field(default_factory=Lineage)
+    declared: set[str] = field(default_factory=set)
+    """Attempts that an event has said something of."""
+    forked: bool = False
     summaries: dict[str, Summary] = field(default_factory=dict)
 
 
@@ -66,6 +72,22 @@ def fold_frame(state: RunMetrics, frame: Frame) -> set[str]:
             state.summaries[key] = joined
             changed.add(key)
     return changed
+
+
+def until(frame: Frame, limit: int | None) -> Frame:
+    """The rows of a frame up to a step."""
+    if limit is None:
+        return frame
+    kept = np.frombuffer(frame.steps, np.int64) <= limit
+    if kept.all():
+        return frame
+    values: Any = np.frombuffer(frame.values, np.float64).reshape(frame.rows, len(frame.keys))
+    return replace(
+        frame,
+        steps=array("q", np.frombuffer(frame.steps, np.int64)[kept].tobytes()),
+        times=array("q", np.frombuffer(frame.times, np.int64)[kept].tobytes()),
+        values=array("d", values[kept].tobytes()),
+    )
 
 
 def summarise(frame: Frame) -> Iterable[tuple[str, Summary]]:

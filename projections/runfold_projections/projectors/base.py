@@ -13,7 +13,7 @@ from ..rowchange import RowChange
 class Projector(Protocol):
     """State of one partition of one projection, kept in memory between batches.
 
-    Used by one task only, in the order load, fold…, changes; `forget` after any failure, since memory may then be ahead of
+    Used by one task only, in the order load, fold…, settle, changes; `forget` after any failure, since memory may then be ahead of
     the tables. What is loaded is right if the batch's checkpoint is still in its place when the changes are written.
     """
 
@@ -22,6 +22,9 @@ class Projector(Protocol):
 
     def fold(self, record: Record) -> Rejection | None:
         """Fold one record; computes only."""
+
+    async def settle(self, connection: Connection) -> None:
+        """Read what only the folded batch tells that it needs. The tables are still as they were before it."""
 
     def changes(self) -> list[RowChange]:
         """What changed in the tables since the last call."""

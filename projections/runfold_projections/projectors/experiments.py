@@ -69,6 +69,9 @@ class ExperimentsProjector:
         self._changed[answer.experiment_id] = answer
         return None
 
+    async def settle(self, connection: Connection) -> None:
+        """All was loaded before."""
+
     def changes(self) -> list[RowChange]:
         changed, self._changed = list(self._changed.values()), {}
         if not changed:

@@ -108,6 +108,9 @@ class RunsProjector:
         first = len(state.models) if state else 0
         self._models.extend((run_id, ordinal, model) for ordinal, model in enumerate(change.models, first))
 
+    async def settle(self, connection: Connection) -> None:
+        """All was loaded before."""
+
     def changes(self) -> list[RowChange]:
         found = []
         if self._heads:

@@ -45,18 +45,28 @@ class History:
 
 
 _MARK = """
-SELECT coalesce(max(s.last_offset), -1), coalesce(sum(s.points), 0)::bigint FROM segment s
-WHERE s.run_id = $1 AND EXISTS (SELECT FROM run r WHERE r.run_id = s.run_id)
+WITH RECURSIVE line AS (
+    SELECT $1::text COLLATE "C" AS run_id UNION SELECT f.parent_run_id FROM fork f JOIN line USING (run_id)
+)
+SELECT EXISTS (SELECT FROM run r WHERE r.run_id = l.run_id)::integer,
+       (SELECT coalesce(max(c.number), 0) FROM cut c WHERE c.run_id = l.run_id),
+       s.last_offset, s.points
+FROM line l CROSS JOIN LATERAL (
+    SELECT coalesce(max(s.last_offset), -1) AS last_offset, coalesce(sum(s.points), 0)::bigint AS points
+    FROM segment s WHERE s.run_id = l.run_id
+) s
+ORDER BY l.run_id
 """
 
 
 async def history_mark(conn: Connection, run_id: str) -> tuple[int, ...]:
-    """A mark that differs whenever the run's histories may: points are only added, in segments with higher offsets."""
-    return tuple(await conn.fetchrow(_MARK, run_id)) if storable(run_id) else ()
+    """A mark that differs whenever the run's histories may: points are only added, in segments with higher offsets, and cuts have higher
+    numbers. It covers the runs that this one was forked from."""
+    return tuple(n for row in await conn.fetch(_MARK, run_id) for n in row) if storable(run_id) else ()
 
 
 async def history(conn: Connection, run_id: str, key: str) -> History:
-    """All points of a key, over all attempts and ranks; empty for an unknown run or key.
+    """The effective points of a key, over all attempts and ranks, with what was inherited; empty for an unknown run or key.
 
     A point is (step, time, value), as in MLflow: what two ranks logged alike is shown once.
     """

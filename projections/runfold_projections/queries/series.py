@@ -8,6 +8,7 @@ from ..database import Connection
 from ..fresh import read_key
 from ..packs import Columns, Pack
 from ..search.tokens import storable
+from .lines import Lines, Part, read_lines
 
 WHOLE_BYTES = 64 * 1024
 """Segments up to this size are fetched whole: a second round trip costs more."""
@@ -20,6 +21,9 @@ class _Segment(NamedTuple):
     first_offset: int
     attempt: str
     rank: int
+    branch: int
+    first_step: int
+    last_step: int
     first_key: str
     last_key: str
     head: int
@@ -28,13 +32,12 @@ class _Segment(NamedTuple):
 
 
 _SEGMENTS = """
-SELECT s.run_id, s.first_offset, s.attempt, s.rank, s.first_key, s.last_key, s.head,
+SELECT s.run_id, s.first_offset, s.attempt, s.rank, s.branch, s.first_step, s.last_step, s.first_key, s.last_key, s.head,
        s.head = 0 OR octet_length(s.data) <= $3 AS whole,
        CASE WHEN s.head = 0 OR octet_length(s.data) <= $3 THEN s.data ELSE substr(s.data, 1, s.head) END AS data
 FROM segment s
 WHERE s.run_id = ANY ($1::text[])
   AND EXISTS (SELECT FROM unnest($2::text[]) AS wanted (key) WHERE s.first_key <= wanted.key AND s.last_key >= wanted.key)
-  AND EXISTS (SELECT FROM run r WHERE r.run_id = s.run_id)
 ORDER BY s.run_id, s.first_offset, s.attempt, s.rank, s.first_key
 """
 _SLICES = """
@@ -47,17 +50,42 @@ JOIN segment s ON s.run_id = wanted.run_id AND s.first_offset = wanted.first_off
 
 
 async def read_series(
-    conn: Connection, run_ids: Sequence[str], keys: Sequence[str]
+    conn: Connection, run_ids: Sequence[str], keys: Sequence[str], lines: Lines | None = None
 ) -> dict[Series, list[tuple[int, Columns]]]:
     """Pieces of every series of these runs and keys that has points, each with its rank, in the order of the log.
 
-    Nothing of unknown runs. A point may stand in several pieces. Must run in a snapshot: it takes two statements.
+    `lines`, as `read_lines` has found them for these runs, say which points are shown; without them, the effective ones are.
+    Nothing of unknown runs. A point may stand in several pieces. Must run in a snapshot: it takes several statements.
     """
-    runs = list(dict.fromkeys(filter(storable, run_ids)))
+    lines = lines or await read_lines(conn, run_ids)
     wanted = sorted(set(filter(storable, keys)))
-    segments = [_Segment(*row) for row in await conn.fetch(_SEGMENTS, runs, wanted, WHOLE_BYTES)]
+    shown = _Shown(lines)
+    rows = await conn.fetch(_SEGMENTS, lines.owners, wanted, WHOLE_BYTES)
+    segments = [segment for segment in (_Segment(*row) for row in rows) if shown.of(segment)]
     fetched = await _slices(conn, segments, wanted)
-    return await asyncio.to_thread(_read, segments, wanted, fetched)
+    return await asyncio.to_thread(_read, segments, wanted, fetched, shown)
+
+
+class _Shown:
+    """Who shows the points of a segment, and up to which step."""
+
+    def __init__(self, lines: Lines) -> None:
+        self._by_owner: dict[str, list[tuple[str, Part]]] = {}
+        for run_id, parts in lines.parts.items():
+            for part in parts:
+                self._by_owner.setdefault(part.owner, []).append((run_id, part))
+
+    def of(self, segment: _Segment) -> list[tuple[str, int | None]]:
+        """Runs and last steps; None where that is beyond the segment's."""
+        found: list[tuple[str, int | None]] = []
+        for run_id, part in self._by_owner[segment.run_id]:
+            if part.shows(segment.branch):
+                limit = part.limit(segment.branch, segment.rank)
+                if limit is None or limit >= segment.last_step:
+                    found.append((run_id, None))
+                elif limit >= segment.first_step:
+                    found.append((run_id, limit))
+        return found
 
 
 async def _slices(conn: Connection, segments: Sequence[_Segment], keys: Sequence[str]) -> dict[tuple[int, int], bytes]:
@@ -83,18 +111,27 @@ def _within(segment: _Segment, keys: Sequence[str]) -> list[str]:
 
 
 def _read(
-    segments: Sequence[_Segment], keys: Sequence[str], fetched: Mapping[tuple[int, int], bytes]
+    segments: Sequence[_Segment], keys: Sequence[str], fetched: Mapping[tuple[int, int], bytes], shown: _Shown
 ) -> dict[Series, list[tuple[int, Columns]]]:
     found: dict[Series, list[tuple[int, Columns]]] = {}
     for n, segment in enumerate(segments):
-        own = _within(segment, keys)
         pack = Pack(segment.head, _fetcher(n, segment, fetched)) if segment.head else None
-        for key in own:
+        to = shown.of(segment)
+        for key in _within(segment, keys):
             pieces: list[Any] = list(pack.column(key)) if pack is not None else [read_key(segment.data, key)]
-            some = [(segment.rank, piece) for piece in pieces if len(piece[0])]
-            if some:
-                found.setdefault((segment.run_id, key), []).extend(some)
+            for run_id, limit in to:
+                some = [(segment.rank, piece) for piece in (_until(piece, limit) for piece in pieces) if len(piece[0])]
+                if some:
+                    found.setdefault((run_id, key), []).extend(some)
     return found
+
+
+def _until(piece: Columns, limit: int | None) -> Columns:
+    if limit is None:
+        return piece
+    steps, times, values = piece
+    kept = steps <= limit
+    return steps[kept], times[kept], values[kept]
 
 
 def _fetcher(n: int, segment: _Segment, fetched: Mapping[tuple[int, int], bytes]) -> Callable[[int, int], bytes]:

@@ -122,7 +122,7 @@ def test_every_subject_has_its_class_and_the_other_way_round() -> None:
     assert len({event_class.__name__ for event_class in FACTS.values()}) == len(FACTS)
 
 
-AVRO_OF = {str: "string", float: "double", type(None): "null"}
+AVRO_OF = {str: "string", bool: "boolean", float: "double", type(None): "null"}
 
 
 def avro_shape(annotation: Any) -> Any:

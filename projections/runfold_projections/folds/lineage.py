@@ -1,0 +1,157 @@
+"""How a run's points hang together: attempts, the branches they open, and what is cut off from which.
+
+A *branch* is opened by an attempt's first appearance in the log and by every rewind; branches are numbered per run, from 1, in the
+order of the log. A declared start takes a number too, though it opens nothing, so that a number says how far a run's story goes. Which
+points are effective is a pure function of the cuts and of each point's branch, rank and step: late points need no rule of their own.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import NamedTuple
+
+NO_RANK = -1
+NO_ATTEMPT = -1
+"""Place of what was written before any attempt had a name."""
+
+
+class Attempt(NamedTuple):
+    """Its place among the run's attempts, and the branch that its first appearance opened; 0 for writers that name no attempt."""
+
+    ordinal: int
+    branch: int
+
+
+class Cut(NamedTuple):
+    """What a rewind or a declared start says: points of greater steps are cut off.
+
+    `attempt` is the ordinal of the attempt that says it, `rank` None means all ranks, `opens` tells a rewind from a start. Of a rewind,
+    `writer` and `sequence` tell what the same writer logged before it, should that arrive later.
+    """
+
+    number: int
+    attempt: int
+    rank: int | None
+    step: int
+    opens: bool
+    writer: str = ""
+    sequence: int = 0
+
+
+class Fork(NamedTuple):
+    """What a run inherits: the parent's effective points up to a step, as they stood on one of its branches."""
+
+    parent: str
+    branch: int
+    step: int
+
+
+@dataclass(slots=True)
+class Lineage:
+    """The attempts and cuts of one run, as the log has told them so far."""
+
+    attempts: dict[str, Attempt] = field(default_factory=dict)
+    cuts: list[Cut] = field(default_factory=list)
+    last: int = 0
+    """The newest number."""
+    _newest: Attempt = field(default_factory=lambda: Attempt(NO_ATTEMPT, 0))
+    _rewinds: dict[tuple[int, int | None], list[Cut]] = field(default_factory=dict)
+
+    def restore(self, attempts: Iterable[tuple[str, Attempt]], cuts: Iterable[Cut]) -> None:
+        """Take in what was kept of it, in order."""
+        for name, attempt in attempts:
+            self.attempts[name] = attempt
+            self.last = max(self.last, attempt.branch)
+            if name and attempt.ordinal > self._newest.ordinal:
+                self._newest = attempt
+        for cut in cuts:
+            self._take(cut)
+
+    def appear(self, name: str) -> Attempt | None:
+        """An attempt, if it is a new one. '' is the attempt of writers that name none: it opens no branch."""
+        if name in self.attempts:
+            return None
+        attempt = Attempt(len(self.attempts), 0)
+        if name:
+            self.last += 1
+            self._newest = attempt = attempt._replace(branch=self.last)
+        self.attempts[name] = attempt
+        return attempt
+
+    def start(self, name: str, rank: int | None, step: int) -> Cut | None:
+        """A declared start; None if it was said before, or says less than what was."""
+        ordinal = self._acting(name).ordinal
+        for cut in self.cuts:
+            if not cut.opens and cut.attempt == ordinal and cut.rank in (None, rank) and cut.step <= step:
+                return None
+        return self._take(Cut(self.last + 1, ordinal, rank, step, opens=False))
+
+    def rewind(self, name: str, rank: int | None, step: int, writer: str, sequence: int) -> Cut:
+        """A rewind."""
+        return self._take(Cut(self.last + 1, self._acting(name).ordinal, rank, step, True, writer, sequence))
+
+    def branch(self, name: str, rank: int, writer: str, sequence: int) -> int:
+        """On which branch an event of this writer logs. A writer that names no attempt writes for the newest one."""
+        attempt = self._acting(name)
+        found = [cut for scope in (rank, None) for cut in self._rewinds.get((attempt.ordinal, scope), ())]
+        # Arrived behind a rewind of its own writer that it was logged before: its place is before that one.
+        later = min((cut.number for cut in found if cut.writer == writer and cut.sequence > sequence), default=None)
+        return max((cut.number for cut in found if later is None or cut.number < later), default=attempt.branch)
+
+    def view(self, as_of: int | None = None) -> "View":
+        """What is effective now, or was when `as_of` was the newest number."""
+        return View(self.attempts.values(), self.cuts, as_of)
+
+    def _acting(self, name: str) -> Attempt:
+        return self.attempts[name] if name else self._newest
+
+    def _take(self, cut: Cut) -> Cut:
+        self.cuts.append(cut)
+        self.last = max(self.last, cut.number)
+        if cut.opens:
+            self._rewinds.setdefault((cut.attempt, cut.rank), []).append(cut)
+        return cut
+
+
+class View:
+    """Which points of a run are effective: per branch and rank, up to which step.
+
+    A cut takes points of earlier attempts; a rewind also those of its own attempt's earlier branches. Never those of later attempts,
+    even if it is told of late.
+    """
+
+    def __init__(self, attempts: Iterable[Attempt], cuts: Iterable[Cut], as_of: int | None = None) -> None:
+        self._as_of = as_of
+        self._ordinals = {attempt.branch: attempt.ordinal for attempt in attempts if attempt.branch}
+        self._cuts: dict[int | None, list[Cut]] = {}
+        for cut in cuts:
+            if as_of is None or cut.number <= as_of:
+                self._cuts.setdefault(cut.rank, []).append(cut)
+                if cut.opens:
+                    self._ordinals[cut.number] = cut.attempt
+        self._limits: dict[tuple[int, int], int | None] = {}
+
+    def shows(self, branch: int) -> bool:
+        """Whether the branch was there at all."""
+        return self._as_of is None or branch <= self._as_of
+
+    def limit(self, branch: int, rank: int) -> int | None:
+        """The last effective step of what this rank logged on the branch; None: all are."""
+        if (branch, rank) not in self._limits:
+            at = self._ordinals.get(branch, NO_ATTEMPT)
+            self._limits[branch, rank] = min(
+                (
+                    cut.step
+                    for cut in self._for(rank)
+                    if cut.attempt > at or (cut.opens and cut.attempt == at and cut.number > branch)
+                ),
+                default=None,
+            )
+        return self._limits[branch, rank]
+
+    def inherited(self, rank: int) -> int | None:
+        """The last effective step of what this rank had logged before the run began, in a run it was forked from."""
+        return min((cut.step for cut in self._for(rank)), default=None)
+
+    def _for(self, rank: int) -> Iterable[Cut]:
+        return chain(self._cuts.get(None, ()), self._cuts.get(rank, ()))
