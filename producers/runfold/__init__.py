@@ -3,8 +3,8 @@
 Only what is named in `__all__` is public here. The other modules of this package are how the log is written; the server uses them.
 """
 
-from ._run import Run, run
+from ._run import Run, fork, run
 from .errors import NotConnected, RunfoldError, SdkError, ServerRefused
 from .settings import VERSION as __version__
 
-__all__ = ["NotConnected", "Run", "RunfoldError", "SdkError", "ServerRefused", "__version__", "run"]
+__all__ = ["NotConnected", "Run", "RunfoldError", "SdkError", "ServerRefused", "__version__", "fork", "run"]

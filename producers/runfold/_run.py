@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .writing import RunWriter
 
 Mode = Literal["online", "offline"]
+Ranks = Literal["own", "all"]
 EndStatus = Literal["FINISHED", "FAILED", "KILLED"]
 _END_STATUSES = ("FINISHED", "FAILED", "KILLED")
 
@@ -35,6 +36,7 @@ def run(
     *,
     mode: Mode | None = None,
     run_id: str | None = None,
+    start_step: int | None = None,
 ) -> "Run":
     """Start a run of an experiment, which is created if there is none of that name.
 
@@ -43,6 +45,8 @@ def run(
     later, `tags` can; values become strings, nested dicts are joined with "/". Without a name, one is made up.
     With mode "offline" (or RUNFOLD_MODE) nothing is sent: what is logged waits on disk for the next run, or for `runfold sync`.
     `run_id` joins a run that exists, or is to be written by several processes; without it the launcher's environment decides.
+    `start_step` says that training resumes from the checkpoint of that step: what earlier attempts logged at greater steps is cut
+    off from the series, and stays in the history. Every process of the job may say it.
 
     If no server answers, the run starts all the same, with a warning, and is sent when one does (RUNFOLD_REQUIRE_SERVER: NotConnected).
     Use the run in a `with` block: it ends as FINISHED, as FAILED when an exception passes, as KILLED on Ctrl-C.
@@ -53,7 +57,42 @@ def run(
     from .starting import start
 
     settings = Settings.load(tracking_uri, mode)
-    return start(settings, experiment, params or {}, name, tags or {}, run_id)
+    step = None if start_step is None else _index(start_step)
+    return start(settings, experiment, params or {}, name, tags or {}, run_id, start_step=step)
+
+
+def fork(
+    parent: "Run | str",
+    step: int,
+    *,
+    experiment: str | None = None,
+    params: Mapping[str, Any] | None = None,
+    name: str | None = None,
+    tags: Mapping[str, Any] | None = None,
+    tracking_uri: str | None = None,
+    mode: Mode | None = None,
+    run_id: str | None = None,
+    branch: int | None = None,
+) -> "Run":
+    """Start a run that inherits another's history up to a step, without copying it: its points as they are effective now.
+
+    Whatever the parent logs on a new branch, or cuts off, later, changes nothing of that. The parent is a run or its id. The run is created in the
+    parent's experiment unless one is named; params and tags are not inherited, but for the tags `runfold.forkedFrom` and
+    `runfold.forkedAt`. A server is asked on which branch the parent is, unless `branch` and `experiment` say it. Otherwise as `run`.
+
+    NotConnected: no server answers, or the parent's own points could not be sent. ServerRefused: there is no such run.
+    """
+    from .starting import fork_of
+
+    given = tracking_uri
+    if isinstance(parent, Run):
+        given = given or parent._settings.uri
+        if branch is None:
+            # What it has rewound, too, must be there before a server is asked for its branch.
+            parent.flush()
+    settings = Settings.load(given, mode)
+    parent_id = parent.id if isinstance(parent, Run) else parent
+    return fork_of(settings, parent_id, _index(step), branch, experiment, params or {}, name, tags or {}, run_id)
 
 
 class Run:
@@ -156,6 +195,22 @@ class Run:
         from .encoding import checked
 
         self._writer.add_fact(checked(TagsSet, run_id=self.id, tags=strings(tags, "tag")))
+
+    def rewind(self, step: int, ranks: Ranks = "own") -> None:
+        """Training goes back to this step: points logged before at greater steps are cut off from the series, and stay in the history.
+
+        It is about this process's rank, so every process of a job says it for itself; ranks "all" is for one that says it for all,
+        while the others log nothing. A process that is alone, without a rank, always speaks for all. Steps go on behind `step`.
+        """
+        from runfold_schemas.events import RunRewound
+
+        from .encoding import checked
+
+        if ranks not in ("own", "all"):
+            raise ValueError(f"ranks {ranks!r}: own or all")
+        step = _index(step)
+        everyone = ranks == "all" or self._writer.rank is None
+        self._writer.add_turn(checked(RunRewound, run_id=self.id, step=step, all_ranks=everyone), step)
 
     def flush(self, timeout: float = 60.0) -> None:
         """Wait until the server has acknowledged all that was logged before, or offline, until it is on disk.

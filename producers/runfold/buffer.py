@@ -6,11 +6,15 @@ from array import array
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from runfold_schemas.frames import Frame
 
 from .errors import SdkError
 from .rows import Keys
+
+if TYPE_CHECKING:
+    from runfold_schemas.events import LineFact
 
 _FRAME_BYTES = 600
 """What CPython takes for a frame and its arrays beyond their contents, and a margin for its encoded form."""
@@ -64,7 +68,16 @@ class Control:
     points: int = 0
 
 
-Entry = Rows | Block | Control
+@dataclass(eq=False, slots=True)
+class Turn:
+    """An event of the run's line, such as a rewind: it lies among the points in their order, and shares their sequence."""
+
+    event: "LineFact"
+    size: int = _FRAME_BYTES
+    points: int = 0
+
+
+Entry = Rows | Block | Control | Turn
 
 
 @dataclass(slots=True)
@@ -219,6 +232,16 @@ class Buffer:
         self._wake()
         return True
 
+    def add_turn(self, event: "LineFact", step: int | None) -> None:
+        """Append an event behind all rows so far, whether there is room or not; steps go on behind `step`. SdkError: closed."""
+        with self._changed:
+            if self._closed:
+                raise SdkError(self._closed)
+            if step is not None:
+                self._next_step = step + 1
+            self._put_soon(Turn(event))
+        self._wake()
+
     def take(self) -> list[Entry]:
         """Everything that waits, in order; it counts against the bound until `acknowledge`."""
         with self._changed:
@@ -259,7 +282,7 @@ class Buffer:
         """Points and facts that are not saved."""
         with self._changed:
             entries = [*self._taken, *self._waiting, *([self._open] if self._open else [])]
-        return sum(entry.points for entry in entries), sum(isinstance(entry, Control) for entry in entries)
+        return sum(entry.points for entry in entries), sum(isinstance(entry, Control | Turn) for entry in entries)
 
     def _wait_for(self, size: int) -> bool:
         """Whether there is room after waiting, if this buffer waits at all. What could never fit is not waited for."""

@@ -13,14 +13,16 @@ from typing import Any, TypeVar
 from aiokafka.errors import KafkaError
 
 from runfold_schemas.batch import Outgoing, decode_item
-from runfold_schemas.errors import BadRecord
+from runfold_schemas.catalog import released_catalog
+from runfold_schemas.errors import BadRecord, UndeclaredSchema
 from runfold_schemas.position import Partition
 from runfold_schemas.topics import partition_count, partition_of
+from runfold_schemas.wire import schema_id_of
 
 from .birth import LogInfo, open_log
 from .errors import LogMismatch, LogNotBorn, LogUnavailable
 from .kafka import RecordSender
-from .transport import Experiment, Never, Result, Transport, TryAgain
+from .transport import Experiment, Never, Parent, Result, Transport, TryAgain
 
 T = TypeVar("T")
 _CONNECT_TIMEOUT = 10.0
@@ -48,6 +50,7 @@ class KafkaTransport:
         self._fast: RecordSender | None = None
         self._bulk: RecordSender | None = None
         self._items: Sequence[bytes] = ()
+        self._results: list[Result] = []
         self._appending: asyncio.Task[None] | None = None
         # What aiokafka says of every attempt, our one warning says for all; who wants it sets the level.
         logger = logging.getLogger("aiokafka")
@@ -55,13 +58,16 @@ class KafkaTransport:
             logger.setLevel(logging.CRITICAL)
 
     def append(self, items: Sequence[bytes], *, outcome: bool) -> list[Result]:
-        """See Transport.append; `outcome` is not known here."""
-        self._run(self._append(items))
-        return [Result("appended")] * len(items)
+        """See Transport.append; `outcome` is not known here, but that what is beyond the log's feature level is rejected."""
+        return self._run(self._append(items))
 
     def find_experiment(self, name: str, timeout: float) -> Experiment:
         """See Transport.find_experiment; the API is asked."""
         return self._api.find_experiment(name, timeout)
+
+    def find_parent(self, run_id: str, timeout: float) -> Parent:
+        """See Transport.find_parent; the API is asked."""
+        return self._api.find_parent(run_id, timeout)
 
     def close(self) -> None:
         """See Transport.close."""
@@ -77,15 +83,17 @@ class KafkaTransport:
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
-    async def _append(self, items: Sequence[bytes]) -> None:
+    async def _append(self, items: Sequence[bytes]) -> list[Result]:
         if self._appending is None or self._items != items:
             info = await self._connect()
             try:
                 records = [decode_item(item) for item in items]
-            except BadRecord as error:
+                self._results = [_allowed(record, info.level) for record in records]
+            except (BadRecord, UndeclaredSchema) as error:
                 raise Never(str(error)) from error
             self._items = list(items)
-            self._appending = self._loop.create_task(self._send(info, records))
+            allowed = [record for record, result in zip(records, self._results, strict=True) if not result.refused]
+            self._appending = self._loop.create_task(self._send(info, allowed))
         await asyncio.wait({self._appending}, timeout=_LOOK_AGAIN)
         if not self._appending.done():
             raise TryAgain(f"Kafka at {self._brokers} does not acknowledge")
@@ -97,6 +105,7 @@ class KafkaTransport:
                 # A producer that lost its sequence with the broker is finished (aiokafka has no epoch bump).
                 await self._disconnect()
             raise TryAgain(str(error), error.retry_after) from error
+        return self._results
 
     async def _send(self, info: LogInfo, records: Sequence[Outgoing]) -> None:
         sender = self._bulk if len(records) >= _BULK_FROM else self._fast
@@ -143,3 +152,12 @@ class KafkaTransport:
 
 def _place(record: Outgoing, info: LogInfo) -> Partition:
     return Partition(record.topic, partition_of(record.key, partition_count(record.topic, info.partitions)))
+
+
+def _allowed(record: Outgoing, level: int) -> Result:
+    """Older workers would not know a schema beyond the log's feature level."""
+    needed = released_catalog().get(schema_id_of(record.value)).level
+    if needed <= level:
+        return Result("appended")
+    message = f"it needs feature level {needed}, the log is at {level}: run `runfold upgrade`"
+    return Result("rejected", "feature_level", message)

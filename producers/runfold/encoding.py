@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable
+from typing import TypeVar
 
 from pydantic import ValidationError
 
@@ -9,12 +10,14 @@ from runfold_schemas import wire
 from runfold_schemas.batch import Outgoing
 from runfold_schemas.envelope import Envelope, Writer
 from runfold_schemas.errors import BadEvent
-from runfold_schemas.events import Event, Fact, MetricsLogged
+from runfold_schemas.events import Event, Fact, LineFact, MetricsLogged
 from runfold_schemas.frames import MAX_FRAME_BYTES, Frame, split
 from runfold_schemas.ids import Ids
 from runfold_schemas.topics import Topic
 
 from .sequence import Sequencer
+
+F = TypeVar("F", bound=Fact)
 
 
 class RunEncoder:
@@ -35,6 +38,10 @@ class RunEncoder:
     def fact(self, event: Fact) -> Outgoing:
         """A fact about the run as a record; ValueError if it is larger than a record may be."""
         return self._record(Topic.RUNS, event)
+
+    def turn(self, event: LineFact) -> Outgoing:
+        """An attempt's start, a rewind or a fork as a record. To be called in the order of the points, by the thread that calls `metrics`."""
+        return self._record(Topic.METRICS, event)
 
     def creation(self) -> tuple[str, int]:
         """Event id and sequence for the run's creation, which is completed later."""
@@ -78,7 +85,7 @@ def _most_bytes(frame: Frame) -> int:
     return sum(len(key.encode()) + 5 for key in frame.keys) + frame.rows * (8 * len(frame.keys) + 20) + 64
 
 
-def checked(event_class: type[Fact], **fields: object) -> Fact:
+def checked(event_class: type[F], **fields: object) -> F:
     """Build a fact; ValueError names the field that breaks the contract, and how."""
     try:
         return event_class(**fields)

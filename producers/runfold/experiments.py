@@ -1,16 +1,18 @@
-"""From an experiment's name to its id, by the MLflow REST API of the tracking server."""
+"""From an experiment's name to its id, and what a fork needs to know of its parent, by the tracking server's API."""
 
 import time
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from .errors import NotConnected, ServerRefused
 from .settings import URI_VARIABLE
-from .transport import Experiment, Never, TryAgain
+from .transport import Experiment, Never, Parent, TryAgain
 
 if TYPE_CHECKING:
     from .http import HttpTransport
 
-_PREFIX = "/api/2.0/mlflow/experiments"
+_MLFLOW = "/api/2.0/mlflow/"
+_NATIVE = "/api/runfold/v1/"
 
 
 def find_or_create(transport: "HttpTransport", name: str, timeout: float) -> Experiment:
@@ -23,16 +25,14 @@ def find_or_create(transport: "HttpTransport", name: str, timeout: float) -> Exp
         found = _get(transport, name, deadline)
         if found is None:
             try:
-                _ask(transport, "POST", "/create", deadline, json={"name": name})
+                _ask(transport, "POST", _MLFLOW + "experiments/create", deadline, json={"name": name})
             except Never as error:
                 # Another process was faster; what it made is as good.
                 if error.code != "RESOURCE_ALREADY_EXISTS":
                     raise
             found = _get(transport, name, deadline)
     except TryAgain as error:
-        raise NotConnected(
-            f"no tracking server: {error}. Start one with `runfold up`, or name yours by tracking_uri or {URI_VARIABLE}"
-        ) from error
+        raise _nobody(error) from error
     except Never as error:
         raise ServerRefused(f"experiment {name!r}: {error}") from error
     if found is None:
@@ -42,9 +42,35 @@ def find_or_create(transport: "HttpTransport", name: str, timeout: float) -> Exp
     return Experiment(str(found["experiment_id"]), str(found.get("artifact_location") or ""))
 
 
+def find_parent(transport: "HttpTransport", run_id: str, timeout: float) -> Parent:
+    """What a fork needs to know of a run, within `timeout` seconds.
+
+    NotConnected: no server there, or it stays unable to answer. ServerRefused: there is no such run, or the server knows no branches.
+    """
+    deadline = time.monotonic() + timeout
+    try:
+        run = _ask(transport, "GET", _MLFLOW + "runs/get", deadline, params={"run_id": run_id})
+        line = _ask(transport, "GET", f"{_NATIVE}runs/{quote(run_id, safe='')}/branches", deadline, params={"limit": 0})
+        number = run["run"]["info"]["experiment_id"]
+        found = _ask(transport, "GET", _MLFLOW + "experiments/get", deadline, params={"experiment_id": number})
+        return Parent(str(found["experiment"]["name"]), int(line["branch"]))
+    except TryAgain as error:
+        raise _nobody(error) from error
+    except Never as error:
+        raise ServerRefused(f"run {run_id!r} can't be forked: {error}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise NotConnected(f"{transport.uri} does not answer as a Runfold server does") from error
+
+
+def _nobody(error: TryAgain) -> NotConnected:
+    return NotConnected(
+        f"no tracking server: {error}. Start one with `runfold up`, or name yours by tracking_uri or {URI_VARIABLE}"
+    )
+
+
 def _get(transport: "HttpTransport", name: str, deadline: float) -> dict[str, Any] | None:
     try:
-        answer = _ask(transport, "GET", "/get-by-name", deadline, params={"experiment_name": name})
+        answer = _ask(transport, "GET", _MLFLOW + "experiments/get-by-name", deadline, params={"experiment_name": name})
     except Never as error:
         if error.code == "RESOURCE_DOES_NOT_EXIST":
             return None
@@ -59,7 +85,7 @@ def _ask(transport: "HttpTransport", method: str, path: str, deadline: float, **
     """Ask until the deadline, as long as a server is there and says that it can't answer now."""
     while True:
         try:
-            return transport.request(method, _PREFIX + path, timeout=max(0.1, deadline - time.monotonic()), **options)
+            return transport.request(method, path, timeout=max(0.1, deadline - time.monotonic()), **options)
         except TryAgain as error:
             pause = 0.3 if error.after is None else error.after
             if not error.answered or time.monotonic() + pause > deadline:

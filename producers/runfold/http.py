@@ -9,9 +9,9 @@ import httpx2
 
 from runfold_schemas.batch import CONTENT_TYPE, join_items
 
-from .experiments import find_or_create
+from .experiments import find_or_create, find_parent
 from .settings import VERSION
-from .transport import Experiment, Never, Result, TryAgain
+from .transport import Experiment, Never, Parent, Result, TryAgain
 
 EVENTS_PATH = "/api/runfold/v1/events"
 _TIMEOUT = httpx2.Timeout(60.0, connect=5.0)
@@ -42,6 +42,10 @@ class HttpTransport:
     def find_experiment(self, name: str, timeout: float) -> Experiment:
         """See Transport.find_experiment."""
         return find_or_create(self, name, timeout)
+
+    def find_parent(self, run_id: str, timeout: float) -> Parent:
+        """See Transport.find_parent."""
+        return find_parent(self, run_id, timeout)
 
     def append(self, items: Sequence[bytes], *, outcome: bool) -> list[Result]:
         """See Transport.append."""

@@ -21,7 +21,8 @@ _HOW = f"set {RUN_ID_VARIABLE} to one id for all processes of the job, or pass r
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Who writes. `rank` None: the launcher names none, so this process is alone. `attempt` is the launcher's, opaque."""
+    """Who writes. `rank` None: the launcher names none, so this process is alone. `attempt` is the launcher's, opaque; `shared` tells
+    whether it is the same for all processes of the job's start, or each process's own."""
 
     node: str
     pid: int
@@ -29,6 +30,7 @@ class Place:
     rank: int | None = None
     world_size: int | None = None
     attempt: str = ""
+    shared: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class _Launched:
     rank: int | None
     world_size: int | None
     attempt: str
+    shared: bool = True
 
 
 def where_we_run(experiment: str, run_id: str | None = None, environ: Mapping[str, str] | None = None) -> Place:
@@ -55,13 +58,15 @@ def where_we_run(experiment: str, run_id: str | None = None, environ: Mapping[st
         run_id = _checked(environ[RUN_ID_VARIABLE], RUN_ID_VARIABLE)
     elif launched is not None:
         run_id = _of_job(launched, experiment)
+    attempt = environ.get("RUNFOLD_ATTEMPT", "")
     return Place(
         socket.gethostname() or "node",
         os.getpid(),
         run_id,
         _number(environ, "RUNFOLD_RANK", launched.rank if launched else None),
         _number(environ, "RUNFOLD_WORLD_SIZE", launched.world_size if launched else None),
-        environ.get("RUNFOLD_ATTEMPT", launched.attempt if launched else ""),
+        attempt or (launched.attempt if launched else ""),
+        bool(attempt) or launched is None or launched.shared,
     )
 
 
@@ -88,7 +93,7 @@ def _launched(environ: Mapping[str, str]) -> _Launched | None:
         name = environ.get("HOSTNAME", "")
         job = name.removesuffix(f"-{index}") if name.endswith(f"-{index}") else ""
         attempt = environ.get("POD_UID", "")
-        return _Launched("JOB_COMPLETION_INDEX", job, _number(environ, "JOB_COMPLETION_INDEX"), None, attempt)
+        return _Launched("JOB_COMPLETION_INDEX", job, _number(environ, "JOB_COMPLETION_INDEX"), None, attempt, False)
     return None
 
 

@@ -8,7 +8,7 @@ from itertools import groupby
 
 from runfold_schemas.batch import encode_item
 
-from .buffer import Buffer, Control, Entry
+from .buffer import Buffer, Control, Entry, Turn
 from .encoding import RunEncoder
 from .spool.framing import Kind, pack
 from .spool.writing import SpoolWriter
@@ -97,13 +97,17 @@ class Saver:
 
     def _frames(self, entries: list[Entry]) -> list[tuple[bytes, int]]:
         frames: list[tuple[bytes, int]] = []
-        for is_fact, group in groupby(entries, lambda entry: isinstance(entry, Control)):
-            if is_fact:
-                frames += [(entry.frame, 0) for entry in group if isinstance(entry, Control)]
+        for is_column, group in groupby(entries, lambda entry: not isinstance(entry, Control | Turn)):
+            if is_column:
+                columns = [entry.frame() for entry in group if not isinstance(entry, Control | Turn)]
+                for record, points in self._encoder.metrics(columns):
+                    frames.append((pack(Kind.METRICS, points, encode_item(record)), points))
                 continue
-            columns = [entry.frame() for entry in group if not isinstance(entry, Control)]
-            for record, points in self._encoder.metrics(columns):
-                frames.append((pack(Kind.METRICS, points, encode_item(record)), points))
+            for entry in group:
+                if isinstance(entry, Control):
+                    frames.append((entry.frame, 0))
+                elif isinstance(entry, Turn):
+                    frames.append((pack(Kind.METRICS, 0, encode_item(self._encoder.turn(entry.event))), 0))
         return frames
 
 

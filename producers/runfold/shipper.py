@@ -14,7 +14,7 @@ from .creation import Creation
 from .errors import NotConnected, ServerRefused
 from .outbox import Letter, Outbox
 from .spool.framing import Kind
-from .transport import Experiment, Never, Transport, TryAgain
+from .transport import Experiment, Never, Parent, Transport, TryAgain
 
 _log = logging.getLogger("runfold")
 
@@ -72,6 +72,11 @@ class Shipper:
         """See Transport.find_experiment."""
         with self._using() as transport:
             return transport.find_experiment(name, timeout)
+
+    def find_parent(self, run_id: str, timeout: float) -> Parent:
+        """See Transport.find_parent."""
+        with self._using() as transport:
+            return transport.find_parent(run_id, timeout)
 
     @contextmanager
     def _using(self) -> Iterator[Transport]:

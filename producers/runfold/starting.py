@@ -4,9 +4,9 @@ import getpass
 import logging
 import random
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-from runfold_schemas.events import ParamsLogged, RunCreated
+from runfold_schemas.events import AttemptStarted, LineFact, ParamsLogged, RunCreated, RunForked
 from runfold_schemas.ids import Ids
 
 from ._run import Run, strings
@@ -26,6 +26,14 @@ from .writing import RunWriter
 _log = logging.getLogger("runfold")
 
 
+class Inherits(NamedTuple):
+    """Parent, its branch, and the last step that is inherited."""
+
+    parent: str
+    branch: int
+    step: int
+
+
 def start(
     settings: Settings,
     experiment: str,
@@ -33,6 +41,9 @@ def start(
     name: str | None,
     tags: Mapping[str, Any],
     run_id: str | None,
+    *,
+    start_step: int | None = None,
+    inherits: Inherits | None = None,
 ) -> Run:
     """See runfold.run."""
     ids = Ids()
@@ -40,7 +51,10 @@ def start(
     place = where_we_run(experiment, run_id)
     run_id = place.run_id or ids.run_id()
     first_params = checked(ParamsLogged, run_id=run_id, params=strings(params, "param"))
-    encoder = RunEncoder(run_id, ids, node=place.node[:250], rank=place.rank, attempt=place.attempt)
+    # A process that no launcher started is an attempt of its own.
+    attempt = place.attempt or ids.event_id()
+    encoder = RunEncoder(run_id, ids, node=place.node[:250], rank=place.rank, attempt=attempt)
+    turns = _turns(place, run_id, start_step, inherits)
     creation = _creation(encoder, ids, place, experiment, name, strings(tags, "tag"))
     shipper = None if settings.offline else shippers.to(settings.uri)
     found = _find(shipper, settings, experiment) if shipper else None
@@ -48,11 +62,54 @@ def start(
     writer = RunWriter(settings, encoder, about, shipper)
     writer.outbox.experiment = found
     writer.add_creation(creation)
+    for turn in turns:
+        writer.add_turn(turn, start_step if inherits is None else inherits.step)
     if params:
         writer.add_fact(first_params)
     if shipper is not None:
         send_leftovers(settings, place.node, shipper)
     return Run(run_id, settings, writer, ends=place.rank in (None, 0))
+
+
+def fork_of(
+    settings: Settings,
+    parent: str,
+    step: int,
+    branch: int | None,
+    experiment: str | None,
+    params: Mapping[str, Any],
+    name: str | None,
+    tags: Mapping[str, Any],
+    run_id: str | None,
+) -> Run:
+    """See runfold.fork."""
+    if branch is None or experiment is None:
+        found = shippers.to(settings.uri).find_parent(parent, settings.connect_timeout)
+        branch = found.branch if branch is None else branch
+        experiment = experiment or found.experiment
+    lineage = {"runfold.forkedFrom": parent, "runfold.forkedAt": str(step)}
+    inherits = Inherits(parent, branch, step)
+    return start(settings, experiment, params, name, {**lineage, **tags}, run_id, inherits=inherits)
+
+
+def _turns(place: Place, run_id: str, start_step: int | None, inherits: Inherits | None) -> list[LineFact]:
+    """What comes before the points. ValueError: a field breaks the contract."""
+    turns: list[LineFact] = []
+    if start_step is not None:
+        turns.append(
+            checked(
+                AttemptStarted,
+                run_id=run_id,
+                start_step=start_step,
+                # Where each rank is an attempt of its own, it can't speak for the others: they may be ahead of it.
+                all_ranks=place.rank is None or (bool(place.attempt) and place.shared),
+                world_size=place.world_size or None,
+            )
+        )
+    if inherits is not None:
+        parent, branch, step = inherits
+        turns.append(checked(RunForked, run_id=run_id, parent_run_id=parent, parent_branch=branch, step=step))
+    return turns
 
 
 def join(settings: Settings, run_id: str) -> RunWriter:

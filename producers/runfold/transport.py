@@ -13,6 +13,14 @@ class Experiment:
     artifact_location: str
 
 
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """A run to be forked: its experiment's name, and its newest branch."""
+
+    experiment: str
+    branch: int
+
+
 class TryAgain(Exception):
     """Not acknowledged, may have taken effect; the same bytes may be sent again, after `after` seconds if the server said so.
 
@@ -62,6 +70,9 @@ class Transport(Protocol):
 
     def find_experiment(self, name: str, timeout: float) -> Experiment:
         """The experiment of a name, created if there is none. Raises NotConnected or ServerRefused."""
+
+    def find_parent(self, run_id: str, timeout: float) -> Parent:
+        """What a fork needs to know of a run. Raises NotConnected or ServerRefused."""
 
     def close(self) -> None:
         """Let go of connections; a request under way fails with TryAgain."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from runfold_schemas.batch import encode_item
-from runfold_schemas.events import Fact
+from runfold_schemas.events import Fact, LineFact
 from runfold_schemas.frames import Point, from_points
 
 from .buffer import Buffer
@@ -64,6 +64,11 @@ class RunWriter:
         return self._directory
 
     @property
+    def rank(self) -> int | None:
+        """Which of the processes that write the run this is; None: it is alone."""
+        return self._encoder.writer.rank
+
+    @property
     def refused(self) -> tuple[int, int]:
         """Points and facts that were not taken."""
         return self._buffer.refused.points, self._buffer.refused.facts
@@ -111,6 +116,10 @@ class RunWriter:
             taken = self._buffer.add_control(frame, last=last)
         if not taken:
             self._tell_full()
+
+    def add_turn(self, event: LineFact, step: int | None = None) -> None:
+        """Append an event of the run's line among its points; steps go on behind `step`."""
+        self._buffer.add_turn(event, step)
 
     def add_creation(self, creation: Creation) -> None:
         """Append the run's creation, to be completed when the experiment is known."""

@@ -8,15 +8,17 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from runfold.log import LogInfo
 from runfold_projections.database import Connection
 from runfold_projections.queries import outcomes
 from runfold_schemas.batch import CONTENT_TYPE, MAX_BATCH_BYTES, Outgoing, decode_batch
-from runfold_schemas.catalog import released_catalog
+from runfold_schemas.catalog import FEATURE_LEVEL, released_catalog
 from runfold_schemas.errors import BadRecord, SchemaError
 from runfold_schemas.events import Genesis
 from runfold_schemas.position import Partition, Position
 from runfold_schemas.record import Raw, read_record
 from runfold_schemas.topics import partition_count, partition_of
+from runfold_schemas.wire import schema_id_of
 
 from .api import Api, RawOperation
 from .dispatch import json_response, read_body
@@ -43,19 +45,19 @@ class Checked:
     event_id: str
 
 
-def check(records: Sequence[Outgoing], partitions: int) -> list[Checked]:
-    """Check every record as a worker will; InvalidParameter names the index of the first that is bad."""
+def check(records: Sequence[Outgoing], partitions: int, level: int = FEATURE_LEVEL) -> list[Checked]:
+    """Check every record as a worker will, and that the log's feature level has its schema; InvalidParameter names the index of the first that is bad."""
     checked = []
     for index, record in enumerate(records):
         try:
-            checked.append(Checked(record, _event_id(record, partitions)))
+            checked.append(Checked(record, _event_id(record, partitions, level)))
         except SchemaError as error:
             reason = error.reason.value if isinstance(error, BadRecord) else "undeclared_schema"
             raise InvalidParameter(f"records[{index}]: {reason}: {error}. Nothing of the batch was appended.") from None
     return checked
 
 
-def _event_id(record: Outgoing, partitions: int) -> str:
+def _event_id(record: Outgoing, partitions: int, level: int) -> str:
     if record.topic not in FOLDED:
         raise InvalidTopic(record)
     count = partition_count(record.topic, partitions)
@@ -63,6 +65,9 @@ def _event_id(record: Outgoing, partitions: int) -> str:
     read = read_record(Raw(position, 0, record.key, record.value, record.headers), released_catalog(), count)
     if isinstance(read.event, Genesis):
         raise InvalidTopic(record)
+    needed = released_catalog().get(schema_id_of(record.value)).level
+    if needed > level:
+        raise TooNew(read.event.subject, needed, level)
     return read.envelope.event_id
 
 
@@ -72,6 +77,15 @@ class InvalidTopic(SchemaError):
     def __init__(self, record: Outgoing) -> None:
         super().__init__(
             f"clients append to {', '.join(t.value for t in FOLDED)} only, never a genesis; got {record.topic.value}"
+        )
+
+
+class TooNew(SchemaError):
+    """Older workers would not know the schema."""
+
+    def __init__(self, subject: str, needed: int, level: int) -> None:
+        super().__init__(
+            f"{subject} needs feature level {needed}, the log is at {level}: run `runfold upgrade`, then restart the servers"
         )
 
 
@@ -118,7 +132,7 @@ async def _events(api: Api, request: Request) -> Response:
     body = await read_body(request, min(MAX_BATCH_BYTES, api.config.max_body_bytes))
     with kafka_outages():
         info = await api.log.connect()
-    checked = await asyncio.to_thread(_decode_and_check, body, info.partitions)
+    checked = await asyncio.to_thread(_decode_and_check, body, info)
     results = await append_all(api, checked)
     positions = [result for result in results if isinstance(result, Position)]
     failed = next((result for result in results if isinstance(result, ApiError)), None)
@@ -137,12 +151,12 @@ async def _events(api: Api, request: Request) -> Response:
     return response
 
 
-def _decode_and_check(body: bytes, partitions: int) -> list[Checked]:
+def _decode_and_check(body: bytes, info: LogInfo) -> list[Checked]:
     try:
         records = decode_batch(body)
     except BadRecord as error:
         raise InvalidParameter(f"{error.reason.value}: {error}") from None
-    return check(records, partitions)
+    return check(records, info.partitions, info.level)
 
 
 async def _outcomes(api: Api, asked: Sequence[tuple[Position, str]]) -> dict[Position, outcomes.Refused | None]:
@@ -195,10 +209,10 @@ Listing = Callable[[Connection, int, int], Awaitable[Sequence[Json]]]
 
 def _listing(name: str, query: Listing) -> Callable[[Api, Request], Awaitable[Response]]:
     async def handler(api: Api, request: Request) -> Response:
-        limit = _number(request, "limit", 100, _MOST_LISTED)
-        offset = _number(request, "offset", 0, 2**31)
+        limit = number(request, "limit", 100, _MOST_LISTED)
+        offset = number(request, "offset", 0, 2**31)
         shown = await api.reader.read(
-            _consistency(request), of_topics(*FOLDED), lambda connection: query(connection, limit + 1, offset)
+            consistency(request), of_topics(*FOLDED), lambda connection: query(connection, limit + 1, offset)
         )
         rows = shown.value
         more = {"next_offset": offset + limit} if len(rows) > limit else {}
@@ -207,7 +221,8 @@ def _listing(name: str, query: Listing) -> Callable[[Api, Request], Awaitable[Re
     return handler
 
 
-def _number(request: Request, name: str, default: int, most: int) -> int:
+def number(request: Request, name: str, default: int, most: int) -> int:
+    """A whole number in the query string; InvalidParameter if it is none, or too large."""
     text = request.query_params.get(name, str(default))
     if not (text.isascii() and text.isdecimal()) or len(text) > 12 or int(text) > most:
         raise InvalidParameter(
@@ -216,8 +231,9 @@ def _number(request: Request, name: str, default: int, most: int) -> int:
     return int(text)
 
 
-def _consistency(request: Request) -> Consistency:
-    text = request.query_params.get("consistency", Consistency.EVENTUAL)
+def consistency(request: Request, default: Consistency = Consistency.EVENTUAL) -> Consistency:
+    """What the query string asks for; InvalidParameter if there is no such."""
+    text = request.query_params.get("consistency", default)
     try:
         return Consistency(text)
     except ValueError:

@@ -67,27 +67,34 @@ class Reader:
         self._observed, self._urge = observed, urge
         self._wait = wait
 
-    async def strong(self, scope: Scope, query: Query[T]) -> Shown[T]:
+    async def strong(self, scope: Scope, query: Query[T], also: Callable[[T], Scope] | None = None) -> Shown[T]:
         """What the query finds in a snapshot that holds every write acknowledged before this call.
 
+        What it has found may show that more partitions matter: `also` says which, and the query is asked again if need be.
         Unavailable if Kafka or Postgres is away, or the folds are too far behind.
         """
         began = time.perf_counter()
-        shown = await self.at(scope(await self._ends.now()), query)
+        ends = await self._ends.now()
+        shown = await self.at(scope(ends), query, None if also is None else lambda value: also(value)(ends))
         self._observed.strong_read(time.perf_counter() - began)
         return shown
 
-    async def read(self, consistency: Consistency, scope: Scope, query: Query[T]) -> Shown[T]:
+    async def read(
+        self, consistency: Consistency, scope: Scope, query: Query[T], also: Callable[[T], Scope] | None = None
+    ) -> Shown[T]:
         """A strong read or an eventual one, as the caller asked."""
-        return await (self.strong(scope, query) if consistency is Consistency.STRONG else self.eventual(query))
+        return await (self.strong(scope, query, also) if consistency is Consistency.STRONG else self.eventual(query))
 
     async def eventual(self, query: Query[T]) -> Shown[T]:
         """What the query finds in a snapshot of now, however far the folds are."""
         return await _again_if_stale(lambda: self._try(query))
 
-    async def at(self, want: Mapping[Partition, int], query: Query[T]) -> Shown[T]:
-        """What the query finds in a snapshot whose checkpoints have passed the wanted ends (next offsets)."""
-        return await self._until(want, lambda: self._try_at(want, query))
+    async def at(
+        self, want: Mapping[Partition, int], query: Query[T], also: Callable[[T], Positions] | None = None
+    ) -> Shown[T]:
+        """What the query finds in a snapshot whose checkpoints have passed the wanted ends (next offsets), and those that `also` adds."""
+        wanted = dict(want)
+        return await self._until(wanted, lambda: self._try_at(wanted, query, also))
 
     async def outcome(self, position: Position) -> Refused | None:
         """Why the event at this position had no effect, once it is folded; None: it was accepted. Cheaper than a snapshot."""
@@ -117,10 +124,17 @@ class Reader:
             await self._progress.moved(version, left)
             await self._progress.reach(want, min(POLL, max(0.0, deadline - time.monotonic())))
 
-    async def _try_at(self, want: Mapping[Partition, int], query: Query[T]) -> Shown[T] | dict[Partition, int]:
+    async def _try_at(
+        self, want: dict[Partition, int], query: Query[T], also: Callable[[T], Positions] | None
+    ) -> Shown[T] | dict[Partition, int]:
         async with self._database.snapshot() as connection:
             have = await checkpoints(connection)
-            return Shown(await query(connection), have) if reached(have, want) else have
+            if not reached(have, want):
+                return have
+            value = await query(connection)
+            if also is not None:
+                want.update(also(value))
+            return Shown(value, have) if reached(have, want) else have
 
     async def _try_outcome(self, position: Position) -> Shown[Refused | None] | Positions:
         async with self._database.connection() as connection:

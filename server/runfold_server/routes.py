@@ -5,7 +5,7 @@ from collections.abc import Callable
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount
 
-from . import described, health, native, series
+from . import branches, described, health, native, series
 from .api import Api
 from .artifacts import direct, of_runs, proxy
 from .dispatch import NOT_FOUND_PAGE, MlflowRoutes, raw_route
@@ -30,6 +30,7 @@ RAW = (
     *direct.OPERATIONS,
     *of_runs.OPERATIONS,
     *native.OPERATIONS,
+    *branches.OPERATIONS,
     *series.OPERATIONS,
     *health.OPERATIONS,
     described.OPERATION,

@@ -14,11 +14,13 @@ from starlette.responses import Response
 from runfold_projections.charts import COLUMNS, Chart, Line, Shown, X, chart, line, nonfinite
 from runfold_projections.database import Connection
 from runfold_projections.packs import Columns
+from runfold_projections.queries.lines import read_lines
 from runfold_projections.queries.runs import start_times
 from runfold_projections.queries.series import read_series
 from runfold_schemas.topics import Topic
 
 from .api import Api, RawOperation
+from .branches import which
 from .dispatch import json_response, read_body
 from .errors import BadBody, InvalidParameter
 from .reads import Consistency, of_topics
@@ -40,6 +42,7 @@ class Query(msgspec.Struct, forbid_unknown_fields=True):
     px: int = 600
     agg: str = "minmax"
     consistency: str = "strong"
+    branches: str | int = "effective"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +56,12 @@ async def _query(api: Api, request: Request) -> Response:
     wanted = _parse(await read_body(request, _MOST_BODY))
     query = wanted.query
 
+    branches = which(query.branches)
+
     async def read(connection: Connection) -> tuple[Mapping[str, int], Mapping[tuple[str, str], Sequence[Columns]]]:
         starts = await start_times(connection, query.runs) if wanted.x is X.RELATIVE else {}
-        found = await read_series(connection, query.runs, query.metrics)
+        lines = await read_lines(connection, query.runs, branches)
+        found = await read_series(connection, query.runs, query.metrics, lines)
         return starts, {name: [piece for _, piece in pieces] for name, pieces in found.items()}
 
     shown = await api.reader.read(Consistency(query.consistency), of_topics(Topic.METRICS, Topic.RUNS), read)
@@ -182,6 +188,10 @@ _BODY = having(
         "px": {"type": "integer", "minimum": 1, "maximum": MOST_PX, "description": "Width of the chart in pixels."},
         "agg": {"enum": [str(shown) for shown in Shown]},
         "consistency": {"enum": [str(one) for one in Consistency]},
+        "branches": {
+            "anyOf": [{"enum": ["effective", "all"]}, {"type": "integer", "minimum": 0}],
+            "description": "The points that no later rewind or start cut off; all; or what was effective when a branch was the newest.",
+        },
     },
 )
 OPERATIONS = (

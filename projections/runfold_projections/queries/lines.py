@@ -63,7 +63,7 @@ class Lines:
 async def read_lines(conn: Connection, run_ids: Iterable[str], branches: Branches = "effective") -> Lines:
     """The parts of these runs. A run that does not exist has none, and ends the chain of those that it was forked from."""
     wanted = list(dict.fromkeys(filter(storable, run_ids)))
-    lines = await _lines(conn, wanted)
+    lines = await lines_of(conn, wanted)
     parts = {run_id: _parts(run_id, lines, branches) for run_id in wanted}
     return Lines(parts, frozenset(lines.keys() - set(wanted)))
 
@@ -88,7 +88,8 @@ def _parts(run_id: str, lines: Mapping[str, Line], branches: Branches) -> list[P
     return found
 
 
-async def _lines(conn: Connection, run_ids: Sequence[str]) -> dict[str, Line]:
+async def lines_of(conn: Connection, run_ids: Sequence[str]) -> dict[str, Line]:
+    """These runs and those that they were forked from."""
     lines = {run_id: Line() for run_id in run_ids}
     for kind, run_id, number, step, attempt, rank, opens, parent in await conn.fetch(_LINES, run_ids):
         line = lines.setdefault(run_id, Line())

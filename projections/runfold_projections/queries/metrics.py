@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from ..database import Connection
 from ..packs import Columns
 from ..search.tokens import storable
+from .lines import read_lines
 from .series import read_series
 
 
@@ -39,6 +40,8 @@ class History:
     steps: Any
     times: Any
     values: Any
+    ancestors: frozenset[str] = frozenset()
+    """Runs that this one was forked from, of which points may be among these."""
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -70,8 +73,10 @@ async def history(conn: Connection, run_id: str, key: str) -> History:
 
     A point is (step, time, value), as in MLflow: what two ranks logged alike is shown once.
     """
-    found = await read_series(conn, [run_id], [key])
-    return await asyncio.to_thread(distinct, [piece for _, piece in found.get((run_id, key), ())])
+    lines = await read_lines(conn, [run_id])
+    found = await read_series(conn, [run_id], [key], lines)
+    own = await asyncio.to_thread(distinct, [piece for _, piece in found.get((run_id, key), ())])
+    return replace(own, ancestors=lines.ancestors)
 
 
 def distinct(columns: Sequence[Columns]) -> History:

@@ -11,7 +11,7 @@ from runfold_schemas.topics import Topic
 from .. import answers
 from ..api import Api, Call, Operation
 from ..errors import InvalidParameter
-from ..reads import of_runs
+from ..reads import Scope, of_runs
 from ..requests import Field, Kind
 from ..shapes import having, listed, ref
 
@@ -20,6 +20,12 @@ MOST_POINTS = 25_000
 MOST_PER_RUN = 2500
 Json = dict[str, Any]
 _POINTS_OF = (Topic.METRICS, Topic.RUNS)
+_Found = tuple[list[answers.RunPointAnswer], set[str]]
+"""Points, and the runs that some were inherited from."""
+
+
+def _ancestors(found: _Found) -> Scope:
+    return of_runs(found[1], *_POINTS_OF)
 
 
 async def _bulk(api: Api, call: Call) -> Json:
@@ -34,16 +40,18 @@ async def _bulk(api: Api, call: Call) -> Json:
     if key is None:
         raise InvalidParameter("GetMetricHistoryBulk request must specify a metric_key.")
 
-    async def query(connection: Connection) -> list[answers.RunPointAnswer]:
+    async def query(connection: Connection) -> _Found:
         found: list[answers.RunPointAnswer] = []
+        ancestors: set[str] = set()
         for run_id in sorted(set(run_ids)):
             if len(found) >= limit:
                 break
             rows = await api.histories.read(connection, run_id, key)
             found += answers.run_points(run_id, key, rows, slice(0, limit - len(found)))
-        return found
+            ancestors |= rows.ancestors
+        return found, ancestors
 
-    return {"metrics": (await api.reader.strong(of_runs(run_ids, *_POINTS_OF), query)).value}
+    return {"metrics": (await api.reader.strong(of_runs(run_ids, *_POINTS_OF), query, _ancestors)).value[0]}
 
 
 async def _interval(api: Api, call: Call) -> Json:
@@ -59,14 +67,16 @@ async def _interval(api: Api, call: Call) -> Json:
             f"end_step must be greater than start_step. Found start_step={start} and end_step={end}."
         )
 
-    async def query(connection: Connection) -> list[answers.RunPointAnswer]:
+    async def query(connection: Connection) -> _Found:
         found: list[answers.RunPointAnswer] = []
+        ancestors: set[str] = set()
         for run_id in run_ids:
             rows = await api.histories.read(connection, run_id, key)
             found += answers.run_points(run_id, key, rows, sampled(rows, limit, start, end))
-        return found
+            ancestors |= rows.ancestors
+        return found, ancestors
 
-    found = (await api.reader.strong(of_runs(run_ids, *_POINTS_OF), query)).value
+    found, _ = (await api.reader.strong(of_runs(run_ids, *_POINTS_OF), query, _ancestors)).value
     return answers.filled({"metrics": found})
 
 

@@ -7,7 +7,7 @@ from runfold_schemas.topics import Topic
 from .. import answers
 from ..api import Api, Call, Operation
 from ..errors import InvalidParameter
-from ..reads import of_run
+from ..reads import of_run, of_runs
 from ..requests import Field, Kind
 from ..shapes import page
 from . import pages
@@ -22,8 +22,13 @@ async def _get_history(api: Api, call: Call) -> dict[str, Any]:
             f"Invalid value {limit} for parameter 'max_results' supplied. It must be a positive integer."
         )
     offset = pages.read_token(args["page_token"])
-    scope = of_run(run_id, Topic.METRICS, Topic.RUNS)
-    rows = (await api.reader.strong(scope, lambda connection: api.histories.read(connection, run_id, key))).value
+    rows = (
+        await api.reader.strong(
+            of_run(run_id, Topic.METRICS, Topic.RUNS),
+            lambda connection: api.histories.read(connection, run_id, key),
+            lambda found: of_runs(found.ancestors, Topic.METRICS, Topic.RUNS),
+        )
+    ).value
     stop = len(rows.steps) if limit is None else offset + limit
     token = pages.make_token(stop) if stop < len(rows.steps) else None
     return answers.page("metrics", answers.history(key, rows, offset, stop), token)

@@ -1,0 +1,140 @@
+"""runs/{run_id}/branches of the native API: attempts, rewinds and forks of a run, and what they cut off."""
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from runfold_projections.queries.branches import MOST_FORKS, Branches, branches_of
+from runfold_projections.queries.lines import Branches as Which
+from runfold_schemas.topics import Topic
+
+from .api import Api, RawOperation
+from .dispatch import json_response
+from .errors import InvalidParameter
+from .mlflow.refusals import no_run
+from .native import PREFIX, consistency, number
+from .reads import Consistency, of_run
+from .requests import Field, Kind
+from .shapes import INT64, JSON, MS, NULLABLE_INT, NULLABLE_TEXT, POSITION, POSITIONS, TEXT, having, listed
+
+_MOST = 10_000
+Json = dict[str, Any]
+
+
+def which(given: object) -> Which:
+    """What to show of a run, as a request says it: `effective`, `all`, or the number of a branch. InvalidParameter for anything else."""
+    if given in ("effective", "all"):
+        return given
+    branch = int(given) if isinstance(given, str) and given.isascii() and given.isdecimal() else given
+    if isinstance(branch, int) and not isinstance(branch, bool) and 0 <= branch < 2**31:
+        return branch
+    raise InvalidParameter(f"Parameter 'branches' is effective, all or a branch's number; got {str(given)[:40]!r}.")
+
+
+async def _branches(api: Api, request: Request) -> Response:
+    run_id = str(request.path_params["run_id"])
+    limit, offset = number(request, "limit", 1000, _MOST), number(request, "offset", 0, 2**31)
+    shown = await api.reader.read(
+        consistency(request, Consistency.STRONG),
+        of_run(run_id, Topic.METRICS, Topic.RUNS),
+        lambda connection: branches_of(connection, run_id, limit + 1, offset),
+    )
+    found = shown.value
+    if found is None:
+        raise no_run(run_id)
+    partition = next(
+        (where for where in shown.positions if where in of_run(run_id, Topic.METRICS)(shown.positions)), None
+    )
+    more = {"next_offset": offset + limit} if len(found.branches) > limit else {}
+    return json_response(_said(run_id, found, limit, str(partition)) | more | {"positions": shown.said()})
+
+
+def _said(run_id: str, found: Branches, limit: int, partition: str) -> Json:
+    return {
+        "run_id": run_id,
+        "branch": found.newest,
+        "attempts": [
+            {
+                **{name: value for name, value in row.items() if name != "first_offset"},
+                "position": f"{partition}:{row['first_offset']}",
+            }
+            for row in found.attempts
+        ],
+        "cuts": found.cuts,
+        "branches": found.branches[:limit],
+        "forked_from": found.forked_from,
+        "forks": found.forks,
+    }
+
+
+_FORK = having({"run_id": TEXT, "branch": INT64, "step": INT64})
+_ATTEMPT = having(
+    {
+        "attempt": {"type": "string", "description": "The launcher's id of it; empty for writers that name none."},
+        "ordinal": INT64,
+        "branch": {**INT64, "description": "The branch that it opened."},
+        "position": {**POSITION, "description": "Where it appears first: topic:partition:offset."},
+        "world_size": NULLABLE_INT,
+        "start_step": NULLABLE_INT,
+        "started_ms": {**NULLABLE_INT, "description": f"{MS['description']} By the broker's clock."},
+    }
+)
+_CUT = having(
+    {
+        "branch": {**INT64, "description": "Its number; a rewind opens the branch of that number."},
+        "kind": {"enum": ["rewind", "start"]},
+        "attempt": NULLABLE_TEXT,
+        "rank": {**NULLABLE_INT, "description": "The rank that it holds for; null: all."},
+        "step": {**INT64, "description": "The last step that is kept."},
+        "event_id": TEXT,
+    }
+)
+_LOGGED = having(
+    {
+        "attempt": TEXT,
+        "branch": INT64,
+        "rank": NULLABLE_INT,
+        "first_step": INT64,
+        "last_step": INT64,
+        "points": {**INT64, "description": "As they were logged; the same point twice is counted twice."},
+        "cut_off_after": {**NULLABLE_INT, "description": "The last step that is effective; null: all are."},
+    }
+)
+_ANSWER = having(
+    {
+        "run_id": TEXT,
+        "branch": {**INT64, "description": "The newest number."},
+        "attempts": listed(_ATTEMPT),
+        "cuts": listed(_CUT),
+        "branches": {
+            **listed(_LOGGED),
+            "description": "What was logged, by branch and rank; `limit` and `offset` are of this.",
+        },
+        "forked_from": {"anyOf": [_FORK, {"type": "null"}]},
+        "forks": {**listed(_FORK), "description": f"Runs that were forked from this one, at most {MOST_FORKS}."},
+        "positions": POSITIONS,
+    },
+    {"next_offset": INT64},
+)
+OPERATIONS = (
+    RawOperation(
+        "GET",
+        f"{PREFIX}/runs/{{run_id}}/branches",
+        _branches,
+        "A run's attempts, rewinds and declared starts, up to which step each branch is effective for each rank, and forks. Strong unless asked otherwise.",
+        {200: (JSON, _ANSWER)},
+        (
+            Field("run_id", required=True),
+            Field("limit", Kind.INT32, default=1000, least=0, most=_MOST),
+            Field("offset", Kind.INT32, default=0, least=0),
+            Field(
+                "consistency",
+                Kind.CHOICE,
+                default=str(Consistency.STRONG),
+                choices=tuple(str(one) for one in Consistency),
+            ),
+        ),
+        errors=(400, 404, 503),
+    ),
+)
