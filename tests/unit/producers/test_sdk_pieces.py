@@ -193,13 +193,22 @@ def test_a_kafka_address_that_can_not_be_used_says_why(uri: str, says: str) -> N
 
 
 def test_the_public_surface() -> None:
-    assert runfold.__all__ == ["NotConnected", "Run", "RunfoldError", "SdkError", "ServerRefused", "__version__", "fork", "run"]
+    assert runfold.__all__ == [
+        "NotConnected",
+        "Run",
+        "RunfoldError",
+        "SdkError",
+        "ServerRefused",
+        "__version__",
+        "fork",
+        "run",
+    ]
     assert re.match(r"\d+\.\d+", runfold.__version__)
     assert list(inspect.signature(runfold.run).parameters) == [
         "experiment", "params", "name", "tags", "tracking_uri", "mode", "run_id", "start_step",
     ]  # fmt: skip
     assert {name for name in dir(runfold.Run) if not name.startswith("_")} == {
-        "experiment_id", "finish", "flush", "id", "log", "log_params", "log_rows", "log_series", "refused", "set_tags", "spool", "url",
+        "experiment_id", "finish", "flush", "id", "log", "log_params", "log_rows", "log_series", "refused", "rewind", "set_tags", "spool", "url",
     }  # fmt: skip
     for kind in (runfold.NotConnected, runfold.ServerRefused):
         assert issubclass(kind, runfold.SdkError)
