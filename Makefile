@@ -74,7 +74,7 @@ docs: $(VENV)/.dev
 PIN := $(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --custom-compile-command "make lock"
 lock: $(VENV)/.dev
 	$(BIN)/pip install -q uv
-	$(PIN) pyproject.toml --extra server --extra embedded --group dev --upgrade -o requirements/dev.txt
+	$(PIN) pyproject.toml --extra server --extra embedded --extra export --group dev --upgrade -o requirements/dev.txt
 	$(PIN) pyproject.toml --extra server --extra embedded --group demo -c requirements/dev.txt -o requirements/demo.txt
 	$(PIN) pyproject.toml --extra server -c requirements/dev.txt -o requirements/server.txt
 	echo hatchling | $(PIN) - -c requirements/dev.txt -o requirements/build.txt

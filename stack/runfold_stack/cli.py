@@ -18,6 +18,7 @@ from rich.markup import escape
 from runfold_schemas.topics import Topic
 
 from .errors import BadSetting, StackError
+from .parquet.commands import export, import_app
 from .release import RELEASE
 from .settings import Settings, load_settings, misspelt_variables
 from .signals import until_signalled
@@ -36,6 +37,8 @@ topics_app = typer.Typer(help="The topics of the log.", no_args_is_help=True)
 events_app = typer.Typer(help="The events in the log.", no_args_is_help=True)
 app.add_typer(topics_app, name="topics")
 app.add_typer(events_app, name="events")
+app.command()(export)
+app.add_typer(import_app, name="import")
 
 talk = Console(stderr=True, highlight=False, soft_wrap=True)
 

@@ -11,7 +11,11 @@
     ├── BadSetting        a setting is wrong; the message names it
     ├── NotRunning        a command needs a stack that runs, or settings that name the services
     ├── ServiceAway       a service that the settings name does not answer, or refuses us
-    └── NoSuchPosition    a position that the log does not have
+    ├── NoSuchPosition    a position that the log does not have
+    ├── MissingPyarrow    the `export` extra is not installed
+    ├── BadExport         a folder is no export of ours, or is damaged; or it can't be written
+    ├── NothingChosen     an export was asked for what is not there
+    └── FoldsBehind       the read models do not come to what a command needs
 
 Every message says what was wrong and what the reader can do; the command line prints it as it is.
 """
@@ -106,3 +110,22 @@ class ServiceAway(StackError):
 
 class NoSuchPosition(StackError):
     """The log has no such partition, or has not come that far."""
+
+
+class MissingPyarrow(StackError):
+    """The `export` extra is not installed."""
+
+    def __init__(self) -> None:
+        super().__init__("Exports are Parquet files, which need the package pyarrow: `pip install 'runfold[export]'`.")
+
+
+class BadExport(StackError):
+    """What should be an export is none, was changed or is damaged; or there is no room for one under the name given."""
+
+
+class NothingChosen(StackError):
+    """An experiment or a run that an export was asked for does not exist."""
+
+
+class FoldsBehind(StackError):
+    """The folds stand still before a position that they should reach."""

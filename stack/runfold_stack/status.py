@@ -5,25 +5,22 @@ from typing import Any
 
 import asyncpg
 import httpx2
-from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from runfold.birth import open_log
 from runfold.errors import LogNotBorn, RunfoldError
-from runfold.reading import plain_consumer
 from runfold_projections.database import open_connection
 from runfold_projections.errors import NotMigrated, ProjectionError
-from runfold_projections.generations import Projection
 from runfold_projections.migrate import check_migrated
 from runfold_projections.queries import operations
 from runfold_schemas.position import Partition
-from runfold_schemas.topics import full_name
 from runfold_server.artifacts.bucket import Bucket
 from runfold_server.config import S3Config
 from runfold_server.errors import ApiError
 
 from .release import RELEASE
 from .services import Services, reason, without_password
+from .standing import log_ends
 
 Ends = dict[Partition, int]
 
@@ -53,10 +50,7 @@ async def _kafka(kafka: str, namespace: str) -> tuple[dict[str, Any], Ends]:
     try:
         async with asyncio.timeout(10):
             info = await open_log(kafka, namespace)
-            folded = [part for projection in Projection for part in info.all_partitions(projection.topic)]
-            async with plain_consumer(kafka) as consumer:
-                targets = {(full_name(namespace, p.topic), p.partition): p for p in folded}
-                ends = await consumer.end_offsets([TopicPartition(*name) for name in targets])
+            ends = await log_ends(kafka, info)
     except LogNotBorn as error:
         return {**where, "state": "not ready", "error": str(error)}, {}
     except (KafkaError, OSError, TimeoutError, RunfoldError) as error:
@@ -68,7 +62,7 @@ async def _kafka(kafka: str, namespace: str) -> tuple[dict[str, Any], Ends]:
         "feature_level": info.level,
         "partitions": info.partitions,
     }
-    return facts, {targets[t.topic, t.partition]: end for t, end in ends.items()}
+    return facts, ends
 
 
 async def _postgres(dsn: str, namespace: str) -> dict[str, Any]:

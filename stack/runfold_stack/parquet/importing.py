@@ -1,0 +1,248 @@
+"""`runfold import runfold`: a folder that `runfold export` made, through the log like any writer's events.
+
+Everything that is appended has ids and sequences that follow from the folder's bytes, so the folds drop what they have: an import
+that is repeated, or goes on after a kill, adds nothing twice. Of a run that others made nothing is changed.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from runfold.birth import LogInfo, open_log
+from runfold.kafka import RecordSender
+from runfold_projections.database import Pool, open_pool
+from runfold_projections.queries.experiments import Experiment, get_experiment_by_name
+from runfold_projections.queries.exporting import WholeRun, whole_runs
+from runfold_projections.queries.outcomes import refusals
+from runfold_projections.queries.snapshot import snapshot
+from runfold_schemas.batch import Outgoing
+from runfold_schemas.events import DEFAULT_WORKSPACE
+from runfold_schemas.position import Partition, Position
+from runfold_schemas.topics import partition_count, partition_of
+
+from ..services import Services
+from ..standing import log_ends, until_folded
+from .events import OUR_STORE, Made, RunPoints, create_experiment, delete_experiment, run_facts
+from .layout import EXPERIMENTS, POINTS, RUNS, Manifest, open_whole
+from .points import read_pieces
+
+_RUNS_AT_ONCE = 200
+_WINDOW_BYTES = 256 * 1024
+_LINGER_MS = 5
+_KAFKA_PATIENCE = 120.0
+_STATEMENT_TIMEOUT = 60.0
+Progress = Callable[[int, int], None]
+"""Called with how many points have been appended, and how many there are."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What became of an import. `imported` counts runs of this folder, also those that an earlier import of it had brought."""
+
+    imported: int = 0
+    points: int = 0
+    existed: int = 0
+    """Runs that were there already, of another origin, and are as in the folder; their points were left alone."""
+    conflicts: list[str] = field(default_factory=list)
+    """What is there and differs from the folder; it stays as it is there."""
+    artifacts: int = 0
+    """Files that the folder names, whose bytes are not in it."""
+
+
+async def import_export(
+    services: Services,
+    namespace: str,
+    folder: Path,
+    *,
+    patience: float = 60.0,
+    progress: Progress = lambda done, all: None,
+) -> Report:
+    """Append what the folder holds and the log does not have, and wait until it is folded.
+
+    BadExport: it is no export, or not as it was made; then nothing is appended. FoldsBehind: what was appended is safe, but the
+    folds stand still. LogUnavailable: Kafka is away. After both, the same import goes on.
+    """
+    manifest = Manifest.read(folder)
+    experiments, runs, points = (open_whole(folder, manifest, name) for name in (EXPERIMENTS, RUNS, POINTS))
+    info = await open_log(services.kafka, namespace)
+    async with (
+        open_pool(services.postgres, namespace, application="runfold import", timeout=_STATEMENT_TIMEOUT) as pool,
+        _Appender(services.kafka, info) as appender,
+    ):
+        await until_folded(pool, await log_ends(services.kafka, info), patience)
+        importer = _Importer(manifest.id, appender, pool, patience)
+        rows = experiments.read().to_pylist()
+        await importer.experiments(rows)
+        for batch in runs.iter_batches(batch_size=_RUNS_AT_ONCE):
+            await importer.runs(batch.to_pylist())
+        await importer.points(points, progress)
+        await importer.deleted_experiments(rows)
+        await until_folded(pool, appender.ends, patience)
+        return importer.report
+
+
+class _Appender:
+    """Appends records in order, a window at a time, and remembers how far the log must be folded to show them."""
+
+    def __init__(self, kafka: str, info: LogInfo) -> None:
+        self._kafka, self._info = kafka, info
+        self.ends: dict[Partition, int] = {}
+
+    async def __aenter__(self) -> Self:
+        self._stack = AsyncExitStack()
+        self._sender = await self._stack.enter_async_context(
+            RecordSender(self._kafka, self._info.namespace, linger_ms=_LINGER_MS, patience=_KAFKA_PATIENCE)
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    async def append(self, records: Sequence[Outgoing]) -> list[Position]:
+        """Their positions, when Kafka has acknowledged them all. LogUnavailable."""
+        positions: list[Position] = []
+        start = 0
+        while start < len(records):
+            # What is begun in order lands in order while the producer has room for all of it at once.
+            size, stop = len(records[start].value), start + 1
+            while stop < len(records) and size + len(records[stop].value) <= _WINDOW_BYTES:
+                size += len(records[stop].value)
+                stop += 1
+            window = records[start:stop]
+            positions += await asyncio.gather(*(self._sender.send(self._place(record), record) for record in window))
+            start = stop
+        for position in positions:
+            self.ends[position.where] = max(self.ends.get(position.where, 0), position.offset + 1)
+        return positions
+
+    def _place(self, record: Outgoing) -> Partition:
+        return Partition(record.topic, partition_of(record.key, partition_count(record.topic, self._info.partitions)))
+
+
+class _Importer:
+    def __init__(self, export_id: str, appender: _Appender, pool: Pool, patience: float) -> None:
+        self._id, self._appender, self._pool, self._patience = export_id, appender, pool, patience
+        self._experiments: dict[str, Experiment] = {}
+        self._left_alone: set[str] = set()
+        self.report = Report()
+
+    async def experiments(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Create those that are missing; one that exists is used as it is."""
+        for row in rows:
+            name = row["name"]
+            if await self._experiment(name) is None:
+                await self._decided([create_experiment(self._id, row)], f"experiment {name!r}")
+            found = await self._experiment(name)
+            if found is not None:
+                self._experiments[name] = found
+
+    async def _experiment(self, name: str) -> Experiment | None:
+        async with self._pool.acquire() as connection:
+            return await get_experiment_by_name(connection, DEFAULT_WORKSPACE, name)
+
+    async def deleted_experiments(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Delete those that were deleted where they come from, if this folder's import made them."""
+        for row in rows:
+            found = self._experiments.get(row["name"])
+            if row["lifecycle_stage"] != "deleted" or found is None or found.lifecycle_stage == "deleted":
+                continue
+            if found.created_ms == row["created_ms"]:
+                what = f"the end of experiment {row['name']!r}"
+                await self._decided([delete_experiment(self._id, row, found.experiment_id)], what)
+
+    async def _decided(self, made: Sequence[Made], what: str) -> bool:
+        """Append, wait for the folds, and note what they refused; whether they took it all."""
+        positions = await self._appender.append([one.record for one in made])
+        await until_folded(self._pool, self._appender.ends, self._patience)
+        asked = [(position, one.event_id) for position, one in zip(positions, made, strict=True)]
+        async with self._pool.acquire() as connection:
+            refused = [found for found in await refusals(connection, asked) if found is not None]
+        self.report.conflicts += [f"{what}: {found.message}" for found in refused]
+        return not refused
+
+    async def runs(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Create these runs, or go on with those that an earlier import of this folder created."""
+        async with snapshot(self._pool) as connection:
+            there = {run.run_id: run for run in await whole_runs(connection, [row["run_id"] for row in rows])}
+        todo: list[tuple[str, list[Made]]] = []
+        for row in rows:
+            self.report.artifacts += len(row["artifacts"] or ())
+            run_id, experiment = row["run_id"], self._experiments.get(row["experiment"])
+            if experiment is None:
+                self._left_alone.add(run_id)
+                self.report.conflicts.append(f"run {run_id}: its experiment {row['experiment']!r} could not be made")
+                continue
+            facts = run_facts(self._id, row, experiment)
+            found = there.get(run_id)
+            if found is None or found.created_by == facts[0].event_id:
+                todo.append((run_id, facts))
+                continue
+            self._left_alone.add(run_id)
+            differences = _differences(row, found)
+            self.report.conflicts += [f"run {run_id} is there already: {text}" for text in differences]
+            self.report.existed += not differences
+        if not todo:
+            return
+        made = [one for _, facts in todo for one in facts]
+        positions = await self._appender.append([one.record for one in made])
+        await until_folded(self._pool, self._appender.ends, self._patience)
+        asked = [(position, one.event_id) for position, one in zip(positions, made, strict=True)]
+        async with self._pool.acquire() as connection:
+            outcomes = iter(await refusals(connection, asked))
+        for run_id, facts in todo:
+            refused = [found.message for found in [next(outcomes) for _ in facts] if found is not None]
+            self.report.conflicts += [f"run {run_id}: {message}" for message in refused]
+            self.report.imported += not refused
+
+    async def points(self, file: Any, progress: Progress) -> None:
+        """Append all points but those of runs that were left alone."""
+        total, done = file.metadata.num_rows, 0
+        who: tuple[str, str, int | None] | None = None
+        writer: RunPoints | None = None
+        waiting: list[Outgoing] = []
+        size = 0
+        for piece in read_pieces(file):
+            done += len(piece.frame.values)
+            progress(done, total)
+            if piece.run_id in self._left_alone:
+                continue
+            if who != piece[:3] or writer is None:
+                who, writer = piece[:3], RunPoints(self._id, *piece[:3])
+            for record, points in writer.write([piece.frame]):
+                waiting.append(record)
+                size += len(record.value)
+                self.report.points += points
+            if size >= _WINDOW_BYTES:
+                await self._appender.append(waiting)
+                waiting, size = [], 0
+        await self._appender.append(waiting)
+
+
+def _differences(row: Mapping[str, Any], found: WholeRun) -> list[str]:
+    """What is otherwise there than in the folder, in words."""
+    there = asdict(found)
+    texts = [
+        f"{name} is {there[name]!r} there, {row[name]!r} in the export"
+        for name in ("experiment", "name", "user_id", "status", "start_ms", "end_ms", "deleted_ms", "models")
+        if there[name] != (row[name] or ([] if name == "models" else row[name]))
+    ]
+    for kind in ("params", "tags"):
+        ours, theirs = dict(row[kind]), there[kind]
+        texts += [
+            f"{kind[:-1]} {key!r} is {theirs.get(key)!r} there, {ours.get(key)!r} in the export"
+            for key in sorted(ours.keys() | theirs.keys())
+            if ours.get(key) != theirs.get(key)
+        ]
+    datasets = [dataset | {"tags": dict(dataset["tags"])} for dataset in row["datasets"] or ()]
+    if datasets != there["datasets"]:
+        texts.append("its data sets are others there than in the export")
+    # Addresses in an installation's own store differ by the experiment's number.
+    if row["artifact_uri"] != found.artifact_uri and not found.artifact_uri.startswith(OUR_STORE):
+        texts.append(f"artifact_uri is {found.artifact_uri!r} there, {row['artifact_uri']!r} in the export")
+    return texts

@@ -1,0 +1,333 @@
+"""Runs out of one namespace as Parquet, and into another: the same rows, once, whatever was killed in between."""
+
+import asyncio
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from array import array
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import services as real
+from histories import history
+from in_process import append, outgoing, sender
+from installation import Installation, new_installation
+from sdk_world import command
+
+from runfold_projections.generations import Projection
+from runfold_schemas.batch import Outgoing
+from runfold_schemas.events import ExperimentCreated, MetricsLogged, ParamsLogged, RunCreated, RunUpdated, TagsSet
+from runfold_schemas.frames import Frame
+from runfold_schemas.topics import Topic
+from runfold_stack.errors import BadExport, FoldsBehind, NothingChosen
+from runfold_stack.parquet.exporting import Choice, export
+from runfold_stack.parquet.importing import Report, import_export
+from runfold_stack.parquet.layout import EXPERIMENTS, FILES, MANIFEST, POINTS, RUNS
+from runfold_stack.services import Services
+
+ALL = Choice()
+Rows = dict[str, list[Any]]
+
+
+@pytest.fixture
+async def other(services: real.Services, installation: Installation, tmp_path: Path) -> AsyncIterator[Installation]:
+    """Another namespace, with another number of partitions."""
+    folder = tmp_path / "other"
+    folder.mkdir()
+    async with new_installation(services, f"{installation.namespace}_other", folder, partitions=3) as made:
+        yield made
+
+
+async def exported(installation: Installation, folder: Path, choice: Choice = ALL) -> Path:
+    await export(_services(installation), installation.namespace, folder, choice)
+    return folder
+
+
+async def imported(installation: Installation, folder: Path) -> Report:
+    return await import_export(_services(installation), installation.namespace, folder)
+
+
+def _services(installation: Installation) -> Services:
+    return Services(installation.services.kafka, installation.services.postgres)
+
+
+def rows_of(folder: Path) -> Rows:
+    """What an export must have in common with that of its import: all but what an installation gives out itself."""
+    found: Rows = {}
+    for name in FILES:
+        rows = pq.read_table(folder / name).to_pylist()
+        for row in rows:
+            for own in ("experiment_id", "artifact_uri", "artifact_location", "artifacts", "updated_ms"):
+                row.pop(own, None)
+            if row.get("name") == "Default" and name == EXPERIMENTS:
+                del row["created_ms"]
+        found[name] = sorted({repr(row) for row in rows})
+    return found
+
+
+def unequal(left: Rows, right: Rows) -> list[str]:
+    return [
+        f"{name} {side}: {row}"
+        for name in FILES
+        for side, rows in (
+            ("only left", set(left[name]) - set(right[name])),
+            ("only right", set(right[name]) - set(left[name])),
+        )
+        for row in sorted(rows)[:3]
+    ]
+
+
+def strange_log(seed: int) -> list[Outgoing]:
+    """Events of every kind about a few experiments and runs: joins, conflicts, deletions, several attempts and ranks, odd numbers."""
+    chance = random.Random(seed)
+    return [
+        Outgoing(projection.topic, raw.key or b"", raw.value, raw.headers)
+        for projection in (Projection.EXPERIMENTS, Projection.RUNS, Projection.METRICS)
+        for raw in history(projection, chance, 150)[1:]
+        if raw.key is not None
+    ]
+
+
+async def filled(installation: Installation, records: list[Outgoing]) -> None:
+    async with sender(installation) as raw:
+        await append(installation, raw, records)
+    await installation.settled()
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_an_export_of_the_import_of_an_export_has_the_same_rows(
+    installation: Installation, other: Installation, tmp_path: Path, seed: int
+) -> None:
+    installation.worker(), other.worker()
+    await filled(installation, strange_log(seed))
+    first = await exported(installation, tmp_path / "first")
+    report = await imported(other, first)
+    assert report.conflicts == []
+    second = await exported(other, tmp_path / "second")
+    assert unequal(rows_of(first), rows_of(second)) == []
+    rows = rows_of(first)
+    assert len(rows[RUNS]) > 1
+    assert len(rows[POINTS]) > 50
+    assert report.imported == len(rows[RUNS])
+    assert await _attempts(other, first) == await _attempts(installation, first)
+
+    # Once more, and from a copy: nothing is there twice.
+    before = await other.rows()
+    shutil.copytree(first, tmp_path / "copy")
+    again = await imported(other, tmp_path / "copy")
+    assert (again.conflicts, again.imported) == ([], report.imported)
+    after = await other.rows()
+    for projection in Projection:
+        assert _without_checkpoints(before[projection]) == _without_checkpoints(after[projection])
+
+
+async def _attempts(installation: Installation, folder: Path) -> list[Any]:
+    """Attempts of exported runs in the order that the log saw them in."""
+    known = set(pq.read_table(folder / POINTS).to_pydict()["run_id"])
+    found = [row for kind, row in (await installation.rows())[Projection.METRICS] if kind == "attempt"]
+    return sorted(row[:3] for row in found if row[0] in known)
+
+
+def _without_checkpoints(rows: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    return [row for row in rows if row[0] != "checkpoint"]
+
+
+async def test_an_import_that_is_killed_again_and_again_is_whole_in_the_end(
+    installation: Installation, other: Installation, tmp_path: Path
+) -> None:
+    installation.worker(), other.worker()
+    runs, steps = 30, 2000
+    records = [outgoing_run(f"run{n}") for n in range(runs)]
+    for n in range(runs):
+        records += points_of_run(f"run{n}", steps)
+    await filled(installation, records)
+    first = await exported(installation, tmp_path / "first")
+    chance = random.Random(1)
+    killed = 0
+    for _ in range(6):
+        # Killed when it has come so far.
+        stop_at = chance.random() * runs * steps * 4
+        killed += await asyncio.to_thread(_import_until, stop_at, first, other)
+    assert killed > 2
+    report = await imported(other, first)
+    assert (report.imported, report.points, report.conflicts) == (runs, runs * steps * 4, [])
+    second = await exported(other, tmp_path / "second")
+    assert unequal(rows_of(first), rows_of(second)) == []
+    # Not even twice at rest.
+    assert pq.ParquetFile(second / POINTS).metadata.num_rows == runs * steps * 4
+
+
+IMPORT = """
+import asyncio, sys
+from pathlib import Path
+from runfold_stack.parquet.importing import import_export
+from runfold_stack.services import Services
+folder, kafka, postgres, namespace = sys.argv[1:]
+progress = lambda done, all: print(done, flush=True)
+asyncio.run(import_export(Services(kafka, postgres), namespace, Path(folder), progress=progress))
+"""
+
+
+def _import_until(points: float, folder: Path, installation: Installation) -> bool:
+    """Whether it was killed before its end."""
+    command = [sys.executable, "-c", IMPORT, str(folder), *addresses(installation)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if int(line) >= points:
+                break
+        process.kill()
+    return process.returncode < 0
+
+
+def addresses(installation: Installation) -> tuple[str, str, str]:
+    return installation.services.kafka, installation.services.postgres, installation.namespace
+
+
+def outgoing_run(run_id: str, experiment: int = 0, **fields: Any) -> Outgoing:
+    event = RunCreated(
+        run_id=run_id, experiment_id=experiment, name=f"name of {run_id}", start_ms=5, artifact_uri="s3://b/1", **fields
+    )
+    return outgoing(Topic.RUNS, event)
+
+
+def points_of_run(run_id: str, steps: int) -> list[Outgoing]:
+    frame = Frame(("a", "b"), array("q", range(steps)), array("q", range(steps)), array("d", range(2 * steps)))
+    return [
+        outgoing(Topic.METRICS, MetricsLogged(run_id, (frame,)), writer=f"rank{rank}", rank=rank, attempt="t")
+        for rank in range(2)
+    ]
+
+
+async def test_a_run_that_is_there_already_is_left_as_it_is_and_what_differs_is_said(
+    installation: Installation, other: Installation, tmp_path: Path
+) -> None:
+    installation.worker(), other.worker()
+    experiment = outgoing(Topic.EXPERIMENTS, ExperimentCreated(name="e"))
+    made = [outgoing_run("same", 1), outgoing_run("else", 1), *points_of_run("same", 10), *points_of_run("else", 10)]
+    await filled(
+        installation,
+        [experiment, *made, outgoing(Topic.RUNS, ParamsLogged(run_id="else", params={"lr": "1"}), sequence=1)],
+    )
+    first = await exported(installation, tmp_path / "first")
+    changed = [
+        outgoing(Topic.RUNS, ParamsLogged(run_id="else", params={"lr": "2"}), sequence=1),
+        outgoing(Topic.RUNS, RunUpdated(run_id="else", status="FAILED", end_ms=7), sequence=2),
+        outgoing(Topic.RUNS, TagsSet(run_id="else", tags={"t": "x"}), sequence=3),
+    ]
+    await filled(other, [experiment, *made, *changed])
+    before = await other.rows()
+    report = await imported(other, first)
+    assert (report.imported, report.existed, report.points) == (0, 1, 0)
+    assert sorted(report.conflicts) == [
+        "run else is there already: end_ms is 7 there, None in the export",
+        "run else is there already: param 'lr' is '2' there, '1' in the export",
+        "run else is there already: status is 'FAILED' there, 'RUNNING' in the export",
+        "run else is there already: tag 't' is 'x' there, None in the export",
+    ]
+    assert await other.rows() == before
+
+
+async def test_what_is_chosen_and_nothing_else_is_exported(installation: Installation, tmp_path: Path) -> None:
+    installation.worker()
+    records = [outgoing(Topic.EXPERIMENTS, ExperimentCreated(name=f"e{n}"), writer=f"w{n}") for n in (1, 2)]
+    for n in range(4):
+        records += [outgoing_run(f"run{n}", 1 + n % 2), *points_of_run(f"run{n}", n + 1)]
+    await filled(installation, records)
+
+    async def found(name: str, choice: Choice) -> tuple[list[str], list[str], set[str]]:
+        folder = await exported(installation, tmp_path / name, choice)
+        experiments, runs, points = (pq.read_table(folder / file).to_pydict() for file in FILES)
+        return experiments["name"], runs["run_id"], set(points["run_id"])
+
+    assert await found("a", Choice(("e1",))) == (["e1"], ["run0", "run2"], {"run0", "run2"})
+    assert await found("b", Choice(filter="metrics.a >= 4")) == (["e1", "e2"], ["run2", "run3"], {"run2", "run3"})
+    assert (await found("c", Choice(run_ids=("run3",))))[1] == ["run3"]
+    assert (await found("d", Choice(("e1", "e2"), "attributes.run_name != 'name of run0'", ("run0", "run1"))))[1:] == (
+        ["run1"], {"run1"},
+    )  # fmt: skip
+    for choice, text in (
+        (Choice(("none",)), "no experiment 'none'"),
+        (Choice(run_ids=("run1", "none")), "no run none"),
+    ):
+        with pytest.raises(NothingChosen, match=text):
+            await exported(installation, tmp_path / "e", choice)
+    assert not (tmp_path / "e").exists()
+    with pytest.raises(BadExport, match="exists already"):
+        await exported(installation, tmp_path / "a")
+
+
+async def test_tables_that_stand_still_are_not_exported(installation: Installation, tmp_path: Path) -> None:
+    async with sender(installation) as raw:
+        await append(installation, raw, [outgoing_run("run")])
+    with pytest.raises(FoldsBehind, match="Is a worker running"):
+        await export(_services(installation), installation.namespace, tmp_path / "a", ALL, patience=0.3)
+    assert [name for name in os.listdir(tmp_path) if "a" in name.split(".")] == []
+
+
+async def test_a_folder_that_is_no_whole_export_is_refused_and_nothing_is_appended(
+    installation: Installation, other: Installation, tmp_path: Path
+) -> None:
+    installation.worker()
+    await filled(installation, [outgoing_run("run"), *points_of_run("run", 1000)])
+    good = await exported(installation, tmp_path / "good")
+
+    def spoilt(name: str, spoil: Any) -> Path:
+        folder = tmp_path / name
+        shutil.copytree(good, folder)
+        spoil(folder)
+        return folder
+
+    def flip(folder: Path) -> None:
+        data = bytearray((folder / POINTS).read_bytes())
+        data[len(data) // 2] ^= 1
+        (folder / POINTS).write_bytes(data)
+
+    def other_format(folder: Path) -> None:
+        found = json.loads((folder / MANIFEST).read_text())
+        (folder / MANIFEST).write_text(json.dumps(found | {"format": 2}))
+
+    bad = {
+        "is no folder": tmp_path / "nowhere",
+        f"it has no {MANIFEST}": spoilt("a", lambda f: (f / MANIFEST).unlink()),
+        "is missing": spoilt("b", lambda f: (f / RUNS).unlink()),
+        "is not what was exported": spoilt("c", flip),
+        "It was cut, damaged": spoilt("d", lambda f: (f / RUNS).write_bytes((f / RUNS).read_bytes()[:-9])),
+        "format 2 is not known": spoilt("e", other_format),
+        "can't be read": spoilt("f", lambda f: (f / MANIFEST).write_text("{}")),
+        "can't be read: JSONDecodeError": spoilt("g", lambda f: (f / MANIFEST).write_text("hello")),
+    }
+    before = await other.ends()
+    for text, folder in bad.items():
+        with pytest.raises(BadExport, match=text):
+            await imported(other, folder)
+    assert await other.ends() == before
+
+
+async def test_the_commands_say_what_they_did(installation: Installation, other: Installation, tmp_path: Path) -> None:
+    installation.worker(), other.worker()
+    await filled(installation, [outgoing_run("run"), *points_of_run("run", 100)])
+    folder = tmp_path / "folder"
+
+    def env(one: Installation) -> dict[str, str]:
+        kafka, postgres, namespace = addresses(one)
+        return {"RUNFOLD_KAFKA": kafka, "RUNFOLD_POSTGRES": postgres, "RUNFOLD_NAMESPACE": namespace}
+
+    done = await asyncio.to_thread(command, "export", str(folder), env=env(installation))
+    assert (done.returncode, done.stdout) == (0, f"1 runs and 400 points in {folder}\n"), done.stderr
+    done = await asyncio.to_thread(command, "import", "runfold", str(folder), env=env(other))
+    assert (done.returncode, done.stdout) == (0, "1 runs and 400 points imported, 0 runs were there already\n"), (
+        done.stderr
+    )
+    done = await asyncio.to_thread(command, "import", "runfold", str(folder), env=env(installation))
+    assert (done.returncode, done.stdout) == (0, "0 runs and 0 points imported, 1 runs were there already\n"), (
+        done.stderr
+    )
+    done = await asyncio.to_thread(command, "import", "runfold", str(tmp_path), env=env(other))
+    assert (done.returncode, "is no export" in done.stderr) == (1, True)
