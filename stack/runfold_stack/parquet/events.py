@@ -1,7 +1,7 @@
 """What an import appends: the same events under the same ids and sequences, however often and from wherever a folder is imported."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -12,18 +12,23 @@ from runfold_projections.folds.runs import RUN_NAME_TAG
 from runfold_projections.queries.experiments import Experiment
 from runfold_schemas import wire
 from runfold_schemas.batch import Outgoing
+from runfold_schemas.catalog import FEATURE_LEVEL
 from runfold_schemas.envelope import Envelope, Writer
 from runfold_schemas.errors import SchemaError
 from runfold_schemas.events import (
     DEFAULT_WORKSPACE,
+    AttemptStarted,
     DatasetInput,
     Event,
     ExperimentCreated,
     ExperimentDeleted,
     InputsLogged,
+    MetricsLogged,
     ParamsLogged,
     RunCreated,
     RunDeleted,
+    RunForked,
+    RunRewound,
     RunUpdated,
     TagsDeleted,
     TagsSet,
@@ -65,16 +70,19 @@ class Made:
 class Scribe:
     """One writer of facts about one entity."""
 
-    def __init__(self, export_id: str, topic: Topic, entity: str, *names: str) -> None:
+    def __init__(self, export_id: str, topic: Topic, entity: str, *names: str, level: int = FEATURE_LEVEL) -> None:
+        self._level = level
         self._ids = DerivedIds(export_id, topic.value, entity, *names)
         self._writer, self._topic, self._entity, self._sequence = Writer(self._ids.event_id()), topic, entity, 0
 
-    def write(self, event: Event, time_ms: int) -> Made:
+    def write(self, event: Event, time_ms: int, *, attempt: str = "", rank: int | None = None) -> Made:
         """The next record; its time is when the fact became one, where the fold keeps that."""
-        envelope = Envelope(self._ids.event_id(), event.subject, time_ms, self._writer, self._sequence)
+        writer = replace(self._writer, attempt=attempt, rank=rank)
+        envelope = Envelope(self._ids.event_id(), event.subject, time_ms, writer, self._sequence)
         self._sequence += 1
         return Made(
-            Outgoing(self._topic, self._entity.encode(), wire.encode(event), envelope.headers()), envelope.event_id
+            Outgoing(self._topic, self._entity.encode(), wire.encode(event, self._level), envelope.headers()),
+            envelope.event_id,
         )
 
 
@@ -127,6 +135,55 @@ def run_facts(export_id: str, row: Mapping[str, Any], experiment: Experiment) ->
         ]
     except (SchemaError, OverflowError) as error:
         raise BadExport(f"run {run_id}: {error}") from None
+
+
+class Story:
+    """The lines of a run as records, each before the points that lie on what it opens."""
+
+    def __init__(
+        self, export_id: str, run_id: str, lines: Iterable[Mapping[str, Any]], level: int = FEATURE_LEVEL
+    ) -> None:
+        self._scribe, self._fields = (
+            Scribe(export_id, Topic.METRICS, run_id, level=level),
+            _Fields(f"lines of run {run_id}"),
+        )
+        self._lines = list(lines)
+
+    def until(self, branch: int | None) -> list[Made]:
+        """The next ones, up to that which opens a branch; with None, all that are left."""
+        due: list[Made] = []
+        while self._lines and (branch is None or _first_number(self._lines[0]) <= branch):
+            line = self._lines.pop(0)
+            rank = None if line["rank"] is None or line["rank"] < 0 else line["rank"]
+            try:
+                due.append(self._scribe.write(self._event(line), 0, attempt=line["attempt"], rank=rank))
+            except SchemaError as error:
+                raise BadExport(f"lines of run {line['run_id']}: {error}") from None
+        return due
+
+    def _event(self, line: Mapping[str, Any]) -> Event:
+        run_id, step, everyone = line["run_id"], line["step"], line["rank"] is None
+        match line["kind"]:
+            case "appeared":
+                # A record without points: all that is known of it is that there was one.
+                return MetricsLogged(run_id, ())
+            case "started":
+                size = line["world_size"]
+                event = self._fields.build(
+                    AttemptStarted, run_id=run_id, start_step=step, all_ranks=everyone, world_size=size
+                )
+            case "rewound":
+                event = self._fields.build(RunRewound, run_id=run_id, step=step, all_ranks=everyone)
+            case "forked":
+                parent = {"parent_run_id": line["parent_run_id"], "parent_branch": line["parent_branch"]}
+                event = self._fields.build(RunForked, run_id=run_id, step=step, **parent)
+            case kind:
+                raise BadExport(f"lines of run {run_id}: {kind!r} is no kind of line")
+        return event  # type: ignore[no-any-return]
+
+
+def _first_number(line: Mapping[str, Any]) -> int:
+    return min((n for n in (line["attempt_branch"], line["cut"]) if n is not None), default=0)
 
 
 class RunPoints:

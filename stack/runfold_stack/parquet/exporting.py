@@ -9,6 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from runfold.birth import open_log
 from runfold_projections.database import Connection, open_pool
 from runfold_projections.queries import exporting
@@ -20,7 +23,7 @@ from ..errors import BadExport, NothingChosen
 from ..release import RELEASE
 from ..services import Services
 from ..standing import log_ends, until_folded
-from .layout import EXPERIMENTS, POINTS, RUNS, SCHEMAS, FileFacts, Manifest, facts_of, pa, pq
+from .layout import EXPERIMENTS, LINES, POINTS, RUNS, SCHEMAS, FileFacts, Manifest, facts_of
 from .points import PointsFile
 
 _RUNS_AT_ONCE = 200
@@ -65,6 +68,7 @@ async def export(
             names = await _write_runs(connection, parts / RUNS, ids)
             manifest.files[RUNS] = facts_of(parts / RUNS, len(ids))
             manifest.files[EXPERIMENTS] = await _write_experiments(connection, parts / EXPERIMENTS, names)
+            manifest.files[LINES] = await _write_lines(connection, parts / LINES, ids)
             manifest.files[POINTS] = await _write_points(connection, parts / POINTS, ids, progress)
             manifest.write(parts)
     return manifest
@@ -128,6 +132,16 @@ async def _write_experiments(connection: Connection, path: Path, names: Sequence
         rows.append(asdict(experiment) | {"tags": list(experiment.tags.items())})
     pq.write_table(pa.Table.from_pylist(rows, SCHEMAS[EXPERIMENTS]), path, compression="zstd", write_page_checksum=True)
     return facts_of(path, len(rows))
+
+
+async def _write_lines(connection: Connection, path: Path, ids: Sequence[str]) -> FileFacts:
+    count = 0
+    with pq.ParquetWriter(path, SCHEMAS[LINES], compression="zstd", write_page_checksum=True) as writer:
+        for start in range(0, len(ids), _RUNS_AT_ONCE):
+            rows = [asdict(line) for line in await exporting.lines(connection, ids[start : start + _RUNS_AT_ONCE])]
+            writer.write_table(pa.Table.from_pylist(rows, SCHEMAS[LINES]))
+            count += len(rows)
+    return facts_of(path, count)
 
 
 async def _write_points(connection: Connection, path: Path, ids: Sequence[str], progress: Progress) -> FileFacts:

@@ -5,9 +5,11 @@ that is repeated, or goes on after a kill, adds nothing twice. Of a run that oth
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -26,8 +28,8 @@ from runfold_schemas.topics import partition_count, partition_of
 
 from ..services import Services
 from ..standing import log_ends, until_folded
-from .events import OUR_STORE, Made, RunPoints, create_experiment, delete_experiment, run_facts
-from .layout import EXPERIMENTS, POINTS, RUNS, Manifest, open_whole
+from .events import OUR_STORE, Made, RunPoints, Story, create_experiment, delete_experiment, run_facts
+from .layout import FILES, Manifest, open_whole
 from .points import read_pieces
 
 _RUNS_AT_ONCE = 200
@@ -67,7 +69,7 @@ async def import_export(
     folds stand still. LogUnavailable: Kafka is away. After both, the same import goes on.
     """
     manifest = Manifest.read(folder)
-    experiments, runs, points = (open_whole(folder, manifest, name) for name in (EXPERIMENTS, RUNS, POINTS))
+    experiments, runs, lines, points = (open_whole(folder, manifest, name) for name in FILES)
     info = await open_log(services.kafka, namespace)
     async with (
         open_pool(services.postgres, namespace, application="runfold import", timeout=_STATEMENT_TIMEOUT) as pool,
@@ -79,7 +81,7 @@ async def import_export(
         await importer.experiments(rows)
         for batch in runs.iter_batches(batch_size=_RUNS_AT_ONCE):
             await importer.runs(batch.to_pylist())
-        await importer.points(points, progress)
+        await importer.points(lines, points, progress)
         await importer.deleted_experiments(rows)
         await until_folded(pool, appender.ends, patience)
         return importer.report
@@ -91,6 +93,11 @@ class _Appender:
     def __init__(self, kafka: str, info: LogInfo) -> None:
         self._kafka, self._info = kafka, info
         self.ends: dict[Partition, int] = {}
+
+    @property
+    def level(self) -> int:
+        """The log's feature level."""
+        return self._info.level
 
     async def __aenter__(self) -> Self:
         self._stack = AsyncExitStack()
@@ -130,6 +137,8 @@ class _Importer:
         self._id, self._appender, self._pool, self._patience = export_id, appender, pool, patience
         self._experiments: dict[str, Experiment] = {}
         self._left_alone: set[str] = set()
+        self._waiting: list[Outgoing] = []
+        self._size = 0
         self.report = Report()
 
     async def experiments(self, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -200,28 +209,71 @@ class _Importer:
             self.report.conflicts += [f"run {run_id}: {message}" for message in refused]
             self.report.imported += not refused
 
-    async def points(self, file: Any, progress: Progress) -> None:
-        """Append all points but those of runs that were left alone."""
-        total, done = file.metadata.num_rows, 0
+    async def points(self, lines: Any, points: Any, progress: Progress) -> None:
+        """Append all lines and points but those of runs that were left alone, each line before the points that need it."""
+        total, done = points.metadata.num_rows, 0
+        stories = _Stories(self._id, lines, self._appender.level)
         who: tuple[str, str, int | None] | None = None
-        writer: RunPoints | None = None
-        waiting: list[Outgoing] = []
-        size = 0
-        for piece in read_pieces(file):
-            done += len(piece.frame.values)
+        writers: dict[tuple[str, str, int | None], RunPoints] = {}
+        for piece in read_pieces(points):
+            run_id, branch, attempt, rank, frame = piece
+            done += len(frame.values)
             progress(done, total)
-            if piece.run_id in self._left_alone:
+            if who is None or who[0] != run_id:
+                await self._tell(stories.before(run_id))
+                writers = {}
+            await self._tell([(run_id, stories.now.until(branch))])
+            who = (run_id, attempt, rank)
+            if run_id in self._left_alone:
                 continue
-            if who != piece[:3] or writer is None:
-                who, writer = piece[:3], RunPoints(self._id, *piece[:3])
-            for record, points in writer.write([piece.frame]):
-                waiting.append(record)
-                size += len(record.value)
-                self.report.points += points
-            if size >= _WINDOW_BYTES:
-                await self._appender.append(waiting)
-                waiting, size = [], 0
-        await self._appender.append(waiting)
+            writer = writers.get(who) or writers.setdefault(who, RunPoints(self._id, *who))
+            for record, count in writer.write([frame]):
+                await self._put(record)
+                self.report.points += count
+        await self._tell(stories.before(None))
+        await self._send()
+
+    async def _tell(self, told: Iterable[tuple[str, Sequence[Made]]]) -> None:
+        for run_id, made in told:
+            if run_id not in self._left_alone:
+                for one in made:
+                    await self._put(one.record)
+
+    async def _put(self, record: Outgoing) -> None:
+        self._waiting.append(record)
+        self._size += len(record.value)
+        if self._size >= _WINDOW_BYTES:
+            await self._send()
+
+    async def _send(self) -> None:
+        await self._appender.append(self._waiting)
+        self._waiting, self._size = [], 0
+
+
+class _Stories:
+    """The runs of a file of lines, in step with those of the points: both are ordered by id."""
+
+    def __init__(self, export_id: str, file: Any, level: int) -> None:
+        rows = (row for batch in file.iter_batches() for row in batch.to_pylist())
+        self._id, self._level, self._runs = export_id, level, groupby(rows, itemgetter("run_id"))
+        self._next = self._take()
+        self._run_id = ""
+        self.now = Story(export_id, "", ())
+        """Of the run whose points come."""
+
+    def _take(self) -> tuple[str, Story] | None:
+        found = next(self._runs, None)
+        return None if found is None else (found[0], Story(self._id, *found, self._level))
+
+    def before(self, run_id: str | None) -> Iterator[tuple[str, list[Made]]]:
+        """What is left of runs before this one, which is the next whose points come; None: there is none."""
+        yield self._run_id, self.now.until(None)
+        while self._next is not None and (run_id is None or self._next[0] < run_id):
+            yield self._next[0], self._next[1].until(None)
+            self._next = self._take()
+        self._run_id, self.now = run_id or "", Story(self._id, run_id or "", ())
+        if self._next is not None and self._next[0] == run_id:
+            self.now, self._next = self._next[1], self._take()
 
 
 def _differences(row: Mapping[str, Any], found: WholeRun) -> list[str]:

@@ -1,8 +1,9 @@
-"""What an export is: a folder with three Parquet files, and `export.json`, which is written last and says what the others are.
+"""What an export is: a folder with four Parquet files, and `export.json`, which is written last and says what the others are.
 
     experiments.parquet   one row per experiment that has exported runs
     runs.parquet          one row per run, ordered by id
-    points.parquet        one row per point, by run, attempt (in the order of their first appearance), rank and time of arrival
+    lines.parquet         how a run's points hang together: its attempts, declared starts, rewinds and its fork, in the order of the log
+    points.parquet        one row per point, by run, branch, attempt, rank and arrival; also those that a rewind cut off
     export.json           format, SHA-256 of the files, what was asked for, and how far the log was folded
 
 Times are ms since the epoch by the writers' clocks. A null rank means that the writer named none.
@@ -25,8 +26,8 @@ except ImportError as error:
 
 FORMAT = 1
 MANIFEST = "export.json"
-EXPERIMENTS, RUNS, POINTS = "experiments.parquet", "runs.parquet", "points.parquet"
-FILES = (EXPERIMENTS, RUNS, POINTS)
+EXPERIMENTS, RUNS, LINES, POINTS = "experiments.parquet", "runs.parquet", "lines.parquet", "points.parquet"
+FILES = (EXPERIMENTS, RUNS, LINES, POINTS)
 
 _STRINGS = pa.map_(pa.string(), pa.string())
 _NAMES = pa.dictionary(pa.int32(), pa.string())
@@ -80,9 +81,24 @@ SCHEMAS: Mapping[str, Any] = {
             ("artifacts", pa.list_(_ARTIFACT)),
         ]
     ),
+    LINES: pa.schema(
+        [
+            ("run_id", pa.string()),
+            ("kind", pa.string()),
+            ("attempt", pa.string()),
+            ("attempt_branch", pa.int32()),
+            ("cut", pa.int32()),
+            ("rank", pa.int32()),
+            ("step", pa.int64()),
+            ("world_size", pa.int32()),
+            ("parent_run_id", pa.string()),
+            ("parent_branch", pa.int32()),
+        ]
+    ),
     POINTS: pa.schema(
         [
             ("run_id", _NAMES),
+            ("branch", pa.int32()),
             ("attempt", _NAMES),
             ("rank", pa.int32()),
             ("key", _NAMES),

@@ -28,7 +28,7 @@ class PointsFile:
             path,
             SCHEMAS[POINTS],
             compression="zstd",
-            use_dictionary=[*NAME_COLUMNS, "rank"],
+            use_dictionary=[*NAME_COLUMNS, "branch", "rank"],
             column_encoding=_ENCODINGS,
             write_page_checksum=True,
         )
@@ -47,7 +47,7 @@ class PointsFile:
 
     def _clear(self) -> None:
         self._held = 0
-        self._numbers: dict[str, list[Any]] = {name: [] for name in ("rank", "step", "time_ms", "value")}
+        self._numbers: dict[str, list[Any]] = {name: [] for name in ("branch", "rank", "step", "time_ms", "value")}
         self._codes: dict[str, list[Any]] = {name: [] for name in NAME_COLUMNS}
         self._names: dict[str, dict[str, int]] = {name: {} for name in NAME_COLUMNS}
 
@@ -68,6 +68,7 @@ class PointsFile:
         for name, text in constant.items():
             self._codes[name].append(np.full(count, self._code(name, text), np.int32))
         self._codes["key"].append(np.tile(np.array([self._code("key", key) for key in frame.keys], np.int32), rows))
+        self._numbers["branch"].append(np.full(count, piece.branch, np.int32))
         self._numbers["rank"].append(np.full(count, -1 if piece.rank is None else piece.rank, np.int32))
         self._numbers["step"].append(np.repeat(np.frombuffer(frame.steps, np.int64), width))
         self._numbers["time_ms"].append(np.repeat(np.frombuffer(frame.times, np.int64), width))
@@ -114,16 +115,16 @@ def read_pieces(file: Any) -> Iterator[Piece]:
             names[column] = [*values.dictionary.to_pylist(), None]
             # Null is the last name.
             codes[column] = values.indices.fill_null(len(values.dictionary)).to_numpy(zero_copy_only=False)
-        ranks = table.column("rank").fill_null(-1).to_numpy()
+        branches, ranks = table.column("branch").to_numpy(), table.column("rank").fill_null(-1).to_numpy()
         steps, times, points = (table.column(name).to_numpy() for name in ("step", "time_ms", "value"))
-        stretches = _starts(codes["run_id"], codes["attempt"], ranks, *(codes[name] for name in _CONTEXT))
+        stretches = _starts(codes["run_id"], branches, codes["attempt"], ranks, *(codes[name] for name in _CONTEXT))
         for start, stop in zip(stretches, [*stretches[1:], table.num_rows], strict=True):
             part = slice(start, stop)
             run_id, attempt = (names[name][codes[name][start]] for name in ("run_id", "attempt"))
             context = [names[name][codes[name][start]] for name in _CONTEXT]
             rank = None if ranks[start] < 0 else int(ranks[start])
             for frame in _frames(names["key"], codes["key"][part], steps[part], times[part], points[part], context):
-                yield Piece(str(run_id), str(attempt), rank, frame)
+                yield Piece(str(run_id), int(branches[start]), str(attempt), rank, frame)
 
 
 _CONTEXT = ("model_id", "dataset_name", "dataset_digest")

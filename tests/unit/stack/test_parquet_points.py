@@ -41,6 +41,7 @@ PIECES = st.lists(
     st.builds(
         Piece,
         st.sampled_from(["r1", "r2"]),
+        st.integers(0, 2),
         st.sampled_from(["", "t1"]),
         st.none() | st.sampled_from([0, 1, 2**31 - 1]),
         frames(),
@@ -51,9 +52,9 @@ PIECES = st.lists(
 
 def points_of(pieces: list[Piece]) -> list[tuple[object, ...]]:
     found: list[tuple[object, ...]] = []
-    for run_id, attempt, rank, frame in pieces:
+    for run_id, branch, attempt, rank, frame in pieces:
         context = map(repr, (frame.model_id, frame.dataset_name, frame.dataset_digest))
-        origin = (run_id, attempt, -1 if rank is None else rank, *context)
+        origin = (run_id, branch, attempt, -1 if rank is None else rank, *context)
         for at, value in enumerate(frame.values):
             row, column = divmod(at, len(frame.keys))
             found.append((*origin, frame.keys[column], frame.steps[row], frame.times[row], value.hex()))
@@ -83,7 +84,7 @@ def test_what_is_read_back_are_the_same_points_as_valid_frames(pieces: list[Piec
 def test_rows_with_equal_keys_become_one_frame(tmp_path: Path) -> None:
     frame = Frame(("a", "b"), array("q", range(100)), array("q", range(100)), array("d", range(200)))
     narrow = Frame(("c",), array("q", range(100)), array("q", range(100)), array("d", range(100)))
-    back = through_a_file(tmp_path / "points.parquet", [Piece("r", "", None, one) for one in (frame, narrow)])
+    back = through_a_file(tmp_path / "points.parquet", [Piece("r", 0, "", None, one) for one in (frame, narrow)])
     assert [piece.frame for piece in back] == [frame, narrow]
 
 
