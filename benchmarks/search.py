@@ -52,9 +52,13 @@ SEED = (
     FROM generate_series(1, $2::integer) n
     """,
     """
-    INSERT INTO metric (run_id, key, value, step, time_ms, min_value, max_value)
-    SELECT md5($1::bigint || '/' || n), 'm' || k, CASE WHEN n % 97 = 3 THEN 'NaN' ELSE random() END, 100, 1700000000000, 0, 1
+    INSERT INTO metric_block (run_id, block, keys, numbers)
+    SELECT md5($1::bigint || '/' || n), 0, array_agg('m' || k ORDER BY k),
+           string_agg(float8send(CASE WHEN n % 97 = 3 THEN 'NaN' ELSE random() END), ''::bytea ORDER BY k)
+           || string_agg(float8send(0), ''::bytea) || string_agg(float8send(1), ''::bytea)
+           || int8send(100) || int8send(1700000000000)
     FROM generate_series(1, $2::integer) n, generate_series(0, 9) k WHERE k <> 9 OR n % 10 < 7
+    GROUP BY n
     """,
     """
     INSERT INTO run_param (run_id, key, value)

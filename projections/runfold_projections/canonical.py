@@ -2,9 +2,11 @@
 
 import hashlib
 from collections.abc import AsyncIterator
+from dataclasses import astuple
 from typing import Any
 
 from .database import Connection, sql
+from .folds.summaries import Block
 from .generations import COMMON_TABLES, NOT_CANONICAL, TABLES, Projection
 from .packs import read_segment
 
@@ -23,6 +25,9 @@ async def canonical_rows(connection: Connection, projection: Projection) -> Asyn
         if table == "segment":
             async for row in _points(connection):
                 yield "point", row
+        elif table == "metric_block":
+            async for row in _summaries(connection):
+                yield "metric", row
         else:
             for row in await connection.fetch(sql(f"canonical/{table}.sql")):
                 yield table, tuple(repr(value) if isinstance(value, float) else value for value in row)
@@ -56,6 +61,19 @@ async def _points(connection: Connection) -> AsyncIterator[Row]:
                     )
         for point in sorted(points):
             yield (run_id, *point)
+
+
+async def _summaries(connection: Connection) -> AsyncIterator[Row]:
+    run_ids = [
+        row["run_id"] for row in await connection.fetch("SELECT DISTINCT run_id FROM metric_block ORDER BY run_id")
+    ]
+    for run_id in run_ids:
+        rows = await connection.fetch("SELECT keys, numbers, contexts FROM metric_block WHERE run_id = $1", run_id)
+        blocks = [Block(tuple(row["keys"]), row["numbers"], row["contexts"]) for row in rows]
+        for key, (latest, least, most) in sorted((key, astuple(s)) for block in blocks for key, s in block.summaries()):
+            value, step, time_ms, *context = latest
+            extremes = (None if bound is None else repr(bound) for bound in (least, most))
+            yield (run_id, key, repr(value), step, time_ms, *extremes, *context)
 
 
 async def state_hash(connection: Connection, projection: Projection) -> str:

@@ -24,15 +24,25 @@ COMMON_TABLES = ("checkpoint", "sequence", "rejection", "set_aside")
 TABLES: dict[Projection, tuple[str, ...]] = {
     Projection.EXPERIMENTS: ("experiment", "experiment_tag"),
     Projection.RUNS: ("run", "run_param", "run_tag", "run_dataset", "run_model", "artifact", "run_change"),
-    Projection.METRICS: ("attempt", "attempt_start", "cut", "fork", "segment", "metric", "metric_change"),
+    Projection.METRICS: (
+        "attempt",
+        "attempt_start",
+        "cut",
+        "fork",
+        "segment",
+        "metric_block",
+        "metric_change",
+    ),
 }
+VIEWS: dict[Projection, tuple[str, ...]] = {Projection.METRICS: ("metric",)}
+"""What shows the tables in another form."""
 NOT_CANONICAL = frozenset({"run_change", "metric_change"})
 """Tables that show how the log was cut into batches."""
 
 LAYOUTS: dict[Projection, int] = {
     Projection.EXPERIMENTS: 1,
     Projection.RUNS: 3,
-    Projection.METRICS: 4,
+    Projection.METRICS: 5,
 }
 """Number of the tables' layout per projection, raised with every change of `sql/tables`: a generation has one for life."""
 
@@ -109,7 +119,7 @@ async def switch(connection: Connection, generation: Generation) -> None:
             for g in live
         ]
         await _show(connection, table, " UNION ALL ".join(parts))
-    for table in TABLES[generation.projection]:
+    for table in (*TABLES[generation.projection], *VIEWS.get(generation.projection, ())):
         await _show(connection, table, f"SELECT * FROM {identifier(generation.schema_name)}.{table}")
 
 

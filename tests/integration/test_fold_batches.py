@@ -274,6 +274,7 @@ async def test_the_longest_texts_of_the_contract_fit_into_every_index(services: 
         assert {table for table, _ in rows} >= {"sequence", *TABLES[projection]} - {
             "segment",
             "run_change",
+            "metric_block",
             "metric_change",
         }
 

@@ -16,6 +16,7 @@ from postgres import Namespace, namespace, postgres_dsn
 
 from runfold_projections.database import Connection, open_connection
 from runfold_projections.errors import BadFilter, BadQuery
+from runfold_projections.folds.summaries import Latest, Summaries, Summary
 from runfold_projections.queries.runs import (
     Dataset,
     LatestMetric,
@@ -91,13 +92,16 @@ async def insert(conn: Connection, run: Run) -> None:
             f"INSERT INTO {table} VALUES ($1, $2, $3)",  # noqa: S608 - two names of ours
             [(run.run_id, key, value) for key, value in pairs.items()],
         )
-    await conn.executemany(
-        "INSERT INTO metric VALUES ($1, $2, $3, $4, $5, NULL, NULL, $6, $7, $8)",
-        [
-            (run.run_id, m.key, m.value, m.step, m.time_ms, m.model_id, m.dataset_name, m.dataset_digest)
-            for m in run.metrics
-        ],
-    )
+    summaries = Summaries()
+    for m in run.metrics:
+        latest = Latest(m.value, m.step, m.time_ms, m.model_id, m.dataset_name, m.dataset_digest)
+        summaries.put(m.key, Summary(latest, None, None))
+    for number in range(summaries.blocks):
+        block = summaries.block(number)
+        await conn.execute(
+            "INSERT INTO metric_block (run_id, block, keys, numbers, contexts) VALUES ($1, $2, $3, $4, $5)",
+            *(run.run_id, number, block.keys, block.numbers, block.contexts),
+        )
     await conn.executemany(
         "INSERT INTO run_dataset VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         [

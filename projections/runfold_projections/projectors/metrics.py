@@ -1,6 +1,7 @@
 """Metric points into segments and summaries; attempts, rewinds and forks into the lineage that says which points are effective."""
 
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Collection, Sequence
 
 from runfold_schemas.events import AttemptStarted, Genesis, LineFact, MetricsLogged, RunForked, RunRewound
 from runfold_schemas.frames import Frame
@@ -10,15 +11,16 @@ from runfold_schemas.record import Record
 from ..database import Connection
 from ..folds.decision import Rejection
 from ..folds.lineage import NO_RANK, Cut, View
-from ..folds.metrics import RunMetrics, fold_frame, until
+from ..folds.metrics import RunMetrics, until
+from ..folds.summaries import Layouts, Summaries
 from ..fresh import merge, pack
 from ..merging import Source
 from ..rowchange import RowChange, columns
 from .lineages import LineageRows, load_lineages
-from .summaries import load_summaries, removed, saved, sum_up_anew
+from .summaries import changed, load_summaries, sum_up_anew
 
-MOST_CACHED_SUMMARIES = 100_000
-"""About 40 MB per partition."""
+MOST_BYTES = 96 * 1024 * 1024
+"""Memory that the summaries of one partition's runs may take, about: two million of wide runs that log the same keys."""
 
 
 class MetricsProjector:
@@ -34,24 +36,34 @@ class MetricsProjector:
         self.forget()
 
     def forget(self) -> None:
-        self._runs: dict[str, RunMetrics] = {}
+        self._runs: OrderedDict[str, RunMetrics] = OrderedDict()
+        """In the order of their last use."""
+        self._layouts = Layouts()
         self._frames: dict[Source, tuple[int, int, list[Frame]]] = {}
         self.fresh: list[Source] = []
         self._told = LineageRows()
         self._cut: dict[str, int] = {}
-        self._suspect: set[tuple[str, str]] = set()
+        self._touched: dict[str, None] = {}
 
     async def load(self, connection: Connection, records: Sequence[Record]) -> None:
         wanted = {r.event.run_id for r in records if isinstance(r.event, MetricsLogged | LineFact)}
+        for run_id in wanted & self._runs.keys():
+            self._runs.move_to_end(run_id)
         missing = sorted(wanted - self._runs.keys())
         if not missing:
             return
-        if sum(len(run.summaries) for run in self._runs.values()) > MOST_CACHED_SUMMARIES:
-            self.forget()
-            missing = sorted(wanted)
-        self._runs.update({run_id: RunMetrics() for run_id in missing})
-        await load_lineages(connection, self._runs, missing)
-        await load_summaries(connection, self._runs, missing)
+        self._make_room(wanted)
+        found = {run_id: RunMetrics(summaries=Summaries(self._layouts)) for run_id in missing}
+        await load_lineages(connection, found, missing)
+        await load_summaries(connection, found, missing)
+        self._runs.update(found)
+
+    def _make_room(self, wanted: Collection[str]) -> None:
+        size = sum(run.summaries.size for run in self._runs.values())
+        for run_id in [run_id for run_id in self._runs if run_id not in wanted]:
+            if size <= MOST_BYTES:
+                return
+            size -= self._runs.pop(run_id).summaries.size
 
     def fold(self, record: Record) -> Rejection | None:
         event = record.event
@@ -101,15 +113,14 @@ class MetricsProjector:
         """Sum up anew what the batch's cuts may have taken from: keys that had effective points beyond them."""
         for run_id, step in self._cut.items():
             run = self._runs[run_id]
-            keys = {key for key, summary in run.summaries.items() if summary.latest.step > step}
+            keys = run.summaries.beyond(step)
             if keys:
                 await sum_up_anew(connection, run_id, run, keys)
-                self._suspect.update((run_id, key) for key in keys)
+                self._touched[run_id] = None
         self._cut = {}
 
     def changes(self) -> list[RowChange]:
         segments = []
-        changed, self._suspect = self._suspect, set()
         views: dict[str, View] = {}
         for source, (first_offset, last_offset, parts) in self._frames.items():
             frames = merge(parts)
@@ -121,7 +132,8 @@ class MetricsProjector:
             if run.lineage.cuts:
                 limit = views.setdefault(run_id, run.lineage.view()).limit(branch, rank)
             for frame in frames:
-                changed.update((run_id, key) for key in fold_frame(run, until(frame, limit)))
+                run.summaries.add(until(frame, limit))
+            self._touched[run_id] = None
             points = sum(len(frame.values) for frame in frames)
             keys = {key for frame in frames for key in frame.keys}
             steps = [step for frame in frames for step in (min(frame.steps), max(frame.steps))]
@@ -146,7 +158,8 @@ class MetricsProjector:
         found = told.changes()
         if segments:
             found.append(RowChange(_SAVE_SEGMENTS, (self._partition, *columns(segments))))
-        return [*found, *saved(self._runs, changed), *removed(self._runs, changed)]
+        touched, self._touched = self._touched, {}
+        return [*found, *changed((run_id, self._runs[run_id]) for run_id in touched)]
 
 
 _SAVE_SEGMENTS = """

@@ -1,11 +1,13 @@
 """Summaries of runs: out of the tables, into them, and, after a cut, out of the points."""
 
 import asyncio
+import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..database import Connection
-from ..folds.metrics import Latest, RunMetrics, Summary, fold_frame, until
+from ..folds.metrics import RunMetrics, until
+from ..folds.summaries import Block
 from ..packs import read_segment
 from ..rowchange import RowChange, columns
 
@@ -16,22 +18,14 @@ _SEGMENTS_AT_ONCE = 2
 
 async def load_summaries(connection: Connection, runs: Mapping[str, RunMetrics], run_ids: Sequence[str]) -> None:
     """Put into these runs what the tables hold of their summaries."""
+    found: dict[str, list[Block]] = {}
     for row in await connection.fetch(
-        """
-        SELECT run_id, key, value, step, time_ms, min_value, max_value, model_id, dataset_name, dataset_digest
-        FROM metric WHERE run_id = ANY ($1::text[])
-        """,
+        "SELECT run_id, keys, numbers, contexts FROM metric_block WHERE run_id = ANY ($1::text[]) ORDER BY run_id, block",
         run_ids,
     ):
-        latest = Latest(
-            row["value"],
-            row["step"],
-            row["time_ms"],
-            row["model_id"],
-            row["dataset_name"],
-            row["dataset_digest"],
-        )
-        runs[row["run_id"]].summaries[row["key"]] = Summary(latest, row["min_value"], row["max_value"])
+        found.setdefault(row["run_id"], []).append(Block(tuple(row["keys"]), row["numbers"], row["contexts"]))
+    for run_id, blocks in found.items():
+        runs[run_id].summaries.restore(blocks)
 
 
 async def sum_up_anew(connection: Connection, run_id: str, run: RunMetrics, keys: Collection[str]) -> None:
@@ -61,60 +55,51 @@ async def sum_up_anew(connection: Connection, run_id: str, run: RunMetrics, keys
         )
         async for branch, rank, head, data in cursor:
             await asyncio.to_thread(_add, found, head, data, limits[branch, rank])
+    run.summaries.remove(keys)
     for key in keys:
         summary = found.summaries.get(key)
-        if summary is None:
-            del run.summaries[key]
-        else:
-            run.summaries[key] = summary
+        if summary is not None:
+            run.summaries.put(key, summary)
 
 
 def _add(found: RunMetrics, head: int, data: bytes, limit: int | None) -> None:
     for frame in read_segment(head, data):
-        fold_frame(found, until(frame, limit))
+        found.summaries.add(until(frame, limit))
 
 
-def saved(runs: Mapping[str, RunMetrics], changed: Iterable[tuple[str, str]]) -> list[RowChange]:
-    """The rows of changed summaries."""
-    rows: list[tuple[Any, ...]] = []
-    for run_id, key in sorted(changed):
-        summary = runs[run_id].summaries.get(key)
-        if summary is not None:
-            of = summary.latest
-            rows.append(
-                (
-                    run_id,
-                    key,
-                    of.value,
-                    of.step,
-                    of.time_ms,
-                    summary.least,
-                    summary.most,
-                    of.model_id,
-                    of.dataset_name,
-                    of.dataset_digest,
-                )
-            )
-    return [RowChange(_SAVE, columns(rows))] if rows else []
-
-
-def removed(runs: Mapping[str, RunMetrics], changed: Iterable[tuple[str, str]]) -> list[RowChange]:
-    """Those of keys that have no effective point any more."""
-    rows = [(run_id, key) for run_id, key in sorted(changed) if key not in runs[run_id].summaries]
-    return [RowChange(_REMOVE, columns(rows))] if rows else []
+def changed(runs: Iterable[tuple[str, RunMetrics]]) -> list[RowChange]:
+    """The rows of all blocks of summaries that have changed in these runs."""
+    numbers: list[tuple[Any, ...]] = []
+    whole: list[tuple[Any, ...]] = []
+    gone: list[tuple[str, int]] = []
+    for run_id, run in runs:
+        dirty, grown = run.summaries.taken()
+        for number in sorted(dirty):
+            if number >= run.summaries.blocks:
+                gone.append((run_id, number))
+                continue
+            block = run.summaries.block(number)
+            if number in grown:
+                whole.append((run_id, number, block.numbers, block.contexts, json.dumps(block.keys)))
+            else:
+                numbers.append((run_id, number, block.numbers, block.contexts))
+    found = ((_SAVE, whole), (_SAVE_NUMBERS, numbers), (_REMOVE, gone))
+    return [RowChange(text, columns(rows)) for text, rows in found if rows]
 
 
 _SAVE = """
-INSERT INTO metric (run_id, key, value, step, time_ms, min_value, max_value, model_id, dataset_name, dataset_digest)
-SELECT * FROM unnest($1::text[], $2::text[], $3::float8[], $4::bigint[], $5::bigint[], $6::float8[], $7::float8[], $8::text[],
-                     $9::text[], $10::text[])
+INSERT INTO metric_block (run_id, block, numbers, contexts, keys)
+SELECT new.run_id, new.block, new.numbers, new.contexts, ARRAY (SELECT jsonb_array_elements_text(new.keys::jsonb))
+FROM unnest($1::text[], $2::integer[], $3::bytea[], $4::jsonb[], $5::text[]) AS new (run_id, block, numbers, contexts, keys)
 WHERE EXISTS (SELECT FROM fence)
-ON CONFLICT (run_id, key) DO UPDATE SET
-    value = excluded.value, step = excluded.step, time_ms = excluded.time_ms, min_value = excluded.min_value,
-    max_value = excluded.max_value, model_id = excluded.model_id, dataset_name = excluded.dataset_name,
-    dataset_digest = excluded.dataset_digest
+ON CONFLICT (run_id, block) DO UPDATE SET numbers = excluded.numbers, contexts = excluded.contexts, keys = excluded.keys
+"""
+_SAVE_NUMBERS = """
+UPDATE metric_block b SET numbers = new.numbers, contexts = new.contexts
+FROM unnest($1::text[], $2::integer[], $3::bytea[], $4::jsonb[]) AS new (run_id, block, numbers, contexts)
+WHERE b.run_id = new.run_id AND b.block = new.block AND EXISTS (SELECT FROM fence)
 """
 _REMOVE = """
-DELETE FROM metric m USING unnest($1::text[], $2::text[]) AS old (run_id, key)
-WHERE m.run_id = old.run_id AND m.key = old.key AND EXISTS (SELECT FROM fence)
+DELETE FROM metric_block b USING unnest($1::text[], $2::integer[]) AS old (run_id, block)
+WHERE b.run_id = old.run_id AND b.block = old.block AND EXISTS (SELECT FROM fence)
 """

@@ -6,7 +6,8 @@ from operator import attrgetter, itemgetter
 from typing import Any
 
 from ..database import Connection
-from .metrics import LatestMetric
+from ..folds.summaries import Block
+from .metrics import LatestMetric, latest_metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +36,19 @@ class Belongings:
 
 # Rows of one shape in one round trip: measured 2.5 times as fast as arrays aggregated per run. Sorted here, for the same reason.
 _ALL = """
-SELECT 'param' AS kind, run_id, key, value, NULL::float8 AS number, NULL::bigint AS step, NULL::bigint AS time_ms,
-       NULL::text AS model_id, NULL::text AS dataset_name, NULL::text AS dataset_digest, NULL::jsonb AS document
+SELECT 'param' AS kind, run_id, key, value, NULL::bigint AS ordinal, NULL::jsonb AS document, NULL::text[] AS keys, NULL::bytea AS numbers
 FROM run_param WHERE run_id = ANY ($1)
 UNION ALL
-SELECT 'tag', run_id, key, value, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+SELECT 'tag', run_id, key, value, NULL, NULL, NULL, NULL
 FROM run_tag WHERE run_id = ANY ($1)
 UNION ALL
-SELECT 'metric', run_id, key, NULL, value, step, time_ms, model_id, dataset_name, dataset_digest, NULL
-FROM metric WHERE run_id = ANY ($1)
+SELECT 'metrics', run_id, NULL, NULL, NULL, contexts, keys, numbers
+FROM metric_block WHERE run_id = ANY ($1)
 UNION ALL
-SELECT 'dataset', run_id, NULL, NULL, NULL, ordinal, NULL, NULL, NULL, NULL, to_jsonb(d) - '{run_id,ordinal}'::text[]
+SELECT 'dataset', run_id, NULL, NULL, ordinal, to_jsonb(d) - '{run_id,ordinal}'::text[], NULL, NULL
 FROM run_dataset d WHERE run_id = ANY ($1)
 UNION ALL
-SELECT 'model', run_id, NULL, NULL, NULL, ordinal, NULL, model_id, NULL, NULL, NULL
+SELECT 'model', run_id, model_id, NULL, ordinal, NULL, NULL, NULL
 FROM run_model WHERE run_id = ANY ($1)
 """
 
@@ -57,17 +57,15 @@ async def belongings(conn: Connection, run_ids: Sequence[str]) -> dict[str, Belo
     """What belongs to each of these runs, in one round trip."""
     found = {run_id: Belongings() for run_id in run_ids}
     inputs: list[tuple[int, str, Any]] = []
-    for kind, run_id, key, value, number, step, time_ms, model_id, name, digest, document in await conn.fetch(
-        _ALL, run_ids
-    ):
+    for kind, run_id, key, value, ordinal, document, keys, numbers in await conn.fetch(_ALL, run_ids):
         if kind == "param":
             found[run_id].params[key] = value
         elif kind == "tag":
             found[run_id].tags[key] = value
-        elif kind == "metric":
-            found[run_id].metrics.append(LatestMetric(key, number, step, time_ms, model_id, name, digest))
+        elif kind == "metrics":
+            found[run_id].metrics += latest_metrics(Block(keys, numbers, document))
         else:
-            inputs.append((step, run_id, model_id if kind == "model" else Dataset(**document)))
+            inputs.append((ordinal, run_id, key if kind == "model" else Dataset(**document)))
     for _, run_id, what in sorted(inputs, key=itemgetter(0)):
         own = found[run_id]
         own.datasets.append(what) if isinstance(what, Dataset) else own.models.append(what)

@@ -1,13 +1,14 @@
 """Metrics of a run: latest values, and the history of a key out of its segments."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..database import Connection
+from ..folds.summaries import Block
 from ..packs import Columns
 from ..search.tokens import storable
 from .lines import read_lines
@@ -27,6 +28,11 @@ class LatestMetric(NamedTuple):
     model_id: str | None
     dataset_name: str | None
     dataset_digest: str | None
+
+
+def latest_metrics(block: Block) -> Iterator[LatestMetric]:
+    """The latest values that a row of `metric_block` holds."""
+    return (LatestMetric(key, value, step, time_ms, *context) for key, value, step, time_ms, context in block.latest())
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from struct import unpack
 from typing import Any
 
 import numpy as np
@@ -38,19 +39,31 @@ _LOOKED_UP = (
 )
 MOST_LOOK_UPS = 200_000
 _IN_EXPERIMENTS = "WHERE r.experiment_id = ANY ($1::bigint[])"
-_METRIC_COLUMNS = f"""
-SELECT string_agg(float8send(coalesce(t.value, 'NaN')), ''::bytea {_ORDER}), {_PRESENT.format(value="t.value")}
+# A metric's latest value lies at its key's place in a row of `metric_block`, as 8 bytes.
+_LATEST = """
+SELECT b.run_id, substr(b.numbers, 8 * place - 7, 8) AS value
+FROM metric_block b CROSS JOIN LATERAL array_position(b.keys, $2::text) AS place WHERE place IS NOT NULL
 """
-_TABLES = {Kind.METRIC: "metric", Kind.PARAM: "run_param", Kind.TAG: "run_tag"}
+_NOTHING = "'\\x0000000000000000'::bytea"
+_METRIC_COLUMNS = f"""
+SELECT string_agg(coalesce(t.value, {_NOTHING}), ''::bytea {_ORDER}), {_PRESENT.format(value="t.value")}
+"""
+_TABLES = {Kind.PARAM: "run_param", Kind.TAG: "run_tag"}
 
 
-def _keyed(kind: Kind, way: str) -> str:
-    rows = f"FROM run r {way.format(table=_TABLES[kind])} {_IN_EXPERIMENTS}"
-    return f"{_METRIC_COLUMNS} {rows}" if kind is Kind.METRIC else _TEXTS.format(value="t.value", rows=rows, most="$3")
+def _texts_by(way: str, table: str) -> str:
+    return _TEXTS.format(value="t.value", rows=f"FROM run r {way.format(table=table)} {_IN_EXPERIMENTS}", most="$3")
 
 
-_LOOK_UPS = {kind: _keyed(kind, _LOOKED_UP) for kind in _TABLES}
-_JOINS = {kind: _keyed(kind, _JOINED) for kind in _TABLES}
+_LOOK_UPS = {kind: _texts_by(_LOOKED_UP, table) for kind, table in _TABLES.items()} | {
+    Kind.METRIC: f"""
+    {_METRIC_COLUMNS}
+    FROM run r LEFT JOIN LATERAL ({_LATEST} AND b.run_id = r.run_id OFFSET 0) t ON true {_IN_EXPERIMENTS}
+    """
+}
+_JOINS = {kind: _texts_by(_JOINED, table) for kind, table in _TABLES.items()} | {
+    Kind.METRIC: f"{_METRIC_COLUMNS} FROM run r LEFT JOIN ({_LATEST}) t ON t.run_id = r.run_id {_IN_EXPERIMENTS}"
+}
 _END_TIME = f"""
 SELECT string_agg(int8send(coalesce(r.end_ms, 0)), ''::bytea {_ORDER}), {_PRESENT.format(value="r.end_ms")}
 FROM run r WHERE r.experiment_id = ANY ($1::bigint[])
@@ -72,7 +85,11 @@ SELECT run_id, start_ms, experiment_id, lifecycle_stage, name, status, artifact_
 WHERE run_id = ANY ($1::text[]) AND experiment_id = ANY ($2::bigint[])
 """
 _CHANGED_VALUES = {
-    Kind.METRIC: "SELECT run_id, key, value FROM metric WHERE run_id = ANY ($1::text[]) AND key = ANY ($2::text[])",
+    Kind.METRIC: """
+    SELECT b.run_id, wanted.key, substr(b.numbers, 8 * place - 7, 8)
+    FROM metric_block b CROSS JOIN unnest($2::text[]) AS wanted (key) CROSS JOIN LATERAL array_position(b.keys, wanted.key) AS place
+    WHERE b.run_id = ANY ($1::text[]) AND place IS NOT NULL
+    """,
     Kind.PARAM: "SELECT run_id, key, value FROM run_param WHERE run_id = ANY ($1::text[]) AND key = ANY ($2::text[])",
     Kind.TAG: "SELECT run_id, key, value FROM run_tag WHERE run_id = ANY ($1::text[]) AND key = ANY ($2::text[])",
 }
@@ -150,7 +167,7 @@ async def _changed_values(
         return {}
     found: dict[str, dict[str, Any]] = {name: {} for name in names}
     for run_id, name, value in await conn.fetch(_CHANGED_VALUES[kind], run_ids, names):
-        found[name][run_id] = value
+        found[name][run_id] = unpack(">d", value)[0] if kind is Kind.METRIC else value
     return {Key(kind, name): [found[name].get(run_id) for run_id in run_ids] for name in names}
 
 

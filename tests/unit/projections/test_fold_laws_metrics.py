@@ -12,7 +12,9 @@ from histories import frame
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from runfold_projections.folds.metrics import Latest, RunMetrics, Summary, fold_frame
+from runfold_projections.folds import summaries
+from runfold_projections.folds.metrics import RunMetrics
+from runfold_projections.folds.summaries import Block, Layouts, Summaries, Summary
 from runfold_projections.fresh import merge, pack, read_all, read_key
 from runfold_schemas.frames import Frame
 
@@ -21,17 +23,11 @@ Cell = tuple[int, int, str, Context]
 randoms = st.randoms(use_true_random=False)
 laws = settings(max_examples=100, deadline=None)
 
-values = st.sampled_from([0.0, -0.0, 1.0, -1.0, math.nan, -math.nan, math.inf, -math.inf]) | st.floats()
-texts = st.sampled_from([None, "m1", "m2"])
-latests = st.builds(Latest, values, st.integers(-1, 1), st.integers(0, 1), texts, texts, texts)
 
-
-@st.composite
-def summaries(draw: st.DrawFn) -> Summary:
-    """Any summary that one point can have; larger ones are joins of these."""
-    latest = draw(latests)
-    extreme = None if math.isnan(latest.value) else latest.value + 0.0
-    return Summary(latest, extreme, extreme)
+@pytest.fixture(autouse=True)
+def small_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(summaries, "BLOCK", 2)
+    monkeypatch.setattr(summaries, "SHARED", 3)
 
 
 def bits(value: float | None) -> str:
@@ -39,20 +35,11 @@ def bits(value: float | None) -> str:
     return "-" if value is None else value.hex()
 
 
-def seen(summary: Summary) -> object:
+def seen(summary: Summary) -> tuple[object, ...]:
     """A summary as canonical rows show it."""
     last = summary.latest
     context = (last.model_id, last.dataset_name, last.dataset_digest)
     return last.step, last.time_ms, bits(last.value), context, bits(summary.least), bits(summary.most)
-
-
-@laws
-@given(summaries(), summaries(), summaries())
-def test_the_join_is_associative_commutative_and_idempotent(a: Summary, b: Summary, c: Summary) -> None:
-    assert seen(a.join(b)) == seen(b.join(a))
-    assert seen(a.join(b).join(c)) == seen(a.join(b.join(c)))
-    assert seen(a.join(a)) == seen(a)
-    assert seen(a.join(b).join(b)) == seen(a.join(b))
 
 
 def frames_of(rng: Random, most: int = 8) -> list[Frame]:
@@ -96,8 +83,10 @@ def test_summaries_equal_a_model_over_the_set_of_points(rng: Random) -> None:
     frames, state = frames_of(rng), RunMetrics()
     for one in frames:
         before = shown(state)
-        changed = fold_frame(state, one)
-        assert {key for key, summary in shown(state).items() if summary != before.get(key)} <= changed
+        state.summaries.add(one)
+        changed, _ = state.summaries.taken()
+        held = {key for number in changed for key in state.summaries.block(number).keys}
+        assert {key for key, summary in shown(state).items() if summary != before.get(key)} <= held
     assert shown(state) == {key: modelled(points) for key, points in cells(frames).items()}
 
 
@@ -107,7 +96,7 @@ def test_batches_cut_anywhere_repeated_and_merged_per_source_fold_to_the_same(rn
     frames = frames_of(rng)
     plain, batched = RunMetrics(), RunMetrics()
     for one in frames:
-        fold_frame(plain, one)
+        plain.summaries.add(one)
     at = 0
     while at < len(frames):
         batch = frames[at : at + rng.randint(1, 4)]
@@ -117,7 +106,7 @@ def test_batches_cut_anywhere_repeated_and_merged_per_source_fold_to_the_same(rn
                 by_source.setdefault(rng.randint(0, 2), []).append(one)
             for part in by_source.values():
                 for one in merge(part):
-                    fold_frame(batched, one)
+                    batched.summaries.add(one)
         at += len(batch)
     assert shown(batched) == shown(plain)
 
@@ -127,7 +116,7 @@ def test_nan_counts_as_zero_against_numbers_as_in_mlflow() -> None:
 
     def latest(*of: float) -> float:
         state = RunMetrics()
-        fold_frame(state, Frame(("k",), array("q", [1] * len(of)), array("q", [1] * len(of)), array("d", of)))
+        state.summaries.add(Frame(("k",), array("q", [1] * len(of)), array("q", [1] * len(of)), array("d", of)))
         return state.summaries["k"].latest.value
 
     assert latest(math.nan, -1.0) != latest(math.nan, -1.0), "NaN is above -1"
@@ -141,7 +130,7 @@ def test_an_empty_name_of_context_is_no_name_so_that_ties_do_not_hang_on_the_ord
     for pair in ((one, other), (other, one)):
         state = RunMetrics()
         for part in pair:
-            fold_frame(state, part)
+            state.summaries.add(part)
         results.append(state.summaries["k"])
     assert results[0] == results[1]
 
@@ -152,8 +141,63 @@ def test_a_signalling_nan_is_a_nan_and_warns_nobody() -> None:
     signalling = array("d")
     signalling.frombytes(struct.pack("<QQ", 0x7FF0000000000001, 0x7FF0000000000001))
     assert math.isnan(value)
-    fold_frame(state, Frame(("k",), array("q", [1, 2]), array("q", [1, 2]), signalling))
+    state.summaries.add(Frame(("k",), array("q", [1, 2]), array("q", [1, 2]), signalling))
     assert state.summaries["k"].least is None
+
+
+@laws
+@given(randoms)
+def test_summaries_are_the_same_after_they_were_stored_and_some_removed(rng: Random) -> None:
+    layouts = Layouts()
+    frames = frames_of(rng)
+    kept, stored = Summaries(layouts), Summaries(layouts)
+    rows: dict[int, Block] = {}
+    for one in frames:
+        kept.add(one)
+        stored.add(one)
+        if rng.random() < 0.3:
+            gone = {key for key in kept if rng.random() < 0.3}
+            kept.remove(gone)
+            stored.remove(gone)
+        dirty, grown = stored.taken()
+        assert grown <= dirty
+        for number in dirty:
+            if number < stored.blocks:
+                block = stored.block(number)
+                assert number in grown or block.keys == rows[number].keys, "keys change only in blocks that say so"
+                rows[number] = block
+            else:
+                rows.pop(number, None)
+        assert sorted(rows) == list(range(stored.blocks))
+        if rng.random() < 0.5:
+            stored = Summaries(rng.choice([layouts, Layouts()]))
+            stored.restore([rows[number] for number in sorted(rows)])
+        told = {key: seen(summary) for number in rows for key, summary in rows[number].summaries()}
+        assert told == {key: seen(summary) for key, summary in kept.items()}
+        latest = {key: one for number in rows for key, *one in rows[number].latest()}
+        assert latest.keys() == told.keys()
+        for key, (value, step, time, context) in latest.items():
+            assert (step, time, bits(value), tuple(context)) == told[key][:4]
+    assert dict(stored).keys() == dict(kept).keys()
+
+
+def test_runs_that_log_the_same_keys_share_them_and_one_that_goes_on_alone_does_not_disturb_the_others() -> None:
+    layouts = Layouts()
+    keys = tuple(f"k{n}" for n in range(summaries.SHARED))
+    row = Frame(keys, array("q", [1]), array("q", [1]), array("d", range(len(keys))))
+    one, other = Summaries(layouts), Summaries(layouts)
+    one.add(row)
+    other.add(row)
+    assert one._keys is other._keys
+    other.add(Frame(("own",), array("q", [1]), array("q", [1]), array("d", [1.0])))
+    assert (list(one), list(other)) == ([*keys], [*keys, "own"])
+    assert one["k2"] == other["k2"]
+
+
+def test_a_frame_that_names_a_key_twice_counts_both_columns() -> None:
+    state = RunMetrics()
+    state.summaries.add(Frame(("k", "k"), array("q", [1]), array("q", [1]), array("d", [1.0, 3.0])))
+    assert (state.summaries["k"].latest.value, state.summaries["k"].least, state.summaries["k"].most) == (3.0, 1.0, 3.0)
 
 
 @laws

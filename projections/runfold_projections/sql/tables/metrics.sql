@@ -71,19 +71,61 @@ CREATE TABLE segment (
 CREATE INDEX segment_fresh ON segment (partition) WHERE level = 0;
 
 -- Latest, smallest and largest value per key, of the effective points. Latest is the largest (step, time, value) whatever the order of arrival.
-CREATE TABLE metric (
-    run_id     text COLLATE "C" NOT NULL,
-    key        text COLLATE "C" NOT NULL,
-    value      double precision NOT NULL,
-    step       bigint NOT NULL,
-    time_ms    bigint NOT NULL,
-    min_value  double precision,
-    max_value  double precision,
-    model_id        text,
-    dataset_name    text,
-    dataset_digest  text,
-    PRIMARY KEY (run_id, key)
-);
+-- A row holds up to 512 keys of a run, in the order of their first appearance. `numbers` has 8-byte columns, big-endian: latest values, least, most
+-- (NaN: none), steps, times; the last two have one element each if it is that of all keys. See folds/summaries.py.
+CREATE TABLE metric_block (
+    run_id   text COLLATE "C" NOT NULL,
+    block    integer NOT NULL,
+    keys     text[] COLLATE "C" NOT NULL,
+    numbers  bytea STORAGE EXTERNAL NOT NULL,
+    contexts jsonb,
+    PRIMARY KEY (run_id, block)
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0,
+        toast.autovacuum_vacuum_scale_factor = 0.05, toast.autovacuum_vacuum_cost_delay = 0);
+
+-- The place-th double of a column of 8-byte numbers.
+CREATE FUNCTION double_at(numbers bytea, place integer) RETURNS double precision
+LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
+DECLARE
+    bits bigint := ('x' || encode(substr(numbers, 8 * place - 7, 8), 'hex'))::bit(64)::bigint;
+    exponent integer := (bits >> 52) & 2047;
+    mantissa double precision := bits & 4503599627370495;
+    size double precision;
+BEGIN
+    IF exponent = 2047 THEN
+        IF mantissa <> 0 THEN
+            RETURN 'NaN';
+        END IF;
+        size := 'Infinity';
+    ELSIF exponent = 0 THEN
+        size := mantissa * power(2::double precision, -1074);
+    ELSE
+        size := (mantissa + 4503599627370496) * power(2::double precision, exponent - 1075);
+    END IF;
+    RETURN CASE WHEN bits < 0 THEN -size ELSE size END;
+END $$;
+
+CREATE FUNCTION whole_at(numbers bytea, place integer) RETURNS bigint
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
+    SELECT ('x' || encode(substr(numbers, 8 * place - 7, 8), 'hex'))::bit(64)::bigint
+$$;
+
+-- A row per key, for people and for searches in SQL.
+CREATE VIEW metric AS
+SELECT b.run_id, k.key, double_at(b.numbers, at.place) AS value,
+       whole_at(b.numbers, 3 * size.keys + CASE WHEN size.shared THEN 1 ELSE at.place END) AS step,
+       whole_at(b.numbers, 3 * size.keys + CASE WHEN size.shared THEN 2 ELSE size.keys + at.place END) AS time_ms,
+       nullif(double_at(b.numbers, size.keys + at.place), 'NaN') AS min_value,
+       nullif(double_at(b.numbers, 2 * size.keys + at.place), 'NaN') AS max_value,
+       b.contexts -> (at.place - 1)::text ->> 0 AS model_id,
+       b.contexts -> (at.place - 1)::text ->> 1 AS dataset_name,
+       b.contexts -> (at.place - 1)::text ->> 2 AS dataset_digest
+FROM metric_block b
+CROSS JOIN LATERAL (
+    SELECT cardinality(b.keys) AS keys, octet_length(b.numbers) < 40 * cardinality(b.keys) AS shared
+) AS size
+CROSS JOIN LATERAL unnest(b.keys) WITH ORDINALITY AS k (key, number)
+CROSS JOIN LATERAL (SELECT k.number::integer AS place) AS at;
 
 -- Which runs each batch touched; see changelog.py. Old rows go.
 CREATE TABLE metric_change (

@@ -1,0 +1,336 @@
+"""Latest, smallest and largest value of every key of a run, as columns: a frame of thousands of keys is a few array operations.
+
+The summary of a key is a join of its points, so frames may come in any order, cut anywhere, and twice.
+"""
+
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import repeat
+from struct import unpack_from
+from typing import Any
+
+import numpy as np
+
+from runfold_schemas.frames import Frame
+
+BLOCK = 512
+"""Keys that are stored together: those numbered from n * BLOCK on, in the order of their first appearance."""
+SHARED = 64
+"""As many new keys at once are looked for in other runs: trainings of one kind log the same ones."""
+_FIRST_ROOM = 8
+_RUN_BYTES, _KEY_BYTES, _OWN_KEY_BYTES = 2000, 41, 250
+"""Measured: a run with its lineage; a key's numbers; its name and place, where no other run has them."""
+
+Context = tuple[str | None, str | None, str | None]
+Cell = tuple[int, int, float, bool, bool, str, str, str]
+NO_CONTEXT: Context = (None, None, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Latest:
+    """The value of one key with the largest (step, time, value), as MLflow's store decides it; NaN counts as 0 there."""
+
+    value: float
+    step: int
+    time_ms: int
+    model_id: str | None = None
+    dataset_name: str | None = None
+    dataset_digest: str | None = None
+
+    def order(self) -> Cell:
+        """A total order, so that the join of any two does not depend on which came first."""
+        nan = math.isnan(self.value)
+        rank = 0.0 if nan else self.value
+        positive = math.copysign(1.0, self.value) > 0
+        context = (self.model_id or "", self.dataset_name or "", self.dataset_digest or "")
+        return (self.step, self.time_ms, rank, nan, positive, *context)
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What is known of one key of a run: latest value, and the extremes (None if all values are NaN)."""
+
+    latest: Latest
+    least: float | None
+    most: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A block as it is stored. `numbers` has, as big-endian 8-byte columns: latest values, least, most, steps, times. The last two
+    have one element each if it is that of all keys. `contexts` has the keys' places in the block."""
+
+    keys: Sequence[str]
+    numbers: bytes
+    contexts: dict[str, Context] | None = None
+
+    def columns(self) -> tuple[Any, Any, Any, Any, Any]:
+        """Values, least, most (float64, NaN for none), steps and times (int64)."""
+        count = len(self.keys)
+        reals = np.frombuffer(self.numbers, ">f8", 3 * count).astype(np.float64).reshape(3, count)
+        whole = np.frombuffer(self.numbers, ">i8", offset=24 * count).astype(np.int64)
+        steps, times = np.broadcast_to(whole.reshape(2, -1), (2, count))
+        return (*reals, steps, times)
+
+    def latest(self) -> Iterator[tuple[str, float, int, int, Context]]:
+        """Key, value, step, time and context of each; quicker than `summaries`, as a page of a search has thousands."""
+        count = len(self.keys)
+        numbers = self.numbers
+        values = unpack_from(f">{count}d", numbers)
+        whole = unpack_from(f">{(len(numbers) - 24 * count) // 8}q", numbers, 24 * count)
+        steps, times = (repeat(whole[0]), repeat(whole[1])) if len(whole) == 2 else (whole[:count], whole[count:])
+        held = self.contexts
+        contexts = repeat(NO_CONTEXT) if held is None else (held.get(str(n), NO_CONTEXT) for n in range(count))
+        return zip(self.keys, values, steps, times, contexts, strict=False)
+
+    def summaries(self) -> Iterator[tuple[str, Summary]]:
+        """The summary of each key."""
+        columns = (column.tolist() for column in self.columns())
+        for n, (key, value, least, most, step, time) in enumerate(zip(self.keys, *columns, strict=True)):
+            context = NO_CONTEXT if self.contexts is None else self.contexts.get(str(n), NO_CONTEXT)
+            yield key, Summary(Latest(value, step, time, *context), _number(least), _number(most))
+
+
+class Keys:
+    """Names of a run's keys, numbered. Runs that got the same ones in the same order share an object; it only grows by copying."""
+
+    def __init__(self, names: Sequence[str] = ()) -> None:
+        self.names = tuple(names)
+        self.number = {name: n for n, name in enumerate(self.names)}
+        self._places: dict[tuple[str, ...], tuple[Any, bool]] = {}
+
+    def places(self, keys: tuple[str, ...]) -> tuple[Any, bool] | None:
+        """Numbers of these keys, an int64 array, and whether each is there once; None if one of them is new."""
+        found = self._places.get(keys)
+        if found is None:
+            try:
+                numbers = np.array([self.number[key] for key in keys], np.int64)
+            except KeyError:
+                return None
+            if len(self._places) >= _MOST_PLACES:
+                self._places.clear()
+            found = self._places[keys] = numbers, len(set(keys)) == len(keys)
+        return found
+
+
+_MOST_PLACES = 16
+"""Key lists that are remembered for a run's keys. Writers split wide rows, and send the same pieces again and again."""
+
+
+_MOST_LAYOUTS = 1000
+
+
+class Layouts:
+    """The `Keys` that runs of one partition share."""
+
+    def __init__(self) -> None:
+        self.empty = Keys()
+        self._after: dict[tuple[int, tuple[str, ...]], Keys] = {}
+        self._kept: dict[int, Keys] = {}
+
+    def extended(self, keys: Keys, new: tuple[str, ...]) -> Keys:
+        """These keys and then the new ones."""
+        if len(new) < SHARED:
+            return Keys((*keys.names, *new))
+        at = (id(keys), new)
+        if at not in self._after:
+            if len(self._after) >= _MOST_LAYOUTS:
+                self._after.clear()
+                self._kept.clear()
+            # Kept, so that no other object gets its id.
+            self._kept[id(keys)] = keys
+            self._after[at] = Keys((*keys.names, *new))
+        return self._after[at]
+
+    def known(self, names: tuple[str, ...]) -> Keys:
+        """Keys as they were stored."""
+        return self.extended(self.empty, names)
+
+
+class Summaries(Mapping[str, Summary]):
+    """Summaries of one run by key."""
+
+    def __init__(self, layouts: Layouts | None = None) -> None:
+        self._layouts = layouts or Layouts()
+        self._clear()
+        self._dirty: set[int] = set()
+        self._grown: set[int] = set()
+
+    def _clear(self) -> None:
+        self._keys = self._layouts.empty
+        self._value, self._least, self._most = (np.empty(0, np.float64) for _ in range(3))
+        self._step, self._time = np.empty(0, np.int64), np.empty(0, np.int64)
+        self._there = np.empty(0, bool)
+        self._contexts: dict[int, Context] = {}
+
+    def __len__(self) -> int:
+        return len(self._keys.names)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._keys.names)
+
+    def __getitem__(self, key: str) -> Summary:
+        at = self._keys.number[key]
+        latest = Latest(
+            float(self._value[at]),
+            int(self._step[at]),
+            int(self._time[at]),
+            *self._contexts.get(at, NO_CONTEXT),
+        )
+        return Summary(latest, _number(self._least[at]), _number(self._most[at]))
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks there are."""
+        return -(-len(self) // BLOCK)
+
+    @property
+    def size(self) -> int:
+        """Bytes of memory, about."""
+        return _RUN_BYTES + len(self._value) * _KEY_BYTES + (0 if len(self) >= SHARED else len(self) * _OWN_KEY_BYTES)
+
+    def beyond(self, step: int) -> set[str]:
+        """Keys whose latest value is of a greater step."""
+        size = len(self)
+        return {self._keys.names[at] for at in np.flatnonzero(self._step[:size] > step)}
+
+    def add(self, frame: Frame) -> None:
+        """Join the points of a frame."""
+        rows, width = frame.rows, len(frame.keys)
+        if not rows or not width:
+            return
+        steps: Any = np.frombuffer(frame.steps, np.int64)
+        times: Any = np.frombuffer(frame.times, np.int64)
+        values: Any = np.frombuffer(frame.values, np.float64).reshape(rows, width)
+        context = _context(frame)
+        at, once = self._at(frame.keys)
+        if once:
+            self._join(at, steps, times, values, context)
+        else:
+            # A foreign writer's frame may name a key twice: each column by itself.
+            for n in range(width):
+                self._join(at[n : n + 1], steps, times, values[:, n : n + 1], context)
+
+    def put(self, key: str, summary: Summary) -> None:
+        """Set the summary of a key."""
+        at = int(self._at((key,))[0][0])
+        latest = summary.latest
+        self._value[at], self._step[at], self._time[at] = latest.value, latest.step, latest.time_ms
+        self._least[at] = math.nan if summary.least is None else summary.least
+        self._most[at] = math.nan if summary.most is None else summary.most
+        self._there[at] = True
+        self._set_context(at, (latest.model_id, latest.dataset_name, latest.dataset_digest))
+        self._dirty.add(at // BLOCK)
+
+    def remove(self, keys: Collection[str]) -> None:
+        """Forget these keys; the others are numbered anew."""
+        left = [(key, summary) for key, summary in self.items() if key not in keys]
+        before = self.blocks
+        self._clear()
+        for key, summary in left:
+            self.put(key, summary)
+        self._dirty = set(range(max(before, self.blocks)))
+        self._grown = set(self._dirty)
+
+    def block(self, number: int) -> Block:
+        """One block, to be stored."""
+        piece = slice(number * BLOCK, min(len(self), (number + 1) * BLOCK))
+        steps, times = self._step[piece], self._time[piece]
+        if not ((steps == steps[0]).all() and (times == times[0]).all()):
+            whole = (steps, times)
+        else:
+            whole = (steps[:1], times[:1])
+        columns = (self._value[piece], self._least[piece], self._most[piece], *whole)
+        numbers = b"".join(column.astype(column.dtype.newbyteorder(">")).tobytes() for column in columns)
+        contexts = {
+            str(at - piece.start): context for at, context in self._contexts.items() if piece.start <= at < piece.stop
+        }
+        return Block(self._keys.names[piece], numbers, contexts or None)
+
+    def restore(self, blocks: Sequence[Block]) -> None:
+        """Take over what was stored; `blocks` are all of the run, in order."""
+        self._keys = self._layouts.known(tuple(key for block in blocks for key in block.keys))
+        self._make_room(len(self))
+        self._there[: len(self)] = True
+        for number, block in enumerate(blocks):
+            piece = slice(number * BLOCK, number * BLOCK + len(block.keys))
+            self._value[piece], self._least[piece], self._most[piece], self._step[piece], self._time[piece] = (
+                block.columns()
+            )
+            for place, context in (block.contexts or {}).items():
+                self._contexts[piece.start + int(place)] = tuple(context)  # type: ignore[assignment]
+
+    def taken(self) -> tuple[set[int], set[int]]:
+        """The blocks that have changed, and those of them whose keys have, since this was asked before."""
+        dirty, grown = self._dirty | self._grown, self._grown
+        self._dirty, self._grown = set(), set()
+        return dirty, grown
+
+    def _at(self, keys: tuple[str, ...]) -> tuple[Any, bool]:
+        found = self._keys.places(keys)
+        if found is None:
+            new = tuple(dict.fromkeys(key for key in keys if key not in self._keys.number))
+            size = len(self)
+            self._keys = self._layouts.extended(self._keys, new)
+            self._make_room(len(self))
+            self._grown.update(range(size // BLOCK, self.blocks))
+            found = self._keys.places(keys)
+            assert found is not None
+        return found
+
+    def _make_room(self, size: int) -> None:
+        if size <= len(self._value):
+            return
+        room = max(size, 2 * len(self._value), _FIRST_ROOM)
+        self._value, self._step, self._time = (_wider(old, room, 0) for old in (self._value, self._step, self._time))
+        self._least, self._most = _wider(self._least, room, math.nan), _wider(self._most, room, math.nan)
+        self._there = _wider(self._there, room, False)
+
+    def _join(self, at: Any, steps: Any, times: Any, values: Any, context: Context) -> None:
+        # Adding 0.0 turns -0.0 into 0.0: an extreme must not depend on which of the two came first.
+        self._least[at] = np.fmin(self._least[at], np.fmin.reduce(values, axis=0) + 0.0)
+        self._most[at] = np.fmax(self._most[at], np.fmax.reduce(values, axis=0) + 0.0)
+        newest = np.flatnonzero(steps == steps.max())
+        newest = newest[times[newest] == times[newest].max()]
+        step, time = int(steps[newest[0]]), int(times[newest[0]])
+        for row in newest:
+            self._take(at, step, time, values[row], context)
+        self._dirty.update(np.unique(at // BLOCK).tolist() if len(at) > 1 else (int(at[0]) // BLOCK,))
+
+    def _take(self, at: Any, step: int, time: int, values: Any, context: Context) -> None:
+        there, own_step, own_time = self._there[at], self._step[at], self._time[at]
+        newer = ~there | (own_step < step) | ((own_step == step) & (own_time < time))
+        for n in np.flatnonzero(there & (own_step == step) & (own_time == time)).tolist():
+            newer[n] = Latest(float(values[n]), step, time, *context).order() > self._latest(int(at[n])).order()
+        places = at[newer]
+        self._value[places], self._step[places], self._time[places] = values[newer], step, time
+        self._there[places] = True
+        if self._contexts or context != NO_CONTEXT:
+            for place in places.tolist():
+                self._set_context(place, context)
+
+    def _latest(self, at: int) -> Latest:
+        context = self._contexts.get(at, NO_CONTEXT)
+        return Latest(float(self._value[at]), int(self._step[at]), int(self._time[at]), *context)
+
+    def _set_context(self, at: int, context: Context) -> None:
+        if context == NO_CONTEXT:
+            self._contexts.pop(at, None)
+        else:
+            self._contexts[at] = context
+
+
+def _wider(old: Any, room: int, nothing: Any) -> Any:
+    new = np.full(room, nothing, old.dtype)
+    new[: len(old)] = old
+    return new
+
+
+def _context(frame: Frame) -> Context:
+    # An empty name names nothing: told apart from None, it would tie with it, and the order of arrival would decide.
+    return (frame.model_id or None, frame.dataset_name or None, frame.dataset_digest or None)
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
