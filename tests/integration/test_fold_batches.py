@@ -1,13 +1,14 @@
 """The same log gives the same rows in real tables, whatever the batches, the crashes and the repeated deliveries."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from random import Random
 from typing import Any
 
 import pytest
-from histories import WRITERS, Scribe, history
+from histories import WRITERS, Scribe, cut, history
+from lineage_model import Model, Said
 from services import Services
 
 from runfold_projections import batch as batches
@@ -16,6 +17,8 @@ from runfold_projections.canonical import Row, canonical_rows
 from runfold_projections.checkpoint import Checkpoint, load
 from runfold_projections.database import Connection, open_connection
 from runfold_projections.errors import Fenced
+from runfold_projections.folds.lineage import NO_RANK
+from runfold_projections.folds.metrics import Latest, Summary
 from runfold_projections.generations import COMMON_TABLES, TABLES, Projection
 from runfold_projections.migrate import migrate
 from runfold_projections.projectors.base import Projector
@@ -27,6 +30,7 @@ from runfold_schemas.events import (
     AttemptStarted,
     DatasetInput,
     ExperimentCreated,
+    Genesis,
     InputsLogged,
     MetricsLogged,
     ParamsLogged,
@@ -206,6 +210,75 @@ async def test_points_in_the_tables_are_the_points_of_the_log(services: Services
         rows = await whole(connection, Projection.METRICS, raws)
     fields = len(next(iter(points)))
     assert {row[:fields] for table, row in rows if table == "point"} == points
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_summaries_are_of_the_points_that_nothing_cut_off(services: Services, seed: int) -> None:
+    """Against a model that compares every point with every event; batch by batch, so that cuts meet points at rest."""
+    rng = Random(seed)
+    raws = history(Projection.METRICS, rng, 150)
+    models: dict[str, Model] = {}
+    points: dict[str, list[tuple[str, Latest]]] = {}
+    seen = set()
+    for record in decode_batch(raws, released_catalog(), 1).records:
+        writer, event = record.envelope.writer, record.event
+        identity = (record.entity, writer.id, record.envelope.sequence)
+        if isinstance(event, Genesis) or identity in seen:
+            continue
+        seen.add(identity)
+        told = Said("else", writer.attempt, NO_RANK if writer.rank is None else writer.rank, *identity[1:], 0, False)
+        model = models.setdefault(record.entity, Model())
+        if isinstance(event, RunRewound):
+            model.tell(record.position.offset, told._replace(kind="rewind", step=event.step, everyone=event.all_ranks))
+        elif isinstance(event, AttemptStarted) and event.start_step is not None:
+            start = told._replace(kind="start", step=event.start_step, everyone=event.all_ranks)
+            model.tell(record.position.offset, start)
+        elif isinstance(event, MetricsLogged):
+            model.tell(record.position.offset, told)
+            for key, latest in _points(event):
+                model.tell(record.position.offset, told._replace(kind="point", step=latest.step))
+                points.setdefault(record.entity, []).append((key, latest))
+        else:
+            model.tell(record.position.offset, told)
+    expected: dict[tuple[str, str], Summary] = {}
+    for run_id, own in points.items():
+        for (key, latest), effective in zip(own, models[run_id].effective(), strict=True):
+            if effective:
+                extreme = None if latest.value != latest.value else latest.value + 0.0
+                one = Summary(latest, extreme, extreme)
+                old = expected.get((run_id, key))
+                expected[run_id, key] = one if old is None else old.join(one)
+    async with emptied(services, Projection.METRICS) as connection:
+        fold, checkpoint = new_fold(Projection.METRICS), None
+        for batch in cut(rng, raws, 5):
+            checkpoint = await apply(connection, fold, checkpoint, batch)
+            if rng.random() < 0.2:
+                fold.forget()
+        rows = [row for table, row in await rows_of(connection, Projection.METRICS) if table == "metric"]
+    assert rows == [
+        (
+            run_id,
+            key,
+            repr(of.latest.value),
+            of.latest.step,
+            of.latest.time_ms,
+            None if of.least is None else repr(of.least),
+            None if of.most is None else repr(of.most),
+            of.latest.model_id,
+            of.latest.dataset_name,
+            of.latest.dataset_digest,
+        )
+        for (run_id, key), of in sorted(expected.items())
+    ]
+    assert sum(not effective for model in models.values() for effective in model.effective())
+
+
+def _points(event: MetricsLogged) -> Iterator[tuple[str, Latest]]:
+    for frame in event.frames:
+        context = (frame.model_id or None, frame.dataset_name or None, frame.dataset_digest or None)
+        for place, value in enumerate(frame.values):
+            row, column = divmod(place, len(frame.keys))
+            yield frame.keys[column], Latest(value, frame.steps[row], frame.times[row], *context)
 
 
 async def test_a_batch_without_records_moves_the_checkpoint_alone(services: Services) -> None:

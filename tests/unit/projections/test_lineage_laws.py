@@ -1,29 +1,16 @@
 """Which points are effective: the fold's branches and cuts against a model that compares every point with every event."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lineage_model import Model, Said
 
 from runfold_projections.folds.lineage import Lineage
 
 laws = settings(max_examples=400, deadline=None)
 STEPS = (1, 2, 3, 4)
-
-
-class Said(NamedTuple):
-    """An event of a writer: what kind, at which step, and for which ranks."""
-
-    kind: str
-    attempt: str
-    rank: int
-    writer: str
-    sequence: int
-    step: int
-    everyone: bool
 
 
 @st.composite
@@ -47,40 +34,6 @@ def stories(draw: st.DrawFn) -> list[Said]:
         Said(kind, attempt, rank, f"{writer}{attempt}{rank}", number, step, everyone)
         for (kind, attempt, rank, writer, step, everyone), number in zip(told, sequences, strict=True)
     ]
-
-
-@dataclass
-class Model:
-    """Points and cuts as they were told, each with its place in the log and the place of its attempt."""
-
-    ordinals: dict[str, int] = field(default_factory=dict)
-    points: list[tuple[Said, float, int]] = field(default_factory=list)
-    cuts: list[tuple[Said, int, int]] = field(default_factory=list)
-
-    def tell(self, place: int, said: Said) -> None:
-        self.ordinals.setdefault(said.attempt, len(self.ordinals))
-        named = [ordinal for name, ordinal in self.ordinals.items() if name]
-        attempt = self.ordinals[said.attempt] if said.attempt else max(named, default=-1)
-        if said.kind != "point":
-            self.cuts.append((said, place, attempt))
-            return
-        own = [
-            at
-            for cut, at, of in self.cuts
-            if cut.kind == "rewind" and of == attempt and (cut.everyone or cut.rank == said.rank)
-            if cut.writer == said.writer and cut.sequence > said.sequence
-        ]
-        self.points.append((said, min(own, default=place + 1) - 0.5, attempt))
-
-    def effective(self) -> list[bool]:
-        return [not any(self.takes(cut, point) for cut in self.cuts) for point in self.points]
-
-    @staticmethod
-    def takes(cut: tuple[Said, int, int], point: tuple[Said, float, int]) -> bool:
-        (said, place, attempt), (logged, at, of) = cut, point
-        if logged.step <= said.step or not (said.everyone or said.rank == logged.rank):
-            return False
-        return attempt > of or (said.kind == "rewind" and attempt == of and place > at)
 
 
 def folded(story: Sequence[Said]) -> tuple[Lineage, list[tuple[Said, int]]]:
