@@ -18,7 +18,7 @@ from runfold_projections.checkpoint import Checkpoint, load
 from runfold_projections.database import Connection, open_connection
 from runfold_projections.errors import Fenced
 from runfold_projections.folds.lineage import NO_RANK
-from runfold_projections.folds.metrics import Latest, Summary
+from runfold_projections.folds.summaries import Latest, Summary
 from runfold_projections.generations import COMMON_TABLES, TABLES, Projection
 from runfold_projections.migrate import migrate
 from runfold_projections.projectors.base import Projector
@@ -240,14 +240,12 @@ async def test_summaries_are_of_the_points_that_nothing_cut_off(services: Servic
                 points.setdefault(record.entity, []).append((key, latest))
         else:
             model.tell(record.position.offset, told)
-    expected: dict[tuple[str, str], Summary] = {}
+    shown: dict[tuple[str, str], list[Latest]] = {}
     for run_id, own in points.items():
         for (key, latest), effective in zip(own, models[run_id].effective(), strict=True):
             if effective:
-                extreme = None if latest.value != latest.value else latest.value + 0.0
-                one = Summary(latest, extreme, extreme)
-                old = expected.get((run_id, key))
-                expected[run_id, key] = one if old is None else old.join(one)
+                shown.setdefault((run_id, key), []).append(latest)
+    expected = {name: _summary(own) for name, own in shown.items()}
     async with emptied(services, Projection.METRICS) as connection:
         fold, checkpoint = new_fold(Projection.METRICS), None
         for batch in cut(rng, raws, 5):
@@ -271,6 +269,11 @@ async def test_summaries_are_of_the_points_that_nothing_cut_off(services: Servic
         for (run_id, key), of in sorted(expected.items())
     ]
     assert sum(not effective for model in models.values() for effective in model.effective())
+
+
+def _summary(points: Sequence[Latest]) -> Summary:
+    numbers = [point.value + 0.0 for point in points if point.value == point.value]
+    return Summary(max(points, key=Latest.order), min(numbers, default=None), max(numbers, default=None))
 
 
 def _points(event: MetricsLogged) -> Iterator[tuple[str, Latest]]:

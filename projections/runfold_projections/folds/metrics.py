@@ -11,8 +11,6 @@ from runfold_schemas.frames import Frame
 from .lineage import Lineage
 from .summaries import Summaries
 
-NO_RANK = -1
-
 
 @dataclass(slots=True)
 class RunMetrics:
