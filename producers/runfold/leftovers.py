@@ -119,6 +119,7 @@ def sync(
             shipper = shippers.to((use_recorded and leftover.about.uri) or uri)
             leftover.outbox.other_experiment = experiment
             total += leftover.points + leftover.facts
+            _behind_others(leftover, (other for other, its in claimed if its is shipper))
             claimed.append((leftover, shipper))
             shipper.add(leftover.outbox)
         quiet_since, seen = time.monotonic(), -1
@@ -167,6 +168,28 @@ def send_leftovers(settings: Settings, node: str, shipper: Shipper) -> None:
     threading.Thread(target=_sweep, args=(where, settings, shipper), name="runfold leftovers", daemon=True).start()
 
 
+def take_over(settings: Settings, node: str, run_id: str, shipper: Shipper) -> list[Outbox]:
+    """Begin to send what earlier processes of this node left of one run; what has to arrive before the run goes on."""
+    where = layout.of_node(settings.spool_dir, node) / run_id
+    if not where.is_dir():
+        return []
+    claimed: list[Leftover] = []
+    for leftover in _meant_for(layout.spools(where), settings):
+        _behind_others(leftover, claimed)
+        claimed.append(leftover)
+        shipper.add(leftover.outbox)
+    if claimed:
+        outboxes = [leftover.outbox for leftover in claimed]
+        threading.Thread(target=_end_all, args=(claimed, shipper), name="runfold leftovers", daemon=True).start()
+        return outboxes
+    return []
+
+
+def _behind_others(leftover: Leftover, earlier: Iterable[Leftover]) -> None:
+    run_id = leftover.about.run_id
+    leftover.outbox.behind = [other.outbox for other in earlier if other.about.run_id == run_id]
+
+
 def _sweep(where: Path, settings: Settings, shipper: Shipper) -> None:
     try:
         layout.clear_unborn(where)
@@ -191,20 +214,25 @@ def _meant_for(found: Iterable[Path], settings: Settings) -> Iterable[Leftover]:
 
 def _send(leftovers: Iterable[Leftover], shipper: Shipper) -> None:
     claimed: list[Leftover] = []
-
-    def end_some() -> None:
-        claimed[0].outbox.wait(None, 5.0)
-        for leftover in [one for one in claimed if one.outbox.drained or one.outbox.blocked]:
-            claimed.remove(leftover)
-            if leftover.let_go(shipper):
-                _log.info("runfold: sent what run %s had left in %s", leftover.about.run_id, leftover.directory)
-            for problem in (*leftover.outbox.damages, *leftover.outbox.problems):
-                _log.warning("runfold: run %s: %s", leftover.about.run_id, problem)
-
     for leftover in leftovers:
+        _behind_others(leftover, claimed)
         claimed.append(leftover)
         shipper.add(leftover.outbox)
         while len(claimed) >= _MOST_AT_ONCE:
-            end_some()
+            _end_some(claimed, shipper)
+    _end_all(claimed, shipper)
+
+
+def _end_all(claimed: list[Leftover], shipper: Shipper) -> None:
     while claimed:
-        end_some()
+        _end_some(claimed, shipper)
+
+
+def _end_some(claimed: list[Leftover], shipper: Shipper) -> None:
+    claimed[0].outbox.wait(None, 5.0)
+    for leftover in [one for one in claimed if one.outbox.drained or one.outbox.blocked]:
+        claimed.remove(leftover)
+        if leftover.let_go(shipper):
+            _log.info("runfold: sent what run %s had left in %s", leftover.about.run_id, leftover.directory)
+        for problem in (*leftover.outbox.damages, *leftover.outbox.problems):
+            _log.warning("runfold: run %s: %s", leftover.about.run_id, problem)

@@ -42,12 +42,15 @@ class Outbox:
         """What was refused for good: the first few different ones."""
         self.refusals = 0
         """How many events were refused."""
+        self.behind: Sequence[Outbox] = ()
+        """Earlier attempts at the same run, which must appear in the log first: attempts count by their first appearance there."""
+        self._held = self._appeared = False
         self.points = self.facts = 0
         """How many points and other frames have arrived."""
 
     def waiting(self) -> bool:
         """Whether there is something to send."""
-        if self._closed or self.blocked or self.drained:
+        if self._closed or self.blocked or self.drained or (self._held and self._is_behind):
             return False
         return self._end is None or self._end() > self._reader.acked
 
@@ -64,6 +67,9 @@ class Outbox:
             self._tell()
             return []
         kind = found[0][0].kind
+        self._held = kind is Kind.METRICS and self._is_behind
+        if self._held:
+            return []
         letters: list[Letter] = []
         for frame, place in found:
             if frame.kind is not kind or (kind is Kind.CREATION and letters):
@@ -77,6 +83,7 @@ class Outbox:
             if self._closed:
                 return
             self._reader.acknowledge(letters[-1].place)
+            self._appeared = self._appeared or letters[0].frame.kind is Kind.METRICS
             self.points += sum(letter.frame.points for letter in letters)
             self.facts += sum(letter.frame.points == 0 for letter in letters)
             self.last_error = ""
@@ -115,6 +122,10 @@ class Outbox:
     def damages(self) -> list[str]:
         """What could not be read, as text."""
         return [str(damage) for damage in self._reader.damages]
+
+    @property
+    def _is_behind(self) -> bool:
+        return not all(other._appeared or other.drained or other._closed or other.blocked for other in self.behind)
 
     def _arrived(self, until: Place | None) -> bool:
         return self.drained if until is None else self._reader.acked >= until

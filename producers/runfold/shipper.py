@@ -59,6 +59,8 @@ class Shipper:
         with self._changed:
             if outbox in self._outboxes:
                 self._outboxes.remove(outbox)
+            # Others may have waited for it.
+            self._woken = True
             self._changed.notify_all()
 
     def wake(self, *, hurry: bool = False) -> None:

@@ -13,7 +13,7 @@ from ._run import Run, strings
 from .creation import Creation
 from .encoding import RunEncoder, checked
 from .errors import NotConnected
-from .leftovers import send_leftovers
+from .leftovers import send_leftovers, take_over
 from .names import run_name
 from .place import Place, where_we_run
 from .settings import Settings
@@ -59,7 +59,9 @@ def start(
     shipper = None if settings.offline else shippers.to(settings.uri)
     found = _find(shipper, settings, experiment) if shipper else None
     about = About(run_id, experiment, settings.uri if settings.uri_given else "", place.node, place.pid, ids.now_ms())
+    before = take_over(settings, place.node, run_id, shipper) if shipper else []
     writer = RunWriter(settings, encoder, about, shipper)
+    writer.outbox.behind = before
     writer.outbox.experiment = found
     writer.add_creation(creation)
     for turn in turns:

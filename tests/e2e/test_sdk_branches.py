@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import urllib.request
 from typing import Any
 
@@ -74,6 +75,20 @@ def test_a_training_that_resumes_from_a_checkpoint_shows_the_new_branch(uri: str
         (2, 8, None),
     ]
     assert drawn(url, run_id, branches=1, agg="last") == [(step, 1000.0 + step) for step in range(10)]
+
+
+def test_an_attempt_that_could_send_nothing_is_still_the_earlier_one(uri: str, url: str, name: str) -> None:
+    """What it left on this node appears in the log before the points of the next attempt."""
+    run_id = f"silent-{name.split()[-1]}"
+    killed(uri, name, run_id, 0, 10, None, 1, RUNFOLD_MODE="offline", OFFLINE="1")
+    with runfold.run(name, run_id=run_id, start_step=5, tracking_uri=uri) as run:
+        run.log({"loss": 2.0})
+    kept = [(step, 1000.0 + step) for step in range(6)]
+    for _ in range(100):
+        if branches(url, run_id)["branches"][0]["last_step"] == 9:
+            break
+        threading.Event().wait(0.1)
+    assert history(url, run_id, "loss") == [*kept, (6, 2.0)]
 
 
 def test_a_rewind_keeps_its_place_among_the_points(uri: str, url: str, name: str) -> None:
