@@ -153,11 +153,8 @@ class Summaries(Mapping[str, Summary]):
 
     def __init__(self, layouts: Layouts | None = None) -> None:
         self._layouts = layouts or Layouts()
-        self._clear()
         self._dirty: set[int] = set()
         self._grown: set[int] = set()
-
-    def _clear(self) -> None:
         self._keys = self._layouts.empty
         self._value, self._least, self._most = (np.empty(0, np.float64) for _ in range(3))
         self._step, self._time = np.empty(0, np.int64), np.empty(0, np.int64)
@@ -213,7 +210,7 @@ class Summaries(Mapping[str, Summary]):
                 self._join(at[n : n + 1], steps, times, values[:, n : n + 1], context)
 
     def put(self, key: str, summary: Summary) -> None:
-        """Set the summary of a key."""
+        """Set the summary of a key. For few keys: every new one costs as much as all that are there."""
         at = int(self._at((key,))[0][0])
         latest = summary.latest
         self._value[at], self._step[at], self._time[at] = latest.value, latest.step, latest.time_ms
@@ -223,13 +220,28 @@ class Summaries(Mapping[str, Summary]):
         self._set_context(at, (latest.model_id, latest.dataset_name, latest.dataset_digest))
         self._dirty.add(at // BLOCK)
 
-    def remove(self, keys: Collection[str]) -> None:
-        """Forget these keys; the others are numbered anew."""
-        left = [(key, summary) for key, summary in self.items() if key not in keys]
-        before = self.blocks
-        self._clear()
-        for key, summary in left:
-            self.put(key, summary)
+    def replace(self, keys: Collection[str], found: "Summaries") -> None:
+        """Take what is known of these keys from another; those that it has not are forgotten, and the others numbered anew."""
+        if not all(key in found._keys.number for key in keys):
+            self._keep([key for key in self._keys.names if key not in keys or key in found._keys.number])
+        there = tuple(key for key in keys if key in found._keys.number)
+        if not there:
+            return
+        at, of = self._at(there)[0], found._at(there)[0]
+        for name in ("_value", "_least", "_most", "_step", "_time", "_there"):
+            getattr(self, name)[at] = getattr(found, name)[of]
+        for place, other in zip(at.tolist(), of.tolist(), strict=True):
+            self._set_context(place, found._contexts.get(other, NO_CONTEXT))
+        self._dirty.update(np.unique(at // BLOCK).tolist())
+
+    def _keep(self, names: Sequence[str]) -> None:
+        """Forget all keys but these."""
+        before, at = self.blocks, np.array([self._keys.number[name] for name in names], np.int64)
+        contexts = self._contexts
+        self._keys = self._layouts.known(tuple(names))
+        self._value, self._least, self._most = self._value[at], self._least[at], self._most[at]
+        self._step, self._time, self._there = self._step[at], self._time[at], self._there[at]
+        self._contexts = {n: contexts[old] for n, old in enumerate(at.tolist()) if old in contexts}
         self._dirty = set(range(max(before, self.blocks)))
         self._grown = set(self._dirty)
 

@@ -55,11 +55,7 @@ async def sum_up_anew(connection: Connection, run_id: str, run: RunMetrics, keys
         )
         async for branch, rank, head, data in cursor:
             await asyncio.to_thread(_add, found, head, data, limits[branch, rank])
-    run.summaries.remove(keys)
-    for key in keys:
-        summary = found.summaries.get(key)
-        if summary is not None:
-            run.summaries.put(key, summary)
+    run.summaries.replace(keys, found.summaries)
 
 
 def _add(found: RunMetrics, head: int, data: bytes, limit: int | None) -> None:

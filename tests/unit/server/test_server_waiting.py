@@ -195,6 +195,22 @@ async def test_old_data_is_never_shown_as_new() -> None:
 
 
 @pytest.mark.usefixtures("read_checkpoints")
+async def test_what_is_found_may_show_that_more_partitions_matter() -> None:
+    """A forked run's read waits for the partitions of the runs that it inherits from."""
+    rows, ends = Rows({RUNS_0: 5, RUNS_1: 2}, {RUNS_0: 5, RUNS_1: 3}), {RUNS_0: 5, RUNS_1: 3, METRICS_0: 9}
+
+    def also(found: str) -> reads.Scope:
+        return lambda ends: {where: end for where, end in ends.items() if where is RUNS_1 and found == "rows"}
+
+    shown = await reader(rows, ends, Progress()).strong(lambda ends: {RUNS_0: ends[RUNS_0]}, answer, also)
+    assert shown.positions == {RUNS_0: 5, RUNS_1: 3}
+    assert rows.snapshots == 2
+    late = Rows({RUNS_0: 5, RUNS_1: 2})
+    with pytest.raises(Behind, match="partition runs:1 is folded up to 2 of 3"):
+        await reader(late, ends, Progress(), wait=0.1).strong(lambda ends: {RUNS_0: ends[RUNS_0]}, answer, also)
+
+
+@pytest.mark.usefixtures("read_checkpoints")
 async def test_an_eventual_read_waits_for_nothing() -> None:
     shown = await reader(Rows({RUNS_0: 1}), {}, Progress()).eventual(answer)
     assert shown.positions == {RUNS_0: 1}
