@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ROOMS := schemas producers projections consumers server stack
 SEED ?= 1
 
-.PHONY: demo up bench-sdk bench-spine bench-tracking bench-packs bench-artifacts test unit integration e2e soak lint types layers compat docs lock clean help
+.PHONY: demo up bench-sdk bench-spine bench-tracking bench-packs bench-artifacts bench-torch test test-torch unit integration e2e soak lint types layers compat docs lock clean help
 
 help:
 	@echo "make demo   start everything, train twice, read back, stop"
@@ -17,6 +17,8 @@ help:
 	@echo "make bench-sdk    what a log call costs the training thread, and the light client"
 	@echo "make bench-spine  what the spine does per second, on this machine"
 	@echo "make bench-artifacts  a file of 1 GB up and down, and the server's memory"
+	@echo "make test-torch  a training under torchrun that loses a rank; needs Debian's python3-torch, or TORCH_PYTHON"
+	@echo "make bench-torch  what logging costs a PyTorch training loop; needs the same"
 	@echo "make bench-packs  bytes and speed of metric points at rest"
 	@echo "make bench-tracking  beside MLflow's own server (installed into .bench)"
 
@@ -56,6 +58,23 @@ bench-spine: $(VENV)/.demo
 bench-artifacts: $(VENV)/.demo
 	$(BIN)/python benchmarks/artifacts.py
 
+# PyTorch is too large for every machine: its tests and its benchmark use one that is there, in an environment of their own.
+TORCH_PYTHON ?= /usr/bin/python3
+TORCH := .bench/torch/.installed
+
+test-torch: $(VENV)/.dev $(TORCH)
+	$(BIN)/pytest tests/torch -q
+
+bench-torch: $(VENV)/.demo $(TORCH)
+	$(BIN)/python benchmarks/torch_loop.py
+
+$(TORCH): requirements/client.txt pyproject.toml
+	@$(TORCH_PYTHON) -c 'import torch.distributed.run' || { echo "no PyTorch in $(TORCH_PYTHON): apt-get install python3-torch python3-venv, or name another by TORCH_PYTHON"; exit 1; }
+	$(TORCH_PYTHON) -m venv --system-site-packages .bench/torch
+	.bench/torch/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements/client.txt
+	printf '%s\n' $(CURDIR)/schemas $(CURDIR)/producers > $$(.bench/torch/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/runfold.pth
+	touch $@
+
 soak: $(VENV)/.dev
 	RUNFOLD_SOAK=1 RUNFOLD_SEED=$(SEED) $(BIN)/pytest tests/e2e/test_kills.py tests/e2e/test_workers_join_and_leave.py tests/e2e/test_read_your_writes.py tests/e2e/test_many_writers.py tests/e2e/test_sdk_distributed.py tests/e2e/test_sdk_kills.py tests/integration/test_fuzz.py -q -s --timeout 7200
 
@@ -77,6 +96,7 @@ lock: $(VENV)/.dev
 	$(PIN) pyproject.toml --extra server --extra embedded --extra export --group dev --upgrade -o requirements/dev.txt
 	$(PIN) pyproject.toml --extra server --extra embedded --group demo -c requirements/dev.txt -o requirements/demo.txt
 	$(PIN) pyproject.toml --extra server -c requirements/dev.txt -o requirements/server.txt
+	$(PIN) pyproject.toml -c requirements/dev.txt -o requirements/client.txt
 	echo hatchling | $(PIN) - -c requirements/dev.txt -o requirements/build.txt
 	printf "mlflow==$$(sed -n "s/^mlflow-skinny==\([0-9.]*\).*/\1/p" requirements/dev.txt)\npsycopg2-binary\n" | $(PIN) - -o requirements/bench-mlflow.txt
 

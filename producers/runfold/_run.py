@@ -212,6 +212,13 @@ class Run:
         everyone = ranks == "all" or self._writer.rank is None
         self._writer.add_turn(checked(RunRewound, run_id=self.id, step=step, all_ranks=everyone), step)
 
+    def save(self) -> bool:
+        """Put all that was logged before on disk, without waiting for a server: no kill of this process takes it from there.
+
+        To be called with a checkpoint, before it counts: what training does not repeat must not be lost. False: the disk did not take it.
+        """
+        return self._writer.save()
+
     def flush(self, timeout: float = 60.0) -> None:
         """Wait until the server has acknowledged all that was logged before, or offline, until it is on disk.
 

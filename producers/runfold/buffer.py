@@ -127,6 +127,11 @@ class Buffer:
         return self._bytes
 
     @property
+    def is_closed(self) -> bool:
+        """Whether nothing more is taken."""
+        return bool(self._closed)
+
+    @property
     def is_half_full(self) -> bool:
         """Whether so much waits in memory that whoever adds a lot should save first."""
         return self._bytes * 2 > self._most
@@ -215,15 +220,15 @@ class Buffer:
         self._wake()
         return True
 
-    def add_control(self, frame: bytes, *, last: bool = False) -> bool:
-        """Append a fact behind all rows so far. False: refused, which the `last` one, which closes, never is. SdkError: closed."""
+    def add_control(self, frame: bytes, *, last: bool = False, must: bool = False) -> bool:
+        """Append a fact behind all rows so far. False: refused, which one that `must` never is, nor the `last` one, which closes. SdkError: closed."""
         size = len(frame) + _FRAME_BYTES
         with self._changed:
             if self._closed:
                 raise SdkError(self._closed)
             if last:
                 self._closed = "the run is finished; nothing can be logged to it any more"
-            elif self._bytes + size > self._room and not self._wait_for(size):
+            elif not must and self._bytes + size > self._room and not self._wait_for(size):
                 self.refused.facts += 1
                 return False
             self._seal()

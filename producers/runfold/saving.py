@@ -11,6 +11,7 @@ from runfold_schemas.batch import encode_item
 from .buffer import Buffer, Control, Entry, Turn
 from .encoding import RunEncoder
 from .spool.framing import Kind, pack
+from .spool.usage import LOOK_AGAIN
 from .spool.writing import SpoolWriter
 
 _log = logging.getLogger("runfold")
@@ -26,9 +27,17 @@ class Saver:
     """
 
     def __init__(
-        self, buffer: Buffer, encoder: RunEncoder, writer: SpoolWriter, limit: int, saved: Callable[[], None]
+        self,
+        buffer: Buffer,
+        encoder: RunEncoder,
+        writer: SpoolWriter,
+        limit: int,
+        saved: Callable[[], None],
+        usage: Callable[[], int],
     ) -> None:
         self._buffer, self._encoder, self._writer, self._limit, self._saved = buffer, encoder, writer, limit, saved
+        self._usage = usage
+        self._look_at: float | None = None
         self._saving = threading.Lock()
         self._unwritten: list[tuple[bytes, int]] = []
         self._warned = False
@@ -38,7 +47,10 @@ class Saver:
 
     def due(self) -> float | None:
         """When the background thread should save, by the monotonic clock; None: there is nothing to save."""
-        return self._retry_at if self.failure else self._buffer.due()
+        due = self._retry_at if self.failure else self._buffer.due()
+        if self._look_at is None or self._buffer.is_closed:
+            return due
+        return self._look_at if due is None else min(due, self._look_at)
 
     def save(self, *, patience: float = -1) -> bool:
         """Write all that is in memory. False: the disk took not all of it, or another thread was still writing after `patience` s.
@@ -54,12 +66,14 @@ class Saver:
 
     def make_room(self) -> None:
         """Tell the buffer how much more may come: acknowledged segments are gone."""
-        used = self._writer.size
+        used = self._usage()
+        # Other processes may free what they took of the bound, without a word.
+        self._look_at = time.monotonic() + LOOK_AGAIN if used > self._limit * _WARN_AT else None
         self._buffer.bound(self._limit - used)
         if used > self._limit * _WARN_AT and not self._warned:
             self._warned = True
             _log.warning(
-                "runfold: the spool of run %s holds %d of %d MB (RUNFOLD_SPOOL_MB): when it is full, new points are %s",
+                "runfold: the spools of run %s on this machine hold %d of %d MB (RUNFOLD_SPOOL_MB): when they are full, new points are %s",
                 self._encoder.run_id, used >> 20, self._limit >> 20, self._buffer.when_full,
             )  # fmt: skip
         elif used < self._limit * _WARN_AGAIN_BELOW:
@@ -70,6 +84,8 @@ class Saver:
             if not self._unwritten:
                 self._unwritten = self._frames(self._buffer.take())
             if not self._unwritten:
+                if self._look_at is not None and time.monotonic() >= self._look_at:
+                    self.make_room()
                 return True
             self._write()
             self.make_room()

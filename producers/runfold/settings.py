@@ -36,7 +36,7 @@ class Settings:
     """A run does not start without an answer of the server."""
     spool_dir: Path = Path("runfold-spool")
     spool_bytes: int = 1024 * 1024 * 1024
-    """Most that a run of this process may take on disk; beyond it new points are refused and counted, or waited for."""
+    """Most that a run may take on this node's disk, by all its processes; beyond it new points are refused and counted, or waited for."""
     spool_blocks: bool = False
     spool_fsync: bool = False
     """Whether what is saved must survive the machine's death, not the process's only."""

@@ -26,6 +26,7 @@ from .shipper import Shipper
 from .spool import layout
 from .spool.framing import Kind, pack
 from .spool.reading import SpoolReader
+from .spool.usage import Usage
 from .spool.writing import SEGMENT_BYTES, SpoolWriter
 
 _log = logging.getLogger("runfold")
@@ -47,7 +48,8 @@ class RunWriter:
         self._spool = SpoolWriter(self._directory, segment_bytes=segment, fsync=settings.spool_fsync)
         frame = min(settings.frame_bytes, settings.spool_bytes // 8)
         self._buffer = Buffer(settings.buffer_bytes, frame, settings.linger, self._wake, block=settings.spool_blocks)
-        self._saver = Saver(self._buffer, encoder, self._spool, settings.spool_bytes, self._saved)
+        usage = Usage(self._directory, lambda: self._spool.size)
+        self._saver = Saver(self._buffer, encoder, self._spool, settings.spool_bytes, self._saved, usage.size)
         self._saver.make_room()
         reader = SpoolReader(self._directory, live=True, freed=self._freed)
         self.outbox = Outbox(reader, encoder.run_id, end=lambda: self._spool.end)
@@ -124,7 +126,11 @@ class RunWriter:
     def add_creation(self, creation: Creation) -> None:
         """Append the run's creation, to be completed when the experiment is known."""
         with self._facts:
-            self._buffer.add_control(pack(Kind.CREATION, 0, creation.payload()))
+            self._buffer.add_control(pack(Kind.CREATION, 0, creation.payload()), must=True)
+
+    def save(self) -> bool:
+        """Put all before on disk. False: the disk did not take it."""
+        return self._saver.save()
 
     def flush(self, timeout: float) -> None:
         """Wait until all before is acknowledged, or offline, on disk. NotConnected: it was not, after `timeout` seconds."""

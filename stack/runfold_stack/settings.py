@@ -28,7 +28,7 @@ OTHER_VARIABLES = {
     "RUNFOLD_ATTEMPT": "An id for this start of the job, any text; unset: the launcher's.",
     "RUNFOLD_LAUNCHER": "off: the launcher's variables are not read; unset: auto.",
     "RUNFOLD_SPOOL_DIR": "Where such runs keep what is not acknowledged; unset: $XDG_STATE_HOME/runfold/spool, else ~/.local/state/runfold/spool.",
-    "RUNFOLD_SPOOL_MB": "Disk, in MB, that a run of one process may take there; unset: 1024.",
+    "RUNFOLD_SPOOL_MB": "Disk, in MB, that a run may take there, all its processes on this machine together; unset: 1024.",
     "RUNFOLD_SPOOL_FULL": "refuse, or block: what a log call does when that is used up; unset: refuse.",
     "RUNFOLD_SPOOL_FSYNC": "1: what is saved there survives the machine's death too; unset: the process's only.",
     "RUNFOLD_REQUIRE_SERVER": "1: a run does not start unless the server answers; unset: it starts, and is sent later.",

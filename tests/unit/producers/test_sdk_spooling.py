@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -214,6 +215,86 @@ def test_the_log_call_itself_saves_what_has_waited_for_too_long(
     assert run._writer._spool.points == 3
     monkeypatch.undo()
     run.finish()
+
+
+@pytest.mark.parametrize("as_array", [False, True])
+def test_what_a_checkpoint_needs_is_on_disk_when_save_returns(server: EventServer, as_array: bool) -> None:
+    server.blocked.clear()
+    run = runfold.run(mode=None if as_array else "offline")
+    if as_array:
+        run.log_series("x", None, [0.5] * 1000)
+    else:
+        run.log({"x": 0.5})
+    assert run.save()
+    assert run._writer._spool.points == (1000 if as_array else 1)
+    server.blocked.set()
+    run.finish()
+
+
+@pytest.mark.parametrize("fsync", [False, True])
+def test_what_is_saved_is_flushed_to_the_disk_if_it_shall_survive_the_machine(
+    monkeypatch: pytest.MonkeyPatch, fsync: bool
+) -> None:
+    flushed: dict[str, int] = {}
+
+    def note(descriptor: int) -> None:
+        path = os.readlink(f"/proc/self/fd/{descriptor}")
+        flushed[path] = os.fstat(descriptor).st_size
+
+    monkeypatch.setattr(os, "fdatasync", note)
+    monkeypatch.setattr(os, "fsync", note)
+    monkeypatch.setenv("RUNFOLD_SPOOL_FSYNC", str(int(fsync)))
+    with runfold.run(mode="offline") as run:
+        for step in range(3):
+            run.log({"x": step})
+            run.save()
+            (segment,) = run.spool.glob("*.seg")
+            # All of the file, and the folder that names it.
+            assert flushed.get(str(segment)) == (segment.stat().st_size if fsync else None)
+            assert (str(run.spool) in flushed) == fsync
+
+
+PART = """
+import os, runfold
+run = runfold.run("digits", mode="offline", run_id="one")
+step = 0
+while not run.refused:
+    run.log_series("x", None, [0.5] * 10_000)
+    run.save()
+print(run.refused, flush=True)
+os._exit(0)
+"""
+
+
+def test_the_processes_of_a_node_have_one_bound_for_a_run_together(
+    server: EventServer, spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUNFOLD_SPOOL_MB", "8")
+    monkeypatch.setenv("RUNFOLD_SPOOL_DIR", str(spool_dir))
+    sizes = []
+    for _ in range(3):
+        subprocess.run([sys.executable, "-c", PART], check=True, timeout=60, stdout=subprocess.DEVNULL)
+        sizes.append(sum(path.stat().st_size for path in spool_dir.rglob("*.seg")))
+    assert sizes[0] > 7 << 20
+    # Who comes later finds no room, but for its creation.
+    assert max(sizes) <= 8 << 20
+    other = runfold.run(mode="offline", run_id="other")
+    other.log_series("x", None, [0.5] * 10_000)
+    assert not other.refused, "another run has a bound of its own"
+    other.finish()
+    late = runfold.run(mode="offline", run_id="one")
+    late.log_series("x", None, [0.5] * 10_000)
+    assert late.refused == 10_000
+    # When the others' spools have been sent, there is room again: nobody says so, it looks.
+    sync(spool_dir, server.uri)
+
+    def is_taken() -> bool:
+        before = late.refused
+        late.log({"x": 1.0})
+        return late.refused == before
+
+    wait_for(is_taken, "room again")
+    late.finish()
 
 
 STARVED = """
