@@ -82,7 +82,7 @@ def test_a_full_spool_refuses_counts_and_warns_in_time_and_the_training_loop_nev
         if step % 100 == 0:
             run.set_tags({"step": step})
             run._writer._saver.save()
-    warned = caplog.text.index("of 1 MB (RUNFOLD_SPOOL_MB): when it is full, new points are refused")
+    warned = caplog.text.index("of 1 MB (RUNFOLD_SPOOL_MB): when they are full, new points are refused")
     assert warned < caplog.text.index("has no room")
     assert run._writer._buffer.size + on_disk(run.spool) <= 1024 * 1024
     assert run.refused > 0
