@@ -91,6 +91,63 @@ def test_an_attempt_that_could_send_nothing_is_still_the_earlier_one(uri: str, u
     assert history(url, run_id, "loss") == [*kept, (6, 2.0)]
 
 
+RANK = """
+import os, sys, runfold
+rank, attempt = int(os.environ["RANK"]), int(os.environ["TORCHELASTIC_RESTART_COUNT"])
+value = lambda step, turn: attempt * 1e6 + turn * 1e4 + rank * 100 + step
+with runfold.run(os.environ["EXPERIMENT"], start_step=5 if attempt else None) as run:
+    for step in range(6 if attempt else 0, 10):
+        run.log({"loss": value(step, 0)}, step=step)
+    if attempt:
+        sys.stdin.readline()
+        run.rewind(7)
+        for step in (8, 9):
+            run.log({"loss": value(step, 1)})
+    run.flush()
+    print(run.id, flush=True)
+    sys.stdin.read()
+"""
+
+
+def start_rank(uri: str, name: str, rank: int, attempt: int) -> subprocess.Popen[str]:
+    launcher = {
+        "TORCHELASTIC_RUN_ID": f"job {name}",
+        "TORCHELASTIC_RESTART_COUNT": str(attempt),
+        "RANK": str(rank),
+        "WORLD_SIZE": "4",
+    }
+    return subprocess.Popen(
+        [sys.executable, "-c", RANK], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "EXPERIMENT": name, "RUNFOLD_TRACKING_URI": uri, **launcher},
+    )  # fmt: skip
+
+
+def test_four_ranks_are_killed_resume_and_rewind_each_for_itself(uri: str, url: str, name: str) -> None:
+    ranks = [start_rank(uri, name, rank, 0) for rank in range(4)]
+    run_id = {str(one.stdout and one.stdout.readline()).strip() for one in ranks}
+    for one in ranks:
+        one.kill()
+        one.communicate()
+    ranks = [start_rank(uri, name, rank, 1) for rank in range(4)]
+    for one in reversed(ranks):
+        # One after the other, so that some go on while others have not gone back yet.
+        assert one.stdin is not None
+        one.stdin.write("\n")
+        one.stdin.flush()
+    again = {one.communicate()[0].strip() for one in ranks}
+    assert run_id == again
+    (run,) = run_id
+    expected = {(step, 100.0 * rank + step) for rank in range(4) for step in range(6)}
+    expected |= {(step, 1e6 + 100 * rank + step) for rank in range(4) for step in (6, 7)}
+    expected |= {(step, 1e6 + 1e4 + 100 * rank + step) for rank in range(4) for step in (8, 9)}
+    found = history(url, run, "loss")
+    assert (set(found), len(found)) == (expected, len(expected))
+    told = branches(url, run)
+    assert [(row["kind"], row["rank"], row["step"]) for row in told["cuts"][:1]] == [("start", None, 5)]
+    assert sorted((row["rank"], row["step"]) for row in told["cuts"][1:]) == [(rank, 7) for rank in range(4)]
+    assert {row["world_size"] for row in told["attempts"]} == {None, 4}
+
+
 def test_a_rewind_keeps_its_place_among_the_points(uri: str, url: str, name: str) -> None:
     with runfold.run(name, tracking_uri=uri) as run:
         for step in range(5):

@@ -10,8 +10,15 @@ from starlette.testclient import TestClient
 
 from runfold import birth
 from runfold.birth import Birth, create_log, open_log, upgrade_log
+from runfold.direct import KafkaTransport
+from runfold.encoding import RunEncoder
+from runfold.http import HttpTransport
 from runfold_projections.migrate import migrate
+from runfold_schemas.batch import CONTENT_TYPE, encode_batch, encode_item
 from runfold_schemas.catalog import FEATURE_LEVEL
+from runfold_schemas.events import RunRewound
+from runfold_schemas.frames import Point, from_points
+from runfold_schemas.ids import Ids
 from runfold_server.app import create_app
 from runfold_server.config import ServerConfig
 from runfold_server.mlflow.models import LEVEL
@@ -46,6 +53,40 @@ def test_models_need_a_level_that_an_older_log_reaches_by_an_upgrade(
     with TestClient(create_app(config)) as client:
         # No worker runs here: a run that no row shows is asked for strongly.
         assert client.post(LOG_MODEL, json={"run_id": "r", "model_json": MODEL}).status_code == 503
+
+
+def test_what_an_older_log_does_not_know_is_refused_at_both_doors_and_the_rest_taken(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Older workers would pause before it."""
+    namespace = "older_line"
+
+    async def born() -> None:
+        await create_log(services.kafka, namespace, Birth(partitions=1), release="older")
+        await migrate(services.postgres, namespace)
+
+    with monkeypatch.context() as older:
+        older.setattr(birth, "FEATURE_LEVEL", 2)
+        asyncio.run(born())
+    encoder = RunEncoder("r", Ids())
+    points = encoder.metrics(from_points([Point("loss", 1.0, 0, 0)]))[0][0]
+    rewind = encoder.turn(RunRewound(run_id="r", step=1))
+    says = "needs feature level 3, the log is at 2: run `runfold upgrade`"
+    with TestClient(create_app(ServerConfig(services.kafka, services.postgres, namespace))) as client:
+        headers = {"Content-Type": CONTENT_TYPE}
+        answer = client.post("/api/runfold/v1/events", content=encode_batch([points, rewind]), headers=headers)
+        assert (answer.status_code, says in answer.json()["message"]) == (400, True)
+    transport = KafkaTransport("kafka://x", services.kafka, namespace, HttpTransport("http://127.0.0.1:9"))
+    try:
+        results = transport.append([encode_item(points), encode_item(rewind)], outcome=False)
+    finally:
+        transport.close()
+    assert [result.outcome for result in results] == ["appended", "rejected"]
+    assert says in results[1].message
+    asyncio.run(upgrade_log(services.kafka, namespace, release="newer"))
+    with TestClient(create_app(ServerConfig(services.kafka, services.postgres, namespace))) as client:
+        answer = client.post("/api/runfold/v1/events", content=encode_batch([points, rewind]), headers=headers)
+        assert answer.status_code == 200
 
 
 async def test_an_embedded_log_of_an_older_release_is_upgraded_when_it_is_started(
