@@ -154,12 +154,13 @@ class PartitionFold:
             return Applied(None, 0, 0, 0, {})
         await self._projector.load(connection, records)
         await self._ledger.load(connection, [r for r in records if not isinstance(r.event, Genesis)])
-        rejections, duplicates, touched = self._fold(records)
+        rejections, repeats, touched = self._fold(records)
         await self._projector.settle(connection)
         changes = [
             *self._projector.changes(),
             *self._ledger.changes(),
             *self._changelog.changes(before.next_offset if before else 0, after.next_offset, touched),
+            *self._repeats(repeats),
             *_rejections(rejections),
             *_set_aside(aside),
         ]
@@ -168,23 +169,27 @@ class PartitionFold:
         reasons: dict[Reason, int] = {}
         for item in aside:
             reasons[item.reason] = reasons.get(item.reason, 0) + 1
-        return Applied(after, len(records) - duplicates, duplicates, len(rejections), reasons)
+        return Applied(after, len(records) - len(repeats), len(repeats), len(rejections), reasons)
 
-    def _fold(self, records: list[Record]) -> tuple[list[tuple[Record, Rejection]], int, list[str]]:
-        """The rejections, the number of duplicates, and the entities that may have changed, each once."""
+    def _repeats(self, offsets: list[int]) -> list[RowChange]:
+        noted = offsets and isinstance(self._projector, MetricsProjector)
+        return [RowChange(_SAVE_REPEATS, (self._where.partition, offsets))] if noted else []
+
+    def _fold(self, records: list[Record]) -> tuple[list[tuple[Record, Rejection]], list[int], list[str]]:
+        """The rejections, the offsets of duplicates, and the entities that may have changed, each once."""
         rejections = []
         touched: dict[str, None] = {}
-        duplicates = 0
+        repeats = []
         for record in records:
             if not isinstance(record.event, Genesis) and not self._ledger.is_new(record):
-                duplicates += 1
+                repeats.append(record.position.offset)
                 continue
             rejection = self._projector.fold(record)
             if rejection is not None:
                 rejections.append((record, rejection))
             elif not isinstance(record.event, Genesis):
                 touched[record.entity] = None
-        return rejections, duplicates, list(touched)
+        return rejections, repeats, list(touched)
 
 
 def _rejections(found: list[tuple[Record, Rejection]]) -> list[RowChange]:
@@ -222,6 +227,10 @@ def _set_aside(found: list[SetAside]) -> list[RowChange]:
     return [RowChange(_SAVE_SET_ASIDE, columns(rows))] if rows else []
 
 
+_SAVE_REPEATS = """
+INSERT INTO metric_repeat (partition, log_offset)
+SELECT $1::integer, log_offset FROM unnest($2::bigint[]) AS new (log_offset) WHERE EXISTS (SELECT FROM fence)
+"""
 _SAVE_REJECTIONS = """
 INSERT INTO rejection (event_id, topic, partition, log_offset, entity, code, message, details, broker_ms)
 SELECT * FROM unnest($1::uuid[], $2::text[], $3::integer[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::jsonb[],

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .packs import Columns
+from .points import distinct
 
 MOST_EXACT_COLUMNS = 4_000
 MOST_NONFINITE = 100
@@ -46,6 +47,8 @@ class Line:
 
     x: Any
     values: Any
+    smooth: Any = None
+    """Smoothed values of the points, where a chart shows them beside."""
 
     def __len__(self) -> int:
         return len(self.x)
@@ -53,7 +56,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """`x` (float64) is the grid of all series; each has its columns (float32, NaN is a gap). `bounds` are the ends of the range."""
+    """`x` (float64) is the grid of all series; each has its columns (NaN is a gap). `bounds` are the ends of the range."""
 
     x: Any
     bounds: tuple[float, float]
@@ -63,17 +66,29 @@ class Chart:
 
 def line(pieces: Sequence[Columns], kind: X, start_ms: int = 0) -> Line:
     """The distinct points of a series in pieces, along x."""
-    steps, times, values = (np.concatenate(column) for column in zip(*pieces, strict=True))
-    x: Any = steps if kind is X.STEP else times
-    if not (np.diff(x) > 0).all():
-        order = np.lexsort((values.view(np.int64), values, steps, times, x))
-        steps, times, values, x = steps[order], times[order], values[order], x[order]
-        again = (np.diff(x) == 0) & (np.diff(times) == 0) & (np.diff(steps) == 0)
-        again &= values[1:].view(np.int64) == values[:-1].view(np.int64)
-        kept = np.concatenate(([True], ~again))
-        x, values = x[kept], values[kept]
-    along = (x - start_ms) / 1000 if kind is X.RELATIVE else x.astype(np.float64)
-    return Line(along, values)
+    steps, times, values = distinct(pieces)
+    if kind is X.STEP:
+        return Line(steps.astype(np.float64), values)
+    order = slice(None) if (np.diff(times) > 0).all() else np.lexsort((values.view(np.int64), steps, times))
+    times, values = times[order], values[order]
+    return Line((times - start_ms) / 1000 if kind is X.RELATIVE else times.astype(np.float64), values)
+
+
+def line_along(pieces: Sequence[Columns], others: Sequence[Columns]) -> Line:
+    """The distinct points of a series along another one: x is the value that the other last had at or before the point's step.
+
+    Points before the other's first, and those where it is not finite, have no x and are left out.
+    """
+    steps, _, values = distinct(pieces)
+    if not others:
+        return Line(np.empty(0), np.empty(0))
+    other_steps, _, other_values = distinct(others)
+    at = np.searchsorted(other_steps, steps, "right") - 1
+    x = np.where(at >= 0, other_values[np.maximum(at, 0)], np.nan)
+    some = np.isfinite(x)
+    x, values = x[some], values[some]
+    order = np.argsort(x, kind="stable")
+    return Line(x[order], values[order])
 
 
 def nonfinite(of: Line) -> list[tuple[float, str]]:
@@ -83,26 +98,48 @@ def nonfinite(of: Line) -> list[tuple[float, str]]:
 
 
 def chart(lines: Sequence[Line], shown: Shown, px: int, bounds: tuple[float, float] | None = None) -> Chart:
-    """All lines on one grid over a range of x, by default from their first point to their last."""
-    ends = [(of.x[0], of.x[-1]) for of in lines if len(of)]
-    low, high = bounds or ((float(min(a for a, _ in ends)), float(max(b for _, b in ends))) if ends else (0.0, 0.0))
-    within = [_within(of, low, high) for of in lines]
+    """All lines on one grid over a range of x, by default from their first point to their last. Columns are float32.
+
+    A line that has smoothed values has one more column for them: a bucket's is that of its last point.
+    """
+    low, high = ends_of(lines, bounds)
+    within = [narrowed(of, low, high) for of in lines]
     grid = _exact_grid(within, px)
     if grid is not None:
-        places = [np.searchsorted(grid, of.x) for of in within]
-        exact = [_spread(len(grid), at, of.values) for at, of in zip(places, within, strict=True)]
-        return Chart(grid, (low, high), [[values] * len(COLUMNS[shown]) for values in exact], True)
-    edges = low + (high - low) * np.arange(px + 1) / px
+        return Chart(grid, (low, high), [_exact(of, grid, shown) for of in within], True)
+    edges = bucket_edges(low, high, px)
     width = (high - low) / px
     x = edges[:-1] + width / 2
     if shown is Shown.MINMAX:
         x = np.column_stack((edges[:-1] + width / 4, edges[:-1] + 3 * width / 4)).ravel()
-    return Chart(x, (low, high), [_buckets(of, edges, shown) for of in within], False)
+    return Chart(
+        x, (low, high), [[*_buckets(of, edges, shown), *_smooth_buckets(of, edges, shown)] for of in within], False
+    )
 
 
-def _within(of: Line, low: float, high: float) -> Line:
+def ends_of(lines: Sequence[Line], bounds: tuple[float, float] | None) -> tuple[float, float]:
+    """The range of x that is shown: `bounds`, by default from the first point to the last."""
+    ends = [(of.x[0], of.x[-1]) for of in lines if len(of)]
+    return bounds or ((float(min(a for a, _ in ends)), float(max(b for _, b in ends))) if ends else (0.0, 0.0))
+
+
+def narrowed(of: Line, low: float, high: float) -> Line:
+    """The points with low <= x <= high."""
     start, stop = np.searchsorted(of.x, low, "left"), np.searchsorted(of.x, high, "right")
-    return Line(of.x[start:stop], of.values[start:stop])
+    return Line(of.x[start:stop], of.values[start:stop], None if of.smooth is None else of.smooth[start:stop])
+
+
+def bucket_edges(low: float, high: float, px: int) -> Any:
+    """The px + 1 edges of buckets of equal width."""
+    return low + (high - low) * np.arange(px + 1) / px
+
+
+def union_grid(lines: Sequence[Line], px: int | None) -> Any:
+    """All x of all lines, or None where they are too many for a chart so many pixels wide."""
+    if px is not None and any(len(of) > MOST_EXACT_COLUMNS and len(np.unique(of.x)) > 2 * px for of in lines):
+        return None
+    grid = np.unique(np.concatenate([of.x for of in lines])) if lines else np.empty(0)
+    return grid if px is None or len(grid) <= min(2 * px, MOST_EXACT_COLUMNS) else None
 
 
 def _exact_grid(lines: Sequence[Line], px: int) -> Any:
@@ -113,15 +150,30 @@ def _exact_grid(lines: Sequence[Line], px: int) -> Any:
     return grid if len(grid) <= MOST_EXACT_COLUMNS else None
 
 
+def _exact(of: Line, grid: Any, shown: Shown) -> list[Any]:
+    at = np.searchsorted(grid, of.x)
+    columns = [_spread(len(grid), at, of.values)] * len(COLUMNS[shown])
+    return columns if of.smooth is None else [*columns, _spread(len(grid), at, of.smooth)]
+
+
 def _spread(size: int, at: Any, values: Any) -> Any:
     out = np.full(size, np.nan, np.float32)
-    out[at] = _drawable(values)
+    out[at] = drawable(values)
     return out
 
 
-def _drawable(values: Any) -> Any:
+def drawable(values: Any) -> Any:
     """As float32: what is no number or infinite is a gap, what is beyond float32 its largest."""
     return np.where(np.isfinite(values), np.clip(values, -_LARGEST, _LARGEST), np.nan).astype(np.float32)
+
+
+def _smooth_buckets(of: Line, edges: Any, shown: Shown) -> list[Any]:
+    if of.smooth is None:
+        return []
+    # Where the last point is no number, its bucket's last number.
+    some = np.isfinite(of.smooth)
+    (column,) = _buckets(Line(of.x[some], of.smooth[some]), edges, Shown.LAST)
+    return [np.repeat(column, 2) if shown is Shown.MINMAX else column]
 
 
 def _buckets(of: Line, edges: Any, shown: Shown) -> list[Any]:
@@ -147,8 +199,8 @@ def _buckets(of: Line, edges: Any, shown: Shown) -> list[Any]:
     low, high = np.fmin.reduceat(values, first), np.fmax.reduceat(values, first)
     rising = _place(values, low, first, stop) <= _place(values, high, first, stop)
     out = np.full((px, 2), np.nan, np.float32)
-    out[filled, 0] = _drawable(np.where(rising, low, high))
-    out[filled, 1] = _drawable(np.where(rising, high, low))
+    out[filled, 0] = drawable(np.where(rising, low, high))
+    out[filled, 1] = drawable(np.where(rising, high, low))
     return [out.ravel()]
 
 

@@ -31,18 +31,19 @@ TABLES: dict[Projection, tuple[str, ...]] = {
         "fork",
         "segment",
         "metric_block",
+        "metric_repeat",
         "metric_change",
     ),
 }
 VIEWS: dict[Projection, tuple[str, ...]] = {Projection.METRICS: ("metric",)}
 """What shows the tables in another form."""
-NOT_CANONICAL = frozenset({"run_change", "metric_change"})
-"""Tables that show how the log was cut into batches."""
+NOT_CANONICAL = frozenset({"run_change", "metric_change", "metric_repeat"})
+"""Tables that show how the log was cut into batches, or what in it was there before: facts about the log, no state."""
 
 LAYOUTS: dict[Projection, int] = {
     Projection.EXPERIMENTS: 1,
     Projection.RUNS: 3,
-    Projection.METRICS: 5,
+    Projection.METRICS: 6,
 }
 """Number of the tables' layout per projection, raised with every change of `sql/tables`: a generation has one for life."""
 

@@ -1,5 +1,6 @@
 """What a handler works with, and how a route is declared: routing, parsing and the OpenAPI document read the same tables."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,7 @@ from .database import Database
 from .ends import Ends
 from .heads import ExperimentHeads, RunHeads
 from .histories import Histories
+from .live.hub import Hub
 from .observe import Observed
 from .reads import Reader
 from .requests import Args, Field
@@ -41,6 +43,9 @@ class Api:
     observed: Observed
     ids: Ids
     store: Store
+    exports: asyncio.Semaphore
+    """Bounds how many histories are read in full at once."""
+    live: Hub
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,11 @@ import multiprocessing
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from types import FrameType
+from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
@@ -25,6 +28,7 @@ from .database import Database
 from .ends import Ends
 from .heads import ExperimentHeads, RunHeads
 from .histories import Histories
+from .live.hub import Hub
 from .observe import Observed
 from .progress import Progress, listen
 from .reads import Reader
@@ -32,6 +36,8 @@ from .routes import not_found, routes
 from .searches import RunSearches
 from .urge import Urge
 from .writes import Writes
+
+_EXPORTS_AT_ONCE = 2
 
 
 @asynccontextmanager
@@ -84,6 +90,8 @@ async def open_api(config: ServerConfig) -> AsyncIterator[Api]:
                     observed,
                     ids,
                     store,
+                    asyncio.Semaphore(_EXPORTS_AT_ONCE),
+                    Hub(config.kafka, config.namespace, reader),
                 )
             finally:
                 for task in tasks:
@@ -99,12 +107,32 @@ def create_app(config: ServerConfig) -> Starlette:
         _end_with_parent()
         async with open_api(config) as api:
             opened.append(api)
+            _end_streams_at_signals(api.live)
             try:
                 yield
             finally:
                 opened.clear()
 
     return Starlette(routes=routes(lambda: opened[0]), lifespan=lifespan, exception_handlers={404: not_found})
+
+
+def _end_streams_at_signals(live: Hub) -> None:
+    """A server that stops answers what was asked first: a stream would keep it until its time is over."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    loop = asyncio.get_running_loop()
+
+    def wrapped(before: Callable[[int, FrameType | None], Any]) -> Callable[[int, FrameType | None], Any]:
+        def handle(number: int, frame: FrameType | None) -> Any:
+            loop.call_soon_threadsafe(live.stop)
+            return before(number, frame)
+
+        return handle
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        before = signal.getsignal(number)
+        if callable(before):
+            signal.signal(number, wrapped(before))
 
 
 def _end_with_parent() -> None:

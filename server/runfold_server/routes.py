@@ -5,10 +5,11 @@ from collections.abc import Callable
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount
 
-from . import branches, described, health, native, series
+from . import branches, described, health, history, keys, native, series
 from .api import Api
 from .artifacts import direct, of_runs, proxy
 from .dispatch import NOT_FOUND_PAGE, MlflowRoutes, raw_route
+from .live import stream
 from .mlflow import bulk, datasets, experiments, metrics, models, run_data, runs
 from .mlflow.planned import PLANNED_2, PLANNED_3
 
@@ -31,7 +32,10 @@ RAW = (
     *of_runs.OPERATIONS,
     *native.OPERATIONS,
     *branches.OPERATIONS,
+    *keys.OPERATIONS,
+    *history.OPERATIONS,
     *series.OPERATIONS,
+    *stream.OPERATIONS,
     *health.OPERATIONS,
     described.OPERATION,
 )

@@ -351,6 +351,7 @@ async def test_the_longest_texts_of_the_contract_fit_into_every_index(services: 
             "segment",
             "run_change",
             "metric_block",
+            "metric_repeat",
             "metric_change",
         }
 

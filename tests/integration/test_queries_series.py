@@ -92,7 +92,7 @@ async def test_every_point_of_the_series_asked_for_is_read_and_no_other(
     read = {
         name: sorted(
             point
-            for rank, (steps, times, values) in pieces
+            for _, rank, _, (steps, times, values) in pieces
             for point in zip(steps.tolist(), times.tolist(), values.tolist(), strict=True)
             if rank == 0
         )

@@ -52,11 +52,18 @@ async def test_disorder_repeats_and_holes_lose_nothing_and_add_nothing(installat
         bounds = dict(await fetch(installation, "SELECT writer, bounds FROM sequence WHERE projection = 'metrics'"))
         assert bounds == {"w0": [0, 10, 12, 30], "w1": [0, 20, 21, 30]}
         late = [events[22], events[20], events[41], events[20]]
-        await folded(installation, await append(installation, raw, late))
+        positions += await append(installation, raw, late)
+        await folded(installation, positions)
         bounds = dict(await fetch(installation, "SELECT writer, bounds FROM sequence WHERE projection = 'metrics'"))
         assert bounds == {"w0": [0, 30], "w1": [0, 30]}
         points = await fetch(installation, "SELECT sum(points) FROM segment")
         assert points == [(60,)]
+        seen: set[int] = set()
+        again = [
+            p.offset for e, p in zip([*sent, *late], positions[1:], strict=True) if id(e) in seen or seen.add(id(e))
+        ]
+        noted = await fetch(installation, "SELECT log_offset FROM metric_repeat ORDER BY log_offset")
+        assert [offset for (offset,) in noted] == again
         rows = await installation.rows()
         assert [row[4] for table, row in rows_of(rows) if table == "point"] == list(range(60))
         assert difference(rows, await installation.replayed()) == ""

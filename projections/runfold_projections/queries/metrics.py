@@ -81,7 +81,7 @@ async def history(conn: Connection, run_id: str, key: str) -> History:
     """
     lines = await read_lines(conn, [run_id])
     found = await read_series(conn, [run_id], [key], lines)
-    own = await asyncio.to_thread(distinct, [piece for _, piece in found.get((run_id, key), ())])
+    own = await asyncio.to_thread(distinct, [piece.columns for piece in found.get((run_id, key), ())])
     return replace(own, ancestors=lines.ancestors)
 
 

@@ -16,6 +16,15 @@ Series = tuple[str, str]
 """Run id and key."""
 
 
+class Piece(NamedTuple):
+    """Points of a series by one attempt and rank (-1: the writer named none) on one branch, in the order in which they lie."""
+
+    attempt: str
+    rank: int
+    branch: int
+    columns: Columns
+
+
 class _Segment(NamedTuple):
     run_id: str
     first_offset: int
@@ -51,8 +60,8 @@ JOIN segment s ON s.run_id = wanted.run_id AND s.first_offset = wanted.first_off
 
 async def read_series(
     conn: Connection, run_ids: Sequence[str], keys: Sequence[str], lines: Lines | None = None
-) -> dict[Series, list[tuple[int, Columns]]]:
-    """Pieces of every series of these runs and keys that has points, each with its rank, in the order of the log.
+) -> dict[Series, list[Piece]]:
+    """Pieces of every series of these runs and keys that has points, in the order of the log.
 
     `lines`, as `read_lines` has found them for these runs, say which points are shown; without them, the effective ones are.
     Nothing of unknown runs. A point may stand in several pieces. Must run in a snapshot: it takes several statements.
@@ -112,15 +121,19 @@ def _within(segment: _Segment, keys: Sequence[str]) -> list[str]:
 
 def _read(
     segments: Sequence[_Segment], keys: Sequence[str], fetched: Mapping[tuple[int, int], bytes], shown: _Shown
-) -> dict[Series, list[tuple[int, Columns]]]:
-    found: dict[Series, list[tuple[int, Columns]]] = {}
+) -> dict[Series, list[Piece]]:
+    found: dict[Series, list[Piece]] = {}
     for n, segment in enumerate(segments):
         pack = Pack(segment.head, _fetcher(n, segment, fetched)) if segment.head else None
         to = shown.of(segment)
         for key in _within(segment, keys):
             pieces: list[Any] = list(pack.column(key)) if pack is not None else [read_key(segment.data, key)]
             for run_id, limit in to:
-                some = [(segment.rank, piece) for piece in (_until(piece, limit) for piece in pieces) if len(piece[0])]
+                some = [
+                    Piece(segment.attempt, segment.rank, segment.branch, columns)
+                    for columns in (_until(piece, limit) for piece in pieces)
+                    if len(columns[0])
+                ]
                 if some:
                     found.setdefault((run_id, key), []).extend(some)
     return found

@@ -127,6 +127,14 @@ CROSS JOIN LATERAL (
 CROSS JOIN LATERAL unnest(b.keys) WITH ORDINALITY AS k (key, number)
 CROSS JOIN LATERAL (SELECT k.number::integer AS place) AS at;
 
+-- Records that had been received before (by writer and sequence) and so added nothing: whoever reads points from the log itself,
+-- as live streams do, passes over them as the fold did.
+CREATE TABLE metric_repeat (
+    partition   integer NOT NULL,
+    log_offset  bigint NOT NULL,
+    PRIMARY KEY (partition, log_offset)
+);
+
 -- Which runs each batch touched; see changelog.py. Old rows go.
 CREATE TABLE metric_change (
     partition     integer NOT NULL,

@@ -1,0 +1,113 @@
+"""Which keys a run has, each with its latest value and extremes: by prefix, by pattern, page by page.
+
+All that reads the summaries of a run key by key goes through here, so that how they lie can change without their readers.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import asyncpg
+
+from ..database import Connection
+from ..errors import BadQuery
+from ..folds.summaries import Block
+from ..search.tokens import storable
+
+MOST_PATTERN = 1_000
+"""Characters of a pattern."""
+PATTERN_SECONDS = 2.0
+"""How long a pattern may take: Postgres matches most in linear time, but not those with back references."""
+
+
+class KeySummary(NamedTuple):
+    """A key of a run: the value with the largest (step, time, value), time in ms; extremes are None if all values are NaN."""
+
+    key: str
+    value: float
+    step: int
+    time_ms: int
+    least: float | None
+    most: float | None
+
+
+async def keys_of_run(
+    conn: Connection,
+    run_id: str,
+    *,
+    prefix: str = "",
+    pattern: str | None = None,
+    after: str = "",
+    limit: int,
+) -> list[KeySummary] | None:
+    """At most `limit` keys behind `after`, in the order of their code points; None for an unknown run.
+
+    A key fits that begins with `prefix` and in which `pattern` (Postgres's regular expressions) is found anywhere. BadQuery for a
+    pattern that is none or takes too long. A pattern bounds the statements of the rest of the transaction.
+    """
+    if not all(map(storable, (run_id, prefix, after))):
+        return [] if storable(run_id) and await _known(conn, run_id) else None
+    places = await _matching(conn, pattern, _PAGE, run_id, prefix, end_of(prefix), after, limit)
+    if not places:
+        return [] if await _known(conn, run_id) else None
+    rows = await conn.fetch(_BLOCKS, run_id, list({row["block"] for row in places}))
+    columns = {row["block"]: [c.tolist() for c in Block([""] * row["size"], row["numbers"]).columns()] for row in rows}
+    return [_summary(row["key"], columns[row["block"]], row["place"] - 1) for row in places]
+
+
+def _summary(key: str, columns: Sequence[Sequence[Any]], place: int) -> KeySummary:
+    value, least, most, step, time_ms = (column[place] for column in columns)
+    return KeySummary(key, value, step, time_ms, None if least != least else least, None if most != most else most)
+
+
+async def keys_of_runs(conn: Connection, run_ids: Sequence[str], pattern: str, limit: int) -> list[str]:
+    """Keys that any of these runs has and in which the pattern is found, in order, at most `limit`. BadQuery as `keys_of_run`."""
+    rows = await _matching(conn, pattern, _OF_RUNS, [run_id for run_id in run_ids if storable(run_id)], limit)
+    return [row["key"] for row in rows]
+
+
+async def _matching(conn: Connection, pattern: str | None, statement: str, *args: object) -> list[asyncpg.Record]:
+    if pattern is not None:
+        if len(pattern) > MOST_PATTERN:
+            raise BadQuery(f"The pattern has {len(pattern)} characters; at most {MOST_PATTERN} are taken.")
+        if not storable(pattern):
+            raise BadQuery("The pattern holds a character that no key can hold.")
+    try:
+        if pattern is not None:
+            # Where there is nothing to match, Postgres would not look at the pattern.
+            await conn.fetchval(_BOUND, str(int(PATTERN_SECONDS * 1000)), pattern)
+        return list(await conn.fetch(statement, *args, pattern))
+    except asyncpg.InvalidRegularExpressionError as error:
+        raise BadQuery(f"The pattern {pattern!r} is no regular expression: {error}.") from None
+    except asyncpg.QueryCanceledError:
+        raise BadQuery(
+            f"The pattern {pattern!r} took longer than {PATTERN_SECONDS:g} s; give a simpler one, or a prefix beside it."
+        ) from None
+
+
+async def _known(conn: Connection, run_id: str) -> bool:
+    return bool(await conn.fetchval("SELECT EXISTS (SELECT FROM run WHERE run_id = $1)", run_id))
+
+
+def end_of(prefix: str) -> str | None:
+    """The least text that is greater than all texts with this prefix; None if there is none."""
+    for at in reversed(range(len(prefix))):
+        code = ord(prefix[at])
+        if code < 0x10FFFF:
+            return prefix[:at] + chr(0xE000 if code == 0xD7FF else code + 1)
+    return None
+
+
+_BOUND = "SELECT set_config('statement_timeout', $1, true), '' ~ $2::text"
+_PAGE = """
+SELECT b.block, k.place, k.key
+FROM metric_block b CROSS JOIN LATERAL unnest(b.keys) WITH ORDINALITY AS k (key, place)
+WHERE b.run_id = $1 AND k.key >= $2 AND ($3::text IS NULL OR k.key < $3) AND k.key > $4
+  AND ($6::text IS NULL OR k.key ~ $6) AND EXISTS (SELECT FROM run r WHERE r.run_id = b.run_id)
+ORDER BY k.key LIMIT $5
+"""
+_BLOCKS = "SELECT block, cardinality(keys) AS size, numbers FROM metric_block WHERE run_id = $1 AND block = ANY ($2::integer[])"
+_OF_RUNS = """
+SELECT DISTINCT k.key FROM metric_block b CROSS JOIN LATERAL unnest(b.keys) AS k (key)
+WHERE b.run_id = ANY ($1::text[]) AND k.key ~ $3 AND EXISTS (SELECT FROM run r WHERE r.run_id = b.run_id)
+ORDER BY k.key LIMIT $2
+"""

@@ -1,0 +1,22 @@
+"""Which records of the log of metrics added nothing: what a reader of the log passes over, too."""
+
+from ..database import Connection
+
+
+async def passed_over(conn: Connection, partition: int, start: int, stop: int) -> frozenset[int]:
+    """Offsets from `start` to before `stop` of records that were received before, or set aside.
+
+    Complete only in a snapshot whose checkpoint has passed `stop`.
+    """
+    rows = await conn.fetch(
+        """
+        SELECT log_offset FROM metric_repeat WHERE partition = $1 AND log_offset >= $2 AND log_offset < $3
+        UNION ALL
+        SELECT log_offset FROM set_aside
+        WHERE topic = 'metrics' AND partition = $1 AND log_offset >= $2 AND log_offset < $3
+        """,
+        partition,
+        start,
+        stop,
+    )
+    return frozenset(row["log_offset"] for row in rows)

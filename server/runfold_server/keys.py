@@ -1,0 +1,112 @@
+"""Which keys a run has: by prefix and pattern, paged, each with its latest value and extremes."""
+
+import base64
+import binascii
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from runfold_projections.database import Connection
+from runfold_projections.queries.keys import MOST_PATTERN, KeySummary, keys_of_run
+from runfold_schemas.topics import Topic
+
+from .api import Api, RawOperation
+from .dispatch import json_response
+from .errors import InvalidParameter
+from .mlflow.refusals import no_run
+from .numbers import NATIVE_NUMBER, NULLABLE_NATIVE_NUMBER, number
+from .reads import Consistency, of_run
+from .requests import Field, Kind, parse_query
+from .shapes import INT64, JSON, MS, POSITIONS, TEXT, TOKEN, having, listed
+
+MOST_KEYS = 10_000
+_PATH = "/api/runfold/v1/runs/{run_id}/metrics"
+_STRONG = str(Consistency.STRONG)
+CONSISTENCY = Field("consistency", Kind.CHOICE, default=_STRONG, choices=tuple(str(one) for one in Consistency))
+_QUERY = (
+    Field("prefix", default=""),
+    Field("regex"),
+    Field("limit", Kind.INT32, default=1_000, least=1, most=MOST_KEYS),
+    Field("page_token", default=""),
+    CONSISTENCY,
+)
+
+
+async def _keys(api: Api, request: Request) -> Response:
+    args = parse_query(_QUERY, request.query_params.multi_items())
+    run_id, limit, after = request.path_params["run_id"], args["limit"], _read_token(args["page_token"])
+
+    async def read(connection: Connection) -> list[KeySummary] | None:
+        return await keys_of_run(
+            connection, run_id, prefix=args["prefix"], pattern=args["regex"], after=after, limit=limit + 1
+        )
+
+    scope = of_run(run_id, Topic.METRICS, Topic.RUNS)
+    shown = await api.reader.read(Consistency(args["consistency"]), scope, read)
+    if shown.value is None:
+        raise no_run(run_id)
+    page = shown.value[:limit]
+    answer: dict[str, Any] = {"metrics": [_summary(one) for one in page], "positions": shown.said()}
+    if len(shown.value) > limit:
+        answer["next_page_token"] = _make_token(page[-1].key)
+    return json_response(answer)
+
+
+def _summary(one: KeySummary) -> dict[str, Any]:
+    return {
+        "key": one.key,
+        "last": number(one.value),
+        "step": one.step,
+        "time": one.time_ms,
+        "min": None if one.least is None else number(one.least),
+        "max": None if one.most is None else number(one.most),
+    }
+
+
+def _make_token(key: str) -> str:
+    # A key is never taken away, so the page after it is the same page however many keys have come since.
+    return base64.urlsafe_b64encode(key.encode()).decode()
+
+
+def _read_token(token: str) -> str:
+    try:
+        return base64.b64decode(token, b"-_", validate=True).decode()
+    except (binascii.Error, ValueError):
+        raise InvalidParameter("Parameter 'page_token' is the `next_page_token` of an answer before.") from None
+
+
+OPERATIONS = (
+    RawOperation(
+        "GET",
+        _PATH,
+        _keys,
+        "Keys of a run's metrics in the order of their code points, each with its latest value and its extremes. `regex` is one of "
+        f"Postgres's, of at most {MOST_PATTERN} characters, found anywhere in the key; one that is none, or takes too long, is refused.",
+        {
+            200: (
+                JSON,
+                having(
+                    {
+                        "metrics": listed(
+                            having(
+                                {
+                                    "key": TEXT,
+                                    "last": NATIVE_NUMBER,
+                                    "step": INT64,
+                                    "time": MS,
+                                    "min": NULLABLE_NATIVE_NUMBER,
+                                    "max": NULLABLE_NATIVE_NUMBER,
+                                }
+                            )
+                        ),
+                        "positions": POSITIONS,
+                    },
+                    {"next_page_token": TOKEN},
+                ),
+            )
+        },
+        (Field("run_id", required=True), *_QUERY),
+        errors=(400, 404, 503),
+    ),
+)

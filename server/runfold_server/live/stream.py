@@ -1,0 +1,173 @@
+"""series:live of the native API: points of series as server-sent events, from where a history answer ended on."""
+
+import asyncio
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from runfold_projections.database import Connection
+from runfold_projections.queries.history import unknown_runs
+from runfold_projections.search.tokens import storable
+from runfold_schemas.topics import Topic
+
+from ..api import Api, RawOperation
+from ..errors import InvalidParameter
+from ..mlflow.refusals import no_run
+from ..numbers import numbers
+from ..outages import kafka_outages
+from ..places import Place, partitions_of, place_of
+from ..reads import of_runs
+from ..requests import Field, Kind, parse_query
+from ..shapes import TEXT
+from .hub import Hub
+from .subscription import Cut, Points, Subscription, merged
+
+MOST_RUNS, MOST_KEYS = 500, 500
+HEARTBEAT = 15.0
+"""Seconds without an event after which one says that the stream lives, and how far it is."""
+GATHER = 0.1
+"""Seconds between two events, so that points of many small records come together; the first after a silence comes at once."""
+SEND_TIMEOUT = 60.0
+"""Seconds after which a connection that takes nothing is given up."""
+RETRY_MS = 1_000
+MEDIA_TYPE = "text/event-stream"
+_QUERY = (
+    Field("run_id", Kind.STRINGS, required=True, least=1, most=MOST_RUNS, unfit="{} runs are asked for: 1 to 500."),
+    Field("key", Kind.STRINGS, required=True, least=1, most=MOST_KEYS, unfit="{} keys are asked for: 1 to 500."),
+    Field("rank", Kind.INT32, least=-1),
+    Field("since", default=""),
+)
+
+
+async def _live(api: Api, request: Request) -> Response:
+    args = parse_query(_QUERY, request.query_params.multi_items())
+    runs, keys = list(dict.fromkeys(args["run_id"])), list(dict.fromkeys(args["key"]))
+    # A browser that connects again says what it was told last; the address is still that of the first time.
+    since = request.headers.get("last-event-id") or args["since"]
+    given = Place.parse(since) if since else None
+    with kafka_outages():
+        info = await api.log.connect()
+    unknown = [run_id for run_id in runs if not storable(run_id)]
+    if unknown:
+        raise no_run(unknown[0])
+    now = place_of(info, runs, await _positions_with(api, runs))
+    assert now is not None
+    if given is not None:
+        _check(given, now, partitions_of(info, runs))
+    subscription = Subscription(runs, keys, args["rank"], given or now)
+    return _EventStream(api.live, subscription, info.partitions)
+
+
+async def _positions_with(api: Api, runs: list[str]) -> Any:
+    async def read(connection: Connection) -> list[str]:
+        return await unknown_runs(connection, runs)
+
+    shown = await api.reader.strong(of_runs(runs, Topic.RUNS), read)
+    if shown.value:
+        raise no_run(shown.value[0])
+    return shown.positions
+
+
+def _check(given: Place, now: Place, partitions: set[int]) -> None:
+    if given.log_id != now.log_id:
+        raise InvalidParameter("Parameter 'since' is of another log than this server's; read the histories again.")
+    if set(given.offsets) != partitions:
+        raise InvalidParameter(
+            "Parameter 'since' is of an answer about other runs; ask with the runs that it is about."
+        )
+
+
+class _EventStream(Response):
+    """Tells a subscription until the client goes away, the server stops, or the client takes nothing any more."""
+
+    media_type = MEDIA_TYPE
+
+    def __init__(self, hub: Hub, subscription: Subscription, partitions: int) -> None:
+        super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
+        del self.headers["content-length"]
+        self._hub, self._subscription, self._partitions = hub, subscription, partitions
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "HEAD":
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            await send({"type": "http.response.body", "body": b""})
+            return
+        telling = asyncio.ensure_future(self._tell(send))
+        leaving = asyncio.ensure_future(_gone(receive))
+        try:
+            await asyncio.wait((telling, leaving), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (telling, leaving):
+                task.cancel()
+            await asyncio.gather(telling, leaving, return_exceptions=True)
+
+    async def _tell(self, send: Send) -> None:
+        subscription = self._subscription
+
+        async def say(data: bytes, *, more: bool = True) -> None:
+            async with asyncio.timeout(SEND_TIMEOUT):
+                await send({"type": "http.response.body", "body": data, "more_body": more})
+
+        async with asyncio.timeout(SEND_TIMEOUT):
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        await say(f"retry: {RETRY_MS}\n\n".encode() + _event("open", str(subscription.place), {}))
+        async with self._hub.subscribed(subscription, self._partitions):
+            while True:
+                await subscription.wait(HEARTBEAT)
+                told = subscription.next()
+                place = str(subscription.place)
+                if subscription.end is not None:
+                    said = {"reason": subscription.end.value, "message": subscription.reason}
+                    await say(_event("end", place, said), more=False)
+                    return
+                if isinstance(told, Cut):
+                    await say(_event("cut", place, told._asdict()))
+                elif told:
+                    await say(_event("points", place, {"series": await asyncio.to_thread(_series, told)}))
+                    if not subscription.waiting:
+                        await asyncio.sleep(GATHER)
+                else:
+                    await say(_event("heartbeat", place, {}))
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _event(kind: str, place: str, data: dict[str, Any]) -> bytes:
+    return b"event: %b\nid: %b\ndata: %b\n\n" % (kind.encode(), place.encode(), msgspec.json.encode(data))
+
+
+def _series(points: list[Points]) -> list[dict[str, Any]]:
+    return [
+        {
+            "run_id": run_id,
+            "metric": key,
+            "attempt": attempt,
+            "rank": rank,
+            "steps": steps.tolist(),
+            "times": times.tolist(),
+            "values": numbers(values),
+        }
+        for (run_id, key, attempt, rank), (steps, times, values) in merged(points).items()
+    ]
+
+
+OPERATIONS = (
+    RawOperation(
+        "GET",
+        "/api/runfold/v1/series:live",
+        _live,
+        "Points of series as they come, as server-sent events: `open`, `points` (series as series:history has them), `cut` (a rewind or declared start: points of greater steps told before count no more), `heartbeat`, and `end` with "
+        "the reason why the server ends the stream (`slow`, `stopped`, `gone`: read the histories again). `since` is the `live` of an answer, so "
+        "that nothing is missing or told twice; without it the stream begins now. Each event's id is the place behind it: the header "
+        "Last-Event-ID goes before `since`.",
+        {200: (MEDIA_TYPE, TEXT)},
+        _QUERY,
+        errors=(400, 404, 503),
+    ),
+)

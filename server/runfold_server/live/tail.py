@@ -1,0 +1,159 @@
+"""One partition of the log of metrics, as the fold takes it in: read from Kafka, given out once the fold has passed it.
+
+Merged segments do not know offsets any more; the log does. What it repeats, or the fold set aside, is left out here as there.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import OffsetOutOfRangeError
+
+from runfold_projections.database import Connection
+from runfold_projections.queries.passed_over import passed_over
+from runfold_schemas.catalog import released_catalog
+from runfold_schemas.errors import SchemaError
+from runfold_schemas.position import Partition
+from runfold_schemas.record import Raw, Record, read_record
+from runfold_schemas.topics import Topic, full_name
+
+from ..errors import Unavailable
+from ..outages import kafka_outages
+from ..reads import Reader
+
+FETCH_BYTES = 4 * 1024 * 1024
+_FETCH_WAIT_MS = 500
+_REQUEST_MS = 10_000
+_MOST_RECORDS = 200
+_log = structlog.get_logger(__name__)
+IsWanted = Callable[[str], bool]
+"""Whether anybody waits for the points of this run."""
+
+
+class Gone(Exception):
+    """The log does not hold the offset any more, or not yet; or holds what this release can't read: histories must be read anew."""
+
+
+class Tail:
+    """Reads on from where it is told to. One reader at a time."""
+
+    def __init__(self, consumer: Any, namespace: str, partition: int, partitions: int, reader: Reader) -> None:
+        self._consumer, self._reader, self._partitions = consumer, reader, partitions
+        self._where = Partition(Topic.METRICS, partition)
+        self._target = TopicPartition(full_name(namespace, Topic.METRICS), partition)
+
+    async def stretch(self, start: int) -> tuple[list[Raw], int]:
+        """The next records, perhaps none yet, and the offset behind them. Unavailable while Kafka is away; Gone."""
+        with kafka_outages():
+            try:
+                batches = await self._consumer.getmany(
+                    self._target, timeout_ms=_FETCH_WAIT_MS, max_records=_MOST_RECORDS
+                )
+                raws = [Raw.of(Topic.METRICS, message) for message in batches.get(self._target, [])]
+                return raws, int(await self._consumer.position(self._target))
+            except UnicodeDecodeError:
+                return await self._past_broken()
+            except OffsetOutOfRangeError as error:
+                raise Gone(f"the log of {self._where} does not hold offset {start}") from error
+
+    async def _past_broken(self) -> tuple[list[Raw], int]:
+        """aiokafka can't hand out a record with a header whose name is no UTF-8: come to it one by one, then pass it."""
+        offset = int(await self._consumer.position(self._target))
+        self._consumer.seek(self._target, offset)
+        try:
+            batches = await self._consumer.getmany(self._target, timeout_ms=_FETCH_WAIT_MS, max_records=1)
+        except UnicodeDecodeError:
+            self._consumer.seek(self._target, offset + 1)
+            return [], offset + 1
+        raws = [Raw.of(Topic.METRICS, message) for message in batches.get(self._target, [])]
+        return raws, int(await self._consumer.position(self._target))
+
+    async def taken(self, raws: list[Raw], is_wanted: IsWanted) -> list[Record]:
+        """The wanted ones of these records that the fold took in. Returns when it has passed them, however long that takes."""
+        wanted = [raw for raw in raws if raw.key is not None and is_wanted(raw.key.decode(errors="replace"))]
+        if not wanted:
+            return []
+        start, stop = wanted[0].position.offset, wanted[-1].position.offset + 1
+        left_out = await self._left_out(start, stop)
+        records = []
+        for raw in wanted:
+            if raw.position.offset in left_out:
+                continue
+            try:
+                records.append(read_record(raw, released_catalog(), self._partitions))
+            except SchemaError as error:
+                # The fold could read it, so a newer release wrote and folds it.
+                raise Gone(f"this server can't read {raw.position}: {error}; it is older than its workers") from error
+        return records
+
+    async def _left_out(self, start: int, stop: int) -> frozenset[int]:
+        async def query(connection: Connection) -> frozenset[int]:
+            return await passed_over(connection, self._where.partition, start, stop)
+
+        while True:
+            try:
+                return (await self._reader.at({self._where: stop}, query)).value
+            except Unavailable as error:
+                _log.warning("live_waits_for_the_fold", partition=str(self._where), error=error.message)
+                await asyncio.sleep(min(1.0, error.retry_after))
+
+
+async def _opened(consumer: AIOKafkaConsumer, target: TopicPartition, start: int) -> None:
+    await consumer.start()
+    # Before it is assigned: the look-ups open the connection that fetches use, too.
+    first = (await consumer.beginning_offsets([target]))[target]
+    end = (await consumer.end_offsets([target]))[target]
+    if not first <= start <= end:
+        raise Gone(f"the log holds offsets {first} to {end} of {target.topic}:{target.partition}, not {start}")
+    consumer.assign([target])
+    consumer.seek(target, start)
+
+
+async def _stop(consumer: AIOKafkaConsumer) -> None:
+    # aiokafka's stop awaits a task that it cancels; one that never ran would pass its CancelledError on, over our own error.
+    await asyncio.sleep(0)
+    await consumer.stop()
+
+
+async def _whole(work: Coroutine[Any, Any, None]) -> None:
+    """Do it to its end, however often the caller is cancelled meanwhile: half open or half closed, aiokafka leaves a connection behind."""
+    task = asyncio.ensure_future(work)
+    cancelled = False
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            cancelled = True
+        except Exception:
+            break
+    if cancelled:
+        await asyncio.gather(task, return_exceptions=True)
+        raise asyncio.CancelledError
+    task.result()
+
+
+@asynccontextmanager
+async def open_tail(
+    kafka: str, namespace: str, partition: int, partitions: int, reader: Reader, start: int
+) -> AsyncIterator[Tail]:
+    """A consumer of its own on the partition, at `start`. Unavailable while Kafka is away, Gone if the log does not hold `start`."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=kafka,
+        group_id=None,
+        enable_auto_commit=False,
+        auto_offset_reset="none",
+        fetch_max_wait_ms=_FETCH_WAIT_MS,
+        max_partition_fetch_bytes=FETCH_BYTES,
+        request_timeout_ms=_REQUEST_MS,
+        retry_backoff_ms=50,
+    )
+    try:
+        with kafka_outages():
+            target = TopicPartition(full_name(namespace, Topic.METRICS), partition)
+            await _whole(_opened(consumer, target, start))
+        yield Tail(consumer, namespace, partition, partitions, reader)
+    finally:
+        await _whole(_stop(consumer))
