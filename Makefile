@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ROOMS := schemas producers projections consumers server stack
 SEED ?= 1
 
-.PHONY: demo up bench-sdk bench-spine bench-tracking bench-packs bench-artifacts bench-torch test test-torch unit integration e2e soak lint types layers compat docs lock clean help
+.PHONY: demo up bench-sdk bench-volume bench-spine bench-tracking bench-packs bench-artifacts bench-torch test test-torch unit integration e2e soak lint types layers compat docs lock clean help
 
 help:
 	@echo "make demo   start everything, train twice, read back, stop"
@@ -15,6 +15,7 @@ help:
 	@echo "make soak   the fault tests and the fuzzing, longer; SEED=n repeats one"
 	@echo "make bench-search what a search of runs takes over 10,000 and 100,000 of them"
 	@echo "make bench-sdk    what a log call costs the training thread, and the light client"
+	@echo "make bench-volume what the whole path takes: 100 scalars a call, arrays, small runs, 1,200 wide runs"
 	@echo "make bench-spine  what the spine does per second, on this machine"
 	@echo "make bench-artifacts  a file of 1 GB up and down, and the server's memory"
 	@echo "make test-torch  a training under torchrun that loses a rank; needs Debian's python3-torch, or TORCH_PYTHON"
@@ -54,6 +55,9 @@ bench-sdk: $(VENV)/.dev
 
 bench-spine: $(VENV)/.demo
 	$(BIN)/python benchmarks/spine.py
+
+bench-volume: $(VENV)/.demo
+	$(BIN)/python benchmarks/volume.py all
 
 bench-artifacts: $(VENV)/.demo
 	$(BIN)/python benchmarks/artifacts.py

@@ -110,15 +110,15 @@ class KafkaTransport:
     async def _send(self, info: LogInfo, records: Sequence[Outgoing]) -> None:
         sender = self._bulk if len(records) >= _BULK_FROM else self._fast
         assert sender is not None
-        start = 0
-        while start < len(records):
-            # What is begun in order lands in order while the producer has room for all of it at once.
-            size, stop = len(records[start].value), start + 1
-            while stop < len(records) and size + len(records[stop].value) <= _WINDOW_BYTES:
-                size += len(records[stop].value)
-                stop += 1
-            await asyncio.gather(*(sender.send(_place(record, info), record) for record in records[start:stop]))
-            start = stop
+        # Order counts within a partition only: the others need not wait for it.
+        lanes: dict[Partition, list[Outgoing]] = {}
+        for record in records:
+            lanes.setdefault(_place(record, info), []).append(record)
+        lanes_done = await asyncio.gather(
+            *(_in_order(sender, where, lane) for where, lane in lanes.items()), return_exceptions=True
+        )
+        for error in filter(None, lanes_done):
+            raise error
 
     async def _connect(self) -> LogInfo:
         if self._info is not None:
@@ -148,6 +148,18 @@ class KafkaTransport:
             self._appending = None
         if stack is not None:
             await stack.aclose()
+
+
+async def _in_order(sender: RecordSender, where: Partition, records: Sequence[Outgoing]) -> None:
+    start = 0
+    while start < len(records):
+        # What is begun in order lands in order while the producer has room for all of it at once.
+        size, stop = len(records[start].value), start + 1
+        while stop < len(records) and size + len(records[stop].value) <= _WINDOW_BYTES:
+            size += len(records[stop].value)
+            stop += 1
+        await asyncio.gather(*(sender.send(where, record) for record in records[start:stop]))
+        start = stop
 
 
 def _place(record: Outgoing, info: LogInfo) -> Partition:

@@ -11,7 +11,7 @@ from runfold_schemas.batch import Outgoing
 from runfold_schemas.envelope import Envelope, Writer
 from runfold_schemas.errors import BadEvent
 from runfold_schemas.events import Event, Fact, LineFact, MetricsLogged
-from runfold_schemas.frames import MAX_FRAME_BYTES, Frame, split
+from runfold_schemas.frames import MAX_FRAME_BYTES, Frame, most_key_bytes, split
 from runfold_schemas.ids import Ids
 from runfold_schemas.topics import Topic
 
@@ -82,7 +82,7 @@ class RunEncoder:
 
 
 def _most_bytes(frame: Frame) -> int:
-    return sum(len(key.encode()) + 5 for key in frame.keys) + frame.rows * (8 * len(frame.keys) + 20) + 64
+    return most_key_bytes(frame.keys) + frame.rows * (8 * len(frame.keys) + 20) + 64
 
 
 def checked(event_class: type[F], **fields: object) -> F:

@@ -45,7 +45,8 @@ class RecordSender:
             linger_ms=linger_ms,
             max_batch_size=MAX_BATCH_BYTES,
             max_request_size=MAX_REQUEST_BYTES,
-            compression_type="lz4",
+            # aiokafka asks lz4 for its level 9: 12 times as long for 400 kB of doubles, and more bytes.
+            compression_type="zstd",
             request_timeout_ms=int(timeout * 1000),
             retry_backoff_ms=50,
         )

@@ -18,7 +18,7 @@ from .transport import Experiment, Never, Parent, Transport, TryAgain
 
 _log = logging.getLogger("runfold")
 
-MOST_BYTES_AT_ONCE = 1024 * 1024
+MOST_BYTES_AT_ONCE = 4 * 1024 * 1024
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
 _RESOLVE_TIMEOUT = 10.0
 _IDLE_END = 5.0

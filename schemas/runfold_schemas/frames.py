@@ -3,6 +3,7 @@
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 from typing import NamedTuple
 
@@ -78,6 +79,12 @@ def from_points(points: Iterable[Point]) -> tuple[Frame, ...]:
     )
 
 
+@lru_cache(maxsize=256)
+def most_key_bytes(keys: tuple[str, ...]) -> int:
+    """What a key list takes at most when it is encoded. Remembered: a training logs the same few lists again and again."""
+    return sum(len(key.encode()) + 5 for key in keys)
+
+
 def split(frame: Frame, most_bytes: int = MAX_FRAME_BYTES) -> Iterator[Frame]:
     """Cut a frame into frames whose encoding stays below `most_bytes`: by rows, and a row too wide by keys.
 
@@ -85,7 +92,7 @@ def split(frame: Frame, most_bytes: int = MAX_FRAME_BYTES) -> Iterator[Frame]:
     """
     context = (frame.model_id, frame.dataset_name, frame.dataset_digest)
     # Five bytes are a text's longest length, twenty a row's longest deltas; 64 cover counts, ends and union branches.
-    key_bytes = sum(len(text.encode()) + 5 for text in (*frame.keys, *context) if text) + 64
+    key_bytes = most_key_bytes(frame.keys) + sum(len(text.encode()) + 5 for text in context if text) + 64
     row_bytes = 8 * len(frame.keys) + 20
     if key_bytes + row_bytes * frame.rows <= most_bytes:
         yield frame

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from struct import unpack_from
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -92,16 +92,24 @@ class Block:
             yield key, Summary(Latest(value, step, time, *context), _number(least), _number(most))
 
 
+class Places(NamedTuple):
+    """Where some keys of a run are: their numbers, an int64 array; the blocks that hold them; whether each is named once."""
+
+    numbers: Any
+    blocks: frozenset[int]
+    once: bool
+
+
 class Keys:
     """Names of a run's keys, numbered. Runs that got the same ones in the same order share an object; it only grows by copying."""
 
     def __init__(self, names: Sequence[str] = ()) -> None:
         self.names = tuple(names)
         self.number = {name: n for n, name in enumerate(self.names)}
-        self._places: dict[tuple[str, ...], tuple[Any, bool]] = {}
+        self._places: dict[tuple[str, ...], Places] = {}
 
-    def places(self, keys: tuple[str, ...]) -> tuple[Any, bool] | None:
-        """Numbers of these keys, an int64 array, and whether each is there once; None if one of them is new."""
+    def places(self, keys: tuple[str, ...]) -> "Places | None":
+        """Where these keys are; None if one of them is new."""
         found = self._places.get(keys)
         if found is None:
             try:
@@ -110,7 +118,8 @@ class Keys:
                 return None
             if len(self._places) >= _MOST_PLACES:
                 self._places.clear()
-            found = self._places[keys] = numbers, len(set(keys)) == len(keys)
+            blocks = frozenset(np.unique(numbers // BLOCK).tolist())
+            found = self._places[keys] = Places(numbers, blocks, len(set(keys)) == len(keys))
         return found
 
 
@@ -201,17 +210,18 @@ class Summaries(Mapping[str, Summary]):
         times: Any = np.frombuffer(frame.times, np.int64)
         values: Any = np.frombuffer(frame.values, np.float64).reshape(rows, width)
         context = _context(frame)
-        at, once = self._at(frame.keys)
-        if once:
-            self._join(at, steps, times, values, context)
+        places = self._at(frame.keys)
+        if places.once:
+            self._join(places.numbers, steps, times, values, context)
         else:
             # A foreign writer's frame may name a key twice: each column by itself.
             for n in range(width):
-                self._join(at[n : n + 1], steps, times, values[:, n : n + 1], context)
+                self._join(places.numbers[n : n + 1], steps, times, values[:, n : n + 1], context)
+        self._dirty |= places.blocks
 
     def put(self, key: str, summary: Summary) -> None:
         """Set the summary of a key. For few keys: every new one costs as much as all that are there."""
-        at = int(self._at((key,))[0][0])
+        at = int(self._at((key,)).numbers[0])
         latest = summary.latest
         self._value[at], self._step[at], self._time[at] = latest.value, latest.step, latest.time_ms
         self._least[at] = math.nan if summary.least is None else summary.least
@@ -227,12 +237,13 @@ class Summaries(Mapping[str, Summary]):
         there = tuple(key for key in keys if key in found._keys.number)
         if not there:
             return
-        at, of = self._at(there)[0], found._at(there)[0]
+        places = self._at(there)
+        at, of = places.numbers, found._at(there).numbers
         for name in ("_value", "_least", "_most", "_step", "_time", "_there"):
             getattr(self, name)[at] = getattr(found, name)[of]
         for place, other in zip(at.tolist(), of.tolist(), strict=True):
             self._set_context(place, found._contexts.get(other, NO_CONTEXT))
-        self._dirty.update(np.unique(at // BLOCK).tolist())
+        self._dirty |= places.blocks
 
     def _keep(self, names: Sequence[str]) -> None:
         """Forget all keys but these."""
@@ -279,7 +290,7 @@ class Summaries(Mapping[str, Summary]):
         self._dirty, self._grown = set(), set()
         return dirty, grown
 
-    def _at(self, keys: tuple[str, ...]) -> tuple[Any, bool]:
+    def _at(self, keys: tuple[str, ...]) -> Places:
         found = self._keys.places(keys)
         if found is None:
             new = tuple(dict.fromkeys(key for key in keys if key not in self._keys.number))
@@ -308,7 +319,6 @@ class Summaries(Mapping[str, Summary]):
         step, time = int(steps[newest[0]]), int(times[newest[0]])
         for row in newest:
             self._take(at, step, time, values[row], context)
-        self._dirty.update(np.unique(at // BLOCK).tolist() if len(at) > 1 else (int(at[0]) // BLOCK,))
 
     def _take(self, at: Any, step: int, time: int, values: Any, context: Context) -> None:
         there, own_step, own_time = self._there[at], self._step[at], self._time[at]

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 
 from runfold_schemas.events import AttemptStarted, Genesis, LineFact, MetricsLogged, RunForked, RunRewound
 from runfold_schemas.frames import Frame
@@ -135,7 +136,7 @@ class MetricsProjector:
                 run.summaries.add(until(frame, limit))
             self._touched[run_id] = None
             points = sum(len(frame.values) for frame in frames)
-            keys = {key for frame in frames for key in frame.keys}
+            bounds = [_bounds(frame.keys) for frame in frames]
             steps = [step for frame in frames for step in (min(frame.steps), max(frame.steps))]
             segments.append(
                 (
@@ -144,8 +145,8 @@ class MetricsProjector:
                     attempt,
                     rank,
                     branch,
-                    min(keys),
-                    max(keys),
+                    min(first for first, _ in bounds),
+                    max(last for _, last in bounds),
                     last_offset,
                     min(steps),
                     max(steps),
@@ -160,6 +161,11 @@ class MetricsProjector:
             found.append(RowChange(_SAVE_SEGMENTS, (self._partition, *columns(segments))))
         touched, self._touched = self._touched, {}
         return [*found, *changed((run_id, self._runs[run_id]) for run_id in touched)]
+
+
+@lru_cache(maxsize=256)
+def _bounds(keys: tuple[str, ...]) -> tuple[str, str]:
+    return min(keys), max(keys)
 
 
 _SAVE_SEGMENTS = """

@@ -1,0 +1,262 @@
+"""Points from the SDK to queryable, at volume: broker, worker, server, Postgres and the load on one machine. `make bench-volume`.
+
+`python benchmarks/volume.py [profile …] [--seconds 60] [--rate POINTS]`. A profile's load runs for so many seconds, at most at so many points
+a second (0: as fast as they are taken); then all is waited for. Every ten seconds: points logged, how far the fold is behind, memory, segments that
+wait to be merged. At the end the stored points are counted against those logged: all are distinct.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import os
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from machine import describe
+from rich.console import Console
+from rich.table import Table
+from volume_load import LOADS, Share
+
+from runfold_projections.database import open_pool
+from runfold_projections.queries.snapshot import checkpoints
+from runfold_stack.settings import Settings, load_settings
+from runfold_stack.up import Up, runfold_up
+
+_spawn = get_context("spawn")
+PROCESSES = 4
+EVERY = 10.0
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What is measured: a load, the transport it takes, and the issue's aim in points (or events) a second."""
+
+    load: str
+    transport: str
+    aim: float
+    points_per_event: int = 1
+    rate: float = 0.0
+    """Points a second that are logged, if the profile says so itself."""
+
+
+NEPTUNE = 1_200 * 9_500 / 25
+PROFILES = {
+    "scalars": Profile("scalars", "kafka", 2e6),
+    "series": Profile("series", "kafka", 4e6),
+    "rows": Profile("rows", "kafka", 4e6),
+    "single": Profile("single", "kafka", 5e5),
+    "small": Profile("small", "kafka", 25e3, points_per_event=10),
+    "http": Profile("scalars", "http", 1e6),
+    "neptune": Profile("neptune", "kafka", NEPTUNE, rate=NEPTUNE),
+    "neptune3": Profile("neptune", "kafka", 3 * NEPTUNE, rate=3 * NEPTUNE),
+}
+
+
+class Watch:
+    """Looks at the system while the load runs."""
+
+    def __init__(self, up: Up, settings: Settings, logged: Callable[[], int]) -> None:
+        self._up, self._settings, self._logged = up, settings, logged
+        self.most_lag = 0.0
+        self.most_backlog = 0.0
+        self.memory: list[tuple[float, float]] = []
+
+    async def run(self) -> None:
+        """Until cancelled; a line every ten seconds."""
+        began, before, said = time.perf_counter(), 0, time.perf_counter()
+        while True:
+            await asyncio.sleep(1)
+            numbers = await asyncio.to_thread(self._metrics)
+            lag = max((v for name, v in numbers if name.startswith("runfold_lag_seconds")), default=0.0)
+            backlog = sum(v for name, v in numbers if name.startswith("runfold_merge_backlog"))
+            self.most_lag, self.most_backlog = max(self.most_lag, lag), max(self.most_backlog, backlog)
+            if (now := time.perf_counter()) - said >= EVERY:
+                logged = self._logged()
+                worker, server = (memory(self._up.stack.pid(name)) for name in ("worker", "server"))
+                self.memory.append((worker, server))
+                print(
+                    f"# {now - began:5.0f} s: {(logged - before) / (now - said) / 1e6:.2f} M points/s logged, lag {lag:.1f} s, "
+                    f"worker {worker:,.0f} MB, server {server:,.0f} MB, {backlog:.0f} segments wait to be merged",
+                    file=sys.stderr,
+                )
+                before, said = logged, now
+
+    def _metrics(self) -> list[tuple[str, float]]:
+        with urllib.request.urlopen(f"{self._up.worker_url}/metrics", timeout=30) as answer:
+            lines = answer.read().decode().splitlines()
+        return [(name, float(value)) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")]
+
+
+def memory(pid: int) -> float:
+    """Megabytes of a process, shared pages counted in parts."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+
+
+def loading(share: Share, load: str, ready: Any, go: Any, counted: Any, out: Any) -> None:
+    """One process of the load."""
+    with LOADS[load](share) as step:
+        ready.release()
+        go.wait()
+        began = time.perf_counter()
+        total = 0
+        while (now := time.perf_counter()) - began < share.seconds:
+            if share.rate and (early := began + total / share.rate - now) > 0:
+                time.sleep(min(early, 0.05))
+                continue
+            total += step()
+            counted.value = total
+        logged = time.perf_counter() - began
+    out.put((total, logged, time.perf_counter() - began))
+
+
+@asynccontextmanager
+async def watched(watch: Watch) -> AsyncIterator[None]:
+    """The watch runs meanwhile."""
+    task = asyncio.create_task(watch.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def measure(name: str, given: argparse.Namespace, table: Table) -> None:
+    """One profile on a new installation."""
+    profile = PROFILES[name]
+    rate = given.rate or profile.rate
+    with tempfile.TemporaryDirectory(prefix="runfold-volume-", dir=given.dir) as folder:
+        settings = load_settings(data_dir=Path(folder) / "data", port=0)
+        os.environ["RUNFOLD_SPOOL_DIR"] = f"{folder}/spool"
+        os.environ.update(RUNFOLD_SPOOL_FULL="block", RUNFOLD_SPOOL_MB="256", RUNFOLD_FINISH_TIMEOUT="600")
+        async with runfold_up(settings) as up:
+            uri = up.url if profile.transport == "http" else f"kafka://{up.kafka}/{settings.namespace}?api={up.url}"
+            counted = [_spawn.Value("q", 0, lock=False) for _ in range(PROCESSES)]
+            ready, go, out = _spawn.Semaphore(0), _spawn.Event(), _spawn.Queue()
+            processes = [
+                _spawn.Process(
+                    target=loading,
+                    args=(
+                        Share(uri, up.kafka, settings.namespace, n, PROCESSES, given.seconds, rate / PROCESSES),
+                        profile.load,
+                        ready,
+                        go,
+                        counted[n],
+                        out,
+                    ),
+                )
+                for n in range(PROCESSES)
+            ]
+            for process in processes:
+                process.start()
+            for _ in processes:
+                if not await asyncio.to_thread(ready.acquire, timeout=300):
+                    raise SystemExit(f"{name}: a process of the load did not begin")
+            watch = Watch(up, settings, lambda: sum(int(c.value) for c in counted))
+            began = time.perf_counter()
+            go.set()
+            async with watched(watch):
+                found = [await asyncio.to_thread(out.get, timeout=given.seconds + 900) for _ in processes]
+                logged = sum(total for total, _, _ in found)
+                acknowledged = max(seconds for _, _, seconds in found)
+                await folded(up, settings)
+                visible = time.perf_counter() - began
+            for process in processes:
+                process.join()
+            await asyncio.to_thread(show, name, profile, found, visible, watch, table)
+            async with open_pool(up.postgres, settings.namespace, application="benchmark") as pool:
+                stored = await pool.fetchval("SELECT sum(points) FROM segment")
+                size = await pool.fetchval(
+                    """
+                    SELECT sum(pg_total_relation_size(c.oid)) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                    WHERE n.nspname LIKE '%\\_metrics\\_%' AND c.relkind = 'r'
+                    """
+                )
+            log = sum(path.stat().st_size for path in (Path(folder) / "data" / "kafka").rglob("*.log"))
+            print(
+                f"# {name}: {stored:,} points stored of {logged:,} logged; {float(size) / stored:.1f} bytes a point in Postgres, "
+                f"{log / stored:.1f} in Kafka; acknowledged after {acknowledged:.1f} s",
+                file=sys.stderr,
+            )
+            if stored != logged:
+                raise SystemExit(f"{name}: {logged:,} points were logged, {stored:,} are stored")
+
+
+async def folded(up: Up, settings: Settings) -> None:
+    """Wait until the fold has reached the log's end."""
+    from aiokafka import AIOKafkaConsumer, TopicPartition
+
+    from runfold_schemas.topics import Topic, full_name
+
+    consumer = AIOKafkaConsumer(bootstrap_servers=up.kafka, group_id=None, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        topic = full_name(settings.namespace, Topic.METRICS)
+        partitions = [TopicPartition(topic, n) for n in range(8)]
+        ends = {p.partition: end for p, end in (await consumer.end_offsets(partitions)).items()}
+    finally:
+        await consumer.stop()
+    async with open_pool(up.postgres, settings.namespace, application="benchmark") as pool:
+        while True:
+            async with pool.acquire() as connection:
+                have = await checkpoints(connection)
+            if all(have.get(where, 0) >= ends[where.partition] for where in have if where.topic is Topic.METRICS):
+                return
+            await asyncio.sleep(0.05)
+
+
+def show(name: str, profile: Profile, found: list[Any], visible: float, watch: Watch, table: Table) -> None:
+    """A row of the table."""
+    logged = sum(total for total, _, _ in found)
+    worth = profile.points_per_event
+    took = max(seconds for _, seconds, _ in found)
+    worker = [w for w, _ in watch.memory] or [0.0]
+    table.add_row(
+        name,
+        profile.transport,
+        f"{logged / took / worth:,.0f}",
+        f"{logged / visible / worth:,.0f}",
+        f"{profile.aim:,.0f}",
+        f"{watch.most_lag:.1f}",
+        f"{worker[0]:,.0f} → {worker[-1]:,.0f}",
+        f"{watch.most_backlog:,.0f}",
+    )
+
+
+def titles() -> Iterator[str]:
+    """Columns of the table."""
+    yield from ("profile", "transport", "logged/s", "queryable/s", "aim/s", "most lag, s", "worker MB", "most to merge")
+
+
+async def main() -> None:
+    """Each profile in turn, and one table."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("profiles", nargs="*", default=["scalars"], choices=[*PROFILES, "all"])
+    arguments.add_argument("--seconds", type=float, default=60.0)
+    arguments.add_argument("--rate", type=float, default=0.0, help="points a second; 0: as many as are taken")
+    arguments.add_argument("--dir", help="where the data lies meanwhile")
+    given = arguments.parse_args()
+    names = list(PROFILES) if "all" in given.profiles else given.profiles
+    head = f"# {describe()}"
+    table = Table(box=None, pad_edge=False)
+    for title in titles():
+        table.add_column(title, justify="left" if title in ("profile", "transport") else "right")
+    for name in names:
+        print(f"# {name}", file=sys.stderr)
+        await measure(name, given, table)
+    console = Console(width=140)
+    console.print(head)
+    console.print(table)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,157 @@
+"""The loads of `volume.py`: what a training's processes do, each with points of its own."""
+
+import asyncio
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+import runfold
+
+Step = Callable[[], int]
+"""Logs some points and answers how many."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """One process's part of a load. `rate` in points a second, 0: no bound."""
+
+    uri: str
+    kafka: str
+    namespace: str
+    number: int
+    processes: int
+    seconds: float
+    rate: float
+
+
+@contextmanager
+def scalars(share: Share) -> Iterator[Step]:
+    """`run.log` of 100 scalars a call."""
+    rng = np.random.default_rng(share.number)
+    keys = [f"layer{n}/norm" for n in range(100)]
+    with runfold.run(experiment="volume", tracking_uri=share.uri) as run:
+
+        def step() -> int:
+            for row in rng.standard_normal((20, 100)).tolist():
+                run.log(dict(zip(keys, row, strict=True)))
+            return 2000
+
+        yield step
+
+
+@contextmanager
+def single(share: Share) -> Iterator[Step]:
+    """One scalar a call."""
+    rng = np.random.default_rng(share.number)
+    with runfold.run(experiment="volume", tracking_uri=share.uri) as run:
+
+        def step() -> int:
+            for value in rng.standard_normal(1000).tolist():
+                run.log({"loss": value})
+            return 1000
+
+        yield step
+
+
+@contextmanager
+def series(share: Share) -> Iterator[Step]:
+    """One key's points as an array, 10,000 a call."""
+    rng = np.random.default_rng(share.number)
+    with runfold.run(experiment="volume", tracking_uri=share.uri) as run:
+        at = itertools.count()
+
+        def step() -> int:
+            first = next(at) * 10_000
+            run.log_series("signal", np.arange(first, first + 10_000), rng.standard_normal(10_000))
+            return 10_000
+
+        yield step
+
+
+@contextmanager
+def rows(share: Share) -> Iterator[Step]:
+    """Rows of 1,000 keys from an array, 50 a call."""
+    rng = np.random.default_rng(share.number)
+    keys = [f"layer{n}/gradient/norm" for n in range(1000)]
+    with runfold.run(experiment="volume", tracking_uri=share.uri) as run:
+        at = itertools.count()
+
+        def step() -> int:
+            first = next(at) * 50
+            run.log_rows(keys, np.arange(first, first + 50), rng.standard_normal((50, 1000)))
+            return 50_000
+
+        yield step
+
+
+@contextmanager
+def neptune(share: Share) -> Iterator[Step]:
+    """The "high" profile of Neptune's load generator: 1,200 runs of 9,500 series with names of 45 bytes, one point each in turn."""
+    rng = np.random.default_rng(share.number)
+    keys = [f"metrics/group-{n % 100:03d}/series-{n:05d}".ljust(45, "x") for n in range(9500)]
+    with ExitStack() as stack:
+        mine = range(share.number, 1200, share.processes)
+        runs = [
+            stack.enter_context(runfold.run(experiment="volume", name=f"run-{n}", tracking_uri=share.uri)) for n in mine
+        ]
+        turns = ((number, run) for number in itertools.count() for run in runs)
+
+        def step() -> int:
+            number, run = next(turns)
+            run.log_rows(keys, [number], rng.standard_normal((1, 9500)))
+            return 9500
+
+        yield step
+
+
+@contextmanager
+def small(share: Share) -> Iterator[Step]:
+    """10,000 small runs that flush ten points each in turn. Their events are made by the SDK's encoder and sent by its sender of
+    records: ten thousand open runs with a spool each are no training's business on one machine."""
+    from runfold.encoding import RunEncoder
+    from runfold.kafka import RecordSender
+    from runfold_schemas.frames import Point, from_points
+    from runfold_schemas.ids import Ids
+    from runfold_schemas.position import Partition
+    from runfold_schemas.topics import Topic, partition_of
+
+    ids = Ids()
+    rng = np.random.default_rng(share.number)
+    encoders = []
+    for n in range(share.number, 10_000, share.processes):
+        run_id = f"{n:032x}"
+        encoders.append((RunEncoder(run_id, ids), Partition(Topic.METRICS, partition_of(run_id.encode(), 8))))
+    turns = ((number, one) for number in itertools.count() for one in encoders)
+    loop = asyncio.new_event_loop()
+    sender = RecordSender(share.kafka, share.namespace, linger_ms=20, patience=600)
+
+    async def send_some() -> int:
+        async with asyncio.TaskGroup() as group:
+            for number, (encoder, where) in itertools.islice(turns, 500):
+                points = [
+                    Point("loss", value, 10 * number + n, 10 * number + n)
+                    for n, value in enumerate(rng.standard_normal(10).tolist())
+                ]
+                for record, _ in encoder.metrics(from_points(points)):
+                    group.create_task(sender.send(where, record))
+        return 5000
+
+    loop.run_until_complete(sender.__aenter__())
+    try:
+        yield lambda: loop.run_until_complete(send_some())
+    finally:
+        loop.run_until_complete(sender.__aexit__(None, None, None))
+        loop.close()
+
+
+LOADS: dict[str, Callable[[Share], AbstractContextManager[Step]]] = {
+    "scalars": scalars,
+    "single": single,
+    "series": series,
+    "rows": rows,
+    "neptune": neptune,
+    "small": small,
+}
