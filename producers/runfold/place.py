@@ -15,6 +15,7 @@ from runfold_schemas.events import RUN_ID_PATTERN
 from .errors import SdkError
 
 RUN_ID_VARIABLE = "RUNFOLD_RUN_ID"
+ATTEMPT_VARIABLE = "RUNFOLD_ATTEMPT"
 _SAY_NOTHING = frozenset({"", "0", "-", "none", "null", "nil", "nan", "undefined", "default", "false"})
 _HOW = f"set {RUN_ID_VARIABLE} to one id for all processes of the job, or pass run_id; RUNFOLD_LAUNCHER=off makes every process a run of its own"
 
@@ -22,7 +23,8 @@ _HOW = f"set {RUN_ID_VARIABLE} to one id for all processes of the job, or pass r
 @dataclass(frozen=True, slots=True)
 class Place:
     """Who writes. `rank` None: the launcher names none, so this process is alone. `attempt` is the launcher's, opaque; `shared` tells
-    whether it is the same for all processes of the job's start, or each process's own."""
+    whether it is the same for all processes of the job's start, or each process's own. `beside`: this process is no part of the job and
+    has none, such as one that evaluates checkpoints; its points count for the attempt that is the newest."""
 
     node: str
     pid: int
@@ -31,6 +33,7 @@ class Place:
     world_size: int | None = None
     attempt: str = ""
     shared: bool = True
+    beside: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +61,16 @@ def where_we_run(experiment: str, run_id: str | None = None, environ: Mapping[st
         run_id = _checked(environ[RUN_ID_VARIABLE], RUN_ID_VARIABLE)
     elif launched is not None:
         run_id = _of_job(launched, experiment)
-    attempt = environ.get("RUNFOLD_ATTEMPT", "")
+    attempt = environ.get(ATTEMPT_VARIABLE)
     return Place(
         socket.gethostname() or "node",
         os.getpid(),
         run_id,
         _number(environ, "RUNFOLD_RANK", launched.rank if launched else None),
         _number(environ, "RUNFOLD_WORLD_SIZE", launched.world_size if launched else None),
-        attempt or (launched.attempt if launched else ""),
-        bool(attempt) or launched is None or launched.shared,
+        attempt if attempt is not None else launched.attempt if launched else "",
+        attempt is not None or launched is None or launched.shared,
+        attempt == "",
     )
 
 

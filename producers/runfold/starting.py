@@ -12,10 +12,10 @@ from runfold_schemas.ids import Ids
 from ._run import Run, strings
 from .creation import Creation
 from .encoding import RunEncoder, checked
-from .errors import NotConnected
+from .errors import NotConnected, SdkError
 from .leftovers import send_leftovers, take_over
 from .names import run_name
-from .place import Place, where_we_run
+from .place import ATTEMPT_VARIABLE, Place, where_we_run
 from .settings import Settings
 from .shipper import Shipper, shippers
 from .spool.layout import About
@@ -52,7 +52,7 @@ def start(
     run_id = place.run_id or ids.run_id()
     first_params = checked(ParamsLogged, run_id=run_id, params=strings(params, "param"))
     # A process that no launcher started is an attempt of its own.
-    attempt = place.attempt or ids.event_id()
+    attempt = place.attempt or ("" if place.beside else ids.event_id())
     encoder = RunEncoder(run_id, ids, node=place.node[:250], rank=place.rank, attempt=attempt)
     turns = _turns(place, run_id, start_step, inherits)
     creation = _creation(encoder, ids, place, experiment, name, strings(tags, "tag"))
@@ -98,6 +98,8 @@ def _turns(place: Place, run_id: str, start_step: int | None, inherits: Inherits
     """What comes before the points. ValueError: a field breaks the contract."""
     turns: list[LineFact] = []
     if start_step is not None:
+        if place.beside:
+            raise SdkError(f"start_step is what an attempt says, and {ATTEMPT_VARIABLE} is set to none: unset it")
         turns.append(
             checked(
                 AttemptStarted,

@@ -25,7 +25,7 @@ OTHER_VARIABLES = {
     "RUNFOLD_RUN_ID": "Id of the run that all processes of a job write; unset: the launcher's, else each process has a run of its own.",
     "RUNFOLD_RANK": "Rank of a process; unset: the launcher's.",
     "RUNFOLD_WORLD_SIZE": "How many processes write the run; unset: the launcher's.",
-    "RUNFOLD_ATTEMPT": "An id for this start of the job, any text; unset: the launcher's.",
+    "RUNFOLD_ATTEMPT": "An id for this start of the job, any text; unset: the launcher's, or one of its own. Empty: this process is no part of the job.",
     "RUNFOLD_LAUNCHER": "off: the launcher's variables are not read; unset: auto.",
     "RUNFOLD_SPOOL_DIR": "Where such runs keep what is not acknowledged; unset: $XDG_STATE_HOME/runfold/spool, else ~/.local/state/runfold/spool.",
     "RUNFOLD_SPOOL_MB": "Disk, in MB, that a run may take there, all its processes on this machine together; unset: 1024.",

@@ -6,6 +6,8 @@ import pytest
 
 from runfold import SdkError
 from runfold.place import Place, where_we_run
+from runfold.starting import _turns
+from runfold_schemas.events import AttemptStarted
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "job7", "RANK": "3", "WORLD_SIZE": "8", "TORCHELASTIC_RESTART_COUNT": "2"}
 SLURM = {"SLURM_JOB_ID": "991", "SLURM_STEP_ID": "0", "SLURM_PROCID": "5", "SLURM_NTASKS": "16"}
@@ -103,3 +105,30 @@ def test_what_is_given_wins_and_the_launcher_can_be_switched_off() -> None:
 def test_what_can_not_be_meant_is_an_error(environ: dict[str, str], says: str) -> None:
     with pytest.raises(SdkError, match=says):
         place(environ)
+
+
+@pytest.mark.parametrize(
+    ("environ", "everyone"),
+    [
+        ({}, True),
+        (TORCHRUN, True),
+        ({"RUNFOLD_RUN_ID": "ours", "RUNFOLD_RANK": "1", "RUNFOLD_ATTEMPT": "x"}, True),
+        # Each rank is an attempt of its own: it can't speak for others, which may be ahead of it.
+        ({"RUNFOLD_RUN_ID": "ours", "RUNFOLD_RANK": "1"}, False),
+        ({"JOB_COMPLETION_INDEX": "1", "HOSTNAME": "job-1", "POD_UID": "pod"}, False),
+        ({"JOB_COMPLETION_INDEX": "1", "HOSTNAME": "job-1", "POD_UID": "pod", "RUNFOLD_ATTEMPT": "x"}, True),
+    ],
+)
+def test_a_declared_start_holds_for_all_ranks_where_they_share_the_attempt(
+    environ: dict[str, str], everyone: bool
+) -> None:
+    (turn,) = _turns(place(environ), "r", 8000, None)
+    assert isinstance(turn, AttemptStarted)
+    assert (turn.start_step, turn.all_ranks) == (8000, everyone)
+
+
+def test_a_process_beside_the_job_has_no_attempt_and_declares_no_start() -> None:
+    found = place({**TORCHRUN, "RUNFOLD_ATTEMPT": ""})
+    assert (found.attempt, found.beside) == ("", True)
+    with pytest.raises(SdkError, match="RUNFOLD_ATTEMPT"):
+        _turns(found, "r", 8000, None)
