@@ -2,12 +2,13 @@
 
 `python benchmarks/volume.py [profile …] [--seconds 60] [--rate POINTS]`. A profile's load runs for so many seconds, at most at so many points
 a second (0: as fast as they are taken); then all is waited for. Every ten seconds: points logged, how far the fold is behind, memory, segments that
-wait to be merged. At the end the stored points are counted against those logged: all are distinct.
+wait to be merged. Meanwhile single events tell how long it takes from an acknowledged append to a committed fold. At the end the stored points are counted against those logged: all are distinct.
 """
 
 import argparse
 import asyncio
 import contextlib
+import itertools
 import os
 import sys
 import tempfile
@@ -18,21 +19,28 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import httpx2
 from machine import describe
 from rich.console import Console
 from rich.table import Table
-from volume_load import LOADS, Share
+from volume_load import LOADS, Share, neptune_keys
 
-from runfold_projections.database import open_pool
+from runfold.log import LogWriter
+from runfold_projections.checkpoint import progress_channel
+from runfold_projections.database import open_connection, open_pool
 from runfold_projections.queries.snapshot import checkpoints
+from runfold_schemas.events import MetricsLogged
+from runfold_schemas.frames import Point, from_points
+from runfold_schemas.position import Partition, Position
 from runfold_stack.settings import Settings, load_settings
 from runfold_stack.up import Up, runfold_up
 
 _spawn = get_context("spawn")
 PROCESSES = 4
 EVERY = 10.0
+MLFLOW = "/api/2.0/mlflow"
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,7 @@ class Profile:
 
 NEPTUNE = 1_200 * 9_500 / 25
 PROFILES = {
+    "light": Profile("scalars", "kafka", 1e4, rate=1e4),
     "scalars": Profile("scalars", "kafka", 2e6),
     "series": Profile("series", "kafka", 4e6),
     "rows": Profile("rows", "kafka", 4e6),
@@ -60,11 +69,77 @@ PROFILES = {
 }
 
 
+class Probe:
+    """Ten times a second an event of its own: how long after Kafka's acknowledgement a fold has committed it."""
+
+    def __init__(self, up: Up, settings: Settings) -> None:
+        self._up, self._namespace = up, settings.namespace
+        self.times: list[float] = []
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        folded: dict[Partition, int] = {}
+        moved = asyncio.Event()
+
+        def on_notice(_connection: object, _pid: int, _channel: str, payload: object) -> None:
+            position = Position.parse(str(payload))
+            folded[position.where] = position.offset
+            moved.set()
+
+        async with (
+            open_connection(self._up.postgres, self._namespace, application="benchmark") as connection,
+            LogWriter(self._up.kafka, self._namespace) as log,
+        ):
+            await connection.add_listener(progress_channel(self._namespace), on_notice)
+            for n in itertools.count():
+                point = Point("probe", float(n), n, n)
+                appended = await log.append(MetricsLogged(f"{n % 8:032x}", from_points([point])))
+                began = time.perf_counter()
+                while folded.get(appended.position.where, 0) <= appended.position.offset:
+                    moved.clear()
+                    await moved.wait()
+                self.times.append(time.perf_counter() - began)
+                await asyncio.sleep(0.1)
+
+    def at(self, part: float) -> float:
+        """Milliseconds that this part of the events did not exceed."""
+        times = sorted(self.times) or [0.0]
+        return times[min(len(times) - 1, int(len(times) * part))] * 1e3
+
+
+class Asker:
+    """Now and then a strong search by a metric of the wide runs, and one series of one run."""
+
+    def __init__(self, up: Up) -> None:
+        self._url = up.url
+        self.searches: list[float] = []
+        self.series: list[float] = []
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with httpx2.AsyncClient(base_url=self._url, timeout=60, trust_env=False) as client:
+            answer = await client.get(f"{MLFLOW}/experiments/get-by-name", params={"experiment_name": "volume"})
+            experiment = answer.json()["experiment"]["experiment_id"]
+            for n in itertools.count():
+                await asyncio.sleep(3)
+                key = neptune_keys()[n * 997 % 9500]
+                body = {"experiment_ids": [experiment], "order_by": [f"metrics.`{key}` DESC"], "max_results": 10}
+                began = time.perf_counter()
+                found = await client.post(f"{MLFLOW}/runs/search", json=body)
+                found.raise_for_status()
+                self.searches.append(time.perf_counter() - began)
+                run_id = found.json()["runs"][0]["info"]["run_id"]
+                began = time.perf_counter()
+                got = await client.get(f"{MLFLOW}/metrics/get-history", params={"run_id": run_id, "metric_key": key})
+                got.raise_for_status()
+                self.series.append(time.perf_counter() - began)
+
+
 class Watch:
     """Looks at the system while the load runs."""
 
-    def __init__(self, up: Up, settings: Settings, logged: Callable[[], int]) -> None:
-        self._up, self._settings, self._logged = up, settings, logged
+    def __init__(self, up: Up, logged: Callable[[], int]) -> None:
+        self._up, self._logged = up, logged
         self.most_lag = 0.0
         self.most_backlog = 0.0
         self.memory: list[tuple[float, float]] = []
@@ -118,16 +193,26 @@ def loading(share: Share, load: str, ready: Any, go: Any, counted: Any, out: Any
     out.put((total, logged, time.perf_counter() - began))
 
 
+class Runs(Protocol):
+    """Something that runs until it is cancelled."""
+
+    async def run(self) -> None:
+        """Until cancelled."""
+
+
 @asynccontextmanager
-async def watched(watch: Watch) -> AsyncIterator[None]:
-    """The watch runs meanwhile."""
-    task = asyncio.create_task(watch.run())
+async def beside(*what: Runs) -> AsyncIterator[None]:
+    """These run meanwhile; what fails in them fails the benchmark."""
+    tasks = [asyncio.create_task(one.run()) for one in what]
     try:
         yield
     finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        for task in tasks:
+            if not task.done():
+                task.cancel()
+        for task in tasks:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
 
 
 async def measure(name: str, given: argparse.Namespace, table: Table) -> None:
@@ -161,20 +246,26 @@ async def measure(name: str, given: argparse.Namespace, table: Table) -> None:
             for _ in processes:
                 if not await asyncio.to_thread(ready.acquire, timeout=300):
                     raise SystemExit(f"{name}: a process of the load did not begin")
-            watch = Watch(up, settings, lambda: sum(int(c.value) for c in counted))
+            watch, probe, asker = Watch(up, lambda: sum(int(c.value) for c in counted)), Probe(up, settings), Asker(up)
             began = time.perf_counter()
             go.set()
-            async with watched(watch):
+            async with beside(watch, probe, *([asker] if profile.load == "neptune" else [])):
                 found = [await asyncio.to_thread(out.get, timeout=given.seconds + 900) for _ in processes]
                 logged = sum(total for total, _, _ in found)
+                if asker.searches:
+                    print(
+                        f"# {name}: {len(asker.searches)} strong searches by a metric took {max(asker.searches):.2f} s at most, "
+                        f"a series of one run {max(asker.series):.2f} s",
+                        file=sys.stderr,
+                    )
                 acknowledged = max(seconds for _, _, seconds in found)
                 await folded(up, settings)
                 visible = time.perf_counter() - began
             for process in processes:
                 process.join()
-            await asyncio.to_thread(show, name, profile, found, visible, watch, table)
+            await asyncio.to_thread(show, name, profile, found, visible, watch, probe, table)
             async with open_pool(up.postgres, settings.namespace, application="benchmark") as pool:
-                stored = await pool.fetchval("SELECT sum(points) FROM segment")
+                stored = await pool.fetchval("SELECT sum(points) FROM segment WHERE first_key <> 'probe'")
                 size = await pool.fetchval(
                     """
                     SELECT sum(pg_total_relation_size(c.oid)) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -214,7 +305,9 @@ async def folded(up: Up, settings: Settings) -> None:
             await asyncio.sleep(0.05)
 
 
-def show(name: str, profile: Profile, found: list[Any], visible: float, watch: Watch, table: Table) -> None:
+def show(
+    name: str, profile: Profile, found: list[Any], visible: float, watch: Watch, probe: Probe, table: Table
+) -> None:
     """A row of the table."""
     logged = sum(total for total, _, _ in found)
     worth = profile.points_per_event
@@ -227,6 +320,7 @@ def show(name: str, profile: Profile, found: list[Any], visible: float, watch: W
         f"{logged / visible / worth:,.0f}",
         f"{profile.aim:,.0f}",
         f"{watch.most_lag:.1f}",
+        f"{probe.at(0.5):.0f} / {probe.at(0.99):.0f}",
         f"{worker[0]:,.0f} → {worker[-1]:,.0f}",
         f"{watch.most_backlog:,.0f}",
     )
@@ -234,7 +328,8 @@ def show(name: str, profile: Profile, found: list[Any], visible: float, watch: W
 
 def titles() -> Iterator[str]:
     """Columns of the table."""
-    yield from ("profile", "transport", "logged/s", "queryable/s", "aim/s", "most lag, s", "worker MB", "most to merge")
+    yield from ("profile", "transport", "logged/s", "queryable/s", "aim/s", "most lag, s", "visible, ms: p50 / p99")
+    yield from ("worker MB", "most to merge")
 
 
 async def main() -> None:

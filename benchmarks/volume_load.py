@@ -87,11 +87,16 @@ def rows(share: Share) -> Iterator[Step]:
         yield step
 
 
+def neptune_keys() -> list[str]:
+    """Names of 45 bytes."""
+    return [f"metrics/group-{n % 100:03d}/series-{n:05d}".ljust(45, "x") for n in range(9500)]
+
+
 @contextmanager
 def neptune(share: Share) -> Iterator[Step]:
     """The "high" profile of Neptune's load generator: 1,200 runs of 9,500 series with names of 45 bytes, one point each in turn."""
     rng = np.random.default_rng(share.number)
-    keys = [f"metrics/group-{n % 100:03d}/series-{n:05d}".ljust(45, "x") for n in range(9500)]
+    keys = neptune_keys()
     with ExitStack() as stack:
         mine = range(share.number, 1200, share.processes)
         runs = [

@@ -76,7 +76,7 @@ CREATE INDEX segment_fresh ON segment (partition) WHERE level = 0;
 CREATE TABLE metric_block (
     run_id   text COLLATE "C" NOT NULL,
     block    integer NOT NULL,
-    keys     text[] COLLATE "C" NOT NULL,
+    keys     text[] STORAGE EXTERNAL COLLATE "C" NOT NULL,
     numbers  bytea STORAGE EXTERNAL NOT NULL,
     contexts jsonb,
     PRIMARY KEY (run_id, block)
