@@ -14,7 +14,7 @@ from services import Services
 
 from runfold_projections.batch import PartitionFold, decode_batch
 from runfold_projections.database import Connection, open_connection, open_pool
-from runfold_projections.folds.lineage import NO_RANK, Lineage
+from runfold_projections.folds.lineage import NO_RANK, Lineage, View
 from runfold_projections.generations import Projection
 from runfold_projections.merging import Source, merge_source
 from runfold_projections.migrate import migrate
@@ -66,7 +66,8 @@ def shown(runs: dict[str, Told], run_id: str, branches: Branches, heirs: tuple[s
     told = runs.get(run_id)
     if told is None or run_id not in EXISTING or run_id in heirs:
         return set()
-    view = told.lineage.view(branches if isinstance(branches, int) else None)
+    lineage, as_of = told.lineage, branches if isinstance(branches, int) else None
+    view = View(lineage.attempts.values(), lineage.cuts, as_of)
     found = set()
     for branch, point in told.points:
         limit = view.limit(branch, point[1])
@@ -142,9 +143,9 @@ async def _marks_follow(connection: Connection, runs: dict[str, Told]) -> None:
 
 def _points(found: Any, run_id: str) -> set[Point]:
     return {
-        (key, rank, step, time, value.hex())
+        (key, piece.rank, step, time, value.hex())
         for (of, key), pieces in found.items()
         if of == run_id
-        for rank, columns in pieces
-        for step, time, value in zip(*(column.tolist() for column in columns), strict=True)
+        for piece in pieces
+        for step, time, value in zip(*(column.tolist() for column in piece.columns), strict=True)
     }

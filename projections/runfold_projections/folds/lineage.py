@@ -56,6 +56,7 @@ class Lineage:
     """The newest number."""
     _newest: Attempt = field(default_factory=lambda: Attempt(NO_ATTEMPT, 0))
     _rewinds: dict[tuple[int, int | None], list[Cut]] = field(default_factory=dict)
+    _view: "View | None" = None
 
     def restore(self, attempts: Iterable[tuple[str, Attempt]], cuts: Iterable[Cut]) -> None:
         """Take in what was kept of it, in order."""
@@ -71,6 +72,7 @@ class Lineage:
         """An attempt, if it is a new one. '' is the attempt of writers that name none: it opens no branch."""
         if name in self.attempts:
             return None
+        self._view = None
         attempt = Attempt(len(self.attempts), 0)
         if name:
             self.last += 1
@@ -93,19 +95,24 @@ class Lineage:
     def branch(self, name: str, rank: int, writer: str, sequence: int) -> int:
         """On which branch an event of this writer logs. A writer that names no attempt writes for the newest one."""
         attempt = self._acting(name)
+        if not self._rewinds:
+            return attempt.branch
         found = [cut for scope in (rank, None) for cut in self._rewinds.get((attempt.ordinal, scope), ())]
         # Arrived behind a rewind of its own writer that it was logged before: its place is before that one.
         later = min((cut.number for cut in found if cut.writer == writer and cut.sequence > sequence), default=None)
         return max((cut.number for cut in found if later is None or cut.number < later), default=attempt.branch)
 
-    def view(self, as_of: int | None = None) -> "View":
-        """What is effective now, or was when `as_of` was the newest number."""
-        return View(self.attempts.values(), self.cuts, as_of)
+    def view(self) -> "View":
+        """What is effective now."""
+        if self._view is None:
+            self._view = View(self.attempts.values(), self.cuts)
+        return self._view
 
     def _acting(self, name: str) -> Attempt:
         return self.attempts[name] if name else self._newest
 
     def _take(self, cut: Cut) -> Cut:
+        self._view = None
         self.cuts.append(cut)
         self.last = max(self.last, cut.number)
         if cut.opens:

@@ -11,7 +11,7 @@ from runfold_schemas.record import Record
 
 from ..database import Connection
 from ..folds.decision import Rejection
-from ..folds.lineage import NO_RANK, Cut, View
+from ..folds.lineage import NO_RANK, Cut
 from ..folds.metrics import RunMetrics, until
 from ..folds.summaries import Layouts, Summaries
 from ..fresh import merge, pack
@@ -122,16 +122,13 @@ class MetricsProjector:
 
     def changes(self) -> list[RowChange]:
         segments = []
-        views: dict[str, View] = {}
         for source, (first_offset, last_offset, parts) in self._frames.items():
             frames = merge(parts)
             if not frames:
                 continue
             run_id, attempt, rank, branch = source
             run = self._runs[run_id]
-            limit = None
-            if run.lineage.cuts:
-                limit = views.setdefault(run_id, run.lineage.view()).limit(branch, rank)
+            limit = run.lineage.view().limit(branch, rank) if run.lineage.cuts else None
             for frame in frames:
                 run.summaries.add(until(frame, limit))
             self._touched[run_id] = None

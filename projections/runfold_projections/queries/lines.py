@@ -43,7 +43,7 @@ class Line:
     fork: Fork | None = None
 
     def view(self, as_of: int | None) -> View:
-        """See Lineage.view."""
+        """What is effective now, or was when `as_of` was the newest number."""
         return View(self.attempts, self.cuts, as_of)
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lineage_model import Model, Said
 
-from runfold_projections.folds.lineage import Lineage
+from runfold_projections.folds.lineage import Lineage, View
 
 laws = settings(max_examples=400, deadline=None)
 STEPS = (1, 2, 3, 4)
@@ -52,7 +52,7 @@ def folded(story: Sequence[Said]) -> tuple[Lineage, list[tuple[Said, int]]]:
 
 
 def shown(lineage: Lineage, points: Sequence[tuple[Said, int]], as_of: int | None = None) -> list[bool]:
-    view = lineage.view(as_of)
+    view = View(lineage.attempts.values(), lineage.cuts, as_of)
     limits = [view.limit(branch, said.rank) if view.shows(branch) else -1 for said, branch in points]
     return [limit is None or said.step <= limit for (said, _), limit in zip(points, limits, strict=True)]
 
