@@ -6,6 +6,7 @@ in turn, each figure of both within seconds, so that noise meets both. Everythin
 
 import argparse
 import asyncio
+import os
 import sys
 import tempfile
 import time
@@ -20,6 +21,7 @@ from clients import Client, Load, Running, history, load, points, timed
 from machine import describe
 from rich.console import Console
 from rich.table import Table
+from volume import RunningLoad
 
 from runfold_stack.settings import load_settings
 from runfold_stack.up import Up, runfold_up
@@ -95,6 +97,15 @@ def writes(out: Results, ours: str, one: str, default: str, seconds: float) -> f
         mine = load(ours, "log_batch", clients, seconds)
         theirs = max(load(url, "log_batch", clients, seconds).rate for url in (one, default))
         out.rate(f"log-batch of 1,000 metrics, {clients} clients, points", mine.rate * 1000, theirs * 1000)
+    with tempfile.TemporaryDirectory(prefix="runfold-bench-") as spool:
+        os.environ.update(RUNFOLD_SPOOL_DIR=spool, RUNFOLD_SPOOL_FULL="block", RUNFOLD_SPOOL_MB="256")
+        sdk = RunningLoad(ours, "", "", "scalars", seconds)
+        sdk.go()
+        found = sdk.result()
+    rate = sum(points for points, _, _ in found) / max(took for _, _, took in found)
+    out.rate(
+        "the SDK over HTTP, 100 scalars a call, 4 processes, beside MLflow's log-batch, points", rate, theirs * 1000
+    )
     return most
 
 

@@ -193,6 +193,41 @@ def loading(share: Share, load: str, ready: Any, go: Any, counted: Any, out: Any
     out.put((total, logged, time.perf_counter() - began))
 
 
+class RunningLoad:
+    """Processes of a load, ready to go."""
+
+    def __init__(self, uri: str, kafka: str, namespace: str, load: str, seconds: float, rate: float = 0.0) -> None:
+        self._counted = [_spawn.Value("q", 0, lock=False) for _ in range(PROCESSES)]
+        ready, self._go, self._out = _spawn.Semaphore(0), _spawn.Event(), _spawn.Queue()
+        self._seconds = seconds
+        self._processes = []
+        for n, counted in enumerate(self._counted):
+            share = Share(uri, kafka, namespace, n, PROCESSES, seconds, rate / PROCESSES)
+            process = _spawn.Process(
+                target=loading, args=(share, load, ready, self._go, counted, self._out), daemon=True
+            )
+            process.start()
+            self._processes.append(process)
+        for _ in self._processes:
+            if not ready.acquire(timeout=300):
+                raise SystemExit(f"{load}: a process of the load did not begin")
+
+    def go(self) -> None:
+        """Begin."""
+        self._go.set()
+
+    def logged(self) -> int:
+        """Points so far."""
+        return sum(int(counted.value) for counted in self._counted)
+
+    def result(self) -> list[tuple[int, float, float]]:
+        """Of each process: points, seconds until all were logged, seconds until all were acknowledged."""
+        found = [self._out.get(timeout=self._seconds + 900) for _ in self._processes]
+        for process in self._processes:
+            process.join()
+        return found
+
+
 class Runs(Protocol):
     """Something that runs until it is cancelled."""
 
@@ -225,32 +260,14 @@ async def measure(name: str, given: argparse.Namespace, table: Table) -> None:
         os.environ.update(RUNFOLD_SPOOL_FULL="block", RUNFOLD_SPOOL_MB="256", RUNFOLD_FINISH_TIMEOUT="600")
         async with runfold_up(settings) as up:
             uri = up.url if profile.transport == "http" else f"kafka://{up.kafka}/{settings.namespace}?api={up.url}"
-            counted = [_spawn.Value("q", 0, lock=False) for _ in range(PROCESSES)]
-            ready, go, out = _spawn.Semaphore(0), _spawn.Event(), _spawn.Queue()
-            processes = [
-                _spawn.Process(
-                    target=loading,
-                    args=(
-                        Share(uri, up.kafka, settings.namespace, n, PROCESSES, given.seconds, rate / PROCESSES),
-                        profile.load,
-                        ready,
-                        go,
-                        counted[n],
-                        out,
-                    ),
-                )
-                for n in range(PROCESSES)
-            ]
-            for process in processes:
-                process.start()
-            for _ in processes:
-                if not await asyncio.to_thread(ready.acquire, timeout=300):
-                    raise SystemExit(f"{name}: a process of the load did not begin")
-            watch, probe, asker = Watch(up, lambda: sum(int(c.value) for c in counted)), Probe(up, settings), Asker(up)
+            load = await asyncio.to_thread(
+                RunningLoad, uri, up.kafka, settings.namespace, profile.load, given.seconds, rate
+            )
+            watch, probe, asker = Watch(up, load.logged), Probe(up, settings), Asker(up)
             began = time.perf_counter()
-            go.set()
+            load.go()
             async with beside(watch, probe, *([asker] if profile.load == "neptune" else [])):
-                found = [await asyncio.to_thread(out.get, timeout=given.seconds + 900) for _ in processes]
+                found = await asyncio.to_thread(load.result)
                 logged = sum(total for total, _, _ in found)
                 if asker.searches:
                     print(
@@ -261,8 +278,6 @@ async def measure(name: str, given: argparse.Namespace, table: Table) -> None:
                 acknowledged = max(seconds for _, _, seconds in found)
                 await folded(up, settings)
                 visible = time.perf_counter() - began
-            for process in processes:
-                process.join()
             await asyncio.to_thread(show, name, profile, found, visible, watch, probe, table)
             async with open_pool(up.postgres, settings.namespace, application="benchmark") as pool:
                 stored = await pool.fetchval("SELECT sum(points) FROM segment WHERE first_key <> 'probe'")
