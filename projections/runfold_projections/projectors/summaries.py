@@ -8,12 +8,14 @@ from typing import Any
 from ..database import Connection
 from ..folds.metrics import RunMetrics, until
 from ..folds.summaries import Block
+from ..fresh import merge
 from ..packs import read_segment
 from ..rowchange import RowChange, columns
 
 _LAST_STEP = 2**63 - 1
-_SEGMENTS_AT_ONCE = 2
-"""A segment has up to 32 MB."""
+_POINTS_AT_ONCE = 2_000_000
+"""Points that are decoded together, unless a single segment has more: it may have 32 MB."""
+_MOST_AT_ONCE = 256
 
 
 async def load_summaries(connection: Connection, runs: Mapping[str, RunMetrics], run_ids: Sequence[str]) -> None:
@@ -34,11 +36,15 @@ async def sum_up_anew(connection: Connection, run_id: str, run: RunMetrics, keys
     Reads the run's segments one after another, those that are cut off whole not at all.
     """
     view = run.lineage.view()
-    sources = await connection.fetch("SELECT DISTINCT branch, rank FROM segment WHERE run_id = $1", run_id)
-    limits = {(branch, rank): view.limit(branch, rank) for branch, rank in sources}
+    sources = await connection.fetch(
+        "SELECT branch, rank, max(points) FROM segment WHERE run_id = $1 GROUP BY branch, rank", run_id
+    )
+    limits = {(branch, rank): view.limit(branch, rank) for branch, rank, _ in sources}
+    largest = max((points for _, _, points in sources), default=1)
+    at_once = min(max(1, _POINTS_AT_ONCE // max(1, largest)), _MOST_AT_ONCE)
     found = RunMetrics()
     async with connection.transaction(readonly=True):
-        cursor = connection.cursor(
+        cursor = await connection.cursor(
             """
             SELECT s.branch, s.rank, s.head, s.data
             FROM segment s
@@ -51,16 +57,17 @@ async def sum_up_anew(connection: Connection, run_id: str, run: RunMetrics, keys
             [_LAST_STEP if limit is None else limit for limit in limits.values()],
             min(keys),
             max(keys),
-            prefetch=_SEGMENTS_AT_ONCE,
         )
-        async for branch, rank, head, data in cursor:
-            await asyncio.to_thread(_add, found, head, data, limits[branch, rank])
+        while rows := await cursor.fetch(at_once):
+            segments = [(limits[row["branch"], row["rank"]], row["head"], row["data"]) for row in rows]
+            await asyncio.to_thread(_add, found, segments)
     run.summaries.replace(keys, found.summaries)
 
 
-def _add(found: RunMetrics, head: int, data: bytes, limit: int | None) -> None:
-    for frame in read_segment(head, data):
-        found.summaries.add(until(frame, limit))
+def _add(found: RunMetrics, segments: Sequence[tuple[int | None, int, bytes]]) -> None:
+    frames = (until(frame, limit) for limit, head, data in segments for frame in read_segment(head, data))
+    for frame in merge(frames):
+        found.summaries.add(frame)
 
 
 def changed(runs: Iterable[tuple[str, RunMetrics]]) -> list[RowChange]:
