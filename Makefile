@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ROOMS := schemas producers projections consumers server stack
 SEED ?= 1
 
-.PHONY: demo up bench-sdk bench-volume bench-spine bench-tracking bench-packs bench-artifacts bench-torch test test-torch unit integration e2e soak lint types layers compat docs lock clean help
+.PHONY: demo up bench-sdk bench-volume bench-spine bench-tracking bench-reads bench-packs bench-artifacts bench-torch test test-torch unit integration e2e soak lint types layers compat docs lock clean help
 
 help:
 	@echo "make demo   start everything, train twice, read back, stop"
@@ -13,6 +13,7 @@ help:
 	@echo "make test   the whole test suite, on real services"
 	@echo "make lint   format, lint, types, import direction, schema compatibility"
 	@echo "make soak   the fault tests and the fuzzing, longer; SEED=n repeats one"
+	@echo "make bench-reads  histories in full, charts, and a run of 100,000 keys"
 	@echo "make bench-search what a search of runs takes over 10,000 and 100,000 of them"
 	@echo "make bench-sdk    what a log call costs the training thread, and the light client"
 	@echo "make bench-volume what the whole path takes: 100 scalars a call, arrays, small runs, 1,200 wide runs"
@@ -39,6 +40,9 @@ integration: $(VENV)/.dev
 
 e2e: $(VENV)/.dev
 	$(BIN)/pytest tests/e2e -q
+
+bench-reads: $(VENV)/.demo
+	$(BIN)/python benchmarks/reads.py
 
 bench-packs: $(VENV)/.dev
 	$(BIN)/python benchmarks/packs.py
