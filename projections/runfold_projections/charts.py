@@ -112,9 +112,14 @@ def chart(lines: Sequence[Line], shown: Shown, px: int, bounds: tuple[float, flo
     x = edges[:-1] + width / 2
     if shown is Shown.MINMAX:
         x = np.column_stack((edges[:-1] + width / 4, edges[:-1] + 3 * width / 4)).ravel()
-    return Chart(
-        x, (low, high), [[*_buckets(of, edges, shown), *_smooth_buckets(of, edges, shown)] for of in within], False
-    )
+    columns = []
+    before, starts = None, None
+    for of in within:
+        # Keys of a run, and runs alike, mostly have the same x.
+        if before is None or not np.array_equal(of.x, before):
+            before, starts = of.x, _starts(of.x, edges)
+        columns.append([*_buckets(of, starts, shown), *_smooth_buckets(of, edges, shown)])
+    return Chart(x, (low, high), columns, False)
 
 
 def ends_of(lines: Sequence[Line], bounds: tuple[float, float] | None) -> tuple[float, float]:
@@ -172,19 +177,27 @@ def _smooth_buckets(of: Line, edges: Any, shown: Shown) -> list[Any]:
         return []
     # Where the last point is no number, its bucket's last number.
     some = np.isfinite(of.smooth)
-    (column,) = _buckets(Line(of.x[some], of.smooth[some]), edges, Shown.LAST)
+    x = of.x[some]
+    (column,) = _buckets(Line(x, of.smooth[some]), _starts(x, edges), Shown.LAST)
     return [np.repeat(column, 2) if shown is Shown.MINMAX else column]
 
 
-def _buckets(of: Line, edges: Any, shown: Shown) -> list[Any]:
-    px = len(edges) - 1
-    starts = np.concatenate(([0], np.searchsorted(of.x, edges[1:-1], "left"), [len(of)]))
+def _starts(x: Any, edges: Any) -> Any:
+    """Where each bucket begins in x, and the end."""
+    return np.concatenate(([0], np.searchsorted(x, edges[1:-1], "left"), [len(x)]))
+
+
+def _buckets(of: Line, starts: Any, shown: Shown) -> list[Any]:
+    px = len(starts) - 1
     filled = np.flatnonzero(np.diff(starts))
     first, stop = starts[filled], starts[filled + 1]
     if not len(filled):
         return [np.full(2 * px if shown is Shown.MINMAX else px, np.nan, np.float32) for _ in COLUMNS[shown]]
-    values = np.where(np.isinf(of.values), np.nan, of.values)
+    finite = bool(np.isfinite(of.values).all())
+    values = of.values if finite else np.where(np.isinf(of.values), np.nan, of.values)
     last = values[stop - 1]
+    # fmin passes NaN over, and takes several times as long.
+    least, most = (np.minimum, np.maximum) if finite else (np.fmin, np.fmax)
     match shown:
         case Shown.LAST:
             return [_spread(px, filled, last)]
@@ -194,21 +207,22 @@ def _buckets(of: Line, edges: Any, shown: Shown) -> list[Any]:
                 sums = np.add.reduceat(np.where(numbers, values, 0.0), first)
                 return [_spread(px, filled, sums / np.add.reduceat(numbers, first, dtype=np.int64))]
         case Shown.BAND:
-            low, high = np.fmin.reduceat(values, first), np.fmax.reduceat(values, first)
+            low, high = least.reduceat(values, first), most.reduceat(values, first)
             return [_spread(px, filled, column) for column in (low, high, last)]
-    low, high = np.fmin.reduceat(values, first), np.fmax.reduceat(values, first)
-    rising = _place(values, low, first, stop) <= _place(values, high, first, stop)
+    low, high = least.reduceat(values, first), most.reduceat(values, first)
+    bucket = np.repeat(np.arange(len(filled)), stop - first)
+    rising = _place(values, low, first, bucket) <= _place(values, high, first, bucket)
     out = np.full((px, 2), np.nan, np.float32)
     out[filled, 0] = drawable(np.where(rising, low, high))
     out[filled, 1] = drawable(np.where(rising, high, low))
     return [out.ravel()]
 
 
-def _place(values: Any, wanted: Any, first: Any, stop: Any) -> Any:
-    """Where each bucket's wanted value stands first; buckets of NaN alone at their start."""
-    found = np.flatnonzero(values == np.repeat(wanted, stop - first))
-    at = np.searchsorted(found, first)
-    inside = at < len(found)
+def _place(values: Any, wanted: Any, first: Any, bucket: Any) -> Any:
+    """Where each bucket's wanted value stands first; buckets of NaN alone at their start. `bucket` has the number of each value's."""
+    found = np.flatnonzero(values == wanted[bucket])
+    of = bucket[found]
+    leading = np.flatnonzero(np.diff(of, prepend=-1))
     place = first.copy()
-    place[inside] = found[at[inside]]
-    return np.where(place < stop, place, first)
+    place[of[leading]] = found[leading]
+    return place

@@ -184,6 +184,17 @@ def _unplaned(data: bytes, kind: Any) -> Any:
     return np.ascontiguousarray(shuffled.T).view(kind).ravel()
 
 
+def _whole_unplaned(data: bytes) -> Any:
+    """The same for whole numbers, of which all but the first are mostly small: planes of zeros are not added."""
+    planes = np.frombuffer(bytes(cramjam.zstd.decompress(data)), np.uint8).reshape(8, -1)
+    out = planes[0].astype(np.int64)
+    for n in range(1, 8):
+        # Where the rest is zeros, the first number alone.
+        reach = slice(None) if planes[n, 1:].any() else slice(1)
+        out[reach] |= planes[n, reach].astype(np.int64) << (8 * n)
+    return out
+
+
 def read_segment(head: int, data: bytes) -> Iterable[Frame]:
     """All points of a segment, merged or not (then its head is 0)."""
     return Pack.of(head, data).frames() if head else read_all(data)
@@ -194,6 +205,7 @@ class Pack:
 
     def __init__(self, head: int, fetch: Callable[[int, int], bytes]) -> None:
         self._fetch, self._at = fetch, head
+        self._wholes: dict[Slice, Any] = {}
         self._head: _Head = _decoder.decode(bytes(cramjam.zstd.decompress(fetch(0, head))))
 
     @classmethod
@@ -266,8 +278,13 @@ class Pack:
         return _unplaned(self._fetch(self._at + start, size), kind)
 
     def _whole(self, piece: Slice) -> Any:
-        differences: Any = self._numbers(piece, np.int64)
-        return differences.cumsum()
+        # Of a grid, all keys share them.
+        found = self._wholes.get(piece)
+        if found is None:
+            start, size = piece
+            found = self._wholes[piece] = _whole_unplaned(self._fetch(self._at + start, size)).cumsum()
+            found.flags.writeable = False
+        return found
 
 
 def _find(ordered: Sequence[Any], wanted: Any) -> int:
