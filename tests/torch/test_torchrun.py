@@ -135,7 +135,7 @@ async def test_a_job_that_lost_a_rank_goes_on_from_its_checkpoint_in_one_run_wit
         assert len(before) > resumed
         assert sorted(logged[second, rank]) == [*range(resumed + 1, STEPS)]
         # What is shown is one series per rank, each step once.
-        shown = sorted(step for of_rank, (steps, _, _) in effective if of_rank == rank for step in steps.tolist())
+        shown = sorted(step for one in effective if one.rank == rank for step in one.columns[0].tolist())
         assert shown == [*range(STEPS)]
     assert len(logged) == 2 * RANKS
 
