@@ -8,6 +8,7 @@ import sys
 from array import array
 from collections import OrderedDict
 from collections.abc import Iterable
+from threading import Lock
 from typing import Generic, TypeVar
 
 from .errors import BadEvent, BadRecord, Reason
@@ -168,26 +169,31 @@ _V = TypeVar("_V")
 
 
 class _Recent(Generic[_K, _V]):
-    """A cache that forgets the least recently used; bounded by the sum of its entries' costs."""
+    """A cache that forgets the least recently used; bounded by the sum of its entries' costs. Readers decode in threads."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._cost = 0
         self._entries: OrderedDict[_K, tuple[_V, int]] = OrderedDict()
+        self._lock = Lock()
 
     def get(self, key: _K) -> _V | None:
-        entry = self._entries.get(key)
-        if entry is None:
-            return None
-        self._entries.move_to_end(key)
-        return entry[0]
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is None:
+                return None
+            self._entries.move_to_end(key)
+            return entry[0]
 
     def put(self, key: _K, value: _V, cost: int) -> None:
-        self._entries[key] = (value, cost)
-        self._cost += cost
-        while self._cost > self._most:
-            _, (_, freed) = self._entries.popitem(last=False)
-            self._cost -= freed
+        with self._lock:
+            # Two threads may have missed the same entry.
+            _, before = self._entries.pop(key, (None, 0))
+            self._entries[key] = (value, cost)
+            self._cost += cost - before
+            while self._cost > self._most:
+                _, (_, freed) = self._entries.popitem(last=False)
+                self._cost -= freed
 
 
 def _cost(block: bytes, keys: tuple[str, ...]) -> int:

@@ -4,7 +4,9 @@ import io
 import struct
 import time
 from array import array
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from random import Random
 from typing import Any
 
 import fastavro
@@ -225,3 +227,21 @@ def test_a_lone_surrogate_is_refused_by_name() -> None:
     for frame in (frame_of([1], "\ud800"), Frame((), array("q"), array("q"), array("d"), model_id="\ud800")):
         with pytest.raises(BadEvent, match="surrogate"):
             metrics_codec.encode(MetricsLogged("r", (frame,)))
+
+
+def test_the_cache_of_key_lists_keeps_its_bound_when_an_entry_is_put_twice_and_threads_share_it() -> None:
+    cache: metrics_codec._Recent[int, int] = metrics_codec._Recent(10)
+    for _ in range(100):
+        cache.put(1, 1, 4)
+    assert (cache._cost, cache.get(1)) == (4, 1)
+
+    def use(seed: int) -> None:
+        rng = Random(seed)
+        for _ in range(20_000):
+            key = rng.randrange(6)
+            if cache.get(key) is None:
+                cache.put(key, key, 4)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(use, range(8)))
+    assert cache._cost == 4 * len(cache._entries) <= 10
