@@ -10,7 +10,7 @@ import numpy as np
 from runfold_schemas import metrics_codec
 from runfold_schemas.frames import Frame
 
-_LEVEL = 3
+_LEVEL = 1
 
 
 def merge(frames: Iterable[Frame]) -> list[Frame]:

@@ -119,7 +119,8 @@ async def test_history_and_stream_hold_every_point_once_over_broken_connections_
         assert answer.status_code == 200, answer.text
         history = points_of(answer.json())
         told, connections = await listen(servers, answer.json()["live"], chance, records * 6 - len(history))
-        assert connections > 3
+        # Who comes late finds most of it in the history, or in one event.
+        assert after or connections > 3
         return history + told
 
     async with asyncio.timeout(250 * soak_factor(10)), asyncio.TaskGroup() as group:
