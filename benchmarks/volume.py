@@ -93,7 +93,7 @@ class Probe:
             await connection.add_listener(progress_channel(self._namespace), on_notice)
             for n in itertools.count():
                 point = Point("probe", float(n), n, n)
-                appended = await log.append(MetricsLogged(f"{n % 8:032x}", from_points([point])))
+                appended = await log.append(MetricsLogged(f"{2**127 + n % 8:032x}", from_points([point])))
                 began = time.perf_counter()
                 while folded.get(appended.position.where, 0) <= appended.position.offset:
                     moved.clear()
@@ -360,12 +360,14 @@ async def main() -> None:
     table = Table(box=None, pad_edge=False)
     for title in titles():
         table.add_column(title, justify="left" if title in ("profile", "transport") else "right")
-    for name in names:
-        print(f"# {name}", file=sys.stderr)
-        await measure(name, given, table)
-    console = Console(width=140)
-    console.print(head)
-    console.print(table)
+    try:
+        for name in names:
+            print(f"# {name}", file=sys.stderr)
+            await measure(name, given, table)
+    finally:
+        console = Console(width=140)
+        console.print(head)
+        console.print(table)
 
 
 if __name__ == "__main__":

@@ -131,7 +131,11 @@ def small(share: Share) -> Iterator[Step]:
         encoders.append((RunEncoder(run_id, ids), Partition(Topic.METRICS, partition_of(run_id.encode(), 8))))
     turns = ((number, one) for number in itertools.count() for one in encoders)
     loop = asyncio.new_event_loop()
-    sender = RecordSender(share.kafka, share.namespace, linger_ms=20, patience=600)
+
+    async def open_sender() -> RecordSender:
+        return await RecordSender(share.kafka, share.namespace, linger_ms=20, patience=600).__aenter__()
+
+    sender = loop.run_until_complete(open_sender())
 
     async def send_some() -> int:
         async with asyncio.TaskGroup() as group:
@@ -144,7 +148,6 @@ def small(share: Share) -> Iterator[Step]:
                     group.create_task(sender.send(where, record))
         return 5000
 
-    loop.run_until_complete(sender.__aenter__())
     try:
         yield lambda: loop.run_until_complete(send_some())
     finally:
