@@ -18,7 +18,7 @@ from runfold_schemas.position import Partition
 from runfold_schemas.record import Record
 
 MOST_REST = 0.025
-"""For metrics: nobody waits for their outcome, and a strong read that has to wait does not notice it."""
+"""For metrics: nobody waits for their outcome, and a strong read that has to wait ends the rest (see wanted.py)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ class WorkerMetrics:
         )
         self.merge_backlog = Gauge(
             "runfold_merge_backlog_segments",
-            "Segments of metrics that wait to be merged; beyond four times the usual number folding waits for it.",
+            "Segments of metrics that wait to be merged; a partition whose folding waits for it has a source with eight times the usual number.",
             ("handler", "partition"),
             registry=r,
         )

@@ -3,9 +3,9 @@
 import asyncio
 import contextlib
 
-from runfold_projections.checkpoint import wanted_channel
+from runfold_projections.checkpoint import hear, wanted_channel
 from runfold_projections.database import open_connection
-from runfold_schemas.position import Partition, Position
+from runfold_schemas.position import Partition
 
 
 class Wanted:
@@ -33,14 +33,6 @@ class Wanted:
 
     async def listen(self, dsn: str, namespace: str) -> None:
         """Hear readers until the connection is lost."""
-        lost = asyncio.Event()
-
-        def on_notice(_connection: object, _pid: int, _channel: str, payload: object) -> None:
-            with contextlib.suppress(ValueError):
-                position = Position.parse(str(payload))
-                self.note(position.where, position.offset)
-
         async with open_connection(dsn, namespace, application="runfold worker wanted") as connection:
-            connection.add_termination_listener(lambda _connection: lost.set())
-            await connection.add_listener(wanted_channel(namespace), on_notice)
+            lost = await hear(connection, wanted_channel(namespace), self.note)
             await lost.wait()

@@ -1,9 +1,11 @@
 """How far a partition has been folded. The checkpoint moves by compare-and-set in the statement that writes the fold's rows."""
 
-from collections.abc import Mapping, Sequence
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from runfold_schemas.position import Partition
+from runfold_schemas.position import Partition, Position
 
 from .database import Connection
 from .errors import Fenced
@@ -93,6 +95,20 @@ async def commit(
 def progress_channel(namespace: str) -> str:
     """Channel on which a commit announces `topic:partition:next_offset`."""
     return f"{namespace}_progress"
+
+
+async def hear(connection: Connection, channel: str, note: Callable[[Partition, int], None]) -> asyncio.Event:
+    """Tell `note` of every position that is announced on a channel; the event is set when the connection is lost."""
+    lost = asyncio.Event()
+
+    def on_notice(_connection: object, _pid: int, _channel: str, payload: object) -> None:
+        with contextlib.suppress(ValueError):
+            position = Position.parse(str(payload))
+            note(position.where, position.offset)
+
+    connection.add_termination_listener(lambda _connection: lost.set())
+    await connection.add_listener(channel, on_notice)
+    return lost
 
 
 def wanted_channel(namespace: str) -> str:

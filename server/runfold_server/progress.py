@@ -1,16 +1,15 @@
 """How far the folds are: checkpoints as workers announce them. Only a hint; rows are trusted in snapshots alone."""
 
 import asyncio
-import contextlib
 from collections.abc import Mapping
 from heapq import heappop, heappush
 
 import structlog
 
-from runfold_projections.checkpoint import progress_channel
+from runfold_projections.checkpoint import hear, progress_channel
 from runfold_projections.database import open_connection
 from runfold_projections.queries.snapshot import checkpoints
-from runfold_schemas.position import Partition, Position
+from runfold_schemas.position import Partition
 
 from .errors import Unavailable
 from .outages import postgres_outages
@@ -100,16 +99,8 @@ async def listen(progress: Progress, dsn: str, namespace: str) -> None:
 
 
 async def _hear(progress: Progress, dsn: str, namespace: str) -> None:
-    lost = asyncio.Event()
-
-    def on_notice(_connection: object, _pid: int, _channel: str, payload: object) -> None:
-        with contextlib.suppress(ValueError):
-            position = Position.parse(str(payload))
-            progress.note(position.where, position.offset)
-
     async with open_connection(dsn, namespace, application="runfold-server-progress") as connection:
-        connection.add_termination_listener(lambda _connection: lost.set())
-        await connection.add_listener(progress_channel(namespace), on_notice)
+        lost = await hear(connection, progress_channel(namespace), progress.note)
         # The known must be complete before it is waited on: what was committed before LISTEN announces itself no more.
         for where, next_offset in (await checkpoints(connection)).items():
             progress.note(where, next_offset)
