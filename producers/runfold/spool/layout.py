@@ -154,7 +154,9 @@ def remove(directory: Path) -> None:
 
 def clear_unborn(below: Path) -> None:
     """Take away directories of processes that died, a while ago, while they made their spool: nothing was written to them."""
-    for path in [*below.rglob(f"{_NEW}*")]:
+    # Not rglob: it fails when a process that is born meanwhile gives its directory another name.
+    found = [Path(at, name) for at, names, _ in os.walk(below) for name in names if name.startswith(_NEW)]
+    for path in found:
         try:
             young = time.time() - path.stat().st_mtime < _UNBORN_AFTER
         except FileNotFoundError:
