@@ -1,7 +1,4 @@
-"""From an ASGI request to a handler and back: bodies bounded, errors in one shape, every request measured.
-
-MLflow's paths are fixed, so a route is one look-up in a dictionary.
-"""
+"""From an ASGI request to a handler and back: bodies bounded, errors in one shape, every request measured."""
 
 import time
 import urllib.parse
@@ -20,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 from .api import Api, Call, Operation, RawOperation
 from .errors import ApiError, Internal, InvalidParameter, NotImplementedYet, TooLarge
 from .requests import Args, check_content_type, parse_json, parse_query, read_json
+from .templates import Match, Paths
 from .writes import Origin
 
 NOT_FOUND_PAGE = (
@@ -109,9 +107,7 @@ class MlflowRoutes:
         self._api = api
         self._prefix = prefix
         self._planned = planned
-        self._by_path: dict[str, dict[str, Operation]] = {}
-        for operation in operations:
-            self._by_path.setdefault(operation.path, {})[operation.method] = operation
+        self._paths = Paths(operations)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -119,39 +115,41 @@ class MlflowRoutes:
         request = Request(scope, receive)
         path = scope["path"].removeprefix(scope.get("root_path", "")).strip("/")
         api = self._api()
-        methods = self._by_path.get(path)
+        match = self._paths.find(path)
         response = await answered(
             api,
-            f"{self._prefix}/{path}" if methods else f"{self._prefix}/…",
+            f"{self._prefix}/{match.path if match else '…'}",
             request,
-            lambda: self._answer(api, request, path, methods),
+            lambda: self._answer(api, request, path, match),
         )
         await response(scope, receive, send)
 
-    async def _answer(self, api: Api, request: Request, path: str, methods: dict[str, Operation] | None) -> Response:
-        if methods is None:
+    async def _answer(self, api: Api, request: Request, path: str, match: Match | None) -> Response:
+        if match is None:
             what = next((what for start, what in self._planned.items() if path.startswith(start)), None)
             if what is not None:
                 raise NotImplementedYet(
                     f"{what} are not served by this release of Runfold; they come with a later one."
                 )
             return Response(NOT_FOUND_PAGE, 404, media_type="text/html")
-        operation = methods.get("GET" if request.method == "HEAD" else request.method)
+        operation = match.methods.get("GET" if request.method == "HEAD" else request.method)
         if operation is None:
-            return Response(_NOT_ALLOWED_PAGE, 405, {"allow": ", ".join(sorted(methods))}, "text/html")
-        args = await _arguments(api, request, operation)
+            return Response(_NOT_ALLOWED_PAGE, 405, {"allow": ", ".join(sorted(match.methods))}, "text/html")
+        args = await _arguments(api, request, operation, match.placed)
         return json_response(await operation.handler(api, Call(args, Origin.of(request.headers.get))))
 
 
-async def _arguments(api: Api, request: Request, operation: Operation) -> Args:
+async def _arguments(api: Api, request: Request, operation: Operation, placed: Mapping[str, str]) -> Args:
+    """What the request holds. What stands in the path counts before what the query or the body says under the same name."""
     query = request.scope.get("query_string", b"")
     if request.method in ("GET", "HEAD") and query:
-        return parse_query(operation.fields, urllib.parse.parse_qsl(query.decode("latin-1"), keep_blank_values=True))
+        pairs = urllib.parse.parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+        return parse_query(operation.fields, [*placed.items(), *pairs])
     body = await read_body(request, api.config.max_body_bytes)
-    if request.method in ("GET", "HEAD") and not body:
-        return parse_json(operation.fields, {})
+    if request.method in ("GET", "HEAD", "DELETE") and not body:
+        return parse_json(operation.fields, placed)
     content_type = Headers(scope=request.scope).get("content-type")
     if operation.quick is not None and (args := operation.quick(body)) is not None:
         check_content_type(content_type)
         return args
-    return parse_json(operation.fields, read_json(body, content_type))
+    return parse_json(operation.fields, {**read_json(body, content_type), **placed})

@@ -10,9 +10,9 @@ from .meanings import meaning
 from .requests import Field, Kind
 from .routes import MLFLOW_3_PREFIXES, MLFLOW_PREFIXES, OPERATIONS, OPERATIONS_3, RAW
 from .shapes import ERROR, JSON, SHAPES, Schema
+from .templates import PLACEHOLDER
 
 Json = dict[str, Any]
-_PLACEHOLDER = re.compile(r"{(\w+)(?::\w+)?}")
 _INTEGERS = {Kind.INT32: 2**31, Kind.INT64: 2**63}
 _ABOUT = f"""
 The REST API of Runfold. What MLflow {MLFLOW_VERSION} calls is served under `/api/2.0/mlflow` and, alike, under `/ajax-api/2.0/mlflow`.
@@ -35,9 +35,9 @@ def document() -> Json:
     paths: dict[str, Json] = {}
     for prefix, operations in ((MLFLOW_PREFIXES[0], OPERATIONS), (MLFLOW_3_PREFIXES[0], OPERATIONS_3)):
         for operation in operations:
-            paths.setdefault(f"{prefix}/{operation.path}", {})[operation.method.lower()] = _call(operation)
+            paths.setdefault(f"{prefix}/{_plain(operation.path)}", {})[operation.method.lower()] = _call(operation)
     for raw in RAW:
-        paths.setdefault(_PLACEHOLDER.sub(r"{\1}", raw.path), {})[raw.method.lower()] = _raw(raw)
+        paths.setdefault(_plain(raw.path), {})[raw.method.lower()] = _raw(raw)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -55,6 +55,10 @@ def document() -> Json:
     }
 
 
+def _plain(path: str) -> str:
+    return PLACEHOLDER.sub(r"{\1}", path)
+
+
 def _call(operation: Operation) -> Json:
     # Without fields there is nothing that a caller could get wrong.
     # Whatever has a body may have a bad one.
@@ -66,11 +70,19 @@ def _call(operation: Operation) -> Json:
         {200: (JSON, operation.answer)},
         (*errors, *operation.errors),
     )
+    placed = set(PLACEHOLDER.findall(operation.path))
+    in_path = [field for field in operation.fields if field.name in placed]
     if operation.method == "GET":
-        return described | {"parameters": list(_parameters(operation.path, operation.fields))}
-    schema = _object(operation.path, operation.fields)
-    needed = any(field.required for field in operation.fields)
-    return described | {"requestBody": {"required": needed, "content": {JSON: {"schema": schema}}}}
+        return described | {"parameters": list(_parameters(operation.path, operation.fields, placed))}
+    if in_path:
+        described["parameters"] = list(_parameters(operation.path, in_path, placed))
+    in_body = [field for field in operation.fields if field.name not in placed]
+    if not in_body and in_path:
+        return described
+    needed = any(field.required for field in in_body)
+    return described | {
+        "requestBody": {"required": needed, "content": {JSON: {"schema": _object(operation.path, in_body)}}}
+    }
 
 
 _BYTES: Json = {"type": "string", "contentEncoding": "binary"}
@@ -79,7 +91,7 @@ _BYTES: Json = {"type": "string", "contentEncoding": "binary"}
 def _raw(raw: RawOperation) -> Json:
     tag = next(part for part in raw.path.strip("/").removeprefix("api/").split("/"))
     described = _described(raw.about, tag, f"{raw.method.lower()} {raw.path}", raw.answers, raw.errors)
-    described["parameters"] = list(_parameters(raw.path, raw.fields, set(_PLACEHOLDER.findall(raw.path))))
+    described["parameters"] = list(_parameters(raw.path, raw.fields, set(PLACEHOLDER.findall(raw.path))))
     if raw.also:
         described["responses"]["200"]["content"][raw.also] = {"schema": _BYTES}
     if raw.takes:
@@ -152,6 +164,8 @@ def _type(path: str, field: Field) -> Json:
             shape = _integer(field)
         case Kind.DOUBLE:
             shape = {"anyOf": [{"type": "number"}, {"enum": ["NaN", "Infinity", "-Infinity"]}]}
+        case Kind.BOOL:
+            shape = {"type": "boolean"}
         case Kind.CHOICE:
             shape = {"enum": list(field.choices)}
         case Kind.STRINGS:

@@ -29,6 +29,7 @@ class Kind(Enum):
     INT32 = "int32"
     INT64 = "int64"
     DOUBLE = "double"
+    BOOL = "bool"
     CHOICE = "enum"
     STRINGS = "repeated string"
     OBJECTS = "repeated message"
@@ -134,6 +135,8 @@ def _convert(field: Field, value: Any, where: str) -> Any:
             return _bounded(field, _whole(value), 2**31, where, value)
         case Kind.DOUBLE:
             return _double(value)
+        case Kind.BOOL:
+            return _bool(value)
         case Kind.CHOICE:
             return _choice(field, value)
         case Kind.STRINGS:
@@ -200,6 +203,15 @@ def _double(value: Any) -> float:
         return float(value)
     except ValueError:
         raise _WrongType from None
+
+
+def _bool(value: Any) -> bool:
+    # A query has texts only.
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    if not isinstance(value, bool):
+        raise _WrongType
+    return value
 
 
 def _choice(field: Field, value: Any) -> str | None:

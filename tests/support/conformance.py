@@ -1,6 +1,7 @@
 """Holds real answers against the OpenAPI document: what is answered must be declared, and look as it was declared."""
 
 import json
+import re
 from functools import lru_cache
 from typing import Any
 
@@ -20,6 +21,23 @@ def _described() -> dict[str, Any]:
     return document()
 
 
+@lru_cache(maxsize=1)
+def _templates() -> list[tuple[re.Pattern[str], str]]:
+    """Paths with placeholders; the last one of a path may stand for several segments."""
+    found = []
+    for path in _described()["paths"]:
+        if "{" in path:
+            pattern = re.sub(r"\\{\w+\\}$", ".+", re.escape(path))
+            found.append((re.compile(re.sub(r"\\{\w+\\}", "[^/]+", pattern)), path))
+    return found
+
+
+def _declared(path: str) -> str | None:
+    if path in _described()["paths"]:
+        return path
+    return next((declared for pattern, declared in _templates() if pattern.fullmatch(path)), None)
+
+
 @lru_cache(maxsize=200)
 def _validator(pointer: str) -> Draft202012Validator:
     resource = Resource.from_contents(_described(), default_specification=DRAFT202012)
@@ -30,15 +48,16 @@ def _validator(pointer: str) -> Draft202012Validator:
 def problems(method: str, path: str, status: int, content_type: str, body: bytes) -> list[str]:
     """What is answered but not declared; nothing for a path that the document has not."""
     path = "/api" + path.removeprefix("/ajax-api") if path.startswith("/ajax-api") else path
-    operation = _described()["paths"].get(path, {}).get("get" if method == "HEAD" else method.lower())
-    if operation is None:
+    declared = _declared(path)
+    operation = _described()["paths"].get(declared, {}).get("get" if method == "HEAD" else method.lower())
+    if declared is None or operation is None:
         return []
     if status == 500:
         return [f"{method} {path}: 500: {body[:500]!r}"]
     answer = operation["responses"].get(str(status))
     if answer is None:
         return [f"{method} {path}: status {status} is not declared: {body[:500]!r}"]
-    pointer = f"/paths/{path.replace('/', '~1')}/{method.lower()}/responses/{status}"
+    pointer = f"/paths/{declared.replace('/', '~1')}/{method.lower()}/responses/{status}"
     if "$ref" in answer:
         pointer = answer["$ref"].removeprefix("#")
         answer = _described()["components"]["responses"][str(status)]
