@@ -20,6 +20,9 @@ from runfold_schemas.record import Record
 MOST_REST = 0.025
 """For metrics: nobody waits for their outcome, and a strong read that has to wait ends the rest (see wanted.py)."""
 
+ANNOUNCED = frozenset({"live", "standby"})
+"""States in which commits are told to readers. A standby's are, so that none is missing right after a switch."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tidy:
@@ -32,6 +35,8 @@ class Tidy:
 class Handler(Protocol):
     """One kind of work on one partition. Used by one task only."""
 
+    until: int | None
+    """Next offset beyond which nothing is handled, for the time being or for ever; None: no bound."""
     most_rest: float
     """Seconds that records may gather before they are handled, while they come one by one; 0 where callers wait for each."""
 
@@ -55,6 +60,13 @@ class ProjectionHandler:
         self._pool, self._where = pool, where
         self._fold = PartitionFold(namespace, generation.projection, where, partitions)
         self.most_rest = MOST_REST if generation.projection is Projection.METRICS else 0.0
+        self.until: int | None = None
+        self.told(generation)
+
+    def told(self, generation: Generation) -> None:
+        """What the control schema says of the generation now."""
+        self.until = generation.bound(self._where.partition)
+        self._fold.announces = generation.state in ANNOUNCED
 
     async def checkpoint(self) -> Checkpoint | None:
         async with self._pool.acquire() as connection:
@@ -88,6 +100,7 @@ class ReactionHandler:
     reaction: Reaction
     where: Partition
     partitions: int
+    until: int | None = None
     most_rest: float = 0.0
 
     async def checkpoint(self) -> Checkpoint | None:

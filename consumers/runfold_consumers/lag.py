@@ -34,7 +34,10 @@ class LagMonitor:
 
     async def observe(self, statuses: Mapping[Leasable, Status]) -> None:
         """Measure once and leave the hints. KafkaError if Kafka is away."""
-        for handler in {item.handler for item in statuses}:
+        handlers = {item.handler for item in statuses}
+        for handler in self._consumers.keys() - handlers:
+            await stop(self._consumers.pop(handler))
+        for handler in handlers:
             mine = {
                 TopicPartition(full_name(self._namespace, item.where.topic), item.where.partition): (item, status)
                 for item, status in statuses.items()

@@ -30,6 +30,7 @@ READ_WAIT = 1.0
 REFUSED_WAIT = 5.0
 FETCH_WAIT = 0.005
 CLOGGED_WAIT = 0.02
+HELD_WAIT = 0.05
 REST_FACTOR = 8.0
 """How many times as long as its last commit took a partition may rest: so commits take a bounded share of the machine."""
 
@@ -50,6 +51,7 @@ class State(StrEnum):
 
     STARTING = "starting"
     FOLDING = "folding"
+    HELD = "held"
     WAITING = "waiting"
     REFUSED = "refused"
     PAUSED = "paused"
@@ -163,9 +165,14 @@ class PartitionTask:
                 if self.tidy is not None and self.tidy.tidying.clogged:
                     await asyncio.sleep(CLOGGED_WAIT)
                     continue
+                if self._is_held(checkpoint):
+                    await asyncio.sleep(HELD_WAIT)
+                    continue
                 raws = early + await self._read(source, rest, checkpoint)
+                bound = await self._cut_at_bound(source, checkpoint, raws)
                 self.busy = len(raws) >= self._most
                 rest = 0.0
+                position = bound
                 if len(raws) > len(early):
                     began = time.perf_counter()
                     checkpoint = await self._apply(checkpoint, raws)
@@ -175,12 +182,34 @@ class PartitionTask:
                         raise LogRefused(f"{self._item.where}: no genesis among the first {len(early)} records")
                     self._backoff.reset()
                     self._most = min(MOST_RECORDS, self._most * 2)
-                elif checkpoint is not None and checkpoint.next_offset < (position := await source.position()):
+                elif bound is None and checkpoint is not None:
+                    position = await source.position()
+                if checkpoint is not None and position is not None and checkpoint.next_offset < position:
                     # Kafka's own records, such as a transaction's markers, take offsets: who waits for the end waits for them.
                     passed = Decoded(next_offset=position, broker_ms=checkpoint.broker_ms)
                     checkpoint = (await self._handler.apply(checkpoint, passed)).checkpoint
                     assert checkpoint is not None
                     self._note(checkpoint)
+
+    def _is_held(self, checkpoint: Checkpoint | None) -> bool:
+        until = self._handler.until
+        if until is None or (checkpoint.next_offset if checkpoint else 0) < until:
+            self.status.set(State.FOLDING)
+            return False
+        self.status.set(State.HELD, f"not to be folded beyond {until}")
+        return True
+
+    async def _cut_at_bound(self, source: Source, checkpoint: Checkpoint | None, raws: list[Raw]) -> int | None:
+        """Take away what lies beyond the handler's bound, as it is now, and go back to it; answers the bound if it is reached."""
+        if self._handler.until is None:
+            return None
+        bound = max(self._handler.until, checkpoint.next_offset if checkpoint else 0)
+        if await source.position() < bound:
+            return None
+        while raws and raws[-1].position.offset >= bound:
+            raws.pop()
+        source.seek(bound)
+        return bound
 
     async def _read(self, source: Source, rest: float, checkpoint: Checkpoint | None) -> list[Raw]:
         """The next records. After a batch, `rest` seconds are left for more of them to gather: a commit costs the same for one

@@ -14,11 +14,13 @@ from aiokafka.errors import KafkaError
 
 from runfold_projections import leases
 from runfold_projections.database import open_connection, open_pool
-from runfold_projections.errors import NotMigrated
+from runfold_projections.errors import Busy, NotMigrated
 from runfold_projections.generations import Generation, generations
+from runfold_projections.inventory import is_at_bound
 from runfold_projections.leases import Leasable
 from runfold_projections.merge_process import MergeProcess
 from runfold_projections.migrate import check_migrated
+from runfold_projections.rebuilding import drop_expired
 from runfold_schemas.catalog import Catalog, released_catalog
 from runfold_schemas.ids import Ids
 from runfold_schemas.position import Partition
@@ -35,6 +37,7 @@ from .tidier import Tidier
 from .wanted import Wanted
 
 LEASE_EVERY = 1.0
+HOUSE_EVERY = 20.0
 SILENCE = 6.0
 """Seconds without an answer after which Postgres or Kafka counts as away, although no call has failed: it may hang."""
 
@@ -55,6 +58,8 @@ class WorkerConfig:
     catalog: Catalog = field(default_factory=released_catalog)
     reactions: Mapping[Topic, tuple[Reaction, ...]] = field(default_factory=dict)
     pool_size: int = 4
+    standby_seconds: float = 24 * 3600.0
+    """For how long a generation that was replaced is folded on."""
     wait_for_log: Callable[[], Awaitable[int]] | None = None
 
 
@@ -73,7 +78,10 @@ class Worker:
         self._folding: dict[Leasable, PartitionTask] = {}
         self._wanted = Wanted()
         self._generations: dict[str, Generation] = {}
-        self._pools: dict[str, Any] = {}
+        self._whole: set[str] = set()
+        """Pasts that are folded up to their vectors."""
+        self._handlers: dict[Leasable, Handler] = {}
+        self._pools: dict[str, _Pool] = {}
         self._stack = AsyncExitStack()
         self._lag = LagMonitor(config.kafka, config.namespace, self.metrics)
         self._log: Any = structlog.get_logger().bind(worker=self.worker_id)
@@ -109,6 +117,7 @@ class Worker:
             merging = await self._stack.enter_async_context(MergeProcess())
             group.create_task(self._watch_lag())
             group.create_task(self._hear_readers())
+            group.create_task(self._keep_house())
             group.create_task(Tidier(merging.build, self.metrics, lambda: self._folding).run())
             await self._keep_leases(group)
 
@@ -167,12 +176,25 @@ class Worker:
         for item in wanted - self._tasks.keys():
             await self._start(item, group)
         await self._unblock()
+        await self._close_unused()
         self.metrics.held.set(len(self._tasks))
         self.metrics.blocked.set(len(self.blocked))
 
     async def _work(self, connection: Any) -> list[Leasable]:
         found = await generations(connection)
+        self._whole &= {generation.schema_name for generation in found}
+        for generation in found:
+            if (
+                generation.state == "past"
+                and generation.schema_name not in self._whole
+                and await is_at_bound(connection, generation)
+            ):
+                self._whole.add(generation.schema_name)
+        found = [generation for generation in found if generation.schema_name not in self._whole]
         self._generations = {generation.schema_name: generation for generation in found}
+        for item, handler in self._handlers.items():
+            if isinstance(handler, ProjectionHandler) and item.handler in self._generations:
+                handler.told(self._generations[item.handler])
         work = [
             Leasable(generation.schema_name, Partition(generation.projection.topic, number))
             for generation in found
@@ -192,6 +214,7 @@ class Worker:
         task = PartitionTask(
             self._config.kafka, self._config.namespace, item, partitions, handler, self.gate, self.metrics, self._wanted
         )
+        self._handlers[item] = handler
         self._statuses[item] = task.status
         self._folding[item] = task
         self._tasks[item] = group.create_task(self._guard(item, task.run))
@@ -215,7 +238,8 @@ class Worker:
 
     async def _pool(self, schema_name: str) -> Any:
         if schema_name not in self._pools:
-            self._pools[schema_name] = await self._stack.enter_async_context(
+            stack = await self._stack.enter_async_context(AsyncExitStack())
+            pool = await stack.enter_async_context(
                 open_pool(
                     self._config.dsn,
                     schema_name,
@@ -225,7 +249,16 @@ class Worker:
                     timeout=30.0,
                 )
             )
-        return self._pools[schema_name]
+            self._pools[schema_name] = _Pool(pool, stack)
+        return self._pools[schema_name].pool
+
+    async def _close_unused(self) -> None:
+        """Close what belongs to generations that are gone, or that are none of this worker's any more."""
+        used = (
+            {item.handler for item in self._tasks} | {item.handler for item in self.blocked} | {self._config.namespace}
+        )
+        for name in self._pools.keys() - used - self._generations.keys():
+            await self._pools.pop(name).stack.aclose()
 
     async def _stop(self, items: list[Leasable]) -> None:
         tasks = [self._tasks.pop(item) for item in items if item in self._tasks]
@@ -235,6 +268,7 @@ class Worker:
         for item in items:
             self._statuses.pop(item, None)
             self._folding.pop(item, None)
+            self._handlers.pop(item, None)
             self._lag.forget(item)
 
     async def _unblock(self) -> None:
@@ -256,6 +290,20 @@ class Worker:
                 self._log.debug("no notices of readers", error=str(error))
             await backoff.pause()
 
+    async def _keep_house(self) -> None:
+        """Drop standbys whose time is over, whichever worker comes first."""
+        config = self._config
+        while True:
+            await asyncio.sleep(HOUSE_EVERY)
+            try:
+                async with open_connection(
+                    config.dsn, config.namespace, application="runfold worker", durable=True, timeout=60.0
+                ) as connection:
+                    for name in await drop_expired(connection, config.standby_seconds):
+                        self._log.info("standby dropped", generation=name)
+            except (*AWAY, Busy) as error:
+                self._log.debug("standbys are not looked after", error=str(error))
+
     async def _watch_lag(self) -> None:
         try:
             while True:
@@ -268,6 +316,12 @@ class Worker:
                 await asyncio.sleep(LAG_EVERY)
         finally:
             await self._lag.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Pool:
+    pool: Any
+    stack: AsyncExitStack
 
 
 def _silence(answered: float) -> str | None:

@@ -131,6 +131,8 @@ class PartitionFold:
         self._ledger = Ledger(where)
         self._changelog = ChangeLog(projection, where)
         self.tidying = Tidying(where.partition)
+        self.announces = True
+        """Whether commits are told to readers: those of a generation that nobody reads are not."""
 
     def forget(self) -> None:
         """Drop all state in memory, as after a failed transaction."""
@@ -164,7 +166,7 @@ class PartitionFold:
             *_rejections(rejections),
             *_set_aside(aside),
         ]
-        await commit(connection, self._namespace, self._where, before, after, changes)
+        await commit(connection, self._namespace, self._where, before, after, changes, announce=self.announces)
         self._note_fresh()
         reasons: dict[Reason, int] = {}
         for item in aside:

@@ -78,15 +78,17 @@ async def commit(
     before: Checkpoint | None,
     after: Checkpoint,
     changes: Sequence[RowChange],
+    *,
+    announce: bool = True,
 ) -> None:
-    """Write the changes and the checkpoint, and tell waiting readers at commit how far the partition is.
+    """Write the changes and the checkpoint, and with `announce` tell waiting readers at commit how far the partition is.
 
     Fenced, and nothing is written, if the checkpoint is not where this worker left it.
     """
-    told = RowChange(
-        "SELECT pg_notify($1::text, $2::text) FROM fence",
-        (progress_channel(namespace), f"{where}:{after.next_offset}"),
-    )
+    told = RowChange("SELECT next_offset FROM fence", ())
+    if announce:
+        said = (progress_channel(namespace), f"{where}:{after.next_offset}")
+        told = RowChange("SELECT pg_notify($1::text, $2::text) FROM fence", said)
     text, values = combined(fence(where, before, after), changes, told)
     if not await connection.fetch(text, *values):
         raise Fenced(f"{where}: the checkpoint is not at {before.next_offset if before else 'the start'} any more")

@@ -5,6 +5,11 @@ ProjectionError
 ├── LogChanged        the topic is not the one this generation was folded from
 ├── NotMigrated       the control schema is missing or of another release
 ├── MergeFailed       segments could not be merged; they stay as they are
+├── BadPast           a past can't be made so
+├── NoSuchPast        there is no past of this name
+├── NoSuchGeneration  there is no generation of this number, or in the state that is needed
+├── Busy              another process rebuilds this projection
+├── Stalled           a generation does not move on
 ├── BadFilter         a search expression that a caller sent is not valid
 └── BadQuery          another argument of a query is not valid
 """
@@ -28,6 +33,26 @@ class NotMigrated(ProjectionError):
 
 class MergeFailed(ProjectionError):
     """Segments could not be merged; they stay as they are, and readable."""
+
+
+class BadPast(ProjectionError):
+    """The name or the moment of a past is taken, or malformed."""
+
+
+class NoSuchPast(ProjectionError):
+    """There is no past of this name."""
+
+
+class NoSuchGeneration(ProjectionError):
+    """There is no such generation; the message says which there are, or what makes one."""
+
+
+class Busy(ProjectionError):
+    """Another process rebuilds the projection, or switches its generations."""
+
+
+class Stalled(ProjectionError):
+    """Nobody folds a generation that is waited for; the message says how far it is."""
 
 
 class BadFilter(ProjectionError):

@@ -8,7 +8,8 @@ import asyncpg
 
 from .database import Connection, identifier, open_connection, sql
 from .errors import NotMigrated
-from .generations import LAYOUTS, Projection, create_generation, switch
+from .generations import LAYOUTS, Projection, create_generation, retire, switch
+from .pasts import complete_pasts
 
 _FOLDER = "sql/control"
 
@@ -27,7 +28,7 @@ async def migrate(dsn: str, namespace: str) -> list[str]:
     """Bring the control schema to this release and give every projection a live generation; answers what was done.
 
     A live generation whose tables have the layout of an older release is replaced by an empty one, which the workers fold
-    from the start of the log; strong reads wait for them. Several may run at once: an advisory lock lets one work. NotMigrated if the schema is newer than this release.
+    from the start of the log; strong reads wait for them. Other generations of older layouts are dropped, pasts folded anew. Several may run at once: an advisory lock lets one work. NotMigrated if the schema is newer than this release.
     """
     done = []
     async with (
@@ -58,25 +59,36 @@ async def migrate(dsn: str, namespace: str) -> list[str]:
                 generation = await create_generation(connection, namespace, projection)
                 await switch(connection, generation)
                 done.append(f"generation {generation.schema_name}")
-                if live is not None:
-                    # No release that accepts this control schema can read it, and the log holds all of it.
-                    await connection.execute(f"DROP SCHEMA {identifier(live.schema_name)} CASCADE")
+        done += await _leave_older_layouts(connection, namespace)
     return done
+
+
+async def _leave_older_layouts(connection: Connection, namespace: str) -> list[str]:
+    """Drop generations that no release reads that accepts this control schema: the log holds all of it. Pasts are folded anew."""
+    rows = await connection.fetch(
+        """
+        SELECT g.schema_name FROM generation g JOIN unnest($1::text[], $2::integer[]) AS ours (projection, layout) USING (projection)
+        WHERE g.state <> 'retired' AND g.layout < ours.layout
+        """,
+        [projection.value for projection in LAYOUTS],
+        list(LAYOUTS.values()),
+    )
+    await retire(connection, [row["schema_name"] for row in rows])
+    return [f"generation {schema_name} of past" for schema_name in await complete_pasts(connection, namespace)]
 
 
 class _Live(NamedTuple):
     layout: int
-    schema_name: str
 
 
 async def _live(connection: Connection, projection: Projection) -> _Live | None:
     """The projection's live generation; NotMigrated if its layout is of a newer release."""
     row = await connection.fetchrow(
-        "SELECT layout, schema_name FROM generation WHERE projection = $1 AND state = 'live'", projection.value
+        "SELECT layout FROM generation WHERE projection = $1 AND state = 'live'", projection.value
     )
     if row is not None and row["layout"] > LAYOUTS[projection]:
         raise NotMigrated(f"the live tables of `{projection.value}` are of a newer release: use that release")
-    return None if row is None else _Live(row["layout"], row["schema_name"])
+    return None if row is None else _Live(row["layout"])
 
 
 async def check_migrated(connection: Connection) -> None:

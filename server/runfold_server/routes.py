@@ -5,7 +5,7 @@ from collections.abc import Callable
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount
 
-from . import branches, described, health, history, keys, native, series
+from . import branches, described, generations, health, history, keys, native, series
 from .api import Api
 from .artifacts import direct, of_runs, proxy
 from .dispatch import NOT_FOUND_PAGE, MlflowRoutes, raw_route
@@ -36,6 +36,7 @@ RAW = (
     *history.OPERATIONS,
     *series.OPERATIONS,
     *stream.OPERATIONS,
+    *generations.OPERATIONS,
     *health.OPERATIONS,
     described.OPERATION,
 )

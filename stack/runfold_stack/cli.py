@@ -19,6 +19,7 @@ from runfold_schemas.topics import Topic
 
 from .errors import BadSetting, StackError
 from .parquet.commands import export, import_app
+from .rebuild.commands import generations_app, rebuild, rollback, state_hash
 from .release import RELEASE
 from .settings import Settings, load_settings, misspelt_variables
 from .signals import until_signalled
@@ -39,6 +40,10 @@ app.add_typer(topics_app, name="topics")
 app.add_typer(events_app, name="events")
 app.command()(export)
 app.add_typer(import_app, name="import")
+app.command()(rebuild)
+app.command()(rollback)
+app.command(name="state-hash")(state_hash)
+app.add_typer(generations_app, name="generations")
 
 talk = Console(stderr=True, highlight=False, soft_wrap=True)
 

@@ -36,6 +36,7 @@ async def _work(settings: Settings, services: Services) -> None:
             partitions=0,
             wait_for_log=functools.partial(_wait_for_log, services.kafka, settings.namespace),
             release=RELEASE,
+            standby_seconds=settings.standby_hours * 3600,
             read_system=functools.partial(read_system, services.kafka, settings.namespace),
         )
     )

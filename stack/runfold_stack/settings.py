@@ -92,6 +92,10 @@ class Settings(BaseSettings):
     read_wait: Annotated[float, Field(gt=0, le=300)] = Field(
         10.0, description="Seconds a strong read or an outcome waits for the folds before it answers 503."
     )
+    standby_hours: Annotated[float, Field(ge=0)] = Field(
+        24.0,
+        description="For how long a generation that was replaced is kept folded, so that `runfold rollback` goes back at once.",
+    )
     search_mb: Annotated[int, Field(ge=1)] = Field(
         512,
         description="Memory, in MB, that each process of the server may keep between searches: columns of runs, and runs as JSON.",

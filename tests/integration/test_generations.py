@@ -184,10 +184,11 @@ async def test_views_show_the_live_generation_and_a_switch_changes_all_of_them_a
             assert not done, "who asks during the switch waits for its end"
         assert await late == ("new", 5)
         assert [(g.number, g.state) for g in await generations(connection) if g.projection is Projection.RUNS] == [
-            (2, "live")
+            (1, "standby"),
+            (2, "live"),
         ]
-        async with connected(services, f"{namespace}_runs_1") as retired:
-            assert await retired.fetchval("SELECT name FROM run") == "old"
+        async with connected(services, f"{namespace}_runs_1") as standby:
+            assert await standby.fetchval("SELECT name FROM run") == "old"
         assert await migrate(services.postgres, namespace) == []
 
 
