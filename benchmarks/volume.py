@@ -68,6 +68,13 @@ PROFILES = {
     "neptune3": Profile("neptune", "kafka", 3 * NEPTUNE, rate=3 * NEPTUNE),
 }
 
+OWN_TABLES = """
+SELECT format('%I.%I', n.nspname, c.relname) AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname LIKE '%\\_metrics\\_%' AND c.relkind = 'r'
+"""
+SIZE = f"SELECT sum(pg_total_relation_size(name::regclass)) FROM ({OWN_TABLES}) AS own"  # noqa: S608 - a constant
+"""Bytes of the metrics' tables, all indexes counted."""
+
 
 class Probe:
     """Ten times a second an event of its own: how long after Kafka's acknowledgement a fold has committed it."""
@@ -163,6 +170,14 @@ class Watch:
                     file=sys.stderr,
                 )
                 before, said = logged, now
+
+    async def merged(self) -> None:
+        """Wait until nothing waits to be merged, ten minutes at most."""
+        quiet, until = 0, time.perf_counter() + 600
+        while quiet < 5 and time.perf_counter() < until:
+            numbers = await asyncio.to_thread(self._metrics)
+            quiet = 0 if sum(v for name, v in numbers if name.startswith("runfold_merge_backlog")) else quiet + 1
+            await asyncio.sleep(1)
 
     def _metrics(self) -> list[tuple[str, float]]:
         with urllib.request.urlopen(f"{self._up.worker_url}/metrics", timeout=30) as answer:
@@ -281,16 +296,16 @@ async def measure(name: str, given: argparse.Namespace, table: Table) -> None:
             await asyncio.to_thread(show, name, profile, found, visible, watch, probe, table)
             async with open_pool(up.postgres, settings.namespace, application="benchmark") as pool:
                 stored = await pool.fetchval("SELECT sum(points) FROM segment WHERE first_key <> 'probe'")
-                size = await pool.fetchval(
-                    """
-                    SELECT sum(pg_total_relation_size(c.oid)) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-                    WHERE n.nspname LIKE '%\\_metrics\\_%' AND c.relkind = 'r'
-                    """
-                )
+                await watch.merged()
+                size = await pool.fetchval(SIZE)
+                # Merging leaves room that the next segments take; what the points themselves take is seen without it.
+                for row in await pool.fetch(OWN_TABLES):
+                    await pool.execute(f"VACUUM FULL {row['name']}", timeout=1800)
+                tight = await pool.fetchval(SIZE)
             log = sum(path.stat().st_size for path in (Path(folder) / "data" / "kafka").rglob("*.log"))
             print(
-                f"# {name}: {stored:,} points stored of {logged:,} logged; {float(size) / stored:.1f} bytes a point in Postgres, "
-                f"{log / stored:.1f} in Kafka; acknowledged after {acknowledged:.1f} s",
+                f"# {name}: {stored:,} points stored of {logged:,} logged; {float(size) / stored:.1f} bytes a point in Postgres once merged "
+                f"({float(tight) / stored:.1f} without the room that merging left), {log / stored:.1f} in Kafka; acknowledged after {acknowledged:.1f} s",
                 file=sys.stderr,
             )
             if stored != logged:

@@ -48,7 +48,7 @@ NOT_CANONICAL = frozenset({"run_change", "metric_change", "metric_repeat"})
 LAYOUTS: dict[Projection, int] = {
     Projection.EXPERIMENTS: 1,
     Projection.RUNS: 3,
-    Projection.METRICS: 6,
+    Projection.METRICS: 7,
 }
 """Number of the tables' layout per projection, raised with every change of `sql/tables`: a generation has one for life."""
 

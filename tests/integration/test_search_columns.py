@@ -132,6 +132,9 @@ def happening(rng: Random) -> Event:
             Point(key, rng.choice(VALUES), rng.randint(0, 3), rng.randint(0, 3))
             for key in rng.sample(["loss", "acc", "other"], rng.randint(1, 3))
         ]
+        if rng.random() < 0.2:
+            # Wide rows share their layout with those of other runs, and are found by it.
+            points[1:1] = [Point(f"w{n}", float(n), 0, 0) for n in range(rng.choice([70, 600]))]
         return MetricsLogged(run_id, from_points(points))
     if kind == 8:
         return RunUpdated(

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..database import Connection
 from ..folds.metrics import RunMetrics, until
-from ..folds.summaries import Block
+from ..folds.summaries import SHARED, Block
 from ..fresh import merge
 from ..packs import read_segment
 from ..rowchange import RowChange, columns
@@ -83,7 +83,8 @@ def changed(runs: Iterable[tuple[str, RunMetrics]]) -> list[RowChange]:
                 continue
             block = run.summaries.block(number)
             if number in grown:
-                whole.append((run_id, number, block.numbers, block.contexts, json.dumps(block.keys)))
+                shared = len(block.keys) >= SHARED
+                whole.append((run_id, number, block.numbers, block.contexts, json.dumps(block.keys), shared))
             else:
                 numbers.append((run_id, number, block.numbers, block.contexts))
     found = ((_SAVE, whole), (_SAVE_NUMBERS, numbers), (_REMOVE, gone))
@@ -91,11 +92,14 @@ def changed(runs: Iterable[tuple[str, RunMetrics]]) -> list[RowChange]:
 
 
 _SAVE = """
-INSERT INTO metric_block (run_id, block, numbers, contexts, keys)
-SELECT new.run_id, new.block, new.numbers, new.contexts, ARRAY (SELECT jsonb_array_elements_text(new.keys::jsonb))
-FROM unnest($1::text[], $2::integer[], $3::bytea[], $4::jsonb[], $5::text[]) AS new (run_id, block, numbers, contexts, keys)
+INSERT INTO metric_block (run_id, block, numbers, contexts, keys, layout)
+SELECT new.run_id, new.block, new.numbers, new.contexts, ARRAY (SELECT jsonb_array_elements_text(new.keys::jsonb)),
+       CASE WHEN new.shared THEN md5(new.keys)::uuid END
+FROM unnest($1::text[], $2::integer[], $3::bytea[], $4::jsonb[], $5::text[], $6::boolean[])
+     AS new (run_id, block, numbers, contexts, keys, shared)
 WHERE EXISTS (SELECT FROM fence)
-ON CONFLICT (run_id, block) DO UPDATE SET numbers = excluded.numbers, contexts = excluded.contexts, keys = excluded.keys
+ON CONFLICT (run_id, block) DO UPDATE
+SET numbers = excluded.numbers, contexts = excluded.contexts, keys = excluded.keys, layout = excluded.layout
 """
 _SAVE_NUMBERS = """
 UPDATE metric_block b SET numbers = new.numbers, contexts = new.contexts

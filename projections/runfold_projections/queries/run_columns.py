@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from struct import unpack
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 
@@ -39,10 +40,22 @@ _LOOKED_UP = (
 )
 MOST_LOOK_UPS = 200_000
 _IN_EXPERIMENTS = "WHERE r.experiment_id = ANY ($1::bigint[])"
+# Where wide rows have these keys: looked for in one row of each layout, since reading the keys of all takes as long as all the rest.
+_PLACES = """
+SELECT one.layout, wanted.key, place
+FROM (SELECT DISTINCT ON (layout) layout, run_id, block FROM metric_block WHERE layout IS NOT NULL) AS one
+JOIN metric_block b USING (run_id, block)
+CROSS JOIN unnest($1::text[]) AS wanted (key) CROSS JOIN LATERAL array_position(b.keys, wanted.key) AS place
+WHERE place IS NOT NULL
+"""
 # A metric's latest value lies at its key's place in a row of `metric_block`, as 8 bytes.
 _LATEST = """
-SELECT b.run_id, substr(b.numbers, 8 * place - 7, 8) AS value
-FROM metric_block b CROSS JOIN LATERAL array_position(b.keys, $2::text) AS place WHERE place IS NOT NULL
+SELECT b.run_id, substr(b.numbers, 8 * at.place - 7, 8) AS value
+FROM metric_block b LEFT JOIN unnest($3::uuid[], $4::integer[]) AS known (layout, place) ON known.layout = b.layout
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN b.layout IS NULL THEN array_position(b.keys, $2::text) ELSE known.place END
+) AS at (place)
+WHERE at.place IS NOT NULL
 """
 _NOTHING = "'\\x0000000000000000'::bytea"
 _METRIC_COLUMNS = f"""
@@ -86,9 +99,13 @@ WHERE run_id = ANY ($1::text[]) AND experiment_id = ANY ($2::bigint[])
 """
 _CHANGED_VALUES = {
     Kind.METRIC: """
+    SELECT b.run_id, known.key, substr(b.numbers, 8 * known.place - 7, 8)
+    FROM metric_block b JOIN unnest($3::uuid[], $4::text[], $5::integer[]) AS known (layout, key, place) ON known.layout = b.layout
+    WHERE b.run_id = ANY ($1::text[])
+    UNION ALL
     SELECT b.run_id, wanted.key, substr(b.numbers, 8 * place - 7, 8)
     FROM metric_block b CROSS JOIN unnest($2::text[]) AS wanted (key) CROSS JOIN LATERAL array_position(b.keys, wanted.key) AS place
-    WHERE b.run_id = ANY ($1::text[]) AND place IS NOT NULL
+    WHERE b.run_id = ANY ($1::text[]) AND b.layout IS NULL AND place IS NOT NULL
     """,
     Kind.PARAM: "SELECT run_id, key, value FROM run_param WHERE run_id = ANY ($1::text[]) AND key = ANY ($2::text[])",
     Kind.TAG: "SELECT run_id, key, value FROM run_tag WHERE run_id = ANY ($1::text[]) AND key = ANY ($2::text[])",
@@ -121,7 +138,8 @@ async def load_column(
         return Datasets.of([row[0] for row in rows], [(row[1], row[2], row[3]) for row in rows])
     ways = _LOOK_UPS if runs <= MOST_LOOK_UPS else _JOINS
     if key.kind is Kind.METRIC:
-        values, present = await conn.fetchrow(ways[key.kind], experiment_ids, key.name)
+        layouts, _, places = await _places(conn, [key.name])
+        values, present = await conn.fetchrow(ways[key.kind], experiment_ids, key.name, layouts, places)
         return Numbers(np.frombuffer(values or b"", ">f8").astype(np.float64), np.frombuffer(present or b"", bool))
     if key == _END_TIME_KEY:
         values, present = await conn.fetchrow(_END_TIME, experiment_ids)
@@ -166,9 +184,16 @@ async def _changed_values(
     if not names:
         return {}
     found: dict[str, dict[str, Any]] = {name: {} for name in names}
-    for run_id, name, value in await conn.fetch(_CHANGED_VALUES[kind], run_ids, names):
+    places = await _places(conn, names) if kind is Kind.METRIC else ()
+    for run_id, name, value in await conn.fetch(_CHANGED_VALUES[kind], run_ids, names, *places):
         found[name][run_id] = unpack(">d", value)[0] if kind is Kind.METRIC else value
     return {Key(kind, name): [found[name].get(run_id) for run_id in run_ids] for name in names}
+
+
+async def _places(conn: Connection, names: Sequence[str]) -> tuple[list[UUID], list[str], list[int]]:
+    """Layouts, and which of these keys they have at which place."""
+    rows = await conn.fetch(_PLACES, names)
+    return [row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows]
 
 
 async def _changed_datasets(conn: Connection, run_ids: Sequence[str]) -> list[list[DatasetRow]]:

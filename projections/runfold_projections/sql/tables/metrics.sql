@@ -73,15 +73,19 @@ CREATE INDEX segment_fresh ON segment (partition) WHERE level = 0;
 -- Latest, smallest and largest value per key, of the effective points. Latest is the largest (step, time, value) whatever the order of arrival.
 -- A row holds up to 512 keys of a run, in the order of their first appearance. `numbers` has 8-byte columns, big-endian: latest values, least, most
 -- (NaN: none), steps, times; the last two have one element each if it is that of all keys. See folds/summaries.py.
+-- Layout: the same for rows of 64 and more keys that are the same, so that a key is looked for once and not in thousands of runs.
 CREATE TABLE metric_block (
     run_id   text COLLATE "C" NOT NULL,
     block    integer NOT NULL,
     keys     text[] STORAGE EXTERNAL COLLATE "C" NOT NULL,
     numbers  bytea STORAGE EXTERNAL NOT NULL,
     contexts jsonb,
+    layout   uuid,
     PRIMARY KEY (run_id, block)
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0,
         toast.autovacuum_vacuum_scale_factor = 0.05, toast.autovacuum_vacuum_cost_delay = 0);
+
+CREATE INDEX metric_block_layout ON metric_block (layout, run_id, block) WHERE layout IS NOT NULL;
 
 -- The place-th double of a column of 8-byte numbers.
 CREATE FUNCTION double_at(numbers bytea, place integer) RETURNS double precision
