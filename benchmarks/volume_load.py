@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+from array import array
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -118,7 +119,8 @@ def small(share: Share) -> Iterator[Step]:
     records: ten thousand open runs with a spool each are no training's business on one machine."""
     from runfold.encoding import RunEncoder
     from runfold.kafka import RecordSender
-    from runfold_schemas.frames import Point, from_points
+    from runfold_schemas.batch import Outgoing
+    from runfold_schemas.frames import Frame
     from runfold_schemas.ids import Ids
     from runfold_schemas.position import Partition
     from runfold_schemas.topics import Topic, partition_of
@@ -138,14 +140,13 @@ def small(share: Share) -> Iterator[Step]:
     sender = loop.run_until_complete(open_sender())
 
     async def send_some() -> int:
-        async with asyncio.TaskGroup() as group:
-            for number, (encoder, where) in itertools.islice(turns, 500):
-                points = [
-                    Point("loss", value, 10 * number + n, 10 * number + n)
-                    for n, value in enumerate(rng.standard_normal(10).tolist())
-                ]
-                for record, _ in encoder.metrics(from_points(points)):
-                    group.create_task(sender.send(where, record))
+        lanes: dict[Partition, list[Outgoing]] = {}
+        for number, (encoder, where) in itertools.islice(turns, 500):
+            # As the SDK's buffer makes it of ten calls.
+            steps = array("q", range(10 * number, 10 * number + 10))
+            frame = Frame(("loss",), steps, steps, array("d", rng.standard_normal(10).tobytes()))
+            lanes.setdefault(where, []).extend(record for record, _ in encoder.metrics((frame,)))
+        await asyncio.gather(*(sender.send_all(where, lane) for where, lane in lanes.items()))
         return 5000
 
     try:

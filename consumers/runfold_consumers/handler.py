@@ -23,6 +23,10 @@ MOST_REST = 0.025
 ANNOUNCED = frozenset({"live", "standby"})
 """States in which commits are told to readers. A standby's are, so that none is missing right after a switch."""
 
+MOST_RECORDS = 2_000
+MOST_METRIC_RECORDS = 8_000
+"""Of metrics more, since small runs that log in turn share what a batch costs each of them. Large ones are bounded by what a fetch brings."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tidy:
@@ -39,6 +43,9 @@ class Handler(Protocol):
     """Next offset beyond which nothing is handled, for the time being or for ever; None: no bound."""
     most_rest: float
     """Seconds that records may gather before they are handled, while they come one by one; 0 where callers wait for each."""
+
+    most_records: int
+    """Records of a batch, at most."""
 
     async def checkpoint(self) -> Checkpoint | None:
         """Where to go on; None at the very beginning."""
@@ -59,7 +66,9 @@ class ProjectionHandler:
     def __init__(self, pool: Any, namespace: str, generation: Generation, where: Partition, partitions: int) -> None:
         self._pool, self._where = pool, where
         self._fold = PartitionFold(namespace, generation.projection, where, partitions)
-        self.most_rest = MOST_REST if generation.projection is Projection.METRICS else 0.0
+        metrics = generation.projection is Projection.METRICS
+        self.most_rest = MOST_REST if metrics else 0.0
+        self.most_records = MOST_METRIC_RECORDS if metrics else MOST_RECORDS
         self.until: int | None = None
         self.told(generation)
 
@@ -102,6 +111,7 @@ class ReactionHandler:
     partitions: int
     until: int | None = None
     most_rest: float = 0.0
+    most_records: int = MOST_RECORDS
 
     async def checkpoint(self) -> Checkpoint | None:
         async with self.pool.acquire() as connection:

@@ -24,7 +24,8 @@ from .metrics import WorkerMetrics
 from .source import Source, open_source
 from .wanted import Wanted
 
-MOST_RECORDS = 2_000
+AT_ONCE = 1_000
+"""Records that are decoded before other tasks have a turn."""
 MOST_BEFORE_GENESIS = 10_000
 READ_WAIT = 1.0
 REFUSED_WAIT = 5.0
@@ -114,7 +115,7 @@ class PartitionTask:
         """More records wait than a batch takes."""
         self._log: Any = structlog.get_logger().bind(handler=item.handler, partition=str(item.where))
         self._backoff = Backoff()
-        self._most = MOST_RECORDS
+        self._most = handler.most_records
         self.status = Status()
 
     async def run(self) -> None:
@@ -181,7 +182,7 @@ class PartitionTask:
                     if len(early) > MOST_BEFORE_GENESIS:
                         raise LogRefused(f"{self._item.where}: no genesis among the first {len(early)} records")
                     self._backoff.reset()
-                    self._most = min(MOST_RECORDS, self._most * 2)
+                    self._most = min(self._handler.most_records, self._most * 2)
                 elif bound is None and checkpoint is not None:
                     position = await source.position()
                 if checkpoint is not None and position is not None and checkpoint.next_offset < position:
@@ -239,10 +240,14 @@ class PartitionTask:
 
     async def _decode(self, raws: list[Raw]) -> Decoded:
         """Read a batch. One look into `system`, after it was read, tells poison from upgrade for all ids that are not known."""
-        batch = decode_batch(raws, self._gate.catalog, self._partitions)
-        if batch.stopped_by is None:
-            return batch
-        return decode_batch(raws, self._gate.catalog, self._partitions, await self._gate.declared())
+        batch = Decoded()
+        for at in range(0, len(raws), AT_ONCE):
+            if at:
+                await asyncio.sleep(0)
+            decode_batch(raws[at : at + AT_ONCE], self._gate.catalog, self._partitions, into=batch)
+            if batch.stopped_by is not None:
+                return decode_batch(raws, self._gate.catalog, self._partitions, await self._gate.declared())
+        return batch
 
     def _note(self, checkpoint: Checkpoint) -> None:
         self.status.next_offset = checkpoint.next_offset

@@ -30,7 +30,6 @@ _LOOK_AGAIN = 10.0
 _FOR_EVER = 7 * 24 * 3600.0
 _BULK_FROM = 16
 _BULK_LINGER_MS = 5
-_WINDOW_BYTES = 256 * 1024
 
 
 class KafkaTransport:
@@ -115,7 +114,7 @@ class KafkaTransport:
         for record in records:
             lanes.setdefault(_place(record, info), []).append(record)
         lanes_done = await asyncio.gather(
-            *(_in_order(sender, where, lane) for where, lane in lanes.items()), return_exceptions=True
+            *(sender.send_all(where, lane) for where, lane in lanes.items()), return_exceptions=True
         )
         for error in filter(None, lanes_done):
             raise error
@@ -148,18 +147,6 @@ class KafkaTransport:
             self._appending = None
         if stack is not None:
             await stack.aclose()
-
-
-async def _in_order(sender: RecordSender, where: Partition, records: Sequence[Outgoing]) -> None:
-    start = 0
-    while start < len(records):
-        # What is begun in order lands in order while the producer has room for all of it at once.
-        size, stop = len(records[start].value), start + 1
-        while stop < len(records) and size + len(records[stop].value) <= _WINDOW_BYTES:
-            size += len(records[stop].value)
-            stop += 1
-        await asyncio.gather(*(sender.send(where, record) for record in records[start:stop]))
-        start = stop
 
 
 def _place(record: Outgoing, info: LogInfo) -> Partition:

@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -104,6 +105,44 @@ class RecordSender:
         finally:
             self._waiting -= size
         return Position(where.topic, where.partition, done.offset)
+
+    async def send_all(self, where: Partition, records: Sequence[Outgoing]) -> None:
+        """Append these in order and wait until all are acknowledged: batches are filled here, which costs a record a tenth of `send`.
+
+        Raises as `send` does; then a beginning of them may have been appended, or yet be.
+        """
+        size = sum(len(record.value) + 512 for record in records)
+        if self._waiting + size > MOST_WAITING_BYTES:
+            raise Backpressure(f"{self._waiting} bytes wait for Kafka at {self._kafka}; nothing was sent")
+        topic = full_name(self._namespace, where.topic)
+        try:
+            async with asyncio.timeout(self._timeout):
+                for batch, used in self._batches(records):
+                    future = await self._producer.send_batch(batch, topic, partition=where.partition)
+                    self._waiting += used
+                    future.add_done_callback(functools.partial(self._done, used))
+                    # One after the other: a second one would be given up by aiokafka while the brokers are away, unlike the first.
+                    await asyncio.shield(future)
+        except TimeoutError:
+            raise LogUnavailable(
+                f"Kafka at {self._kafka} did not acknowledge within {self._timeout:g} s: "
+                "not acknowledged, may still take effect"
+            ) from None
+        except KafkaError as error:
+            raise LogUnavailable(f"Kafka at {self._kafka}: {type(error).__name__}: {error}") from error
+
+    def _batches(self, records: Sequence[Outgoing]) -> Iterator[tuple[Any, int]]:
+        batch, used = self._producer.create_batch(), 0
+        for record in records:
+            key, headers = record.key or None, list(record.headers)
+            if batch.append(timestamp=None, key=key, value=record.value, headers=headers) is None:
+                yield batch, used
+                batch, used = self._producer.create_batch(), 0
+                batch.append(timestamp=None, key=key, value=record.value, headers=headers)
+            used += len(record.value) + 512
+        if used:
+            batch.close()
+            yield batch, used
 
     def _done(self, size: int, future: asyncio.Future[Any]) -> None:
         self._waiting -= size

@@ -55,13 +55,17 @@ class Applied:
 
 
 def decode_batch(
-    raws: Sequence[Raw], catalog: Catalog, partitions: int, declared: Collection[int] | None = None
+    raws: Sequence[Raw],
+    catalog: Catalog,
+    partitions: int,
+    declared: Collection[int] | None = None,
+    into: Decoded | None = None,
 ) -> Decoded:
-    """Read records up to the first whose schema id is not in the catalog.
+    """Read records up to the first whose schema id is not in the catalog; `into` is what the records before them gave.
 
     With `declared`, the ids that the log declares, only those stop it: all other unknown ids are poison.
     """
-    out = Decoded()
+    out = Decoded() if into is None else into
     for raw in raws:
         try:
             out.records.append(read_record(raw, catalog, partitions))

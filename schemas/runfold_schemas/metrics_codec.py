@@ -153,9 +153,13 @@ def _decode_frame(body: bytes, at: int) -> tuple[Frame, int]:
     steps, at = _read_deltas(body, at)
     times, at = _read_deltas(body, at)
     values, at = _read_doubles(body, at)
-    model_id, at = _read_optional(body, at, *_CONTEXT[0])
-    dataset_name, at = _read_optional(body, at, *_CONTEXT[1])
-    dataset_digest, at = _read_optional(body, at, *_CONTEXT[2])
+    model_id = dataset_name = dataset_digest = None
+    if body[at : at + 3] == b"\x00\x00\x00":
+        at += 3
+    else:
+        model_id, at = _read_optional(body, at, *_CONTEXT[0])
+        dataset_name, at = _read_optional(body, at, *_CONTEXT[1])
+        dataset_digest, at = _read_optional(body, at, *_CONTEXT[2])
     if len(times) != len(steps) or len(values) != len(steps) * len(keys):
         raise BadRecord(
             Reason.ABSURD,
@@ -251,6 +255,8 @@ def _read_deltas(body: bytes, at: int) -> tuple["array[int]", int]:
         _claim(body, at, count, 1)
         part, at = decode_deltas(body, at, count, before)
         _check_end(at, end)
+        if not values and body[at : at + 1] == b"\x00":
+            return part, at + 1
         before = part[-1]
         # In place: a new array per block would cost a hostile record of many small blocks quadratic time.
         if values:
@@ -269,6 +275,8 @@ def _read_doubles(body: bytes, at: int) -> tuple["array[float]", int]:
         values.frombytes(body[at : at + 8 * count])
         at += 8 * count
         _check_end(at, end)
+        if body[at : at + 1] == b"\x00":
+            return _little_endian(values), at + 1
 
 
 def _read_optional(body: bytes, at: int, name: str, most: int) -> tuple[str | None, int]:
@@ -296,6 +304,8 @@ def _read_string(body: bytes, at: int) -> tuple[str, int]:
 
 def _block(body: bytes, at: int) -> tuple[int, int | None, int]:
     """Count, where the items end if the writer gave their size, and where they begin."""
+    if at < len(body) and (n := body[at]) < 0x80 and not n & 1:
+        return n >> 1, None, at + 1
     count, at = decode_long(body, at)
     if count >= 0:
         return count, None, at

@@ -4,13 +4,14 @@ import asyncio
 import signal
 
 import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from installation import Installation
 
 from runfold.errors import Backpressure, LogUnavailable
 from runfold.kafka import RecordSender
 from runfold_schemas.batch import Outgoing
 from runfold_schemas.position import Partition
-from runfold_schemas.topics import Topic
+from runfold_schemas.topics import Topic, full_name
 
 WHERE = Partition(Topic.RUNS, 0)
 
@@ -42,3 +43,45 @@ async def test_only_what_kafka_has_not_acknowledged_counts_against_the_bound(
                     await asyncio.sleep(0.1)
         for _ in range(20):
             await sender.send(WHERE, record)
+
+
+async def test_many_records_are_appended_in_order_across_batches_beside_single_ones(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runfold.kafka.MAX_BATCH_BYTES", 20_000)
+    where = Partition(Topic.METRICS, 0)
+    records = [
+        Outgoing(where.topic, b"k", b"%d " % n * (1 if n % 7 else 9_000), (("n", b"%d" % n),)) for n in range(60)
+    ]
+    async with RecordSender(installation.services.kafka, installation.namespace, linger_ms=20) as sender:
+        first = await sender.send(where, Outgoing(where.topic, b"k", b"first", ()))
+        await asyncio.gather(
+            sender.send_all(where, records), sender.send(where, Outgoing(where.topic, b"k", b"one", ()))
+        )
+        last = await sender.send(where, Outgoing(where.topic, b"k", b"last", ()))
+        await sender.send_all(where, [])
+    target = TopicPartition(full_name(installation.namespace, where.topic), where.partition)
+    consumer = AIOKafkaConsumer(bootstrap_servers=installation.services.kafka, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        consumer.assign([target])
+        consumer.seek(target, first.offset)
+        found = [await consumer.getone() for _ in range(last.offset - first.offset + 1)]
+    finally:
+        await consumer.stop()
+    many = [(one.value, one.headers) for one in found if one.headers]
+    assert many == [(record.value, record.headers) for record in records]
+    assert len(found) == len(records) + 3
+
+
+async def test_many_records_that_no_broker_takes_are_not_acknowledged(installation: Installation) -> None:
+    kafka = installation.services.stack
+    record = Outgoing(WHERE.topic, b"k", b"v", ())
+    async with RecordSender(installation.services.kafka, installation.namespace, timeout=1) as sender:
+        await sender.send_all(WHERE, [record])
+        kafka.kill("kafka", signal.SIGSTOP)
+        try:
+            with pytest.raises(LogUnavailable, match="may still take effect"):
+                await sender.send_all(WHERE, [record] * 3)
+        finally:
+            kafka.kill("kafka", signal.SIGCONT)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
-from struct import unpack_from
+from struct import pack, unpack_from
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +18,8 @@ BLOCK = 512
 """Keys that are stored together: those numbered from n * BLOCK on, in the order of their first appearance."""
 SHARED = 64
 """As many new keys at once are looked for in other runs: trainings of one kind log the same ones."""
+FEW_KEYS, FEW_VALUES = 8, 512
+"""Frames up to this size are summed up without NumPy, which costs 50 us however small they are."""
 _FIRST_ROOM = 8
 _RUN_BYTES, _KEY_BYTES, _OWN_KEY_BYTES = 2000, 41, 250
 """Measured: a run with its lineage; a key's numbers; its name and place, where no other run has them."""
@@ -98,6 +100,8 @@ class Places(NamedTuple):
     numbers: Any
     blocks: frozenset[int]
     once: bool
+    few: tuple[int, ...]
+    """The numbers again, for code without NumPy; empty if they are many."""
 
 
 class Keys:
@@ -119,7 +123,8 @@ class Keys:
             if len(self._places) >= _MOST_PLACES:
                 self._places.clear()
             blocks = frozenset(np.unique(numbers // BLOCK).tolist())
-            found = self._places[keys] = Places(numbers, blocks, len(set(keys)) == len(keys))
+            few = tuple(numbers.tolist()) if len(keys) <= FEW_KEYS else ()
+            found = self._places[keys] = Places(numbers, blocks, len(set(keys)) == len(keys), few)
         return found
 
 
@@ -206,6 +211,8 @@ class Summaries(Mapping[str, Summary]):
         rows, width = frame.rows, len(frame.keys)
         if not rows or not width:
             return
+        if width <= FEW_KEYS and len(frame.values) <= FEW_VALUES and self._add_few(frame):
+            return
         steps: Any = np.frombuffer(frame.steps, np.int64)
         times: Any = np.frombuffer(frame.times, np.int64)
         values: Any = np.frombuffer(frame.values, np.float64).reshape(rows, width)
@@ -219,6 +226,42 @@ class Summaries(Mapping[str, Summary]):
                 self._join(places.numbers[n : n + 1], steps, times, values[:, n : n + 1], context)
         self._dirty |= places.blocks
 
+    def _add_few(self, frame: Frame) -> bool:
+        """Join the points of a small frame, unless it is an odd one: nothing was done then."""
+        total = sum(frame.values)
+        places = self._at(frame.keys)
+        if total != total or not places.once:
+            return False
+        context = _context(frame)
+        step = max(frame.steps)
+        newest = [row for row, one in enumerate(frame.steps) if one == step]
+        time = max([frame.times[row] for row in newest])
+        newest = [row for row in newest if frame.times[row] == time]
+        width = len(places.few)
+        for n, at in enumerate(places.few):
+            column = frame.values[n::width]
+            least, most = min(column) + 0.0, max(column) + 0.0
+            # Written so that NaN, which stands for no value, gives way.
+            if not self._least.item(at) <= least:
+                self._least[at] = least
+            if not self._most.item(at) >= most:
+                self._most[at] = most
+            for row in newest:
+                self._take_one(at, step, time, column[row], context)
+        self._dirty |= places.blocks
+        return True
+
+    def _take_one(self, at: int, step: int, time: int, value: float, context: Context) -> None:
+        if self._there.item(at):
+            own = (self._step.item(at), self._time.item(at))
+            if own > (step, time):
+                return
+            if own == (step, time) and Latest(value, step, time, *context).order() <= self._latest(at).order():
+                return
+        self._value[at], self._step[at], self._time[at], self._there[at] = value, step, time, True
+        if self._contexts or context != NO_CONTEXT:
+            self._set_context(at, context)
+
     def put(self, key: str, summary: Summary) -> None:
         """Set the summary of a key. For few keys: every new one costs as much as all that are there."""
         at = int(self._at((key,)).numbers[0])
@@ -229,6 +272,26 @@ class Summaries(Mapping[str, Summary]):
         self._there[at] = True
         self._set_context(at, (latest.model_id, latest.dataset_name, latest.dataset_digest))
         self._dirty.add(at // BLOCK)
+
+    def join(self, other: "Summaries") -> None:
+        """Take in what another knows, key by key, as if its points had been added."""
+        size = len(other)
+        if not size:
+            return
+        places = self._at(other._keys.names)
+        at = places.numbers
+        self._least[at] = np.fmin(self._least[at], other._least[:size])
+        self._most[at] = np.fmax(self._most[at], other._most[:size])
+        steps, times = other._step[:size], other._time[:size]
+        newer = ~self._there[at] | (self._step[at] < steps) | ((self._step[at] == steps) & (self._time[at] < times))
+        for n in np.flatnonzero(self._there[at] & (self._step[at] == steps) & (self._time[at] == times)).tolist():
+            newer[n] = other._latest(n).order() > self._latest(int(at[n])).order()
+        for name in ("_value", "_step", "_time", "_there"):
+            getattr(self, name)[at[newer]] = getattr(other, name)[:size][newer]
+        if self._contexts or other._contexts:
+            for n in np.flatnonzero(newer).tolist():
+                self._set_context(int(at[n]), other._contexts.get(n, NO_CONTEXT))
+        self._dirty |= places.blocks
 
     def replace(self, keys: Collection[str], found: "Summaries") -> None:
         """Take what is known of these keys from another; those that it has not are forgotten, and the others numbered anew."""
@@ -259,6 +322,8 @@ class Summaries(Mapping[str, Summary]):
     def block(self, number: int) -> Block:
         """One block, to be stored."""
         piece = slice(number * BLOCK, min(len(self), (number + 1) * BLOCK))
+        if piece.stop - piece.start <= FEW_KEYS:
+            return self._small_block(piece)
         steps, times = self._step[piece], self._time[piece]
         if not ((steps == steps[0]).all() and (times == times[0]).all()):
             whole = (steps, times)
@@ -266,10 +331,24 @@ class Summaries(Mapping[str, Summary]):
             whole = (steps[:1], times[:1])
         columns = (self._value[piece], self._least[piece], self._most[piece], *whole)
         numbers = b"".join(column.astype(column.dtype.newbyteorder(">")).tobytes() for column in columns)
+        return Block(self._keys.names[piece], numbers, self._contexts_of(piece))
+
+    def _small_block(self, piece: slice) -> Block:
+        values, least, most, steps, times = (
+            column[piece].tolist() for column in (self._value, self._least, self._most, self._step, self._time)
+        )
+        if steps.count(steps[0]) == len(steps) and times.count(times[0]) == len(times):
+            steps, times = steps[:1], times[:1]
+        numbers = pack(f">{3 * len(values)}d{2 * len(steps)}q", *values, *least, *most, *steps, *times)
+        return Block(self._keys.names[piece], numbers, self._contexts_of(piece))
+
+    def _contexts_of(self, piece: slice) -> dict[str, Context] | None:
+        if not self._contexts:
+            return None
         contexts = {
             str(at - piece.start): context for at, context in self._contexts.items() if piece.start <= at < piece.stop
         }
-        return Block(self._keys.names[piece], numbers, contexts or None)
+        return contexts or None
 
     def restore(self, blocks: Sequence[Block]) -> None:
         """Take over what was stored; `blocks` are all of the run, in order."""

@@ -1,21 +1,14 @@
 """Summaries of runs: out of the tables, into them, and, after a cut, out of the points."""
 
-import asyncio
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..database import Connection
-from ..folds.metrics import RunMetrics, until
+from ..folds.metrics import RunMetrics
 from ..folds.summaries import SHARED, Block
-from ..fresh import merge
-from ..packs import read_segment
 from ..rowchange import RowChange, columns
-
-_LAST_STEP = 2**63 - 1
-_POINTS_AT_ONCE = 2_000_000
-"""Points that are decoded together, unless a single segment has more: it may have 32 MB."""
-_MOST_AT_ONCE = 256
+from ..summing import summed_up
 
 
 async def load_summaries(connection: Connection, runs: Mapping[str, RunMetrics], run_ids: Sequence[str]) -> None:
@@ -36,38 +29,10 @@ async def sum_up_anew(connection: Connection, run_id: str, run: RunMetrics, keys
     Reads the run's segments one after another, those that are cut off whole not at all.
     """
     view = run.lineage.view()
-    sources = await connection.fetch(
-        "SELECT branch, rank, max(points) FROM segment WHERE run_id = $1 GROUP BY branch, rank", run_id
-    )
-    limits = {(branch, rank): view.limit(branch, rank) for branch, rank, _ in sources}
-    largest = max((points for _, _, points in sources), default=1)
-    at_once = min(max(1, _POINTS_AT_ONCE // max(1, largest)), _MOST_AT_ONCE)
-    found = RunMetrics()
-    async with connection.transaction(readonly=True):
-        cursor = await connection.cursor(
-            """
-            SELECT s.branch, s.rank, s.head, s.data
-            FROM segment s
-            JOIN unnest($2::integer[], $3::integer[], $4::bigint[]) AS shown (branch, rank, last) USING (branch, rank)
-            WHERE s.run_id = $1 AND s.first_step <= shown.last AND s.first_key <= $6 AND s.last_key >= $5
-            """,
-            run_id,
-            [branch for branch, _ in limits],
-            [rank for _, rank in limits],
-            [_LAST_STEP if limit is None else limit for limit in limits.values()],
-            min(keys),
-            max(keys),
-        )
-        while rows := await cursor.fetch(at_once):
-            segments = [(limits[row["branch"], row["rank"]], row["head"], row["data"]) for row in rows]
-            await asyncio.to_thread(_add, found, segments)
-    run.summaries.replace(keys, found.summaries)
-
-
-def _add(found: RunMetrics, segments: Sequence[tuple[int | None, int, bytes]]) -> None:
-    frames = (until(frame, limit) for limit, head, data in segments for frame in read_segment(head, data))
-    for frame in merge(frames):
-        found.summaries.add(frame)
+    sources = await connection.fetch("SELECT DISTINCT branch, rank FROM segment WHERE run_id = $1", run_id)
+    limits = {(branch, rank): view.limit(branch, rank) for branch, rank in sources}
+    found = await summed_up(connection, run_id, limits, (min(keys), max(keys)))
+    run.summaries.replace(keys, found)
 
 
 def changed(runs: Iterable[tuple[str, RunMetrics]]) -> list[RowChange]:

@@ -24,10 +24,12 @@ randoms = st.randoms(use_true_random=False)
 laws = settings(max_examples=100, deadline=None)
 
 
-@pytest.fixture(autouse=True)
-def small_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, params=[0, 8, 512], ids="without NumPy up to {} values".format)
+def small_bounds(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     monkeypatch.setattr(summaries, "BLOCK", 2)
     monkeypatch.setattr(summaries, "SHARED", 3)
+    monkeypatch.setattr(summaries, "FEW_VALUES", request.param)
+    monkeypatch.setattr(summaries, "FEW_KEYS", min(request.param, 4))
 
 
 def bits(value: float | None) -> str:
@@ -109,6 +111,20 @@ def test_batches_cut_anywhere_repeated_and_merged_per_source_fold_to_the_same(rn
                     batched.summaries.add(one)
         at += len(batch)
     assert shown(batched) == shown(plain)
+
+
+@laws
+@given(randoms)
+def test_the_join_of_summaries_is_the_summary_of_all_their_points(rng: Random) -> None:
+    one, other, both = Summaries(), Summaries(), Summaries()
+    for part in frames_of(rng):
+        rng.choice([one, other]).add(part)
+        both.add(part)
+    one.join(other)
+    assert {key: seen(one[key]) for key in one} == {key: seen(both[key]) for key in both}
+    again = {key: seen(one[key]) for key in one}
+    one.join(other)
+    assert {key: seen(one[key]) for key in one} == again
 
 
 def test_nan_counts_as_zero_against_numbers_as_in_mlflow() -> None:

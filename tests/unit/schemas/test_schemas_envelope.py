@@ -15,6 +15,7 @@ from runfold_schemas.envelope import (
     Envelope,
     Writer,
     format_time,
+    parse_any,
     parse_headers,
     parse_time,
 )
@@ -53,6 +54,45 @@ def test_the_order_of_headers_means_nothing(envelope: Envelope, order: list[int]
     headers = envelope.headers()
     shuffled = [headers[i] for i in order] + headers[10:]
     assert parse_headers(shuffled) == envelope
+
+
+VALUES: list[bytes | None] = [
+    None,
+    b"",
+    b"-1",
+    b"7",
+    b"\x00",
+    b"\xff",
+    b"1" * 19,
+    b"1" * 1025,
+    b"/writers/",
+    b"/writers/\x00",
+    b"1970-01-01",
+]
+
+
+@quick
+@given(
+    envelopes,
+    st.lists(st.tuples(st.integers(0, 16), st.sampled_from(VALUES)), max_size=2),
+    st.lists(st.tuples(st.sampled_from(["ce_id", "ce_rank", "ce_node", "b3"]), st.sampled_from(VALUES)), max_size=1),
+)
+def test_the_usual_headers_are_read_as_any_others_are_broken_ones_included(
+    envelope: Envelope, changed: list[tuple[int, bytes | None]], added: list[tuple[str, bytes | None]]
+) -> None:
+    headers: list[Any] = [*envelope.headers()]
+    for place, value in changed:
+        if place < len(headers):
+            headers[place] = (headers[place][0], value)
+    headers += added
+
+    def outcome(parse: Any) -> object:
+        try:
+            return parse(headers)
+        except BadRecord as error:
+            return error.reason, str(error)
+
+    assert outcome(parse_headers) == outcome(parse_any)
 
 
 def test_optional_headers_are_left_out_when_empty() -> None:
