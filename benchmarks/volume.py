@@ -194,6 +194,39 @@ def memory(pid: int) -> float:
     return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
 
 
+class Spent:
+    """CPU time of the system's processes from now on, user and system, whoever else shares the machine."""
+
+    def __init__(self, up: Up) -> None:
+        self._roots = {name: up.stack.pid(name) for name in ("worker", "server", "kafka", "postgres")}
+        self._roots["load"] = os.getpid()
+        self._before = self._seconds()
+
+    def seconds(self) -> dict[str, float]:
+        """Per part of the system: "load" is this process with those of the load, "worker" the worker and its merging."""
+        return {name: now - self._before[name] for name, now in self._seconds().items()}
+
+    def _seconds(self) -> dict[str, float]:
+        parents: dict[int, int] = {}
+        own: dict[int, float] = {}
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                fields = path.read_text().rpartition(")")[2].split()
+                pid = int(path.parent.name)
+                parents[pid] = int(fields[1])
+                # With children that have ended.
+                own[pid] = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+        roots = {pid: name for name, pid in self._roots.items()}
+        found = dict.fromkeys(self._roots, 0.0)
+        for pid, seconds in own.items():
+            at = pid
+            while at and at not in roots:
+                at = parents.get(at, 0)
+            if at in roots:
+                found[roots[at]] += seconds
+        return found
+
+
 def loading(share: Share, load: str, ready: Any, go: Any, counted: Any, out: Any) -> None:
     """One process of the load."""
     with LOADS[load](share) as step:
@@ -282,6 +315,7 @@ async def measure(name: str, given: argparse.Namespace, table: Table) -> None:
                 RunningLoad, uri, up.kafka, settings.namespace, profile.load, given.seconds, rate
             )
             watch, probe, asker = Watch(up, load.logged), Probe(up, settings), Asker(up)
+            spent = Spent(up)
             began = time.perf_counter()
             load.go()
             async with beside(watch, probe, *([asker] if profile.load == "neptune" else [])):
@@ -297,6 +331,13 @@ async def measure(name: str, given: argparse.Namespace, table: Table) -> None:
                 acknowledged = max(seconds for _, _, seconds in found)
                 await folded(up, settings)
                 visible = time.perf_counter() - began
+            seconds = await asyncio.to_thread(spent.seconds)
+            each = logged / profile.points_per_event / 1e6
+            print(
+                f"# {name}: CPU per {'event' if profile.points_per_event > 1 else 'point'}, us: {sum(seconds.values()) / each:.3g} = "
+                + ", ".join(f"{part} {used / each:.3g}" for part, used in seconds.items()),
+                file=sys.stderr,
+            )
             await asyncio.to_thread(show, name, profile, found, visible, watch, probe, table)
             async with open_pool(up.postgres, settings.namespace, application="benchmark") as pool:
                 stored = await pool.fetchval("SELECT sum(points) FROM segment WHERE first_key <> 'probe'")
