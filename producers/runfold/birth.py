@@ -78,15 +78,18 @@ async def create_log(kafka: str, namespace: str, birth: Birth, *, release: str, 
     return LogInfo(namespace, state.log_id, state.level, partitions)
 
 
-async def upgrade_log(kafka: str, namespace: str, *, release: str, ids: Ids | None = None) -> tuple[int, int]:
+async def upgrade_log(
+    kafka: str, namespace: str, *, release: str, birth: Birth | None = None, ids: Ids | None = None
+) -> tuple[int, int]:
     """Declare this release's schemas and raise the feature level to its own; answers the level before and after.
 
-    To be run when every worker and server has this release.
+    To be run when every worker and server has this release. Topics that the log lacks, as it was born before them, are made as `birth` says.
     """
     ids = ids or Ids()
     state = await read_system(kafka, namespace)
     if not state.log_id:
         raise LogNotBorn(f"namespace {namespace!r} has no log at {kafka}; run `runfold topics create`")
+    await create_log(kafka, namespace, birth or Birth(), release=release, ids=ids)
     async with RecordSender(kafka, namespace) as sender:
         writing = _Births(sender, Sequencer(ids), ids)
         after = await _raise_level(kafka, namespace, writing, state, FEATURE_LEVEL, release, released_catalog())

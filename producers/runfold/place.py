@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from runfold_schemas.envelope import MAX_RANK
-from runfold_schemas.events import RUN_ID_PATTERN
+from runfold_schemas.fact import RUN_ID_PATTERN
 
 from .errors import SdkError
 

@@ -18,6 +18,7 @@ from .generations import Projection
 from .projectors.base import Projector
 from .projectors.experiments import ExperimentsProjector
 from .projectors.metrics import MetricsProjector
+from .projectors.registry import RegistryProjector
 from .projectors.runs import RunsProjector
 from .projectors.sequences import Ledger
 from .rowchange import RowChange, columns
@@ -120,6 +121,8 @@ def projector_for(projection: Projection, where: Partition) -> Projector:
     match projection:
         case Projection.EXPERIMENTS:
             return ExperimentsProjector()
+        case Projection.REGISTRY:
+            return RegistryProjector()
         case Projection.RUNS:
             return RunsProjector(where)
         case Projection.METRICS:

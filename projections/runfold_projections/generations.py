@@ -17,6 +17,7 @@ class Projection(StrEnum):
     """The projections, each folded from one topic."""
 
     EXPERIMENTS = "experiments"
+    REGISTRY = "registry"
     RUNS = "runs"
     METRICS = "metrics"
 
@@ -28,6 +29,13 @@ class Projection(StrEnum):
 COMMON_TABLES = ("checkpoint", "sequence", "rejection", "set_aside")
 TABLES: dict[Projection, tuple[str, ...]] = {
     Projection.EXPERIMENTS: ("experiment", "experiment_tag"),
+    Projection.REGISTRY: (
+        "registered_model",
+        "registered_model_tag",
+        "model_alias",
+        "model_version",
+        "model_version_tag",
+    ),
     Projection.RUNS: ("run", "run_param", "run_tag", "run_dataset", "run_model", "artifact", "run_change"),
     Projection.METRICS: (
         "attempt",
@@ -47,10 +55,14 @@ NOT_CANONICAL = frozenset({"run_change", "metric_change", "metric_repeat"})
 
 LAYOUTS: dict[Projection, int] = {
     Projection.EXPERIMENTS: 1,
+    Projection.REGISTRY: 1,
     Projection.RUNS: 3,
     Projection.METRICS: 7,
 }
 """Number of the tables' layout per projection, raised with every change of `sql/tables`: a generation has one for life."""
+
+PARTS: dict[Projection, tuple[str, ...]] = {Projection.REGISTRY: ("registered_models",)}
+"""Files of `sql/tables` that make a projection's tables, where it is not one named like the projection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +143,8 @@ async def create_generation(
     await connection.execute(f"CREATE SCHEMA {identifier(schema_name)}")
     await connection.execute(f"SET LOCAL search_path = {identifier(schema_name)}")
     await connection.execute(sql("tables/common.sql"))
-    await connection.execute(sql(f"tables/{projection.value}.sql"))
+    for part in PARTS.get(projection, (projection.value,)):
+        await connection.execute(sql(f"tables/{part}.sql"))
     await connection.execute(f"SET LOCAL search_path = {identifier(namespace)}")
     return Generation(projection, number, schema_name, state, None if until is None else tuple(until))
 

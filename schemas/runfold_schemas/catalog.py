@@ -13,7 +13,7 @@ import fastavro
 from .errors import BadCatalog, BadEvent, UndeclaredSchema
 from .topics import Topic
 
-FEATURE_LEVEL = 3
+FEATURE_LEVEL = 4
 """Highest feature level that this release can write."""
 
 _FOLDER = Path(__file__).parent / "avsc"

@@ -1,91 +1,28 @@
-"""Typed events: one class per schema, in its newest version. Field meanings stand in the `.avsc` files.
+"""Typed events: one class per schema, in its newest version. Field meanings stand in the `.avsc` files."""
 
-Bounds here are the contract's, for every writer: they keep a record foldable and indexable. APIs may be stricter.
-"""
-
-import json
 import math
 from array import array
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-from pydantic_core import from_json
 
+from . import registered_models
 from .artifacts import MOST_OWNER_BYTES, MOST_PATH_BYTES, check_path
+from .fact import DEFAULT_WORKSPACE as DEFAULT_WORKSPACE
+from .fact import INT64, Count, ExperimentId, Key, Long, Name, RunId, Strings, Text, fits, json_object
+from .fact import Fact as Fact
+from .fact import parse_json as parse_json
 from .frames import Frame
 from .position import Partition
 
-INT64 = 2**63
-RUN_ID_PATTERN = r"^[a-zA-Z0-9][a-zA-Z0-9_\-]{0,255}$"
-MAX_KEY_CHARS = 250
-MAX_NAME_CHARS = 500
 MAX_MODEL_CHARS = 256 * 1024
-DEFAULT_WORKSPACE = "default"
 
 RunStatus = Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]
 TERMINAL: frozenset[str] = frozenset({"FINISHED", "FAILED", "KILLED"})
 
-
-def _storable(text: str) -> str:
-    if "\x00" in text:
-        raise ValueError("must not hold a NUL character")
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise ValueError("must not hold a lone surrogate, which UTF-8 can't carry") from None
-    return text
-
-
-def parse_json(text: str) -> Any:
-    """A JSON document, at most 200 levels deep and without NaN and infinities, whichever thread or stack reads it. ValueError else."""
-    value = from_json(text, allow_inf_nan=False)
-    json.dumps(value, allow_nan=False)
-    return value
-
-
-def _json_object(text: str) -> str:
-    if not isinstance(parse_json(text), dict):
-        raise ValueError("must be a JSON object")
-    return text
-
-
-Text = Annotated[str, AfterValidator(_storable)]
-Key = Annotated[Text, Field(min_length=1, max_length=MAX_KEY_CHARS)]
-Name = Annotated[Text, Field(min_length=1, max_length=MAX_NAME_CHARS)]
-RunId = Annotated[str, Field(pattern=RUN_ID_PATTERN)]
-Long = Annotated[int, Field(ge=-INT64, lt=INT64)]
-ExperimentId = Annotated[int, Field(ge=0, lt=INT64)]
-# Avro's int has 32 bits; fastavro would write more, which no other reader takes.
-Count = Annotated[int, Field(ge=1, lt=2**31)]
-Strings = dict[Key, Text]
-
-
-def _fits(most: int) -> Callable[[str], str]:
-    def check(text: str) -> str:
-        if len(text.encode()) > most:
-            raise ValueError(f"must have at most {most} bytes in UTF-8")
-        return text
-
-    return check
-
-
-Owner = Annotated[Text, Field(min_length=1), AfterValidator(_fits(MOST_OWNER_BYTES))]
-ArtifactPath = Annotated[Text, AfterValidator(check_path), AfterValidator(_fits(MOST_PATH_BYTES))]
-
-
-class Fact(BaseModel):
-    """Base of all events but metrics; `subject` is the Avro record's full name, the CloudEvents type."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
-    subject: ClassVar[str]
-
-    @property
-    def entity(self) -> str | None:
-        """Key of the record where the event itself fixes it; None where the workspace or the partition does."""
-        return None
+Owner = Annotated[Text, Field(min_length=1), AfterValidator(fits(MOST_OWNER_BYTES))]
+ArtifactPath = Annotated[Text, AfterValidator(check_path), AfterValidator(fits(MOST_PATH_BYTES))]
 
 
 class Genesis(Fact):
@@ -223,7 +160,7 @@ class InputsLogged(RunFact):
 
 class ModelLogged(RunFact):
     subject = "runfold.runs.ModelLogged"
-    model: Annotated[Text, Field(max_length=MAX_MODEL_CHARS), AfterValidator(_json_object)]
+    model: Annotated[Text, Field(max_length=MAX_MODEL_CHARS), AfterValidator(json_object)]
 
 
 class ArtifactFact(Fact):
@@ -292,34 +229,33 @@ class MetricsLogged:
 
 Event = Fact | MetricsLogged
 
-FACTS: dict[str, type[Fact]] = {
-    cls.subject: cls
-    for cls in (
-        Genesis,
-        SchemaDeclared,
-        FeatureLevelRaised,
-        ExperimentCreated,
-        ExperimentRenamed,
-        ExperimentDeleted,
-        ExperimentRestored,
-        ExperimentTagsSet,
-        ExperimentTagsDeleted,
-        RunCreated,
-        RunUpdated,
-        RunDeleted,
-        RunRestored,
-        ParamsLogged,
-        TagsSet,
-        TagsDeleted,
-        InputsLogged,
-        ModelLogged,
-        ArtifactStored,
-        ArtifactsDeleted,
-        AttemptStarted,
-        RunRewound,
-        RunForked,
-    )
-}
+_CLASSES: tuple[type[Fact], ...] = (
+    Genesis,
+    SchemaDeclared,
+    FeatureLevelRaised,
+    ExperimentCreated,
+    ExperimentRenamed,
+    ExperimentDeleted,
+    ExperimentRestored,
+    ExperimentTagsSet,
+    ExperimentTagsDeleted,
+    RunCreated,
+    RunUpdated,
+    RunDeleted,
+    RunRestored,
+    ParamsLogged,
+    TagsSet,
+    TagsDeleted,
+    InputsLogged,
+    ModelLogged,
+    ArtifactStored,
+    ArtifactsDeleted,
+    AttemptStarted,
+    RunRewound,
+    RunForked,
+    *registered_models.EVENTS,
+)
+FACTS: dict[str, type[Fact]] = {cls.subject: cls for cls in _CLASSES}
 """Event classes by subject."""
 
 

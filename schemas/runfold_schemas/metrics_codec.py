@@ -12,7 +12,8 @@ from threading import Lock
 from typing import Generic, TypeVar
 
 from .errors import BadEvent, BadRecord, Reason
-from .events import MAX_KEY_CHARS, MAX_NAME_CHARS, RUN_ID_PATTERN, MetricsLogged
+from .events import MetricsLogged
+from .fact import MAX_KEY_CHARS, MAX_NAME_CHARS, RUN_ID_PATTERN
 from .frames import Frame
 from .varint import VarintError, decode_deltas, decode_long, encode_deltas, encode_long
 

@@ -14,6 +14,7 @@ class Topic(StrEnum):
 
     SYSTEM = "system"
     EXPERIMENTS = "experiments"
+    REGISTRY = "registry"
     RUNS = "runs"
     METRICS = "metrics"
 

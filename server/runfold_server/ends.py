@@ -13,7 +13,7 @@ from runfold_schemas.topics import Topic, full_name
 from .errors import Unavailable
 from .outages import kafka_outages
 
-FOLDED = (Topic.EXPERIMENTS, Topic.RUNS, Topic.METRICS)
+FOLDED = (Topic.EXPERIMENTS, Topic.REGISTRY, Topic.RUNS, Topic.METRICS)
 """Topics that have read models."""
 
 Lookup = Callable[[], Awaitable[Mapping[Partition, int]]]

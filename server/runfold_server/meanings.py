@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from . import registry_meanings
+
 _RUN = "Id of the run. `run_uuid` is taken too."
 _KEY = "Key: at most 250 letters, digits, `_`, `-`, `.`, `:`, `/` and blanks; no path that leads elsewhere."
 _PAGE = "Token of the page before; none for the first one."
@@ -71,6 +73,7 @@ MEANINGS: Mapping[str, str] = {
     "experiments/set-experiment-tag.value": "Value of the tag, at most 20,000 characters.",
     "experiments/create.name": "Name of the experiment, at most 500 characters.",
     "experiments/update.new_name": "The new name, at most 500 characters.",
+    **registry_meanings.MEANINGS,
 }
 
 

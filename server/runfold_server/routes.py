@@ -10,7 +10,7 @@ from .api import Api
 from .artifacts import direct, of_runs, proxy
 from .dispatch import NOT_FOUND_PAGE, MlflowRoutes, raw_route
 from .live import stream
-from .mlflow import bulk, datasets, experiments, metrics, models, run_data, runs
+from .mlflow import bulk, datasets, experiments, metrics, models, registered_models, run_data, runs
 from .mlflow.planned import PLANNED_2, PLANNED_3
 
 MLFLOW_PREFIXES = ("/api/2.0/mlflow", "/ajax-api/2.0/mlflow")
@@ -21,6 +21,7 @@ OPERATIONS = (
     *runs.OPERATIONS,
     *run_data.OPERATIONS,
     *models.OPERATIONS,
+    *registered_models.OPERATIONS,
     *metrics.OPERATIONS,
     *bulk.OPERATIONS,
     of_runs.LIST,

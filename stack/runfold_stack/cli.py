@@ -135,15 +135,16 @@ def migrate(data_dir: DataDir = None) -> None:
 
 @app.command()
 def upgrade(data_dir: DataDir = None) -> None:
-    """Raise the feature level to this release's, when every server and worker runs it."""
+    """Raise the feature level to this release's, when every server and worker runs it; topics that the log lacks are made."""
     from runfold.birth import upgrade_log
 
     from .services import find_services, kafka_named
+    from .up import birth_of
 
     settings = _settings(data_dir=data_dir)
     kafka = find_services(settings).kafka
     with kafka_named(kafka):
-        before, after = asyncio.run(upgrade_log(kafka, settings.namespace, release=RELEASE))
+        before, after = asyncio.run(upgrade_log(kafka, settings.namespace, release=RELEASE, birth=birth_of(settings)))
     print(f"feature level {before} -> {after}" if before != after else f"feature level {after}: nothing to do")
 
 

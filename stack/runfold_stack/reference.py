@@ -47,6 +47,10 @@ CODES = {
     RejectionCode.RUN_NOT_ACTIVE: "The run is deleted.",
     RejectionCode.PARAM_CHANGED: "A param has another value already; nothing of the event takes effect.",
     RejectionCode.TAG_NOT_FOUND: "The run has no tag of this key.",
+    RejectionCode.MODEL_EXISTS: "The name belongs to another registered model of the workspace.",
+    RejectionCode.MODEL_NOT_FOUND: "No registered model has this name.",
+    RejectionCode.MODEL_VERSION_NOT_FOUND: "The registered model has no such version, or not any more.",
+    RejectionCode.PROMOTION_CONDITION_FAILED: "A condition of the promotion does not hold; nothing of it takes effect.",
 }
 
 

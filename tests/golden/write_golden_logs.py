@@ -2,7 +2,7 @@
 
 A golden log holds every kind of outcome: accepted, rejected with each code, duplicate, set aside. If folding it gives other rows
 one day, the code is wrong: released rules do not change.
-Run after a release changed schemas or rules: `PYTHONPATH=tests/support python tests/golden/write_golden_logs.py NAME`.
+Run after a release changed schemas or rules: `PYTHONPATH=tests/support python tests/golden/write_golden_logs.py NAME [PROJECTION…]`.
 """
 
 import asyncio
@@ -30,6 +30,14 @@ from runfold_schemas.events import (
 )
 from runfold_schemas.position import Partition, Position
 from runfold_schemas.record import Raw
+from runfold_schemas.registered_models import (
+    ModelAliasSet,
+    ModelsPromoted,
+    ModelVersionCreated,
+    PromotionCondition,
+    PromotionMove,
+    RegisteredModelCreated,
+)
 from runfold_stack.embedded import embedded_stack
 
 LENGTH = 150
@@ -81,6 +89,18 @@ def _deliberate(projection: Projection) -> list[Raw]:
             ParamsLogged(run_id="golden", params={"late": "1"}),
         ):
             scribe.append(run_event)
+    if projection is Projection.REGISTRY:
+        prod = PromotionMove(name="golden", alias="prod", version=1)
+        for model_event in (
+            RegisteredModelCreated(name="golden"),
+            RegisteredModelCreated(name="golden"),
+            ModelVersionCreated(name="nothing", source="s3://b/m"),
+            ModelVersionCreated(name="golden", source="s3://b/m"),
+            ModelAliasSet(name="golden", alias="prod", version=2),
+            ModelsPromoted(conditions=[PromotionCondition(name="golden", alias="prod", version=1)], moves=[prod]),
+            ModelsPromoted(conditions=[PromotionCondition(name="golden", alias="prod")], moves=[prod]),
+        ):
+            scribe.append(model_event)
     # Event ids must not repeat those of the generated history.
     return [
         replace(raw, headers=[(n, b"0197f0c2-0000-7000-8000-%012d" % i if n == "ce_id" else v) for n, v in raw.headers])
@@ -88,7 +108,7 @@ def _deliberate(projection: Projection) -> list[Raw]:
     ]
 
 
-async def main(name: str) -> None:
+async def main(name: str, projections: list[Projection]) -> None:
     """Fold the records with this release and keep both."""
     FOLDER.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as directory:
@@ -96,7 +116,7 @@ async def main(name: str) -> None:
             dsn = stack.endpoints.postgres
             assert dsn is not None
             await migrate(dsn, "golden")
-            for projection in Projection:
+            for projection in projections:
                 path = FOLDER / f"{name}-{projection.value}.json"
                 if path.exists():
                     print(f"{path.name} is there and stays as it is")
@@ -107,6 +127,6 @@ async def main(name: str) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
+    if len(sys.argv) < 2:
         sys.exit(__doc__)
-    asyncio.run(main(sys.argv[1]))
+    asyncio.run(main(sys.argv[1], [Projection(word) for word in sys.argv[2:]] or list(Projection)))

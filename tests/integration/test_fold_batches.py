@@ -42,6 +42,7 @@ from runfold_schemas.events import (
 from runfold_schemas.frames import Point, from_points
 from runfold_schemas.position import Partition
 from runfold_schemas.record import Raw, Record
+from runfold_schemas.registered_models import ModelAliasSet, ModelVersionCreated, RegisteredModelCreated
 
 NAMESPACE = "batches"
 Rows = list[tuple[str, Row]]
@@ -313,10 +314,22 @@ async def _takes(services: Services, projection: Projection, fill: Any) -> Rows:
 async def test_the_longest_texts_of_the_contract_fit_into_every_index(services: Services) -> None:
     rng = Random(3)
     widest = Writer(_wide(rng, 250), _wide(rng, 256), 0, _wide(rng, 256))
+    workspace = _wide(rng, 256)
 
     def experiments(scribe: Scribe) -> None:
         event = ExperimentCreated(name=_wide(rng, 500), tags={_wide(rng, 250): _wide(rng, 5000)})
         scribe.append(event, writer=widest, workspace=_wide(rng, 256))
+
+    def registry(scribe: Scribe) -> None:
+        name, text, tags = _wide(rng, 256), _wide(rng, 5000), {_wide(rng, 250): _wide(rng, 5000)}
+        for event in (
+            RegisteredModelCreated(name=name, description=text, tags=tags),
+            ModelVersionCreated(
+                name=name, source=text, storage_location=text, run_id=text, run_link=text, model_id=text, tags=tags
+            ),
+            ModelAliasSet(name=name, alias=_wide(rng, 255), version=1),
+        ):
+            scribe.append(event, writer=widest, workspace=workspace)
 
     def runs(scribe: Scribe) -> None:
         run_id = "r" * 256
@@ -344,7 +357,7 @@ async def test_the_longest_texts_of_the_contract_fit_into_every_index(services: 
         ):
             scribe.append(event, writer=widest)
 
-    for projection, fill in zip(Projection, (experiments, runs, metrics), strict=True):
+    for projection, fill in zip(Projection, (experiments, registry, runs, metrics), strict=True):
         rows = await _takes(services, projection, fill)
         assert not [row for row in rows if row[0] in ("set_aside", "rejection")]
         assert {table for table, _ in rows} >= {"sequence", *TABLES[projection]} - {

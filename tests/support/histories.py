@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from random import Random
 from uuid import UUID
 
+from registry_histories import registry_event
+
 from runfold_projections.generations import Projection
 from runfold_schemas import wire
 from runfold_schemas.envelope import Envelope, Writer
@@ -41,6 +43,7 @@ from runfold_schemas.events import (
 from runfold_schemas.frames import Frame
 from runfold_schemas.position import Partition, Position
 from runfold_schemas.record import Raw
+from runfold_schemas.topics import PARTITIONED
 
 LOG_ID = "log"
 WORKSPACES = ("default", "other")
@@ -117,7 +120,7 @@ def history(projection: Projection, rng: Random, length: int, repeats: bool = Tr
         made = event(rng)
         writer, workspace = (
             rng.choice(WRITERS),
-            rng.choice(WORKSPACES) if projection is Projection.EXPERIMENTS else "default",
+            rng.choice(WORKSPACES) if projection.topic not in PARTITIONED else "default",
         )
         reached = scribe.sequences.get((made.entity or workspace, writer.id), 0)
         # Mostly the next number; else a hole, which a later event may fill, or a number that may have been used.
@@ -245,6 +248,7 @@ def _artifact(rng: Random, run_id: str) -> Event:
 
 _EVENTS: dict[Projection, Callable[[Random], Event]] = {
     Projection.EXPERIMENTS: _experiment,
+    Projection.REGISTRY: registry_event,
     Projection.RUNS: _run,
     Projection.METRICS: _metrics,
 }

@@ -17,6 +17,10 @@ class RejectionCode(StrEnum):
     RUN_NOT_ACTIVE = "run_not_active"
     PARAM_CHANGED = "param_changed"
     TAG_NOT_FOUND = "tag_not_found"
+    MODEL_EXISTS = "model_exists"
+    MODEL_NOT_FOUND = "model_not_found"
+    MODEL_VERSION_NOT_FOUND = "model_version_not_found"
+    PROMOTION_CONDITION_FAILED = "promotion_condition_failed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from runfold_schemas import varint
-from runfold_schemas.events import RUN_ID_PATTERN, MetricsLogged
+from runfold_schemas.events import MetricsLogged
+from runfold_schemas.fact import RUN_ID_PATTERN
 from runfold_schemas.frames import Frame
 from runfold_schemas.varint import MASK64, encode_long
 

@@ -108,5 +108,5 @@ def test_a_body_of_nothing_but_headers_is_refused_before_they_are_read() -> None
 
 
 def test_an_unknown_topic_is_refused_with_the_topics() -> None:
-    with pytest.raises(BadRecord, match="system, experiments, runs, metrics"):
+    with pytest.raises(BadRecord, match="system, experiments, registry, runs, metrics"):
         decode_batch(encode_batch([ONE]).replace(b"runs", b"walk"))

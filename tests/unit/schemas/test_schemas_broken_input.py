@@ -16,7 +16,7 @@ from runfold_schemas.errors import MAX_MESSAGE_CHARS, BadRecord, Reason, Undecla
 from runfold_schemas.events import as_json
 from runfold_schemas.position import Position
 from runfold_schemas.record import Raw, Record, read_record
-from runfold_schemas.topics import Topic, partition_of
+from runfold_schemas.topics import PARTITIONED, Topic, partition_count, partition_of
 from runfold_schemas.varint import encode_long
 
 GOLDENS = {golden["subject"]: golden for golden in goldens()}
@@ -28,8 +28,9 @@ def raw_of(golden: dict[str, Any], **changes: Any) -> Raw:
     """The golden record where it belongs in a log."""
     subject, workspace = golden["subject"], golden["envelope"]["workspace"]
     topic = min(released_catalog().newest(subject).topics)
-    key = (golden["event"].get("run_id") or golden["event"].get("owner") or workspace).encode()
-    partition = partition_of(key, PARTITIONS if topic in (Topic.RUNS, Topic.METRICS) else 1)
+    own = golden["event"].get("run_id") or golden["event"].get("owner") if topic in PARTITIONED else None
+    key = (own or workspace).encode()
+    partition = partition_of(key, partition_count(topic, PARTITIONS))
     fields: dict[str, Any] = {
         "position": Position(topic, partition, 7),
         "timestamp_ms": 1,
@@ -43,7 +44,7 @@ def raw_of(golden: dict[str, Any], **changes: Any) -> Raw:
 def read(raw: Raw) -> Record | None:
     """The record, or None where it was refused in the one right way."""
     try:
-        return read_record(raw, released_catalog(), PARTITIONS if raw.position.topic is not Topic.EXPERIMENTS else 1)
+        return read_record(raw, released_catalog(), partition_count(raw.position.topic, PARTITIONS))
     except UndeclaredSchema:
         return None
     except BadRecord as error:

@@ -55,6 +55,7 @@ def test_runs_and_metrics_have_many_partitions_all_others_one() -> None:
     assert {topic: partition_count(topic, 8) for topic in Topic} == {
         Topic.SYSTEM: 1,
         Topic.EXPERIMENTS: 1,
+        Topic.REGISTRY: 1,
         Topic.RUNS: 8,
         Topic.METRICS: 8,
     }
@@ -80,5 +81,5 @@ def test_what_is_no_position_is_refused_with_the_right_form(text: str) -> None:
 
 
 def test_a_position_of_an_unknown_topic_is_refused_with_the_topics() -> None:
-    with pytest.raises(ValueError, match="system, experiments, runs, metrics"):
+    with pytest.raises(ValueError, match="system, experiments, registry, runs, metrics"):
         Position.parse("walks:1:2")

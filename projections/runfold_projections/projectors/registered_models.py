@@ -1,0 +1,238 @@
+"""Registered models, versions, aliases and tags into their tables."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple
+
+from runfold_schemas.record import Record
+from runfold_schemas.registered_models import (
+    ModelAliasSet,
+    ModelFact,
+    ModelsPromoted,
+    ModelVersionStaged,
+    PromotionCondition,
+    PromotionMove,
+    RegisteredModelRenamed,
+    VersionFact,
+)
+
+from ..database import Connection
+from ..folds.decision import Rejection
+from ..folds.registered_models import Change, Model, Models, Version, fold
+from ..rowchange import RowChange, columns
+from .base import MOST_CACHED
+
+Name = tuple[str, str]
+
+
+class RegisteredModelsProjector:
+    """Part of the registry's projector. Models are loaded with all their aliases, and with those versions that a batch names."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        self._state = Models()
+        self._names: set[Name] = set()
+        self._versions: set[tuple[int, int]] = set()
+        self._stages: set[tuple[int, str]] = set()
+        self._pending = Change()
+
+    async def load(self, connection: Connection, records: Sequence[Record]) -> None:
+        if len(self._names) + len(self._versions) > MOST_CACHED:
+            self.forget()
+        touched = _Touched(records)
+        names = sorted(touched.names - self._names)
+        if names:
+            await self._load_models(connection, names)
+            self._names.update(names)
+        # By its name at this moment: within the batch a name may move, so every version named is loaded of every model named.
+        borns = {self._state.by_name[name] for name in touched.names if name in self._state.by_name}
+        versions = {(born, number) for born in borns for number in touched.versions} - self._versions
+        stages = {(born, stage) for born in borns for stage in touched.archived} - self._stages
+        if versions or stages:
+            await self._load_versions(connection, sorted(versions), sorted(stages))
+            self._versions.update(versions)
+            self._stages.update(stages)
+
+    async def _load_models(self, connection: Connection, names: list[Name]) -> None:
+        rows = await connection.fetch(_MODELS, [workspace for workspace, _ in names], [name for _, name in names])
+        new = [Model(**dict(row)) for row in rows if row["born"] not in self._state.by_born]
+        for model in new:
+            self._state.put(model)
+        for row in await connection.fetch(_ALIASES, [model.born for model in new]) if new else ():
+            self._state.aliases.setdefault(row["born"], {})[row["alias"]] = row["version"]
+
+    async def _load_versions(
+        self, connection: Connection, versions: list[tuple[int, int]], stages: list[tuple[int, str]]
+    ) -> None:
+        rows = await connection.fetch(
+            _VERSIONS,
+            [born for born, _ in versions],
+            [number for _, number in versions],
+            [born for born, _ in stages],
+            [stage for _, stage in stages],
+        )
+        for row in rows:
+            self._state.versions.setdefault(row["born"], {})[row["version"]] = Version(**dict(row))
+
+    def fold(self, record: Record) -> Rejection | None:
+        answer = fold(self._state, record)
+        if isinstance(answer, Rejection):
+            return answer
+        self._state.apply(answer)
+        self._note(answer)
+        return None
+
+    def _note(self, change: Change) -> None:
+        pending = self._pending
+        pending.models.update(change.models)
+        pending.versions.update(change.versions)
+        pending.aliases.update(change.aliases)
+        pending.model_tags.update(change.model_tags)
+        pending.version_tags.update(change.version_tags)
+        for version in change.versions_gone:
+            pending.versions.pop(version, None)
+        for born in change.models_gone:
+            pending.models.pop(born, None)
+        pending.versions_gone += change.versions_gone
+        pending.models_gone += change.models_gone
+
+    async def settle(self, connection: Connection) -> None:
+        """All was loaded before."""
+
+    def changes(self) -> list[RowChange]:
+        pending, self._pending = self._pending, Change()
+        gone, versions_gone = set(pending.models_gone), set(pending.versions_gone)
+        # What is gone with its model or version is deleted by that change alone: no two may touch one row.
+        versions = [v for (born, _), v in pending.versions.items() if born not in gone]
+        version_keys = [key for key in dict.fromkeys(pending.versions_gone) if key[0] not in gone]
+        aliases = {key: on for key, on in pending.aliases.items() if key[0] not in gone}
+        model_tags = {key: value for key, value in pending.model_tags.items() if key[0] not in gone}
+        version_tags = {
+            key: value
+            for key, value in pending.version_tags.items()
+            if key[0] not in gone and key[:2] not in versions_gone
+        }
+        found = [
+            *_saved(_SAVE_MODELS, map(astuple, pending.models.values())),
+            *_saved(_SAVE_VERSIONS, map(astuple, versions)),
+            *_saved(_SAVE_ALIASES, ((*key, on) for key, on in aliases.items() if on is not None)),
+            *_saved(_DELETE_ALIASES, (key for key, on in aliases.items() if on is None)),
+            *_saved(_SAVE_MODEL_TAGS, ((*key, value) for key, value in model_tags.items() if value is not None)),
+            *_saved(_DELETE_MODEL_TAGS, (key for key, value in model_tags.items() if value is None)),
+            *_saved(_SAVE_VERSION_TAGS, ((*key, value) for key, value in version_tags.items() if value is not None)),
+            *_saved(_DELETE_VERSION_TAGS, (key for key, value in version_tags.items() if value is None)),
+        ]
+        for statement in _DELETE_VERSIONS:
+            found += _saved(statement, version_keys)
+        if gone:
+            found += [RowChange(statement, (sorted(gone),)) for statement in _DELETE_MODELS]
+        return found
+
+
+class _Touched:
+    """Names, version numbers, and stages to be emptied, of which a batch speaks."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self.names: set[Name] = set()
+        self.versions: set[int] = set()
+        self.archived: set[str] = set()
+        for record in records:
+            event, workspace = record.event, record.envelope.workspace
+            if isinstance(event, ModelFact):
+                self.names.add((workspace, event.name))
+            if isinstance(event, RegisteredModelRenamed):
+                self.names.add((workspace, event.new_name))
+            if isinstance(event, VersionFact | ModelAliasSet):
+                self.versions.add(event.version)
+            if isinstance(event, ModelVersionStaged) and event.archive_existing:
+                self.archived.add(event.stage)
+            if isinstance(event, ModelsPromoted):
+                self._promoted(workspace, [*event.conditions, *event.moves])
+
+    def _promoted(self, workspace: str, parts: Iterable[PromotionCondition | PromotionMove]) -> None:
+        for part in parts:
+            self.names.add((workspace, part.name))
+            if part.version is not None:
+                self.versions.add(part.version)
+            if isinstance(part, PromotionMove) and part.archive_existing and part.stage is not None:
+                self.archived.add(part.stage)
+
+
+def _saved(statement: str, rows: Iterable[Sequence[object]]) -> list[RowChange]:
+    found = list(rows)
+    return [RowChange(statement, columns(found))] if found else []
+
+
+_MODELS = """
+SELECT born, workspace, name, description, created_ms, updated_ms, renamed_ms, last_version, is_prompt FROM registered_model
+WHERE (workspace, name) IN (SELECT * FROM unnest($1::text[], $2::text[]))
+"""
+_ALIASES = "SELECT born, alias, version FROM model_alias WHERE born = ANY ($1::bigint[])"
+_VERSIONS = """
+SELECT born, version, log_offset, source, storage_location, run_id, run_link, model_id, description, stage, created_ms, updated_ms
+FROM model_version
+WHERE (born, version) IN (SELECT * FROM unnest($1::bigint[], $2::integer[]))
+   OR (born, stage) IN (SELECT * FROM unnest($3::bigint[], $4::text[]))
+"""
+_SAVE_MODELS = """
+INSERT INTO registered_model (born, workspace, name, description, created_ms, updated_ms, renamed_ms, last_version, is_prompt)
+SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[], $8::integer[], $9::boolean[])
+WHERE EXISTS (SELECT FROM fence)
+ON CONFLICT (born) DO UPDATE SET
+    name = excluded.name, description = excluded.description, updated_ms = excluded.updated_ms, renamed_ms = excluded.renamed_ms,
+    last_version = excluded.last_version, is_prompt = excluded.is_prompt
+"""
+_SAVE_VERSIONS = """
+INSERT INTO model_version (born, version, log_offset, source, storage_location, run_id, run_link, model_id, description, stage, created_ms,
+                           updated_ms)
+SELECT * FROM unnest($1::bigint[], $2::integer[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
+                     $10::text[], $11::bigint[], $12::bigint[])
+WHERE EXISTS (SELECT FROM fence)
+ON CONFLICT (born, version) DO UPDATE SET
+    description = excluded.description, stage = excluded.stage, updated_ms = excluded.updated_ms
+"""
+_SAVE_ALIASES = """
+INSERT INTO model_alias (born, alias, version)
+SELECT * FROM unnest($1::bigint[], $2::text[], $3::integer[]) WHERE EXISTS (SELECT FROM fence)
+ON CONFLICT (born, alias) DO UPDATE SET version = excluded.version
+"""
+_DELETE_ALIASES = """
+DELETE FROM model_alias a USING unnest($1::bigint[], $2::text[]) AS gone (born, alias)
+WHERE a.born = gone.born AND a.alias = gone.alias AND EXISTS (SELECT FROM fence)
+"""
+_SAVE_MODEL_TAGS = """
+INSERT INTO registered_model_tag (born, key, value)
+SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[]) WHERE EXISTS (SELECT FROM fence)
+ON CONFLICT (born, key) DO UPDATE SET value = excluded.value
+"""
+_DELETE_MODEL_TAGS = """
+DELETE FROM registered_model_tag t USING unnest($1::bigint[], $2::text[]) AS gone (born, key)
+WHERE t.born = gone.born AND t.key = gone.key AND EXISTS (SELECT FROM fence)
+"""
+_SAVE_VERSION_TAGS = """
+INSERT INTO model_version_tag (born, version, key, value)
+SELECT * FROM unnest($1::bigint[], $2::integer[], $3::text[], $4::text[]) WHERE EXISTS (SELECT FROM fence)
+ON CONFLICT (born, version, key) DO UPDATE SET value = excluded.value
+"""
+_DELETE_VERSION_TAGS = """
+DELETE FROM model_version_tag t USING unnest($1::bigint[], $2::integer[], $3::text[]) AS gone (born, version, key)
+WHERE t.born = gone.born AND t.version = gone.version AND t.key = gone.key AND EXISTS (SELECT FROM fence)
+"""
+_DELETE_VERSIONS = (
+    """
+    DELETE FROM model_version v USING unnest($1::bigint[], $2::integer[]) AS gone (born, version)
+    WHERE v.born = gone.born AND v.version = gone.version AND EXISTS (SELECT FROM fence)
+    """,
+    """
+    DELETE FROM model_version_tag t USING unnest($1::bigint[], $2::integer[]) AS gone (born, version)
+    WHERE t.born = gone.born AND t.version = gone.version AND EXISTS (SELECT FROM fence)
+    """,
+)
+_DELETE_MODELS = (
+    "DELETE FROM registered_model WHERE born = ANY ($1::bigint[]) AND EXISTS (SELECT FROM fence)",
+    "DELETE FROM registered_model_tag WHERE born = ANY ($1::bigint[]) AND EXISTS (SELECT FROM fence)",
+    "DELETE FROM model_alias WHERE born = ANY ($1::bigint[]) AND EXISTS (SELECT FROM fence)",
+    "DELETE FROM model_version WHERE born = ANY ($1::bigint[]) AND EXISTS (SELECT FROM fence)",
+    "DELETE FROM model_version_tag WHERE born = ANY ($1::bigint[]) AND EXISTS (SELECT FROM fence)",
+)

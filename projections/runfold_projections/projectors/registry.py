@@ -1,0 +1,46 @@
+"""The `registry` topic into its tables: each kind of thing in it has a part of its own, which sees only its own events."""
+
+from collections.abc import Sequence
+
+from runfold_schemas.events import Genesis
+from runfold_schemas.fact import Fact
+from runfold_schemas.record import Record
+from runfold_schemas.registered_models import RegisteredModelFact
+
+from ..database import Connection
+from ..folds.decision import Rejection
+from ..rowchange import RowChange
+from .base import Projector
+from .registered_models import RegisteredModelsProjector
+
+
+class RegistryProjector:
+    """Projector of the `registry` topic. No part knows of another: what spans them is checked by APIs and joined by queries."""
+
+    def __init__(self) -> None:
+        self._parts: dict[type[Fact], Projector] = {RegisteredModelFact: RegisteredModelsProjector()}
+
+    async def load(self, connection: Connection, records: Sequence[Record]) -> None:
+        for base, part in self._parts.items():
+            own = [record for record in records if isinstance(record.event, base)]
+            if own:
+                await part.load(connection, own)
+
+    def fold(self, record: Record) -> Rejection | None:
+        if isinstance(record.event, Genesis):
+            return None
+        for base, part in self._parts.items():
+            if isinstance(record.event, base):
+                return part.fold(record)
+        raise AssertionError(record.event)
+
+    async def settle(self, connection: Connection) -> None:
+        for part in self._parts.values():
+            await part.settle(connection)
+
+    def changes(self) -> list[RowChange]:
+        return [change for part in self._parts.values() for change in part.changes()]
+
+    def forget(self) -> None:
+        for part in self._parts.values():
+            part.forget()

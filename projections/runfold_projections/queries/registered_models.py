@@ -1,0 +1,72 @@
+"""Registered models as they are."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..database import Connection
+from ..search.tokens import storable
+from .model_versions import ModelVersion, latest_versions
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredModel:
+    """A registered model; times in ms since the epoch by the writers' clocks.
+
+    `born` is its identity, which stays through renames. `latest` has the version of the largest number per stage.
+    """
+
+    born: int
+    workspace: str
+    name: str
+    description: str | None
+    created_ms: int
+    updated_ms: int
+    last_version: int
+    is_prompt: bool
+    tags: dict[str, str]
+    aliases: dict[str, int]
+    latest: list[ModelVersion]
+
+
+COLUMNS = """
+SELECT m.born, m.workspace, m.name, m.description, m.created_ms, m.updated_ms, m.last_version, m.is_prompt,
+       tags.keys AS tag_keys, tags.values AS tag_values, standing.aliases, standing.versions
+"""
+JOINED = """
+CROSS JOIN LATERAL (
+    SELECT array_agg(t.key) AS keys, array_agg(t.value) AS values
+    FROM (SELECT key, value FROM registered_model_tag WHERE born = m.born ORDER BY key) t
+) tags
+CROSS JOIN LATERAL (
+    SELECT array_agg(a.alias) AS aliases, array_agg(a.version) AS versions
+    FROM (SELECT alias, version FROM model_alias WHERE born = m.born ORDER BY alias) a
+) standing
+"""
+_BY_NAME = COLUMNS + "FROM registered_model m" + JOINED + "WHERE m.workspace = $1 AND m.name = $2"
+_BY_BORN = COLUMNS + "FROM registered_model m" + JOINED + "WHERE m.born = $1"
+
+
+async def get_registered_model(conn: Connection, workspace: str, name: str) -> RegisteredModel | None:
+    """The model that has this name now."""
+    if not storable(workspace) or not storable(name):
+        return None
+    return await _model(conn, await conn.fetchrow(_BY_NAME, workspace, name))
+
+
+async def registered_model_born_at(conn: Connection, offset: int) -> RegisteredModel | None:
+    """The model that the event at this offset of `registry` created, if it was not deleted since."""
+    return await _model(conn, await conn.fetchrow(_BY_BORN, offset))
+
+
+async def _model(conn: Connection, row: Any) -> RegisteredModel | None:
+    if row is None:
+        return None
+    return made_model(row, (await latest_versions(conn, [row["born"]]))[row["born"]])
+
+
+def made_model(row: Any, latest: list[ModelVersion]) -> RegisteredModel:
+    """A model from a row of COLUMNS."""
+    fields = dict(row)
+    tags = dict(zip(fields.pop("tag_keys") or (), fields.pop("tag_values") or (), strict=True))
+    aliases = dict(zip(fields.pop("aliases") or (), fields.pop("versions") or (), strict=True))
+    return RegisteredModel(**fields, tags=tags, aliases=aliases, latest=latest)

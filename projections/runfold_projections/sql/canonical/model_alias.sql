@@ -1,0 +1,1 @@
+SELECT born, alias, version FROM model_alias ORDER BY born, alias

@@ -1,0 +1,1 @@
+SELECT born, key, value FROM registered_model_tag ORDER BY born, key

@@ -1,0 +1,46 @@
+"""The registry's rows as MLflow's JSON."""
+
+from typing import Any
+
+from runfold_projections.queries.model_versions import ModelVersion
+from runfold_projections.queries.registered_models import RegisteredModel
+
+from .answers import filled, key_values
+
+Json = dict[str, Any]
+
+
+def registered_model(row: RegisteredModel) -> Json:
+    """MLflow's `RegisteredModel`."""
+    return filled(
+        {
+            "name": row.name,
+            "creation_timestamp": row.created_ms,
+            "last_updated_timestamp": row.updated_ms or None,
+            "description": row.description or None,
+            # As MLflow's: a version in this list does not say its aliases.
+            "latest_versions": [model_version(version, aliases=False) for version in row.latest],
+            "tags": key_values(row.tags),
+            "aliases": [{"alias": alias, "version": str(version)} for alias, version in row.aliases.items()],
+        }
+    )
+
+
+def model_version(row: ModelVersion, *, aliases: bool = True) -> Json:
+    """MLflow's `ModelVersion`."""
+    return filled(
+        {
+            "name": row.name,
+            "version": str(row.version),
+            "creation_timestamp": row.created_ms,
+            "last_updated_timestamp": row.updated_ms,
+            "description": row.description,
+            "current_stage": row.stage,
+            "source": row.source,
+            "run_id": row.run_id,
+            "status": "READY",
+            "run_link": row.run_link,
+            "tags": key_values(row.tags),
+            "aliases": row.aliases if aliases else [],
+        }
+    )
