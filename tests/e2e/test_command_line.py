@@ -161,9 +161,9 @@ def test_a_life_of_an_installation(start: Any, tmp_path: Path) -> None:
     )
     assert status["parts"]["server"]["address"] == up.url
     assert {row["partition"] for row in status["partitions"]} == {
-        "experiments:0", "runs:0", "runs:1", "metrics:0", "metrics:1",
+        "experiments:0", "registry:0", "runs:0", "runs:1", "metrics:0", "metrics:1",
     }  # fmt: skip
-    assert sum(row["end"] for row in status["partitions"]) >= 9
+    assert sum(row["end"] for row in status["partitions"]) >= 10
     shown = call("status", *here)
     assert shown.returncode == 0
     assert up.url in shown.stdout

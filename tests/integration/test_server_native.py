@@ -127,7 +127,7 @@ def test_a_strong_listing_shows_what_was_just_appended_and_says_its_positions(cl
 def test_a_listing_says_its_positions_and_takes_no_third_consistency(client: httpx2.Client, listing: str) -> None:
     for words in ({}, {"consistency": "eventual"}, {"consistency": "strong"}):
         positions = client.get(NATIVE + listing, params=words).json()["positions"]
-        assert {name.partition(":")[0] for name in positions} == {"experiments", "runs", "metrics"}
+        assert {name.partition(":")[0] for name in positions} == {"experiments", "registry", "runs", "metrics"}
     refused = client.get(NATIVE + listing, params={"consistency": "maybe"})
     assert refused.status_code == 400
     assert "'consistency' supplied: strong or eventual" in refused.json()["message"]

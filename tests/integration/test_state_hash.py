@@ -25,12 +25,12 @@ from runfold_projections.statehash import PACKED, canonical_tables, listing, sta
 from runfold_schemas.catalog import released_catalog
 from runfold_schemas.position import Partition, Position
 from runfold_schemas.record import Raw
-from runfold_schemas.topics import partition_of
+from runfold_schemas.topics import partition_count, partition_of
 
 SOAK = bool(os.environ.get("RUNFOLD_SOAK"))
 EXAMPLES = 10_000 if SOAK else 25
 SEED = int(os.environ.get("RUNFOLD_SEED") or 1)
-PARTS = {projection: 1 if projection is Projection.EXPERIMENTS else 2 for projection in Projection}
+PARTS = {projection: partition_count(projection.topic, 2) for projection in Projection}
 
 
 @asynccontextmanager
