@@ -10,11 +10,19 @@ from machine import describe
 from rich.console import Console
 from rich.table import Table
 
-from runfold_projections.fresh import pack, read_all
-from runfold_projections.packs import Pack, build
+from runfold_projections.fresh import pack, read_dated
+from runfold_projections.packs import Pack, build_dated
 from runfold_schemas.frames import Frame
 
-SHAPES = ((1, 10, 1000), (1, 1000, 100), (100, 10, 500), (100, 10_000, 1), (9_500, 1, 32), (9_500, 64, 1))
+SHAPES = (
+    (1, 1, 10_000),
+    (1, 10, 1000),
+    (1, 1000, 100),
+    (100, 10, 500),
+    (100, 10_000, 1),
+    (9_500, 1, 32),
+    (9_500, 64, 1),
+)
 """Keys, rows a frame, frames."""
 T = TypeVar("T")
 
@@ -58,9 +66,15 @@ def main() -> None:
         for numbers in (np.float64, np.float32):
             logged = frames(*shape, numbers)
             million = keys * rows * count / 1e6
-            fresh, packing = timed(lambda logged=logged: [pack([frame]) for frame in logged])
-            read = [frame for data in fresh for frame in read_all(data)]
-            packs, building = timed(lambda read=read: build(read))
+            # Each frame an event of its own, among those of other runs.
+            at = np.random.default_rng(2).integers(1, 20, count).cumsum().tolist()
+            fresh, packing = timed(
+                lambda logged=logged, at=at: [
+                    pack([frame], [[(offset, frame.rows)]]) for frame, offset in zip(logged, at, strict=True)
+                ]
+            )
+            read = [dated for data in fresh for dated in read_dated(data)]
+            packs, building = timed(lambda read=read: build_dated(read))
             _, reading = timed(lambda packs=packs: [list(Pack.of(p.head, p.data).frames()) for p in packs])
             key = logged[0].keys[keys // 2]
             (home,) = [p for p in packs if p.first_key <= key <= p.last_key]

@@ -15,6 +15,7 @@ from .checkpoint import Checkpoint, commit
 from .database import Connection
 from .folds.decision import Rejection
 from .generations import Projection
+from .journal import Journal
 from .projectors.base import Projector
 from .projectors.experiments import ExperimentsProjector
 from .projectors.metrics import MetricsProjector
@@ -137,6 +138,7 @@ class PartitionFold:
         self._projector = projector_for(projection, where)
         self._ledger = Ledger(where)
         self._changelog = ChangeLog(projection, where)
+        self._journal = Journal(where, self._projector)
         self.tidying = Tidying(where.partition)
         self.announces = True
         """Whether commits are told to readers: those of a generation that nobody reads are not."""
@@ -145,6 +147,7 @@ class PartitionFold:
         """Drop all state in memory, as after a failed transaction."""
         self._projector.forget()
         self._ledger.forget()
+        self._journal.forget()
         self.tidying.forget()
 
     def _note_fresh(self) -> None:
@@ -165,8 +168,10 @@ class PartitionFold:
         await self._ledger.load(connection, [r for r in records if not isinstance(r.event, Genesis)])
         rejections, repeats, touched = self._fold(records)
         await self._projector.settle(connection)
+        await self._journal.settle(connection)
         changes = [
             *self._projector.changes(),
+            *self._journal.changes(),
             *self._ledger.changes(),
             *self._changelog.changes(before.next_offset if before else 0, after.next_offset, touched),
             *self._repeats(repeats),
@@ -194,6 +199,7 @@ class PartitionFold:
                 repeats.append(record.position.offset)
                 continue
             rejection = self._projector.fold(record)
+            self._journal.note(record, rejection)
             if rejection is not None:
                 rejections.append((record, rejection))
             elif not isinstance(record.event, Genesis):

@@ -1,25 +1,69 @@
-"""Metric points at rest: a batch's frames of one (run, attempt, rank), merged by key list and compressed."""
+"""Metric points at rest: a batch's frames of one (run, attempt, rank), merged by key list and compressed, with the offsets that they came at."""
 
 from array import array
 from collections.abc import Iterable, Sequence
-from typing import Any
+from dataclasses import replace
+from itertools import repeat
+from struct import Struct
+from typing import Any, TypeVar
 
 import cramjam
+import msgspec
 import numpy as np
 
 from runfold_schemas import metrics_codec
 from runfold_schemas.frames import Frame
 
 _LEVEL = 1
+_T = TypeVar("_T")
+_SIZE = Struct(">I")
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(list[list[tuple[int, int]]])
+
+Came = Sequence[tuple[int, int]]
+"""At which offsets of the log the rows of a frame came, in their order: (offset, rows)."""
+Dated = tuple[Frame, Any]
+"""A frame and the offset (int64) that each row came at."""
 
 
 def merge(frames: Iterable[Frame]) -> list[Frame]:
     """Frames with equal keys and context become one, in the order of first appearance; rows keep their order."""
-    groups: dict[tuple[object, ...], list[Frame]] = {}
-    for frame in frames:
+    return [frame for frame, _ in merge_with(zip(frames, repeat(None), strict=False))]
+
+
+def merge_with(frames: Iterable[tuple[Frame, _T]]) -> list[tuple[Frame, list[_T]]]:
+    """The same for frames that bring something along: each merged one has it of all that it was made of."""
+    groups: dict[tuple[object, ...], tuple[list[Frame], list[_T]]] = {}
+    for frame, what in frames:
         if frame.rows and frame.keys:
-            groups.setdefault((frame.keys, frame.model_id, frame.dataset_name, frame.dataset_digest), []).append(frame)
-    return [group[0] if len(group) == 1 else _joined(group) for group in groups.values()]
+            alike = (frame.keys, frame.model_id, frame.dataset_name, frame.dataset_digest)
+            group = groups.get(alike)
+            if group is None:
+                groups[alike] = ([frame], [what])
+            else:
+                group[0].append(frame)
+                group[1].append(what)
+    return [(own[0] if len(own) == 1 else _joined(own), whats) for own, whats in groups.values()]
+
+
+def merge_came(frames: Iterable[tuple[Frame, int]]) -> tuple[list[Frame], list[Came]]:
+    """Merged frames of (frame, offset), and when their rows came."""
+    merged = merge_with((frame, (offset, frame.rows)) for frame, offset in frames)
+    return [frame for frame, _ in merged], [came for _, came in merged]
+
+
+def until_offset(frame: Frame, offsets: Any, below: int) -> Frame:
+    """The rows of a frame that came below an offset."""
+    kept = offsets < below
+    if kept.all():
+        return frame
+    values: Any = np.frombuffer(frame.values, np.float64).reshape(frame.rows, len(frame.keys))
+    return replace(
+        frame,
+        steps=array("q", np.frombuffer(frame.steps, np.int64)[kept].tobytes()),
+        times=array("q", np.frombuffer(frame.times, np.int64)[kept].tobytes()),
+        values=array("d", values[kept].tobytes()),
+    )
 
 
 def _joined(group: list[Frame]) -> Frame:
@@ -32,26 +76,51 @@ def _joined(group: list[Frame]) -> Frame:
     return Frame(first.keys, steps, times, values, first.model_id, first.dataset_name, first.dataset_digest)
 
 
-def pack(frames: Sequence[Frame]) -> bytes:
-    """Bytes of a segment. The frames' columns are written as on the wire, whose codec has its law tested."""
-    return bytes(cramjam.zstd.compress(metrics_codec.encode_frames(frames), level=_LEVEL))
+def pack(frames: Sequence[Frame], came: Sequence[Came] = ()) -> bytes:
+    """Bytes of a segment. The frames' columns are written as on the wire, whose codec has its law tested. Of rows of which nothing is
+    told, 0 is taken for their offset."""
+    head = _encoder.encode(came)
+    return b"".join(
+        (
+            _SIZE.pack(len(head)),
+            head,
+            bytes(cramjam.zstd.compress(metrics_codec.encode_frames(frames), level=_LEVEL)),
+        )
+    )
 
 
 def read_all(data: bytes) -> tuple[Frame, ...]:
     """The frames of a segment."""
-    return metrics_codec.decode_frames(bytes(cramjam.zstd.decompress(data)))
+    start = _SIZE.size + _SIZE.unpack_from(data)[0]
+    return metrics_codec.decode_frames(bytes(cramjam.zstd.decompress(memoryview(data)[start:])))
 
 
-def read_key(data: bytes, key: str) -> tuple[Any, Any, Any]:
-    """Steps (int64), times (int64, ms) and values (float64) of one key in a segment, as NumPy arrays."""
+def read_dated(data: bytes) -> list[Dated]:
+    """The frames of a segment, and when their rows came."""
+    frames = read_all(data)
+    told = _decoder.decode(data[_SIZE.size : _SIZE.size + _SIZE.unpack_from(data)[0]]) or [
+        [(0, f.rows)] for f in frames
+    ]
+    return [(frame, _offsets(came)) for frame, came in zip(frames, told, strict=True)]
+
+
+def _offsets(came: Came) -> Any:
+    offsets, rows = zip(*came, strict=True)
+    return np.repeat(np.array(offsets, np.int64), rows)
+
+
+def read_key(data: bytes, key: str, below: int | None = None) -> tuple[Any, Any, Any]:
+    """Steps (int64), times (int64, ms) and values (float64) of one key in a segment, as NumPy arrays: all, or of what came below an offset."""
     steps, times, values = [], [], []
-    for frame in read_all(data):
+    dated = ((frame, None) for frame in read_all(data)) if below is None else read_dated(data)
+    for frame, offsets in dated:
         if key in frame.keys:
             column = frame.keys.index(key)
-            steps.append(np.frombuffer(frame.steps, np.int64))
-            times.append(np.frombuffer(frame.times, np.int64))
+            kept = slice(None) if offsets is None else offsets < below
+            steps.append(np.frombuffer(frame.steps, np.int64)[kept])
+            times.append(np.frombuffer(frame.times, np.int64)[kept])
             table: Any = np.frombuffer(frame.values, np.float64).reshape(frame.rows, len(frame.keys))
-            values.append(table[:, column])
+            values.append(table[kept, column])
     if not steps:
         return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float64)
     return np.concatenate(steps), np.concatenate(times), np.concatenate(values)

@@ -26,9 +26,9 @@ class Projection(StrEnum):
         return Topic(self.value)
 
 
-COMMON_TABLES = ("checkpoint", "sequence", "rejection", "set_aside")
+COMMON_TABLES = ("checkpoint", "sequence", "rejection", "set_aside", "journal", "journal_state", "journal_cause")
 TABLES: dict[Projection, tuple[str, ...]] = {
-    Projection.EXPERIMENTS: ("experiment", "experiment_tag"),
+    Projection.EXPERIMENTS: ("experiment", "experiment_tag", "experiment_naming"),
     Projection.REGISTRY: (
         "registered_model",
         "registered_model_tag",
@@ -50,14 +50,14 @@ TABLES: dict[Projection, tuple[str, ...]] = {
 }
 VIEWS: dict[Projection, tuple[str, ...]] = {Projection.METRICS: ("metric",)}
 """What shows the tables in another form."""
-NOT_CANONICAL = frozenset({"run_change", "metric_change", "metric_repeat"})
+NOT_CANONICAL = frozenset({"run_change", "metric_change", "metric_repeat", "journal", "journal_state", "journal_cause"})
 """Tables that show how the log was cut into batches, or what in it was there before: facts about the log, no state."""
 
 LAYOUTS: dict[Projection, int] = {
-    Projection.EXPERIMENTS: 1,
-    Projection.REGISTRY: 1,
-    Projection.RUNS: 3,
-    Projection.METRICS: 7,
+    Projection.EXPERIMENTS: 2,
+    Projection.REGISTRY: 2,
+    Projection.RUNS: 4,
+    Projection.METRICS: 8,
 }
 """Number of the tables' layout per projection, raised with every change of `sql/tables`: a generation has one for life."""
 

@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeAlias
 
 from .database import Connection, Pool
 from .errors import Fenced
-from .packs import Packed, build, read_segment
+from .packs import Packed, build_dated, read_segment_dated
 from .rowchange import columns
 
 FAN_OUT = (32, 8, 8, 8)
@@ -86,7 +86,7 @@ async def build_in_thread(segments: Sequence[Stored]) -> list[Packed]:
 
 def build_packs(segments: Sequence[Stored]) -> list[Packed]:
     """The packs that take the place of these segments."""
-    return build(frame for head, data in segments for frame in read_segment(head, data))
+    return build_dated(dated for head, data in segments for dated in read_segment_dated(head, data))
 
 
 async def merge_source(

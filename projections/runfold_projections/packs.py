@@ -18,7 +18,7 @@ import numpy as np
 
 from runfold_schemas.frames import Frame
 
-from .fresh import merge, read_all
+from .fresh import Dated, merge_with, read_all, read_dated
 
 MOST_KEYS = 512
 CHUNK_BYTES = 64 * 1024
@@ -51,6 +51,8 @@ class _Grid(msgspec.Struct, array_like=True):
     context: Context
     steps: Slice
     times: Slice
+    offsets: Slice
+    """At which offset of the log each row came."""
     per_chunk: int
     chunks: list[Slice]
 
@@ -60,6 +62,7 @@ class _List(msgspec.Struct, array_like=True):
     """Points per key of the pack."""
     steps: Slice
     times: Slice
+    offsets: Slice
     values: Slice
 
 
@@ -74,14 +77,19 @@ _decoder = msgspec.msgpack.Decoder(_Head)
 
 
 def build(frames: Iterable[Frame]) -> list[Packed]:
-    """Packs of all points of the frames, in the order of their keys."""
-    merged = merge(frames)
-    keys = sorted({key for frame in merged for key in frame.keys})
+    """Packs of all points of the frames, in the order of their keys. All of them count as come at offset 0."""
+    return build_dated((frame, np.zeros(frame.rows, np.int64)) for frame in frames)
+
+
+def build_dated(frames: Iterable[Dated]) -> list[Packed]:
+    """Packs of all points of the frames, in the order of their keys, with the offsets that they came at."""
+    merged = merge_with(frames)
+    keys = sorted({key for frame, _ in merged for key in frame.keys})
     groups = [keys[at : at + MOST_KEYS] for at in range(0, len(keys), MOST_KEYS)]
     home = {key: (n, i) for n, group in enumerate(groups) for i, key in enumerate(group)}
     parts: list[list[_Part]] = [[] for _ in groups]
-    for frame in merged:
-        for n, part in _parts(frame, home):
+    for frame, offsets in merged:
+        for n, part in _parts(frame, np.concatenate(offsets), home):
             parts[n].append(part)
     return [_pack(group, own) for group, own in zip(groups, parts, strict=True)]
 
@@ -93,11 +101,12 @@ class _Part:
     keys: Any
     steps: Any
     times: Any
+    offsets: Any
     values: Any
     context: Context
 
 
-def _parts(frame: Frame, home: dict[str, tuple[int, int]]) -> Iterator[tuple[int, _Part]]:
+def _parts(frame: Frame, offsets: Any, home: dict[str, tuple[int, int]]) -> Iterator[tuple[int, _Part]]:
     steps, times = np.frombuffer(frame.steps, np.int64), np.frombuffer(frame.times, np.int64)
     table: Any = np.frombuffer(frame.values, np.float64).reshape(frame.rows, len(frame.keys))
     context = (frame.model_id, frame.dataset_name, frame.dataset_digest)
@@ -107,7 +116,7 @@ def _parts(frame: Frame, home: dict[str, tuple[int, int]]) -> Iterator[tuple[int
     for columns in np.split(order, bounds):
         yield (
             int(homes[columns[0], 0]),
-            _Part(homes[columns, 1], steps, times, np.ascontiguousarray(table[:, columns].T), context),
+            _Part(homes[columns, 1], steps, times, offsets, np.ascontiguousarray(table[:, columns].T), context),
         )
 
 
@@ -150,6 +159,7 @@ def _grid(part: _Part, width: int, body: _Body) -> _Grid:
         part.context,
         body.add(_whole(part.steps)),
         body.add(_whole(part.times)),
+        body.add(_whole(part.offsets)),
         per_chunk,
         [body.add(_planes(part.values[at : at + per_chunk])) for at in range(0, len(part.keys), per_chunk)],
     )
@@ -160,11 +170,13 @@ def _listed(parts: Sequence[_Part], width: int, body: _Body) -> _List:
     order = np.argsort(keys, kind="stable")
     steps = np.concatenate([np.tile(part.steps, len(part.keys)) for part in parts])[order]
     times = np.concatenate([np.tile(part.times, len(part.keys)) for part in parts])[order]
+    offsets = np.concatenate([np.tile(part.offsets, len(part.keys)) for part in parts])[order]
     values = np.concatenate([part.values.ravel() for part in parts])[order]
     return _List(
         np.bincount(keys, minlength=width).tolist(),
         body.add(_whole(steps)),
         body.add(_whole(times)),
+        body.add(_whole(offsets)),
         body.add(_planes(values)),
     )
 
@@ -200,6 +212,11 @@ def read_segment(head: int, data: bytes) -> Iterable[Frame]:
     return Pack.of(head, data).frames() if head else read_all(data)
 
 
+def read_segment_dated(head: int, data: bytes) -> Iterable[Dated]:
+    """The same, with the offset of the log that each row came at."""
+    return Pack.of(head, data).dated() if head else read_dated(data)
+
+
 class Pack:
     """A pack whose head was read; `fetch(start, size)` gives bytes of its data."""
 
@@ -218,8 +235,8 @@ class Pack:
         """Its keys, in order."""
         return self._head.keys
 
-    def pieces(self, key: str) -> Iterator[Slice]:
-        """Which bytes of the data (start, size) `column` will fetch."""
+    def pieces(self, key: str, *, dated: bool = False) -> Iterator[Slice]:
+        """Which bytes of the data (start, size) `column` will fetch; `dated`: if it is asked for what came below an offset."""
         index = _find(self._head.keys, key)
         if index < 0:
             return
@@ -228,14 +245,16 @@ class Pack:
             place = index if grid.keys is None else _find(grid.keys, index)
             if place >= 0:
                 wanted += (grid.steps, grid.times, grid.chunks[place // grid.per_chunk])
+                wanted += (grid.offsets,) if dated else ()
         loose = self._head.loose
         if loose is not None and loose.counts[index]:
             wanted += (loose.steps, loose.times, loose.values)
+            wanted += (loose.offsets,) if dated else ()
         for start, size in wanted:
             yield self._at + start, size
 
-    def column(self, key: str) -> Iterator[Columns]:
-        """Steps (int64), times (int64, ms) and values (float64) of one key, in pieces."""
+    def column(self, key: str, below: int | None = None) -> Iterator[Columns]:
+        """Steps (int64), times (int64, ms) and values (float64) of one key, in pieces: all, or of what came below an offset."""
         index = _find(self._head.keys, key)
         if index < 0:
             return
@@ -244,24 +263,36 @@ class Pack:
             if place >= 0:
                 chunk, column = divmod(place, grid.per_chunk)
                 values = self._numbers(grid.chunks[chunk], np.float64).reshape(-1, grid.rows)[column]
-                yield self._whole(grid.steps), self._whole(grid.times), values
+                kept = slice(None) if below is None else self._whole(grid.offsets) < below
+                yield self._whole(grid.steps)[kept], self._whole(grid.times)[kept], values[kept]
         loose = self._head.loose
         if loose is not None and loose.counts[index]:
             start = sum(loose.counts[:index])
             piece = slice(start, start + loose.counts[index])
+            kept = slice(None) if below is None else self._whole(loose.offsets)[piece] < below
             yield (
-                self._whole(loose.steps)[piece],
-                self._whole(loose.times)[piece],
-                self._numbers(loose.values, np.float64)[piece],
+                self._whole(loose.steps)[piece][kept],
+                self._whole(loose.times)[piece][kept],
+                self._numbers(loose.values, np.float64)[piece][kept],
             )
 
     def frames(self) -> Iterator[Frame]:
         """All points, as frames."""
+        for frame, _ in self._pieces():
+            yield frame
+
+    def dated(self) -> Iterator[Dated]:
+        """All points, as frames, and the offset that each row came at."""
+        for frame, (offsets, piece) in self._pieces():
+            yield frame, self._whole(offsets)[piece]
+
+    def _pieces(self) -> Iterator[tuple[Frame, tuple[Slice, slice]]]:
         keys = self._head.keys
         for grid in self._head.grids:
             table = np.concatenate([self._numbers(chunk, np.float64) for chunk in grid.chunks]).reshape(-1, grid.rows)
             names = keys if grid.keys is None else [keys[i] for i in grid.keys]
-            yield _frame(names, self._whole(grid.steps), self._whole(grid.times), table.T, grid.context)
+            frame = _frame(names, self._whole(grid.steps), self._whole(grid.times), table.T, grid.context)
+            yield frame, (grid.offsets, slice(None))
         loose = self._head.loose
         if loose is not None:
             steps, times = self._whole(loose.steps), self._whole(loose.times)
@@ -270,7 +301,7 @@ class Pack:
             for key, count in zip(keys, loose.counts, strict=True):
                 if count:
                     piece = slice(at, at + count)
-                    yield _frame([key], steps[piece], times[piece], values[piece], _NO_CONTEXT)
+                    yield _frame([key], steps[piece], times[piece], values[piece], _NO_CONTEXT), (loose.offsets, piece)
                     at += count
 
     def _numbers(self, piece: Slice, kind: Any) -> Any:

@@ -1,7 +1,7 @@
 """From a Kafka record to an event with its envelope and position, with every check that needs no state."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from . import wire
@@ -41,6 +41,8 @@ class Record:
     timestamp_ms: int
     envelope: Envelope
     event: Event
+    value: bytes = field(default=b"", compare=False, repr=False)
+    """As it stands in the log."""
 
     @property
     def entity(self) -> str:
@@ -69,7 +71,7 @@ def read_record(raw: Raw, catalog: Catalog, partitions: int) -> Record:
             f"rules version {envelope.rules} is not known; this release knows {sorted(KNOWN_RULES)}",
         )
     event = wire.decode(raw.value, catalog)
-    record = Record(raw.position, raw.timestamp_ms, envelope, event)
+    record = Record(raw.position, raw.timestamp_ms, envelope, event, raw.value or b"")
     if not isinstance(event, Genesis) and topic is not Topic.SYSTEM:
         key = record.entity.encode()
         if raw.key != key:

@@ -10,8 +10,10 @@ from starlette.responses import Response
 
 from runfold.log import LogWriter
 from runfold_schemas.ids import Ids
+from runfold_schemas.vector import Vector
 
 from .artifacts.store import Store
+from .as_of import Moments
 from .config import ServerConfig
 from .database import Database
 from .ends import Ends
@@ -34,6 +36,7 @@ class Api:
     log: LogWriter
     database: Database
     ends: Ends
+    moments: Moments
     reader: Reader
     writes: Writes
     runs: RunHeads
@@ -50,10 +53,11 @@ class Api:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request, parsed: its arguments and where it comes from."""
+    """One request, parsed: its arguments, where it comes from, and the moment that it asks about; None: the present."""
 
     args: Args
     origin: Origin
+    as_of: Vector | None = None
 
 
 Handler = Callable[[Api, Call], Awaitable[dict[str, Any]]]
@@ -74,6 +78,8 @@ class Operation:
     answer: Schema = field(default_factory=lambda: NOTHING)
     errors: tuple[int, ...] = ()
     """Statuses beyond those that every call with fields may have."""
+    past: bool = False
+    """Whether it can be asked about the past. One that can't refuses to be."""
 
 
 RawHandler = Callable[[Api, Request], Awaitable[Response]]
@@ -100,5 +106,7 @@ class RawOperation:
     also: str = ""
     """Another media type of the 200, for those who accept it."""
     errors: tuple[int, ...] = (400, 404, 413, 503)
+    past: bool = False
+    """Whether it can be asked about the past: its handler resolves what `as_of.given` says. One that can't refuses to be."""
     guarded: bool = True
     """Errors become MLflow's JSON and the request is counted; health answers do without."""

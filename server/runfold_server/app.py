@@ -23,6 +23,7 @@ from runfold_schemas.ids import Ids
 from .api import Api
 from .artifacts.bucket import Bucket
 from .artifacts.store import Store
+from .as_of import Moments
 from .config import ServerConfig
 from .database import Database
 from .ends import Ends
@@ -81,6 +82,7 @@ async def open_api(config: ServerConfig) -> AsyncIterator[Api]:
                     log,
                     database,
                     ends,
+                    Moments(ends),
                     reader,
                     writes,
                     runs,

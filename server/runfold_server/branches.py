@@ -10,7 +10,7 @@ from runfold_projections.queries.lines import Branches as Which
 from runfold_schemas.topics import Topic
 
 from .api import Api, RawOperation
-from .dispatch import json_response
+from .dispatch import json_response, saying
 from .errors import InvalidParameter
 from .mlflow.refusals import no_run
 from .native import PREFIX, consistency, number
@@ -35,19 +35,22 @@ def which(given: object) -> Which:
 async def _branches(api: Api, request: Request) -> Response:
     run_id = str(request.path_params["run_id"])
     limit, offset = number(request, "limit", 1000, _MOST), number(request, "offset", 0, 2**31)
+    as_of = await api.moments.of(request)
     shown = await api.reader.read(
         consistency(request, Consistency.STRONG),
         of_run(run_id, Topic.METRICS, Topic.RUNS),
-        lambda connection: branches_of(connection, run_id, limit + 1, offset),
+        lambda connection: branches_of(connection, run_id, limit + 1, offset, as_of),
+        as_of=as_of,
     )
     found = shown.value
     if found is None:
-        raise no_run(run_id)
+        raise no_run(run_id, as_of)
     partition = next(
         (where for where in shown.positions if where in of_run(run_id, Topic.METRICS)(shown.positions)), None
     )
     more = {"next_offset": offset + limit} if len(found.branches) > limit else {}
-    return json_response(_said(run_id, found, limit, str(partition)) | more | {"positions": shown.said()})
+    answer = _said(run_id, found, limit, str(partition)) | more | {"positions": shown.said()}
+    return saying(json_response(answer), as_of)
 
 
 def _said(run_id: str, found: Branches, limit: int, partition: str) -> Json:
@@ -135,6 +138,7 @@ OPERATIONS = (
                 choices=tuple(str(one) for one in Consistency),
             ),
         ),
+        past=True,
         errors=(400, 404, 503),
     ),
 )

@@ -14,6 +14,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from runfold_schemas.vector import Vector
+
+from . import as_of
 from .api import Api, Call, Operation, RawOperation
 from .errors import ApiError, Internal, InvalidParameter, NotImplementedYet, TooLarge
 from .requests import Args, check_content_type, parse_json, parse_query, read_json
@@ -93,9 +96,28 @@ def raw_route(api: Callable[[], Api], operation: RawOperation) -> Route:
         now = api()
         if not operation.guarded:
             return await operation.handler(now, request)
-        return await answered(now, operation.path, request, lambda: operation.handler(now, request))
+        return await answered(now, operation.path, request, lambda: _answered_raw(now, operation, request))
 
     return Route(operation.path, endpoint, methods=[operation.method])
+
+
+async def _answered_raw(api: Api, operation: RawOperation, request: Request) -> Response:
+    if not operation.past:
+        _refuse_past(request, operation.method, operation.path)
+    return await operation.handler(api, request)
+
+
+def saying(response: Response, vector: Vector | None) -> Response:
+    """The answer, with the moment that it tells of, if that is one of the past."""
+    if vector is not None:
+        response.headers[as_of.HEADER] = as_of.said(vector)
+    return response
+
+
+def _refuse_past(request: Request, method: str, path: str) -> None:
+    if as_of.given(request):
+        why = "it changes the present" if method not in ("GET", "HEAD") else "it tells of the present only"
+        raise InvalidParameter(f"{method} {path} can't be asked about the past ('{as_of.PARAMETER}'): {why}.")
 
 
 class MlflowRoutes:
@@ -135,8 +157,12 @@ class MlflowRoutes:
         operation = match.methods.get("GET" if request.method == "HEAD" else request.method)
         if operation is None:
             return Response(_NOT_ALLOWED_PAGE, 405, {"allow": ", ".join(sorted(match.methods))}, "text/html")
+        if not operation.past:
+            _refuse_past(request, operation.method, path)
         args = await _arguments(api, request, operation, match.placed)
-        return json_response(await operation.handler(api, Call(args, Origin.of(request.headers.get))))
+        vector = await api.moments.of(request)
+        answer = await operation.handler(api, Call(args, Origin.of(request.headers.get), vector))
+        return saying(json_response(answer), vector)
 
 
 async def _arguments(api: Api, request: Request, operation: Operation, placed: Mapping[str, str]) -> Args:

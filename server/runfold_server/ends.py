@@ -94,6 +94,27 @@ class Ends:
         """Ends as of a moment after this call. Unavailable if Kafka does not answer in time."""
         return await self._coalesced.get()
 
+    async def at(self, time_ms: int) -> Mapping[Partition, int]:
+        """Next offsets as of a time by the broker's clock: of the first record of each partition that was appended after it.
+
+        Unavailable if Kafka does not answer in time.
+        """
+        # Taken first: a partition without such a record ends, at that time, no earlier than this.
+        ends = await self.now()
+        try:
+            with kafka_outages():
+                async with asyncio.timeout(self._timeout):
+                    targets = await self._targets()
+                    consumer = self._consumer or await self._start()
+                    found = await consumer.offsets_for_times(dict.fromkeys(targets, time_ms + 1))
+        except Unavailable:
+            await self._drop()
+            raise
+        return {
+            where: min(ends[where], later.offset) if (later := found.get(target)) is not None else ends[where]
+            for target, where in targets.items()
+        }
+
     async def serve(self) -> None:
         """The task that does the look-ups."""
         try:
@@ -105,18 +126,21 @@ class Ends:
         try:
             with kafka_outages():
                 async with asyncio.timeout(self._timeout):
-                    info = await self._connect()
-                    wanted = {
-                        TopicPartition(full_name(info.namespace, where.topic), where.partition): where
-                        for topic in FOLDED
-                        for where in info.all_partitions(topic)
-                    }
+                    wanted = await self._targets()
                     consumer = self._consumer or await self._start()
                     found = await consumer.end_offsets(list(wanted))
         except Unavailable:
             await self._drop()
             raise
         return {wanted[partition]: end for partition, end in found.items()}
+
+    async def _targets(self) -> dict[TopicPartition, Partition]:
+        info = await self._connect()
+        return {
+            TopicPartition(full_name(info.namespace, where.topic), where.partition): where
+            for topic in FOLDED
+            for where in info.all_partitions(topic)
+        }
 
     async def _start(self) -> AIOKafkaConsumer:
         consumer = AIOKafkaConsumer(

@@ -4,8 +4,11 @@ from collections import OrderedDict
 
 from runfold_projections.database import Connection
 from runfold_projections.queries.metrics import History, history, history_mark
+from runfold_schemas.vector import Vector, write_vector
 
 MOST_BYTES = 64 * 1024 * 1024
+_Name = tuple[str, str, str]
+"""Run, key, and the moment; empty: now."""
 
 
 class Histories:
@@ -14,20 +17,21 @@ class Histories:
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
         self._most = most_bytes
         self._bytes = 0
-        self._kept: OrderedDict[tuple[str, str], tuple[tuple[int, ...], History]] = OrderedDict()
+        self._kept: OrderedDict[_Name, tuple[tuple[int, ...], History]] = OrderedDict()
 
-    async def read(self, connection: Connection, run_id: str, key: str) -> History:
+    async def read(self, connection: Connection, run_id: str, key: str, as_of: Vector | None = None) -> History:
         """All points of a key, as `history` reads them, in the connection's snapshot."""
         mark = await history_mark(connection, run_id)
-        kept = self._kept.get((run_id, key))
+        name = (run_id, key, "" if as_of is None else write_vector(as_of))
+        kept = self._kept.get(name)
         if kept is not None and kept[0] == mark:
-            self._kept.move_to_end((run_id, key))
+            self._kept.move_to_end(name)
             return kept[1]
-        found = await history(connection, run_id, key)
-        self._keep((run_id, key), mark, found)
+        found = await history(connection, run_id, key, as_of)
+        self._keep(name, mark, found)
         return found
 
-    def _keep(self, name: tuple[str, str], mark: tuple[int, ...], found: History) -> None:
+    def _keep(self, name: _Name, mark: tuple[int, ...], found: History) -> None:
         before = self._kept.pop(name, None)
         if before is not None:
             self._bytes -= _size(before[1])

@@ -24,7 +24,7 @@ from . import arrow
 from .api import Api, RawOperation
 from .arrow import Column, Type
 from .branches import which
-from .dispatch import read_body
+from .dispatch import read_body, saying
 from .errors import BadBody, InvalidParameter
 from .mlflow.refusals import no_run
 from .numbers import NATIVE_NUMBER, numbers
@@ -75,23 +75,27 @@ async def _history(api: Api, request: Request) -> Response:
     query = _parse(await read_body(request, _MOST_BODY))
     wanted = Wanted(*query.steps, query.rank, query.attempt, which(query.branches))
     in_arrow = arrow.MEDIA_TYPE in request.headers.get("accept", "")
+    as_of = await api.moments.of(request)
 
     async def read(connection: Connection) -> tuple[Form, Spool]:
-        unknown = await unknown_runs(connection, query.runs)
+        unknown = await unknown_runs(connection, query.runs, as_of)
         if unknown:
-            raise no_run(unknown[0])
+            raise no_run(unknown[0], as_of)
         form = ArrowForm(query.runs, query.metrics) if in_arrow else JsonForm()
-        return form, await _spool(connection, query, wanted, form)
+        sources = read_histories(connection, query.runs, query.metrics, wanted, as_of)
+        return form, await _spool(sources, form)
 
     async with api.exports:
         # All partitions: a run may show points of those that it was forked from.
-        shown = await api.reader.read(Consistency(query.consistency), of_topics(Topic.METRICS, Topic.RUNS), read)
+        scope = of_topics(Topic.METRICS, Topic.RUNS)
+        shown = await api.reader.read(Consistency(query.consistency), scope, read, as_of=as_of)
     form, file = shown.value
     head: Head = {"positions": shown.said()}
     place = place_of(api.log.info, query.runs, shown.positions)
     front = form.front(head | ({} if place is None else {"live": str(place)}))
     size = len(front) + file.tell()
-    return StreamingResponse(_sent(front, file), headers={"content-length": str(size)}, media_type=form.media_type)
+    answer = StreamingResponse(_sent(front, file), headers={"content-length": str(size)}, media_type=form.media_type)
+    return saying(answer, as_of)
 
 
 def _parse(body: bytes) -> Query:
@@ -118,11 +122,11 @@ def _parse(body: bytes) -> Query:
     return query
 
 
-async def _spool(connection: Connection, query: Query, wanted: Wanted, form: Form) -> Spool:
+async def _spool(sources: AsyncIterator[Source], form: Form) -> Spool:
     file: Spool = SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115
     try:
         points = 0
-        async for source in read_histories(connection, query.runs, query.metrics, wanted):
+        async for source in sources:
             points += len(source.steps)
             if points > MOST_POINTS:
                 raise BadQuery(
@@ -285,6 +289,7 @@ OPERATIONS = (
         takes=JSON,
         body=_BODY,
         also=arrow.MEDIA_TYPE,
+        past=True,
         errors=(400, 404, 413, 503),
     ),
 )

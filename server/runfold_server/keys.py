@@ -8,11 +8,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from runfold_projections.database import Connection
-from runfold_projections.queries.keys import MOST_PATTERN, KeySummary, keys_of_run
+from runfold_projections.queries.keys import MOST_PATTERN, KeySummary, KeysWanted, keys_of_run
+from runfold_projections.queries.past_metrics import keys_at
 from runfold_schemas.topics import Topic
 
 from .api import Api, RawOperation
-from .dispatch import json_response
+from .dispatch import json_response, saying
 from .errors import InvalidParameter
 from .mlflow.refusals import no_run
 from .numbers import NATIVE_NUMBER, NULLABLE_NATIVE_NUMBER, number
@@ -36,21 +37,22 @@ _QUERY = (
 async def _keys(api: Api, request: Request) -> Response:
     args = parse_query(_QUERY, request.query_params.multi_items())
     run_id, limit, after = request.path_params["run_id"], args["limit"], _read_token(args["page_token"])
+    as_of = await api.moments.of(request)
+    wanted = KeysWanted(args["prefix"], args["regex"], after, limit + 1)
 
     async def read(connection: Connection) -> list[KeySummary] | None:
-        return await keys_of_run(
-            connection, run_id, prefix=args["prefix"], pattern=args["regex"], after=after, limit=limit + 1
-        )
+        found = keys_of_run(connection, run_id, wanted) if as_of is None else keys_at(connection, run_id, wanted, as_of)
+        return await found
 
     scope = of_run(run_id, Topic.METRICS, Topic.RUNS)
-    shown = await api.reader.read(Consistency(args["consistency"]), scope, read)
+    shown = await api.reader.read(Consistency(args["consistency"]), scope, read, as_of=as_of)
     if shown.value is None:
-        raise no_run(run_id)
+        raise no_run(run_id, as_of)
     page = shown.value[:limit]
     answer: dict[str, Any] = {"metrics": [_summary(one) for one in page], "positions": shown.said()}
     if len(shown.value) > limit:
         answer["next_page_token"] = _make_token(page[-1].key)
-    return json_response(answer)
+    return saying(json_response(answer), as_of)
 
 
 def _summary(one: KeySummary) -> dict[str, Any]:
@@ -107,6 +109,7 @@ OPERATIONS = (
             )
         },
         (Field("run_id", required=True), *_QUERY),
+        past=True,
         errors=(400, 404, 503),
     ),
 )

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from . import registry_shapes
+from . import as_of, registry_shapes
 from .api import Operation, RawOperation
 from .health import MLFLOW_VERSION
 from .meanings import meaning
@@ -73,10 +73,13 @@ def _call(operation: Operation) -> Json:
     )
     placed = set(PLACEHOLDER.findall(operation.path))
     in_path = [field for field in operation.fields if field.name in placed]
+    asked = [_AS_OF] if operation.past else []
+    if operation.past:
+        described["responses"]["200"]["headers"] = _AS_OF_SAID
     if operation.method == "GET":
-        return described | {"parameters": list(_parameters(operation.path, operation.fields, placed))}
-    if in_path:
-        described["parameters"] = list(_parameters(operation.path, in_path, placed))
+        return described | {"parameters": [*_parameters(operation.path, operation.fields, placed), *asked]}
+    if in_path or asked:
+        described["parameters"] = [*_parameters(operation.path, in_path, placed), *asked]
     in_body = [field for field in operation.fields if field.name not in placed]
     if not in_body and in_path:
         return described
@@ -86,6 +89,20 @@ def _call(operation: Operation) -> Json:
     }
 
 
+_AS_OF: Json = {
+    "name": as_of.PARAMETER,
+    "in": "query",
+    "required": False,
+    "description": "The moment of the past to ask about: an ISO date or time (UTC if no zone is named), milliseconds since the epoch, or a "
+    f"position vector. The header `{as_of.HEADER}` says the same.",
+    "schema": {"type": "string"},
+}
+_AS_OF_SAID: Json = {
+    as_of.HEADER: {
+        "description": "Of a question about the past: the position vector that the moment was resolved to.",
+        "schema": {"type": "string"},
+    }
+}
 _BYTES: Json = {"type": "string", "contentEncoding": "binary"}
 
 
@@ -93,6 +110,8 @@ def _raw(raw: RawOperation) -> Json:
     tag = next(part for part in raw.path.strip("/").removeprefix("api/").split("/"))
     described = _described(raw.about, tag, f"{raw.method.lower()} {raw.path}", raw.answers, raw.errors)
     described["parameters"] = list(_parameters(raw.path, raw.fields, set(PLACEHOLDER.findall(raw.path))))
+    if raw.past:
+        described["parameters"].append(_AS_OF)
     if raw.also:
         described["responses"]["200"]["content"][raw.also] = {"schema": _BYTES}
     if raw.takes:

@@ -16,6 +16,7 @@ from runfold_projections.queries.outcomes import Refused, outcome
 from runfold_projections.queries.snapshot import checkpoints, reached
 from runfold_schemas.position import Partition, Position
 from runfold_schemas.topics import PARTITIONED, Topic, partition_of
+from runfold_schemas.vector import Vector
 
 from .database import Database
 from .ends import Ends
@@ -80,10 +81,17 @@ class Reader:
         return shown
 
     async def read(
-        self, consistency: Consistency, scope: Scope, query: Query[T], also: Callable[[T], Scope] | None = None
+        self,
+        consistency: Consistency,
+        scope: Scope,
+        query: Query[T],
+        also: Callable[[T], Scope] | None = None,
+        as_of: Vector | None = None,
     ) -> Shown[T]:
-        """A strong read or an eventual one, as the caller asked."""
-        return await (self.strong(scope, query, also) if consistency is Consistency.STRONG else self.eventual(query))
+        """A strong read or an eventual one, as the caller asked; one about the past is neither."""
+        if as_of is not None or consistency is Consistency.STRONG:
+            return await self.asked(as_of, scope, query, also)
+        return await self.eventual(query)
 
     async def eventual(self, query: Query[T]) -> Shown[T]:
         """What the query finds in a snapshot of now, however far the folds are."""
@@ -95,6 +103,16 @@ class Reader:
         """What the query finds in a snapshot whose checkpoints have passed the wanted ends (next offsets), and those that `also` adds."""
         wanted = dict(want)
         return await self._until(wanted, lambda: self._try_at(wanted, query, also))
+
+    async def asked(
+        self, as_of: Vector | None, scope: Scope, query: Query[T], also: Callable[[T], Scope] | None = None
+    ) -> Shown[T]:
+        """A strong read; or, about a moment of the past, what the query finds in a snapshot whose folds have passed the vector: what there
+        is beyond it, the query has to leave out. It then shows the vector's positions."""
+        if as_of is None:
+            return await self.strong(scope, query, also)
+        shown = await self.at(scope(as_of), query, None if also is None else lambda value: also(value)(as_of))
+        return Shown(shown.value, as_of)
 
     async def outcome(self, position: Position) -> Refused | None:
         """Why the event at this position had no effect, once it is folded; None: it was accepted. Cheaper than a snapshot."""

@@ -14,13 +14,16 @@ from runfold_projections.database import Connection
 from runfold_projections.queries.groups import groups_of
 from runfold_projections.queries.keys import keys_of_runs
 from runfold_projections.queries.lines import read_lines
+from runfold_projections.queries.past_metrics import keys_of_runs_at
 from runfold_projections.queries.run_finder import run_ids_by_sql
 from runfold_projections.queries.runs import ViewType, parse_search, start_times
 from runfold_projections.queries.series import read_series
 from runfold_schemas.topics import Topic
+from runfold_schemas.vector import Vector
 
 from .api import Api, RawOperation
-from .dispatch import json_response, read_body
+from .dispatch import json_response, read_body, saying
+from .errors import InvalidParameter
 from .history import LIVE
 from .mlflow.limits import parse_experiment_id
 from .places import place_of
@@ -39,35 +42,43 @@ async def _query(api: Api, request: Request) -> Response:
     # What a search finds hangs on experiments, too.
     topics = (Topic.METRICS, Topic.RUNS, *([Topic.EXPERIMENTS] if isinstance(wanted.query.runs, Filter) else []))
 
-    async def read(connection: Connection) -> Found:
-        return await _find(connection, wanted)
+    as_of = await api.moments.of(request)
+    if as_of is not None and isinstance(wanted.query.runs, Filter):
+        raise InvalidParameter("Of the past, 'runs' are named by their ids: find them by a search of that past first.")
 
-    shown = await api.reader.read(Consistency(wanted.query.consistency), of_topics(*topics), read)
+    async def read(connection: Connection) -> Found:
+        return await _find(connection, wanted, as_of)
+
+    shown = await api.reader.read(Consistency(wanted.query.consistency), of_topics(*topics), read, as_of=as_of)
     drawn = await asyncio.to_thread(draw, wanted, shown.value)
     drawn.head["positions"] = shown.said()
     place = place_of(api.log.info, shown.value.runs, shown.positions)
     if place is not None:
         drawn.head["live"] = str(place)
     if MEDIA_TYPE in request.headers.get("accept", ""):
-        return Response(await asyncio.to_thread(_binary, drawn), media_type=MEDIA_TYPE)
-    return json_response(drawn.head | {"x_values": drawn.chart.x.tolist(), "columns": _as_lists(drawn)})
+        return saying(Response(await asyncio.to_thread(_binary, drawn), media_type=MEDIA_TYPE), as_of)
+    answer = drawn.head | {"x_values": drawn.chart.x.tolist(), "columns": _as_lists(drawn)}
+    return saying(json_response(answer), as_of)
 
 
-async def _find(conn: Connection, wanted: Wanted) -> Found:
+async def _find(conn: Connection, wanted: Wanted, as_of: Vector | None) -> Found:
     query = wanted.query
     runs = await _searched(conn, query.runs) if isinstance(query.runs, Filter) else query.runs
     keys = query.metrics
     if isinstance(keys, Matching):
-        keys = await keys_of_runs(conn, runs, keys.regex, MOST_KEYS + 1)
+        if as_of is None:
+            keys = await keys_of_runs(conn, runs, keys.regex, MOST_KEYS + 1)
+        else:
+            keys = await keys_of_runs_at(conn, runs, keys.regex, MOST_KEYS + 1, as_of)
     check_counts(runs, keys)
     starts = await start_times(conn, runs) if wanted.x is X.RELATIVE else {}
     groups = None
     if isinstance(query.group_by, Except):
-        groups = await groups_of(conn, runs, None, query.group_by.names)
+        groups = await groups_of(conn, runs, None, query.group_by.names, as_of)
     elif query.group_by is not None:
-        groups = await groups_of(conn, runs, query.group_by)
+        groups = await groups_of(conn, runs, query.group_by, as_of=as_of)
     read = keys if wanted.along is None else [*keys, wanted.along]
-    lines = await read_lines(conn, runs, wanted.branches)
+    lines = await read_lines(conn, runs, wanted.branches, as_of)
     return Found(runs, keys, await read_series(conn, runs, read, lines), starts, groups)
 
 
@@ -140,6 +151,7 @@ OPERATIONS = (
         takes=JSON,
         body=BODY,
         also=MEDIA_TYPE,
+        past=True,
         errors=(400, 413, 503),
     ),
 )

@@ -17,6 +17,7 @@ from runfold_projections.canonical import Row, canonical_rows
 from runfold_projections.checkpoint import Checkpoint, load
 from runfold_projections.database import Connection, open_connection
 from runfold_projections.errors import Fenced
+from runfold_projections.folds.decision import Rejection
 from runfold_projections.folds.lineage import NO_RANK
 from runfold_projections.folds.summaries import Latest, Summary
 from runfold_projections.generations import COMMON_TABLES, TABLES, Projection
@@ -71,6 +72,12 @@ class Breaking:
         answer = self._inner.fold(record)
         self._maybe("fold")
         return answer
+
+    def touched(self, record: Record, rejection: Rejection | None) -> Sequence[str]:
+        return self._inner.touched(record, rejection)
+
+    def state(self, entity: str) -> bytes | None:
+        return self._inner.state(entity)
 
     async def settle(self, connection: Connection) -> None:
         await self._inner.settle(connection)

@@ -23,6 +23,12 @@ class Projector(Protocol):
     def fold(self, record: Record) -> Rejection | None:
         """Fold one record; computes only."""
 
+    def touched(self, record: Record, rejection: Rejection | None) -> Sequence[str]:
+        """Of the record that was folded last: the entities in whose journal it stands. Of a refused one also whom it collided with."""
+
+    def state(self, entity: str) -> bytes | None:
+        """The entity as it is after what was folded, as `states.py` writes it; None if it is not there, or has no such state."""
+
     async def settle(self, connection: Connection) -> None:
         """Read what only the folded batch tells that it needs. The tables are still as they were before it."""
 

@@ -9,6 +9,7 @@ from ..database import Connection
 from ..folds.decision import Rejection
 from ..folds.experiments import DEFAULT_EXPERIMENT_NAME, Experiment, Experiments, fold
 from ..rowchange import RowChange, columns
+from ..states import write_experiment
 from .base import MOST_CACHED
 
 
@@ -23,6 +24,8 @@ class ExperimentsProjector:
         self._known_ids: set[int] = set()
         self._known_names: set[tuple[str, str]] = set()
         self._changed: dict[int, Experiment] = {}
+        self._last: Experiment | None = None
+        self._named: list[tuple[str, str, int, int]] = []
 
     async def load(self, connection: Connection, records: Sequence[Record]) -> None:
         if len(self._known_ids) + len(self._known_names) > MOST_CACHED:
@@ -61,13 +64,33 @@ class ExperimentsProjector:
 
     def fold(self, record: Record) -> Rejection | None:
         answer = fold(self._state, record)
+        self._last = None if isinstance(answer, Rejection) else answer
         if isinstance(answer, Rejection):
             return answer
+        before = self._state.by_id.get(answer.experiment_id)
+        if before is None or before.name != answer.name:
+            self._named.append((answer.workspace, answer.name, record.position.offset, answer.experiment_id))
         self._state.put(answer)
         self._known_ids.add(answer.experiment_id)
         self._known_names.add((answer.workspace, answer.name))
         self._changed[answer.experiment_id] = answer
         return None
+
+    def touched(self, record: Record, rejection: Rejection | None) -> Sequence[str]:
+        if self._last is not None:
+            return (str(self._last.experiment_id),)
+        event, found = record.event, []
+        if isinstance(event, ExperimentFact):
+            found.append(event.experiment_id)
+        if isinstance(event, ExperimentCreated | ExperimentRenamed):
+            taken_by = self._state.by_name.get((record.envelope.workspace, event.name))
+            if taken_by is not None and taken_by not in found:
+                found.append(taken_by)
+        return [str(number) for number in found]
+
+    def state(self, entity: str) -> bytes | None:
+        experiment = self._state.by_id.get(int(entity))
+        return None if experiment is None else write_experiment(experiment)
 
     async def settle(self, connection: Connection) -> None:
         """All was loaded before."""
@@ -91,6 +114,9 @@ class ExperimentsProjector:
         ]
         tags = [(e.experiment_id, key, value) for e in changed for key, value in sorted(e.tags.items())]
         found = [RowChange(_SAVE, columns(heads))]
+        if self._named:
+            found.append(RowChange(_SAVE_NAMES, columns(self._named)))
+            self._named = []
         kept = columns(tags) if tags else ([], [], [])
         found.append(RowChange(_DELETE_TAGS, ([e.experiment_id for e in changed], kept[0], kept[1])))
         if tags:
@@ -104,6 +130,10 @@ SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[
 WHERE EXISTS (SELECT FROM fence)
 ON CONFLICT (experiment_id) DO UPDATE SET
     name = excluded.name, lifecycle_stage = excluded.lifecycle_stage, updated_ms = excluded.updated_ms
+"""
+_SAVE_NAMES = """
+INSERT INTO experiment_naming (workspace, name, log_offset, experiment_id)
+SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[]) WHERE EXISTS (SELECT FROM fence)
 """
 _SAVE_TAGS = """
 INSERT INTO experiment_tag (experiment_id, key, value)

@@ -14,7 +14,7 @@ from ..folds.decision import Rejection
 from ..folds.lineage import NO_RANK, Cut
 from ..folds.metrics import RunMetrics, until
 from ..folds.summaries import Layouts, Summaries
-from ..fresh import merge, pack
+from ..fresh import merge_came, pack
 from ..merging import Source
 from ..rowchange import RowChange, columns
 from .lineages import LineageRows, load_lineages
@@ -40,7 +40,7 @@ class MetricsProjector:
         self._runs: OrderedDict[str, RunMetrics] = OrderedDict()
         """In the order of their last use."""
         self._layouts = Layouts()
-        self._frames: dict[Source, tuple[int, int, list[Frame]]] = {}
+        self._frames: dict[Source, tuple[int, int, list[tuple[Frame, int]]]] = {}
         self.fresh: list[Source] = []
         self._told = LineageRows()
         self._cut: dict[str, int] = {}
@@ -93,7 +93,7 @@ class MetricsProjector:
 
     def _collect(self, source: Source, offset: int, event: MetricsLogged) -> None:
         first, _, frames = self._frames.get(source) or (offset, offset, [])
-        frames.extend(event.frames)
+        frames.extend((frame, offset) for frame in event.frames)
         self._frames[source] = (first, offset, frames)
 
     def _start(self, record: Record, event: AttemptStarted, run: RunMetrics, scope: int | None) -> None:
@@ -110,6 +110,13 @@ class MetricsProjector:
         self._told.cut(record, run_id, cut)
         self._cut[run_id] = min(cut.step, self._cut.get(run_id, cut.step))
 
+    def touched(self, record: Record, rejection: Rejection | None) -> Sequence[str]:
+        """Metrics have no journal: they are the log's bulk, and their rows say when they came. What tells how they hang together has."""
+        return (record.entity,) if isinstance(record.event, LineFact) else ()
+
+    def state(self, entity: str) -> bytes | None:
+        return None
+
     async def settle(self, connection: Connection) -> None:
         """Sum up anew what the batch's cuts may have taken from: keys that had effective points beyond them."""
         for run_id, step in self._cut.items():
@@ -123,7 +130,7 @@ class MetricsProjector:
     def changes(self) -> list[RowChange]:
         segments = []
         for source, (first_offset, last_offset, parts) in self._frames.items():
-            frames = merge(parts)
+            frames, came = merge_came(parts)
             if not frames:
                 continue
             run_id, attempt, rank, branch = source
@@ -148,7 +155,7 @@ class MetricsProjector:
                     min(steps),
                     max(steps),
                     points,
-                    pack(frames),
+                    pack(frames, came),
                 )
             )
             self.fresh.append(source)

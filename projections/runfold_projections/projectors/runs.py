@@ -13,6 +13,7 @@ from ..folds.artifacts import Artifacts
 from ..folds.decision import Rejection
 from ..folds.runs import Change, Head, Run, evolve, fold
 from ..rowchange import RowChange, columns
+from ..states import write_run
 from .base import MOST_CACHED
 
 
@@ -107,6 +108,13 @@ class RunsProjector:
             )
         first = len(state.models) if state else 0
         self._models.extend((run_id, ordinal, model) for ordinal, model in enumerate(change.models, first))
+
+    def touched(self, record: Record, rejection: Rejection | None) -> Sequence[str]:
+        return () if isinstance(record.event, Genesis) else (record.entity,)
+
+    def state(self, entity: str) -> bytes | None:
+        run = self._runs.get(entity)
+        return None if run is None else write_run(run)
 
     async def settle(self, connection: Connection) -> None:
         """All was loaded before."""

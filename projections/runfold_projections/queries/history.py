@@ -2,13 +2,16 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
+
+from runfold_schemas.vector import Vector
 
 from ..database import Connection
 from ..packs import Columns
 from ..points import distinct, within
 from ..search.tokens import storable
+from .born import born
 from .lines import Branches, Lines, read_lines
 from .series import Piece, Series, read_series
 
@@ -42,26 +45,28 @@ class Source(NamedTuple):
     values: Any
 
 
-async def unknown_runs(conn: Connection, run_ids: Sequence[str]) -> list[str]:
-    """Those of these runs that are not there."""
+async def unknown_runs(conn: Connection, run_ids: Sequence[str], as_of: Vector | None = None) -> list[str]:
+    """Those of these runs that are not there, or were not at that moment."""
     rows = await conn.fetch(
         "SELECT run_id FROM run WHERE run_id = ANY ($1::text[])", [run_id for run_id in run_ids if storable(run_id)]
     )
     known = {row["run_id"] for row in rows}
+    if as_of is not None:
+        known = await born(conn, sorted(known), as_of)
     return [run_id for run_id in run_ids if run_id not in known]
 
 
 async def read_histories(
-    conn: Connection, run_ids: Sequence[str], keys: Sequence[str], wanted: Wanted
+    conn: Connection, run_ids: Sequence[str], keys: Sequence[str], wanted: Wanted, as_of: Vector | None = None
 ) -> AsyncIterator[Source]:
-    """Every source of these series that has such points: runs and keys in the order given, attempts as they appeared, branches and ranks ascending.
+    """Every source of these series that has such points, or had at a moment of the past: runs and keys in the order given, attempts as they appeared, branches and ranks ascending.
 
     Must run in a snapshot. What is in memory is a group of small runs, or some keys of a large one, whole.
     """
-    lines = await read_lines(conn, run_ids, wanted.branches)
+    lines = await read_lines(conn, run_ids, wanted.branches, as_of)
     sizes = await _sizes(conn, lines)
     for runs, some in _groups(run_ids, keys, sizes):
-        own = Lines({run_id: lines.parts[run_id] for run_id in runs}, lines.ancestors)
+        own = replace(lines, parts={run_id: lines.parts[run_id] for run_id in runs})
         found = await read_series(conn, runs, some, own)
         for source in await asyncio.to_thread(_sources, found, runs, some, wanted):
             yield source

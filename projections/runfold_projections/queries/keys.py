@@ -30,23 +30,25 @@ class KeySummary(NamedTuple):
     most: float | None
 
 
-async def keys_of_run(
-    conn: Connection,
-    run_id: str,
-    *,
-    prefix: str = "",
-    pattern: str | None = None,
-    after: str = "",
-    limit: int,
-) -> list[KeySummary] | None:
-    """At most `limit` keys behind `after`, in the order of their code points; None for an unknown run.
+class KeysWanted(NamedTuple):
+    """Which keys: those that begin with `prefix` and match `pattern`, behind `after`, at most `limit`."""
+
+    prefix: str
+    pattern: str | None
+    after: str
+    limit: int
+
+
+async def keys_of_run(conn: Connection, run_id: str, wanted: KeysWanted) -> list[KeySummary] | None:
+    """The keys that are wanted, in the order of their code points; None for an unknown run.
 
     A key fits that begins with `prefix` and in which `pattern` (Postgres's regular expressions) is found anywhere. BadQuery for a
     pattern that is none or takes too long. A pattern bounds the statements of the rest of the transaction.
     """
+    prefix, pattern, after, limit = wanted
     if not all(map(storable, (run_id, prefix, after))):
         return [] if storable(run_id) and await _known(conn, run_id) else None
-    places = await _matching(conn, pattern, _PAGE, run_id, prefix, end_of(prefix), after, limit)
+    places = await matching(conn, pattern, _PAGE, run_id, prefix, end_of(prefix), after, limit)
     if not places:
         return [] if await _known(conn, run_id) else None
     rows = await conn.fetch(_BLOCKS, run_id, list({row["block"] for row in places}))
@@ -61,11 +63,12 @@ def _summary(key: str, columns: Sequence[Sequence[Any]], place: int) -> KeySumma
 
 async def keys_of_runs(conn: Connection, run_ids: Sequence[str], pattern: str, limit: int) -> list[str]:
     """Keys that any of these runs has and in which the pattern is found, in order, at most `limit`. BadQuery as `keys_of_run`."""
-    rows = await _matching(conn, pattern, _OF_RUNS, [run_id for run_id in run_ids if storable(run_id)], limit)
+    rows = await matching(conn, pattern, _OF_RUNS, [run_id for run_id in run_ids if storable(run_id)], limit)
     return [row["key"] for row in rows]
 
 
-async def _matching(conn: Connection, pattern: str | None, statement: str, *args: object) -> list[asyncpg.Record]:
+async def matching(conn: Connection, pattern: str | None, statement: str, *args: object) -> list[asyncpg.Record]:
+    """Rows of a statement whose last parameter is a pattern. BadQuery as `keys_of_run`."""
     if pattern is not None:
         if len(pattern) > MOST_PATTERN:
             raise BadQuery(f"The pattern has {len(pattern)} characters; at most {MOST_PATTERN} are taken.")

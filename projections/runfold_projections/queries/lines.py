@@ -4,9 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from runfold_schemas.topics import Topic
+from runfold_schemas.vector import Vector
+
 from ..database import Connection
 from ..folds.lineage import Attempt, Cut, Fork, View
 from ..search.tokens import storable
+from .born import below, born
 
 Branches = int | Literal["effective", "all"]
 """What to show: the effective points, all, or what was effective when the branch of this number was the newest."""
@@ -53,19 +57,28 @@ class Lines:
 
     parts: Mapping[str, Sequence[Part]]
     ancestors: frozenset[str]
+    as_of: Vector | None = None
+    """The moment at which this was so; None: now."""
 
     @property
     def owners(self) -> list[str]:
         """All runs whose points are shown."""
         return sorted({part.owner for parts in self.parts.values() for part in parts})
 
+    def below(self, run_id: str) -> int | None:
+        """The offset below which a run's points count; None: all do."""
+        return None if self.as_of is None else below(self.as_of, Topic.METRICS, run_id)
 
-async def read_lines(conn: Connection, run_ids: Iterable[str], branches: Branches = "effective") -> Lines:
-    """The parts of these runs. A run that does not exist has none, and ends the chain of those that it was forked from."""
+
+async def read_lines(
+    conn: Connection, run_ids: Iterable[str], branches: Branches = "effective", as_of: Vector | None = None
+) -> Lines:
+    """The parts of these runs, now or at a moment of the past. A run that does not exist has none, and ends the chain of those that it was
+    forked from."""
     wanted = list(dict.fromkeys(filter(storable, run_ids)))
-    lines = await lines_of(conn, wanted)
+    lines = await lines_of(conn, wanted, as_of)
     parts = {run_id: _parts(run_id, lines, branches) for run_id in wanted}
-    return Lines(parts, frozenset(lines.keys() - set(wanted)))
+    return Lines(parts, frozenset(lines.keys() - set(wanted)), as_of)
 
 
 def _parts(run_id: str, lines: Mapping[str, Line], branches: Branches) -> list[Part]:
@@ -88,14 +101,23 @@ def _parts(run_id: str, lines: Mapping[str, Line], branches: Branches) -> list[P
     return found
 
 
-async def lines_of(conn: Connection, run_ids: Sequence[str]) -> dict[str, Line]:
+async def lines_of(conn: Connection, run_ids: Sequence[str], as_of: Vector | None = None) -> dict[str, Line]:
     """These runs and those that they were forked from."""
     lines = {run_id: Line() for run_id in run_ids}
-    for kind, run_id, number, step, attempt, rank, opens, parent in await conn.fetch(_LINES, run_ids):
+    rows = await conn.fetch(_LINES, run_ids)
+    there: set[str] | None = None
+    if as_of is not None:
+        rows = [
+            row
+            for row in rows
+            if row["log_offset"] is None or row["log_offset"] < below(as_of, Topic.METRICS, row["run_id"])
+        ]
+        there = await born(conn, [row["run_id"] for row in rows if row["kind"] == "run"], as_of)
+    for kind, run_id, number, step, attempt, rank, opens, parent, _ in rows:
         line = lines.setdefault(run_id, Line())
         match kind:
             case "run":
-                line.exists = True
+                line.exists = there is None or run_id in there
             case "attempt":
                 line.attempts.append(Attempt(attempt, number))
             case "cut":
@@ -109,19 +131,20 @@ async def lines_of(conn: Connection, run_ids: Sequence[str]) -> dict[str, Line]:
 # UNION, not UNION ALL: runs that were forked from each other end it.
 _LINES = """
 WITH RECURSIVE inherits AS (
-    SELECT f.run_id, f.parent_run_id, f.parent_branch, f.step FROM fork f WHERE f.run_id = ANY ($1::text[])
+    SELECT f.run_id, f.parent_run_id, f.parent_branch, f.step, f.log_offset FROM fork f WHERE f.run_id = ANY ($1::text[])
     UNION
-    SELECT f.run_id, f.parent_run_id, f.parent_branch, f.step FROM fork f JOIN inherits i ON f.run_id = i.parent_run_id
+    SELECT f.run_id, f.parent_run_id, f.parent_branch, f.step, f.log_offset FROM fork f JOIN inherits i ON f.run_id = i.parent_run_id
 ), line AS (
     SELECT unnest($1::text[]) AS run_id UNION SELECT parent_run_id FROM inherits
 )
-SELECT 'run' AS kind, r.run_id, 0 AS number, 0::bigint AS step, 0 AS attempt, NULL::integer AS rank, false AS opens, NULL::text AS parent
+SELECT 'run' AS kind, r.run_id, 0 AS number, 0::bigint AS step, 0 AS attempt, NULL::integer AS rank, false AS opens, NULL::text AS parent,
+       NULL::bigint AS log_offset
 FROM line JOIN run r USING (run_id)
 UNION ALL
-SELECT 'cut', c.run_id, c.number, c.step, c.attempt, c.rank, c.opens, NULL FROM line JOIN cut c USING (run_id)
+SELECT 'cut', c.run_id, c.number, c.step, c.attempt, c.rank, c.opens, NULL, c.log_offset FROM line JOIN cut c USING (run_id)
 UNION ALL
-SELECT 'attempt', a.run_id, a.branch, 0, a.ordinal, NULL, false, NULL FROM line JOIN attempt a USING (run_id)
+SELECT 'attempt', a.run_id, a.branch, 0, a.ordinal, NULL, false, NULL, a.first_offset FROM line JOIN attempt a USING (run_id)
 WHERE a.branch > 0 AND EXISTS (SELECT FROM cut c WHERE c.run_id = a.run_id)
 UNION ALL
-SELECT 'fork', run_id, parent_branch, step, 0, NULL, false, parent_run_id FROM inherits
+SELECT 'fork', run_id, parent_branch, step, 0, NULL, false, parent_run_id, log_offset FROM inherits
 """

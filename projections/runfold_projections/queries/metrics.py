@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from runfold_schemas.vector import Vector
+
 from ..database import Connection
 from ..folds.summaries import Block
 from ..packs import Columns
@@ -74,12 +76,13 @@ async def history_mark(conn: Connection, run_id: str) -> tuple[int, ...]:
     return tuple(n for row in await conn.fetch(_MARK, run_id) for n in row) if storable(run_id) else ()
 
 
-async def history(conn: Connection, run_id: str, key: str) -> History:
+async def history(conn: Connection, run_id: str, key: str, as_of: Vector | None = None) -> History:
     """The effective points of a key, over all attempts and ranks, with what was inherited; empty for an unknown run or key.
+    With `as_of`, those that there were at that moment.
 
     A point is (step, time, value), as in MLflow: what two ranks logged alike is shown once.
     """
-    lines = await read_lines(conn, [run_id])
+    lines = await read_lines(conn, [run_id], as_of=as_of)
     found = await read_series(conn, [run_id], [key], lines)
     own = await asyncio.to_thread(distinct, [piece.columns for piece in found.get((run_id, key), ())])
     return replace(own, ancestors=lines.ancestors)

@@ -28,6 +28,7 @@ class Piece(NamedTuple):
 class _Segment(NamedTuple):
     run_id: str
     first_offset: int
+    last_offset: int
     attempt: str
     rank: int
     branch: int
@@ -41,7 +42,7 @@ class _Segment(NamedTuple):
 
 
 _SEGMENTS = """
-SELECT s.run_id, s.first_offset, s.attempt, s.rank, s.branch, s.first_step, s.last_step, s.first_key, s.last_key, s.head,
+SELECT s.run_id, s.first_offset, s.last_offset, s.attempt, s.rank, s.branch, s.first_step, s.last_step, s.first_key, s.last_key, s.head,
        s.head = 0 OR octet_length(s.data) <= $3 AS whole,
        CASE WHEN s.head = 0 OR octet_length(s.data) <= $3 THEN s.data ELSE substr(s.data, 1, s.head) END AS data
 FROM segment s
@@ -63,7 +64,8 @@ async def read_series(
 ) -> dict[Series, list[Piece]]:
     """Pieces of every series of these runs and keys that has points, in the order of the log.
 
-    `lines`, as `read_lines` has found them for these runs, say which points are shown; without them, the effective ones are.
+    `lines`, as `read_lines` has found them for these runs, say which points are shown, and as of when; without them, the effective ones
+    are.
     Nothing of unknown runs. A point may stand in several pieces. Must run in a snapshot: it takes several statements.
     """
     lines = lines or await read_lines(conn, run_ids)
@@ -71,7 +73,7 @@ async def read_series(
     shown = _Shown(lines)
     rows = await conn.fetch(_SEGMENTS, lines.owners, wanted, WHOLE_BYTES)
     segments = [segment for segment in (_Segment(*row) for row in rows) if shown.of(segment)]
-    fetched = await _slices(conn, segments, wanted)
+    fetched = await _slices(conn, segments, wanted, shown)
     return await asyncio.to_thread(_read, segments, wanted, fetched, shown)
 
 
@@ -79,6 +81,7 @@ class _Shown:
     """Who shows the points of a segment, and up to which step."""
 
     def __init__(self, lines: Lines) -> None:
+        self._below = {owner: lines.below(owner) for owner in lines.owners}
         self._by_owner: dict[str, list[tuple[str, Part]]] = {}
         for run_id, parts in lines.parts.items():
             for part in parts:
@@ -87,6 +90,9 @@ class _Shown:
     def of(self, segment: _Segment) -> list[tuple[str, int | None]]:
         """Runs and last steps; None where that is beyond the segment's."""
         found: list[tuple[str, int | None]] = []
+        below = self._below[segment.run_id]
+        if below is not None and segment.first_offset >= below:
+            return found
         for run_id, part in self._by_owner[segment.run_id]:
             if part.shows(segment.branch):
                 limit = part.limit(segment.branch, segment.rank)
@@ -96,13 +102,20 @@ class _Shown:
                     found.append((run_id, limit))
         return found
 
+    def below(self, segment: _Segment) -> int | None:
+        """The offset below which points of a segment count; None: all of them do."""
+        below = self._below[segment.run_id]
+        return None if below is None or segment.last_offset < below else below
 
-async def _slices(conn: Connection, segments: Sequence[_Segment], keys: Sequence[str]) -> dict[tuple[int, int], bytes]:
+
+async def _slices(
+    conn: Connection, segments: Sequence[_Segment], keys: Sequence[str], shown: _Shown
+) -> dict[tuple[int, int], bytes]:
     rows = [
         (n, start, size, s.run_id, s.first_offset, s.attempt, s.rank, s.first_key)
         for n, s in enumerate(segments)
         if not s.whole
-        for start, size in _needed(s, keys)
+        for start, size in _needed(s, keys, dated=shown.below(s) is not None)
     ]
     if not rows:
         return {}
@@ -110,9 +123,9 @@ async def _slices(conn: Connection, segments: Sequence[_Segment], keys: Sequence
     return {(row["segment"], row["start"]): row["data"] for row in found}
 
 
-def _needed(segment: _Segment, keys: Sequence[str]) -> set[tuple[int, int]]:
+def _needed(segment: _Segment, keys: Sequence[str], *, dated: bool) -> set[tuple[int, int]]:
     pack = Pack.of(segment.head, segment.data)
-    return {piece for key in _within(segment, keys) for piece in pack.pieces(key)}
+    return {piece for key in _within(segment, keys) for piece in pack.pieces(key, dated=dated)}
 
 
 def _within(segment: _Segment, keys: Sequence[str]) -> list[str]:
@@ -125,9 +138,11 @@ def _read(
     found: dict[Series, list[Piece]] = {}
     for n, segment in enumerate(segments):
         pack = Pack(segment.head, _fetcher(n, segment, fetched)) if segment.head else None
-        to = shown.of(segment)
+        to, below = shown.of(segment), shown.below(segment)
         for key in _within(segment, keys):
-            pieces: list[Any] = list(pack.column(key)) if pack is not None else [read_key(segment.data, key)]
+            pieces: list[Any] = (
+                list(pack.column(key, below)) if pack is not None else [read_key(segment.data, key, below)]
+            )
             for run_id, limit in to:
                 some = [
                     Piece(segment.attempt, segment.rank, segment.branch, columns)

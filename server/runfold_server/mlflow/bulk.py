@@ -46,12 +46,12 @@ async def _bulk(api: Api, call: Call) -> Json:
         for run_id in sorted(set(run_ids)):
             if len(found) >= limit:
                 break
-            rows = await api.histories.read(connection, run_id, key)
+            rows = await api.histories.read(connection, run_id, key, call.as_of)
             found += answers.run_points(run_id, key, rows, slice(0, limit - len(found)))
             ancestors |= rows.ancestors
         return found, ancestors
 
-    return {"metrics": (await api.reader.strong(of_runs(run_ids, *_POINTS_OF), query, _ancestors)).value[0]}
+    return {"metrics": (await api.reader.asked(call.as_of, of_runs(run_ids, *_POINTS_OF), query, _ancestors)).value[0]}
 
 
 async def _interval(api: Api, call: Call) -> Json:
@@ -71,12 +71,12 @@ async def _interval(api: Api, call: Call) -> Json:
         found: list[answers.RunPointAnswer] = []
         ancestors: set[str] = set()
         for run_id in run_ids:
-            rows = await api.histories.read(connection, run_id, key)
+            rows = await api.histories.read(connection, run_id, key, call.as_of)
             found += answers.run_points(run_id, key, rows, sampled(rows, limit, start, end))
             ancestors |= rows.ancestors
         return found, ancestors
 
-    found, _ = (await api.reader.strong(of_runs(run_ids, *_POINTS_OF), query, _ancestors)).value
+    found, _ = (await api.reader.asked(call.as_of, of_runs(run_ids, *_POINTS_OF), query, _ancestors)).value
     return answers.filled({"metrics": found})
 
 
@@ -112,6 +112,7 @@ OPERATIONS = (
         ),
         about="The points of a metric of up to 100 runs, by run, time, step and value.",
         answer=having({"metrics": listed(ref("RunMetric"))}),
+        past=True,
     ),
     Operation(
         "GET",
@@ -139,5 +140,6 @@ OPERATIONS = (
         ),
         about="The points of a metric of up to 100 runs, spread evenly over each run's points, by step, time and value.",
         answer=having({}, {"metrics": listed(ref("RunMetric"))}),
+        past=True,
     ),
 )

@@ -10,6 +10,7 @@ from runfold_projections.queries.experiments import (
     get_experiment_by_name,
     search_experiments,
 )
+from runfold_projections.queries.past import experiment_at, experiment_named_at
 from runfold_projections.queries.runs import ViewType
 from runfold_schemas.events import (
     DEFAULT_WORKSPACE,
@@ -31,7 +32,7 @@ from ..requests import Field, Kind
 from ..shapes import TEXT, having, page, ref
 from ..writes import RefusedWrite
 from . import limits, pages
-from .refusals import no_experiment, said
+from .refusals import no_experiment, said, then
 
 Json = dict[str, Any]
 MOST_RESULTS = 50_000
@@ -76,18 +77,29 @@ async def _create(api: Api, call: Call) -> Json:
 
 
 async def _get(api: Api, call: Call) -> Json:
-    return {"experiment": answers.experiment(await find_experiment(api, experiment_id(call.args["experiment_id"])))}
+    number, as_of = experiment_id(call.args["experiment_id"]), call.as_of
+
+    async def query(connection: Connection) -> Experiment | None:
+        found = get_experiment(connection, number) if as_of is None else experiment_at(connection, number, as_of)
+        return await found
+
+    shown = await api.reader.asked(as_of, _EXPERIMENTS, query)
+    if shown.value is None:
+        raise no_experiment(number, as_of)
+    return {"experiment": answers.experiment(shown.value)}
 
 
 async def _get_by_name(api: Api, call: Call) -> Json:
-    name = call.args["experiment_name"]
+    name, as_of = call.args["experiment_name"], call.as_of
 
     async def query(connection: Connection) -> Experiment | None:
+        if as_of is not None:
+            return await experiment_named_at(connection, DEFAULT_WORKSPACE, name, as_of)
         return await get_experiment_by_name(connection, DEFAULT_WORKSPACE, name)
 
-    found = (await api.reader.strong(_EXPERIMENTS, query)).value
+    found = (await api.reader.asked(as_of, _EXPERIMENTS, query)).value
     if found is None:
-        raise NotFound(f"Could not find experiment with name '{name}'")
+        raise NotFound(f"Could not find experiment with name '{name}'{then(as_of, Topic.EXPERIMENTS)}")
     return {"experiment": answers.experiment(found)}
 
 
@@ -174,6 +186,7 @@ OPERATIONS = (
         (_ID,),
         about="An experiment by its id.",
         answer=having({"experiment": ref("Experiment")}),
+        past=True,
     ),
     Operation(
         "GET",
@@ -182,6 +195,7 @@ OPERATIONS = (
         (Field("experiment_name", required=True),),
         about="An experiment by its name, deleted or not.",
         answer=having({"experiment": ref("Experiment")}),
+        past=True,
     ),
     Operation(
         "GET",

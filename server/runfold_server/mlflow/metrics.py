@@ -23,9 +23,10 @@ async def _get_history(api: Api, call: Call) -> dict[str, Any]:
         )
     offset = pages.read_token(args["page_token"])
     rows = (
-        await api.reader.strong(
+        await api.reader.asked(
+            call.as_of,
             of_run(run_id, Topic.METRICS, Topic.RUNS),
-            lambda connection: api.histories.read(connection, run_id, key),
+            lambda connection: api.histories.read(connection, run_id, key, call.as_of),
             lambda found: of_runs(found.ancestors, Topic.METRICS, Topic.RUNS),
         )
     ).value
@@ -47,5 +48,6 @@ OPERATIONS = (
         ),
         about="The points of a metric, by time, step and value; without `max_results` all of them.",
         answer=page("metrics", "Metric"),
+        past=True,
     ),
 )

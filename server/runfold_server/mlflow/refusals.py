@@ -1,6 +1,7 @@
 """A fold's refusal in MLflow's words. The words depend on the call: the event tells which it was."""
 
 from runfold_projections.folds.decision import RejectionCode
+from runfold_projections.queries.born import partition_of_run
 from runfold_schemas.events import (
     Event,
     ExperimentDeleted,
@@ -12,6 +13,9 @@ from runfold_schemas.events import (
     RunFact,
     TagsDeleted,
 )
+from runfold_schemas.position import Partition
+from runfold_schemas.topics import PARTITIONED, Topic
+from runfold_schemas.vector import Vector
 
 from ..errors import AlreadyExists, ApiError, Internal, InvalidParameter, NotFound
 from ..writes import RefusedWrite
@@ -48,14 +52,22 @@ def said(refused: RefusedWrite, *, single_param: bool = False) -> ApiError:
     return InvalidParameter(refused.refused.message)
 
 
-def no_experiment(experiment_id: int | str) -> NotFound:
-    """No such experiment."""
-    return NotFound(f"No Experiment with id={experiment_id} exists")
+def no_experiment(experiment_id: int | str, as_of: Vector | None = None) -> NotFound:
+    """No such experiment, or none yet."""
+    return NotFound(f"No Experiment with id={experiment_id} exists{then(as_of, Topic.EXPERIMENTS)}")
 
 
-def no_run(run_id: str) -> NotFound:
-    """No such run."""
-    return NotFound(f"Run with id={run_id} not found")
+def no_run(run_id: str, as_of: Vector | None = None) -> NotFound:
+    """No such run, or none yet."""
+    return NotFound(f"Run with id={run_id} not found{then(as_of, Topic.RUNS, run_id)}")
+
+
+def then(as_of: Vector | None, topic: Topic, key: str = "") -> str:
+    """Of what was not there at a moment of the past: which that was, in the partition that counts."""
+    if as_of is None:
+        return ""
+    where = partition_of_run(as_of, topic, key) if topic in PARTITIONED else Partition(topic, 0)
+    return f" as of {where}:{as_of.get(where, 0)}"
 
 
 def run_not_active(run_id: str, stage: str) -> InvalidParameter:

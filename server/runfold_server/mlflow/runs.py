@@ -4,9 +4,12 @@ import random
 from typing import Any
 
 from runfold.names import run_name
+from runfold_projections.database import Connection
+from runfold_projections.queries.past import run_shown_at
 from runfold_projections.queries.runs import Run, RunHead, ViewType, get_run
 from runfold_schemas.events import RunCreated, RunDeleted, RunRestored, RunUpdated
 from runfold_schemas.topics import Topic
+from runfold_schemas.vector import Vector
 
 from .. import answers
 from ..api import Api, Call, Operation
@@ -81,14 +84,18 @@ def _name(name: str, tag: str) -> str:
 
 
 async def _get(api: Api, call: Call) -> Json:
-    return {"run": answers.run(await find_run(api, call.args["run_id"]))}
+    return {"run": answers.run(await find_run(api, call.args["run_id"], call.as_of))}
 
 
-async def find_run(api: Api, run_id: str) -> Run:
-    """The run with its latest metrics, by a strong read; NotFound if there is none."""
-    shown = await api.reader.strong(of_run(run_id, *_RUN), lambda connection: get_run(connection, run_id))
+async def find_run(api: Api, run_id: str, as_of: Vector | None = None) -> Run:
+    """The run with its latest metrics, by a strong read or as it was; NotFound if there is none."""
+
+    async def query(connection: Connection) -> Run | None:
+        return await (get_run(connection, run_id) if as_of is None else run_shown_at(connection, run_id, as_of))
+
+    shown = await api.reader.asked(as_of, of_run(run_id, *_RUN), query)
     if shown.value is None:
-        raise no_run(run_id)
+        raise no_run(run_id, as_of)
     return shown.value
 
 
@@ -164,6 +171,7 @@ OPERATIONS = (
         (RUN_ID,),
         about="A run with its params, tags, latest metrics and inputs.",
         answer=having({"run": ref("Run")}),
+        past=True,
     ),
     Operation(
         "POST",

@@ -43,3 +43,32 @@ CREATE TABLE set_aside (
     broker_ms  bigint NOT NULL,
     PRIMARY KEY (topic, partition, log_offset)
 );
+
+-- What each entity went through, a row per batch: entries of journal.py in `data`. left_over: events until its state is kept again.
+CREATE TABLE journal (
+    entity        text COLLATE "C" NOT NULL,
+    first_offset  bigint NOT NULL,
+    last_offset   bigint NOT NULL,
+    partition     integer NOT NULL,
+    events        integer NOT NULL,
+    left_over     integer NOT NULL,
+    data          bytea STORAGE EXTERNAL NOT NULL,
+    PRIMARY KEY (entity, first_offset)
+);
+
+-- States of entities by now and then: as folded from all their events below next_offset.
+CREATE TABLE journal_state (
+    entity       text COLLATE "C" NOT NULL,
+    next_offset  bigint NOT NULL,
+    data         bytea STORAGE EXTERNAL NOT NULL,
+    PRIMARY KEY (entity, next_offset)
+);
+
+-- Events that name another one as their cause.
+CREATE TABLE journal_cause (
+    causation_id  text NOT NULL,
+    entity        text COLLATE "C" NOT NULL,
+    partition     integer NOT NULL,
+    log_offset    bigint NOT NULL,
+    PRIMARY KEY (causation_id, partition, log_offset, entity)
+);

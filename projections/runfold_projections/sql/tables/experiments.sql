@@ -21,3 +21,12 @@ CREATE TABLE experiment_tag (
     value          text NOT NULL,
     PRIMARY KEY (experiment_id, key)
 );
+
+-- Who got which name when: whom a name meant at a moment of the log is found by it.
+CREATE TABLE experiment_naming (
+    workspace      text NOT NULL,
+    name           text NOT NULL,
+    log_offset     bigint NOT NULL,
+    experiment_id  bigint NOT NULL
+);
+CREATE INDEX experiment_naming_name ON experiment_naming USING hash (name);

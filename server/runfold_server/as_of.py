@@ -1,0 +1,120 @@
+"""A moment that a read is asked about: a time, or a position vector, resolved once to the vector that the answer returns.
+
+A time is the broker's (`message.timestamp.type = LogAppendTime`), and everything appended up to it counts, the millisecond itself included.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+
+from starlette.requests import Request
+
+from runfold_schemas.position import Partition
+from runfold_schemas.vector import Vector, parse_vector, write_vector
+
+from .ends import Ends
+from .errors import InvalidParameter
+
+PARAMETER = "as_of"
+HEADER = "x-runfold-as-of"
+"""How a request says the moment (or by the parameter), and how an answer says its vector."""
+MOST_CHARS = 64 * 1024
+_LARGEST_MS = 253_402_300_799_999
+"""The end of the year 9999, which is as far as ISO dates go."""
+_FORMS = (
+    "give a date or time (2026-03-01, 2026-03-01T12:30:00+01:00; UTC if no zone is named), milliseconds since the epoch, "
+    "or a position vector (runs:3:18240,metrics:3:99)"
+)
+
+
+def given(request: Request) -> str:
+    """What a request asks for, by its parameter or its header; empty: the present. InvalidParameter if they disagree."""
+    parameter = request.query_params.get(PARAMETER, "")
+    header = request.headers.get(HEADER, "")
+    if parameter and header and parameter != header:
+        raise InvalidParameter(f"Parameter '{PARAMETER}' and header '{HEADER}' name two moments; give one of them.")
+    return parameter or header
+
+
+def parse_moment(text: str) -> int | dict[Partition, int]:
+    """A time in ms since the epoch, or a vector. InvalidParameter names the right forms."""
+    text = text.strip()
+    if len(text) <= MOST_CHARS:
+        if ":" in text and text[:1].isalpha():
+            try:
+                return parse_vector(text)
+            except ValueError as error:
+                raise InvalidParameter(f"Invalid value for parameter '{PARAMETER}' supplied: {error}.") from None
+        if text.isascii() and text.isdecimal() and len(text) > len("20260301") and int(text) <= _LARGEST_MS:
+            return int(text)
+        ms = _iso(text)
+        if ms is not None:
+            return ms
+    shown = text if len(text) <= 60 else f"{text[:60]}…"
+    raise InvalidParameter(f"Invalid value {shown!r} for parameter '{PARAMETER}' supplied: {_FORMS}.")
+
+
+def _iso(text: str) -> int | None:
+    try:
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        # Whole numbers: a float of seconds would lose the millisecond.
+        since = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return None
+    ms = (since.days * 86_400 + since.seconds) * 1000 + since.microseconds // 1000
+    return ms if ms >= 0 else None
+
+
+def now_ms() -> int:
+    """This machine's clock, ms since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+class Moments:
+    """Resolves moments against the log."""
+
+    def __init__(self, ends: Ends, clock: Callable[[], int] = now_ms) -> None:
+        self._ends, self._clock = ends, clock
+
+    async def of(self, request: Request) -> Vector | None:
+        """The moment that a request asks about; None: the present. Raises as `resolve`."""
+        text = given(request)
+        return await self.resolve(text) if text else None
+
+    async def resolve(self, text: str) -> Vector:
+        """Next offsets of all partitions that have read models: what lies below them is what the read may see.
+
+        InvalidParameter for what is no moment, for a time to come, and for a vector that names a partition which the log does not have or
+        an offset beyond its end. A partition that a vector does not name counts as empty. Unavailable if Kafka is away.
+        """
+        moment = parse_moment(text)
+        if isinstance(moment, int):
+            now = self._clock()
+            if moment > now:
+                raise InvalidParameter(
+                    f"Invalid value {text!r} for parameter '{PARAMETER}' supplied: it lies {moment - now} ms ahead; "
+                    "what is not yet past can't be asked about."
+                )
+            return await self._ends.at(moment)
+        return _checked(moment, await self._ends.now())
+
+
+def _checked(vector: Vector, ends: Mapping[Partition, int]) -> dict[Partition, int]:
+    for where, offset in vector.items():
+        if where not in ends:
+            raise InvalidParameter(
+                f"Invalid value for parameter '{PARAMETER}' supplied: the log has no partition {where}, or it has no read models."
+            )
+        if offset > ends[where]:
+            raise InvalidParameter(
+                f"Invalid value for parameter '{PARAMETER}' supplied: {where}:{offset} lies ahead of the log, which ends at "
+                f"{where}:{ends[where]}."
+            )
+    return {where: vector.get(where, 0) for where in ends}
+
+
+def said(vector: Vector) -> str:
+    """The vector as answers say it: partitions of which nothing counts are left out."""
+    return write_vector({where: end for where, end in vector.items() if end} or dict(sorted(vector.items())[:1]))

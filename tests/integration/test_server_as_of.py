@@ -1,0 +1,189 @@
+"""Reads of the past over HTTP: every read of one entity takes `as_of`, by parameter or header, and answers with the vector."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+
+from caller import API, Caller
+from server_world import World, world
+from services import Services
+
+NATIVE = "/api/runfold/v1"
+HEADER = "x-runfold-as-of"
+
+
+@pytest.fixture(scope="module")
+def here(services: Services) -> Iterator[World]:
+    with world(services) as made:
+        yield made
+
+
+@pytest.fixture
+def client(here: World) -> Iterator[httpx2.Client]:
+    with here.client() as client:
+        yield client
+
+
+@pytest.fixture
+def caller(client: httpx2.Client) -> Caller:
+    return Caller(client)
+
+
+def now(client: httpx2.Client) -> str:
+    """The log's ends, as a vector."""
+    ends = client.get(f"{NATIVE}/positions").json()["partitions"]
+    return ",".join(f"{one['partition']}:{one['end']}" for one in ends)
+
+
+def moment() -> int:
+    """A millisecond in which nothing happens, by the clock that the broker has, too."""
+    time.sleep(0.002)
+    ms = time.time_ns() // 1_000_000
+    time.sleep(0.002)
+    return ms
+
+
+def test_a_run_is_told_as_it_was_by_time_and_by_vector(client: httpx2.Client, caller: Caller) -> None:
+    before = moment()
+    run = caller.run(run_name="first")
+    caller.post("runs/log-parameter", run_id=run, key="lr", value="1")
+    caller.post("runs/set-tag", run_id=run, key="team", value="a")
+    caller.post("runs/log-metric", run_id=run, key="loss", value=3.0, timestamp=1, step=1)
+    at, vector = moment(), now(client)
+    caller.post("runs/set-tag", run_id=run, key="team", value="b")
+    caller.post("runs/log-metric", run_id=run, key="loss", value=1.0, timestamp=2, step=2)
+    caller.post("runs/update", run_id=run, status="FINISHED", run_name="last")
+    caller.post("runs/delete", run_id=run)
+
+    present = caller.get("runs/get", run_id=run)["run"]
+    assert (present["info"]["status"], present["info"]["lifecycle_stage"]) == ("FINISHED", "deleted")
+    by_time = client.get(f"{API}runs/get", params={"run_id": run, "as_of": at})
+    by_vector = client.get(f"{API}runs/get", params={"run_id": run, "as_of": vector})
+    by_header = client.get(f"{API}runs/get", params={"run_id": run}, headers={HEADER: vector})
+    assert by_time.headers[HEADER] == by_vector.headers[HEADER] == by_header.headers[HEADER]
+    assert by_time.json() == by_vector.json() == by_header.json()
+    again = client.get(f"{API}runs/get", params={"run_id": run, "as_of": by_time.headers[HEADER]})
+    assert again.json() == by_time.json()
+
+    then = by_time.json()["run"]
+    assert (then["info"]["run_name"], then["info"]["status"], then["info"]["lifecycle_stage"]) == (
+        "first",
+        "RUNNING",
+        "active",
+    )
+    assert {tag["key"]: tag["value"] for tag in then["data"]["tags"]}["team"] == "a"
+    assert [(m["key"], m["value"], m["step"]) for m in then["data"]["metrics"]] == [("loss", 3.0, 1)]
+    points = caller.get("metrics/get-history", run_id=run, metric_key="loss", as_of=at)["metrics"]
+    assert [point["value"] for point in points] == [3.0]
+    assert len(caller.get("metrics/get-history", run_id=run, metric_key="loss")["metrics"]) == 2
+
+    assert HEADER not in client.get(f"{API}runs/get", params={"run_id": run}).headers
+    missing = caller.get("runs/get", 404, run_id=run, as_of=before)
+    assert missing["error_code"] == "RESOURCE_DOES_NOT_EXIST"
+    assert f"Run with id={run} not found as of runs:" in missing["message"]
+
+
+def test_an_experiment_is_told_as_it_was_by_id_and_by_the_name_it_had(client: httpx2.Client, caller: Caller) -> None:
+    before = now(client)
+    number = caller.experiment("old name")
+    at = now(client)
+    caller.post("experiments/update", experiment_id=number, new_name="new name")
+    caller.post("experiments/delete", experiment_id=number)
+    then = caller.get("experiments/get", experiment_id=number, as_of=at)["experiment"]
+    assert (then["name"], then["lifecycle_stage"]) == ("old name", "active")
+    assert caller.get("experiments/get-by-name", experiment_name="old name", as_of=at)["experiment"] == then
+    assert (
+        "as of experiments:0:"
+        in caller.get("experiments/get-by-name", 404, experiment_name="new name", as_of=at)["message"]
+    )
+    assert "as of experiments:0:" in caller.get("experiments/get", 404, experiment_id=number, as_of=before)["message"]
+    caller.get("experiments/get-by-name", 404, experiment_name="old name")
+
+
+def test_a_run_was_active_before_its_experiment_was_deleted(client: httpx2.Client, caller: Caller) -> None:
+    number = caller.experiment()
+    run = caller.run(experiment_id=number)
+    at = now(client)
+    caller.post("experiments/delete", experiment_id=number)
+
+    def stage(**query: str) -> Any:
+        return caller.get("runs/get", run_id=run, **query)["run"]["info"]["lifecycle_stage"]
+
+    assert (stage(), stage(as_of=at), stage(as_of=now(client))) == ("deleted", "active", "deleted")
+
+
+def test_native_reads_of_series_take_the_same_moments(client: httpx2.Client, caller: Caller) -> None:
+    run = caller.run()
+    for step in range(3):
+        caller.post("runs/log-metric", run_id=run, key="m", value=step, timestamp=step, step=step)
+    at = now(client)
+    caller.post("runs/log-metric", run_id=run, key="m", value=-5, timestamp=9, step=9)
+    caller.post("runs/log-metric", run_id=run, key="n", value=1, timestamp=9, step=9)
+
+    keys = client.get(f"{NATIVE}/runs/{run}/metrics", params={"as_of": at})
+    assert [(one["key"], one["last"], one["min"]) for one in keys.json()["metrics"]] == [("m", 2, 0)]
+    assert [one["key"] for one in client.get(f"{NATIVE}/runs/{run}/metrics").json()["metrics"]] == ["m", "n"]
+    fitting = client.get(f"{NATIVE}/runs/{run}/metrics", params={"as_of": at, "regex": "^n"})
+    assert fitting.json()["metrics"] == []
+    asked = {"runs": [run], "metrics": ["m"]}
+    history = client.post(f"{NATIVE}/series:history", json=asked, params={"as_of": at})
+    assert history.json()["series"][0]["steps"] == [0, 1, 2]
+    assert len(client.post(f"{NATIVE}/series:history", json=asked).json()["series"][0]["steps"]) == 4
+    drawn = client.post(f"{NATIVE}/series:query", json=asked | {"max_points": 100}, headers={HEADER: at})
+    assert drawn.json()["x_values"] == [0, 1, 2]
+    branches = client.get(f"{NATIVE}/runs/{run}/branches", params={"as_of": at})
+    assert branches.json()["branches"][0]["points"] == 3
+    assert {answer.headers[HEADER] for answer in (keys, history, drawn, branches)} == {keys.headers[HEADER]}
+    for path in (f"{NATIVE}/runs/{run}/metrics", f"{NATIVE}/runs/{run}/branches"):
+        assert client.get(path, params={"as_of": "experiments:0:1"}).status_code == 404
+    empty = client.post(f"{NATIVE}/series:history", json=asked, params={"as_of": "experiments:0:1"})
+    assert empty.status_code == 404
+
+
+def test_bulk_histories_take_a_moment(client: httpx2.Client, caller: Caller) -> None:
+    runs = [caller.run(), caller.run()]
+    for run in runs:
+        caller.post("runs/log-metric", run_id=run, key="m", value=1, timestamp=1, step=1)
+    at = now(client)
+    caller.post("runs/log-metric", run_id=runs[0], key="m", value=2, timestamp=2, step=2)
+    found = caller.get("metrics/get-history-bulk", run_id=runs, metric_key="m", as_of=at)["metrics"]
+    assert [point["value"] for point in found] == [1, 1]
+    found = caller.get("metrics/get-history-bulk-interval", run_ids=runs, metric_key="m", as_of=at)["metrics"]
+    assert [point["value"] for point in found] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("as_of", "why"),
+    [
+        ("yesterday", "give a date or time"),
+        ("2999-01-01", "not yet past"),
+        ("runs:0:999999999", "lies ahead of the log, which ends at runs:0:"),
+        ("runs:77:0", "the log has no partition runs:77"),
+        ("runs:0:x", "topic:partition:offset"),
+    ],
+)
+def test_what_is_no_moment_of_the_log_is_a_clear_400(caller: Caller, as_of: str, why: str) -> None:
+    answer = caller.get("experiments/get", 400, experiment_id="0", as_of=as_of)
+    assert answer["error_code"] == "INVALID_PARAMETER_VALUE"
+    assert why in answer["message"]
+
+
+def test_what_can_not_be_asked_about_the_past_says_so_and_writes_nothing(client: httpx2.Client, caller: Caller) -> None:
+    run, at = caller.run(), now(client)
+    body = {"run_id": run, "key": "k", "value": "v"}
+    answer = client.post(f"{API}runs/set-tag", json=body, headers={HEADER: at})
+    assert answer.status_code == 400
+    assert "it changes the present" in answer.json()["message"]
+    tags = caller.get("runs/get", run_id=run)["run"]["data"]["tags"]
+    assert "k" not in {tag["key"] for tag in tags}
+    both = client.get(f"{API}runs/get", params={"run_id": run, "as_of": at}, headers={HEADER: "2026-01-01"})
+    assert both.status_code == 400
