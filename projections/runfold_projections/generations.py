@@ -50,7 +50,17 @@ TABLES: dict[Projection, tuple[str, ...]] = {
 }
 VIEWS: dict[Projection, tuple[str, ...]] = {Projection.METRICS: ("metric",)}
 """What shows the tables in another form."""
-NOT_CANONICAL = frozenset({"run_change", "metric_change", "metric_repeat", "journal", "journal_state", "journal_cause"})
+NOT_CANONICAL = frozenset(
+    {
+        "run_change",
+        "metric_change",
+        "metric_repeat",
+        "experiment_naming",
+        "journal",
+        "journal_state",
+        "journal_cause",
+    }
+)
 """Tables that show how the log was cut into batches, or what in it was there before: facts about the log, no state."""
 
 LAYOUTS: dict[Projection, int] = {
