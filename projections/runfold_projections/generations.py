@@ -35,6 +35,7 @@ TABLES: dict[Projection, tuple[str, ...]] = {
         "model_alias",
         "model_version",
         "model_version_tag",
+        "model_naming",
     ),
     Projection.RUNS: ("run", "run_param", "run_tag", "run_dataset", "run_model", "artifact", "run_change"),
     Projection.METRICS: (
@@ -56,6 +57,7 @@ NOT_CANONICAL = frozenset(
         "metric_change",
         "metric_repeat",
         "experiment_naming",
+        "model_naming",
         "journal",
         "journal_state",
         "journal_cause",

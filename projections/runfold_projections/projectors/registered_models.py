@@ -36,6 +36,8 @@ class RegisteredModelsProjector:
         self._versions: set[tuple[int, int]] = set()
         self._stages: set[tuple[int, str]] = set()
         self._pending = Change()
+        self._told_of: dict[int, None] = {}
+        self._namings: list[tuple[str, str, int, int]] = []
 
     async def load(self, connection: Connection, records: Sequence[Record]) -> None:
         if len(self._names) + len(self._versions) > MOST_CACHED:
@@ -76,11 +78,24 @@ class RegisteredModelsProjector:
             self._state.versions.setdefault(row["born"], {})[row["version"]] = Version(**dict(row))
 
     def fold(self, record: Record) -> Rejection | None:
+        self._told_of = _named(self._state, record)
         answer = fold(self._state, record)
         if isinstance(answer, Rejection):
             return answer
+        before = {born: model.name for born in answer.models if (model := self._state.by_born.get(born)) is not None}
         self._state.apply(answer)
         self._note(answer)
+        self._told_of |= dict.fromkeys(answer.models)
+        for born, model in answer.models.items():
+            if before.get(born) != model.name:
+                self._namings.append((model.workspace, model.name, record.position.offset, born))
+        return None
+
+    def touched(self, record: Record, rejection: Rejection | None) -> Sequence[str]:
+        return [model_entity(born) for born in self._told_of]
+
+    def state(self, entity: str) -> bytes | None:
+        # Only those versions are in memory that events named lately; so a model is told by all that happened to it.
         return None
 
     def _note(self, change: Change) -> None:
@@ -113,7 +128,9 @@ class RegisteredModelsProjector:
             for key, value in pending.version_tags.items()
             if key[0] not in gone and key[:2] not in versions_gone
         }
+        namings, self._namings = self._namings, []
         found = [
+            *_saved(_SAVE_NAMINGS, namings),
             *_saved(_SAVE_MODELS, map(astuple, pending.models.values())),
             *_saved(_SAVE_VERSIONS, map(astuple, versions)),
             *_saved(_SAVE_ALIASES, ((*key, on) for key, on in aliases.items() if on is not None)),
@@ -128,6 +145,23 @@ class RegisteredModelsProjector:
         if gone:
             found += [RowChange(statement, (sorted(gone),)) for statement in _DELETE_MODELS]
         return found
+
+
+def model_entity(born: int) -> str:
+    """What the journal calls a registered model."""
+    return f"model:{born}"
+
+
+def _named(state: Models, record: Record) -> dict[int, None]:
+    """The models that an event speaks of, by the names that they have before it."""
+    event = record.event
+    names = [event.name] if isinstance(event, ModelFact) else []
+    if isinstance(event, RegisteredModelRenamed):
+        names.append(event.new_name)
+    if isinstance(event, ModelsPromoted):
+        names = [move.name for move in event.moves] + [condition.name for condition in event.conditions]
+    found = (state.by_name.get((record.envelope.workspace, name)) for name in names)
+    return dict.fromkeys(born for born in found if born is not None)
 
 
 class _Touched:
@@ -191,6 +225,10 @@ SELECT * FROM unnest($1::bigint[], $2::integer[], $3::bigint[], $4::text[], $5::
 WHERE EXISTS (SELECT FROM fence)
 ON CONFLICT (born, version) DO UPDATE SET
     description = excluded.description, stage = excluded.stage, updated_ms = excluded.updated_ms
+"""
+_SAVE_NAMINGS = """
+INSERT INTO model_naming (workspace, name, log_offset, born)
+SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[]) WHERE EXISTS (SELECT FROM fence)
 """
 _SAVE_ALIASES = """
 INSERT INTO model_alias (born, alias, version)

@@ -34,6 +34,15 @@ class RegistryProjector:
                 return part.fold(record)
         raise AssertionError(record.event)
 
+    def touched(self, record: Record, rejection: Rejection | None) -> Sequence[str]:
+        for base, part in self._parts.items():
+            if isinstance(record.event, base):
+                return part.touched(record, rejection)
+        return ()
+
+    def state(self, entity: str) -> bytes | None:
+        return next((state for part in self._parts.values() if (state := part.state(entity)) is not None), None)
+
     async def settle(self, connection: Connection) -> None:
         for part in self._parts.values():
             await part.settle(connection)

@@ -62,3 +62,12 @@ CREATE TABLE model_version_tag (
     PRIMARY KEY (born, version, key)
 );
 CREATE INDEX model_version_tag_value ON model_version_tag (key, left(value, 64));
+
+-- Which model got which name when: whom a name meant at a moment of the log is found by it.
+CREATE TABLE model_naming (
+    workspace   text NOT NULL,
+    name        text NOT NULL,
+    log_offset  bigint NOT NULL,
+    born        bigint NOT NULL
+);
+CREATE INDEX model_naming_name ON model_naming USING hash (name);
