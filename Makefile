@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ROOMS := schemas producers projections consumers server stack
 SEED ?= 1
 
-.PHONY: demo up bench-sdk bench-volume bench-spine bench-tracking bench-reads bench-packs bench-artifacts bench-torch test test-torch unit integration e2e soak lint types layers compat docs lock clean help
+.PHONY: demo up bench-sdk bench-volume bench-spine bench-tracking bench-reads bench-registry bench-packs bench-artifacts bench-torch test test-torch unit integration e2e soak lint types layers compat docs lock clean help
 
 help:
 	@echo "make demo   start everything, train twice, read back, stop"
@@ -22,6 +22,7 @@ help:
 	@echo "make test-torch  a training under torchrun that loses a rank; needs Debian's python3-torch, or TORCH_PYTHON"
 	@echo "make bench-torch  what logging costs a PyTorch training loop; needs the same"
 	@echo "make bench-packs  bytes and speed of metric points at rest"
+	@echo "make bench-registry  writes to the registry beside MLflow's own server (installed into .bench)"
 	@echo "make bench-tracking  beside MLflow's own server (installed into .bench)"
 
 demo: $(VENV)/.demo
@@ -43,6 +44,9 @@ e2e: $(VENV)/.dev
 
 bench-reads: $(VENV)/.demo
 	$(BIN)/python benchmarks/reads.py
+
+bench-registry: $(VENV)/.demo
+	$(BIN)/python benchmarks/registry.py
 
 bench-packs: $(VENV)/.dev
 	$(BIN)/python benchmarks/packs.py

@@ -56,6 +56,8 @@ def points(first_step: int, count: int = 1000, keys: int = 1) -> list[Json]:
 
 
 def _request(client: Client, kind: str) -> Callable[[int], object]:
+    if kind in REGISTRY_KINDS:
+        return _registry_request(client, kind)
     run = client.new_run()
     match kind:
         case "create_run":
@@ -74,6 +76,37 @@ def _request(client: Client, kind: str) -> Callable[[int], object]:
                 body = {"run_id": run, "key": f"m{n}", "value": n, "timestamp": n, "step": n}
                 client.ask("POST", "runs/log-metric", body)
             return lambda n: client.ask("GET", f"runs/get?run_id={run}")
+    raise ValueError(kind)
+
+
+REGISTRY_KINDS = ("create_model", "create_version", "set_alias", "set_version_tag", "transition_stage", "get_by_alias")
+
+
+def _registry_request(client: Client, kind: str) -> Callable[[int], object]:
+    """Each client works on a model of its own, with two versions."""
+    name = f"m{random.getrandbits(64):x}"
+    client.ask("POST", "registered-models/create", {"name": name})
+    version = {"name": name, "source": "s3://bucket/model"}
+    for _ in range(2):
+        client.ask("POST", "model-versions/create", version)
+    alias = {"name": name, "alias": "prod"}
+    client.ask("POST", "registered-models/alias", alias | {"version": "1"})
+    stages = ("Staging", "Production")
+    match kind:
+        case "create_model":
+            return lambda n: client.ask("POST", "registered-models/create", {"name": f"{name}-{n}"})
+        case "create_version":
+            return lambda n: client.ask("POST", "model-versions/create", version)
+        case "set_alias":
+            return lambda n: client.ask("POST", "registered-models/alias", alias | {"version": str(n % 2 + 1)})
+        case "set_version_tag":
+            tag = {"name": name, "version": "1", "key": "checked"}
+            return lambda n: client.ask("POST", "model-versions/set-tag", tag | {"value": str(n)})
+        case "transition_stage":
+            moved = {"name": name, "version": "1", "archive_existing_versions": True}
+            return lambda n: client.ask("POST", "model-versions/transition-stage", moved | {"stage": stages[n % 2]})
+        case "get_by_alias":
+            return lambda n: client.ask("GET", f"registered-models/alias?name={name}&alias=prod")
     raise ValueError(kind)
 
 

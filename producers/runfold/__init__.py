@@ -5,6 +5,7 @@ Only what is named in `__all__` is public here. The other modules of this packag
 
 from ._run import Run, fork, run
 from .errors import NotConnected, RunfoldError, SdkError, ServerRefused
+from .promotion import promote
 from .settings import VERSION as __version__
 
-__all__ = ["NotConnected", "Run", "RunfoldError", "SdkError", "ServerRefused", "__version__", "fork", "run"]
+__all__ = ["NotConnected", "Run", "RunfoldError", "SdkError", "ServerRefused", "__version__", "fork", "promote", "run"]

@@ -4,6 +4,8 @@ from typing import Any
 
 from runfold_projections.queries.model_versions import ModelVersion
 from runfold_projections.queries.registered_models import RegisteredModel
+from runfold_schemas.position import Position
+from runfold_schemas.topics import Topic
 
 from .answers import filled, key_values
 
@@ -44,3 +46,40 @@ def model_version(row: ModelVersion, *, aliases: bool = True) -> Json:
             "aliases": row.aliases if aliases else [],
         }
     )
+
+
+def native_head(row: RegisteredModel) -> Json:
+    """A registered model without its versions, as the native API answers it."""
+    return {
+        "id": model_id(row.born),
+        "name": row.name,
+        "description": row.description,
+        "created_ms": row.created_ms,
+        "updated_ms": row.updated_ms,
+        "last_version": row.last_version,
+        "tags": row.tags,
+        "aliases": row.aliases,
+    }
+
+
+def model_id(born: int) -> str:
+    """A model's identity through all renames: the position of the event that created it."""
+    return str(Position(Topic.REGISTRY, 0, born))
+
+
+def native_version(row: ModelVersion) -> Json:
+    """A version as the native API answers it. Texts that nobody gave are null."""
+    return {
+        "version": row.version,
+        "source": row.source,
+        "storage_location": row.storage_location or row.source,
+        "run_id": row.run_id or None,
+        "run_link": row.run_link or None,
+        "model_id": row.model_id or None,
+        "description": row.description or None,
+        "stage": row.stage,
+        "created_ms": row.created_ms,
+        "updated_ms": row.updated_ms,
+        "tags": row.tags,
+        "aliases": row.aliases,
+    }

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 
-from .shapes import MS, TEXT, Schema, having, listed, ref
+from .shapes import INT64, MS, NULLABLE_TEXT, POSITION, TEXT, Schema, having, listed, ref
 
 _TAGS = listed(ref("KeyValue"))
 VERSION_NUMBER: Schema = {"type": "string", "pattern": "^[0-9]+$", "description": "The version's number."}
+
+STAGES: Schema = {"enum": ["None", "Staging", "Production", "Archived"]}
 
 SHAPES: Mapping[str, Schema] = {
     "ModelVersion": having(
@@ -14,7 +16,7 @@ SHAPES: Mapping[str, Schema] = {
             "version": VERSION_NUMBER,
             "creation_timestamp": MS,
             "last_updated_timestamp": MS,
-            "current_stage": {"enum": ["None", "Staging", "Production", "Archived"]},
+            "current_stage": STAGES,
             "source": TEXT,
             "status": {"const": "READY"},
         },
@@ -31,6 +33,39 @@ SHAPES: Mapping[str, Schema] = {
             "aliases": listed(having({"alias": TEXT, "version": VERSION_NUMBER})),
         },
         "A registered model with its aliases and the latest version of each stage.",
+    ),
+    "NativeModel": having(
+        {
+            "id": {
+                **POSITION,
+                "description": "Its identity through all renames: the position of the event that created it.",
+            },
+            "name": TEXT,
+            "description": NULLABLE_TEXT,
+            "created_ms": MS,
+            "updated_ms": MS,
+            "last_version": {**INT64, "description": "The largest number that a version was given; 0: none was."},
+            "tags": {"type": "object", "additionalProperties": TEXT},
+            "aliases": {"type": "object", "additionalProperties": INT64, "description": "Alias -> version."},
+        },
+        about="A registered model.",
+    ),
+    "NativeModelVersion": having(
+        {
+            "version": INT64,
+            "source": TEXT,
+            "storage_location": {"type": "string", "description": "Where its files lie."},
+            "run_id": NULLABLE_TEXT,
+            "run_link": NULLABLE_TEXT,
+            "model_id": NULLABLE_TEXT,
+            "description": NULLABLE_TEXT,
+            "stage": STAGES,
+            "created_ms": MS,
+            "updated_ms": MS,
+            "tags": {"type": "object", "additionalProperties": TEXT},
+            "aliases": listed(TEXT),
+        },
+        about="A version of a registered model.",
     ),
 }
 """Shapes by the names under which the document has them."""

@@ -1,11 +1,21 @@
-"""Writes to the registry: what they need of the log."""
+"""Writes to the registry: appended when the log can have them, answered when the fold has decided, refused in MLflow's words."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from runfold.log import Appended
+from runfold_schemas.registered_models import RegisteredModelFact
 
 from .api import Api
 from .errors import NotImplementedYet
+from .mlflow.registry_refusals import said
 from .outages import kafka_outages
+from .reads import Query
+from .writes import Origin, RefusedWrite
 
 LEVEL = 4
 """Feature level from which the log has a registry."""
+T = TypeVar("T")
 
 
 async def needs_registry(api: Api) -> None:
@@ -16,3 +26,21 @@ async def needs_registry(api: Api) -> None:
         raise NotImplementedYet(
             f"The log is at feature level {level} and the registry needs {LEVEL}: run `runfold upgrade`, then restart the servers."
         )
+
+
+async def decide(api: Api, origin: Origin, event: RegisteredModelFact, then: Callable[[Appended], Query[T]]) -> T:
+    """Append, wait for the fold, and answer from the same snapshot; ApiError if it was refused."""
+    await needs_registry(api)
+    try:
+        return await api.writes.decide(event, origin, then)
+    except RefusedWrite as refused:
+        raise said(refused) from None
+
+
+async def decided(api: Api, origin: Origin, event: RegisteredModelFact) -> None:
+    """`decide` for a write that answers nothing."""
+    await needs_registry(api)
+    try:
+        await api.writes.decided(event, origin)
+    except RefusedWrite as refused:
+        raise said(refused) from None

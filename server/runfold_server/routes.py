@@ -5,12 +5,13 @@ from collections.abc import Callable
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount
 
-from . import branches, described, generations, health, history, keys, native, series
+from . import branches, described, generations, health, history, keys, native, promotions, series
+from . import models as native_models
 from .api import Api
 from .artifacts import direct, of_runs, proxy
 from .dispatch import NOT_FOUND_PAGE, MlflowRoutes, raw_route
 from .live import stream
-from .mlflow import bulk, datasets, experiments, metrics, models, registered_models, run_data, runs
+from .mlflow import bulk, datasets, experiments, metrics, model_versions, models, registered_models, run_data, runs
 from .mlflow.planned import PLANNED_2, PLANNED_3
 
 MLFLOW_PREFIXES = ("/api/2.0/mlflow", "/ajax-api/2.0/mlflow")
@@ -22,6 +23,7 @@ OPERATIONS = (
     *run_data.OPERATIONS,
     *models.OPERATIONS,
     *registered_models.OPERATIONS,
+    *model_versions.OPERATIONS,
     *metrics.OPERATIONS,
     *bulk.OPERATIONS,
     of_runs.LIST,
@@ -34,6 +36,8 @@ RAW = (
     *native.OPERATIONS,
     *branches.OPERATIONS,
     *keys.OPERATIONS,
+    *native_models.OPERATIONS,
+    *promotions.OPERATIONS,
     *history.OPERATIONS,
     *series.OPERATIONS,
     *stream.OPERATIONS,

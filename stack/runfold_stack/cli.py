@@ -19,6 +19,7 @@ from runfold_schemas.topics import Topic
 
 from .errors import BadSetting, StackError
 from .parquet.commands import export, import_app
+from .promoting import promote
 from .rebuild.commands import generations_app, rebuild, rollback, state_hash
 from .release import RELEASE
 from .settings import Settings, load_settings, misspelt_variables
@@ -39,6 +40,7 @@ events_app = typer.Typer(help="The events in the log.", no_args_is_help=True)
 app.add_typer(topics_app, name="topics")
 app.add_typer(events_app, name="events")
 app.command()(export)
+app.command()(promote)
 app.add_typer(import_app, name="import")
 app.command()(rebuild)
 app.command()(rollback)

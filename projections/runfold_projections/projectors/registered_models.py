@@ -47,10 +47,9 @@ class RegisteredModelsProjector:
         if names:
             await self._load_models(connection, names)
             self._names.update(names)
-        # By its name at this moment: within the batch a name may move, so every version named is loaded of every model named.
-        borns = {self._state.by_name[name] for name in touched.names if name in self._state.by_name}
-        versions = {(born, number) for born in borns for number in touched.versions} - self._versions
-        stages = {(born, stage) for born in borns for stage in touched.archived} - self._stages
+        borns = {name: self._state.by_name[name] for name in touched.names if name in self._state.by_name}
+        versions = {(born, n) for name, born in borns.items() for n in touched.versions_of(name)} - self._versions
+        stages = {(born, one) for name, born in borns.items() for one in touched.stages_of(name)} - self._stages
         if versions or stages:
             await self._load_versions(connection, sorted(versions), sorted(stages))
             self._versions.update(versions)
@@ -165,32 +164,47 @@ def _named(state: Models, record: Record) -> dict[int, None]:
 
 
 class _Touched:
-    """Names, version numbers, and stages to be emptied, of which a batch speaks."""
+    """Of which names, versions, and stages to be emptied a batch speaks."""
 
     def __init__(self, records: Sequence[Record]) -> None:
-        self.names: set[Name] = set()
-        self.versions: set[int] = set()
-        self.archived: set[str] = set()
+        self._versions: dict[Name, set[int]] = {}
+        self._stages: dict[Name, set[str]] = {}
+        self._moving: set[Name] = set()
         for record in records:
             event, workspace = record.event, record.envelope.workspace
-            if isinstance(event, ModelFact):
-                self.names.add((workspace, event.name))
-            if isinstance(event, RegisteredModelRenamed):
-                self.names.add((workspace, event.new_name))
-            if isinstance(event, VersionFact | ModelAliasSet):
-                self.versions.add(event.version)
-            if isinstance(event, ModelVersionStaged) and event.archive_existing:
-                self.archived.add(event.stage)
             if isinstance(event, ModelsPromoted):
-                self._promoted(workspace, [*event.conditions, *event.moves])
+                parts: list[PromotionCondition | PromotionMove] = [*event.conditions, *event.moves]
+                for part in parts:
+                    self._add((workspace, part.name), part.version)
+                    if isinstance(part, PromotionMove) and part.archive_existing:
+                        self._add((workspace, part.name), stage=part.stage)
+            elif isinstance(event, ModelFact):
+                number = event.version if isinstance(event, VersionFact | ModelAliasSet) else None
+                self._add((workspace, event.name), number)
+                if isinstance(event, ModelVersionStaged) and event.archive_existing:
+                    self._add((workspace, event.name), stage=event.stage)
+                if isinstance(event, RegisteredModelRenamed):
+                    self._add((workspace, event.new_name))
+                    self._moving |= {(workspace, event.name), (workspace, event.new_name)}
 
-    def _promoted(self, workspace: str, parts: Iterable[PromotionCondition | PromotionMove]) -> None:
-        for part in parts:
-            self.names.add((workspace, part.name))
-            if part.version is not None:
-                self.versions.add(part.version)
-            if isinstance(part, PromotionMove) and part.archive_existing and part.stage is not None:
-                self.archived.add(part.stage)
+    def _add(self, name: Name, version: int | None = None, stage: str | None = None) -> None:
+        self._versions.setdefault(name, set()).update(() if version is None else (version,))
+        self._stages.setdefault(name, set()).update(() if stage is None else (stage,))
+
+    @property
+    def names(self) -> set[Name]:
+        return set(self._versions)
+
+    def versions_of(self, name: Name) -> set[int]:
+        """Versions that the batch may speak of as those of the model that has this name before it: names move within a batch."""
+        return set[int]().union(*(self._versions[one] for one in self._together(name)))
+
+    def stages_of(self, name: Name) -> set[str]:
+        """The same of stages."""
+        return set[str]().union(*(self._stages[one] for one in self._together(name)))
+
+    def _together(self, name: Name) -> set[Name]:
+        return self._moving if name in self._moving else {name}
 
 
 def _saved(statement: str, rows: Iterable[Sequence[object]]) -> list[RowChange]:
@@ -199,15 +213,16 @@ def _saved(statement: str, rows: Iterable[Sequence[object]]) -> list[RowChange]:
 
 
 _MODELS = """
-SELECT born, workspace, name, description, created_ms, updated_ms, renamed_ms, last_version, is_prompt FROM registered_model
-WHERE (workspace, name) IN (SELECT * FROM unnest($1::text[], $2::text[]))
+SELECT m.born, workspace, name, m.description, m.created_ms, m.updated_ms, m.renamed_ms, m.last_version, m.is_prompt
+FROM unnest($1::text[], $2::text[]) AS wanted (workspace, name) JOIN registered_model m USING (workspace, name)
 """
 _ALIASES = "SELECT born, alias, version FROM model_alias WHERE born = ANY ($1::bigint[])"
 _VERSIONS = """
 SELECT born, version, log_offset, source, storage_location, run_id, run_link, model_id, description, stage, created_ms, updated_ms
-FROM model_version
-WHERE (born, version) IN (SELECT * FROM unnest($1::bigint[], $2::integer[]))
-   OR (born, stage) IN (SELECT * FROM unnest($3::bigint[], $4::text[]))
+FROM unnest($1::bigint[], $2::integer[]) AS wanted (born, version) JOIN model_version v USING (born, version)
+UNION ALL
+SELECT born, version, log_offset, source, storage_location, run_id, run_link, model_id, description, stage, created_ms, updated_ms
+FROM unnest($3::bigint[], $4::text[]) AS wanted (born, stage) JOIN model_version v USING (born, stage)
 """
 _SAVE_MODELS = """
 INSERT INTO registered_model (born, workspace, name, description, created_ms, updated_ms, renamed_ms, last_version, is_prompt)

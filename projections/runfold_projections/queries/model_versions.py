@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..database import Connection
+from ..search.registry_sql import page_of_versions
+from ..search.registry_vocabulary import MODEL_VERSIONS
 from ..search.tokens import storable
 
 
@@ -49,6 +51,13 @@ _BY_ALIAS = (
     + JOINED
     + "WHERE m.workspace = $1 AND m.name = $2 AND s.alias = $3"
 )
+_BY_KEYS = (
+    COLUMNS
+    + "FROM unnest($1::bigint[], $2::integer[]) WITH ORDINALITY AS wanted (born, version, place) JOIN model_version v USING (born, version)"
+    + JOINED
+    + "ORDER BY wanted.place"
+)
+_OF_MODEL = COLUMNS + "FROM model_version v" + JOINED + "WHERE v.born = $1 ORDER BY v.version DESC LIMIT $2 OFFSET $3"
 _CREATED_AT = COLUMNS + "FROM model_version v" + JOINED + "WHERE v.log_offset = $1"
 _NEWEST = """
 FROM unnest($1::bigint[]) AS wanted (born) CROSS JOIN unnest($2::text[]) AS each (stage) CROSS JOIN LATERAL (
@@ -78,12 +87,32 @@ async def model_version_created_at(conn: Connection, offset: int) -> ModelVersio
     return _version(await conn.fetchrow(_CREATED_AT, offset))
 
 
+async def versions_of(conn: Connection, born: int, limit: int, offset: int) -> list[ModelVersion]:
+    """A page of a model's versions, the largest number first."""
+    return [made_version(row) for row in await conn.fetch(_OF_MODEL, born, limit, offset)]
+
+
 async def latest_versions(conn: Connection, borns: Sequence[int]) -> dict[int, list[ModelVersion]]:
     """Of each model, given by its identity, the version of the largest number per stage, by number."""
     found: dict[int, list[ModelVersion]] = {born: [] for born in borns}
     for row in await conn.fetch(_LATEST, list(borns), STAGES) if borns else ():
         found[row["born"]].append(made_version(row))
     return found
+
+
+async def search_model_versions(
+    conn: Connection, workspace: str, filter_string: str, order_by: Sequence[str], limit: int, offset: int
+) -> list[ModelVersion]:
+    """A page of a workspace's versions that match, the last updated first unless said otherwise. Those of prompts are found only if the
+    filter asks for them.
+
+    BadFilter for an expression that can't be read, BadQuery for a limit or offset out of range.
+    """
+    clauses, orders = MODEL_VERSIONS.filter(filter_string), MODEL_VERSIONS.order(order_by)
+    statement = page_of_versions(workspace, clauses, orders, limit, offset)
+    keys = [(row["born"], row["version"]) for row in await conn.fetch(statement.text, *statement.values)]
+    rows = await conn.fetch(_BY_KEYS, [born for born, _ in keys], [version for _, version in keys]) if keys else ()
+    return [made_version(row) for row in rows]
 
 
 def _version(row: Any) -> ModelVersion | None:

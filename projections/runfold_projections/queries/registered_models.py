@@ -1,9 +1,12 @@
 """Registered models as they are."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..database import Connection
+from ..search.registry_sql import page_of_models
+from ..search.registry_vocabulary import REGISTERED_MODELS
 from ..search.tokens import storable
 from .model_versions import ModelVersion, latest_versions
 
@@ -43,6 +46,12 @@ CROSS JOIN LATERAL (
 ) standing
 """
 _BY_NAME = COLUMNS + "FROM registered_model m" + JOINED + "WHERE m.workspace = $1 AND m.name = $2"
+_BY_BORNS = (
+    COLUMNS
+    + "FROM unnest($1::bigint[]) WITH ORDINALITY AS wanted (born, place) JOIN registered_model m USING (born)"
+    + JOINED
+    + "ORDER BY wanted.place"
+)
 _BY_BORN = COLUMNS + "FROM registered_model m" + JOINED + "WHERE m.born = $1"
 
 
@@ -56,6 +65,22 @@ async def get_registered_model(conn: Connection, workspace: str, name: str) -> R
 async def registered_model_born_at(conn: Connection, offset: int) -> RegisteredModel | None:
     """The model that the event at this offset of `registry` created, if it was not deleted since."""
     return await _model(conn, await conn.fetchrow(_BY_BORN, offset))
+
+
+async def search_registered_models(
+    conn: Connection, workspace: str, filter_string: str, order_by: Sequence[str], limit: int, offset: int
+) -> list[RegisteredModel]:
+    """A page of a workspace's models that match, by name unless said otherwise. Prompts are found only if the filter asks for them.
+
+    BadFilter for an expression that can't be read, BadQuery for a limit or offset out of range.
+    """
+    clauses, orders = REGISTERED_MODELS.filter(filter_string), REGISTERED_MODELS.order(order_by)
+    statement = page_of_models(workspace, clauses, orders, limit, offset)
+    borns = [row["born"] for row in await conn.fetch(statement.text, *statement.values)]
+    if not borns:
+        return []
+    latest = await latest_versions(conn, borns)
+    return [made_model(row, latest[row["born"]]) for row in await conn.fetch(_BY_BORNS, borns)]
 
 
 async def _model(conn: Connection, row: Any) -> RegisteredModel | None:

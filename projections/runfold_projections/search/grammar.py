@@ -68,8 +68,9 @@ class _Cursor:
         self._at = mark
 
 
-def parse_clauses(text: str) -> list[RawClause]:
-    """The clauses of a filter in their order. BadFilter names, as MLflow does, all that belongs to none."""
+def parse_clauses(text: str, *, quoted: bool = True) -> list[RawClause]:
+    """The clauses of a filter in their order. BadFilter names, as MLflow does, all that belongs to none: `quoted` in searches of runs and
+    experiments, as it is in those of the registry."""
     cursor = _Cursor(tokenize(text))
     clauses: list[RawClause] = []
     strays: list[str] = []
@@ -82,7 +83,9 @@ def parse_clauses(text: str) -> list[RawClause]:
         else:
             clauses.append(clause)
     if strays:
-        raise BadFilter(f"Invalid clause(s) in filter string: {', '.join(repr_plain(s) for s in strays)}")
+        raise BadFilter(
+            f"Invalid clause(s) in filter string: {', '.join(map(repr_plain, strays) if quoted else strays)}"
+        )
     if len(clauses) > MAX_CLAUSES:
         raise BadFilter(f"A filter may have {MAX_CLAUSES} clauses, this one has {len(clauses)}")
     return clauses
@@ -98,7 +101,7 @@ def parse_order(text: str) -> tuple[Token, bool]:
     cursor = _Cursor(tokenize(text))
     name = cursor.take(Lexeme.NAME)
     direction = cursor.any() if name is not None and cursor.more() else None
-    if name is None or cursor.more():
+    if name is None or cursor.more() or (direction is not None and direction.lexeme is not Lexeme.NAME):
         raise BadFilter(f"Invalid order_by clause '{text}'. Could not be parsed.")
     if direction is not None and direction.text.upper() not in ("ASC", "DESC"):
         raise BadFilter(f"Invalid ordering key in order_by clause '{text}'.")

@@ -89,10 +89,10 @@ class Vocabulary:
         name = unquoted(name)
         if kind is Kind.ATTRIBUTE:
             if name not in attributes:
-                raise BadFilter(f"Invalid attribute key '{name}' specified. Valid keys are '{_listed(attributes)}'")
+                raise BadFilter(f"Invalid attribute key '{name}' specified. Valid keys are '{listed(attributes)}'")
             name = attributes[name]
         elif kind is Kind.DATASET and name not in _DATASET_KEYS:
-            raise BadFilter(f"Invalid dataset key '{name}' specified. Valid keys are '{_listed(_DATASET_KEYS)}'")
+            raise BadFilter(f"Invalid dataset key '{name}' specified. Valid keys are '{listed(_DATASET_KEYS)}'")
         return Key(kind, name)
 
     def _presence(self, key: Key, operator: str) -> Presence:
@@ -112,7 +112,7 @@ class Vocabulary:
             raise BadFilter(
                 f"Only {sorted(self.listable)} attributes support comparison with a list of quoted string values."
             )
-        values = _list_values(right)
+        values = list_values(right)
         if operator not in ("IN", "NOT IN"):
             raise _bad_comparator(operator, ("IN", "NOT IN"))
         if key.name in self.identifiers:
@@ -124,11 +124,11 @@ class Vocabulary:
             if right.lexeme is not Lexeme.NUMBER:
                 raise _not_a_number(key, right)
             known = _operator(operator, _NUMERIC)
-            number = float(right.text) if key.kind is Kind.METRIC else _number(right.text)
+            number = float(right.text) if key.kind is Kind.METRIC else whole_or_broken(right.text)
             if isinstance(number, float) and key.kind is Kind.ATTRIBUTE and not self.broken_numbers:
                 raise BadFilter(f"Invalid value for numeric attribute '{key.name}': '{number}'")
             return Compare(key, known, number)
-        text = _quoted(key, right)
+        text = quoted_value(key, right)
         if key.name in self.identifiers:
             known = _operator(operator, frozenset({Operator.EQUAL, Operator.UNEQUAL}))
             return Compare(key, known, _identifier(text))
@@ -144,7 +144,8 @@ def _operator(text: str, known: frozenset[Operator]) -> Operator:
     return Operator(text)
 
 
-def _quoted(key: Key, token: Token) -> str:
+def quoted_value(key: Key, token: Token, expected: str = "") -> str:
+    """The text of a quoted value. BadFilter if it is none; `expected` says what would be right, where it is not the kind's."""
     if token.lexeme is Lexeme.TEXT or (token.lexeme is Lexeme.NAME and token.text[0] == token.text[-1] == '"'):
         return token.text[1:-1]
     if token.lexeme is Lexeme.NAME:
@@ -152,12 +153,13 @@ def _quoted(key: Key, token: Token) -> str:
             "Parameter value is either not quoted or unidentified quote types used for string value "
             f"{token.text}. Use either single or double quotes."
         )
-    expected = {Kind.ATTRIBUTE: "attributes", Kind.DATASET: "dataset attributes"}
-    what = expected.get(key.kind, f"{key.kind} (e.g. 'my-value')")
-    raise BadFilter(f"Expected a quoted string value for {what}. Got value {token.text}")
+    named = {Kind.ATTRIBUTE: "attributes", Kind.DATASET: "dataset attributes"}
+    what = named.get(key.kind, f"{key.kind} (e.g. 'my-value')")
+    raise BadFilter(f"{expected or f'Expected a quoted string value for {what}'}. Got value {token.text}")
 
 
-def _list_values(operand: ListOperand) -> tuple[str, ...]:
+def list_values(operand: ListOperand) -> tuple[str, ...]:
+    """The quoted texts of a list. BadFilter if it is empty or holds anything else."""
     if not operand.items:
         raise BadFilter(
             "While parsing a list in the query, expected a non-empty list of string values, but got empty list"
@@ -171,7 +173,7 @@ def _list_values(operand: ListOperand) -> tuple[str, ...]:
     return tuple(item.text[1:-1] for item in operand.items)
 
 
-def _number(text: str) -> int | float:
+def whole_or_broken(text: str) -> int | float:
     """A bigint where it is one, else a float: Postgres compares both with its bigint columns."""
     # Python reads longer digits too, but slowly, and refuses very long ones.
     if text.removeprefix("-").isdigit() and len(text) <= _BIGINT_CHARACTERS and -_BIGINT <= int(text) < _BIGINT:
@@ -180,7 +182,7 @@ def _number(text: str) -> int | float:
 
 
 def _identifier(text: str) -> int:
-    number = _number(text) if text.removeprefix("-").isdecimal() else None
+    number = whole_or_broken(text) if text.removeprefix("-").isdecimal() else None
     if not isinstance(number, int):
         raise BadFilter(f"Invalid experiment ID '{text}'. Experiment ID must be a valid integer.")
     return number
@@ -192,10 +194,11 @@ def _not_a_number(key: Key, operand: Token | ListOperand) -> BadFilter:
 
 
 def _bad_comparator(text: str, known: Iterable[str]) -> BadFilter:
-    return BadFilter(f"Invalid comparator '{text}' not one of '{_listed(known)}'")
+    return BadFilter(f"Invalid comparator '{text}' not one of '{listed(known)}'")
 
 
-def _listed(words: Iterable[str]) -> str:
+def listed(words: Iterable[str]) -> str:
+    """Words as MLflow's messages list them."""
     # MLflow prints a set here, in no order; ours is sorted so that a message is always the same.
     return "{" + ", ".join(f"'{word}'" for word in sorted(words)) + "}"
 

@@ -6,8 +6,6 @@ PLANNED_2 = {
     "get-online-trace-details": "Traces",
     "get-trace-artifact": "Traces",
     "logged-models": "Logged models",
-    "model-versions/": "Registered models",
-    "registered-models/": "Registered models",
     "runs/create-promptlab-run": "Prompts",
     "runs/outputs": "Logged models",
     "traces": "Traces",

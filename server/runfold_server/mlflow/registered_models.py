@@ -1,66 +1,161 @@
-"""registered-models/*: the registry's fold decides about names; reads are strong."""
+"""registered-models/*: the registry's fold decides; reads are strong."""
 
 from typing import Any
 
+from runfold_projections.database import Connection
 from runfold_projections.queries.registered_models import (
     RegisteredModel,
     get_registered_model,
     registered_model_born_at,
+    search_registered_models,
 )
 from runfold_schemas.events import DEFAULT_WORKSPACE
-from runfold_schemas.registered_models import RegisteredModelCreated
-from runfold_schemas.topics import Topic
+from runfold_schemas.registered_models import (
+    ModelAliasDeleted,
+    ModelAliasSet,
+    ModelFact,
+    RegisteredModelCreated,
+    RegisteredModelDeleted,
+    RegisteredModelDescribed,
+    RegisteredModelRenamed,
+    RegisteredModelTagsDeleted,
+    RegisteredModelTagsSet,
+)
 
+from .. import answers as pages_of
 from .. import registry_answers as answers
 from ..api import Api, Call, Operation
-from ..errors import Internal
-from ..reads import of_topics
-from ..registry_writes import needs_registry
+from ..errors import Internal, InvalidParameter
+from ..registry_writes import decide, decided
 from ..requests import Field, Kind
-from ..shapes import having, ref
-from ..writes import RefusedWrite
+from ..shapes import having, listed, page, ref
+from . import pages
 from . import registry_limits as limits
-from .registry_refusals import no_model, said
+from .registry_refusals import no_version
+from .versions_found import REGISTRY, canonical_stage, find_model, version_by_alias
 
 Json = dict[str, Any]
+MOST_RESULTS = 1000
 TAG = (Field("key", default=""), Field("value", default=""))
-REGISTRY = of_topics(Topic.REGISTRY)
-
-
-async def find_model(api: Api, name: str) -> RegisteredModel:
-    """The model, by a strong read; NotFound if there is none."""
-    limits.check_model_name(name)
-    shown = await api.reader.strong(
-        REGISTRY, lambda connection: get_registered_model(connection, DEFAULT_WORKSPACE, name)
-    )
-    if shown.value is None:
-        raise no_model(name)
-    return shown.value
 
 
 async def _create(api: Api, call: Call) -> Json:
     name = limits.check_model_name(call.args["name"])
     tags = dict(limits.check_tag(tag["key"], tag["value"]) for tag in call.args["tags"])
     event = RegisteredModelCreated(name=name, description=call.args["description"] or None, tags=tags)
-    await needs_registry(api)
-    try:
-        created = await api.writes.decide(
-            event,
-            call.origin,
-            lambda done: lambda connection: registered_model_born_at(connection, done.position.offset),
-        )
-    except RefusedWrite as refused:
-        raise said(refused) from None
-    if created is None:
-        raise Internal("The registered model was accepted, but has been deleted since")
-    return {"registered_model": answers.registered_model(created)}
+    created = await decide(
+        api,
+        call.origin,
+        event,
+        lambda done: lambda connection: registered_model_born_at(connection, done.position.offset),
+    )
+    return _answered(created)
 
 
 async def _get(api: Api, call: Call) -> Json:
     return {"registered_model": answers.registered_model(await find_model(api, call.args["name"]))}
 
 
+async def _changed(api: Api, call: Call, event: ModelFact, name: str) -> Json:
+    """Decide, and answer with the model as it is then."""
+    changed = await decide(
+        api,
+        call.origin,
+        event,
+        lambda _: lambda connection: get_registered_model(connection, DEFAULT_WORKSPACE, name),
+    )
+    return _answered(changed)
+
+
+def _answered(model: RegisteredModel | None) -> Json:
+    if model is None:
+        raise Internal("The write was accepted, but the registered model has been renamed or deleted since")
+    return {"registered_model": answers.registered_model(model)}
+
+
+async def _rename(api: Api, call: Call) -> Json:
+    name, new_name = call.args["name"], limits.check_model_name(call.args["new_name"], "new_name")
+    limits.check_model_name(name)
+    return await _changed(api, call, RegisteredModelRenamed(name=name, new_name=new_name), new_name)
+
+
+async def _update(api: Api, call: Call) -> Json:
+    name = limits.check_model_name(call.args["name"])
+    event = RegisteredModelDescribed(name=name, description=call.args["description"] or None)
+    return await _changed(api, call, event, name)
+
+
+async def _delete(api: Api, call: Call) -> Json:
+    name = limits.check_model_name(call.args["name"])
+    await decided(api, call.origin, RegisteredModelDeleted(name=name))
+    return {}
+
+
+async def _search(api: Api, call: Call) -> Json:
+    limit, offset = call.args["max_results"], pages.read_token(call.args["page_token"])
+    if limit < 1:
+        raise InvalidParameter(f"Invalid value for max_results. It must be a positive integer, but got {limit}")
+
+    async def query(connection: Connection) -> list[RegisteredModel]:
+        return await search_registered_models(
+            connection, DEFAULT_WORKSPACE, call.args["filter"], call.args["order_by"], limit + 1, offset
+        )
+
+    rows = (await api.reader.strong(REGISTRY, query)).value
+    token = pages.make_token(offset + limit) if len(rows) > limit else None
+    return pages_of.page("registered_models", [answers.registered_model(row) for row in rows[:limit]], token)
+
+
+async def _latest(api: Api, call: Call) -> Json:
+    model = await find_model(api, call.args["name"])
+    stages = {canonical_stage(stage) for stage in call.args["stages"]}
+    found = [version for version in model.latest if not stages or version.stage in stages]
+    return {"model_versions": [answers.model_version(version) for version in found]} if found else {}
+
+
+async def _set_tag(api: Api, call: Call) -> Json:
+    name = limits.check_model_name(call.args["name"])
+    key, value = limits.check_tag(call.args["key"], call.args["value"])
+    await decided(api, call.origin, RegisteredModelTagsSet(name=name, tags={key: value}))
+    return {}
+
+
+async def _delete_tag(api: Api, call: Call) -> Json:
+    name = limits.check_model_name(call.args["name"])
+    key = limits.check_tag_key(call.args["key"])
+    await decided(api, call.origin, RegisteredModelTagsDeleted(name=name, keys=[key]))
+    return {}
+
+
+async def _set_alias(api: Api, call: Call) -> Json:
+    name = limits.check_model_name(call.args["name"])
+    alias, number = limits.check_new_alias(call.args["alias"]), limits.version_number(call.args["version"])
+    if not 0 < number < 2**31:
+        raise no_version(name, call.args["version"])
+    await decided(api, call.origin, ModelAliasSet(name=name, alias=alias, version=number))
+    return {}
+
+
+async def _delete_alias(api: Api, call: Call) -> Json:
+    name, alias = limits.check_model_name(call.args["name"]), limits.check_alias(call.args["alias"])
+    await decided(api, call.origin, ModelAliasDeleted(name=name, alias=alias))
+    return {}
+
+
+async def _get_by_alias(api: Api, call: Call) -> Json:
+    return {"model_version": answers.model_version(await version_by_alias(api, call.args["name"], call.args["alias"]))}
+
+
 NAME = Field("name", required=True)
+KEY = Field("key", required=True)
+ALIAS = Field("alias", required=True)
+STAGES = Field("stages", Kind.STRINGS)
+_MODEL = having({"registered_model": ref("RegisteredModel")})
+VERSION = having({"model_version": ref("ModelVersion")})
+_VERSIONS = having({}, {"model_versions": listed(ref("ModelVersion"))})
+_LATEST = "Of a registered model the version of the largest number in each of these stages, or in each stage."
+# Its log may be of a level that has no registry.
+UNLEVELLED = (501,)
 
 OPERATIONS = (
     Operation(
@@ -69,8 +164,8 @@ OPERATIONS = (
         _create,
         (NAME, Field("tags", Kind.OBJECTS, fields=TAG), Field("description")),
         about="Create a registered model. Its name must be new.",
-        answer=having({"registered_model": ref("RegisteredModel")}),
-        errors=(501,),
+        answer=_MODEL,
+        errors=UNLEVELLED,
     ),
     Operation(
         "GET",
@@ -78,6 +173,89 @@ OPERATIONS = (
         _get,
         (NAME,),
         about="A registered model by its name, with its aliases and the latest version of each stage.",
-        answer=having({"registered_model": ref("RegisteredModel")}),
+        answer=_MODEL,
+    ),
+    Operation(
+        "POST",
+        "registered-models/rename",
+        _rename,
+        (NAME, Field("new_name", required=True)),
+        about="Rename a registered model; its versions, aliases and tags go with it.",
+        answer=_MODEL,
+        errors=UNLEVELLED,
+    ),
+    Operation(
+        "PATCH",
+        "registered-models/update",
+        _update,
+        (NAME, Field("description")),
+        about="Give a registered model another description.",
+        answer=_MODEL,
+        errors=UNLEVELLED,
+    ),
+    Operation(
+        "DELETE",
+        "registered-models/delete",
+        _delete,
+        (NAME,),
+        about="Delete a registered model with its versions, aliases and tags. What it was stays in the log.",
+        errors=UNLEVELLED,
+    ),
+    Operation(
+        "GET",
+        "registered-models/search",
+        _search,
+        (
+            Field("filter", default=""),
+            Field("max_results", Kind.INT64, default=100, most=MOST_RESULTS),
+            Field("order_by", Kind.STRINGS),
+            Field("page_token"),
+        ),
+        about="Registered models that match a filter, a page at a time. Prompts are found only if the filter asks for them.",
+        answer=page("registered_models", "RegisteredModel"),
+    ),
+    Operation("GET", "registered-models/get-latest-versions", _latest, (NAME, STAGES), about=_LATEST, answer=_VERSIONS),
+    Operation(
+        "POST", "registered-models/get-latest-versions", _latest, (NAME, STAGES), about=_LATEST, answer=_VERSIONS
+    ),
+    Operation(
+        "POST",
+        "registered-models/set-tag",
+        _set_tag,
+        (NAME, KEY, Field("value", default="")),
+        about="Set a tag of a registered model.",
+        errors=UNLEVELLED,
+    ),
+    Operation(
+        "DELETE",
+        "registered-models/delete-tag",
+        _delete_tag,
+        (NAME, KEY),
+        about="Remove a tag of a registered model. One that is not there is no error.",
+        errors=UNLEVELLED,
+    ),
+    Operation(
+        "POST",
+        "registered-models/alias",
+        _set_alias,
+        (NAME, ALIAS, Field("version", required=True)),
+        about="Let an alias stand on a version.",
+        errors=UNLEVELLED,
+    ),
+    Operation(
+        "DELETE",
+        "registered-models/alias",
+        _delete_alias,
+        (NAME, ALIAS),
+        about="Take an alias away. One that is not there is no error.",
+        errors=UNLEVELLED,
+    ),
+    Operation(
+        "GET",
+        "registered-models/alias",
+        _get_by_alias,
+        (NAME, ALIAS),
+        about="The version that an alias stands on; `latest` is the one of the largest number.",
+        answer=VERSION,
     ),
 )

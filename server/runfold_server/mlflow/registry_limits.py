@@ -10,6 +10,7 @@ from ..requests import invalid_value
 from .limits import MAX_KEY, check_length, check_name
 
 MAX_TAG_VALUE = 100_000
+MAX_SOURCE = 8192
 _ALIAS = re.compile(r"[\w\-]*")
 _VERSION_ALIAS = re.compile(r"[vV]\d+")
 _MOST_DIGITS = 4000
@@ -34,6 +35,11 @@ def check_tag(key: str, value: str) -> tuple[str, str]:
     """A tag of a model or a version; long values are refused."""
     check_name(key, "key")
     return check_length("key", MAX_KEY, key), check_length("value", MAX_TAG_VALUE, value)
+
+
+def check_tag_key(key: str) -> str:
+    """The key of a tag to be removed. MLflow finds none of a longer one, which is no error there."""
+    return check_name(key, "key")[:MAX_KEY]
 
 
 def check_alias(alias: str) -> str:

@@ -130,7 +130,7 @@ class RegistryMachine(RuleBasedStateMachine):
 
 
 TestRegistry = RegistryMachine.TestCase
-TestRegistry.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestRegistry.settings = settings(max_examples=50, stateful_step_count=40, deadline=None)
 
 
 def records(*events: RegisteredModelFact) -> list[Record]:

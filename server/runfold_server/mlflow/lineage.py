@@ -1,0 +1,29 @@
+"""Where files of a run, or of a logged model, lie. The registry looks here and nowhere else into what other parts keep."""
+
+from dataclasses import dataclass
+
+from ..api import Api
+from ..errors import NotFound
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Root of the artifacts, and the run that made them."""
+
+    artifact_uri: str
+    run_id: str | None
+
+
+async def run_origin(api: Api, run_id: str) -> Origin | None:
+    """Of a run, active or deleted; None if there is none."""
+    try:
+        head = await api.runs.present(run_id)
+    except NotFound:
+        return None
+    return Origin(head.artifact_uri, run_id)
+
+
+async def logged_model_origin(api: Api, workspace: str, model_id: str) -> Origin | None:
+    """Of a logged model; None if there is none, as there is in no log of this release."""
+    del api, workspace, model_id
+    return None

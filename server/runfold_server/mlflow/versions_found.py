@@ -1,0 +1,88 @@
+"""Registered models and versions found by strong reads; what is not there is refused in MLflow's words."""
+
+from collections.abc import Sequence
+
+from runfold_projections.database import Connection
+from runfold_projections.queries.model_versions import (
+    STAGES,
+    ModelVersion,
+    get_model_version,
+    model_version_by_alias,
+)
+from runfold_projections.queries.registered_models import RegisteredModel, get_registered_model
+from runfold_schemas.events import DEFAULT_WORKSPACE
+from runfold_schemas.topics import Topic
+
+from ..api import Api
+from ..errors import InvalidParameter, NotFound
+from ..reads import of_topics
+from . import registry_limits as limits
+from .registry_refusals import no_model, no_version
+
+REGISTRY = of_topics(Topic.REGISTRY)
+_CANONICAL = {stage.lower(): stage for stage in STAGES}
+LATEST = "latest"
+
+
+async def find_model(api: Api, name: str) -> RegisteredModel:
+    """The model; NotFound if there is none."""
+    limits.check_model_name(name)
+    shown = await api.reader.strong(
+        REGISTRY, lambda connection: get_registered_model(connection, DEFAULT_WORKSPACE, name)
+    )
+    if shown.value is None:
+        raise no_model(name)
+    return shown.value
+
+
+async def version_of(api: Api, name: str, text: str) -> ModelVersion:
+    """The version of this number, given as text; NotFound if there is none."""
+    limits.check_model_name(name)
+    number = limits.version_number(text)
+    shown = await api.reader.strong(
+        REGISTRY, lambda connection: get_model_version(connection, DEFAULT_WORKSPACE, name, number)
+    )
+    if shown.value is None:
+        raise no_version(name, text)
+    return shown.value
+
+
+async def version_by_alias(api: Api, name: str, alias: str) -> ModelVersion:
+    """The version that an alias stands on; `latest`, in any case, is the one of the largest number."""
+    limits.check_model_name(name)
+    limits.check_alias(alias)
+
+    async def query(connection: Connection) -> tuple[RegisteredModel | None, ModelVersion | None]:
+        model = await get_registered_model(connection, DEFAULT_WORKSPACE, name)
+        if model is None or alias.lower() == LATEST:
+            return model, None
+        return model, await model_version_by_alias(connection, DEFAULT_WORKSPACE, name, alias)
+
+    model, version = (await api.reader.strong(REGISTRY, query)).value
+    if model is None:
+        raise no_model(name)
+    if alias.lower() == LATEST:
+        if not model.latest:
+            raise NotFound(f"Latest version not found for model {name}.")
+        return max(model.latest, key=lambda one: one.version)
+    if version is None:
+        raise InvalidParameter(f"Registered model alias {alias} not found.")
+    return version
+
+
+def canonical_stage(stage: str) -> str:
+    """A stage's name as it is kept; InvalidParameter if it is none."""
+    known = _CANONICAL.get(stage.lower())
+    if known is None:
+        raise InvalidParameter(f"Invalid Model Version stage: {stage}. Value must be one of {', '.join(STAGES)}.")
+    return known
+
+
+async def latest_of(api: Api, model: RegisteredModel, stage: str | None) -> ModelVersion:
+    """The version of the largest number, in a stage or at all."""
+    wanted: Sequence[str] = STAGES if stage is None else (canonical_stage(stage),)
+    found = [version for version in model.latest if version.stage in wanted]
+    if not found:
+        where = "" if stage is None else f" and stage '{stage}'"
+        raise InvalidParameter(f"No versions of model with name '{model.name}'{where} found")
+    return max(found, key=lambda one: one.version)

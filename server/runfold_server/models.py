@@ -1,0 +1,79 @@
+"""models/{name} of the native API: a registered model with its versions and aliases, all of one moment."""
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from runfold_projections.database import Connection
+from runfold_projections.queries.model_versions import ModelVersion, versions_of
+from runfold_projections.queries.registered_models import RegisteredModel, get_registered_model
+from runfold_schemas.events import DEFAULT_WORKSPACE
+
+from .api import Api, RawOperation
+from .dispatch import json_response
+from .mlflow.registry_refusals import no_model
+from .mlflow.versions_found import REGISTRY
+from .native import PREFIX, consistency, number
+from .reads import Consistency
+from .registry_answers import native_head, native_version
+from .requests import Field, Kind
+from .shapes import INT64, JSON, POSITIONS, having, listed, ref
+
+_MOST = 10_000
+Found = tuple[RegisteredModel, list[ModelVersion]]
+
+
+async def _model(api: Api, request: Request) -> Response:
+    name = str(request.path_params["name"])
+    limit, offset = number(request, "limit", 1000, _MOST), number(request, "offset", 0, 2**31)
+
+    async def query(connection: Connection) -> Found | None:
+        model = await get_registered_model(connection, DEFAULT_WORKSPACE, name)
+        return None if model is None else (model, await versions_of(connection, model.born, limit + 1, offset))
+
+    shown = await api.reader.read(consistency(request, Consistency.STRONG), REGISTRY, query)
+    if shown.value is None:
+        raise no_model(name)
+    model, versions = shown.value
+    answer: dict[str, Any] = {
+        "model": native_head(model),
+        "versions": [native_version(version) for version in versions[:limit]],
+        "positions": shown.said(),
+    }
+    return json_response(answer | ({"next_offset": offset + limit} if len(versions) > limit else {}))
+
+
+OPERATIONS = (
+    RawOperation(
+        "GET",
+        f"{PREFIX}/models/{{name}}",
+        _model,
+        "A registered model, its aliases and its versions, the newest first. Strong unless asked otherwise.",
+        {
+            200: (
+                JSON,
+                having(
+                    {
+                        "model": ref("NativeModel"),
+                        "versions": listed(ref("NativeModelVersion")),
+                        "positions": POSITIONS,
+                    },
+                    {"next_offset": INT64},
+                ),
+            )
+        },
+        (
+            Field("name", required=True),
+            Field("limit", Kind.INT32, default=1000, least=0, most=_MOST),
+            Field("offset", Kind.INT32, default=0, least=0),
+            Field(
+                "consistency",
+                Kind.CHOICE,
+                default=str(Consistency.STRONG),
+                choices=tuple(str(one) for one in Consistency),
+            ),
+        ),
+        errors=(400, 404, 503),
+    ),
+)
