@@ -22,8 +22,8 @@ async def plain_consumer(kafka: str, **options: Any) -> AsyncIterator[AIOKafkaCo
     consumer = AIOKafkaConsumer(
         bootstrap_servers=kafka, group_id=None, enable_auto_commit=False, auto_offset_reset="earliest", **options
     )
-    await consumer.start()
     try:
+        await consumer.start()
         yield consumer
     finally:
         # aiokafka's stop awaits a task that it cancels; one that never ran would pass its CancelledError on, over our own error.

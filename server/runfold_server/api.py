@@ -21,6 +21,8 @@ from .heads import ExperimentHeads, RunHeads
 from .histories import Histories
 from .live.hub import Hub
 from .observe import Observed
+from .public.definitions import Definitions
+from .public.events import Events
 from .reads import Reader
 from .requests import Args, Field
 from .searches import RunSearches
@@ -49,6 +51,8 @@ class Api:
     exports: asyncio.Semaphore
     """Bounds how many histories are read in full at once."""
     live: Hub
+    definitions: Definitions
+    events: Events
 
 
 @dataclass(frozen=True, slots=True)

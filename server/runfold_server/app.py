@@ -32,6 +32,8 @@ from .histories import Histories
 from .live.hub import Hub
 from .observe import Observed
 from .progress import Progress, listen
+from .public.definitions import Definitions
+from .public.events import events
 from .reads import Reader
 from .routes import not_found, routes
 from .searches import RunSearches
@@ -94,6 +96,8 @@ async def open_api(config: ServerConfig) -> AsyncIterator[Api]:
                     store,
                     asyncio.Semaphore(_EXPORTS_AT_ONCE),
                     Hub(config.kafka, config.namespace, reader),
+                    Definitions(config.kafka, log.connect, timeout=config.kafka_timeout),
+                    events(config.kafka, reader, timeout=config.kafka_timeout),
                 )
             finally:
                 for task in tasks:
@@ -109,7 +113,7 @@ def create_app(config: ServerConfig) -> Starlette:
         _end_with_parent()
         async with open_api(config) as api:
             opened.append(api)
-            _end_streams_at_signals(api.live)
+            _end_streams_at_signals(api.live.stop, api.events.stop)
             try:
                 yield
             finally:
@@ -118,7 +122,7 @@ def create_app(config: ServerConfig) -> Starlette:
     return Starlette(routes=routes(lambda: opened[0]), lifespan=lifespan, exception_handlers={404: not_found})
 
 
-def _end_streams_at_signals(live: Hub) -> None:
+def _end_streams_at_signals(*stops: Callable[[], None]) -> None:
     """A server that stops answers what was asked first: a stream would keep it until its time is over."""
     if threading.current_thread() is not threading.main_thread():
         return
@@ -126,7 +130,8 @@ def _end_streams_at_signals(live: Hub) -> None:
 
     def wrapped(before: Callable[[int, FrameType | None], Any]) -> Callable[[int, FrameType | None], Any]:
         def handle(number: int, frame: FrameType | None) -> Any:
-            loop.call_soon_threadsafe(live.stop)
+            for stop in stops:
+                loop.call_soon_threadsafe(stop)
             return before(number, frame)
 
         return handle

@@ -25,7 +25,7 @@ from runfold_schemas.batch import CONTENT_TYPE, Outgoing, encode_batch
 from runfold_schemas.events import AttemptStarted, MetricsLogged, RunCreated, RunRewound
 from runfold_schemas.frames import Frame, Point, from_points
 from runfold_schemas.topics import Topic
-from runfold_server.live import stream, subscription
+from runfold_server.live import pending, stream
 
 API = "/api/runfold/v1/"
 _numbers = iter(range(10**6))
@@ -221,7 +221,7 @@ def test_a_silent_stream_beats_and_says_how_far_it_is(
 def test_a_client_that_takes_nothing_is_told_so_and_loses_nothing(
     here: World, client: httpx2.Client, run: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(subscription, "MOST_PENDING", 100_000)
+    monkeypatch.setattr(pending, "MOST_PENDING", 100_000)
     rows, count = 5_000, 60
     start = history(client, run)["live"]
     host, _, port = here.uris[0].removeprefix("http://").partition(":")

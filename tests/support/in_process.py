@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.record.util import calc_crc32c
 from installation import Installation
 
 from runfold.kafka import RecordSender
@@ -135,3 +136,10 @@ async def until(what: str, ask: Any, timeout: float = 30.0) -> None:
             return
         await asyncio.sleep(0.05)
     raise AssertionError(f"did not happen within {timeout:g} s: {what}")
+
+
+def break_headers(batch: Any) -> None:
+    """What librdkafka writes and aiokafka would not: a header name in Latin-1. The batch's checksum is made right again."""
+    data = bytearray(bytes(batch._build()).replace(b"LATIN1", b"L\xc4TIN1"))
+    data[17:21] = calc_crc32c(bytes(data[21:])).to_bytes(4, "big")
+    batch._buffer = data

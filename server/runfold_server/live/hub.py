@@ -12,8 +12,10 @@ import structlog
 
 from ..errors import Unavailable
 from ..reads import Reader
-from .subscription import End, Subscription
-from .tail import Gone, Tail, open_tail
+from .pending import End
+from .reading import Gone
+from .subscription import Subscription
+from .tail import Tail, open_tail
 
 CATCHING_UP = 4
 """Streams that read the log alone at the same time; others wait."""

@@ -6,7 +6,6 @@ from typing import Any
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
 
 from runfold_projections.database import Connection
 from runfold_projections.queries.history import unknown_runs
@@ -23,6 +22,7 @@ from ..reads import of_runs
 from ..requests import Field, Kind, parse_query
 from ..shapes import TEXT
 from .hub import Hub
+from .sse import MEDIA_TYPE, EventStream, Say, event
 from .subscription import Cut, Points, Subscription, merged
 
 MOST_RUNS, MOST_KEYS = 500, 500
@@ -30,10 +30,6 @@ HEARTBEAT = 15.0
 """Seconds without an event after which one says that the stream lives, and how far it is."""
 GATHER = 0.1
 """Seconds between two events, so that points of many small records come together; the first after a silence comes at once."""
-SEND_TIMEOUT = 60.0
-"""Seconds after which a connection that takes nothing is given up."""
-RETRY_MS = 1_000
-MEDIA_TYPE = "text/event-stream"
 _QUERY = (
     Field("run_id", Kind.STRINGS, required=True, least=1, most=MOST_RUNS, unfit="{} runs are asked for: 1 to 500."),
     Field("key", Kind.STRINGS, required=True, least=1, most=MOST_KEYS, unfit="{} keys are asked for: 1 to 500."),
@@ -58,7 +54,7 @@ async def _live(api: Api, request: Request) -> Response:
     if given is not None:
         _check(given, now, partitions_of(info, runs))
     subscription = Subscription(runs, keys, args["rank"], given or now)
-    return _EventStream(api.live, subscription, info.partitions)
+    return _Series(api.live, subscription, info.partitions)
 
 
 async def _positions_with(api: Api, runs: list[str]) -> Any:
@@ -80,48 +76,23 @@ def _check(given: Place, now: Place, partitions: set[int]) -> None:
         )
 
 
-class _EventStream(Response):
-    """Tells a subscription until the client goes away, the server stops, or the client takes nothing any more."""
-
-    media_type = MEDIA_TYPE
+class _Series(EventStream):
+    """Tells a subscription."""
 
     def __init__(self, hub: Hub, subscription: Subscription, partitions: int) -> None:
-        super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
-        del self.headers["content-length"]
+        super().__init__()
         self._hub, self._subscription, self._partitions = hub, subscription, partitions
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["method"] == "HEAD":
-            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            await send({"type": "http.response.body", "body": b""})
-            return
-        telling = asyncio.ensure_future(self._tell(send))
-        leaving = asyncio.ensure_future(_gone(receive))
-        try:
-            await asyncio.wait((telling, leaving), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (telling, leaving):
-                task.cancel()
-            await asyncio.gather(telling, leaving, return_exceptions=True)
-
-    async def _tell(self, send: Send) -> None:
+    async def tell(self, say: Say) -> None:
         subscription = self._subscription
-
-        async def say(data: bytes, *, more: bool = True) -> None:
-            async with asyncio.timeout(SEND_TIMEOUT):
-                await send({"type": "http.response.body", "body": data, "more_body": more})
-
-        async with asyncio.timeout(SEND_TIMEOUT):
-            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        await say(f"retry: {RETRY_MS}\n\n".encode() + _event("open", str(subscription.place), {}))
+        await say(_event("open", str(subscription.place), {}))
         async with self._hub.subscribed(subscription, self._partitions):
             while True:
                 await subscription.wait(HEARTBEAT)
                 told = subscription.next()
                 place = str(subscription.place)
                 if subscription.end is not None:
-                    said = {"reason": subscription.end.value, "message": subscription.reason}
-                    await say(_event("end", place, said), more=False)
+                    await say(_event("end", place, {"reason": subscription.end.value, "message": subscription.reason}))
                     return
                 if isinstance(told, Cut):
                     await say(_event("cut", place, told._asdict()))
@@ -133,13 +104,8 @@ class _EventStream(Response):
                     await say(_event("heartbeat", place, {}))
 
 
-async def _gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
 def _event(kind: str, place: str, data: dict[str, Any]) -> bytes:
-    return b"event: %b\nid: %b\ndata: %b\n\n" % (kind.encode(), place.encode(), msgspec.json.encode(data))
+    return event(kind, place, msgspec.json.encode(data))
 
 
 def _series(points: list[Points]) -> list[dict[str, Any]]:

@@ -4,12 +4,12 @@ Merged segments do not know offsets any more; the log does. What it repeats, or 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import structlog
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
 from runfold_projections.database import Connection
@@ -23,18 +23,13 @@ from runfold_schemas.topics import Topic, full_name
 from ..errors import Unavailable
 from ..outages import kafka_outages
 from ..reads import Reader
+from .reading import FETCH_WAIT_MS, Gone, reading
 
 FETCH_BYTES = 4 * 1024 * 1024
-_FETCH_WAIT_MS = 500
-_REQUEST_MS = 10_000
 _MOST_RECORDS = 200
 _log = structlog.get_logger(__name__)
 IsWanted = Callable[[str], bool]
 """Whether anybody waits for the points of this run."""
-
-
-class Gone(Exception):
-    """The log does not hold the offset any more, or not yet; or holds what this release can't read: histories must be read anew."""
 
 
 class Tail:
@@ -50,7 +45,7 @@ class Tail:
         with kafka_outages():
             try:
                 batches = await self._consumer.getmany(
-                    self._target, timeout_ms=_FETCH_WAIT_MS, max_records=_MOST_RECORDS
+                    self._target, timeout_ms=FETCH_WAIT_MS, max_records=_MOST_RECORDS
                 )
                 raws = [Raw.of(Topic.METRICS, message) for message in batches.get(self._target, [])]
                 return raws, int(await self._consumer.position(self._target))
@@ -64,7 +59,7 @@ class Tail:
         offset = int(await self._consumer.position(self._target))
         self._consumer.seek(self._target, offset)
         try:
-            batches = await self._consumer.getmany(self._target, timeout_ms=_FETCH_WAIT_MS, max_records=1)
+            batches = await self._consumer.getmany(self._target, timeout_ms=FETCH_WAIT_MS, max_records=1)
         except UnicodeDecodeError:
             self._consumer.seek(self._target, offset + 1)
             return [], offset + 1
@@ -101,59 +96,11 @@ class Tail:
                 await asyncio.sleep(min(1.0, error.retry_after))
 
 
-async def _opened(consumer: AIOKafkaConsumer, target: TopicPartition, start: int) -> None:
-    await consumer.start()
-    # Before it is assigned: the look-ups open the connection that fetches use, too.
-    first = (await consumer.beginning_offsets([target]))[target]
-    end = (await consumer.end_offsets([target]))[target]
-    if not first <= start <= end:
-        raise Gone(f"the log holds offsets {first} to {end} of {target.topic}:{target.partition}, not {start}")
-    consumer.assign([target])
-    consumer.seek(target, start)
-
-
-async def _stop(consumer: AIOKafkaConsumer) -> None:
-    # aiokafka's stop awaits a task that it cancels; one that never ran would pass its CancelledError on, over our own error.
-    await asyncio.sleep(0)
-    await consumer.stop()
-
-
-async def _whole(work: Coroutine[Any, Any, None]) -> None:
-    """Do it to its end, however often the caller is cancelled meanwhile: half open or half closed, aiokafka leaves a connection behind."""
-    task = asyncio.ensure_future(work)
-    cancelled = False
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError:
-            cancelled = True
-        except Exception:
-            break
-    if cancelled:
-        await asyncio.gather(task, return_exceptions=True)
-        raise asyncio.CancelledError
-    task.result()
-
-
 @asynccontextmanager
 async def open_tail(
     kafka: str, namespace: str, partition: int, partitions: int, reader: Reader, start: int
 ) -> AsyncIterator[Tail]:
     """A consumer of its own on the partition, at `start`. Unavailable while Kafka is away, Gone if the log does not hold `start`."""
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=kafka,
-        group_id=None,
-        enable_auto_commit=False,
-        auto_offset_reset="none",
-        fetch_max_wait_ms=_FETCH_WAIT_MS,
-        max_partition_fetch_bytes=FETCH_BYTES,
-        request_timeout_ms=_REQUEST_MS,
-        retry_backoff_ms=50,
-    )
-    try:
-        with kafka_outages():
-            target = TopicPartition(full_name(namespace, Topic.METRICS), partition)
-            await _whole(_opened(consumer, target, start))
+    target = TopicPartition(full_name(namespace, Topic.METRICS), partition)
+    async with reading(kafka, {target: start}, fetch_bytes=FETCH_BYTES) as consumer:
         yield Tail(consumer, namespace, partition, partitions, reader)
-    finally:
-        await _whole(_stop(consumer))
