@@ -13,7 +13,7 @@ from .dispatch import NOT_FOUND_PAGE, MlflowRoutes, raw_route
 from .live import stream
 from .mlflow import bulk, datasets, experiments, metrics, model_versions, models, registered_models, run_data, runs
 from .mlflow.planned import PLANNED_2, PLANNED_3
-from .public import event_stream, schema_registry
+from .public import asyncapi, event_stream, schema_registry
 
 MLFLOW_PREFIXES = ("/api/2.0/mlflow", "/ajax-api/2.0/mlflow")
 MLFLOW_3_PREFIXES = ("/api/3.0/mlflow", "/ajax-api/3.0/mlflow")
@@ -45,6 +45,7 @@ RAW = (
     *generations.OPERATIONS,
     *schema_registry.OPERATIONS,
     *event_stream.OPERATIONS,
+    *asyncapi.OPERATIONS,
     *health.OPERATIONS,
     described.OPERATION,
 )

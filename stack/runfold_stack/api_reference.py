@@ -7,17 +7,24 @@ from typing import Any
 
 from runfold_server.mlflow.planned import PLANNED_2, PLANNED_3
 from runfold_server.openapi import document
+from runfold_server.public import asyncapi
 
 from .tables import table
 
 PAGE = Path("docs/api.md")
 DOCUMENT = Path("docs/openapi.json")
+LOG_DOCUMENT = Path("docs/asyncapi.json")
 Json = Mapping[str, Any]
 
 
 def openapi_text() -> str:
     """The document as a file."""
     return json.dumps(document(), indent=1, ensure_ascii=False) + "\n"
+
+
+def asyncapi_text() -> str:
+    """The document about the log as a file."""
+    return json.dumps(asyncapi.document(), indent=1, ensure_ascii=False) + "\n"
 
 
 def api_page() -> str:

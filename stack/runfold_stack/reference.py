@@ -205,5 +205,6 @@ if __name__ == "__main__":
         (PAGE, reference()),
         (api_reference.PAGE, api_reference.api_page()),
         (api_reference.DOCUMENT, api_reference.openapi_text()),
+        (api_reference.LOG_DOCUMENT, api_reference.asyncapi_text()),
     ):
         (Path(sys.argv[1]) / path if len(sys.argv) > 1 else path).write_text(text, encoding="utf-8")

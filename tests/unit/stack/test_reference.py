@@ -23,6 +23,9 @@ def test_the_page_is_up_to_date() -> None:
 
 def test_the_api_page_and_the_document_are_up_to_date() -> None:
     assert (ROOT / api_reference.PAGE).read_text(encoding="utf-8") == api_reference.api_page(), "run `make docs`"
+    assert (ROOT / api_reference.LOG_DOCUMENT).read_text(encoding="utf-8") == api_reference.asyncapi_text(), (
+        "run `make docs`"
+    )
     assert (ROOT / api_reference.DOCUMENT).read_text(encoding="utf-8") == api_reference.openapi_text(), (
         "run `make docs`"
     )
