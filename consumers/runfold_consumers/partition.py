@@ -24,8 +24,8 @@ from .metrics import WorkerMetrics
 from .source import Source, open_source
 from .wanted import Wanted
 
-AT_ONCE = 1_000
-"""Records that are decoded before other tasks have a turn."""
+AT_ONCE = 500
+"""Records that are read and decoded before other tasks have a turn: few enough to lie in the processor's caches meanwhile."""
 MOST_BEFORE_GENESIS = 10_000
 READ_WAIT = 1.0
 REFUSED_WAIT = 5.0
@@ -171,20 +171,21 @@ class PartitionTask:
                     continue
                 raws = early + await self._read(source, rest, checkpoint)
                 bound = await self._cut_at_bound(source, checkpoint, raws)
-                self.busy = len(raws) >= self._most
                 rest = 0.0
                 position = bound
                 if len(raws) > len(early):
                     began = time.perf_counter()
-                    checkpoint = await self._apply(checkpoint, raws)
+                    checkpoint = await self._apply(checkpoint, raws, source)
                     rest = min(self._handler.most_rest, REST_FACTOR * (time.perf_counter() - began))
                     early = raws if checkpoint is None else []
                     if len(early) > MOST_BEFORE_GENESIS:
                         raise LogRefused(f"{self._item.where}: no genesis among the first {len(early)} records")
                     self._backoff.reset()
                     self._most = min(self._handler.most_records, self._most * 2)
-                elif bound is None and checkpoint is not None:
-                    position = await source.position()
+                else:
+                    self.busy = False
+                    if bound is None and checkpoint is not None:
+                        position = await source.position()
                 if checkpoint is not None and position is not None and checkpoint.next_offset < position:
                     # Kafka's own records, such as a transaction's markers, take offsets: who waits for the end waits for them.
                     passed = Decoded(next_offset=position, broker_ms=checkpoint.broker_ms)
@@ -215,17 +216,20 @@ class PartitionTask:
     async def _read(self, source: Source, rest: float, checkpoint: Checkpoint | None) -> list[Raw]:
         """The next records. After a batch, `rest` seconds are left for more of them to gather: a commit costs the same for one
         event as for a hundred. The first one after a silence does not wait, nor do those that a reader waits for."""
+        most = min(self._most, AT_ONCE)
         if not rest or checkpoint is None:
-            return await source.read(self._most, READ_WAIT)
+            return await source.read(most, READ_WAIT)
         await self._wanted.rest(self._item.where, checkpoint.next_offset, rest)
-        raws = await source.read(self._most, READ_WAIT)
-        if raws and len(raws) < self._most:
+        raws = await source.read(most, READ_WAIT)
+        if raws and len(raws) < most:
             # What was fetched before the rest; the broker has the rest's own, and answers at once.
-            raws += await source.read(self._most - len(raws), FETCH_WAIT)
+            raws += await source.read(most - len(raws), FETCH_WAIT)
         return raws
 
-    async def _apply(self, checkpoint: Checkpoint | None, raws: list[Raw]) -> Checkpoint | None:
-        batch = await self._decode(raws)
+    async def _apply(self, checkpoint: Checkpoint | None, raws: list[Raw], source: Source) -> Checkpoint | None:
+        # Before the genesis is found all records are kept as they are, and behind a bound none may be read.
+        goes_on = checkpoint is not None and self._handler.until is None
+        batch = await self._decode(raws, source if goes_on else None)
         if batch.records or batch.set_aside:
             started = time.perf_counter()
             applied = await self._handler.apply(checkpoint, batch)
@@ -238,15 +242,25 @@ class PartitionTask:
             raise Unreadable(raw.position, schema_id)
         return checkpoint
 
-    async def _decode(self, raws: list[Raw]) -> Decoded:
-        """Read a batch. One look into `system`, after it was read, tells poison from upgrade for all ids that are not known."""
+    async def _decode(self, raws: list[Raw], source: Source | None) -> Decoded:
+        """Decode these records, and from the source as many more as are there already and a batch takes.
+
+        A look into `system`, after they were read, tells poison from upgrade for all ids that are not known.
+        """
         batch = Decoded()
-        for at in range(0, len(raws), AT_ONCE):
-            if at:
-                await asyncio.sleep(0)
-            decode_batch(raws[at : at + AT_ONCE], self._gate.catalog, self._partitions, into=batch)
+        taken = 0
+        while raws:
+            decode_batch(raws, self._gate.catalog, self._partitions, into=batch)
             if batch.stopped_by is not None:
-                return decode_batch(raws, self._gate.catalog, self._partitions, await self._gate.declared())
+                rest = raws[raws.index(batch.stopped_by[0]) :]
+                batch.stopped_by = None
+                decode_batch(rest, self._gate.catalog, self._partitions, await self._gate.declared(), into=batch)
+            taken += len(raws)
+            if source is None or batch.stopped_by is not None or taken >= self._most:
+                break
+            await asyncio.sleep(0)
+            raws = await source.read(min(AT_ONCE, self._most - taken), 0)
+        self.busy = taken >= self._most
         return batch
 
     def _note(self, checkpoint: Checkpoint) -> None:

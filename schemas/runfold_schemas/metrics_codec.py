@@ -44,7 +44,7 @@ def decode(body: bytes) -> MetricsLogged:
 
 def encode_frames(frames: Iterable[Frame]) -> bytes:
     """The event's `frames` field alone, as frames also lie at rest. Raises as `encode` does."""
-    parts: list[bytes] = []
+    parts: list[bytes | memoryview] = []
     count = 0
     for frame in frames:
         _check_shape(frame)
@@ -122,14 +122,14 @@ def _run_id_problem(run_id: str) -> str:
     return f"run_id {run_id[:40]!r} must match {RUN_ID_PATTERN}"
 
 
-def _encode_frame(frame: Frame, out: list[bytes]) -> None:
+def _encode_frame(frame: Frame, out: list[bytes | memoryview]) -> None:
     out.append(_key_block(frame.keys))
     for numbers in (frame.steps, frame.times):
         if numbers:
             out += (encode_long(len(numbers)), encode_deltas(numbers))
         out.append(b"\x00")
     if frame.values:
-        out += (encode_long(len(frame.values)), _little_endian(frame.values).tobytes())
+        out += (encode_long(len(frame.values)), memoryview(_little_endian(frame.values)))
     out.append(b"\x00")
     for text in (frame.model_id, frame.dataset_name, frame.dataset_digest):
         out.append(b"\x00" if text is None else b"\x02" + _string(text))
@@ -273,7 +273,7 @@ def _read_doubles(body: bytes, at: int) -> tuple["array[float]", int]:
         if not count:
             return _little_endian(values), at
         _claim(body, at, count, 8)
-        values.frombytes(body[at : at + 8 * count])
+        values.frombytes(memoryview(body)[at : at + 8 * count])
         at += 8 * count
         _check_end(at, end)
         if body[at : at + 1] == b"\x00":

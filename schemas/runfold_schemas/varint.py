@@ -142,6 +142,16 @@ def decode_deltas(data: bytes, at: int, count: int, before: int) -> tuple["array
 def _decode_deltas_vector(data: bytes, at: int, count: int, before: int) -> tuple["array[int]", int]:
     import numpy as np
 
+    first, then = decode_long(data, at)
+    rest = data[then : then + count - 1]
+    if len(rest) == count - 1 and rest.isascii() and -_FAR < before + first < _FAR:
+        small: Any = np.frombuffer(rest, np.int8)
+        grown = array("q", bytes(8 * count))
+        view: Any = np.frombuffer(grown, np.int64)
+        view[0] = before + first
+        np.cumsum((small >> 1) ^ -(small & 1), dtype=np.int64, out=view[1:])
+        view[1:] += view[0]
+        return grown, then + count - 1
     window: Any = np.frombuffer(data, np.uint8, offset=at, count=min(len(data) - at, 10 * count))
     ends = np.flatnonzero(window < 0x80)[:count]
     if len(ends) < count:

@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import gc
 
 import structlog
 from aiokafka.errors import KafkaError
@@ -24,6 +25,8 @@ async def run_worker(settings: Settings, services: Services) -> None:
     """Work until SIGTERM, SIGINT or SIGHUP."""
     # uvicorn would end the process in the middle of everything if it could not listen.
     check_can_listen("the worker", settings.host, settings.worker_port)
+    # A batch makes some hundred thousand objects that die with it and are no cycles: looking for those is time lost.
+    gc.set_threshold(100_000, 20, 20)
     await until_signalled(_work(settings, services))
 
 
