@@ -1,7 +1,7 @@
 """Points of many series at once, out of segments: of a large pack only the bytes of the keys asked for are fetched."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..database import Connection
@@ -12,6 +12,8 @@ from .lines import Lines, Part, read_lines
 
 WHOLE_BYTES = 64 * 1024
 """Segments up to this size are fetched whole: a second round trip costs more."""
+PART_BYTES = 2 * 1024 * 1024
+"""Bytes of segments that are unpacked together."""
 Series = tuple[str, str]
 """Run id and key."""
 
@@ -73,8 +75,38 @@ async def read_series(
     shown = _Shown(lines)
     rows = await conn.fetch(_SEGMENTS, lines.owners, wanted, WHOLE_BYTES)
     segments = [segment for segment in (_Segment(*row) for row in rows) if shown.of(segment)]
-    fetched = await _slices(conn, segments, wanted, shown)
-    return await asyncio.to_thread(_read, segments, wanted, fetched, shown)
+    found: dict[Series, list[Piece]] = {}
+    unpacking: list[asyncio.Future[dict[Series, list[Piece]]]] = []
+    try:
+        # While one part is unpacked, the next one's bytes come from Postgres.
+        for part, needed in _parts(segments, wanted, shown):
+            fetched = await _slices(conn, part, needed)
+            unpacking.append(asyncio.ensure_future(asyncio.to_thread(_read, part, wanted, fetched, shown)))
+        for unpacked in unpacking:
+            for series, pieces in (await unpacked).items():
+                found.setdefault(series, []).extend(pieces)
+    finally:
+        await asyncio.gather(*unpacking, return_exceptions=True)
+    return found
+
+
+def _parts(
+    segments: Sequence[_Segment], keys: Sequence[str], shown: "_Shown"
+) -> Iterator[tuple[list[_Segment], list[set[tuple[int, int]]]]]:
+    """Segments in some parts of about as many bytes, each with the slices that are to be fetched of it."""
+    part: list[_Segment] = []
+    slices: list[set[tuple[int, int]]] = []
+    size = 0
+    for segment in segments:
+        needed = set() if segment.whole else _needed(segment, keys, dated=shown.below(segment) is not None)
+        part.append(segment)
+        slices.append(needed)
+        size += len(segment.data) + sum(length for _, length in needed)
+        if size >= PART_BYTES:
+            yield part, slices
+            part, slices, size = [], [], 0
+    if part:
+        yield part, slices
 
 
 class _Shown:
@@ -109,13 +141,12 @@ class _Shown:
 
 
 async def _slices(
-    conn: Connection, segments: Sequence[_Segment], keys: Sequence[str], shown: _Shown
+    conn: Connection, segments: Sequence[_Segment], needed: Sequence[set[tuple[int, int]]]
 ) -> dict[tuple[int, int], bytes]:
     rows = [
         (n, start, size, s.run_id, s.first_offset, s.attempt, s.rank, s.first_key)
-        for n, s in enumerate(segments)
-        if not s.whole
-        for start, size in _needed(s, keys, dated=shown.below(s) is not None)
+        for n, (s, slices) in enumerate(zip(segments, needed, strict=True))
+        for start, size in slices
     ]
     if not rows:
         return {}
