@@ -36,8 +36,20 @@ TABLES: dict[Projection, tuple[str, ...]] = {
         "model_version",
         "model_version_tag",
         "model_naming",
+        "logged_model",
+        "logged_model_param",
+        "logged_model_tag",
     ),
-    Projection.RUNS: ("run", "run_param", "run_tag", "run_dataset", "run_model", "artifact", "run_change"),
+    Projection.RUNS: (
+        "run",
+        "run_param",
+        "run_tag",
+        "run_dataset",
+        "run_model",
+        "run_output",
+        "artifact",
+        "run_change",
+    ),
     Projection.METRICS: (
         "attempt",
         "attempt_start",
@@ -45,6 +57,7 @@ TABLES: dict[Projection, tuple[str, ...]] = {
         "fork",
         "segment",
         "metric_block",
+        "model_metric",
         "metric_repeat",
         "metric_change",
     ),
@@ -67,13 +80,13 @@ NOT_CANONICAL = frozenset(
 
 LAYOUTS: dict[Projection, int] = {
     Projection.EXPERIMENTS: 2,
-    Projection.REGISTRY: 2,
-    Projection.RUNS: 4,
-    Projection.METRICS: 8,
+    Projection.REGISTRY: 3,
+    Projection.RUNS: 5,
+    Projection.METRICS: 9,
 }
 """Number of the tables' layout per projection, raised with every change of `sql/tables`: a generation has one for life."""
 
-PARTS: dict[Projection, tuple[str, ...]] = {Projection.REGISTRY: ("registered_models",)}
+PARTS: dict[Projection, tuple[str, ...]] = {Projection.REGISTRY: ("registered_models", "logged_models")}
 """Files of `sql/tables` that make a projection's tables, where it is not one named like the projection."""
 
 

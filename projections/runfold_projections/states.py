@@ -8,25 +8,28 @@ import msgspec
 from runfold_schemas.events import DatasetInput
 
 from .folds.experiments import Experiment
+from .folds.logged_models import LoggedModel
 from .folds.runs import Head, Run
 
 _encode = msgspec.msgpack.Encoder().encode
 _run_decoder = msgspec.msgpack.Decoder(
-    tuple[tuple[Any, ...], dict[str, str], dict[str, str], list[dict[str, Any]], list[str]]
+    tuple[tuple[Any, ...], dict[str, str], dict[str, str], list[dict[str, Any]], list[str], list[tuple[str, int]]]
 )
+_logged_model_decoder = msgspec.msgpack.Decoder(LoggedModel)
 _experiment_decoder = msgspec.msgpack.Decoder(Experiment)
 
 
 def write_run(run: Run) -> bytes:
     """A run."""
     datasets = [dataset.model_dump(by_alias=True) for dataset in run.datasets]
-    return _encode((astuple(run.head), run.params, run.tags, datasets, run.models))
+    return _encode((astuple(run.head), run.params, run.tags, datasets, run.models, run.outputs))
 
 
 def read_run(data: bytes) -> Run:
     """What `write_run` was given."""
-    head, params, tags, datasets, models = _run_decoder.decode(data)
-    return Run(Head(*head), params, tags, [DatasetInput.model_validate(dataset) for dataset in datasets], models)
+    head, params, tags, datasets, models, outputs = _run_decoder.decode(data)
+    used = [DatasetInput.model_validate(dataset) for dataset in datasets]
+    return Run(Head(*head), params, tags, used, models, outputs)
 
 
 def write_experiment(experiment: Experiment) -> bytes:
@@ -37,3 +40,13 @@ def write_experiment(experiment: Experiment) -> bytes:
 def read_experiment(data: bytes) -> Experiment:
     """What `write_experiment` was given."""
     return _experiment_decoder.decode(data)
+
+
+def write_logged_model(model: LoggedModel) -> bytes:
+    """A logged model."""
+    return _encode(model)
+
+
+def read_logged_model(data: bytes) -> LoggedModel:
+    """What `write_logged_model` was given."""
+    return _logged_model_decoder.decode(data)

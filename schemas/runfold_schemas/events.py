@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from . import registered_models
+from . import logged_models, registered_models
 from .artifacts import MOST_OWNER_BYTES, MOST_PATH_BYTES, check_path
 from .fact import DEFAULT_WORKSPACE as DEFAULT_WORKSPACE
 from .fact import INT64, Count, ExperimentId, Key, Long, Name, RunId, Strings, Text, fits, json_object
@@ -158,6 +158,19 @@ class InputsLogged(RunFact):
     models: list[Key] = []
 
 
+class ModelOutput(BaseModel):
+    """A logged model as a run made it."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+    model_id: Key
+    step: Long
+
+
+class OutputsLogged(RunFact):
+    subject = "runfold.runs.OutputsLogged"
+    models: list[ModelOutput]
+
+
 class ModelLogged(RunFact):
     subject = "runfold.runs.ModelLogged"
     model: Annotated[Text, Field(max_length=MAX_MODEL_CHARS), AfterValidator(json_object)]
@@ -247,6 +260,7 @@ _CLASSES: tuple[type[Fact], ...] = (
     TagsSet,
     TagsDeleted,
     InputsLogged,
+    OutputsLogged,
     ModelLogged,
     ArtifactStored,
     ArtifactsDeleted,
@@ -254,6 +268,7 @@ _CLASSES: tuple[type[Fact], ...] = (
     RunRewound,
     RunForked,
     *registered_models.EVENTS,
+    *logged_models.EVENTS,
 )
 FACTS: dict[str, type[Fact]] = {cls.subject: cls for cls in _CLASSES}
 """Event classes by subject."""

@@ -16,6 +16,10 @@ class Ids:
         """32 hexadecimal digits, as MLflow's, but ordered by time."""
         return str(uuid_utils.uuid7().hex)
 
+    def model_id(self) -> str:
+        """`m-` and 32 hexadecimal digits, as MLflow's logged models have them, but ordered by time."""
+        return f"m-{uuid_utils.uuid7().hex}"
+
     def now_ms(self) -> int:
         """Wall clock, ms since the epoch."""
         return time.time_ns() // 1_000_000

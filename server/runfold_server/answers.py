@@ -78,8 +78,9 @@ def run_info(row: Run) -> Json:
 
 
 def run(row: Run) -> Json:
-    """MLflow's `Run`. Of outputs there is no fact in the log yet; MLflow answers their empty message too."""
-    return created_run(row) | {"outputs": {}}
+    """MLflow's `Run`."""
+    made = [{"model_id": model_id, "step": step} for model_id, step in row.outputs]
+    return created_run(row) | {"outputs": filled({"model_outputs": made})}
 
 
 def created_run(row: Run) -> Json:

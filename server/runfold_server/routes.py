@@ -8,10 +8,22 @@ from starlette.routing import BaseRoute, Mount
 from . import branches, described, generations, health, history, keys, native, promotions, series
 from . import models as native_models
 from .api import Api
-from .artifacts import direct, of_runs, proxy
+from .artifacts import direct, of_models, of_runs, proxy
 from .dispatch import NOT_FOUND_PAGE, MlflowRoutes, raw_route
 from .live import stream
-from .mlflow import bulk, datasets, experiments, metrics, model_versions, models, registered_models, run_data, runs
+from .mlflow import (
+    bulk,
+    datasets,
+    experiments,
+    logged_models,
+    metrics,
+    model_search,
+    model_versions,
+    models,
+    registered_models,
+    run_data,
+    runs,
+)
 from .mlflow.planned import PLANNED_2, PLANNED_3
 from .public import asyncapi, event_stream, schema_registry
 
@@ -23,17 +35,21 @@ OPERATIONS = (
     *runs.OPERATIONS,
     *run_data.OPERATIONS,
     *models.OPERATIONS,
+    *model_search.OPERATIONS,
+    *logged_models.OPERATIONS,
     *registered_models.OPERATIONS,
     *model_versions.OPERATIONS,
     *metrics.OPERATIONS,
     *bulk.OPERATIONS,
     of_runs.LIST,
+    of_models.LIST,
 )
 OPERATIONS_3 = (health.SERVER_INFO,)
 RAW = (
     *proxy.OPERATIONS,
     *direct.OPERATIONS,
     *of_runs.OPERATIONS,
+    *of_models.OPERATIONS,
     *native.OPERATIONS,
     *branches.OPERATIONS,
     *keys.OPERATIONS,
@@ -50,15 +66,17 @@ RAW = (
     described.OPERATION,
 )
 """Routes that are no JSON calls of MLflow's: each is declared whole."""
+_FIRST = (*of_runs.OPERATIONS, *of_models.OPERATIONS)
+"""Of them, those some of which lie below a mount."""
 
 
 def routes(api: Callable[[], Api]) -> list[BaseRoute]:
     """The routes of one application; `api` gives its parts once it has started."""
     return [
-        *(raw_route(api, operation) for operation in of_runs.OPERATIONS),  # one of them lies below a mount
+        *(raw_route(api, operation) for operation in _FIRST),
         *(Mount(prefix, MlflowRoutes(api, prefix, OPERATIONS, PLANNED_2)) for prefix in MLFLOW_PREFIXES),
         *(Mount(prefix, MlflowRoutes(api, prefix, OPERATIONS_3, PLANNED_3)) for prefix in MLFLOW_3_PREFIXES),
-        *(raw_route(api, operation) for operation in RAW if operation not in of_runs.OPERATIONS),
+        *(raw_route(api, operation) for operation in RAW if operation not in _FIRST),
     ]
 
 

@@ -116,7 +116,7 @@ SHAPES: Mapping[str, Schema] = {
                 },
             ),
         },
-        {"outputs": having({})},
+        {"outputs": having({}, {"model_outputs": listed(having({"model_id": TEXT, "step": INT64}))})},
         "A run with its latest metrics.",
     ),
     "Outcome": having(

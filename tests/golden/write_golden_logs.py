@@ -23,10 +23,18 @@ from runfold_schemas.events import (
     ExperimentRenamed,
     ExperimentTagsDeleted,
     ExperimentTagsSet,
+    ModelOutput,
+    OutputsLogged,
     ParamsLogged,
     RunCreated,
     RunDeleted,
     TagsDeleted,
+)
+from runfold_schemas.logged_models import (
+    LoggedModelCreated,
+    LoggedModelDeleted,
+    LoggedModelParamsLogged,
+    LoggedModelTagsDeleted,
 )
 from runfold_schemas.position import Partition, Position
 from runfold_schemas.record import Raw
@@ -85,11 +93,13 @@ def _deliberate(projection: Projection) -> list[Raw]:
             ParamsLogged(run_id="golden", params={"a": "1"}),
             ParamsLogged(run_id="golden", params={"a": "2", "b": "3"}),
             TagsDeleted(run_id="golden", keys=["never set"]),
+            OutputsLogged(run_id="golden", models=[ModelOutput(model_id="m-1", step=step) for step in (1, 2, 1)]),
             RunDeleted(run_id="golden"),
             ParamsLogged(run_id="golden", params={"late": "1"}),
         ):
             scribe.append(run_event)
     if projection is Projection.REGISTRY:
+        logged = LoggedModelCreated(model_id="golden", experiment_id=1, name="n", artifact_uri="u", params={"lr": "1"})
         prod = PromotionMove(name="golden", alias="prod", version=1)
         for model_event in (
             RegisteredModelCreated(name="golden"),
@@ -99,6 +109,11 @@ def _deliberate(projection: Projection) -> list[Raw]:
             ModelAliasSet(name="golden", alias="prod", version=2),
             ModelsPromoted(conditions=[PromotionCondition(name="golden", alias="prod", version=1)], moves=[prod]),
             ModelsPromoted(conditions=[PromotionCondition(name="golden", alias="prod")], moves=[prod]),
+            LoggedModelDeleted(model_id="golden"),
+            logged,
+            logged,
+            LoggedModelParamsLogged(model_id="golden", params={"lr": "2"}),
+            LoggedModelTagsDeleted(model_id="golden", keys=["never set"]),
         ):
             scribe.append(model_event)
     # Event ids must not repeat those of the generated history.

@@ -71,6 +71,31 @@ SAMPLES: dict[str, dict[str, Any]] = {
         ],
         "models": ["m-1"],
     },
+    "runfold.runs.OutputsLogged": {
+        "run_id": RUN,
+        "models": [
+            {"model_id": "m-0197f0c2a6b07d1e8c3f5a9b2d4e6f80", "step": 2**63 - 1},
+            {"model_id": "größe", "step": -1},
+        ],
+    },
+    "runfold.registry.LoggedModelCreated": {
+        "model_id": "m-0197f0c2a6b07d1e8c3f5a9b2d4e6f80",
+        "experiment_id": 7,
+        "name": "größe",
+        "artifact_uri": "mlflow-artifacts:/7/models/m-0197f0c2a6b07d1e8c3f5a9b2d4e6f80/artifacts",
+        "model_type": None,
+        "source_run_id": RUN,
+        "params": {"lr": "0.001"},
+        "tags": {"κλειδί": "τιμή"},
+    },
+    "runfold.registry.LoggedModelParamsLogged": {"model_id": "m-1", "params": {"lr": "0.001", "layers": "[64, 64]"}},
+    "runfold.registry.LoggedModelFinalized": {"model_id": "m-1", "status": "READY"},
+    "runfold.registry.LoggedModelTagsSet": {
+        "model_id": "m-1",
+        "tags": {"mlflow.modelVersions": '[{"name": "größe", "version": 3}]'},
+    },
+    "runfold.registry.LoggedModelTagsDeleted": {"model_id": "m-1", "keys": ["a", "κλειδί"]},
+    "runfold.registry.LoggedModelDeleted": {"model_id": "m-1"},
     "runfold.runs.ModelLogged": {
         "run_id": RUN,
         "model": '{"artifact_path": "größe", "run_id": "r", "flavors": {"sklearn": {"sklearn_version": "1.9"}}}',

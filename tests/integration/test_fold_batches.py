@@ -34,6 +34,8 @@ from runfold_schemas.events import (
     Genesis,
     InputsLogged,
     MetricsLogged,
+    ModelOutput,
+    OutputsLogged,
     ParamsLogged,
     RunCreated,
     RunForked,
@@ -41,6 +43,7 @@ from runfold_schemas.events import (
     TagsSet,
 )
 from runfold_schemas.frames import Point, from_points
+from runfold_schemas.logged_models import LoggedModelCreated
 from runfold_schemas.position import Partition
 from runfold_schemas.record import Raw, Record
 from runfold_schemas.registered_models import ModelAliasSet, ModelVersionCreated, RegisteredModelCreated
@@ -292,6 +295,42 @@ def _points(event: MetricsLogged) -> Iterator[tuple[str, Latest]]:
             yield frame.keys[column], Latest(value, frame.steps[row], frame.times[row], *context)
 
 
+@pytest.mark.parametrize("seed", range(4))
+async def test_what_was_measured_of_models_is_of_all_points_that_name_them_cut_off_or_not(
+    services: Services, seed: int
+) -> None:
+    rng = Random(seed)
+    raws = history(Projection.METRICS, rng, 120)
+    points: dict[tuple[str, ...], list[tuple[int, int, float]]] = {}
+    seen = set()
+    for record in decode_batch(raws, released_catalog(), 1).records:
+        identity = (record.entity, record.envelope.writer.id, record.envelope.sequence)
+        if isinstance(record.event, Genesis) or identity in seen:
+            continue
+        seen.add(identity)
+        for frame in record.event.frames if isinstance(record.event, MetricsLogged) else ():
+            for place, value in enumerate(frame.values):
+                row, column = divmod(place, len(frame.keys))
+                name = (frame.model_id or "", record.entity, frame.keys[column])
+                measured = (*name, frame.dataset_name or "", frame.dataset_digest or "")
+                points.setdefault(measured, []).append((frame.times[row], frame.steps[row], value + 0.0))
+    expected = []
+    for measured, own in points.items():
+        if not measured[0]:
+            continue
+        time_ms, step, value = max(own, key=lambda p: (p[0], p[1], p[2] != p[2], 0.0 if p[2] != p[2] else p[2]))
+        numbers = [value for *_, value in own if value == value]
+        extremes = [repr(bound(numbers)) if numbers else None for bound in (min, max)]
+        expected.append((*measured, time_ms, step, repr(value), *extremes))
+    async with emptied(services, Projection.METRICS) as connection:
+        fold, checkpoint = new_fold(Projection.METRICS), None
+        for batch in cut(rng, raws, 5):
+            checkpoint = await apply(connection, fold, checkpoint, batch)
+        rows = [row for table, row in await rows_of(connection, Projection.METRICS) if table == "model_metric"]
+    assert sorted(rows, key=repr) == sorted(expected, key=repr)
+    assert expected
+
+
 async def test_a_batch_without_records_moves_the_checkpoint_alone(services: Services) -> None:
     """Offsets that Kafka took for itself are passed."""
     async with emptied(services, Projection.RUNS) as connection:
@@ -335,6 +374,16 @@ async def test_the_longest_texts_of_the_contract_fit_into_every_index(services: 
                 name=name, source=text, storage_location=text, run_id=text, run_link=text, model_id=text, tags=tags
             ),
             ModelAliasSet(name=name, alias=_wide(rng, 255), version=1),
+            LoggedModelCreated(
+                model_id="m" * 256,
+                experiment_id=1,
+                name=_wide(rng, 500),
+                artifact_uri=text,
+                model_type=text,
+                source_run_id="r" * 256,
+                params=tags,
+                tags=tags,
+            ),
         ):
             scribe.append(event, writer=widest, workspace=workspace)
 
@@ -346,6 +395,8 @@ async def test_the_longest_texts_of_the_contract_fit_into_every_index(services: 
             writer=widest,
         )
         scribe.append(InputsLogged(run_id=run_id, datasets=[data], models=[_wide(rng, 250)]), writer=widest)
+        made = ModelOutput(model_id=_wide(rng, 250), step=1)
+        scribe.append(OutputsLogged(run_id=run_id, models=[made]), writer=widest)
         scribe.append(ParamsLogged(run_id=run_id, params={_wide(rng, 250): _wide(rng, 5000)}), writer=widest)
         scribe.append(TagsSet(run_id=run_id, tags={_wide(rng, 250): _wide(rng, 5000)}), writer=widest)
         stored = ArtifactStored(

@@ -12,6 +12,8 @@ from runfold_projections.migrate import migrate
 from runfold_schemas.record import Raw
 
 _numbers = itertools.count(1)
+LATER = {"model_metric": ("0001", "0002", "0003")}
+"""Tables that came after golden logs were written whose records have something for them."""
 LOGS = sorted(FOLDER.glob("*.json"))
 
 
@@ -25,7 +27,8 @@ async def test_a_golden_log_is_folded_to_the_same_rows(services: Services, path:
     projection, raws, rows = read(path)
     namespace = f"golden_{next(_numbers)}"
     await migrate(services.postgres, namespace)
-    assert await fold_log(services.postgres, namespace, projection, _cut(raws, size)) == rows
+    found = await fold_log(services.postgres, namespace, projection, _cut(raws, size))
+    assert [row for row in found if not path.stem.startswith(LATER.get(row[0], "never"))] == rows
 
 
 def test_the_golden_logs_hold_every_rejection_and_set_aside_records() -> None:

@@ -11,6 +11,7 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
 from runfold_server.openapi import document
+from runfold_server.routes import MLFLOW_3_PREFIXES, MLFLOW_PREFIXES, OPERATIONS, OPERATIONS_3, RAW
 
 SOME = 30
 """Of a long list the first ones are checked: validation is slow, and a history has thousands of points."""
@@ -23,13 +24,18 @@ def _described() -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def _templates() -> list[tuple[re.Pattern[str], str]]:
-    """Paths with placeholders; the last one of a path may stand for several segments."""
-    found = []
-    for path in _described()["paths"]:
-        if "{" in path:
-            pattern = re.sub(r"\\{\w+\\}$", ".+", re.escape(path))
-            found.append((re.compile(re.sub(r"\\{\w+\\}", "[^/]+", pattern)), path))
-    return found
+    """Paths with placeholders, as the document has them; one that is declared a path may stand for several segments."""
+    paths = [one.path for one in RAW]
+    for prefix, operations in ((MLFLOW_PREFIXES[0], OPERATIONS), (MLFLOW_3_PREFIXES[0], OPERATIONS_3)):
+        paths += [f"{prefix}/{one.path}" for one in operations]
+    return [(_pattern(path), path.replace(":path}", "}")) for path in paths if "{" in path]
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    parts = re.split(r"{\w+((?::path)?)}", path)
+    kinds = [".+" if kind else "[^/]+" for kind in parts[1::2]]
+    texts = [re.escape(text) for text in parts[0::2]]
+    return re.compile("".join(text + kind for text, kind in zip(texts, [*kinds, ""], strict=True)))
 
 
 def _declared(path: str) -> str | None:

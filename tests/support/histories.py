@@ -30,6 +30,8 @@ from runfold_schemas.events import (
     InputsLogged,
     MetricsLogged,
     ModelLogged,
+    ModelOutput,
+    OutputsLogged,
     ParamsLogged,
     RunCreated,
     RunDeleted,
@@ -154,7 +156,12 @@ def _experiment(rng: Random) -> Event:
 
 
 def _run(rng: Random) -> Event:
-    run_id, kind = rng.choice(RUNS), rng.randint(0, 16)
+    run_id, kind = rng.choice(RUNS), rng.randint(0, 17)
+    if kind == 17:
+        models = [
+            ModelOutput(model_id=rng.choice(["m1", "m2"]), step=rng.choice(STEPS)) for _ in range(rng.randint(0, 3))
+        ]
+        return OutputsLogged(run_id=run_id, models=models)
     if kind > 12:
         return _artifact(rng, run_id)
     if kind < 3:

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from random import Random
 
+from model_histories import logged_model_event
+
 from runfold_schemas.events import Event
 from runfold_schemas.registered_models import (
     ModelAliasDeleted,
@@ -125,5 +127,5 @@ def _move(rng: Random) -> PromotionMove:
     )
 
 
-KINDS: tuple[Callable[[Random], Event], ...] = (_model, _version, _version, _alias, _promotion)
+KINDS: tuple[Callable[[Random], Event], ...] = (_model, _version, _version, _alias, _promotion, logged_model_event)
 """One function per kind of event; the more often it stands here, the more often it happens."""

@@ -9,6 +9,7 @@ from runfold_schemas.events import (
     DatasetInput,
     InputsLogged,
     ModelLogged,
+    OutputsLogged,
     ParamsLogged,
     RunCreated,
     RunDeleted,
@@ -48,13 +49,14 @@ class Head:
 
 @dataclass(slots=True)
 class Run:
-    """A run as folded. Datasets and models keep their order of arrival."""
+    """A run as folded. Datasets and models, those it reads and those it makes (with their step), keep their order of arrival."""
 
     head: Head
     params: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     datasets: list[DatasetInput] = field(default_factory=list)
     models: list[str] = field(default_factory=list)
+    outputs: list[tuple[str, int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class Change:
     tags: dict[str, str | None] = field(default_factory=dict)
     datasets: Sequence[DatasetInput] = ()
     models: Sequence[str] = ()
+    outputs: Sequence[tuple[str, int]] = ()
 
 
 NOTHING = Change()
@@ -112,6 +115,7 @@ def evolve(state: Run | None, change: Change) -> Run:
             state.tags[key] = value
     state.datasets.extend(change.datasets)
     state.models.extend(change.models)
+    state.outputs.extend(change.outputs)
     return state
 
 
@@ -169,6 +173,9 @@ def _change(state: Run, event: RunFact) -> Change | Rejection:
             return Change(tags=dict.fromkeys(event.keys))
         case InputsLogged():
             return _inputs(state, event)
+        case OutputsLogged():
+            made = dict.fromkeys((output.model_id, output.step) for output in event.models)
+            return Change(outputs=[output for output in made if output not in state.outputs])
         case ModelLogged():
             return _model(state, event)
     raise AssertionError(event)

@@ -16,11 +16,13 @@ from ..database import Connection
 from ..folds.decision import Rejection
 from ..folds.lineage import NO_RANK, Cut
 from ..folds.metrics import RunMetrics, until
+from ..folds.model_metrics import ModelMetrics
 from ..folds.summaries import Layouts, Summaries
 from ..fresh import merge_came, pack
 from ..merging import Source
 from ..rowchange import RowChange, columns
 from .lineages import LineageRows, load_lineages
+from .model_metrics import model_metric_changes
 from .summaries import changed, load_summaries, sum_up_anew
 
 MOST_BYTES = 96 * 1024 * 1024
@@ -49,6 +51,7 @@ class MetricsProjector:
         self._frames: dict[Source, tuple[int, int, list[tuple[Frame, int]]]] = {}
         self.fresh: list[Source] = []
         self._told = LineageRows()
+        self._models = ModelMetrics()
         self._cut: dict[str, int] = {}
         self._touched: dict[str, None] = {}
 
@@ -144,6 +147,7 @@ class MetricsProjector:
             limit = run.lineage.view().limit(branch, rank) if run.lineage.cuts else None
             for frame in frames:
                 run.summaries.add(until(frame, limit))
+                self._models.add(run_id, frame)
             self._touched[run_id] = None
             points = sum(len(frame.values) for frame in frames)
             bounds = [_bounds(frame.keys) for frame in frames]
@@ -169,6 +173,7 @@ class MetricsProjector:
         found = told.changes()
         if segments:
             found.append(RowChange(_SAVE_SEGMENTS, (self._partition, *columns(segments))))
+        found += model_metric_changes(self._models.take())
         touched, self._touched = self._touched, {}
         return [*found, *changed((run_id, self._runs[run_id]) for run_id in touched)]
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from runfold_schemas.events import Genesis
 from runfold_schemas.fact import Fact
+from runfold_schemas.logged_models import LoggedModelFact
 from runfold_schemas.record import Record
 from runfold_schemas.registered_models import RegisteredModelFact
 
@@ -11,6 +12,7 @@ from ..database import Connection
 from ..folds.decision import Rejection
 from ..rowchange import RowChange
 from .base import Projector
+from .logged_models import LoggedModelsProjector
 from .registered_models import RegisteredModelsProjector
 
 
@@ -18,7 +20,10 @@ class RegistryProjector:
     """Projector of the `registry` topic. No part knows of another: what spans them is checked by APIs and joined by queries."""
 
     def __init__(self) -> None:
-        self._parts: dict[type[Fact], Projector] = {RegisteredModelFact: RegisteredModelsProjector()}
+        self._parts: dict[type[Fact], Projector] = {
+            RegisteredModelFact: RegisteredModelsProjector(),
+            LoggedModelFact: LoggedModelsProjector(),
+        }
 
     async def load(self, connection: Connection, records: Sequence[Record]) -> None:
         for base, part in self._parts.items():

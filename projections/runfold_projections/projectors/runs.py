@@ -34,6 +34,7 @@ class RunsProjector:
         self._tags: dict[tuple[str, str], str | None] = {}
         self._datasets: list[tuple[Any, ...]] = []
         self._models: list[tuple[str, int, str]] = []
+        self._outputs: list[tuple[str, int, str, int]] = []
         self._artifacts = Artifacts()
 
     async def load(self, connection: Connection, records: Sequence[Record]) -> None:
@@ -79,6 +80,13 @@ class RunsProjector:
             run = self._runs[row["run_id"]]
             assert run is not None
             run.models.append(row["model_id"])
+        for row in await connection.fetch(
+            "SELECT run_id, model_id, step FROM run_output WHERE run_id = ANY ($1::text[]) ORDER BY run_id, ordinal",
+            run_ids,
+        ):
+            run = self._runs[row["run_id"]]
+            assert run is not None
+            run.outputs.append((row["model_id"], row["step"]))
 
     def fold(self, record: Record) -> Rejection | None:
         if isinstance(record.event, Genesis):
@@ -108,6 +116,8 @@ class RunsProjector:
             )
         first = len(state.models) if state else 0
         self._models.extend((run_id, ordinal, model) for ordinal, model in enumerate(change.models, first))
+        first = len(state.outputs) if state else 0
+        self._outputs.extend((run_id, ordinal, *output) for ordinal, output in enumerate(change.outputs, first))
 
     def touched(self, record: Record, rejection: Rejection | None) -> Sequence[str]:
         return () if isinstance(record.event, Genesis) else (record.entity,)
@@ -136,6 +146,8 @@ class RunsProjector:
             found.append(RowChange(_SAVE_DATASETS, columns(self._datasets)))
         if self._models:
             found.append(RowChange(_SAVE_MODELS, columns(self._models)))
+        if self._outputs:
+            found.append(RowChange(_SAVE_OUTPUTS, columns(self._outputs)))
         found += self._artifact_changes()
         self._clear_changes()
         return found
@@ -183,6 +195,10 @@ WHERE EXISTS (SELECT FROM fence)
 _SAVE_MODELS = """
 INSERT INTO run_model (run_id, ordinal, model_id)
 SELECT * FROM unnest($1::text[], $2::integer[], $3::text[]) WHERE EXISTS (SELECT FROM fence)
+"""
+_SAVE_OUTPUTS = """
+INSERT INTO run_output (run_id, ordinal, model_id, step)
+SELECT * FROM unnest($1::text[], $2::integer[], $3::text[], $4::bigint[]) WHERE EXISTS (SELECT FROM fence)
 """
 # What was stored again after the deletion is written by the other change: no two may touch one row.
 _DELETE_ARTIFACTS = """

@@ -32,6 +32,8 @@ class Belongings:
     metrics: list[LatestMetric] = field(default_factory=list)
     datasets: list[Dataset] = field(default_factory=list)
     models: list[str] = field(default_factory=list)
+    outputs: list[tuple[str, int]] = field(default_factory=list)
+    """Logged models that the run made, each with its step."""
 
 
 # Rows of one shape in one round trip: measured 2.5 times as fast as arrays aggregated per run. Sorted here, for the same reason.
@@ -50,6 +52,9 @@ FROM run_dataset d WHERE run_id = ANY ($1)
 UNION ALL
 SELECT 'model', run_id, model_id, NULL, ordinal, NULL, NULL, NULL
 FROM run_model WHERE run_id = ANY ($1)
+UNION ALL
+SELECT 'output', run_id, model_id, step::text, ordinal, NULL, NULL, NULL
+FROM run_output WHERE run_id = ANY ($1)
 """
 
 
@@ -57,6 +62,7 @@ async def belongings(conn: Connection, run_ids: Sequence[str]) -> dict[str, Belo
     """What belongs to each of these runs, in one round trip."""
     found = {run_id: Belongings() for run_id in run_ids}
     inputs: list[tuple[int, str, Any]] = []
+    outputs: list[tuple[int, str, tuple[str, int]]] = []
     for kind, run_id, key, value, ordinal, document, keys, numbers in await conn.fetch(_ALL, run_ids):
         if kind == "param":
             found[run_id].params[key] = value
@@ -64,11 +70,15 @@ async def belongings(conn: Connection, run_ids: Sequence[str]) -> dict[str, Belo
             found[run_id].tags[key] = value
         elif kind == "metrics":
             found[run_id].metrics += latest_metrics(Block(keys, numbers, document))
+        elif kind == "output":
+            outputs.append((ordinal, run_id, (key, int(value))))
         else:
             inputs.append((ordinal, run_id, key if kind == "model" else Dataset(**document)))
     for _, run_id, what in sorted(inputs, key=itemgetter(0)):
         own = found[run_id]
         own.datasets.append(what) if isinstance(what, Dataset) else own.models.append(what)
+    for _, run_id, output in sorted(outputs):
+        found[run_id].outputs.append(output)
     for own in found.values():
         own.params = dict(sorted(own.params.items()))
         own.tags = dict(sorted(own.tags.items()))

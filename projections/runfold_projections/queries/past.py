@@ -117,6 +117,7 @@ async def run_shown_at(conn: Connection, run_id: str, vector: Vector) -> Run | N
             Dataset(d.name, d.digest, d.source_type, d.source, d.definition, d.profile, d.tags) for d in found.datasets
         ],
         models=list(found.models),
+        outputs=list(found.outputs),
     )
 
 

@@ -5,7 +5,7 @@ deleted. The fold of runs can't know it, since experiments live in another parti
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..database import Connection
@@ -66,6 +66,8 @@ class Run:
     metrics: list[LatestMetric]
     datasets: list[Dataset]
     models: list[str]
+    outputs: list[tuple[str, int]] = field(default_factory=list)
+    """Logged models that the run made, each with its step."""
 
 
 _ONE = """
@@ -183,4 +185,5 @@ def _run(row: Any, own: Belongings, deleted: frozenset[int]) -> Run:
         metrics=own.metrics,
         datasets=own.datasets,
         models=own.models,
+        outputs=own.outputs,
     )

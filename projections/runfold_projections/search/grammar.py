@@ -71,6 +71,16 @@ class _Cursor:
 def parse_clauses(text: str, *, quoted: bool = True) -> list[RawClause]:
     """The clauses of a filter in their order. BadFilter names, as MLflow does, all that belongs to none: `quoted` in searches of runs and
     experiments, as it is in those of the registry."""
+    clauses, strays = read_clauses(text)
+    if strays:
+        raise BadFilter(
+            f"Invalid clause(s) in filter string: {', '.join(map(repr_plain, strays) if quoted else strays)}"
+        )
+    return clauses
+
+
+def read_clauses(text: str) -> tuple[list[RawClause], list[str]]:
+    """The clauses of a filter in their order, and what belongs to none. BadFilter if there are too many."""
     cursor = _Cursor(tokenize(text))
     clauses: list[RawClause] = []
     strays: list[str] = []
@@ -82,13 +92,9 @@ def parse_clauses(text: str, *, quoted: bool = True) -> list[RawClause]:
             strays.append(cursor.any().text)
         else:
             clauses.append(clause)
-    if strays:
-        raise BadFilter(
-            f"Invalid clause(s) in filter string: {', '.join(map(repr_plain, strays) if quoted else strays)}"
-        )
     if len(clauses) > MAX_CLAUSES:
         raise BadFilter(f"A filter may have {MAX_CLAUSES} clauses, this one has {len(clauses)}")
-    return clauses
+    return clauses, strays
 
 
 def repr_plain(text: str) -> str:

@@ -7,7 +7,7 @@ from ..errors import BadQuery
 from .tree import Among, Compare, Operator
 
 # The only SQL that a caller can choose between. Postgres's own escape character in patterns is the backslash, as MLflow has it there.
-_OPERATORS = {
+OPERATORS = {
     Operator.EQUAL: "=",
     Operator.UNEQUAL: "<>",
     Operator.LESS: "<",
@@ -47,7 +47,7 @@ def compared(column: str, clause: Compare | Among, parameters: Parameters) -> st
         values = parameters.add(list(clause.values), sql_type)
         return f"{column} <> ALL ({values})" if clause.negated else f"{column} = ANY ({values})"
     sql_type = {int: "bigint", float: "double precision", str: "text"}[type(clause.value)]
-    return f"{column} {_OPERATORS[clause.operator]} {parameters.add(clause.value, sql_type)}"
+    return f"{column} {OPERATORS[clause.operator]} {parameters.add(clause.value, sql_type)}"
 
 
 def page(limit: int, offset: int, parameters: Parameters) -> str:

@@ -39,6 +39,11 @@ def check_run_id(run_id: str) -> str:
     return run_id
 
 
+def is_id(text: str) -> bool:
+    """Whether an event could name a run or a logged model so."""
+    return _RUN_ID.fullmatch(text) is not None and text.isascii()
+
+
 def check_name(name: str, path: str) -> str:
     """A key: allowed characters, and not a path that leads elsewhere."""
     if not _NAME.fullmatch(name):

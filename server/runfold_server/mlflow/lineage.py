@@ -2,8 +2,12 @@
 
 from dataclasses import dataclass
 
+from runfold_projections.queries.logged_models import logged_model_origin_of
+from runfold_schemas.topics import Topic
+
 from ..api import Api
 from ..errors import NotFound
+from ..reads import of_topics
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,8 @@ async def run_origin(api: Api, run_id: str) -> Origin | None:
 
 
 async def logged_model_origin(api: Api, workspace: str, model_id: str) -> Origin | None:
-    """Of a logged model; None if there is none, as there is in no log of this release."""
-    del api, workspace, model_id
-    return None
+    """Of a logged model; None if there is none, or a deleted one, as for MLflow's server."""
+    shown = await api.reader.strong(
+        of_topics(Topic.REGISTRY), lambda connection: logged_model_origin_of(connection, workspace, model_id)
+    )
+    return None if shown.value is None else Origin(*shown.value)

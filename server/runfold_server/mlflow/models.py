@@ -36,11 +36,6 @@ async def _log_model(api: Api, call: Call) -> Json:
     return {}
 
 
-async def _search_models(_: Api, __: Call) -> Json:
-    # No call of this release makes one, so that none is found is the truth.
-    return {}
-
-
 def summary(text: str) -> Json:
     """What the run's history tells of a model: `mlflow.models.Model.get_tags_dict` of 3.17.2. InvalidParameter in MLflow's words."""
     try:
@@ -77,11 +72,5 @@ OPERATIONS = (
         (RUN_ID, Field("model_json", required=True)),
         about="Add a model to the run's tag `mlflow.log-model.history`.",
         errors=(501,),
-    ),
-    Operation(
-        "POST",
-        "logged-models/search",
-        _search_models,
-        about="Logged models: there are none in this release. MLflow's client asks whenever it lists a folder of a run.",
     ),
 )

@@ -124,7 +124,9 @@ def test_the_changes_that_are_written_add_up_to_the_state(rng: Random, length: i
     for record in log_of(rng, length):
         answer = fold(runs.get(record.entity), record)
         if not isinstance(answer, Rejection) and (record.entity in runs or answer.head is not None):
-            row = tables.setdefault(record.entity, {"params": {}, "tags": {}, "datasets": [], "models": []})
+            row = tables.setdefault(
+                record.entity, {"params": {}, "tags": {}, "datasets": [], "models": [], "outputs": []}
+            )
             row["head"] = answer.head or row["head"]
             assert not answer.params.keys() & row["params"].keys(), "a param is written once"
             row["params"].update(answer.params)
@@ -132,11 +134,13 @@ def test_the_changes_that_are_written_add_up_to_the_state(rng: Random, length: i
             row["tags"] = {key: value for key, value in row["tags"].items() if value is not None}
             row["datasets"] += answer.datasets
             row["models"] += answer.models
+            row["outputs"] += answer.outputs
             assert len({(d.name, d.digest) for d in row["datasets"]}) == len(row["datasets"])
             assert len(set(row["models"])) == len(row["models"])
+            assert len(set(row["outputs"])) == len(row["outputs"])
         step(runs, record)
     loaded = {
-        run_id: Run(row["head"], dict(row["params"]), dict(row["tags"]), row["datasets"], row["models"])
+        run_id: Run(row["head"], dict(row["params"]), dict(row["tags"]), row["datasets"], row["models"], row["outputs"])
         for run_id, row in tables.items()
     }
     assert loaded == runs

@@ -16,8 +16,8 @@ from runfold_server.app import create_app
 from runfold_server.config import S3Config, ServerConfig
 
 TRACKING = ("/mlflow/experiments/", "/mlflow/runs/", "/mlflow/metrics/")
-NOT_YET = {"/mlflow/runs/outputs", "/mlflow/runs/create-promptlab-run"}
-"""Tracking calls that belong to logged models and prompts."""
+NOT_YET = {"/mlflow/runs/create-promptlab-run"}
+"""Tracking calls that belong to prompts."""
 AJAX_ONLY = re.compile(r'"(/ajax-api/[^"]+)"')
 
 

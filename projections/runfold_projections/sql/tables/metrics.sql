@@ -131,6 +131,23 @@ CROSS JOIN LATERAL (
 CROSS JOIN LATERAL unnest(b.keys) WITH ORDINALITY AS k (key, number)
 CROSS JOIN LATERAL (SELECT k.number::integer AS place) AS at;
 
+-- Of the points that name a logged model: latest value (largest time, step, value; NaN above numbers) and extremes (NULL: all are NaN)
+-- per run, key and data set. `dataset` stands for its names, which are too long for an index. See folds/model_metrics.py.
+CREATE TABLE model_metric (
+    model_id        text COLLATE "C" NOT NULL,
+    run_id          text COLLATE "C" NOT NULL,
+    key             text COLLATE "C" NOT NULL,
+    dataset_name    text NOT NULL,
+    dataset_digest  text NOT NULL,
+    dataset         bytea NOT NULL,
+    time_ms         bigint NOT NULL,
+    step            bigint NOT NULL,
+    value           double precision NOT NULL,
+    least           double precision,
+    most            double precision,
+    PRIMARY KEY (model_id, key, run_id, dataset)
+) WITH (fillfactor = 80);
+
 -- Records that had been received before (by writer and sequence) and so added nothing: whoever reads points from the log itself,
 -- as live streams do, passes over them as the fold did.
 CREATE TABLE metric_repeat (

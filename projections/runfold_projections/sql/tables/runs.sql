@@ -63,6 +63,15 @@ CREATE TABLE run_model (
     PRIMARY KEY (run_id, ordinal)
 );
 
+-- Logged models that a run made.
+CREATE TABLE run_output (
+    run_id    text COLLATE "C" NOT NULL,
+    ordinal   integer NOT NULL,
+    model_id  text NOT NULL,
+    step      bigint NOT NULL,
+    PRIMARY KEY (run_id, ordinal)
+);
+
 -- Which runs each batch touched; see changelog.py. Old rows go.
 CREATE TABLE run_change (
     partition     integer NOT NULL,

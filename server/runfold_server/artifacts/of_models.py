@@ -1,0 +1,53 @@
+"""A logged model's files by the model's id and a path below its root, as MLflow's pages ask for them."""
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ..api import Api, Call, Operation, RawOperation
+from ..errors import BadBody
+from ..mlflow.logged_models import MODEL_ID, find_logged_model
+from ..requests import Field
+from ..shapes import TEXT, having, listed, ref
+from . import files
+from .paths import find_place, proxied, safe
+from .proxy import ANY, entries
+
+
+async def _list(api: Api, call: Call) -> dict[str, Any]:
+    path = safe(call.args["artifact_directory_path"].rstrip("/"))
+    root = (await find_logged_model(api, call.args["model_id"])).artifact_uri
+    found = await files.listing(api, find_place(proxied(root, path)))
+    return entries(found, path) | {"root_uri": root}
+
+
+async def _get(api: Api, request: Request) -> Response:
+    path = request.query_params.get("artifact_file_path")
+    if not path:
+        raise BadBody('Request must include the "artifact_file_path" query parameter.')
+    safe(path)
+    root = (await find_logged_model(api, str(request.path_params["model_id"]))).artifact_uri
+    return await files.send(api, request, find_place(proxied(root, path)))
+
+
+LIST = Operation(
+    "GET",
+    "logged-models/{model_id}/artifacts/directories",
+    _list,
+    (MODEL_ID, Field("artifact_directory_path", default=""), Field("page_token", default="")),
+    about="Files and folders directly below a path of a logged model's artifacts.",
+    answer=having({"root_uri": TEXT}, {"files": listed(ref("FileInfo"))}),
+    errors=(501,),
+)
+OPERATIONS = (
+    RawOperation(
+        "GET",
+        "/ajax-api/2.0/mlflow/logged-models/{model_id}/artifacts/files",
+        _get,
+        "A file of a logged model.",
+        {200: (ANY, TEXT), 206: (ANY, TEXT)},
+        (MODEL_ID, Field("artifact_file_path", required=True)),
+        errors=(400, 404, 501, 503),
+    ),
+)
