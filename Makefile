@@ -19,7 +19,7 @@ help:
 	@echo "make bench-volume what the whole path takes: 100 scalars a call, arrays, small runs, 1,200 wide runs"
 	@echo "make bench-spine  what the spine does per second, on this machine"
 	@echo "make bench-artifacts  a file of 1 GB up and down, and the server's memory"
-	@echo "make test-torch  a training under torchrun that loses a rank; needs Debian's python3-torch, or TORCH_PYTHON"
+	@echo "make test-torch  a training under torchrun that loses a rank, and PyTorch models through MLflow; needs Debian's python3-torch, or TORCH_PYTHON"
 	@echo "make bench-torch  what logging costs a PyTorch training loop; needs the same"
 	@echo "make bench-packs  bytes and speed of metric points at rest"
 	@echo "make bench-registry  writes to the registry beside MLflow's own server (installed into .bench)"
@@ -70,7 +70,7 @@ bench-volume: $(VENV)/.demo
 bench-artifacts: $(VENV)/.demo
 	$(BIN)/python benchmarks/artifacts.py
 
-# PyTorch is too large for every machine: its tests and its benchmark use one that is there, in an environment of their own.
+# PyTorch is too large for every machine, and Debian's wants NumPy before 1.25: its tests and its benchmark use one that is there, in an environment of their own.
 TORCH_PYTHON ?= /usr/bin/python3
 TORCH := .bench/torch/.installed
 
@@ -80,10 +80,10 @@ test-torch: $(VENV)/.dev $(TORCH)
 bench-torch: $(VENV)/.demo $(TORCH)
 	$(BIN)/python benchmarks/torch_loop.py
 
-$(TORCH): requirements/client.txt pyproject.toml
+$(TORCH): requirements/client.txt requirements/torch.txt pyproject.toml
 	@$(TORCH_PYTHON) -c 'import torch.distributed.run' || { echo "no PyTorch in $(TORCH_PYTHON): apt-get install python3-torch python3-venv, or name another by TORCH_PYTHON"; exit 1; }
 	$(TORCH_PYTHON) -m venv --system-site-packages .bench/torch
-	.bench/torch/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements/client.txt
+	.bench/torch/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements/client.txt -r requirements/torch.txt
 	printf '%s\n' $(CURDIR)/schemas $(CURDIR)/producers > $$(.bench/torch/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/runfold.pth
 	touch $@
 
@@ -111,6 +111,7 @@ lock: $(VENV)/.dev
 	$(PIN) pyproject.toml -c requirements/dev.txt -o requirements/client.txt
 	echo hatchling | $(PIN) - -c requirements/dev.txt -o requirements/build.txt
 	printf "mlflow==$$(sed -n "s/^mlflow-skinny==\([0-9.]*\).*/\1/p" requirements/dev.txt)\npsycopg2-binary\n" | $(PIN) - -o requirements/bench-mlflow.txt
+	printf "mlflow-skinny==$$(sed -n "s/^mlflow-skinny==\([0-9.]*\).*/\1/p" requirements/dev.txt)\npandas<2.3\nnumpy<1.25\n" | $(PIN) - -c requirements/client.txt -o requirements/torch.txt
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("Runfold needs Python 3.11 or later, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'

@@ -48,6 +48,13 @@ def test_models_need_a_level_that_an_older_log_reaches_by_an_upgrade(
         assert (
             f"at feature level {LEVEL - 1} and models need {LEVEL}: run `runfold upgrade`" in answer.json()["message"]
         )
+        for path, body in (
+            ("logged-models", {"experiment_id": "0"}),
+            ("logged-models/m-1/params", {"params": []}),
+            ("runs/outputs", {"run_id": "r", "models": [{"model_id": "m-1"}]}),
+        ):
+            answer = client.post(f"/api/2.0/mlflow/{path}", json=body)
+            assert (answer.status_code, "the registry needs 4" in answer.json()["message"]) == (501, True)
     before, after = asyncio.run(upgrade_log(services.kafka, namespace, release="newer"))
     assert (before, after >= LEVEL) == (LEVEL - 1, True)
     with TestClient(create_app(config)) as client:

@@ -80,7 +80,11 @@ def _condition(clause: Clause, datasets: Sequence[MeasuredOn], parameters: Param
         return _measured(test, datasets, parameters)
     assert not isinstance(clause, Presence), "this language has no presence"
     if key.kind is Kind.ATTRIBUTE:
-        return compared(_COLUMNS[key.name], clause, parameters)
+        test = compared(_COLUMNS[key.name], clause, parameters)
+        if key.name == "name" and isinstance(clause, Compare) and clause.operator is Operator.EQUAL:
+            # What the index has: every list of a run's files asks for a model of the folder's name.
+            test += f" AND left(m.name, 128) = left({parameters.add(clause.value, 'text')}, 128)"
+        return test
     test = f"t.key = {parameters.add(key.name, 'text')} AND {compared('t.value', clause, parameters)}"
     return f"EXISTS (SELECT FROM {_TABLES[key.kind]} t WHERE t.model_id = m.model_id AND {test})"
 
