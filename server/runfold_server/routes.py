@@ -5,7 +5,7 @@ from collections.abc import Callable
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount
 
-from . import branches, described, generations, health, history, keys, native, promotions, series
+from . import branches, described, generations, health, history, keys, native, promotions, series, timeline
 from . import models as native_models
 from .api import Api
 from .artifacts import direct, of_models, of_runs, proxy
@@ -58,6 +58,7 @@ RAW = (
     *history.OPERATIONS,
     *series.OPERATIONS,
     *stream.OPERATIONS,
+    *timeline.OPERATIONS,
     *generations.OPERATIONS,
     *schema_registry.OPERATIONS,
     *event_stream.OPERATIONS,

@@ -65,6 +65,7 @@ def outgoing(
     attempt: str = "",
     event_id: str | None = None,
     time_ms: int | None = None,
+    causation_id: str = "",
 ) -> Outgoing:
     """An event as a native client would send it."""
     envelope = Envelope(
@@ -73,6 +74,7 @@ def outgoing(
         time_ms if time_ms is not None else _ids.now_ms(),
         Writer(writer, "test", rank, attempt),
         sequence,
+        causation_id=causation_id,
     )
     key = (event.entity or envelope.workspace).encode()
     return Outgoing(topic, key, wire.encode(event), envelope.headers())

@@ -1,71 +1,31 @@
 """Entities as they were at a moment of the log: their own events up to it, folded by the same folds."""
 
-from collections.abc import Iterable
-
-from runfold_schemas.events import RunFact
 from runfold_schemas.position import Partition
-from runfold_schemas.record import Record
 from runfold_schemas.topics import Topic
 from runfold_schemas.vector import Vector
 
 from ..database import Connection
 from ..folds import experiments, runs
-from ..folds.decision import Rejection
-from ..generations import Projection
 from ..search.tokens import storable
-from ..states import read_experiment, read_run
 from .belongings import Dataset
 from .born import below
 from .experiments import Experiment
-from .journal import Past, past_of
 from .past_metrics import latest_at
 from .runs import Run
+from .stories import ExperimentStory, RunStory
+from .timelines import state_of
 
 EXPERIMENTS = Partition(Topic.EXPERIMENTS, 0)
 
 
-def fold_run(past: Past) -> runs.Run | None:
-    """The run that its accepted events make."""
-    state = None if past.state is None else read_run(past.state)
-    for where, entry in past.events:
-        record = entry.record(where)
-        if isinstance(record.event, RunFact):
-            answer = runs.fold(state, record)
-            if not isinstance(answer, Rejection) and (state is not None or answer.head is not None):
-                state = runs.evolve(state, answer)
-    return state
-
-
-def fold_experiment(past: Past, experiment_id: int) -> experiments.Experiment | None:
-    """The experiment that its accepted events make."""
-    state = None if past.state is None else read_experiment(past.state)
-    return evolve_experiment(state, (entry.record(where) for where, entry in past.events), experiment_id)
-
-
-def evolve_experiment(
-    state: experiments.Experiment | None, records: Iterable[Record], experiment_id: int
-) -> experiments.Experiment | None:
-    """An experiment after some more accepted events of its own. Nothing of the other ones is needed, since what they could have
-    to do with was decided when these were accepted."""
-    alone = experiments.Experiments(next_id=experiment_id)
-    if state is not None:
-        alone.put(state)
-    for record in records:
-        answer = experiments.fold(alone, record)
-        if not isinstance(answer, Rejection):
-            alone.put(answer)
-    return alone.by_id.get(experiment_id)
-
-
 async def run_at(conn: Connection, run_id: str, vector: Vector) -> runs.Run | None:
     """The run as folded, without its metrics and whatever became of its experiment; None if it was not there yet."""
-    return fold_run(await past_of(conn, Projection.RUNS, run_id, below(vector, Topic.RUNS, run_id)))
+    return await state_of(conn, RunStory(run_id), below(vector, Topic.RUNS, run_id))
 
 
 async def experiment_at(conn: Connection, experiment_id: int, vector: Vector) -> Experiment | None:
     """The experiment; None if it was not there yet."""
-    past = await past_of(conn, Projection.EXPERIMENTS, str(experiment_id), vector.get(EXPERIMENTS, 0))
-    found = fold_experiment(past, experiment_id)
+    found = await state_of(conn, ExperimentStory(experiment_id), vector.get(EXPERIMENTS, 0))
     if found is None:
         return None
     return Experiment(
