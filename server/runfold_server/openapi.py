@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from . import as_of, model_answers, registry_shapes
+from . import as_of, model_answers, registry_shapes, timeline_shapes
 from .api import Operation, RawOperation
 from .health import MLFLOW_VERSION
 from .meanings import meaning
@@ -50,7 +50,7 @@ def document() -> Json:
         "servers": [{"url": "/"}],
         "paths": dict(sorted(paths.items())),
         "components": {
-            "schemas": {**SHAPES, **registry_shapes.SHAPES, **model_answers.SHAPES},
+            "schemas": {**SHAPES, **registry_shapes.SHAPES, **model_answers.SHAPES, **timeline_shapes.SHAPES},
             "responses": {str(status): _error(status, about) for status, about in _ERRORS.items()},
         },
     }

@@ -35,7 +35,7 @@ from .native import PREFIX
 from .numbers import number
 from .reads import Scope, of_run, of_topics
 from .requests import Args, Field, Kind, parse_query
-from .timeline_shapes import CHANGES, DIFF, EVENTS, WHY
+from .timeline_shapes import DIFF, EVENTS, WHY
 
 MOST_EVENTS = 1_000
 _OUTCOMES = ("accepted", "rejected")
@@ -356,4 +356,3 @@ def _operations() -> tuple[RawOperation, ...]:
 
 
 OPERATIONS = _operations()
-__all__ = ["CHANGES", "OPERATIONS", "said"]

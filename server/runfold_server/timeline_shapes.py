@@ -1,15 +1,17 @@
 """What timelines, `why` and `diff` answer, as JSON schemas."""
 
-from .shapes import INT64, MS, NULLABLE_INT, NULLABLE_TEXT, POSITION, TEXT, TOKEN, Schema, having, listed
+from collections.abc import Mapping
+
+from .shapes import INT64, MS, NULLABLE_INT, NULLABLE_TEXT, POSITION, TEXT, TOKEN, Schema, having, listed, ref
 
 _VALUE: Schema = {
     "type": ["string", "number", "object", "null"],
     "description": "A text, a number, or an object; null: it had none.",
 }
-CHANGES = listed(having({"field": TEXT, "from": _VALUE, "to": _VALUE}))
+_CHANGES = listed(having({"field": TEXT, "from": _VALUE, "to": _VALUE}))
 AS_OF: Schema = {**TEXT, "description": "The position vector that the answer goes up to."}
 _WRITER = having({"id": TEXT, "node": TEXT, "rank": NULLABLE_INT, "attempt": TEXT, "sequence": INT64})
-EVENT = having(
+_EVENT = having(
     {
         "position": POSITION,
         "broker_ms": {**MS, "description": "Milliseconds since the epoch, by the broker's clock."},
@@ -22,7 +24,7 @@ EVENT = having(
         "causation_id": {**NULLABLE_TEXT, "description": "The event that caused this one."},
         "payload": {"type": "object"},
         "outcome": {"enum": ["accepted", "rejected"]},
-        "changes": {**CHANGES, "description": "What it changed about the entity."},
+        "changes": {**_CHANGES, "description": "What it changed about the entity."},
         "caused": {
             **listed(having({"entity": TEXT, "position": POSITION})),
             "description": "Events that name this one as their cause.",
@@ -30,6 +32,7 @@ EVENT = having(
     },
     {"code": {**TEXT, "description": "Why the fold refused it."}, "message": TEXT},
 )
+EVENT = ref("TimelineEvent")
 _LOGGED = having(
     {
         "attempt": TEXT,
@@ -42,7 +45,7 @@ _LOGGED = having(
         "points": INT64,
     }
 )
-EVENTS = having(
+_EVENTS = having(
     {"events": listed(EVENT), "as_of": AS_OF},
     {
         "next_page_token": TOKEN,
@@ -53,7 +56,7 @@ EVENTS = having(
     },
 )
 _SET = having({"from": _VALUE, "to": _VALUE, "event": EVENT})
-WHY = having(
+_WHY = having(
     {
         "field": TEXT,
         "value": _VALUE,
@@ -62,7 +65,7 @@ WHY = having(
         "as_of": AS_OF,
     }
 )
-DIFF = having(
+_DIFF = having(
     {
         "from": AS_OF,
         "to": AS_OF,
@@ -82,3 +85,11 @@ DIFF = having(
         ),
     }
 )
+
+SHAPES: Mapping[str, Schema] = {
+    "TimelineEvent": _EVENT,
+    "Timeline": _EVENTS,
+    "Why": _WHY,
+    "Difference": _DIFF,
+}
+EVENTS, WHY, DIFF = ref("Timeline"), ref("Why"), ref("Difference")
