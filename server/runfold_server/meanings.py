@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from . import registry_meanings
+from . import registry_meanings, timeline_meanings
 
 _RUN = "Id of the run. `run_uuid` is taken too."
 _KEY = "Key: at most 250 letters, digits, `_`, `-`, `.`, `:`, `/` and blanks; no path that leads elsewhere."
@@ -30,7 +30,6 @@ MEANINGS: Mapping[str, str] = {
     "experiment_name": "Name of the experiment.",
     "field": "Name of the field, such as `status`, `params.lr`, `tags.team`, `alias.prod`, `versions.3.stage`.",
     "filter": "What to find, in MLflow's search language.",
-    "from": "The earlier moment: a date or time, ms since the epoch, or a position vector.",
     "key": _KEY,
     "field_name": "`metrics.<key>`, for its latest value, or an attribute such as `creation_timestamp`.",
     "ascending": "Whether small values come first. What has no value comes last in any case.",
@@ -47,7 +46,6 @@ MEANINGS: Mapping[str, str] = {
     "offset": "How many to pass over.",
     "order": "Which come first.",
     "order_by": _ORDER,
-    "outcome": "Accepted or refused ones alone.",
     "page_token": _PAGE,
     "params": "Params.",
     "prefix": "What keys begin with.",
@@ -71,7 +69,6 @@ MEANINGS: Mapping[str, str] = {
     "tags": "Tags.",
     "timestamp": "When the point was measured, in ms since the epoch.",
     "to": "The later moment; by default now.",
-    "type": "Event types, such as `TagsSet` or `runfold.runs.TagsSet`: the parameter is repeated.",
     "user_id": "Who runs it. Deprecated by MLflow for the tag `mlflow.user`.",
     "value": "Value.",
     "view_type": _VIEW,
@@ -110,6 +107,7 @@ MEANINGS: Mapping[str, str] = {
     "experiments/create.name": "Name of the experiment, at most 500 characters.",
     "experiments/update.new_name": "The new name, at most 500 characters.",
     **registry_meanings.MEANINGS,
+    **timeline_meanings.MEANINGS,
 }
 
 
