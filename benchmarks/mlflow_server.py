@@ -92,6 +92,7 @@ async def seed(uri: str, experiment: int, runs: int) -> None:
     """Fill an experiment."""
     connection = await asyncpg.connect(dsn_of(uri), timeout=60)
     try:
+        await connection.execute("SET statement_timeout = 0")
         async with connection.transaction():
             for statement in SEED:
                 await connection.execute(statement, experiment, runs, timeout=1800)

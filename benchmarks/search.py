@@ -161,7 +161,7 @@ async def seed(dsn: str, namespace: str, experiment: int, runs: int) -> None:
             schema = await connection.fetchval(
                 "SELECT schema_name FROM generation WHERE projection = $1 AND state = 'live'", projection.value
             )
-            for table in ("run", "run_param", "run_tag") if projection is Projection.RUNS else ("metric",):
+            for table in ("run", "run_param", "run_tag") if projection is Projection.RUNS else ("metric_block",):
                 await connection.execute(f'VACUUM ANALYZE "{schema}".{table}')
 
 

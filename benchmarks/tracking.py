@@ -229,7 +229,7 @@ async def run(folder: Path, given: argparse.Namespace) -> Results:
     """Measure everything once."""
     out = Results()
     runs = [int(size) for size in given.runs.split(",")]
-    settings = load_settings(data_dir=folder / "data", port=0)
+    settings = load_settings(data_dir=folder / "data", port=0, search_mb=given.search_mb)
     bin_folder = await asyncio.to_thread(mlflow_server.environment, CACHE)
     async with runfold_up(settings):
         pass
@@ -243,18 +243,22 @@ async def run(folder: Path, given: argparse.Namespace) -> Results:
             one = stack.enter_context(mlflow_server.server(bin_folder, uri, folder / "one", workers=1))
             default = stack.enter_context(mlflow_server.server(bin_folder, uri, folder / "default", workers=None))
             out.figure("start to first answer, s (Runfold: broker and Postgres too)", start, one.start_seconds)
-            print("# writes", file=sys.stderr)
-            most = await asyncio.to_thread(writes, out, up.url, one.url, default.url, given.seconds)
-            print("# history", file=sys.stderr)
-            held, _ = await asyncio.to_thread(long_history, out, up.url, one.url)
-            await sizes(out, up, uri)
+            most, held = 0.0, ""
+            if not given.only_search:
+                print("# writes", file=sys.stderr)
+                most = await asyncio.to_thread(writes, out, up.url, one.url, default.url, given.seconds)
+                print("# history", file=sys.stderr)
+                held, _ = await asyncio.to_thread(long_history, out, up.url, one.url)
+                await sizes(out, up, uri)
             for size in runs:
-                print(f"# search over {size:,} runs", file=sys.stderr)
+                print(f"# {size:,} runs into both", file=sys.stderr)
                 await search.seed(up.postgres, settings.namespace, size, size)
                 await mlflow_server.seed(uri, size, size)
+                print(f"# search over {size:,} runs", file=sys.stderr)
                 await asyncio.to_thread(searches, out, up.url, one.url, size, given.count)
-            print("# reads under load", file=sys.stderr)
-            await asyncio.to_thread(under_load, out, up.url, most, held, runs[0], given.seconds)
+            if not given.only_search:
+                print("# reads under load", file=sys.stderr)
+                await asyncio.to_thread(under_load, out, up.url, most, held, runs[0], given.seconds)
             pids = {name: up.stack.pid(name) for name in ("server", "worker", "kafka", "postgres")}
             ours = {name: memory([pid]) for name, pid in pids.items()}
             named = ", ".join(f"{name} {size:,.0f}" for name, size in ours.items())
@@ -271,6 +275,10 @@ async def main() -> None:
     arguments.add_argument("--runs", default="10000,100000", help="numbers of runs to search, with commas")
     arguments.add_argument("--seconds", type=float, default=6.0, help="per measure")
     arguments.add_argument("--count", type=int, default=50, help="searches per shape")
+    arguments.add_argument(
+        "--only-search", action="store_true", help="such as over 1,000,000 runs, which take long to make"
+    )
+    arguments.add_argument("--search-mb", type=int, default=512, help="memory for searches of Runfold's server")
     arguments.add_argument("--quick", action="store_true", help="to see that it works; the figures mean little")
     given = arguments.parse_args()
     if given.quick:
