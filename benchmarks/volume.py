@@ -28,6 +28,7 @@ from rich.table import Table
 from volume_load import LOADS, Share, neptune_keys
 
 from runfold.log import LogWriter
+from runfold_projections.backlog import QUIET
 from runfold_projections.checkpoint import progress_channel
 from runfold_projections.database import open_connection, open_pool
 from runfold_projections.queries.snapshot import checkpoints
@@ -65,6 +66,7 @@ PROFILES = {
     "small": Profile("small", "kafka", 25e3, points_per_event=10),
     "http": Profile("scalars", "http", 1e6),
     "neptune": Profile("neptune", "kafka", NEPTUNE, rate=NEPTUNE),
+    "wide": Profile("wide", "kafka", NEPTUNE, rate=2 * NEPTUNE),
     "neptune3": Profile("neptune", "kafka", 3 * NEPTUNE, rate=3 * NEPTUNE),
 }
 
@@ -173,14 +175,6 @@ class Watch:
                     file=sys.stderr,
                 )
                 before, said = logged, now
-
-    async def merged(self) -> None:
-        """Wait until nothing waits to be merged, ten minutes at most."""
-        quiet, until = 0, time.perf_counter() + 600
-        while quiet < 5 and time.perf_counter() < until:
-            numbers = await asyncio.to_thread(self._metrics)
-            quiet = 0 if sum(v for name, v in numbers if name.startswith("runfold_merge_backlog")) else quiet + 1
-            await asyncio.sleep(1)
 
     def _metrics(self) -> list[tuple[str, float]]:
         with urllib.request.urlopen(f"{self._up.worker_url}/metrics", timeout=30) as answer:
@@ -341,7 +335,7 @@ async def measure(name: str, given: argparse.Namespace, table: Table) -> None:
             await asyncio.to_thread(show, name, profile, found, visible, watch, probe, table)
             async with open_pool(up.postgres, settings.namespace, application="benchmark") as pool:
                 stored = await pool.fetchval("SELECT sum(points) FROM segment WHERE first_key <> 'probe'")
-                await watch.merged()
+                await merged(pool)
                 size = await pool.fetchval(SIZE)
                 # Merging leaves room that the next segments take; what the points themselves take is seen without it.
                 for row in await pool.fetch(OWN_TABLES):
@@ -355,6 +349,16 @@ async def measure(name: str, given: argparse.Namespace, table: Table) -> None:
             )
             if stored != logged:
                 raise SystemExit(f"{name}: {logged:,} points were logged, {stored:,} are stored")
+
+
+async def merged(pool: Any) -> None:
+    """Wait until what has gone quiet is merged: no segment came or went for longer than workers wait, twenty minutes at most."""
+    before, since, until = -1, time.perf_counter(), time.perf_counter() + 1200
+    while (now := time.perf_counter()) < min(since + 2 * QUIET, until):
+        segments = await pool.fetchval("SELECT count(*) FROM segment WHERE first_key <> 'probe'", timeout=600)
+        if segments != before:
+            before, since = segments, now
+        await asyncio.sleep(2)
 
 
 async def folded(up: Up, settings: Settings) -> None:
