@@ -157,6 +157,8 @@ def searches(out: Results, ours: str, one: str, runs: int, count: int) -> None:
                 } | ({"page_token": search.token(one.offset)} if one.offset else {})
                 client.ask("POST", "runs/search", body)
 
+            # A server closes what was idle while the other one was asked.
+            client.connect()
             if client is mine:
                 timed(client, ask, 8)
             found.append(timed(client, ask, number, 8.0))
