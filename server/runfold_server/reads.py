@@ -119,6 +119,11 @@ class Reader:
         want = {position.where: position.offset + 1}
         return (await self._until(want, lambda: self._try_outcome(position))).value
 
+    async def outcome_then(self, position: Position, query: Query[T]) -> Refused | T:
+        """`outcome`, and if it was accepted, what the query finds after that. Only for a query of one statement: it has no snapshot."""
+        want = {position.where: position.offset + 1}
+        return (await self._until(want, lambda: self._try_outcome_then(position, query))).value
+
     async def _until(
         self, want: Mapping[Partition, int], attempt: Callable[[], Awaitable[Shown[T] | Positions]]
     ) -> Shown[T]:
@@ -159,6 +164,14 @@ class Reader:
             next_offset, refused = await outcome(connection, position)
         have = {position.where: next_offset}
         return Shown(refused, have) if next_offset > position.offset else have
+
+    async def _try_outcome_then(self, position: Position, query: Query[T]) -> Shown[Refused | T] | Positions:
+        async with self._database.connection() as connection:
+            next_offset, refused = await outcome(connection, position)
+            have = {position.where: next_offset}
+            if next_offset <= position.offset:
+                return have
+            return Shown(await query(connection) if refused is None else refused, have)
 
     async def _try(self, query: Query[T]) -> Shown[T]:
         async with self._database.snapshot() as connection:

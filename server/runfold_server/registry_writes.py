@@ -37,10 +37,19 @@ async def decide(api: Api, origin: Origin, event: RegisteredModelFact, then: Cal
         raise said(refused) from None
 
 
-async def decided(api: Api, origin: Origin, event: RegisteredModelFact) -> None:
-    """`decide` for a write that answers nothing."""
+async def decided(api: Api, origin: Origin, event: RegisteredModelFact) -> Appended:
+    """`decide` for a write that answers nothing but what was asked."""
     await needs_registry(api)
     try:
-        await api.writes.decided(event, origin)
+        return await api.writes.decided(event, origin)
+    except RefusedWrite as refused:
+        raise said(refused) from None
+
+
+async def decided_then(api: Api, origin: Origin, event: RegisteredModelFact, then: Callable[[Appended], Query[T]]) -> T:
+    """`decide` for an answer that one statement finds."""
+    await needs_registry(api)
+    try:
+        return await api.writes.decided_then(event, origin, then)
     except RefusedWrite as refused:
         raise said(refused) from None

@@ -52,7 +52,6 @@ _BY_BORNS = (
     + JOINED
     + "ORDER BY wanted.place"
 )
-_BY_BORN = COLUMNS + "FROM registered_model m" + JOINED + "WHERE m.born = $1"
 
 
 async def get_registered_model(conn: Connection, workspace: str, name: str) -> RegisteredModel | None:
@@ -60,11 +59,6 @@ async def get_registered_model(conn: Connection, workspace: str, name: str) -> R
     if not storable(workspace) or not storable(name):
         return None
     return await _model(conn, await conn.fetchrow(_BY_NAME, workspace, name))
-
-
-async def registered_model_born_at(conn: Connection, offset: int) -> RegisteredModel | None:
-    """The model that the event at this offset of `registry` created, if it was not deleted since."""
-    return await _model(conn, await conn.fetchrow(_BY_BORN, offset))
 
 
 async def search_registered_models(

@@ -24,7 +24,7 @@ from .. import answers as pages_of
 from .. import registry_answers as answers
 from ..api import Api, Call, Operation
 from ..errors import Internal, InvalidParameter
-from ..registry_writes import decide, decided, needs_registry
+from ..registry_writes import decided, decided_then, needs_registry
 from ..requests import Field, Kind
 from ..shapes import TEXT, having, page
 from . import pages
@@ -56,7 +56,7 @@ async def _create(api: Api, call: Call) -> Json:
         description=args["description"],
         tags=tags,
     )
-    created = await decide(
+    created = await decided_then(
         api,
         call.origin,
         event,
@@ -82,7 +82,7 @@ def _named(call: Call) -> tuple[str, int]:
 
 async def _changed(api: Api, call: Call, event: VersionFact) -> Json:
     """Decide, and answer with the version as it is then."""
-    changed = await decide(
+    changed = await decided_then(
         api,
         call.origin,
         event,

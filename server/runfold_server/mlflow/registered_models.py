@@ -3,10 +3,10 @@
 from typing import Any
 
 from runfold_projections.database import Connection
+from runfold_projections.folds.registered_models import PROMPT_TAG
 from runfold_projections.queries.registered_models import (
     RegisteredModel,
     get_registered_model,
-    registered_model_born_at,
     search_registered_models,
 )
 from runfold_schemas.events import DEFAULT_WORKSPACE
@@ -43,13 +43,22 @@ async def _create(api: Api, call: Call) -> Json:
     name = limits.check_model_name(call.args["name"])
     tags = dict(limits.check_tag(tag["key"], tag["value"]) for tag in call.args["tags"])
     event = RegisteredModelCreated(name=name, description=call.args["description"] or None, tags=tags)
-    created = await decide(
-        api,
-        call.origin,
-        event,
-        lambda done: lambda connection: registered_model_born_at(connection, done.position.offset),
+    done = await decided(api, call.origin, event)
+    # All is known of a model that was just born.
+    created = RegisteredModel(
+        born=done.position.offset,
+        workspace=call.origin.workspace,
+        name=name,
+        description=event.description,
+        created_ms=done.time_ms,
+        updated_ms=done.time_ms,
+        last_version=0,
+        is_prompt=PROMPT_TAG in tags,
+        tags=tags,
+        aliases={},
+        latest=[],
     )
-    return _answered(created)
+    return {"registered_model": answers.registered_model(created)}
 
 
 async def _get(api: Api, call: Call) -> Json:

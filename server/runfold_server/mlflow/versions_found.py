@@ -53,21 +53,22 @@ async def version_by_alias(api: Api, name: str, alias: str) -> ModelVersion:
     limits.check_alias(alias)
 
     async def query(connection: Connection) -> tuple[RegisteredModel | None, ModelVersion | None]:
-        model = await get_registered_model(connection, DEFAULT_WORKSPACE, name)
-        if model is None or alias.lower() == LATEST:
-            return model, None
-        return model, await model_version_by_alias(connection, DEFAULT_WORKSPACE, name, alias)
+        if alias.lower() != LATEST:
+            version = await model_version_by_alias(connection, DEFAULT_WORKSPACE, name, alias)
+            if version is not None:
+                return None, version
+        return await get_registered_model(connection, DEFAULT_WORKSPACE, name), None
 
     model, version = (await api.reader.strong(REGISTRY, query)).value
+    if version is not None:
+        return version
     if model is None:
         raise no_model(name)
     if alias.lower() == LATEST:
         if not model.latest:
             raise NotFound(f"Latest version not found for model {name}.")
         return max(model.latest, key=lambda one: one.version)
-    if version is None:
-        raise InvalidParameter(f"Registered model alias {alias} not found.")
-    return version
+    raise InvalidParameter(f"Registered model alias {alias} not found.")
 
 
 def canonical_stage(stage: str) -> str:
