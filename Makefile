@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ROOMS := schemas producers projections consumers server stack
 SEED ?= 1
 
-.PHONY: demo up bench-sdk bench-volume bench-spine bench-tracking bench-reads bench-registry bench-packs bench-artifacts bench-torch test test-torch unit integration e2e soak lint types layers compat docs lock clean help
+.PHONY: demo up bench-rebuild bench-sdk bench-volume bench-spine bench-tracking bench-reads bench-registry bench-packs bench-artifacts bench-torch test test-torch unit integration e2e soak lint types layers compat docs lock clean help
 
 help:
 	@echo "make demo   start everything, train twice, read back, stop"
@@ -14,6 +14,7 @@ help:
 	@echo "make lint   format, lint, types, import direction, schema compatibility"
 	@echo "make soak   the fault tests and the fuzzing, longer; SEED=n repeats one"
 	@echo "make bench-reads  histories in full, charts, and a run of 100,000 keys"
+	@echo "make bench-rebuild  events and points a second that a rebuild folds and compares"
 	@echo "make bench-search what a search of runs takes over 10,000 and 100,000 of them"
 	@echo "make bench-sdk    what a log call costs the training thread, and the light client"
 	@echo "make bench-volume what the whole path takes: 100 scalars a call, arrays, small runs, 1,200 wide runs"
@@ -47,6 +48,9 @@ bench-reads: $(VENV)/.demo
 
 bench-registry: $(VENV)/.demo
 	$(BIN)/python benchmarks/registry.py
+
+bench-rebuild: $(VENV)/.demo
+	$(BIN)/python benchmarks/rebuild.py
 
 bench-packs: $(VENV)/.dev
 	$(BIN)/python benchmarks/packs.py
@@ -88,7 +92,7 @@ $(TORCH): requirements/client.txt requirements/torch.txt pyproject.toml
 	touch $@
 
 soak: $(VENV)/.dev
-	RUNFOLD_SOAK=1 RUNFOLD_SEED=$(SEED) $(BIN)/pytest tests/e2e/test_kills.py tests/e2e/test_workers_join_and_leave.py tests/e2e/test_read_your_writes.py tests/e2e/test_many_writers.py tests/e2e/test_sdk_distributed.py tests/e2e/test_sdk_kills.py tests/integration/test_fuzz.py -q -s --timeout 7200
+	RUNFOLD_SOAK=1 RUNFOLD_SEED=$(SEED) $(BIN)/pytest tests/e2e/test_kills.py tests/e2e/test_workers_join_and_leave.py tests/e2e/test_read_your_writes.py tests/e2e/test_many_writers.py tests/e2e/test_sdk_distributed.py tests/e2e/test_sdk_kills.py tests/e2e/test_rebuild_under_load.py tests/integration/test_state_hash.py tests/integration/test_fuzz.py -q -s --timeout 7200
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .

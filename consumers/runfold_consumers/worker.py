@@ -4,7 +4,7 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,10 +33,12 @@ from .lag import EVERY as LAG_EVERY
 from .lag import LagMonitor
 from .metrics import WorkerMetrics
 from .partition import AWAY, Backoff, PartitionTask, State, Status
+from .replayer import Replayer
 from .tidier import Tidier
 from .wanted import Wanted
 
 LEASE_EVERY = 1.0
+HURRY_EVERY, HURRY_FOR = 0.1, 1.5
 HOUSE_EVERY = 20.0
 SILENCE = 6.0
 """Seconds without an answer after which Postgres or Kafka counts as away, although no call has failed: it may hang."""
@@ -58,6 +60,12 @@ class WorkerConfig:
     catalog: Catalog = field(default_factory=released_catalog)
     reactions: Mapping[Topic, tuple[Reaction, ...]] = field(default_factory=dict)
     pool_size: int = 4
+    kinds: tuple[str, ...] = leases.KINDS
+    """What it folds: live generations, what is replayed beside them, or both."""
+    replay_command: Sequence[str] = ()
+    """Starts a worker of the kind `replay` as a process, which ends when its standard input does. Without it this worker is alone."""
+    replay_environment: Mapping[str, str] | None = None
+    replay_processes: int = 1
     standby_seconds: float = 24 * 3600.0
     """For how long a generation that was replaced is folded on."""
     wait_for_log: Callable[[], Awaitable[int]] | None = None
@@ -80,6 +88,9 @@ class Worker:
         self._generations: dict[str, Generation] = {}
         self._whole: set[str] = set()
         """Pasts that are folded up to their vectors."""
+        self._stir = asyncio.Event()
+        self._hurry_until = 0.0
+        self._replayer = Replayer(config.replay_command, config.replay_environment, config.replay_processes)
         self._handlers: dict[Leasable, Handler] = {}
         self._pools: dict[str, _Pool] = {}
         self._stack = AsyncExitStack()
@@ -118,6 +129,7 @@ class Worker:
             group.create_task(self._watch_lag())
             group.create_task(self._hear_readers())
             group.create_task(self._keep_house())
+            group.create_task(self._replayer.run())
             group.create_task(Tidier(merging.build, self.metrics, lambda: self._folding).run())
             await self._keep_leases(group)
 
@@ -130,13 +142,27 @@ class Worker:
                         await self._renew(connection, group)
                         self.postgres_error, self._postgres_answered = None, time.monotonic()
                         backoff.reset()
-                        await asyncio.sleep(LEASE_EVERY)
+                        await self._rest()
             except (*AWAY, NotMigrated) as error:
                 text = f"{type(error).__name__}: {error}"
                 if text != self.postgres_error:
                     self._log.warning("no leases: waiting for Postgres", error=text)
                 self.postgres_error = text
                 await backoff.pause()
+
+    async def _rest(self) -> None:
+        """Until the next look: at once when generations change, and then often, since what another worker gives up is free only then."""
+        hurried = time.monotonic() < self._hurry_until
+        try:
+            async with asyncio.timeout(HURRY_EVERY if hurried else LEASE_EVERY):
+                await self._stir.wait()
+        except TimeoutError:
+            pass
+        self._stir.clear()
+
+    def _changed(self, *_: object) -> None:
+        self._hurry_until = time.monotonic() + HURRY_FOR
+        self._stir.set()
 
     @asynccontextmanager
     async def _session(self) -> AsyncIterator[Any]:
@@ -145,7 +171,10 @@ class Worker:
             config.dsn, config.namespace, application="runfold worker", durable=True
         ) as connection:
             await check_migrated(connection)
-            await leases.enter(connection, self.worker_id, socket.gethostname(), os.getpid(), config.release)
+            await leases.enter(
+                connection, self.worker_id, socket.gethostname(), os.getpid(), config.release, config.kinds
+            )
+            await connection.add_listener(f"{config.namespace}_generations", self._changed)
             # A crash of Postgres takes back commits that had not reached its disk. A task in whose partition nothing new
             # comes would never notice: all tasks begin again at the checkpoints that are there.
             await self._stop(list(self._tasks))
@@ -192,11 +221,16 @@ class Worker:
                 self._whole.add(generation.schema_name)
         found = [generation for generation in found if generation.schema_name not in self._whole]
         self._generations = {generation.schema_name: generation for generation in found}
+        self._replayer.want(any(generation.state != "live" for generation in found))
         for item, handler in self._handlers.items():
             if isinstance(handler, ProjectionHandler) and item.handler in self._generations:
                 handler.told(self._generations[item.handler])
         work = [
-            Leasable(generation.schema_name, Partition(generation.projection.topic, number))
+            Leasable(
+                generation.schema_name,
+                Partition(generation.projection.topic, number),
+                leases.LIVE if generation.state == "live" else leases.REPLAY,
+            )
             for generation in found
             for number in range(partition_count(generation.projection.topic, self._partitions))
         ]

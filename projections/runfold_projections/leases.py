@@ -6,13 +6,16 @@ machine that vanished). So the partitions of a killed worker are free at once.
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from runfold_schemas.position import Partition
 from runfold_schemas.topics import Topic
 
 from .database import Connection
 
+LIVE, REPLAY = "live", "replay"
+KINDS = (LIVE, REPLAY)
+"""Kinds of work: what readers wait for, and what is folded beside it. A worker does one of them, or both."""
 TIME_TO_LIVE = 10.0
 """Seconds without a sign of life after which a worker's leases are free, although its session still stands."""
 SPARE_AFTER = 3.0
@@ -25,6 +28,8 @@ class Leasable:
 
     handler: str
     where: Partition
+    kind: str = field(default=LIVE, compare=False)
+    """It may change: a generation that was replayed becomes live."""
 
     def __str__(self) -> str:
         return f"{self.handler} {self.where}"
@@ -107,12 +112,14 @@ def _order(item: Leasable) -> tuple[str, str, int]:
     return item.handler, item.where.topic.value, item.where.partition
 
 
-async def enter(connection: Connection, worker_id: str, host: str, pid: int, release: str) -> None:
+async def enter(
+    connection: Connection, worker_id: str, host: str, pid: int, release: str, kinds: Iterable[str] = KINDS
+) -> None:
     """Make this connection's session the worker's life."""
     await connection.execute(
         """
-        INSERT INTO worker (worker_id, host, pid, release, backend_pid, backend_start)
-        SELECT $1, $2, $3, $4, a.pid, a.backend_start FROM pg_stat_activity a WHERE a.pid = pg_backend_pid()
+        INSERT INTO worker (worker_id, host, pid, release, kinds, backend_pid, backend_start)
+        SELECT $1, $2, $3, $4, $5::text[], a.pid, a.backend_start FROM pg_stat_activity a WHERE a.pid = pg_backend_pid()
         ON CONFLICT (worker_id) DO UPDATE SET
             backend_pid = excluded.backend_pid, backend_start = excluded.backend_start, seen_at = now()
         """,
@@ -120,6 +127,7 @@ async def enter(connection: Connection, worker_id: str, host: str, pid: int, rel
         host,
         pid,
         release,
+        list(kinds),
     )
 
 
@@ -149,7 +157,8 @@ async def renew(
         leases = await _leases(connection, by_text.values())
         workers = {
             row["worker_id"]: {by_text[text] for text in row["blocked"] if text in by_text}
-            for row in await connection.fetch("SELECT worker_id, blocked FROM worker")
+            | {item for item in by_text.values() if item.kind not in row["kinds"]}
+            for row in await connection.fetch("SELECT worker_id, blocked, kinds FROM worker")
         }
         decided = plan(me, leases, workers)
         await connection.executemany(
@@ -157,7 +166,10 @@ async def renew(
             [(me, item.handler, item.where.topic.value, item.where.partition) for item in decided.take],
         )
     held = {item for item, lease in leases.items() if lease.owner == me} | set(decided.take)
-    return held, decided.give
+    # Its kind has changed: whoever does that kind takes it up, but until there is somebody it is in good hands.
+    others = [worker for worker in workers if worker != me]
+    strange = [item for item in held if item in workers[me] and any(item not in workers[worker] for worker in others)]
+    return held, [*decided.give, *(item for item in strange if item not in decided.give)]
 
 
 async def release(connection: Connection, me: str, items: Iterable[Leasable]) -> None:

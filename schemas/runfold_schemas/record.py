@@ -70,7 +70,7 @@ def read_record(raw: Raw, catalog: Catalog, partitions: int) -> Record:
             Reason.RULES_VERSION,
             f"rules version {envelope.rules} is not known; this release knows {sorted(KNOWN_RULES)}",
         )
-    event = wire.decode(raw.value, catalog)
+    event = wire.decode_as(raw.value, schema, catalog)
     record = Record(raw.position, raw.timestamp_ms, envelope, event, raw.value or b"")
     if not isinstance(event, Genesis) and topic is not Topic.SYSTEM:
         key = record.entity.encode()

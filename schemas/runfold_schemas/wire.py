@@ -2,6 +2,7 @@
 
 import io
 import struct
+from functools import lru_cache
 from typing import Any
 
 import fastavro
@@ -50,7 +51,11 @@ def schema_id_of(value: bytes | None) -> int:
 def decode(value: bytes | None, catalog: Catalog | None = None) -> Event:
     """The event in its newest version. BadRecord if it can't be read, UndeclaredSchema if its id is not in the catalog."""
     catalog = catalog or released_catalog()
-    schema = catalog.get(schema_id_of(value))
+    return decode_as(value, catalog.get(schema_id_of(value)), catalog)
+
+
+def decode_as(value: bytes | None, schema: Released, catalog: Catalog) -> Event:
+    """`decode`, of a value whose schema was looked up by its id."""
     assert value is not None
     return decode_body(value[_HEADER.size :], schema, catalog)
 
@@ -59,8 +64,9 @@ def decode_body(body: bytes, schema: Released, catalog: Catalog) -> Event:
     """The event of an Avro body written with `schema`."""
     if schema.subject == MetricsLogged.subject and schema.version == 1:
         return metrics_codec.decode(body)
-    fields = _read(body, schema, catalog.newest(schema.subject))
-    if schema.version < catalog.newest(schema.subject).version:
+    newest = catalog.newest(schema.subject)
+    fields = _read(body, schema, newest)
+    if newest is not schema:
         # A step may need what a newer version has dropped, so it sees the fields as written too.
         fields = upcast(schema, {**_read(body, schema, schema), **fields})
     event_class = FACTS[schema.subject]
@@ -73,8 +79,15 @@ def decode_body(body: bytes, schema: Released, catalog: Catalog) -> Event:
 
 
 def _build(event_class: type[Fact], fields: dict[str, Any]) -> Fact:
-    known = {info.alias or name for name, info in event_class.model_fields.items()}
-    return event_class.model_validate({name: value for name, value in fields.items() if name in known})
+    known = _known(event_class)
+    if not known.issuperset(fields):
+        fields = {name: value for name, value in fields.items() if name in known}
+    return event_class.model_validate(fields)
+
+
+@lru_cache(maxsize=256)
+def _known(event_class: type[Fact]) -> frozenset[str]:
+    return frozenset(info.alias or name for name, info in event_class.model_fields.items())
 
 
 def _read(body: bytes, schema: Released, newest: Released) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from .errors import BadSetting, StackError
 from .parquet.commands import export, import_app
 from .promoting import promote
 from .rebuild.commands import generations_app, rebuild, rollback, state_hash
+from .rebuild.past_commands import past_app
 from .release import RELEASE
 from .settings import Settings, load_settings, misspelt_variables
 from .signals import until_signalled
@@ -46,6 +47,7 @@ app.command()(rebuild)
 app.command()(rollback)
 app.command(name="state-hash")(state_hash)
 app.add_typer(generations_app, name="generations")
+app.add_typer(past_app, name="past")
 
 talk = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -117,6 +119,20 @@ def worker(data_dir: DataDir = None) -> None:
     settings = _settings(data_dir=data_dir)
     configure_logs(settings.log_level)
     uvloop.run(run_worker(settings, find_services(settings)))
+
+
+@app.command(hidden=True)
+def replay() -> None:
+    """What a worker starts beside itself while there is something to replay; it ends with its standard input."""
+    import uvloop
+
+    from .logs import configure_logs
+    from .run_worker import run_replayer
+    from .services import find_services
+
+    settings = load_settings()
+    configure_logs(settings.log_level)
+    uvloop.run(run_replayer(settings, find_services(settings)))
 
 
 @app.command()

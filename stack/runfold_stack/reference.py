@@ -106,8 +106,11 @@ def _walk(command: Any, path: str) -> Iterator[tuple[str, Any]]:
     if children is None:
         yield path, command
         return
+    if command.invoke_without_command:
+        yield path, command
     for name, child in children.items():
-        yield from _walk(child, f"{path} {name}")
+        if not child.hidden:
+            yield from _walk(child, f"{path} {name}")
 
 
 def _metrics() -> str:

@@ -3,6 +3,10 @@
 import asyncio
 import functools
 import gc
+import os
+import sys
+from collections.abc import Coroutine
+from typing import Any
 
 import structlog
 from aiokafka.errors import KafkaError
@@ -13,39 +17,76 @@ from runfold.reading import read_system
 from runfold_consumers.health import serve_health
 from runfold_consumers.partition import Backoff
 from runfold_consumers.worker import Worker, WorkerConfig
+from runfold_projections.leases import LIVE, REPLAY
 
 from .listening import check_can_listen, free_port
+from .programs import command, environment
 from .release import RELEASE
 from .services import Services
 from .settings import Settings
 from .signals import until_signalled
 
+REPLAY_NICE = 5
+
+
+def collect_seldom() -> None:
+    """A fold keeps thousands of runs in memory and makes no cycles: looking through them again and again took a third of its time."""
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
+
+
+async def run_replayer(settings: Settings, services: Services) -> None:
+    """Fold what is replayed beside the live generations, until standard input ends or a signal comes."""
+    os.nice(REPLAY_NICE)
+    collect_seldom()
+    await until_signalled(_until_input_ends(Worker(_config(settings, services, kinds=(REPLAY,))).run()))
+
+
+async def _until_input_ends(work: Coroutine[Any, Any, None]) -> None:
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(work)
+        await reader.read()
+        task.cancel()
+
 
 async def run_worker(settings: Settings, services: Services) -> None:
     """Work until SIGTERM, SIGINT or SIGHUP."""
+    collect_seldom()
     # uvicorn would end the process in the middle of everything if it could not listen.
     check_can_listen("the worker", settings.host, settings.worker_port)
-    # A batch makes some hundred thousand objects that die with it and are no cycles: looking for those is time lost.
-    gc.set_threshold(100_000, 20, 20)
     await until_signalled(_work(settings, services))
 
 
 async def _work(settings: Settings, services: Services) -> None:
-    worker = Worker(
-        WorkerConfig(
-            kafka=services.kafka,
-            dsn=services.postgres,
-            namespace=settings.namespace,
-            partitions=0,
-            wait_for_log=functools.partial(_wait_for_log, services.kafka, settings.namespace),
-            release=RELEASE,
-            standby_seconds=settings.standby_hours * 3600,
-            read_system=functools.partial(read_system, services.kafka, settings.namespace),
-        )
+    resolved = settings.model_copy(update={"kafka": services.kafka, "postgres": services.postgres})
+    config = _config(
+        settings,
+        services,
+        kinds=(LIVE,),
+        replay_command=command("replay"),
+        replay_environment=environment(resolved),
+        replay_processes=settings.replay_processes,
     )
+    worker = Worker(config)
     async with asyncio.TaskGroup() as group:
         group.create_task(serve_health(worker, settings.host, settings.worker_port or free_port(settings.host)))
         group.create_task(worker.run())
+
+
+def _config(settings: Settings, services: Services, **more: Any) -> WorkerConfig:
+    return WorkerConfig(
+        kafka=services.kafka,
+        dsn=services.postgres,
+        namespace=settings.namespace,
+        partitions=0,
+        wait_for_log=functools.partial(_wait_for_log, services.kafka, settings.namespace),
+        release=RELEASE,
+        standby_seconds=settings.standby_hours * 3600,
+        read_system=functools.partial(read_system, services.kafka, settings.namespace),
+        **more,
+    )
 
 
 async def _wait_for_log(kafka: str, namespace: str) -> int:

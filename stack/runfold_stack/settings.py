@@ -96,6 +96,10 @@ class Settings(BaseSettings):
         24.0,
         description="For how long a generation that was replaced is kept folded, so that `runfold rollback` goes back at once.",
     )
+    replay_processes: Annotated[int, Field(ge=1, le=64)] = Field(
+        2,
+        description="Processes of low priority that each worker starts while a rebuild or a past is folded, or a standby kept.",
+    )
     search_mb: Annotated[int, Field(ge=1)] = Field(
         512,
         description="Memory, in MB, that each process of the server may keep between searches: columns of runs, and runs as JSON.",

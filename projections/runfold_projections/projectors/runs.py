@@ -1,7 +1,8 @@
 """Runs into their tables."""
 
 from collections.abc import Sequence
-from dataclasses import astuple
+from dataclasses import fields
+from operator import attrgetter
 from typing import Any
 
 from runfold_schemas.events import ArtifactsDeleted, ArtifactStored, DatasetInput, Genesis, RunFact
@@ -107,17 +108,24 @@ class RunsProjector:
     def _note(self, run_id: str, state: Run | None, change: Change) -> None:
         if change.head is not None:
             self._heads[run_id] = change.head
-        self._params.extend((run_id, key, value) for key, value in change.params.items())
-        self._tags.update({(run_id, key): value for key, value in change.tags.items()})
-        first = len(state.datasets) if state else 0
-        for ordinal, d in enumerate(change.datasets, first):
+        if change.params:
+            self._params += [(run_id, key, value) for key, value in change.params.items()]
+        for key, value in change.tags.items():
+            self._tags[run_id, key] = value
+        if change.datasets:
+            self._note_datasets(run_id, len(state.datasets) if state else 0, change.datasets)
+        if change.models:
+            first = len(state.models) if state else 0
+            self._models += [(run_id, ordinal, model) for ordinal, model in enumerate(change.models, first)]
+        if change.outputs:
+            first = len(state.outputs) if state else 0
+            self._outputs += [(run_id, ordinal, *output) for ordinal, output in enumerate(change.outputs, first)]
+
+    def _note_datasets(self, run_id: str, first: int, datasets: Sequence[DatasetInput]) -> None:
+        for ordinal, d in enumerate(datasets, first):
             self._datasets.append(
                 (run_id, ordinal, d.name, d.digest, d.source_type, d.source, d.definition, d.profile, d.tags)
             )
-        first = len(state.models) if state else 0
-        self._models.extend((run_id, ordinal, model) for ordinal, model in enumerate(change.models, first))
-        first = len(state.outputs) if state else 0
-        self._outputs.extend((run_id, ordinal, *output) for ordinal, output in enumerate(change.outputs, first))
 
     def touched(self, record: Record, rejection: Rejection | None) -> Sequence[str]:
         return () if isinstance(record.event, Genesis) else (record.entity,)
@@ -132,7 +140,7 @@ class RunsProjector:
     def changes(self) -> list[RowChange]:
         found = []
         if self._heads:
-            heads = columns([astuple(head) for head in self._heads.values()])
+            heads = columns([_head_row(head) for head in self._heads.values()])
             found.append(RowChange(_SAVE_HEADS, (self._partition, *heads)))
         if self._params:
             found.append(RowChange(_SAVE_PARAMS, columns(self._params)))
@@ -163,6 +171,9 @@ class RunsProjector:
             found.append(RowChange(_SAVE_ARTIFACTS, columns(rows)))
         return found
 
+
+# `astuple` copies deeply.
+_head_row = attrgetter(*(field.name for field in fields(Head)))
 
 _SAVE_HEADS = """
 INSERT INTO run (partition, run_id, experiment_id, name, user_id, status, start_ms, end_ms, lifecycle_stage, deleted_ms,

@@ -45,8 +45,7 @@ class Wish:
 async def rebuild(dsn: str, namespace: str, wish: Wish) -> bool:
     """Rebuild one after the other; False if rows differed and that was not accepted."""
     well = True
-    async with _control(dsn, namespace):
-        """The schema is this release's."""
+    await entries(dsn, namespace)
     for projection in wish.projections:
         report = _Report(wish.as_json)
         with progress() as tell:
@@ -127,8 +126,8 @@ async def rollback(dsn: str, namespace: str, asked: Sequence[Projection] | None,
 
 async def entries(dsn: str, namespace: str) -> list[Entry]:
     """What there is."""
-    async with _control(dsn, namespace) as control:
-        return await inventory(control)
+    async with control(dsn, namespace) as connection:
+        return await inventory(connection)
 
 
 def line(entry: Entry) -> str:
@@ -142,8 +141,8 @@ def line(entry: Entry) -> str:
 
 async def drop(dsn: str, namespace: str, projection: Projection, number: int) -> None:
     """Drop one; NoSuchGeneration says why not."""
-    async with _control(dsn, namespace) as control:
-        found = [entry for entry in await inventory(control) if entry.generation.projection is projection]
+    async with control(dsn, namespace) as connection:
+        found = [entry for entry in await inventory(connection) if entry.generation.projection is projection]
         one = next((entry for entry in found if entry.generation.number == number), None)
         if one is None:
             there = ", ".join(str(entry.generation.number) for entry in found)
@@ -157,7 +156,7 @@ async def drop(dsn: str, namespace: str, projection: Projection, number: int) ->
             raise NoSuchGeneration(
                 f"generation {number} of {projection} belongs to a past: `runfold past drop {one.past}`"
             )
-        await drop_generations(control, [one.generation.schema_name])
+        await drop_generations(connection, [one.generation.schema_name])
 
 
 async def hashes(
@@ -203,7 +202,8 @@ def _chosen(there: Sequence[Entry], projection: Projection, number: int | None, 
 
 
 @asynccontextmanager
-async def _control(dsn: str, namespace: str) -> AsyncIterator[Connection]:
+async def control(dsn: str, namespace: str) -> AsyncIterator[Connection]:
+    """A connection that sees the control schema, which is this release's: NotMigrated else."""
     async with open_connection(dsn, namespace, application="runfold", durable=True, timeout=60.0) as control:
         await check_migrated(control)
         yield control
