@@ -183,6 +183,12 @@ async def pasts(connection: Connection, *, name: str | None = None) -> list[Past
     return found
 
 
+async def past_named(connection: Connection, name: str) -> Vector | None:
+    """The vector of the past of this name."""
+    text: str | None = await connection.fetchval("SELECT vector FROM past WHERE name = $1", name)
+    return None if text is None else parse_vector(text) if text else {}
+
+
 async def past_of(connection: Connection, vector: Vector) -> str | None:
     """Name of the past of this vector."""
     name: str | None = await connection.fetchval(

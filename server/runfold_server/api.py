@@ -23,6 +23,7 @@ from .live.hub import Hub
 from .observe import Observed
 from .public.definitions import Definitions
 from .public.events import Events
+from .pasts import Pasts
 from .reads import Reader
 from .requests import Args, Field
 from .searches import RunSearches
@@ -53,6 +54,7 @@ class Api:
     live: Hub
     definitions: Definitions
     events: Events
+    pasts: Pasts
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,8 @@ class Operation:
     """Statuses beyond those that every call with fields may have."""
     past: bool = False
     """Whether it can be asked about the past. One that can't refuses to be."""
+    from_past: bool = False
+    """Whether it can be asked about moments of which there is a past: see pasts.py. Its handler need not know."""
 
 
 RawHandler = Callable[[Api, Request], Awaitable[Response]]
@@ -112,5 +116,7 @@ class RawOperation:
     errors: tuple[int, ...] = (400, 404, 413, 503)
     past: bool = False
     """Whether it can be asked about the past: its handler resolves what `as_of.given` says. One that can't refuses to be."""
+    from_past: bool = False
+    """As that of `Operation`."""
     guarded: bool = True
     """Errors become MLflow's JSON and the request is counted; health answers do without."""

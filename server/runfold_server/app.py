@@ -31,6 +31,7 @@ from .heads import ExperimentHeads, RunHeads
 from .histories import Histories
 from .live.hub import Hub
 from .observe import Observed
+from .pasts import Pasts
 from .progress import Progress, listen
 from .public.definitions import Definitions
 from .public.events import events
@@ -72,6 +73,8 @@ async def open_api(config: ServerConfig) -> AsyncIterator[Api]:
         runs = RunHeads(database, reader, progress, log)
         experiments = ExperimentHeads(database, reader, progress)
         searches = RunSearches(reader, config.search_bytes)
+        pasts = Pasts(config, database)
+        stack.push_async_callback(pasts.close)
         async with asyncio.TaskGroup() as background:
             tasks = [
                 background.create_task(ends.serve()),
@@ -98,6 +101,7 @@ async def open_api(config: ServerConfig) -> AsyncIterator[Api]:
                     Hub(config.kafka, config.namespace, reader),
                     Definitions(config.kafka, log.connect, timeout=config.kafka_timeout),
                     events(config.kafka, reader, timeout=config.kafka_timeout),
+                    pasts,
                 )
             finally:
                 for task in tasks:

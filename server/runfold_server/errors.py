@@ -5,6 +5,7 @@ ApiError
 │   ├── BadBody        the request's body can't be read at all (400)
 │   └── TooLarge       the body is larger than the server takes (413)
 ├── NotFound           what the request names does not exist (404)
+├── NoSuchPast         read models of the moment that is asked about must be created first (409)
 ├── AlreadyExists      the name is taken (400, as MLflow's)
 ├── NotImplementedYet  the route is known, this release does not serve it (501: MLflow's client does not retry it)
 ├── Unavailable        Kafka, Postgres or a worker is away or behind (503); repeat after `retry_after` seconds
@@ -90,6 +91,12 @@ class NotFound(ApiError):
     """What the request names does not exist."""
 
     code = ErrorCode.RESOURCE_DOES_NOT_EXIST
+
+
+class NoSuchPast(ApiError):
+    """There is no past of the moment; the message names the command that makes it."""
+
+    code = ErrorCode.RESOURCE_CONFLICT
 
 
 class AlreadyExists(ApiError):

@@ -287,6 +287,7 @@ OPERATIONS = (
         {200: (JSON, _list_shape("set_aside", reason=TEXT, value_size=NULLABLE_INT, key=NULLABLE_TEXT))},
         _PAGE,
         errors=(400, 503),
+        from_past=True,
     ),
     RawOperation(
         "GET",
@@ -301,5 +302,6 @@ OPERATIONS = (
         },
         _PAGE,
         errors=(400, 503),
+        from_past=True,
     ),
 )

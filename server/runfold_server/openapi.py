@@ -25,6 +25,7 @@ acknowledged before it began. A fault of the program is a 500 with an error in t
 _ERRORS = {
     400: "The request can be corrected; the message says how.",
     404: "What the request names does not exist.",
+    409: "There is no past of the moment that is asked about; the message says by which command it is made.",
     413: "The body is larger than the server takes.",
     501: "The log's feature level does not have this yet: run `runfold upgrade`.",
     503: "Kafka, Postgres or the workers are away or behind. A write was not acknowledged and may still take effect; repeat it.",
@@ -69,12 +70,12 @@ def _call(operation: Operation) -> Json:
         operation.path.split("/")[0],
         f"{operation.method.lower()} {operation.path}",
         {200: (JSON, operation.answer)},
-        (*errors, *operation.errors),
+        (*errors, *operation.errors, *(_NO_PAST if operation.from_past else ())),
     )
     placed = set(PLACEHOLDER.findall(operation.path))
     in_path = [field for field in operation.fields if field.name in placed]
-    asked = [_AS_OF] if operation.past else []
-    if operation.past:
+    asked = [_AS_OF] if operation.past or operation.from_past else []
+    if asked:
         described["responses"]["200"]["headers"] = _AS_OF_SAID
     if operation.method == "GET":
         return described | {"parameters": [*_parameters(operation.path, operation.fields, placed), *asked]}
@@ -103,14 +104,16 @@ _AS_OF_SAID: Json = {
         "schema": {"type": "string"},
     }
 }
+_NO_PAST = (409,)
 _BYTES: Json = {"type": "string", "contentEncoding": "binary"}
 
 
 def _raw(raw: RawOperation) -> Json:
     tag = next(part for part in raw.path.strip("/").removeprefix("api/").split("/"))
-    described = _described(raw.about, tag, f"{raw.method.lower()} {raw.path}", raw.answers, raw.errors)
+    errors = (*raw.errors, *(_NO_PAST if raw.from_past else ()))
+    described = _described(raw.about, tag, f"{raw.method.lower()} {raw.path}", raw.answers, errors)
     described["parameters"] = list(_parameters(raw.path, raw.fields, set(PLACEHOLDER.findall(raw.path))))
-    if raw.past:
+    if raw.past or raw.from_past:
         described["parameters"].append(_AS_OF)
     if raw.also:
         described["responses"]["200"]["content"][raw.also] = {"schema": _BYTES}

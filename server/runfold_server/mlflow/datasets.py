@@ -44,5 +44,6 @@ OPERATIONS = (
         (Field("experiment_ids", Kind.STRINGS),),
         about="Data sets that runs of these experiments used, each once per context, at most 1000; by experiment, name, digest and context.",
         answer=having({}, {"dataset_summaries": listed(ref("DatasetSummary"))}),
+        from_past=True,
     ),
 )

@@ -204,6 +204,7 @@ OPERATIONS = (
         _SEARCH,
         about="Experiments that match a filter, a page at a time.",
         answer=page("experiments", "Experiment"),
+        from_past=True,
     ),
     Operation(
         "POST",
@@ -212,6 +213,7 @@ OPERATIONS = (
         _SEARCH,
         about="Experiments that match a filter, a page at a time.",
         answer=page("experiments", "Experiment"),
+        from_past=True,
     ),
     Operation(
         "POST", "experiments/update", _update, (_ID, Field("new_name", required=True)), about="Rename an experiment."

@@ -187,6 +187,7 @@ OPERATIONS = (
         ),
         about="Runs of experiments that match a filter, a page at a time.",
         answer=page("runs", "Run"),
+        from_past=True,
     ),
     Operation(
         "POST",

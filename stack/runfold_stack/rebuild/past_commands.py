@@ -45,7 +45,8 @@ def create(
 
     if (at is None) == (vector is None):
         raise BadSetting("name the moment: --at 2026-03-01, or --vector runs:3:18240,…")
-    print(_run(data_dir, lambda *of: pasts.create(*of, pasts.Wanted(name, at or vector or "", wait, patience))))
+    wanted = pasts.Wanted(name, at or vector or "", wait, patience)
+    print(_run(data_dir, lambda kafka, dsn, namespace: pasts.create(kafka, dsn, namespace, wanted)))
 
 
 @past_app.command(name="list")
