@@ -14,7 +14,7 @@ from aiokafka.errors import KafkaError
 
 from runfold_projections import leases
 from runfold_projections.database import open_connection, open_pool
-from runfold_projections.errors import Busy, NotMigrated
+from runfold_projections.errors import NotMigrated
 from runfold_projections.generations import Generation, generations
 from runfold_projections.inventory import is_at_bound
 from runfold_projections.leases import Leasable
@@ -335,7 +335,7 @@ class Worker:
                 ) as connection:
                     for name in await drop_expired(connection, config.standby_seconds):
                         self._log.info("standby dropped", generation=name)
-            except (*AWAY, Busy) as error:
+            except AWAY as error:
                 self._log.debug("standbys are not looked after", error=str(error))
 
     async def _watch_lag(self) -> None:

@@ -6,6 +6,7 @@ which a snapshot shows the live one.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -34,6 +35,8 @@ HEARD = 1.5
 """Seconds after which workers have heard of a new bound."""
 LOCK_MS = 300
 """For how long a switch waits for readers that hold the views, before it lets others pass and tries again: they would queue behind it."""
+DROP_LOCK_MS = 5_000
+"""For how long a drop waits for whoever holds the tables: longer than an automatic vacuum takes to give way."""
 LEVEL_WAIT = 1.0
 """For how long a switch keeps the live generation from moving until the other one is level."""
 
@@ -296,26 +299,34 @@ async def rebuilding(
         yield Rebuild(dsn, namespace, projection, control, tell, patience)
 
 
-async def drop_generations(control: Connection, schema_names: list[str], *, tries: int = 20) -> None:
-    """Retire generations that are not live. Busy if somebody holds their tables for long."""
-    for attempt in range(tries):
-        try:
+async def drop_generations(control: Connection, schema_names: list[str]) -> None:
+    """Retire generations that are not live. Nobody folds or counts them from then on; if somebody holds their tables, workers drop them later."""
+    await control.execute(
+        "UPDATE generation SET state = 'retired' WHERE schema_name = ANY ($1::text[]) AND state <> 'live'", schema_names
+    )
+    await drop_retired(control, schema_names)
+
+
+async def drop_retired(control: Connection, schema_names: list[str]) -> None:
+    """Drop schemas of retired generations, as far as nobody holds their tables."""
+    for name in schema_names:
+        with contextlib.suppress(asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
             async with control.transaction():
-                await control.execute("SET LOCAL lock_timeout = '1s'")
-                await retire(control, schema_names)
-            return
-        except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
-            await asyncio.sleep(min(2.0, 0.1 * 2**attempt))
-    raise Busy(f"{', '.join(schema_names)}: somebody reads or writes the tables and does not end; try again later")
+                await control.execute(f"SET LOCAL lock_timeout = '{DROP_LOCK_MS}ms'")
+                await retire(control, [name])
 
 
 async def drop_expired(control: Connection, seconds: float) -> list[str]:
-    """Drop standbys that were replaced so many seconds ago; answers their schemas. Busy if they are in use."""
+    """Drop standbys that were replaced so many seconds ago, and what is left of retired generations; answers their schemas."""
     rows = await control.fetch(
-        "SELECT schema_name FROM generation WHERE state = 'standby' AND switched_at < now() - make_interval(secs => $1)",
+        """
+        SELECT schema_name FROM generation
+        WHERE state = 'standby' AND switched_at < now() - make_interval(secs => $1)
+           OR state = 'retired' AND to_regnamespace(schema_name) IS NOT NULL
+        """,
         seconds,
     )
     names = [row["schema_name"] for row in rows]
     if names:
-        await drop_generations(control, names, tries=3)
+        await drop_generations(control, names)
     return names
