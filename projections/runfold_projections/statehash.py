@@ -25,6 +25,8 @@ WHOLE = 24 * 3600.0
 """Seconds that reading a table may take: it is bounded by its size alone."""
 EXPLAINS = {"set_aside": frozenset({"message"})}
 """Columns that are no state."""
+REALS = {"model_metric": frozenset({"value", "least", "most"})}
+"""Columns of floating-point numbers, of which one NaN is as good as another."""
 _SEGMENTS_AT_ONCE = 16
 _BLOCKS_AT_ONCE = 200
 _FORM = re.compile(r"\s*SELECT (?P<columns>.+) FROM (?P<table>\w+) ORDER BY (?P<key>.+?)\s*", re.DOTALL)
@@ -48,9 +50,16 @@ def listing(table: str) -> Listing:
     left_out = EXPLAINS.get(table, frozenset())
     columns = [text.strip() for text in found["columns"].split(",")]
     columns = [text for text in columns if _name(text) not in left_out]
+    names = [_name(text) for text in columns]
     key = tuple(_name(text) for text in found["key"].split(","))
+    for name in key:
+        if name not in names:
+            columns.append(name)
+            names.append(name)
+    reals = REALS.get(table, frozenset())
+    columns = [f"CASE WHEN {text} = 'NaN' THEN 'NaN' ELSE {text} END" if text in reals else text for text in columns]
     query = f"SELECT {', '.join(columns)} FROM {table} ORDER BY {found['key']}"  # noqa: S608 - a file of this package
-    return Listing(table, tuple(_name(text) for text in columns), key, query)
+    return Listing(table, tuple(names), key, query)
 
 
 def _name(expression: str) -> str:

@@ -21,9 +21,9 @@ from .heads import ExperimentHeads, RunHeads
 from .histories import Histories
 from .live.hub import Hub
 from .observe import Observed
+from .pasts import Pasts
 from .public.definitions import Definitions
 from .public.events import Events
-from .pasts import Pasts
 from .reads import Reader
 from .requests import Args, Field
 from .searches import RunSearches

@@ -97,5 +97,6 @@ OPERATIONS = (
         ),
         about="Logged models of experiments that match a filter, a page at a time, at most 1000. Deleted ones are not shown.",
         answer=page("models", "LoggedModel"),
+        from_past=True,
     ),
 )

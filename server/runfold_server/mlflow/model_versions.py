@@ -227,6 +227,7 @@ OPERATIONS = (
         ),
         about="Versions that match a filter, a page at a time. Those of prompts are found only if the filter asks for them.",
         answer=page("model_versions", "ModelVersion"),
+        from_past=True,
     ),
     Operation(
         "POST",

@@ -222,6 +222,7 @@ OPERATIONS = (
         ),
         about="Registered models that match a filter, a page at a time. Prompts are found only if the filter asks for them.",
         answer=page("registered_models", "RegisteredModel"),
+        from_past=True,
     ),
     Operation("GET", "registered-models/get-latest-versions", _latest, (NAME, STAGES), about=_LATEST, answer=_VERSIONS),
     Operation(
