@@ -1,4 +1,4 @@
-"""The whole way of an event, once: start everything, train twice, read back, show the log, stop everything."""
+"""The whole way of an event, once: start everything, train twice, read back, show the log, promote a model, ask the past, stop."""
 
 import argparse
 import asyncio
@@ -39,8 +39,9 @@ async def main(data_dir: Path) -> None:
         async with httpx2.AsyncClient(base_url=up.url, timeout=30, trust_env=False) as client:
             runs = await show_runs(client.post)
             await show_artifact(client, next(run for run in runs if run["info"]["run_name"] == "sgd-mlflow"))
-        await show_events(up, settings.namespace, {run["info"]["run_id"]: run["info"]["run_name"] for run in runs})
-        console.rule("[bold]4. Stop")
+            await show_events(up, settings.namespace, {run["info"]["run_id"]: run["info"]["run_name"] for run in runs})
+            await promote_and_look_back(client, next(r for r in runs if r["info"]["run_name"] != "sgd-mlflow"))
+        console.rule("[bold]5. Stop")
     console.print("  everything is stopped")
     console.print("\nNext: [bold]make up[/] leaves the same stack running; the README says what to point at it.")
 
@@ -109,7 +110,7 @@ async def show_events(up: Up, namespace: str, names: dict[str, str]) -> None:
     batches: dict[str, list[str]] = {}
     for event in sorted(events, key=lambda e: e["broker_time"]):
         kind, data = event["type"].rpartition(".")[2], event["data"]
-        about = names.get(data.get("run_id", ""), data.get("name", ""))
+        about = names.get(data.get("run_id", ""), data.get("name", data.get("path", "")))
         if kind == "Genesis":
             continue
         if kind == "MetricsLogged":
@@ -125,6 +126,49 @@ async def show_events(up: Up, namespace: str, names: dict[str, str]) -> None:
         if len(positions) > 2:
             console.print(f"  … and {len(positions) - 2} more MetricsLogged of {name}, up to {positions[-1]}")
     console.print("  A position is topic:partition:offset. `runfold events tail` prints the events whole.\n")
+
+
+async def promote_and_look_back(client: httpx2.AsyncClient, second: dict[str, Any]) -> None:
+    """Move an alias under conditions, once in vain, and ask what was true before; then the model's own history."""
+    console.rule("[bold]4. Promote, be refused, and ask the past")
+    body = {"name": "digits", "source": f"runs:/{second['info']['run_id']}/model", "run_id": second["info"]["run_id"]}
+    (await client.post("/api/2.0/mlflow/model-versions/create", json=body)).raise_for_status()
+
+    async def promote(version: int, only_if: int | None) -> Any:
+        answer = await client.post(
+            "/api/runfold/v1/models:promote",
+            json={
+                "moves": [{"name": "digits", "alias": "prod", "version": version}],
+                "conditions": [{"name": "digits", "alias": "prod", "version": only_if}],
+            },
+        )
+        said = answer.json()
+        before = "is not set" if only_if is None else f"is on {only_if}"
+        told = said["position"] if answer.is_success else f"refused: {said['message']}"
+        console.print(f"  digits@prod={version} if @prod {before}: {told}", markup=False)
+        return said
+
+    first = await promote(1, None)
+    await promote(2, 1)
+    await promote(1, 1)
+    topic, partition, offset = first["position"].split(":")
+    moment = f"{topic}:{partition}:{int(offset) + 1}"
+    for when, asked in (("now", {}), (f"as of {moment}", {"as_of": moment})):
+        answer = await client.get(
+            "/api/2.0/mlflow/registered-models/alias", params={"name": "digits", "alias": "prod", **asked}
+        )
+        answer.raise_for_status()
+        console.print(f"  digits@prod {when}: version {answer.json()['model_version']['version']}", markup=False)
+    answer = await client.get("/api/runfold/v1/models/digits/events")
+    answer.raise_for_status()
+    table = Table(box=None, pad_edge=False)
+    for title in ("position", "type", "outcome", "@prod"):
+        table.add_column(title)
+    for event in answer.json()["events"]:
+        moved = [f"{c['from']} -> {c['to']}" for c in event["changes"] if c["field"] == "alias.prod"]
+        table.add_row(event["position"], event["type"].rpartition(".")[2], event["outcome"], *moved)
+    console.print(table)
+    console.print("  Refused tries are history, too. `as_of` takes a time as well, such as 2026-03-01T12:00.\n")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ digits = load_digits()
 train_x, test_x, train_y, test_y = train_test_split(digits.data / 16, digits.target, test_size=0.3, random_state=0)
 
 mlflow.set_experiment("digits")
-with mlflow.start_run(run_name="sgd-mlflow"):
+with mlflow.start_run(run_name="sgd-mlflow") as run:
     params = {"model": "SGDClassifier", "alpha": 1e-3, "epochs": EPOCHS}
     mlflow.log_params(params)
     mlflow.set_tag("client", "mlflow")
@@ -28,3 +28,9 @@ with mlflow.start_run(run_name="sgd-mlflow"):
         )
     report = classification_report(test_y, model.predict(test_x))
     mlflow.log_text(report, "evaluation/report.txt")
+    mlflow.log_dict({"coef": model.coef_.tolist(), "intercept": model.intercept_.tolist()}, "model/weights.json")
+
+# Any file may be a version of a model; `mlflow.sklearn.log_model(..., registered_model_name=...)` works too, and needs pandas.
+client = mlflow.MlflowClient()
+client.create_registered_model("digits")
+client.create_model_version("digits", f"runs:/{run.info.run_id}/model", run.info.run_id)
