@@ -1,6 +1,7 @@
 """Laws of the fold of registered models, over generated logs and without a database: above all, that it does what a simple model does."""
 
 import copy
+import os
 from random import Random
 from typing import Any
 
@@ -32,6 +33,7 @@ from runfold_schemas.registered_models import (
 from runfold_schemas.topics import Topic
 
 laws = settings(max_examples=60, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+SOAK = bool(os.environ.get("RUNFOLD_SOAK"))
 WHERE = Partition(Topic.REGISTRY, 0)
 
 
@@ -130,7 +132,7 @@ class RegistryMachine(RuleBasedStateMachine):
 
 
 TestRegistry = RegistryMachine.TestCase
-TestRegistry.settings = settings(max_examples=50, stateful_step_count=40, deadline=None)
+TestRegistry.settings = settings(max_examples=10_000 if SOAK else 50, stateful_step_count=40, deadline=None)
 
 
 def records(*events: RegisteredModelFact) -> list[Record]:
