@@ -7,13 +7,15 @@ from starlette.responses import Response
 
 from runfold_projections.database import Connection
 from runfold_projections.queries.model_versions import ModelVersion, versions_of
+from runfold_projections.queries.past_models import model_state_at, shown_model
+from runfold_projections.queries.past_models import versions_of as past_versions
 from runfold_projections.queries.registered_models import RegisteredModel, get_registered_model
 from runfold_schemas.events import DEFAULT_WORKSPACE
 
 from .api import Api, RawOperation
-from .dispatch import json_response
+from .dispatch import json_response, saying
 from .mlflow.registry_refusals import no_model
-from .mlflow.versions_found import REGISTRY
+from .mlflow.versions_found import REGISTRY, then
 from .native import PREFIX, consistency, number
 from .reads import Consistency
 from .registry_answers import native_head, native_version
@@ -28,20 +30,26 @@ async def _model(api: Api, request: Request) -> Response:
     name = str(request.path_params["name"])
     limit, offset = number(request, "limit", 1000, _MOST), number(request, "offset", 0, 2**31)
 
+    as_of = await api.moments.of(request)
+
     async def query(connection: Connection) -> Found | None:
+        if as_of is not None:
+            found = await model_state_at(connection, DEFAULT_WORKSPACE, name, as_of)
+            return None if found is None else (shown_model(*found), past_versions(*found)[offset : offset + limit + 1])
         model = await get_registered_model(connection, DEFAULT_WORKSPACE, name)
         return None if model is None else (model, await versions_of(connection, model.born, limit + 1, offset))
 
-    shown = await api.reader.read(consistency(request, Consistency.STRONG), REGISTRY, query)
+    shown = await api.reader.read(consistency(request, Consistency.STRONG), REGISTRY, query, as_of=as_of)
     if shown.value is None:
-        raise no_model(name)
+        raise then(no_model(name), as_of)
     model, versions = shown.value
     answer: dict[str, Any] = {
         "model": native_head(model),
         "versions": [native_version(version) for version in versions[:limit]],
         "positions": shown.said(),
     }
-    return json_response(answer | ({"next_offset": offset + limit} if len(versions) > limit else {}))
+    more = {"next_offset": offset + limit} if len(versions) > limit else {}
+    return saying(json_response(answer | more), as_of)
 
 
 OPERATIONS = (
@@ -74,6 +82,7 @@ OPERATIONS = (
                 choices=tuple(str(one) for one in Consistency),
             ),
         ),
+        past=True,
         errors=(400, 404, 503),
     ),
 )

@@ -16,7 +16,14 @@ from runfold_projections.journal import Entry
 from runfold_projections.queries import timelines
 from runfold_projections.queries.journal import Told
 from runfold_projections.queries.past_metrics import latest_at
-from runfold_projections.queries.stories import ExperimentStory, LineStory, ModelStory, RunStory, Story
+from runfold_projections.queries.stories import (
+    ExperimentStory,
+    LineStory,
+    LoggedModelStory,
+    ModelStory,
+    RunStory,
+    Story,
+)
 from runfold_projections.queries.timelines import Difference, Happened
 from runfold_schemas.catalog import released_catalog
 from runfold_schemas.events import DEFAULT_WORKSPACE
@@ -70,6 +77,10 @@ async def _model_sources(conn: Connection, name: str, vector: Vector) -> Sources
     return None if born is None else (ModelStory(born),)
 
 
+async def _logged_model_sources(conn: Connection, model_id: str, vector: Vector) -> Sources | None:
+    return await _told(conn, (LoggedModelStory(model_id),), vector)
+
+
 async def _told(conn: Connection, sources: Sources, vector: Vector) -> Sources | None:
     return sources if await timelines.has_story(conn, sources[0], _end(sources[0], vector)) else None
 
@@ -83,6 +94,11 @@ def _no_model(name: str, vector: Vector) -> NotFound:
     return NotFound(f"Registered Model with name={name} not found as of {where}:{vector.get(where, 0)}")
 
 
+def _no_logged_model(model_id: str, vector: Vector) -> NotFound:
+    where = Partition(Topic.REGISTRY, 0)
+    return NotFound(f"Logged model with ID '{model_id}' not found as of {where}:{vector.get(where, 0)}")
+
+
 SUBJECTS = (
     Subject("runs/{run_id}", "run_id", lambda run_id: of_run(run_id, Topic.RUNS, Topic.METRICS), _run_sources, no_run),
     Subject(
@@ -91,6 +107,13 @@ SUBJECTS = (
         lambda _: of_topics(Topic.EXPERIMENTS),
         _experiment_sources,
         no_experiment,
+    ),
+    Subject(
+        "logged-models/{model_id}",
+        "model_id",
+        lambda _: of_topics(Topic.REGISTRY),
+        _logged_model_sources,
+        _no_logged_model,
     ),
     Subject("models/{name}", "name", lambda _: of_topics(Topic.REGISTRY), _model_sources, _no_model),
 )

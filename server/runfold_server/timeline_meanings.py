@@ -9,6 +9,6 @@ _OWN = {
 }
 MEANINGS: Mapping[str, str] = {
     f"/api/runfold/v1/{subject}/{field}": text
-    for subject in ("runs/{run_id}", "experiments/{experiment_id}", "models/{name}")
+    for subject in ("runs/{run_id}", "experiments/{experiment_id}", "models/{name}", "logged-models/{model_id}")
     for field, text in _OWN.items()
 }

@@ -25,6 +25,7 @@ from .rebuild.past_commands import past_app
 from .release import RELEASE
 from .settings import Settings, load_settings, misspelt_variables
 from .signals import until_signalled
+from .telling import diff, timeline, why
 
 if TYPE_CHECKING:
     from .supervisor import PartState
@@ -48,6 +49,9 @@ app.command()(rollback)
 app.command(name="state-hash")(state_hash)
 app.add_typer(generations_app, name="generations")
 app.add_typer(past_app, name="past")
+app.command()(timeline)
+app.command()(why)
+app.command()(diff)
 
 talk = Console(stderr=True, highlight=False, soft_wrap=True)
 

@@ -9,18 +9,19 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from runfold_schemas.events import RunFact
+from runfold_schemas.logged_models import LoggedModelFact
 from runfold_schemas.position import Partition
 from runfold_schemas.record import Record
 from runfold_schemas.registered_models import ModelsPromoted, RegisteredModelFact
 from runfold_schemas.topics import Topic
 from runfold_schemas.vector import Vector
 
-from ..folds import experiments, runs
+from ..folds import experiments, logged_models, runs
 from ..folds import registered_models as models
 from ..folds.decision import Rejection
 from ..generations import Projection
 from ..projectors.registered_models import model_entity
-from ..states import read_experiment, read_run
+from ..states import read_experiment, read_logged_model, read_run
 from .born import partition_of_run
 
 S = TypeVar("S")
@@ -88,6 +89,7 @@ class RunStory(Story[runs.Run | None]):
                 names += [f"tags.{key}" for key in change.tags]
                 names += [f"datasets.{dataset.name}" for dataset in change.datasets]
                 names += [f"models.{model}" for model in change.models]
+                names += [f"outputs.{model}" for model, _ in change.outputs]
                 return names, lambda: runs.evolve(state, change)
         return (), lambda: state
 
@@ -99,7 +101,7 @@ class RunStory(Story[runs.Run | None]):
         found |= {f"tags.{key}": value for key, value in state.tags.items()}
         found |= {f"datasets.{d.name}": d.digest for d in state.datasets}
         found |= {f"models.{model}": model for model in state.models}
-        return _there(found)
+        return _there(found | {f"outputs.{model}": step for model, step in state.outputs})
 
     def value(self, state: runs.Run | None, name: str) -> Any:
         if state is None:
@@ -116,6 +118,8 @@ class RunStory(Story[runs.Run | None]):
                 return next((d.digest for d in reversed(state.datasets) if d.name == key), None)
             case "models":
                 return key if key in state.models else None
+            case "outputs":
+                return next((step for model, step in state.outputs if model == key), None)
         return None
 
 
@@ -284,6 +288,42 @@ def changed(before: Fields, after: Fields) -> Iterator[dict[str, Any]]:
         old, new = before.get(name), after.get(name)
         if old != new:
             yield {"field": name, "from": old, "to": new}
+
+
+class LoggedModelStory(Story[logged_models.LoggedModel | None]):
+    """Of a logged model: its head, params and tags. Not what runs measured of it."""
+
+    projection = Projection.REGISTRY
+
+    def __init__(self, model_id: str) -> None:
+        self.entity = model_id
+
+    def start(self) -> logged_models.LoggedModel | None:
+        return None
+
+    def read(self, data: bytes) -> logged_models.LoggedModel | None:
+        return read_logged_model(data)
+
+    def step(self, state: logged_models.LoggedModel | None, record: Record) -> Step[logged_models.LoggedModel | None]:
+        if isinstance(record.event, LoggedModelFact):
+            answer = logged_models.fold(state, record)
+            if not isinstance(answer, Rejection):
+                change = answer
+                names = [*(_MODEL_HEAD if change.head is not None else ())]
+                names += [f"params.{key}" for key in change.params]
+                names += [f"tags.{key}" for key in change.tags]
+                return names, lambda: logged_models.evolve(state, change)
+        return (), lambda: state
+
+    def fields(self, state: logged_models.LoggedModel | None) -> dict[str, Any]:
+        if state is None:
+            return {}
+        found: dict[str, Any] = {name: getattr(state.head, name) for name in _MODEL_HEAD}
+        found |= {f"params.{key}": value for key, value in state.params.items()}
+        return _there(found | {f"tags.{key}": value for key, value in state.tags.items()})
+
+
+_MODEL_HEAD = ("name", "status", "lifecycle_stage", "artifact_uri", "model_type", "source_run_id")
 
 
 class LineStory(Story[None]):

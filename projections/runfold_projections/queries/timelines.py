@@ -222,16 +222,21 @@ async def logged(conn: Connection, run_id: str, below: int) -> list[Json]:
     ]
 
 
+async def holders(conn: Connection, workspace: str, name: str, below: int) -> list[int]:
+    """Identities of the registered models that ever got this name below an offset of `registry`, the last one first."""
+    return [row["born"] for row in await conn.fetch(_NAMED, workspace, name, below)]
+
+
 async def model_named(conn: Connection, workspace: str, name: str, below: int) -> int | None:
     """Identity of the registered model that has, or had last, this name below an offset of `registry`."""
     if not storable(workspace) or not storable(name):
         return None
-    for row in (rows := await conn.fetch(_NAMED, workspace, name, below)):
-        one = await state_of(conn, ModelStory(row["born"]), below)
-        model = one.state.by_born.get(row["born"])
+    found = await holders(conn, workspace, name, below)
+    for born in found:
+        model = (await state_of(conn, ModelStory(born), below)).state.by_born.get(born)
         if model is not None and model.name == name:
-            return int(row["born"])
-    return int(rows[0]["born"]) if rows else None
+            return born
+    return found[0] if found else None
 
 
 _LOGGED = """

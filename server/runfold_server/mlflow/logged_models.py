@@ -4,8 +4,10 @@ import random
 from typing import Any
 
 from runfold.names import run_name
+from runfold_projections.database import Connection
 from runfold_projections.folds.decision import RejectionCode
 from runfold_projections.queries.logged_models import LoggedModel, get_logged_model
+from runfold_projections.queries.past_logged import logged_model_at
 from runfold_schemas.events import DEFAULT_WORKSPACE, Event, ModelOutput, OutputsLogged
 from runfold_schemas.logged_models import (
     LoggedModelCreated,
@@ -16,6 +18,7 @@ from runfold_schemas.logged_models import (
     LoggedModelTagsSet,
 )
 from runfold_schemas.topics import Topic
+from runfold_schemas.vector import Vector
 
 from ..api import Api, Call, Operation
 from ..errors import AlreadyExists, ApiError, InvalidParameter, NotFound
@@ -29,6 +32,7 @@ from . import limits
 from .experiments import TAG, experiment_id
 from .refusals import said
 from .runs import RUN_ID
+from .versions_found import then
 
 Json = dict[str, Any]
 MAX_MODEL_NAME = 500
@@ -44,11 +48,19 @@ def no_logged_model(model_id: str) -> NotFound:
     return NotFound(f"Logged model with ID '{model_id}' not found.")
 
 
-async def find_logged_model(api: Api, model_id: str, *, deleted: bool = False) -> LoggedModel:
-    """The model with its metrics, by a strong read; NotFound if there is none, or a deleted one where that is not asked for."""
-    shown = await api.reader.strong(MODEL, lambda connection: get_logged_model(connection, DEFAULT_WORKSPACE, model_id))
+async def find_logged_model(
+    api: Api, model_id: str, *, deleted: bool = False, as_of: Vector | None = None
+) -> LoggedModel:
+    """The model with its metrics, by a strong read or as it was; NotFound if there is none, or a deleted one where that is not asked for."""
+
+    async def query(connection: Connection) -> LoggedModel | None:
+        if as_of is not None:
+            return await logged_model_at(connection, DEFAULT_WORKSPACE, model_id, as_of)
+        return await get_logged_model(connection, DEFAULT_WORKSPACE, model_id)
+
+    shown = await api.reader.asked(as_of, MODEL, query)
     if shown.value is None or (shown.value.lifecycle_stage != "active" and not deleted):
-        raise no_logged_model(model_id)
+        raise then(no_logged_model(model_id), as_of)
     return shown.value
 
 
@@ -115,7 +127,9 @@ def _key(one: Json, of: str) -> str:
 
 async def _get(api: Api, call: Call) -> Json:
     deleted = call.args["allow_deleted"].lower() == "true"
-    return {"model": logged_model(await find_logged_model(api, call.args["model_id"], deleted=deleted))}
+    return {
+        "model": logged_model(await find_logged_model(api, call.args["model_id"], deleted=deleted, as_of=call.as_of))
+    }
 
 
 async def _finalize(api: Api, call: Call) -> Json:
@@ -212,6 +226,7 @@ OPERATIONS = (
         (MODEL_ID, Field("allow_deleted", default="false")),
         about="A logged model with its params, tags and what was measured of it.",
         answer=_ANSWER,
+        past=True,
     ),
     Operation(
         "PATCH",

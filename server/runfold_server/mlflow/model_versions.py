@@ -92,7 +92,11 @@ async def _changed(api: Api, call: Call, event: VersionFact) -> Json:
 
 
 async def _get(api: Api, call: Call) -> Json:
-    return {"model_version": answers.model_version(await version_of(api, call.args["name"], call.args["version"]))}
+    return {
+        "model_version": answers.model_version(
+            await version_of(api, call.args["name"], call.args["version"], call.as_of)
+        )
+    }
 
 
 async def _update(api: Api, call: Call) -> Json:
@@ -123,7 +127,7 @@ async def _delete(api: Api, call: Call) -> Json:
 
 
 async def _download_uri(api: Api, call: Call) -> Json:
-    version = await version_of(api, call.args["name"] or "", call.args["version"] or "")
+    version = await version_of(api, call.args["name"] or "", call.args["version"] or "", call.as_of)
     return {"artifact_uri": version.storage_location or version.source}
 
 
@@ -179,7 +183,13 @@ OPERATIONS = (
         errors=UNLEVELLED,
     ),
     Operation(
-        "GET", "model-versions/get", _get, (NAME, _NUMBER), about="A version of a registered model.", answer=VERSION
+        "GET",
+        "model-versions/get",
+        _get,
+        (NAME, _NUMBER),
+        about="A version of a registered model.",
+        answer=VERSION,
+        past=True,
     ),
     Operation(
         "PATCH",
@@ -214,6 +224,7 @@ OPERATIONS = (
         (Field("name"), Field("version")),
         about="Where the files of a version lie.",
         answer=having({"artifact_uri": TEXT}),
+        past=True,
     ),
     Operation(
         "GET",

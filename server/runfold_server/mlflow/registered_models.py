@@ -62,7 +62,7 @@ async def _create(api: Api, call: Call) -> Json:
 
 
 async def _get(api: Api, call: Call) -> Json:
-    return {"registered_model": answers.registered_model(await find_model(api, call.args["name"]))}
+    return {"registered_model": answers.registered_model(await find_model(api, call.args["name"], call.as_of))}
 
 
 async def _changed(api: Api, call: Call, event: ModelFact, name: str) -> Json:
@@ -116,7 +116,7 @@ async def _search(api: Api, call: Call) -> Json:
 
 
 async def _latest(api: Api, call: Call) -> Json:
-    model = await find_model(api, call.args["name"])
+    model = await find_model(api, call.args["name"], call.as_of)
     stages = {canonical_stage(stage) for stage in call.args["stages"]}
     found = [version for version in model.latest if not stages or version.stage in stages]
     return {"model_versions": [answers.model_version(version) for version in found]} if found else {}
@@ -152,7 +152,11 @@ async def _delete_alias(api: Api, call: Call) -> Json:
 
 
 async def _get_by_alias(api: Api, call: Call) -> Json:
-    return {"model_version": answers.model_version(await version_by_alias(api, call.args["name"], call.args["alias"]))}
+    return {
+        "model_version": answers.model_version(
+            await version_by_alias(api, call.args["name"], call.args["alias"], call.as_of)
+        )
+    }
 
 
 NAME = Field("name", required=True)
@@ -183,6 +187,7 @@ OPERATIONS = (
         (NAME,),
         about="A registered model by its name, with its aliases and the latest version of each stage.",
         answer=_MODEL,
+        past=True,
     ),
     Operation(
         "POST",
@@ -224,9 +229,23 @@ OPERATIONS = (
         answer=page("registered_models", "RegisteredModel"),
         from_past=True,
     ),
-    Operation("GET", "registered-models/get-latest-versions", _latest, (NAME, STAGES), about=_LATEST, answer=_VERSIONS),
     Operation(
-        "POST", "registered-models/get-latest-versions", _latest, (NAME, STAGES), about=_LATEST, answer=_VERSIONS
+        "GET",
+        "registered-models/get-latest-versions",
+        _latest,
+        (NAME, STAGES),
+        about=_LATEST,
+        answer=_VERSIONS,
+        past=True,
+    ),
+    Operation(
+        "POST",
+        "registered-models/get-latest-versions",
+        _latest,
+        (NAME, STAGES),
+        about=_LATEST,
+        answer=_VERSIONS,
+        past=True,
     ),
     Operation(
         "POST",
@@ -267,5 +286,6 @@ OPERATIONS = (
         (NAME, ALIAS),
         about="The version that an alias stands on; `latest` is the one of the largest number.",
         answer=VERSION,
+        past=True,
     ),
 )

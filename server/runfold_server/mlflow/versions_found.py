@@ -9,14 +9,23 @@ from runfold_projections.queries.model_versions import (
     get_model_version,
     model_version_by_alias,
 )
+from runfold_projections.queries.past_models import (
+    model_state_at,
+    model_version_at,
+    registered_model_at,
+    shown_model,
+    versions_of,
+)
 from runfold_projections.queries.registered_models import RegisteredModel, get_registered_model
 from runfold_schemas.events import DEFAULT_WORKSPACE
 from runfold_schemas.topics import Topic
+from runfold_schemas.vector import Vector
 
 from ..api import Api
-from ..errors import InvalidParameter, NotFound
+from ..errors import ApiError, InvalidParameter, NotFound
 from ..reads import of_topics
 from . import registry_limits as limits
+from .refusals import then as said_when
 from .registry_refusals import no_model, no_version
 
 REGISTRY = of_topics(Topic.REGISTRY)
@@ -24,51 +33,70 @@ _CANONICAL = {stage.lower(): stage for stage in STAGES}
 LATEST = "latest"
 
 
-async def find_model(api: Api, name: str) -> RegisteredModel:
-    """The model; NotFound if there is none."""
+async def find_model(api: Api, name: str, as_of: Vector | None = None) -> RegisteredModel:
+    """The model; NotFound if there is none, or was none then."""
     limits.check_model_name(name)
-    shown = await api.reader.strong(
-        REGISTRY, lambda connection: get_registered_model(connection, DEFAULT_WORKSPACE, name)
-    )
+
+    async def query(connection: Connection) -> RegisteredModel | None:
+        if as_of is not None:
+            return await registered_model_at(connection, DEFAULT_WORKSPACE, name, as_of)
+        return await get_registered_model(connection, DEFAULT_WORKSPACE, name)
+
+    shown = await api.reader.asked(as_of, REGISTRY, query)
     if shown.value is None:
-        raise no_model(name)
+        raise then(no_model(name), as_of)
     return shown.value
 
 
-async def version_of(api: Api, name: str, text: str) -> ModelVersion:
-    """The version of this number, given as text; NotFound if there is none."""
+async def version_of(api: Api, name: str, text: str, as_of: Vector | None = None) -> ModelVersion:
+    """The version of this number, given as text; NotFound if there is none, or was none then."""
     limits.check_model_name(name)
     number = limits.version_number(text)
-    shown = await api.reader.strong(
-        REGISTRY, lambda connection: get_model_version(connection, DEFAULT_WORKSPACE, name, number)
-    )
+
+    async def query(connection: Connection) -> ModelVersion | None:
+        if as_of is not None:
+            return await model_version_at(connection, DEFAULT_WORKSPACE, name, number, as_of)
+        return await get_model_version(connection, DEFAULT_WORKSPACE, name, number)
+
+    shown = await api.reader.asked(as_of, REGISTRY, query)
     if shown.value is None:
-        raise no_version(name, text)
+        raise then(no_version(name, text), as_of)
     return shown.value
 
 
-async def version_by_alias(api: Api, name: str, alias: str) -> ModelVersion:
+def then(error: ApiError, as_of: Vector | None) -> ApiError:
+    """An error about the past says of when."""
+    return error if as_of is None else type(error)(f"{error.message.rstrip('.')}{said_when(as_of, Topic.REGISTRY)}")
+
+
+async def version_by_alias(api: Api, name: str, alias: str, as_of: Vector | None = None) -> ModelVersion:
     """The version that an alias stands on; `latest`, in any case, is the one of the largest number."""
     limits.check_model_name(name)
     limits.check_alias(alias)
 
     async def query(connection: Connection) -> tuple[RegisteredModel | None, ModelVersion | None]:
+        if as_of is not None:
+            found = await model_state_at(connection, DEFAULT_WORKSPACE, name, as_of)
+            if found is None:
+                return None, None
+            standing = [version for version in versions_of(*found) if alias in version.aliases]
+            return shown_model(*found), standing[0] if standing else None
         if alias.lower() != LATEST:
             version = await model_version_by_alias(connection, DEFAULT_WORKSPACE, name, alias)
             if version is not None:
                 return None, version
         return await get_registered_model(connection, DEFAULT_WORKSPACE, name), None
 
-    model, version = (await api.reader.strong(REGISTRY, query)).value
+    model, version = (await api.reader.asked(as_of, REGISTRY, query)).value
     if version is not None:
         return version
     if model is None:
-        raise no_model(name)
+        raise then(no_model(name), as_of)
     if alias.lower() == LATEST:
         if not model.latest:
             raise NotFound(f"Latest version not found for model {name}.")
         return max(model.latest, key=lambda one: one.version)
-    raise InvalidParameter(f"Registered model alias {alias} not found.")
+    raise then(InvalidParameter(f"Registered model alias {alias} not found."), as_of)
 
 
 def canonical_stage(stage: str) -> str:

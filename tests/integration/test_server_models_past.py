@@ -1,0 +1,136 @@
+"""Registered and logged models as they were, and how they came to be as they are, over HTTP."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+
+from caller import API, Caller
+from server_world import World, world
+from services import Services
+from test_server_as_of import NATIVE, now
+from test_server_timeline import ask, events, kinds
+
+
+@pytest.fixture(scope="module")
+def here(services: Services) -> Iterator[World]:
+    with world(services) as made:
+        yield made
+
+
+@pytest.fixture
+def client(here: World) -> Iterator[httpx2.Client]:
+    with here.client() as client:
+        yield client
+
+
+@pytest.fixture
+def caller(client: httpx2.Client) -> Caller:
+    return Caller(client)
+
+
+def made(caller: Caller, name: str, versions: int) -> None:
+    caller.post("registered-models/create", name=name)
+    for _ in range(versions):
+        caller.post("model-versions/create", name=name, source="s3://b/m")
+
+
+def test_which_version_was_prod_then(client: httpx2.Client, caller: Caller) -> None:
+    made(caller, "m1", 3)
+    none = now(client)
+    caller.post("registered-models/alias", name="m1", alias="prod", version="1")
+    first = now(client)
+    caller.post("registered-models/alias", name="m1", alias="prod", version="3")
+    caller.post("registered-models/rename", name="m1", new_name="m2")
+    made(caller, "m1", 1)
+
+    def prod(name: str, **query: str) -> Any:
+        return caller.get("registered-models/alias", name=name, alias="prod", **query)["model_version"]["version"]
+
+    assert prod("m2") == "3"
+    assert prod("m1", as_of=first) == "1"
+    caller.get("registered-models/alias", 404, name="m2", alias="prod", as_of=first)
+    unset = caller.get("registered-models/alias", 400, name="m1", alias="prod", as_of=none)
+    assert "Registered model alias prod not found as of registry:0:" in unset["message"]
+    then = caller.get("registered-models/get", name="m1", as_of=first)["registered_model"]
+    assert (then["aliases"], [v["version"] for v in then["latest_versions"]]) == (
+        [{"alias": "prod", "version": "1"}],
+        ["3"],
+    )
+    assert caller.get("registered-models/get", name="m1")["registered_model"].get("aliases") is None
+    native = client.get(f"{NATIVE}/models/m1", params={"as_of": first}).json()
+    assert [version["version"] for version in native["versions"]] == [3, 2, 1]
+
+
+def test_versions_and_stages_as_they_were(client: httpx2.Client, caller: Caller) -> None:
+    made(caller, "s1", 2)
+    staged = {"name": "s1", "stage": "Production", "archive_existing_versions": True}
+    caller.post("model-versions/transition-stage", version="1", **staged)
+    at = now(client)
+    caller.post("model-versions/transition-stage", version="2", **staged)
+    client.request("DELETE", f"{API}model-versions/delete", json={"name": "s1", "version": "1"})
+
+    def stage(version: str, **query: str) -> Any:
+        return caller.get("model-versions/get", name="s1", version=version, **query)["model_version"]["current_stage"]
+
+    assert (stage("1", as_of=at), stage("2", as_of=at), stage("2")) == ("Production", "None", "Production")
+    caller.get("model-versions/get", 404, name="s1", version="1")
+    latest = caller.get("registered-models/get-latest-versions", name="s1", as_of=at)["model_versions"]
+    assert {version["current_stage"]: version["version"] for version in latest} == {"Production": "1", "None": "2"}
+    uri = caller.get("model-versions/get-download-uri", name="s1", version="1", as_of=at)["artifact_uri"]
+    assert uri == "s3://b/m"
+
+
+def test_the_story_of_a_model_has_its_aliases_stages_and_refused_tries(client: httpx2.Client, caller: Caller) -> None:
+    made(caller, "t1", 2)
+    caller.post("registered-models/create", 400, name="t1")
+    for version in ("1", "2"):
+        caller.post("registered-models/alias", name="t1", alias="prod", version=version)
+    caller.post("registered-models/alias", 404, name="t1", alias="prod", version="9")
+    client.request("DELETE", f"{API}model-versions/delete", json={"name": "t1", "version": "2"})
+    told = events(client, "models/t1")
+    assert kinds(told) == [
+        ("RegisteredModelCreated", "accepted"),
+        ("ModelVersionCreated", "accepted"),
+        ("ModelVersionCreated", "accepted"),
+        ("RegisteredModelCreated", "rejected"),
+        ("ModelAliasSet", "accepted"),
+        ("ModelAliasSet", "accepted"),
+        ("ModelAliasSet", "rejected"),
+        ("ModelVersionDeleted", "accepted"),
+    ]
+    assert told["events"][5]["changes"] == [{"field": "alias.prod", "from": 1, "to": 2}]
+    assert {"field": "alias.prod", "from": 2, "to": None} in told["events"][7]["changes"]
+    why = ask(client, "models/t1/why", field="alias.prod")
+    assert [(one["from"], one["to"]) for one in [why["set_by"], *why["earlier"]]] == [(2, None), (1, 2), (None, 1)]
+    assert ask(client, "models/t1/why", field="versions.1.stage")["value"] == "None"
+    client.request("DELETE", f"{API}registered-models/delete", json={"name": "t1"})
+    assert kinds(events(client, "models/t1"))[-1] == ("RegisteredModelDeleted", "accepted")
+    ask(client, "models/never/events", 404)
+
+
+def test_a_logged_model_as_it_was(client: httpx2.Client, caller: Caller) -> None:
+    run = caller.run()
+    created = caller.post("logged-models", experiment_id="0", name="lm", source_run_id=run)["model"]
+    model_id = created["info"]["model_id"]
+    caller.post("runs/log-metric", run_id=run, key="acc", value=0.5, timestamp=1, step=1, model_id=model_id)
+    at = now(client)
+    caller.post("runs/log-metric", run_id=run, key="acc", value=0.9, timestamp=2, step=2, model_id=model_id)
+    client.request("PATCH", f"{API}logged-models/{model_id}", json={"status": "LOGGED_MODEL_READY"})
+
+    def told(**query: str) -> Any:
+        model = caller.get(f"logged-models/{model_id}", **query)["model"]
+        return model["info"]["status"], [metric["value"] for metric in model["data"]["metrics"]]
+
+    assert told() == ("LOGGED_MODEL_READY", [0.9])
+    assert told(as_of=at) == ("LOGGED_MODEL_PENDING", [0.5])
+    missing = caller.get(f"logged-models/{model_id}", 404, as_of="experiments:0:1")
+    assert "as of registry:0:0" in missing["message"]
+    assert ask(client, f"logged-models/{model_id}/why", field="status")["set_by"]["from"] == "PENDING"
