@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ROOMS := schemas producers projections consumers server stack
 SEED ?= 1
 
-.PHONY: demo up bench-rebuild bench-sdk bench-volume bench-spine bench-tracking bench-reads bench-registry bench-packs bench-artifacts bench-torch test test-torch unit integration e2e soak lint types layers compat docs lock clean help
+.PHONY: bench-as-of demo up bench-rebuild bench-sdk bench-volume bench-spine bench-tracking bench-reads bench-registry bench-packs bench-artifacts bench-torch test test-torch unit integration e2e soak lint types layers compat docs lock clean help
 
 help:
 	@echo "make demo   start everything, train twice, read back, stop"
@@ -22,6 +22,7 @@ help:
 	@echo "make bench-artifacts  a file of 1 GB up and down, and the server's memory"
 	@echo "make test-torch  a training under torchrun that loses a rank, and PyTorch models through MLflow; needs Debian's python3-torch, or TORCH_PYTHON"
 	@echo "make bench-torch  what logging costs a PyTorch training loop; needs the same"
+	@echo "make bench-as-of  reads of the past, on a run with 10,000 events"
 	@echo "make bench-packs  bytes and speed of metric points at rest"
 	@echo "make bench-registry  writes to the registry beside MLflow's own server (installed into .bench)"
 	@echo "make bench-tracking  beside MLflow's own server (installed into .bench)"
@@ -42,6 +43,9 @@ integration: $(VENV)/.dev
 
 e2e: $(VENV)/.dev
 	$(BIN)/pytest tests/e2e -q
+
+bench-as-of: $(VENV)/.demo
+	$(BIN)/python benchmarks/as_of.py
 
 bench-reads: $(VENV)/.demo
 	$(BIN)/python benchmarks/reads.py
