@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
+import threading
 import time
 from array import array
 from collections.abc import Iterator, Sequence
@@ -28,6 +29,7 @@ from runfold_schemas.topics import Topic
 from runfold_server.live import pending, stream
 
 API = "/api/runfold/v1/"
+PATIENCE = 90.0
 _numbers = iter(range(10**6))
 
 
@@ -66,10 +68,19 @@ def metrics(run: str, value: float, key: str = "m", *, sequence: int | None = No
 
 
 class Stream:
-    """A stream that is being listened to."""
+    """A stream that is being listened to, for as long as a test may take: heartbeats would go on for ever."""
 
     def __init__(self, answer: httpx2.Response) -> None:
-        self.events = events_of(answer.iter_lines())
+        self.events = self._bounded(events_of(answer.iter_lines()))
+
+    def _bounded(self, events: Iterator[Event]) -> Iterator[Event]:
+        deadline, last = time.monotonic() + PATIENCE, ""
+        for event in events:
+            assert time.monotonic() < deadline, (
+                f"waited {PATIENCE:g} s in vain; the last event but heartbeats was {last}"
+            )
+            last = last if event.kind == "heartbeat" else f"{event.kind} {event.data}"[:300]
+            yield event
 
     def until(self, *values: float) -> list[Event]:
         """Events up to the one with which all these values have come; no other ones may."""
@@ -206,6 +217,39 @@ def test_a_rewind_and_a_declared_start_are_told_where_they_stand_among_the_point
     assert effective == [1]
 
 
+def test_late_points_that_a_cut_has_taken_are_not_told_wherever_the_stream_begins(
+    here: World, client: httpx2.Client, run: str
+) -> None:
+    def of(attempt: str, event: Any, sequence: int) -> Outgoing:
+        return outgoing(Topic.METRICS, event, writer=f"{run} {attempt}", sequence=sequence, attempt=attempt)
+
+    def point(attempt: str, step: int, value: float, sequence: int) -> Outgoing:
+        return of(attempt, MetricsLogged(run, from_points([Point("m", value, step, 1)])), sequence)
+
+    places = [history(client, run)["live"]]
+    send(client, point("a", 1, 1, 0), point("a", 5, 5, 1))
+    send(client, of("b", AttemptStarted(run_id=run, start_step=2), 0))
+    places.append(history(client, run)["live"])
+    with listen(here, run) as answer:
+        stream = Stream(answer)
+        next(stream.events)
+        # Out of a's spool, late: step 2 joins what counts, step 4 was cut off before it came.
+        send(client, point("a", 2, 2, 2), point("a", 4, 4, 3), point("b", 3, 30, 1))
+        stream.until(2, 30)
+        send(
+            client,
+            of("b", RunRewound(run_id=run, step=2), 2),
+            point("b", 3, 31, 3),
+            point("a", 3, 3, 4),
+            point("b", 4, 41, 4),
+        )
+        stream.until(31, 41)
+    for place, expected in zip(places, ([1, 5, 2, 30, 31, 41], [2, 30, 31, 41]), strict=True):
+        with listen(here, run, since=place) as answer:
+            Stream(answer).until(*expected)
+    assert [point[6] for point in points_of(history(client, run))] == [1, 2, 31, 41]
+
+
 def test_a_silent_stream_beats_and_says_how_far_it_is(
     here: World, client: httpx2.Client, run: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,7 +266,14 @@ def test_a_client_that_takes_nothing_is_told_so_and_loses_nothing(
     here: World, client: httpx2.Client, run: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pending, "MOST_PENDING", 100_000)
-    rows, count = 5_000, 60
+    ended, finish = threading.Event(), pending.Pending.finish
+
+    def finished(own: pending.Pending[Any, Any], end: pending.End, reason: str) -> None:
+        finish(own, end, reason)
+        ended.set()
+
+    monkeypatch.setattr(pending.Pending, "finish", finished)
+    rows, count = 5_000, 0
     start = history(client, run)["live"]
     host, _, port = here.uris[0].removeprefix("http://").partition(":")
     with socket.socket() as deaf:
@@ -231,11 +282,13 @@ def test_a_client_that_takes_nothing_is_told_so_and_loses_nothing(
         deaf.sendall(f"GET {API}series:live?run_id={run}&key=m HTTP/1.1\r\nhost: x\r\n\r\n".encode())
         deaf.settimeout(30)
         assert b"200" in deaf.recv(100)
-        for n in range(count):
-            steps = array("q", range(n * rows, (n + 1) * rows))
+        # One after the other, however they come together in the log's readers: a stream that has too much is ended by what comes then.
+        while not ended.wait(0.05) or count < 20:
+            steps = array("q", range(count * rows, (count + 1) * rows))
             frame = Frame(("m",), steps, steps, array("d", map(float, steps)))
-            send(client, outgoing(Topic.METRICS, MetricsLogged(run, (frame,)), writer=run, sequence=n))
-        time.sleep(0.5)
+            send(client, outgoing(Topic.METRICS, MetricsLogged(run, (frame,)), writer=run, sequence=count))
+            count += 1
+            assert count < 1_000
         received = b""
         while b"event: end" not in received or not received.endswith(b"0\r\n\r\n"):
             part = deaf.recv(1 << 20)

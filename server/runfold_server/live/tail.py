@@ -13,7 +13,10 @@ from aiokafka import TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
 from runfold_projections.database import Connection
+from runfold_projections.folds.lineage import Lineage
+from runfold_projections.queries.lineages import lineages_at
 from runfold_projections.queries.passed_over import passed_over
+from runfold_projections.search.tokens import storable
 from runfold_schemas.catalog import released_catalog
 from runfold_schemas.errors import SchemaError
 from runfold_schemas.position import Partition
@@ -23,6 +26,7 @@ from runfold_schemas.topics import Topic, full_name
 from ..errors import Unavailable
 from ..outages import kafka_outages
 from ..reads import Reader
+from .effective import effective
 from .reading import FETCH_WAIT_MS, Gone, reading
 
 FETCH_BYTES = 4 * 1024 * 1024
@@ -67,12 +71,14 @@ class Tail:
         return raws, int(await self._consumer.position(self._target))
 
     async def taken(self, raws: list[Raw], is_wanted: IsWanted) -> list[Record]:
-        """The wanted ones of these records that the fold took in. Returns when it has passed them, however long that takes."""
+        """The wanted ones of these records that the fold took in, without rows that were cut off before they came. Returns when it
+        has passed them, however long that takes."""
         wanted = [raw for raw in raws if raw.key is not None and is_wanted(raw.key.decode(errors="replace"))]
         if not wanted:
             return []
         start, stop = wanted[0].position.offset, wanted[-1].position.offset + 1
-        left_out = await self._left_out(start, stop)
+        run_ids = {raw.key.decode(errors="replace") for raw in wanted if raw.key is not None}
+        left_out, lineages = await self._known(sorted(filter(storable, run_ids)), start, stop)
         records = []
         for raw in wanted:
             if raw.position.offset in left_out:
@@ -82,11 +88,14 @@ class Tail:
             except SchemaError as error:
                 # The fold could read it, so a newer release wrote and folds it.
                 raise Gone(f"this server can't read {raw.position}: {error}; it is older than its workers") from error
-        return records
+        return list(effective(records, lineages))
 
-    async def _left_out(self, start: int, stop: int) -> frozenset[int]:
-        async def query(connection: Connection) -> frozenset[int]:
-            return await passed_over(connection, self._where.partition, start, stop)
+    async def _known(self, run_ids: list[str], start: int, stop: int) -> tuple[frozenset[int], dict[str, Lineage]]:
+        """Which offsets the fold passed over, and lineages of the runs that have cuts, as of `start`."""
+
+        async def query(connection: Connection) -> tuple[frozenset[int], dict[str, Lineage]]:
+            left_out = await passed_over(connection, self._where.partition, start, stop)
+            return left_out, await lineages_at(connection, run_ids, start, stop)
 
         while True:
             try:
