@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from runfold_projections.database import Connection
-from runfold_projections.queries.keys import MOST_PATTERN, KeySummary, KeysWanted, keys_of_run
+from runfold_projections.queries.keys import MOST_PATTERN, KeysOfRun, KeySummary, KeysWanted, keys_of_run
 from runfold_projections.queries.past_metrics import keys_at
 from runfold_schemas.topics import Topic
 
@@ -17,7 +17,7 @@ from .dispatch import json_response, saying
 from .errors import InvalidParameter
 from .mlflow.refusals import no_run
 from .numbers import NATIVE_NUMBER, NULLABLE_NATIVE_NUMBER, number
-from .reads import Consistency, of_run
+from .reads import Consistency, of_run, of_runs, of_topics
 from .requests import Field, Kind, parse_query
 from .shapes import INT64, JSON, MS, POSITIONS, TEXT, TOKEN, having, listed
 
@@ -40,17 +40,25 @@ async def _keys(api: Api, request: Request) -> Response:
     as_of = await api.moments.of(request)
     wanted = KeysWanted(args["prefix"], args["regex"], after, limit + 1)
 
-    async def read(connection: Connection) -> list[KeySummary] | None:
-        found = keys_of_run(connection, run_id, wanted) if as_of is None else keys_at(connection, run_id, wanted, as_of)
-        return await found
+    async def read(connection: Connection) -> KeysOfRun | None:
+        if as_of is None:
+            return await keys_of_run(connection, run_id, wanted)
+        found = await keys_at(connection, run_id, wanted, as_of)
+        return None if found is None else KeysOfRun(found)
 
-    scope = of_run(run_id, Topic.METRICS, Topic.RUNS)
-    shown = await api.reader.read(Consistency(args["consistency"]), scope, read, as_of=as_of)
+    shown = await api.reader.read(
+        Consistency(args["consistency"]),
+        of_run(run_id, Topic.METRICS, Topic.RUNS) if as_of is None else of_topics(Topic.METRICS, Topic.RUNS),
+        read,
+        lambda found: of_runs([] if found is None else found.ancestors, Topic.METRICS, Topic.RUNS),
+        as_of=as_of,
+    )
     if shown.value is None:
         raise no_run(run_id, as_of)
-    page = shown.value[:limit]
+    keys = shown.value.keys
+    page = keys[:limit]
     answer: dict[str, Any] = {"metrics": [_summary(one) for one in page], "positions": shown.said()}
-    if len(shown.value) > limit:
+    if len(keys) > limit:
         answer["next_page_token"] = _make_token(page[-1].key)
     return saying(json_response(answer), as_of)
 

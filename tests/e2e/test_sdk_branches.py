@@ -190,6 +190,7 @@ def test_a_fork_inherits_what_was_there_and_nothing_of_what_its_parent_does_late
     assert [row["run_id"] for row in branches(url, parent.id)["forks"]] == [child.id]
     from mlflow import MlflowClient
 
+    assert MlflowClient(url).get_run(grandchild.id).data.metrics == {"loss": 1.0}
     found = MlflowClient(url).get_run(child.id)
     assert (found.data.tags["runfold.forkedFrom"], found.data.tags["runfold.forkedAt"]) == (parent.id, "6")
     assert found.info.experiment_id == parent.experiment_id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable
 from random import Random
 from typing import Any
@@ -19,6 +20,8 @@ from runfold_projections.generations import Projection
 from runfold_projections.merging import Source, merge_source
 from runfold_projections.migrate import migrate
 from runfold_projections.queries.branches import branches_of
+from runfold_projections.queries.inherited import blocks_of, inherited, joined, latest_of_forked
+from runfold_projections.queries.keys import KeysWanted, keys_of_run, keys_of_runs
 from runfold_projections.queries.lines import Branches, read_lines
 from runfold_projections.queries.metrics import history_mark
 from runfold_projections.queries.series import read_series
@@ -121,12 +124,63 @@ async def test_a_run_shows_its_own_points_and_what_it_inherits(services: Service
             assert {run_id: _points(found, run_id) for run_id in RUNS} == {
                 run_id: shown(runs, run_id, which) for run_id in RUNS
             }
+        assert await _summaries(connection) == {
+            run_id: _modelled(shown(runs, run_id, "effective")) for run_id in EXISTING
+        }
         for run_id in EXISTING:
             told = await branches_of(connection, run_id, 1000, 0)
             assert told is not None
             assert told.newest == runs[run_id].lineage.last
         assert any(told.fork for told in runs.values())
         await _marks_follow(connection, runs)
+
+
+async def _summaries(connection: Connection) -> dict[str, Any]:
+    """Latest, least and greatest value per key of each run, twice the same: what was read may be kept."""
+    found: list[dict[str, Any]] = []
+    for _ in range(2):
+        more = await inherited(connection, EXISTING)
+        both = {run_id: joined(await blocks_of(connection, run_id), more.get(run_id)) for run_id in EXISTING}
+        found.append(
+            {
+                run_id: {
+                    key: (one.latest.step, one.latest.time_ms, one.latest.value.hex(), one.least, one.most)
+                    for key, one in own.items()
+                }
+                for run_id, own in both.items()
+            }
+        )
+    assert found[0] == found[1]
+    keys = {key for own in found[0].values() for key in own}
+    latest = await latest_of_forked(connection, EXISTING, sorted(keys))
+    expected = {(run_id, key): own[2] for run_id in more for key, own in found[0][run_id].items()}
+    assert {at: value.hex() for at, value in latest.items()} == expected
+    for run_id in EXISTING:
+        page = await keys_of_run(connection, run_id, KeysWanted("", None, "", 1000))
+        assert page is not None
+        assert [(one.key, one.step, one.value.hex(), one.least, one.most) for one in page.keys] == [
+            (key, own[0], *own[2:]) for key, own in sorted(found[0][run_id].items())
+        ]
+        assert set(await keys_of_runs(connection, [run_id], "", 1000)) == found[0][run_id].keys()
+    return found[0]
+
+
+def _modelled(points: set[Point]) -> dict[str, Any]:
+    by_key: dict[str, list[tuple[int, int, float]]] = {}
+    for key, _, step, time, text in points:
+        by_key.setdefault(key, []).append((step, time, float.fromhex(text)))
+
+    def order(point: tuple[int, int, float]) -> tuple[Any, ...]:
+        step, time, value = point
+        nan = math.isnan(value)
+        return step, time, 0.0 if nan else value, nan, math.copysign(1, value)
+
+    found = {}
+    for key, own in by_key.items():
+        step, time, value = max(own, key=order)
+        numbers = [value for _, _, value in own if not math.isnan(value)]
+        found[key] = (step, time, value.hex(), min(numbers, default=None), max(numbers, default=None))
+    return found
 
 
 async def _marks_follow(connection: Connection, runs: dict[str, Told]) -> None:

@@ -30,11 +30,14 @@ from runfold_schemas.events import (
     ExperimentDeleted,
     ExperimentRestored,
     InputsLogged,
+    LineFact,
     MetricsLogged,
     ParamsLogged,
     RunCreated,
     RunDeleted,
+    RunForked,
     RunRestored,
+    RunRewound,
     RunUpdated,
     TagsDeleted,
     TagsSet,
@@ -88,7 +91,7 @@ class Log:
 
 
 def _topic(event: Event) -> Topic:
-    if isinstance(event, MetricsLogged):
+    if isinstance(event, MetricsLogged | LineFact):
         return Topic.METRICS
     return Topic.EXPERIMENTS if type(event).__name__.startswith("Experiment") else Topic.RUNS
 
@@ -141,7 +144,11 @@ def happening(rng: Random) -> Event:
             run_id=run_id, status=rng.choice([None, "FINISHED"]), end_ms=rng.choice([None, 0, 9, 2**53 + 1])
         )
     if kind == 9:
-        return rng.choice([RunDeleted(run_id=run_id), RunRestored(run_id=run_id)])
+        forked = RunForked(
+            run_id=run_id, parent_run_id=rng.choice(IDS), parent_branch=rng.choice([0, 0, 1]), step=rng.randint(0, 3)
+        )
+        back = RunRewound(run_id=run_id, step=rng.randint(0, 3))
+        return rng.choice([RunDeleted(run_id=run_id), RunRestored(run_id=run_id), forked, forked, back])
     if kind == 10:
         return ParamsLogged(run_id=run_id, params={key: rng.choice(TEXTS) for key in rng.sample(["lr", "a b", "x"], 2)})
     if kind == 11:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..database import Connection
+from .inherited import heirs_of
 
 KEPT_CHANGES = 200_000
 """Run ids that a feed remembers, over all epochs."""
@@ -153,4 +154,5 @@ async def _changed(conn: Connection, since: Mapping[Where, int]) -> frozenset[st
         found.update(run_ids)
     if any(where not in begins or begins[where] > offset for where, offset in since.items()):
         return None
-    return frozenset(found)
+    # What a run inherits changes with those that it was forked from.
+    return frozenset(found | await heirs_of(conn, found)) if found else frozenset()

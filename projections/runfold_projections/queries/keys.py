@@ -12,6 +12,7 @@ from ..database import Connection
 from ..errors import BadQuery
 from ..folds.summaries import Block
 from ..search.tokens import storable
+from .inherited import Inherited, blocks_of, inherited, joined
 
 MOST_PATTERN = 1_000
 """Characters of a pattern."""
@@ -30,6 +31,13 @@ class KeySummary(NamedTuple):
     most: float | None
 
 
+class KeysOfRun(NamedTuple):
+    """Keys of a run, and the runs that some of them may be inherited from."""
+
+    keys: list[KeySummary]
+    ancestors: frozenset[str] = frozenset()
+
+
 class KeysWanted(NamedTuple):
     """Which keys: those that begin with `prefix` and match `pattern`, behind `after`, at most `limit`."""
 
@@ -39,21 +47,40 @@ class KeysWanted(NamedTuple):
     limit: int
 
 
-async def keys_of_run(conn: Connection, run_id: str, wanted: KeysWanted) -> list[KeySummary] | None:
-    """The keys that are wanted, in the order of their code points; None for an unknown run.
+async def keys_of_run(conn: Connection, run_id: str, wanted: KeysWanted) -> KeysOfRun | None:
+    """The keys that are wanted, in the order of their code points, inherited ones too; None for an unknown run.
 
     A key fits that begins with `prefix` and in which `pattern` (Postgres's regular expressions) is found anywhere. BadQuery for a
     pattern that is none or takes too long. A pattern bounds the statements of the rest of the transaction.
     """
     prefix, pattern, after, limit = wanted
     if not all(map(storable, (run_id, prefix, after))):
-        return [] if storable(run_id) and await _known(conn, run_id) else None
+        return KeysOfRun([]) if storable(run_id) and await _known(conn, run_id) else None
+    inherits = (await inherited(conn, [run_id])).get(run_id)
+    if inherits is not None:
+        return await _of_forked(conn, run_id, inherits, wanted)
     places = await matching(conn, pattern, _PAGE, run_id, prefix, end_of(prefix), after, limit)
     if not places:
-        return [] if await _known(conn, run_id) else None
+        return KeysOfRun([]) if await _known(conn, run_id) else None
     rows = await conn.fetch(_BLOCKS, run_id, list({row["block"] for row in places}))
     columns = {row["block"]: [c.tolist() for c in Block([""] * row["size"], row["numbers"]).columns()] for row in rows}
-    return [_summary(row["key"], columns[row["block"]], row["place"] - 1) for row in places]
+    return KeysOfRun([_summary(row["key"], columns[row["block"]], row["place"] - 1) for row in places])
+
+
+async def _of_forked(conn: Connection, run_id: str, inherits: Inherited, wanted: KeysWanted) -> KeysOfRun | None:
+    if not await _known(conn, run_id):
+        return None
+    both = joined(await blocks_of(conn, run_id), inherits)
+    prefix, pattern, after, limit = wanted
+    rows = await matching(conn, pattern, _AMONG, list(both), prefix, end_of(prefix), after, limit)
+    found = [(row["key"], both[row["key"]]) for row in rows]
+    return KeysOfRun(
+        [
+            KeySummary(key, one.latest.value, one.latest.step, one.latest.time_ms, one.least, one.most)
+            for key, one in found
+        ],
+        inherits.ancestors,
+    )
 
 
 def _summary(key: str, columns: Sequence[Sequence[Any]], place: int) -> KeySummary:
@@ -63,7 +90,9 @@ def _summary(key: str, columns: Sequence[Sequence[Any]], place: int) -> KeySumma
 
 async def keys_of_runs(conn: Connection, run_ids: Sequence[str], pattern: str, limit: int) -> list[str]:
     """Keys that any of these runs has and in which the pattern is found, in order, at most `limit`. BadQuery as `keys_of_run`."""
-    rows = await matching(conn, pattern, _OF_RUNS, [run_id for run_id in run_ids if storable(run_id)], limit)
+    known = [run_id for run_id in run_ids if storable(run_id)]
+    more = {key for one in (await inherited(conn, known)).values() for key in one.summaries}
+    rows = await matching(conn, pattern, _OF_RUNS, known, list(more), limit)
     return [row["key"] for row in rows]
 
 
@@ -110,7 +139,14 @@ ORDER BY k.key LIMIT $5
 """
 _BLOCKS = "SELECT block, cardinality(keys) AS size, numbers FROM metric_block WHERE run_id = $1 AND block = ANY ($2::integer[])"
 _OF_RUNS = """
-SELECT DISTINCT k.key FROM metric_block b CROSS JOIN LATERAL unnest(b.keys) AS k (key)
-WHERE b.run_id = ANY ($1::text[]) AND k.key ~ $3 AND EXISTS (SELECT FROM run r WHERE r.run_id = b.run_id)
-ORDER BY k.key LIMIT $2
+SELECT k.key FROM metric_block b CROSS JOIN LATERAL unnest(b.keys) AS k (key)
+WHERE b.run_id = ANY ($1::text[]) AND k.key ~ $4 AND EXISTS (SELECT FROM run r WHERE r.run_id = b.run_id)
+UNION
+SELECT k.key FROM (SELECT unnest($2::text[]) COLLATE "C" AS key) k WHERE k.key ~ $4
+ORDER BY key LIMIT $3
+"""
+_AMONG = """
+SELECT k.key FROM (SELECT unnest($1::text[]) COLLATE "C" AS key) k
+WHERE k.key >= $2 AND ($3::text IS NULL OR k.key < $3) AND k.key > $4 AND ($6::text IS NULL OR k.key ~ $6)
+ORDER BY k.key LIMIT $5
 """

@@ -77,11 +77,12 @@ async def read_lines(
     forked from."""
     wanted = list(dict.fromkeys(filter(storable, run_ids)))
     lines = await lines_of(conn, wanted, as_of)
-    parts = {run_id: _parts(run_id, lines, branches) for run_id in wanted}
+    parts = {run_id: parts_of(run_id, lines, branches) for run_id in wanted}
     return Lines(parts, frozenset(lines.keys() - set(wanted)), as_of)
 
 
-def _parts(run_id: str, lines: Mapping[str, Line], branches: Branches) -> list[Part]:
+def parts_of(run_id: str, lines: Mapping[str, Line], branches: Branches = "effective") -> list[Part]:
+    """What a run shows: its own part first, then those that it inherits. `lines` are those of `lines_of`."""
     found: list[Part] = []
     as_of = branches if isinstance(branches, int) else None
     step: int | None = None

@@ -8,7 +8,6 @@ from runfold_schemas.topics import Topic
 from runfold_schemas.vector import Vector
 
 from ..database import Connection
-from ..folds.lineage import View
 from ..folds.metrics import until
 from ..folds.summaries import Block, Summaries, Summary
 from ..fresh import merge, until_offset
@@ -16,7 +15,7 @@ from ..packs import read_segment, read_segment_dated
 from ..search.tokens import storable
 from .born import below, born
 from .keys import KeySummary, KeysWanted, matching
-from .lines import lines_of
+from .lines import Part, lines_of, parts_of
 from .metrics import LatestMetric, latest_metrics
 
 _AT_ONCE = 32
@@ -25,28 +24,32 @@ _Stored = tuple[int | None, int | None, int, bytes]
 
 
 async def blocks_at(conn: Connection, run_id: str, as_of: Vector) -> list[Block]:
-    """The summaries of a run's own effective points, in blocks as they are stored. Must run in a snapshot.
+    """The summaries of the points that a run showed, inherited ones too, in blocks as they are stored. Must run in a snapshot.
 
-    If nothing has come since, they are read; else made of all the points that there were, which takes as long as reading those does.
+    If nothing has come since to a run that inherits nothing, they are read; else made of all the points that there were, which takes as
+    long as reading those does.
     """
+    lines = await lines_of(conn, [run_id], as_of)
+    own, *more = parts_of(run_id, lines) or [Part(run_id, lines[run_id].view(None))]
     end = below(as_of, Topic.METRICS, run_id)
-    if not await conn.fetchval(_MOVED, run_id, end):
+    if not more and not await conn.fetchval(_MOVED, run_id, end):
         rows = await conn.fetch(_BLOCKS, run_id)
         return [Block(row["keys"], row["numbers"], row["contexts"]) for row in rows]
-    view = (await lines_of(conn, [run_id], as_of))[run_id].view(None)
     found = Summaries()
-    cursor = await conn.cursor(_SEGMENTS, run_id, end)
-    while rows := await cursor.fetch(_AT_ONCE):
-        await asyncio.to_thread(
-            _add, found, [stored for row in rows if (stored := _wanted(row, view, end)) is not None]
-        )
+    for part in (own, *more):
+        end = below(as_of, Topic.METRICS, part.owner)
+        cursor = await conn.cursor(_SEGMENTS, part.owner, end)
+        while rows := await cursor.fetch(_AT_ONCE):
+            await asyncio.to_thread(
+                _add, found, [stored for row in rows if (stored := _wanted(row, part, end)) is not None]
+            )
     return [found.block(number) for number in range(found.blocks)]
 
 
-def _wanted(row: Any, view: View, end: int) -> _Stored | None:
+def _wanted(row: Any, part: Part, end: int) -> _Stored | None:
     branch, rank, first_step, last_offset, head, data = row
-    limit = view.limit(branch, rank)
-    if limit is not None and limit < first_step:
+    limit = part.limit(branch, rank)
+    if not part.shows(branch) or (limit is not None and limit < first_step):
         return None
     return (limit, None if last_offset < end else end, head, data)
 

@@ -13,6 +13,7 @@ from ..search.columns import Column, DatasetRow, Datasets, Numbers, Texts
 from ..search.filtering import DATASETS
 from ..search.table import RunRow, Table, id_width
 from ..search.tree import Key, Kind
+from .inherited import forked_in, latest_of_forked
 
 _ORDER = "ORDER BY r.start_ms DESC, r.run_id"
 # Texts hold no zero byte, and UTF-8 no byte 255.
@@ -126,6 +127,12 @@ async def load_table(conn: Connection, experiment_ids: Sequence[int]) -> Table:
     return Table(run_ids, _int64(starts), _int64(experiments), np.frombuffer(deleted or b"", bool))
 
 
+async def load_inherited(conn: Connection, experiment_ids: Sequence[int], table: Table) -> Table:
+    """The table with what runs inherit: `load_column` gives the values of what each logged itself. The same snapshot."""
+    forked = await forked_in(conn, experiment_ids)
+    return await refresh_table(conn, experiment_ids, table, forked) if forked else table
+
+
 async def load_column(
     conn: Connection, experiment_ids: Sequence[int], key: Key, runs: int, most_bytes: int
 ) -> Column | None:
@@ -187,6 +194,9 @@ async def _changed_values(
     places = await _places(conn, names) if kind is Kind.METRIC else ()
     for run_id, name, value in await conn.fetch(_CHANGED_VALUES[kind], run_ids, names, *places):
         found[name][run_id] = unpack(">d", value)[0] if kind is Kind.METRIC else value
+    if kind is Kind.METRIC:
+        for (run_id, name), value in (await latest_of_forked(conn, run_ids, names)).items():
+            found[name][run_id] = value
     return {Key(kind, name): [found[name].get(run_id) for run_id in run_ids] for name in names}
 
 

@@ -12,9 +12,10 @@ from ..search.filtering import RUN_ID, Verdicts, folded_by_postgres
 from ..search.run_sql import page_of_run_ids
 from ..search.sql import check_page
 from ..search.table import Table
-from ..search.tree import Among, Clause, Compare, Key, Operator
+from ..search.tree import Among, Clause, Compare, Key, Kind, Operator
 from .changes import ChangeFeed
-from .run_columns import ilike, load_column, load_table, refresh_table
+from .inherited import forked_in, latest_of_forked
+from .run_columns import ilike, load_column, load_inherited, load_table, refresh_table
 
 _SMALL = 20_000
 """Runs up to which a search takes less time than a thread for it."""
@@ -141,13 +142,15 @@ class RunFinder:
         if table is None:
             held.is_loading = True
             table = await load_table(conn, experiments)
-        for key in search.columns():
-            if key not in table.columns:
-                column = await load_column(conn, experiments, key, len(table), self._most)
-                if column is None:
-                    held.refused.add(key)
-                    return None
-                table = table.with_columns({key: column})
+        missing = [key for key in search.columns() if key not in table.columns]
+        for key in missing:
+            column = await load_column(conn, experiments, key, len(table), self._most)
+            if column is None:
+                held.refused.add(key)
+                return None
+            table = table.with_columns({key: column})
+        if any(key.kind is Kind.METRIC for key in missing):
+            table = await load_inherited(conn, experiments, table)
         found = view.found if view is not None and view.table is table else OrderedDict()
         held.view = _View(table, epoch, found)
         self._evict(held, search)
@@ -175,7 +178,9 @@ class RunFinder:
 
 async def run_ids_by_sql(conn: Connection, search: Search, limit: int, offset: int) -> list[str]:
     """The same page by SQL alone."""
-    statement = page_of_run_ids(search.scope, search.clauses, search.orders, limit, offset)
+    keys = [key.name for key in search.columns() if key.kind is Kind.METRIC]
+    inherited = await latest_of_forked(conn, await forked_in(conn, search.scope.experiments), keys) if keys else {}
+    statement = page_of_run_ids(search.scope, search.clauses, search.orders, limit, offset, inherited)
     return [row[0] for row in await conn.fetch(statement.text, *statement.values)]
 
 

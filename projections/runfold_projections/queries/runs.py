@@ -68,6 +68,8 @@ class Run:
     models: list[str]
     outputs: list[tuple[str, int]] = field(default_factory=list)
     """Logged models that the run made, each with its step."""
+    ancestors: frozenset[str] = frozenset()
+    """Runs that metrics may be inherited from."""
 
 
 _ONE = """
@@ -186,4 +188,5 @@ def _run(row: Any, own: Belongings, deleted: frozenset[int]) -> Run:
         datasets=own.datasets,
         models=own.models,
         outputs=own.outputs,
+        ancestors=own.ancestors,
     )

@@ -1,6 +1,6 @@
 """A search of runs in SQL."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from .sql import Parameters, Statement, compared, page
@@ -26,6 +26,19 @@ MOST_SEMIJOINS = 3
 _SEMIJOIN = "EXISTS (SELECT FROM {table} t WHERE t.run_id = r.run_id AND t.key = {name} AND {test})"
 _LOOK_UP = "(SELECT {value} FROM {table} t WHERE t.run_id = r.run_id AND t.key = {name})"
 
+# Hides the view of its name.
+_WITH = """
+WITH inherited AS MATERIALIZED (
+    SELECT run_id, key, value FROM unnest({}, {}, {}) AS i (run_id, key, value)
+), own AS NOT MATERIALIZED (
+    SELECT run_id, key, value FROM metric
+), metric AS NOT MATERIALIZED (
+    SELECT m.run_id, m.key, m.value FROM own m
+    WHERE NOT EXISTS (SELECT FROM inherited i WHERE i.run_id = m.run_id AND i.key = m.key)
+    UNION ALL SELECT run_id, key, value FROM inherited
+)"""
+_NOTHING: Mapping[tuple[str, str], float] = {}
+
 START_TIME = Key(Kind.ATTRIBUTE, "start_time")
 
 
@@ -39,10 +52,19 @@ class Scope:
 
 
 def page_of_run_ids(
-    scope: Scope, clauses: Sequence[Clause], orders: Sequence[Order], limit: int, offset: int
+    scope: Scope,
+    clauses: Sequence[Clause],
+    orders: Sequence[Order],
+    limit: int,
+    offset: int,
+    inherited: Mapping[tuple[str, str], float] = _NOTHING,
 ) -> Statement:
-    """Selects the ids of the matching runs in order. BadQuery for a limit or offset out of range."""
+    """Selects the ids of the matching runs in order. BadQuery for a limit or offset out of range.
+
+    `inherited` are metrics, by run and key, that take the place of those in the table, which are of what each run logged itself.
+    """
     parameters = Parameters()
+    first = [_WITH.format(*_columns(inherited, parameters))] if inherited else []
     where = [*_scope(scope, parameters), *_conditions(clauses, parameters)]
     joins: list[str] = []
     order_by: list[str] = []
@@ -53,6 +75,7 @@ def page_of_run_ids(
     order_by.append("r.run_id")
     text = "\n".join(
         (
+            *first,
             "SELECT r.run_id FROM run r",
             *joins,
             "WHERE " + "\n  AND ".join(where),
@@ -61,6 +84,12 @@ def page_of_run_ids(
         )
     )
     return Statement(text, tuple(parameters.values))
+
+
+def _columns(inherited: Mapping[tuple[str, str], float], parameters: Parameters) -> Iterator[str]:
+    run_ids, keys = zip(*inherited, strict=True)
+    for column, kind in ((run_ids, "text[]"), (keys, "text[]"), (inherited.values(), "double precision[]")):
+        yield parameters.add(list(column), kind)
 
 
 def _scope(scope: Scope, parameters: Parameters) -> list[str]:

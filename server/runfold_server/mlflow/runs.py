@@ -15,7 +15,7 @@ from .. import answers
 from ..api import Api, Call, Operation
 from ..errors import InvalidParameter
 from ..heads import ACTIVE
-from ..reads import of_run, of_topics
+from ..reads import of_run, of_runs, of_topics
 from ..requests import Field, Kind
 from ..searches import Question
 from ..shapes import having, page, ref
@@ -93,7 +93,13 @@ async def find_run(api: Api, run_id: str, as_of: Vector | None = None) -> Run:
     async def query(connection: Connection) -> Run | None:
         return await (get_run(connection, run_id) if as_of is None else run_shown_at(connection, run_id, as_of))
 
-    shown = await api.reader.asked(as_of, of_run(run_id, *_RUN), query)
+    shown = await api.reader.asked(
+        as_of,
+        # What a run inherited is looked for while it is read.
+        of_run(run_id, *_RUN) if as_of is None else of_topics(*_RUN),
+        query,
+        lambda run: of_runs([] if run is None else run.ancestors, Topic.METRICS),
+    )
     if shown.value is None:
         raise no_run(run_id, as_of)
     return shown.value
