@@ -119,7 +119,7 @@ async def pool(namespace: Namespace) -> AsyncIterator[Pool]:
 
 def happening(rng: Random) -> Event:
     run_id = rng.choice(IDS)
-    kind = rng.randint(0, 13)
+    kind = rng.randint(0, 15)
     if kind < 4:
         return RunCreated(
             run_id=run_id,
@@ -144,11 +144,12 @@ def happening(rng: Random) -> Event:
             run_id=run_id, status=rng.choice([None, "FINISHED"]), end_ms=rng.choice([None, 0, 9, 2**53 + 1])
         )
     if kind == 9:
-        forked = RunForked(
-            run_id=run_id, parent_run_id=rng.choice(IDS), parent_branch=rng.choice([0, 0, 1]), step=rng.randint(0, 3)
-        )
-        back = RunRewound(run_id=run_id, step=rng.randint(0, 3))
-        return rng.choice([RunDeleted(run_id=run_id), RunRestored(run_id=run_id), forked, forked, back])
+        return rng.choice([RunDeleted(run_id=run_id), RunRestored(run_id=run_id)])
+    if kind == 14:
+        parent, branch = rng.choice(IDS), rng.choice([0, 0, 1])
+        return RunForked(run_id=run_id, parent_run_id=parent, parent_branch=branch, step=rng.randint(0, 3))
+    if kind == 15:
+        return RunRewound(run_id=run_id, step=rng.randint(0, 3))
     if kind == 10:
         return ParamsLogged(run_id=run_id, params={key: rng.choice(TEXTS) for key in rng.sample(["lr", "a b", "x"], 2)})
     if kind == 11:
@@ -330,7 +331,7 @@ async def test_three_ways_to_search_find_the_same_while_the_log_goes_on(
                 by_columns = await finder.run_ids(conn, epoch, search, limit, offset)
                 assert by_columns == expected[offset : offset + limit], (said, limit, offset)
                 found_any += bool(by_columns)
-    assert found_any > 10
+    assert found_any > 5
 
 
 async def test_a_snapshot_older_than_the_columns_is_refused_and_a_newer_one_served(log: Log, pool: Pool) -> None:
