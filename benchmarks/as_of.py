@@ -58,7 +58,7 @@ async def main() -> None:
     with tempfile.TemporaryDirectory(prefix="runfold-as-of-") as directory:
         settings = load_settings(data_dir=Path(directory), port=0)
         async with (
-            runfold_up(settings, lambda *_: None) as up,
+            runfold_up(settings) as up,
             httpx2.AsyncClient(base_url=up.url, timeout=60, trust_env=False) as client,
         ):
             run, moments = await write(client)

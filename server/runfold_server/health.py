@@ -71,6 +71,7 @@ SERVER_INFO = Operation(
     "server-info",
     _server_info,
     about="What this server can do; MLflow's client asks before large transfers.",
+    past=True,
     answer=having(
         {
             "store_type": TEXT,

@@ -21,6 +21,7 @@ CONFIG_FILE = "RUNFOLD_CONFIG"
 OTHER_VARIABLES = {
     "RUNFOLD_TRACKING_URI": "Where `import runfold` finds the server, or kafka://brokers/namespace?api=http://…; unset: http://127.0.0.1:5000.",
     "RUNFOLD_API_URI": "The API server beside a kafka:// address that has no ?api=.",
+    "RUNFOLD_AS_OF": "A time or a position vector: MLflow's client, by a plugin of this package, asks about that moment; unset: the present.",
     "RUNFOLD_MODE": "online, or offline: a run of `import runfold` is only written to the spool; unset: online.",
     "RUNFOLD_RUN_ID": "Id of the run that all processes of a job write; unset: the launcher's, else each process has a run of its own.",
     "RUNFOLD_RANK": "Rank of a process; unset: the launcher's.",
