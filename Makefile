@@ -36,7 +36,7 @@ up: $(VENV)/.demo
 test: unit integration e2e
 
 unit: $(VENV)/.dev
-	$(BIN)/pytest tests/unit -q
+	$(BIN)/pytest tests/unit -q -n 2 --dist loadfile
 
 integration: $(VENV)/.dev
 	$(BIN)/pytest tests/integration -q

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from runfold.birth import Birth, create_log, open_log
 from runfold.reading import read_system
 from runfold_projections.database import open_connection
-from runfold_projections.generations import Projection, create_generation, switch
+from runfold_projections.generations import Projection, create_generation, generations, retire, switch
 from runfold_schemas.batch import Outgoing
 from runfold_schemas.events import ExperimentCreated, Genesis, RunCreated, SchemaDeclared
 from runfold_schemas.position import Partition, Position
@@ -172,8 +172,10 @@ async def test_a_paused_partition_is_told_once_waits_quietly_and_outlives_its_ge
                 installation.services.postgres, installation.namespace, application="test"
             ) as connection:
                 async with connection.transaction():
+                    before = [g for g in await generations(connection) if g.projection is Projection.EXPERIMENTS]
                     generation = await create_generation(connection, installation.namespace, Projection.EXPERIMENTS)
                     await switch(connection, generation)
+                    await retire(connection, [one.schema_name for one in before])
                 await until(
                     "the retired generation forgotten",
                     lambda: {item.handler for item in worker.blocked} == {generation.schema_name},

@@ -201,6 +201,7 @@ def test_the_public_surface() -> None:
         "ServerRefused",
         "__version__",
         "fork",
+        "promote",
         "run",
     ]
     assert re.match(r"\d+\.\d+", runfold.__version__)

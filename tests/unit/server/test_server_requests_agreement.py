@@ -5,6 +5,7 @@ Deliberate divergences, out of the generator's reach or in a test of their own:
 * NUL characters and lone surrogates, numbers of more than 400 digits or with underscores are refused.
 * An enum's value that protobuf does not know is refused; MLflow drops it in silence. Of the forms that Python takes for a whole number, enums
   come as a number or its digits only.
+* An enum's value that stands for "unspecified" is refused: it asks for nothing.
 * "nan" is NaN; protobuf refuses it, after which MLflow logs 0.
 """
 
@@ -45,6 +46,7 @@ FIELDS = {
     if MESSAGES.get((operation.method, operation.path)) is not None
     for field in operation.fields
     if field.kind not in (Kind.OBJECT, Kind.OBJECTS)
+    and field.name in MESSAGES[operation.method, operation.path].DESCRIPTOR.fields_by_name
 }
 words = st.sampled_from(
     [
@@ -99,7 +101,8 @@ def theirs(message: Any, field: Field, value: Any) -> Any:
     if field.kind is Kind.CHOICE:
         if not parsed.HasField(field.name):
             return REFUSED
-        return parsed.DESCRIPTOR.fields_by_name[field.name].enum_type.values_by_number[found].name
+        said: str = parsed.DESCRIPTOR.fields_by_name[field.name].enum_type.values_by_number[found].name
+        return REFUSED if said.endswith("_UNSPECIFIED") else said
     return list(found) if field.kind is Kind.STRINGS else found
 
 
