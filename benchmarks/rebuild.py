@@ -18,6 +18,7 @@ from pathlib import Path
 from machine import describe
 from rich.console import Console
 from rich.table import Table
+from volume import Spent
 
 from runfold.birth import open_log
 from runfold.kafka import RecordSender
@@ -109,12 +110,20 @@ async def rebuild(up: Up, namespace: str, projection: Projection, amount: int, w
         up.postgres, namespace, projection, lambda told: seen.append((time.perf_counter(), told))
     ) as work:
         generation = await work.begin()
+        spent = Spent(up)
         await work.build(generation)
         built = time.perf_counter()
+        cpu = {name: seconds for name, seconds in spent.seconds().items() if name in ("worker", "postgres", "kafka")}
         compared = await work.compare(generation, lambda difference: print(difference, file=sys.stderr))
         looked = time.perf_counter()
         await work.switch(generation)
     assert not compared.differences
+    parts = ", ".join(f"{name} {seconds / amount * 1e6:.3g}" for name, seconds in cpu.items())
+    print(
+        f"# replay of {projection}: CPU per {what[:-1]}, us: {sum(cpu.values()) / amount * 1e6:.3g} = {parts}; two cores of their own "
+        f"would take {2 * amount / sum(cpu.values()):,.0f} {what}/s",
+        file=sys.stderr,
+    )
     replaying = [(at, told) for at, told in seen if told.phase is Phase.REPLAY and told.folded]
     first = replaying[0]
     share = (replaying[-1][1].folded - first[1].folded) / replaying[-1][1].total
