@@ -36,6 +36,8 @@ from .partition import AWAY, Backoff, PartitionTask, State, Status
 from .replayer import Replayer
 from .tidier import Tidier
 from .wanted import Wanted
+from .webhooks.again import Again
+from .webhooks.deliverer import Deliverer, Webhooks
 
 LEASE_EVERY = 1.0
 HURRY_EVERY, HURRY_FOR = 0.1, 1.5
@@ -69,6 +71,8 @@ class WorkerConfig:
     standby_seconds: float = 24 * 3600.0
     """For how long a generation that was replaced is folded on."""
     wait_for_log: Callable[[], Awaitable[int]] | None = None
+    webhooks: Webhooks | None = None
+    """How webhooks are told; None: not by this worker."""
 
 
 class Worker:
@@ -77,6 +81,10 @@ class Worker:
     def __init__(self, config: WorkerConfig, ids: Ids | None = None) -> None:
         self._config = config
         self._partitions = config.partitions
+        self._reactions = dict(config.reactions)
+        if config.webhooks is not None:
+            own = config.webhooks.reaction(config.dsn, config.namespace)
+            self._reactions[Topic.REGISTRY] = (*self._reactions.get(Topic.REGISTRY, ()), own)
         self.worker_id = (ids or Ids()).event_id()
         self.metrics = WorkerMetrics()
         self.gate = Gate(config.catalog, config.read_system)
@@ -130,6 +138,11 @@ class Worker:
             group.create_task(self._hear_readers())
             group.create_task(self._keep_house())
             group.create_task(self._replayer.run())
+            if (webhooks := self._config.webhooks) is not None:
+                config = self._config
+                group.create_task(Deliverer(config.dsn, config.namespace, webhooks).run())
+                again = Again(config.kafka, config.dsn, config.namespace, config.catalog, webhooks.attempts)
+                group.create_task(again.run())
             group.create_task(Tidier(merging.build, self.metrics, lambda: self._folding).run())
             await self._keep_leases(group)
 
@@ -234,7 +247,7 @@ class Worker:
             for generation in found
             for number in range(partition_count(generation.projection.topic, self._partitions))
         ]
-        for topic, reactions in self._config.reactions.items():
+        for topic, reactions in self._reactions.items():
             work += [
                 Leasable(f"reaction {reaction.name}", Partition(topic, number))
                 for reaction in reactions
@@ -264,7 +277,7 @@ class Worker:
     async def _handler(self, item: Leasable) -> Handler:
         config = self._config
         partitions = partition_count(item.where.topic, self._partitions)
-        for reaction in config.reactions.get(item.where.topic, ()):
+        for reaction in self._reactions.get(item.where.topic, ()):
             if item.handler == f"reaction {reaction.name}":
                 return ReactionHandler(await self._pool(config.namespace), reaction, item.where, partitions)
         pool = await self._pool(item.handler)

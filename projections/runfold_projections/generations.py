@@ -39,6 +39,7 @@ TABLES: dict[Projection, tuple[str, ...]] = {
         "logged_model",
         "logged_model_param",
         "logged_model_tag",
+        "webhook",
     ),
     Projection.RUNS: (
         "run",
@@ -80,13 +81,13 @@ NOT_CANONICAL = frozenset(
 
 LAYOUTS: dict[Projection, int] = {
     Projection.EXPERIMENTS: 2,
-    Projection.REGISTRY: 3,
+    Projection.REGISTRY: 4,
     Projection.RUNS: 5,
     Projection.METRICS: 9,
 }
 """Number of the tables' layout per projection, raised with every change of `sql/tables`: a generation has one for life."""
 
-PARTS: dict[Projection, tuple[str, ...]] = {Projection.REGISTRY: ("registered_models", "logged_models")}
+PARTS: dict[Projection, tuple[str, ...]] = {Projection.REGISTRY: ("registered_models", "logged_models", "webhooks")}
 """Files of `sql/tables` that make a projection's tables, where it is not one named like the projection."""
 
 

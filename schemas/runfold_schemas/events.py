@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from . import logged_models, registered_models
+from . import logged_models, registered_models, webhooks
 from .artifacts import MOST_OWNER_BYTES, MOST_PATH_BYTES, check_path
 from .fact import DEFAULT_WORKSPACE as DEFAULT_WORKSPACE
 from .fact import INT64, Count, ExperimentId, Key, Long, Name, RunId, Strings, Text, fits, json_object
@@ -269,6 +269,7 @@ _CLASSES: tuple[type[Fact], ...] = (
     RunForked,
     *registered_models.EVENTS,
     *logged_models.EVENTS,
+    *webhooks.EVENTS,
 )
 FACTS: dict[str, type[Fact]] = {cls.subject: cls for cls in _CLASSES}
 """Event classes by subject."""

@@ -42,5 +42,6 @@ class ServerConfig:
     acquire_timeout: float = 5.0
     graceful_shutdown: float = 10.0
     search_bytes: int = 512 * 1024 * 1024
+    webhook_schemes: tuple[str, ...] = ("https",)
     s3: S3Config | None = None
     s3_timeout: float = 30.0

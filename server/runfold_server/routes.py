@@ -5,7 +5,7 @@ from collections.abc import Callable
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount
 
-from . import branches, described, generations, health, history, keys, native, promotions, series, timeline
+from . import branches, described, generations, health, history, keys, native, promotions, series, timeline, webhooks
 from . import models as native_models
 from .api import Api
 from .artifacts import direct, of_models, of_runs, proxy
@@ -24,6 +24,7 @@ from .mlflow import (
     run_data,
     runs,
 )
+from .mlflow import webhooks as mlflow_webhooks
 from .mlflow.planned import PLANNED_2, PLANNED_3
 from .public import asyncapi, event_stream, schema_registry
 
@@ -41,6 +42,7 @@ OPERATIONS = (
     *model_versions.OPERATIONS,
     *metrics.OPERATIONS,
     *bulk.OPERATIONS,
+    *mlflow_webhooks.OPERATIONS,
     of_runs.LIST,
     of_models.LIST,
 )
@@ -63,6 +65,7 @@ RAW = (
     *schema_registry.OPERATIONS,
     *event_stream.OPERATIONS,
     *asyncapi.OPERATIONS,
+    *webhooks.OPERATIONS,
     *health.OPERATIONS,
     described.OPERATION,
 )

@@ -54,6 +54,8 @@ CODES = {
     RejectionCode.MODEL_EXISTS: "The name belongs to another registered model of the workspace.",
     RejectionCode.MODEL_NOT_FOUND: "No registered model has this name.",
     RejectionCode.MODEL_VERSION_NOT_FOUND: "The registered model has no such version, or not any more.",
+    RejectionCode.WEBHOOK_EXISTS: "The id belongs to another webhook, perhaps a deleted one.",
+    RejectionCode.WEBHOOK_NOT_FOUND: "No webhook has this id.",
     RejectionCode.PROMOTION_CONDITION_FAILED: "A condition of the promotion does not hold; nothing of it takes effect.",
 }
 

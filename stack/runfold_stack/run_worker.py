@@ -16,6 +16,8 @@ from runfold.errors import LogNotBorn, LogUnavailable
 from runfold.reading import read_system
 from runfold_consumers.health import serve_health
 from runfold_consumers.partition import Backoff
+from runfold_consumers.webhooks.deliverer import Webhooks
+from runfold_consumers.webhooks.sending import Manners
 from runfold_consumers.worker import Worker, WorkerConfig
 from runfold_projections.leases import LIVE, REPLAY
 
@@ -68,6 +70,10 @@ async def _work(settings: Settings, services: Services) -> None:
         replay_command=command("replay"),
         replay_environment=environment(resolved),
         replay_processes=settings.replay_processes,
+        webhooks=Webhooks(
+            Manners(frozenset(settings.webhook_schemes.split(",")), settings.webhook_private, settings.webhook_timeout),
+            settings.webhook_attempts,
+        ),
     )
     worker = Worker(config)
     async with asyncio.TaskGroup() as group:

@@ -101,6 +101,20 @@ class Settings(BaseSettings):
         2,
         description="Processes of low priority that each worker starts while a rebuild or a past is folded, or a standby kept.",
     )
+    webhook_schemes: Annotated[str, Field(pattern=r"^https?(,https?)?$")] = Field(
+        "https", description="Schemes that the addresses of webhooks may have: https, http, or both with a comma."
+    )
+    webhook_private: bool = Field(
+        False,
+        description="Whether webhooks may be told at addresses that are not public (127.0.0.1, 10.0.0.0/8, a cloud's metadata service).",
+    )
+    webhook_timeout: Annotated[float, Field(gt=0, le=60)] = Field(
+        10.0, description="Seconds that the receiver of a webhook has for its answer."
+    )
+    webhook_attempts: Annotated[int, Field(ge=1, le=100)] = Field(
+        12,
+        description="How often a webhook is tried, with pauses that double from a second to an hour, before its delivery counts as failed.",
+    )
     search_mb: Annotated[int, Field(ge=1)] = Field(
         512,
         description="Memory, in MB, that each process of the server may keep between searches: columns of runs, and runs as JSON.",

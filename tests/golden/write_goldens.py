@@ -125,6 +125,16 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "runfold.registry.RegisteredModelDeleted": {"name": "churn"},
     "runfold.registry.RegisteredModelTagsSet": {"name": "churn", "tags": {"a": "", "b": "ß"}},
     "runfold.registry.RegisteredModelTagsDeleted": {"name": "churn", "keys": ["a", "b"]},
+    "runfold.registry.WebhookCreated": {
+        "webhook_id": "0198c0de-hook",
+        "name": "größe",
+        "url": "https://example.org/hook?a=b",
+        "kinds": ["model_version.created", "runfold.registry.*"],
+        "description": None,
+        "active": True,
+    },
+    "runfold.registry.WebhookUpdated": {"webhook_id": "w", "url": "https://example.org/", "active": False},
+    "runfold.registry.WebhookDeleted": {"webhook_id": "w"},
     "runfold.registry.ModelAliasSet": {"name": "churn", "alias": "größe-1", "version": 2**31 - 1},
     "runfold.registry.ModelAliasDeleted": {"name": "churn", "alias": "v1"},
     "runfold.registry.ModelVersionCreated": {

@@ -21,6 +21,8 @@ from services import Services, in_thread
 
 from runfold.birth import Birth, create_log
 from runfold.reading import read_system
+from runfold_consumers.webhooks.deliverer import Webhooks
+from runfold_consumers.webhooks.sending import Manners
 from runfold_consumers.worker import Worker, WorkerConfig
 from runfold_projections.migrate import migrate
 from runfold_server.app import create_app, listening_socket
@@ -29,6 +31,8 @@ from runfold_stack.embedded import RunningStack
 
 _numbers = itertools.count(1)
 PARTITIONS = 3
+LOCAL = Webhooks(Manners(frozenset({"http"}), private=True, timeout=2.0), attempts=6)
+"""Webhooks may be told on this machine."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +85,9 @@ async def _live(services: Services, ready: Callable[[World], Coroutine[Any, Any,
     await create_log(services.kafka, namespace, Birth(partitions=PARTITIONS), release="test")
     await migrate(services.postgres, namespace)
     system = functools.partial(read_system, services.kafka, namespace)
-    worker = Worker(WorkerConfig(services.kafka, services.postgres, namespace, PARTITIONS, "test", system))
-    config = ServerConfig(
+    config = WorkerConfig(services.kafka, services.postgres, namespace, PARTITIONS, "test", system, webhooks=LOCAL)
+    worker = Worker(config)
+    config_of_servers = ServerConfig(
         services.kafka,
         services.postgres,
         namespace,
@@ -91,6 +96,7 @@ async def _live(services: Services, ready: Callable[[World], Coroutine[Any, Any,
         read_wait=5,
         postgres_timeout=3,
         acquire_timeout=2,
+        webhook_schemes=("http", "https"),
         s3=services.s3,
         s3_timeout=15,
     )
@@ -99,7 +105,7 @@ async def _live(services: Services, ready: Callable[[World], Coroutine[Any, Any,
         servers, uris = [], []
         for _ in range(2):
             listener = exits.enter_context(listening_socket("127.0.0.1", 0))
-            server = _Server(uvicorn.Config(create_app(config), log_config=None, ws="none"))
+            server = _Server(uvicorn.Config(create_app(config_of_servers), log_config=None, ws="none"))
             running.create_task(server.serve([listener]))
             servers.append(server)
             uris.append(f"http://127.0.0.1:{listener.getsockname()[1]}")

@@ -24,6 +24,8 @@ class RejectionCode(StrEnum):
     MODEL_EXISTS = "model_exists"
     MODEL_NOT_FOUND = "model_not_found"
     MODEL_VERSION_NOT_FOUND = "model_version_not_found"
+    WEBHOOK_EXISTS = "webhook_exists"
+    WEBHOOK_NOT_FOUND = "webhook_not_found"
     PROMOTION_CONDITION_FAILED = "promotion_condition_failed"
 
 

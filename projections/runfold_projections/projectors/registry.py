@@ -7,6 +7,7 @@ from runfold_schemas.fact import Fact
 from runfold_schemas.logged_models import LoggedModelFact
 from runfold_schemas.record import Record
 from runfold_schemas.registered_models import RegisteredModelFact
+from runfold_schemas.webhooks import WebhookFact
 
 from ..database import Connection
 from ..folds.decision import Rejection
@@ -14,6 +15,7 @@ from ..rowchange import RowChange
 from .base import Projector
 from .logged_models import LoggedModelsProjector
 from .registered_models import RegisteredModelsProjector
+from .webhooks import WebhooksProjector
 
 
 class RegistryProjector:
@@ -23,6 +25,7 @@ class RegistryProjector:
         self._parts: dict[type[Fact], Projector] = {
             RegisteredModelFact: RegisteredModelsProjector(),
             LoggedModelFact: LoggedModelsProjector(),
+            WebhookFact: WebhooksProjector(),
         }
 
     async def load(self, connection: Connection, records: Sequence[Record]) -> None:

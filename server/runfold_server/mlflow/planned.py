@@ -8,7 +8,6 @@ PLANNED_2 = {
     "runs/create-promptlab-run": "Prompts",
     "traces": "Traces",
     "unified-traces": "Traces",
-    "webhooks": "Webhooks",
 }
 """Beginning of a path below `/api/2.0/mlflow/` -> what it is about."""
 

@@ -1,0 +1,1 @@
+"""Webhooks: a reaction that queues what is to be told, and who tells it."""
