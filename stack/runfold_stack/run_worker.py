@@ -28,7 +28,7 @@ from .services import Services
 from .settings import Settings
 from .signals import until_signalled
 
-REPLAY_NICE = 5
+REPLAY_NICE, REPLAY_GRACE = 5, 8.0
 
 
 def collect_seldom() -> None:
@@ -51,6 +51,10 @@ async def _until_input_ends(work: Coroutine[Any, Any, None]) -> None:
         task = group.create_task(work)
         await reader.read()
         task.cancel()
+        await asyncio.wait({task}, timeout=REPLAY_GRACE)
+        if not task.done():
+            # A client of Kafka may swallow the cancellation, and nobody is left who would ask once more.
+            os._exit(1)
 
 
 async def run_worker(settings: Settings, services: Services) -> None:
