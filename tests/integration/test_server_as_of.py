@@ -187,3 +187,33 @@ def test_what_can_not_be_asked_about_the_past_says_so_and_writes_nothing(client:
     assert "k" not in {tag["key"] for tag in tags}
     both = client.get(f"{API}runs/get", params={"run_id": run, "as_of": at}, headers={HEADER: "2026-01-01"})
     assert both.status_code == 400
+
+
+def test_a_logged_model_is_told_as_it_was_with_what_had_been_measured_of_it(
+    client: httpx2.Client, caller: Caller
+) -> None:
+    before = moment()
+    run = caller.run()
+    made = caller.post("logged-models", experiment_id="0", name="m", params=[{"key": "lr", "value": "1"}])
+    model_id = made["model"]["info"]["model_id"]
+    point = {"run_id": run, "key": "acc", "timestamp": 1, "model_id": model_id}
+    caller.post("runs/log-metric", **point, value=0.5, step=1)
+    caller.post("runs/log-metric", **point, value=0.1, step=1, dataset_name="iris", dataset_digest="d")
+    moments = [moment(), now(client)]
+    was = caller.get(f"logged-models/{model_id}")
+    caller.post("runs/log-metric", **point, value=0.9, step=2)
+    assert client.patch(f"{API}logged-models/{model_id}", json={"status": "LOGGED_MODEL_READY"}).status_code == 200
+    assert client.patch(f"{API}logged-models/{model_id}/tags", json={"tags": [{"key": "a", "value": "b"}]}).is_success
+    then = now(client)
+    ready = caller.get(f"logged-models/{model_id}")
+    assert client.delete(f"{API}logged-models/{model_id}").is_success
+    for at in moments:
+        answer = client.get(f"{API}logged-models/{model_id}", params={"as_of": at})
+        assert answer.json() == was
+        assert "registry:0:" in answer.headers[HEADER]
+    assert caller.get(f"logged-models/{model_id}", as_of=then) == ready
+    assert [m["value"] for m in ready["model"]["data"]["metrics"]] == [0.1, 0.9]
+    refused = caller.get(f"logged-models/{model_id}", 404, as_of=before)["message"]
+    assert refused.startswith(f"Logged model with ID '{model_id}' not found")
+    assert caller.get(f"logged-models/{model_id}", 404)["message"] == f"Logged model with ID '{model_id}' not found."
+    assert caller.get(f"logged-models/{model_id}", as_of=then, allow_deleted="true") == ready

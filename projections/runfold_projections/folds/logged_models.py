@@ -13,13 +13,14 @@ from runfold_schemas.logged_models import (
     LoggedModelParamsLogged,
     LoggedModelTagsDeleted,
     LoggedModelTagsSet,
+    ModelStatus,
 )
 from runfold_schemas.record import Record
 
 from .decision import Rejection, RejectionCode
 
 ACTIVE, DELETED = "active", "deleted"
-PENDING = "PENDING"
+PENDING: ModelStatus = "PENDING"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class ModelHead:
     artifact_uri: str
     model_type: str | None
     source_run_id: str | None
-    status: str
+    status: ModelStatus
     lifecycle_stage: str
     created_ms: int
     updated_ms: int

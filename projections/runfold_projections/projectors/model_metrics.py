@@ -24,9 +24,9 @@ SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[],
                      $9::double precision[], $10::double precision[], $11::double precision[])
 WHERE EXISTS (SELECT FROM fence)
 ON CONFLICT (model_id, key, run_id, dataset) DO UPDATE SET
-    (time_ms, step, value) = (
-        SELECT * FROM (VALUES (excluded.time_ms, excluded.step, excluded.value), (m.time_ms, m.step, m.value))
-            AS point (time_ms, step, value)
-        ORDER BY time_ms DESC, step DESC, value DESC LIMIT 1),
+    time_ms = GREATEST(m.time_ms, excluded.time_ms),
+    step = CASE WHEN (excluded.time_ms, excluded.step) > (m.time_ms, m.step) THEN excluded.step ELSE m.step END,
+    value = CASE WHEN (excluded.time_ms, excluded.step, excluded.value) > (m.time_ms, m.step, m.value)
+                 THEN excluded.value ELSE m.value END,
     least = LEAST(m.least, excluded.least), most = GREATEST(m.most, excluded.most)
 """

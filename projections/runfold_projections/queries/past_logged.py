@@ -1,7 +1,7 @@
 """Logged models as they were at a moment of the log."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 from runfold_schemas.position import Partition
@@ -9,9 +9,9 @@ from runfold_schemas.topics import Topic
 from runfold_schemas.vector import Vector
 
 from ..database import Connection
-from ..folds.summaries import Latest
+from ..folds.model_metrics import ModelMetrics
 from ..fresh import until_offset
-from ..packs import read_segment_dated
+from ..packs import read_segment, read_segment_dated
 from ..search.tokens import storable
 from .born import below, born
 from .logged_models import LoggedModel, MeasuredMetric
@@ -34,7 +34,7 @@ async def logged_model_at(conn: Connection, workspace: str, model_id: str, vecto
         artifact_uri=head.artifact_uri,
         model_type=head.model_type,
         source_run_id=head.source_run_id,
-        status=head.status,  # type: ignore[arg-type]
+        status=head.status,
         lifecycle_stage=head.lifecycle_stage,
         created_ms=head.created_ms,
         updated_ms=head.updated_ms,
@@ -46,30 +46,44 @@ async def logged_model_at(conn: Connection, workspace: str, model_id: str, vecto
 
 async def _measured(conn: Connection, model_id: str, vector: Vector) -> list[MeasuredMetric]:
     rows = await conn.fetch("SELECT DISTINCT run_id FROM model_metric WHERE model_id = $1", model_id)
-    there = await born(conn, [row["run_id"] for row in rows], vector)
-    found: list[MeasuredMetric] = []
-    for run_id in sorted(there):
+    found = ModelMetrics()
+    for run_id in sorted(await born(conn, [row["run_id"] for row in rows], vector)):
         end = below(vector, Topic.METRICS, run_id)
-        segments = await conn.fetch(
-            "SELECT head, data FROM segment WHERE run_id = $1 AND first_offset < $2", run_id, end
+        cursor = await conn.cursor(_SEGMENTS, run_id, end)
+        while segments := await cursor.fetch(_AT_ONCE):
+            await asyncio.to_thread(_add, found, segments, model_id, run_id, end)
+    metrics = [
+        MeasuredMetric(
+            measured.key,
+            metric.value,
+            metric.step,
+            metric.time_ms,
+            model_id,
+            measured.dataset_name or None,
+            measured.dataset_digest or None,
+            measured.run_id,
         )
-        found += await asyncio.to_thread(_latest, segments, model_id, run_id, end)
-    return sorted(found, key=lambda m: (m.key, m.run_id, m.dataset_name or "", m.dataset_digest or ""))
+        for measured, metric in found.take().items()
+    ]
+    return sorted(metrics, key=_place)
 
 
-def _latest(segments: Iterable[Any], model_id: str, run_id: str, end: int) -> list[MeasuredMetric]:
-    best: dict[tuple[str, str | None, str | None], tuple[Any, MeasuredMetric]] = {}
-    for row in segments:
-        for whole, offsets in read_segment_dated(row["head"], row["data"]):
-            if whole.model_id != model_id:
-                continue
-            frame = until_offset(whole, offsets, end)
-            dataset = (frame.dataset_name or None, frame.dataset_digest or None)
-            for at, value in enumerate(frame.values):
-                place, column = divmod(at, len(frame.keys))
-                key, step, time_ms = frame.keys[column], frame.steps[place], frame.times[place]
-                rank = (time_ms, step, Latest(value, step, time_ms).order()[2:5])
-                name = (key, *dataset)
-                if name not in best or best[name][0] < rank:
-                    best[name] = (rank, MeasuredMetric(key, value, step, time_ms, model_id, *dataset, run_id))
-    return [metric for _, metric in best.values()]
+def _place(metric: MeasuredMetric) -> tuple[Any, ...]:
+    # As the query of the present has it: what has no data set comes last.
+    names = (metric.dataset_name, metric.dataset_digest)
+    return (metric.key, metric.run_id, *((name is None, name or "") for name in names))
+
+
+def _add(found: ModelMetrics, segments: Sequence[Any], model_id: str, run_id: str, end: int) -> None:
+    for last_offset, head, data in segments:
+        if last_offset < end:
+            frames = list(read_segment(head, data))
+        else:
+            frames = [until_offset(*dated, end) for dated in read_segment_dated(head, data)]
+        for frame in frames:
+            if frame.model_id == model_id:
+                found.add(run_id, frame)
+
+
+_AT_ONCE = 32
+_SEGMENTS = "SELECT last_offset, head, data FROM segment WHERE run_id = $1 AND first_offset < $2"

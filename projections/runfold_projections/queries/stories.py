@@ -119,7 +119,7 @@ class RunStory(Story[runs.Run | None]):
             case "models":
                 return key if key in state.models else None
             case "outputs":
-                return next((step for model, step in state.outputs if model == key), None)
+                return next((step for model, step in reversed(state.outputs) if model == key), None)
         return None
 
 
