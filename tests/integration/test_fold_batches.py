@@ -47,6 +47,7 @@ from runfold_schemas.logged_models import LoggedModelCreated
 from runfold_schemas.position import Partition
 from runfold_schemas.record import Raw, Record
 from runfold_schemas.registered_models import ModelAliasSet, ModelVersionCreated, RegisteredModelCreated
+from runfold_schemas.webhooks import WebhookCreated
 
 NAMESPACE = "batches"
 Rows = list[tuple[str, Row]]
@@ -383,6 +384,13 @@ async def test_the_longest_texts_of_the_contract_fit_into_every_index(services: 
                 source_run_id="r" * 256,
                 params=tags,
                 tags=tags,
+            ),
+            WebhookCreated(
+                webhook_id="w" * 36,
+                name=_wide(rng, 500),
+                url="https://x/" + "y" * 1990,
+                kinds=["runfold.registry.ModelVersionCreated"],
+                description=text,
             ),
         ):
             scribe.append(event, writer=widest, workspace=workspace)

@@ -35,18 +35,18 @@ from runfold_server.openapi import document
 SOAK = bool(os.environ.get("RUNFOLD_SOAK"))
 JSON = "application/json"
 EVENTS = "/api/runfold/v1/events"
-LIVE = "/api/runfold/v1/series:live"
+ENDLESS = ("/api/runfold/v1/series:live", "/api/runfold/v1/events:stream")
 EXAMPLES = 300 if SOAK else 12
 SCHEMA = schemathesis.openapi.from_dict(document())
 OPERATIONS = {
     f"{operation.method.upper()} {operation.path}": operation
     for operation in (result.ok() for result in SCHEMA.get_all_operations())
-    if operation.path != LIVE
+    if operation.path not in ENDLESS
     and all(body.media_type == JSON for body in operation.body)
     and (list(operation.query) or list(operation.body))
 }
-"""Calls with parameters or a JSON body: with the others there is nothing to get wrong. A live stream has no end to wait for: what it refuses
-is in test_server_live.py."""
+"""Calls with parameters or a JSON body: with the others there is nothing to get wrong. A live stream has no end to wait for: what they refuse
+is in test_server_live.py and test_event_stream.py."""
 # The servers run in threads of this process and draw from its global random, which Hypothesis takes for a strategy's doing.
 pytestmark = pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisDeprecationWarning")
 MODES = {mode.value: mode for mode in schemathesis.GenerationMode}
