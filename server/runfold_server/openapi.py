@@ -64,7 +64,9 @@ def _plain(path: str) -> str:
 def _call(operation: Operation) -> Json:
     # Without fields there is nothing that a caller could get wrong.
     # Whatever has a body may have a bad one.
-    errors = (400, 404, 413, 503) if operation.fields or operation.method != "GET" else (503,)
+    errors: tuple[int, ...] = (400, 404, 413, 503)
+    if not operation.fields and operation.method == "GET":
+        errors = (400, 503) if operation.past or operation.from_past else (503,)
     described = _described(
         operation.about,
         operation.path.split("/")[0],
