@@ -46,6 +46,7 @@ from runfold_schemas.registered_models import (
     PromotionMove,
     RegisteredModelCreated,
 )
+from runfold_schemas.webhooks import WebhookCreated, WebhookDeleted, WebhookUpdated
 from runfold_stack.embedded import embedded_stack
 
 LENGTH = 150
@@ -101,6 +102,8 @@ def _deliberate(projection: Projection) -> list[Raw]:
     if projection is Projection.REGISTRY:
         logged = LoggedModelCreated(model_id="golden", experiment_id=1, name="n", artifact_uri="u", params={"lr": "1"})
         prod = PromotionMove(name="golden", alias="prod", version=1)
+        told = ["runfold.registry.ModelVersionCreated", "runfold.registry.ModelAliasSet"]
+        webhook = WebhookCreated(webhook_id="golden", name="ci", url="https://ci.example/hook", kinds=told)
         for model_event in (
             RegisteredModelCreated(name="golden"),
             RegisteredModelCreated(name="golden"),
@@ -114,6 +117,12 @@ def _deliberate(projection: Projection) -> list[Raw]:
             logged,
             LoggedModelParamsLogged(model_id="golden", params={"lr": "2"}),
             LoggedModelTagsDeleted(model_id="golden", keys=["never set"]),
+            WebhookUpdated(webhook_id="golden", name="early"),
+            webhook,
+            webhook,
+            WebhookUpdated(webhook_id="golden", active=False),
+            WebhookDeleted(webhook_id="golden"),
+            WebhookUpdated(webhook_id="golden", name="late"),
         ):
             scribe.append(model_event)
     # Event ids must not repeat those of the generated history.
