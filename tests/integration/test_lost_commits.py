@@ -7,9 +7,10 @@ from installation import Installation, difference
 
 from runfold.log import LogWriter
 from runfold_projections.database import open_connection
+from runfold_projections.generations import COMMON_TABLES, TABLES, Projection
 from runfold_schemas.events import ExperimentCreated
 
-TABLES = ("checkpoint", "sequence", "experiment", "experiment_tag")
+OWN = (*COMMON_TABLES, *TABLES[Projection.EXPERIMENTS])
 
 
 async def test_commits_that_a_crash_of_postgres_took_back_are_folded_again_though_nothing_new_comes(
@@ -23,13 +24,13 @@ async def test_commits_that_a_crash_of_postgres_took_back_are_folded_again_thoug
     ):
         await log.append(ExperimentCreated(name="kept"))
         await installation.settled()
-        for table in TABLES:
+        for table in OWN:
             await connection.execute(f"CREATE TEMPORARY TABLE saved_{table} AS TABLE {table}")
         await log.append(ExperimentCreated(name="taken back"))
         await installation.settled()
 
         async with connection.transaction():
-            for table in TABLES:
+            for table in OWN:
                 await connection.execute(f"TRUNCATE {table}")
                 await connection.execute(f"INSERT INTO {table} TABLE saved_{table}")
         await connection.execute(
