@@ -39,7 +39,7 @@ unit: $(VENV)/.dev
 	$(BIN)/pytest tests/unit -q -n 2 --dist loadfile
 
 integration: $(VENV)/.dev
-	$(BIN)/pytest tests/integration -q
+	$(BIN)/pytest tests/integration -q -n 2 --dist loadfile
 
 e2e: $(VENV)/.dev
 	$(BIN)/pytest tests/e2e -q

@@ -100,7 +100,7 @@ async def filled(installation: Installation, records: list[Outgoing]) -> None:
     await installation.settled()
 
 
-@pytest.mark.parametrize("seed", [0, 3, 5])
+@pytest.mark.parametrize("seed", [5, 7, 8])
 async def test_an_export_of_the_import_of_an_export_has_the_same_rows(
     installation: Installation, other: Installation, tmp_path: Path, seed: int
 ) -> None:

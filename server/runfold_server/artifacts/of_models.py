@@ -13,6 +13,7 @@ from ..shapes import TEXT, having, listed, ref
 from . import files
 from .paths import find_place, proxied, safe
 from .proxy import ANY, entries
+from .serving import ANSWERED
 
 
 async def _list(api: Api, call: Call) -> dict[str, Any]:
@@ -46,7 +47,7 @@ OPERATIONS = (
         "/ajax-api/2.0/mlflow/logged-models/{model_id}/artifacts/files",
         _get,
         "A file of a logged model.",
-        {200: (ANY, TEXT), 206: (ANY, TEXT)},
+        dict.fromkeys(ANSWERED, (ANY, TEXT)),
         (MODEL_ID, Field("artifact_file_path", required=True)),
         errors=(400, 404, 501, 503),
     ),

@@ -14,6 +14,7 @@ from ..writes import Origin
 from . import files
 from .paths import find_file, find_place, proxied, safe
 from .proxy import ANY, BYTES, announced, entries
+from .serving import ANSWERED
 
 UPLOAD_BYTES = 10 * 1024 * 1024
 _RUN_ID = Field("run_id", required=True, alias="run_uuid")
@@ -75,7 +76,7 @@ OPERATIONS = (
         "/get-artifact",
         _get,
         "A file of a run.",
-        {200: (ANY, TEXT), 206: (ANY, TEXT)},
+        dict.fromkeys(ANSWERED, (ANY, TEXT)),
         (_RUN_ID, Field("path", required=True)),
         errors=(400, 404, 501, 503),
     ),

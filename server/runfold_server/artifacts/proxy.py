@@ -16,6 +16,7 @@ from ..shapes import JSON, NOTHING, TEXT, having, listed, ref
 from ..writes import Origin
 from . import files
 from .paths import find_file, find_place
+from .serving import ANSWERED
 
 PREFIXES = ("/api/2.0/mlflow-artifacts", "/ajax-api/2.0/mlflow-artifacts")
 BYTES = "application/octet-stream"
@@ -85,7 +86,7 @@ def _operations(prefix: str) -> list[RawOperation]:
             files_at,
             _get,
             "A file, or the range of it that `Range` names.",
-            {200: (ANY, TEXT), 206: (ANY, TEXT)},
+            dict.fromkeys(ANSWERED, (ANY, TEXT)),
             (path,),
             errors=(400, 404, 501, 503),
         ),

@@ -48,6 +48,8 @@ _TEXTS = frozenset(
     ]
 )
 """Extensions, and whole names, that MLflow shows as text (`mlflow.utils.mime_type_utils` 3.17.2)."""
+ANSWERED = (200, 206, 304, 416)
+"""Statuses of `file_response`, all with the file's bytes or nothing."""
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
