@@ -61,5 +61,5 @@ async def folded_by(worker: Program) -> int:
     """Records that this life of the worker has folded; 0 if it does not answer. AssertionError if it has ended by itself."""
     assert_runs(worker)
     _, text = await answer_of(worker, "/metrics")
-    lines = [line.split() for line in text.splitlines() if line.startswith("runfold_folded_total")]
-    return int(sum(float(value) for _, value in lines))
+    lines = [line for line in text.splitlines() if line.startswith("runfold_folded_total")]
+    return int(sum(float(line.rpartition(" ")[2]) for line in lines))
