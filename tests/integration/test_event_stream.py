@@ -14,8 +14,7 @@ import httpx2
 import pytest
 from aiokafka import AIOKafkaProducer
 from in_process import break_headers, outgoing
-from server_world import PARTITIONS, World, world
-from services import Services
+from server_world import PARTITIONS, World
 from sse import Event, events_of
 
 from runfold.kafka import RecordSender
@@ -34,18 +33,6 @@ API = "/api/runfold/v1/"
 _numbers = iter(range(10**6))
 _ids = Ids()
 CLOUD_EVENT = {"specversion", "id", "type", "source"}
-
-
-@pytest.fixture(scope="module")
-def here(services: Services) -> Iterator[World]:
-    with world(services) as made:
-        yield made
-
-
-@pytest.fixture
-def client(here: World) -> Iterator[httpx2.Client]:
-    with here.client() as client:
-        yield client
 
 
 def send(client: httpx2.Client, *records: Outgoing, wait: str = "outcome") -> list[Any]:

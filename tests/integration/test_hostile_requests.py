@@ -15,18 +15,11 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
-from server_world import World, world
-from services import Services
+from server_world import World
 
 API = "/api/2.0/mlflow/"
 JSON = {"content-type": "application/json"}
 MIB = 1024 * 1024
-
-
-@pytest.fixture(scope="module")
-def here(services: Services) -> Iterator[World]:
-    with world(services) as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

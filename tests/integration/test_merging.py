@@ -210,9 +210,11 @@ async def test_a_process_builds_the_packs_that_a_thread_builds_and_is_replaced_w
         assert built == build_packs(segments)
         with pytest.raises(MergeFailed, match="1 segments can't be merged"):
             await process.build([(0, b"not a segment")])
+        assert process.pid is not None
+        # Stopped, so that it can't have answered before it is killed.
+        os.kill(process.pid, signal.SIGSTOP)
         asking = asyncio.create_task(process.build(segments))
         await asyncio.sleep(0)
-        assert process.pid is not None
         os.kill(process.pid, signal.SIGKILL)
         with pytest.raises(MergeFailed, match="has died"):
             await asking

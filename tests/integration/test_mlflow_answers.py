@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
-from server_world import World, world
-from services import Services
+from server_world import World
 
 RECORDED = Path(__file__).parents[1] / "support" / "mlflow_answers.txt"
 ELSEWHERE = ("artifact", "registered-models", "model-versions")
@@ -54,12 +52,6 @@ def recorded() -> Iterator[Recorded]:
 
 
 CASES = [one for one in recorded() if not any(word in one.path for word in ELSEWHERE)]
-
-
-@pytest.fixture(scope="module")
-def here(services: Services) -> Iterator[World]:
-    with world(services) as made:
-        yield made
 
 
 def sent(client: httpx2.Client, one: Recorded, run_id: str) -> httpx2.Response:

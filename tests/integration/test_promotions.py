@@ -9,19 +9,12 @@ from typing import Any
 
 import httpx2
 import pytest
-from server_world import World, world
-from services import Services
+from server_world import World
 
 import runfold
 
 MLFLOW = "/api/2.0/mlflow/"
 PROMOTE = "/api/runfold/v1/models:promote"
-
-
-@pytest.fixture(scope="module")
-def here(services: Services) -> Iterator[World]:
-    with world(services) as made:
-        yield made
 
 
 @pytest.fixture

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import httpx2
-import pytest
 from registry_conversation import RECORDED, REQUESTS, converse, title
-from server_world import World, world
-from services import Services
+from server_world import World
 
 DEPARTURES: dict[str, str] = {
     'POST model-versions/create {"name": "m2", "source": "models:/m1/Staging"}': "a caller can mend it; MLflow: 500",
@@ -20,12 +17,6 @@ DEPARTURES: dict[str, str] = {
     'GET model-versions/search {"order_by": "nothing': "a word of SQL",
 }
 """Beginning of a request -> why the answer is another one."""
-
-
-@pytest.fixture(scope="module")
-def here(services: Services) -> Iterator[World]:
-    with world(services) as made:
-        yield made
 
 
 def _send(client: httpx2.Client, method: str, path: str, body: Any) -> tuple[int, Any]:

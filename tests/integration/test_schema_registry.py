@@ -13,8 +13,7 @@ from typing import Any
 import fastavro
 import httpx2
 import pytest
-from server_world import World, world
-from services import Services
+from server_world import World
 
 from runfold.kafka import RecordSender
 from runfold_schemas.catalog import released_catalog
@@ -32,12 +31,6 @@ FUTURE = {
     "namespace": "runfold.runs",
     "fields": [{"name": "run_id", "type": "string"}],
 }
-
-
-@pytest.fixture(scope="module")
-def here(services: Services) -> Iterator[World]:
-    with world(services) as made:
-        yield made
 
 
 @pytest.fixture

@@ -11,18 +11,11 @@ from typing import Any
 
 import httpx2
 import pytest
-from server_world import World, world
-from services import Services
+from server_world import World
 
 PROXY = "/api/2.0/mlflow-artifacts/artifacts"
 API = "/api/2.0/mlflow/"
 _numbers = itertools.count(1)
-
-
-@pytest.fixture(scope="module")
-def here(services: Services) -> Iterator[World]:
-    with world(services) as made:
-        yield made
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +13,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 from caller import API, Caller
-from server_world import World, world
-from services import Services
 
 NATIVE = "/api/runfold/v1"
 HEADER = "x-runfold-as-of"
-
-
-@pytest.fixture(scope="module")
-def here(services: Services) -> Iterator[World]:
-    with world(services) as made:
-        yield made
-
-
-@pytest.fixture
-def client(here: World) -> Iterator[httpx2.Client]:
-    with here.client() as client:
-        yield client
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import asyncio
 import random
 import sys
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 from in_process import outgoing
-from server_world import World, world
-from services import Services
+from server_world import World
 
 from runfold.kafka import RecordSender
 from runfold_schemas.batch import CONTENT_TYPE, Outgoing, encode_batch
@@ -30,18 +29,6 @@ from runfold_server.arrow import MEDIA_TYPE
 HISTORY = "/api/runfold/v1/series:history"
 _writers = iter(range(10**6))
 Points = list[tuple[str, str, str, int, int, int, float]]
-
-
-@pytest.fixture(scope="module")
-def here(services: Services) -> Iterator[World]:
-    with world(services) as made:
-        yield made
-
-
-@pytest.fixture
-def client(here: World) -> Iterator[httpx2.Client]:
-    with here.client() as client:
-        yield client
 
 
 def send(client: httpx2.Client, records: Sequence[Outgoing]) -> None:

@@ -18,8 +18,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 from in_process import outgoing
-from server_world import World, world
-from services import Services
+from server_world import World
 from sse import Event, events_of, points_of
 
 from runfold_schemas.batch import CONTENT_TYPE, Outgoing, encode_batch
@@ -31,18 +30,6 @@ from runfold_server.live import pending, stream
 API = "/api/runfold/v1/"
 PATIENCE = 90.0
 _numbers = iter(range(10**6))
-
-
-@pytest.fixture(scope="module")
-def here(services: Services) -> Iterator[World]:
-    with world(services) as made:
-        yield made
-
-
-@pytest.fixture
-def client(here: World) -> Iterator[httpx2.Client]:
-    with here.client() as client:
-        yield client
 
 
 def send(client: httpx2.Client, *records: Outgoing) -> None:

@@ -27,20 +27,13 @@ from mlflow.utils.rest_utils import MlflowHostCreds
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 from caller import API, Caller
-from server_world import World, world
-from services import Services
+from server_world import World
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from mlflow import MlflowClient
 
 _names = count(1)
-
-
-@pytest.fixture(scope="module")
-def here(services: Services) -> Iterator[World]:
-    with world(services) as made:
-        yield made
 
 
 @pytest.fixture

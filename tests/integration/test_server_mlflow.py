@@ -16,16 +16,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 from caller import API, Caller
-from server_world import World, world
-from services import Services
+from server_world import World
 
 _names = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def here(services: Services) -> Iterator[World]:
-    with world(services) as made:
-        yield made
 
 
 @pytest.fixture

@@ -17,14 +17,7 @@ from mlflow.utils.rest_utils import MlflowHostCreds
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 from caller import API, Caller
-from server_world import World, world
-from services import Services
-
-
-@pytest.fixture(scope="module")
-def here(services: Services) -> Iterator[World]:
-    with world(services) as made:
-        yield made
+from server_world import World
 
 
 @pytest.fixture

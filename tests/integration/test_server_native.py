@@ -17,8 +17,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
-from server_world import PARTITIONS, World, world
-from services import Services
+from server_world import PARTITIONS, World
 
 from runfold_schemas import wire
 from runfold_schemas.batch import CONTENT_TYPE, Outgoing, encode_batch
@@ -40,18 +39,6 @@ from runfold_schemas.topics import Topic
 API = "/api/2.0/mlflow/"
 NATIVE = "/api/runfold/v1/"
 IDS = Ids()
-
-
-@pytest.fixture(scope="module")
-def here(services: Services) -> Iterator[World]:
-    with world(services) as made:
-        yield made
-
-
-@pytest.fixture
-def client(here: World) -> Iterator[httpx2.Client]:
-    with here.client() as client:
-        yield client
 
 
 class Job:

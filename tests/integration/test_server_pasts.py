@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +14,13 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 from caller import API, Caller
-from server_world import World, world
-from services import Services
+from server_world import World
 from test_server_as_of import HEADER, NATIVE, moment, now
 
 from runfold_projections.errors import BadPast, NoSuchPast
 from runfold_projections.pasts import Past
 from runfold_stack.errors import BadSetting
 from runfold_stack.rebuild import pasts
-
-
-@pytest.fixture(scope="module")
-def here(services: Services) -> Iterator[World]:
-    with world(services) as made:
-        yield made
-
-
-@pytest.fixture
-def client(here: World) -> Iterator[httpx2.Client]:
-    with here.client() as client:
-        yield client
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import struct
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,6 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 from in_process import outgoing
-from server_world import World, world
-from services import Services
 
 from runfold_schemas.batch import CONTENT_TYPE, encode_batch
 from runfold_schemas.events import MetricsLogged
@@ -27,18 +24,6 @@ from runfold_server.series import MEDIA_TYPE
 
 QUERY = "/api/runfold/v1/series:query"
 API = "/api/2.0/mlflow/"
-
-
-@pytest.fixture(scope="module")
-def here(services: Services) -> Iterator[World]:
-    with world(services) as made:
-        yield made
-
-
-@pytest.fixture
-def client(here: World) -> Iterator[httpx2.Client]:
-    with here.client() as client:
-        yield client
 
 
 def post(client: httpx2.Client, path: str, body: object) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +13,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 from caller import Caller
 from in_process import outgoing
-from server_world import World, world
-from services import Services
 from test_server_as_of import NATIVE, now
 
 from runfold_schemas.batch import CONTENT_TYPE, encode_batch
 from runfold_schemas.events import RunRewound, TagsSet
 from runfold_schemas.topics import Topic
-
-
-@pytest.fixture(scope="module")
-def here(services: Services) -> Iterator[World]:
-    with world(services) as made:
-        yield made
-
-
-@pytest.fixture
-def client(here: World) -> Iterator[httpx2.Client]:
-    with here.client() as client:
-        yield client
 
 
 @pytest.fixture

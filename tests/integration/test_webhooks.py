@@ -17,20 +17,13 @@ from installation import Installation
 from mlflow.exceptions import MlflowException
 from mlflow.webhooks.delivery import _generate_hmac_signature
 from receiver import Post, Receiver, receiver
-from server_world import World, world
-from services import Services
+from server_world import World
 
 from runfold_projections.database import open_connection
 from runfold_projections.generations import Projection, create_generation
 
 API = "/api/runfold/v1/"
 _numbers = itertools.count(1)
-
-
-@pytest.fixture(scope="module")
-def here(services: Services) -> Iterator[World]:
-    with world(services) as made:
-        yield made
 
 
 @pytest.fixture

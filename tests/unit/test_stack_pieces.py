@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import struct
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from runfold_stack import supervisor
 from runfold_stack.embedded import jars, kafka, postgres
 from runfold_stack.embedded.account import reachable
-from runfold_stack.embedded.datadir import DataDir, read_running
+from runfold_stack.embedded.datadir import DataDir, read_running, write_atomically
 from runfold_stack.embedded.jars import Pin, format_pins, parse_pins, pinned
 from runfold_stack.embedded.kafka import KafkaPlace
 from runfold_stack.embedded.stack import full_disk_told
@@ -159,3 +160,11 @@ def test_damaged_or_absent_files_count_as_no_memory(tmp_path: Path) -> None:
     data.stack_file.write_text("{}")
     assert data.remembered_ports() == {}
     assert read_running(tmp_path) is None
+
+
+def test_a_file_that_many_replace_at_once_is_that_of_one_of_them(tmp_path: Path) -> None:
+    path = tmp_path / "marker.json"
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: write_atomically(path, str(n) * 1000), range(100)))
+    assert path.read_text() in {str(n) * 1000 for n in range(100)}
+    assert [one.name for one in tmp_path.iterdir()] == ["marker.json"], "no draft is left"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -126,13 +127,22 @@ def read_running(root: Path) -> StackFile | None:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replaces a file so that a reader, or a crash, sees either the old content or the new."""
-    draft = path.with_name(path.name + ".new")
-    with draft.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    """Replaces a file so that a reader, or a crash, sees either the old content or the new.
+
+    Several processes may do it at once, as two first starts of one user do: one of their contents is there then.
+    """
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    draft = Path(name)
+    try:
+        with open(descriptor, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.chmod(0o644)
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
 
 
 def _try_lock(descriptor: int, deadline: float) -> bool:
