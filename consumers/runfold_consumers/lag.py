@@ -11,7 +11,7 @@ from runfold_schemas.topics import full_name
 
 from .metrics import WorkerMetrics
 from .partition import Status
-from .source import stop
+from .source import start, stop
 
 EVERY = 2.0
 
@@ -60,7 +60,7 @@ class LagMonitor:
                 bootstrap_servers=self._kafka, group_id=f"runfold.{handler}", enable_auto_commit=False
             )
             try:
-                await consumer.start()
+                await start(consumer)
             except BaseException:
                 await stop(consumer)
                 raise

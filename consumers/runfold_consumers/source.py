@@ -22,6 +22,8 @@ from runfold_schemas.topics import full_name
 from .errors import LogRefused
 
 LONG_POLL_MS = 2000
+START_GRACE = 2.0
+"""Seconds that a start which is not wanted any more may take."""
 FETCH_BYTES = 4 * 1024 * 1024
 _BROKEN_HEADER = "a header's name is not UTF-8, in this record or before it in its producer's batch"
 
@@ -132,11 +134,35 @@ async def open_source(kafka: str, namespace: str, where: Partition) -> AsyncIter
         client_id=f"runfold-{where}".replace(":", "-"),
     )
     try:
-        await consumer.start()
+        await start(consumer)
         consumer.assign([target])
         yield Source(consumer, where, target)
     finally:
         await stop(consumer)
+
+
+async def start(consumer: Any) -> None:
+    """Start an aiokafka consumer.
+
+    A start that is cancelled leaves aiokafka's connection open behind it, until the collector finds it: it is let come to its
+    end first, within `START_GRACE`; the caller stops the consumer then.
+    """
+    starting = asyncio.create_task(consumer.start())
+    starting.add_done_callback(_seen)
+    try:
+        await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        try:
+            await asyncio.wait([starting], timeout=START_GRACE)
+        finally:
+            starting.cancel()
+        raise
+
+
+def _seen(task: asyncio.Task[None]) -> None:
+    # Whoever was cancelled asks for its error no more, and asyncio would complain of that.
+    if not task.cancelled():
+        task.exception()
 
 
 async def stop(consumer: Any) -> None:
