@@ -17,6 +17,7 @@ from runfold_schemas.logged_models import (
 )
 from runfold_schemas.record import Record
 
+from . import params
 from .decision import Rejection, RejectionCode
 
 ACTIVE, DELETED = "active", "deleted"
@@ -129,19 +130,15 @@ def _create(state: LoggedModel | None, event: LoggedModelCreated, record: Record
 
 
 def _params(state: LoggedModel, event: LoggedModelParamsLogged) -> ModelChange | Rejection:
-    conflicts = [
-        {"key": key, "old_value": state.params[key], "new_value": value}
-        for key, value in event.params.items()
-        if state.params.get(key, value) != value
-    ]
-    if conflicts:
+    changed = params.conflicts(state.params, event.params)
+    if changed:
         return Rejection(
             RejectionCode.LOGGED_MODEL_PARAM_CHANGED,
-            f"Changing param values is not allowed. Params were already logged='{conflicts}' "
+            f"Changing param values is not allowed. Params were already logged='{changed}' "
             f"for logged model ID='{event.model_id}'.",
-            {"model_id": event.model_id, "conflicts": conflicts},
+            {"model_id": event.model_id, "conflicts": changed},
         )
-    return ModelChange(params={key: value for key, value in event.params.items() if key not in state.params})
+    return ModelChange(params=params.added(state.params, event.params))
 
 
 def _delete_tags(state: LoggedModel, event: LoggedModelTagsDeleted) -> ModelChange | Rejection:

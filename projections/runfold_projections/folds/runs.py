@@ -22,6 +22,7 @@ from runfold_schemas.events import (
 )
 from runfold_schemas.record import Record
 
+from . import params
 from .decision import Rejection, RejectionCode
 
 ACTIVE, DELETED = "active", "deleted"
@@ -182,19 +183,15 @@ def _change(state: Run, event: RunFact) -> Change | Rejection:
 
 
 def _params(state: Run, event: ParamsLogged) -> Change | Rejection:
-    conflicts = [
-        {"key": key, "old_value": state.params[key], "new_value": value}
-        for key, value in event.params.items()
-        if state.params.get(key, value) != value
-    ]
-    if conflicts:
+    changed = params.conflicts(state.params, event.params)
+    if changed:
         return Rejection(
             RejectionCode.PARAM_CHANGED,
-            f"Changing param values is not allowed. Params were already logged='{conflicts}' "
+            f"Changing param values is not allowed. Params were already logged='{changed}' "
             f"for run ID='{event.run_id}'.",
-            {"run_id": event.run_id, "conflicts": conflicts},
+            {"run_id": event.run_id, "conflicts": changed},
         )
-    return Change(params={key: value for key, value in event.params.items() if key not in state.params})
+    return Change(params=params.added(state.params, event.params))
 
 
 def _inputs(state: Run, event: InputsLogged) -> Change:
