@@ -1,5 +1,6 @@
 """Everything that is served: MLflow's REST under its two prefixes, the native API, health and metrics."""
 
+import re
 from collections.abc import Callable
 
 from starlette.responses import Response
@@ -78,10 +79,17 @@ def routes(api: Callable[[], Api]) -> list[BaseRoute]:
     """The routes of one application; `api` gives its parts once it has started."""
     return [
         *(raw_route(api, operation) for operation in _FIRST),
-        *(Mount(prefix, MlflowRoutes(api, prefix, OPERATIONS, PLANNED_2)) for prefix in MLFLOW_PREFIXES),
-        *(Mount(prefix, MlflowRoutes(api, prefix, OPERATIONS_3, PLANNED_3)) for prefix in MLFLOW_3_PREFIXES),
+        *(_mounted(prefix, MlflowRoutes(api, prefix, OPERATIONS, PLANNED_2)) for prefix in MLFLOW_PREFIXES),
+        *(_mounted(prefix, MlflowRoutes(api, prefix, OPERATIONS_3, PLANNED_3)) for prefix in MLFLOW_3_PREFIXES),
         *(raw_route(api, operation) for operation in RAW if operation not in _FIRST),
     ]
+
+
+def _mounted(prefix: str, app: MlflowRoutes) -> Mount:
+    mount = Mount(prefix, app)
+    # An id may hold a line break, percent-encoded, and Starlette's pattern ends at one.
+    mount.path_regex = re.compile(mount.path_regex.pattern, re.DOTALL)
+    return mount
 
 
 async def not_found(*_: object) -> Response:

@@ -193,6 +193,12 @@ def test_other_methods_and_paths_are_no_faults(here: World, client: httpx2.Clien
     assert here.log_size() == before
 
 
+@pytest.mark.parametrize("path", ["logged-models/a%0Ab", "webhooks/a%0Ab", "webhooks/%0A"])
+def test_an_id_with_a_line_break_is_an_id_that_nothing_has(here: World, client: httpx2.Client, path: str) -> None:
+    before = here.log_size()
+    refused(here, client.get(API + path), before, 404)
+
+
 RAW = {
     "no HTTP": b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n",
     "a length that lies": b"POST /api/2.0/mlflow/runs/log-metric HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n",
