@@ -66,7 +66,7 @@ async def listen(servers: Sequence[Program], since: str, chance: random.Random, 
     told: list[Point] = []
     place, connections = since, 0
     while len(told) < until:
-        breaks_after = chance.randrange(1, 12)
+        breaks_after = chance.randrange(1, 4)
         connections += 1
         url = f"{chance.choice(servers).url}{API}series:live"
         query = [*(("run_id", run) for run in RUNS), *(("key", key) for key in KEYS), ("since", since)]
