@@ -193,7 +193,7 @@ def test_a_server_that_refuses_everything_is_told_of_once(
         run.flush()
     with pytest.raises(runfold.ServerRefused, match=r"7 events were refused: .* 422: not now$"):
         run.finish()
-    assert caplog.text.count("422") == 1
+    assert caplog.text.count("answered 422: not now") == 1
 
 
 def test_without_a_server_a_run_starts_with_a_warning_unless_one_is_required(
