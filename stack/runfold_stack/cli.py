@@ -26,6 +26,7 @@ from .release import RELEASE
 from .settings import Settings, load_settings, misspelt_variables
 from .signals import until_signalled
 from .telling import diff, timeline, why
+from .webhook_commands import webhooks_app
 
 if TYPE_CHECKING:
     from .supervisor import PartState
@@ -49,6 +50,7 @@ app.command()(rollback)
 app.command(name="state-hash")(state_hash)
 app.add_typer(generations_app, name="generations")
 app.add_typer(past_app, name="past")
+app.add_typer(webhooks_app, name="webhooks")
 app.command()(timeline)
 app.command()(why)
 app.command()(diff)

@@ -1,8 +1,6 @@
 """`runfold timeline`, `why` and `diff`: what happened to a run, an experiment or a model, through the API of a running server."""
 
-import asyncio
 import json
-import os
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any
@@ -10,9 +8,7 @@ from urllib.parse import quote
 
 import typer
 
-from .errors import StackError
-
-DEFAULT_URL = "http://127.0.0.1:5000"
+from .asking import API, AsJson, Server, ask, print_json
 
 
 class Kind(StrEnum):
@@ -26,15 +22,10 @@ class Kind(StrEnum):
 
 What = Annotated[Kind, typer.Argument(help="run, experiment, model (a registered one) or logged-model.")]
 Name = Annotated[str, typer.Argument(help="Its id; of a registered model, its name.")]
-Server = Annotated[
-    str | None,
-    typer.Option("--server", help="URL of the server; else RUNFOLD_TRACKING_URI or MLFLOW_TRACKING_URI, if it is one."),
-]
 AsOf = Annotated[
     str,
     typer.Option("--as-of", help="A moment of the past: a date or time, ms since the epoch, or a position vector."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the API's answer.")]
 
 
 def timeline(
@@ -56,9 +47,9 @@ def timeline(
         "outcome": outcome,
         "as_of": as_of,
     }
-    answer = _ask(server, f"{_path(what, name)}/events", query)
+    answer = ask(server, f"{_path(what, name)}/events", query)
     if as_json:
-        return _print_json(answer)
+        return print_json(answer)
     for event in answer["events"]:
         typer.echo(_line(event))
         for change in event["changes"]:
@@ -77,9 +68,9 @@ def why(
     as_json: AsJson = False,
 ) -> None:
     """Which event set a value, and the ones that did before."""
-    answer = _ask(server, f"{_path(what, name)}/why", {"field": field, "as_of": as_of})
+    answer = ask(server, f"{_path(what, name)}/why", {"field": field, "as_of": as_of})
     if as_json:
-        return _print_json(answer)
+        return print_json(answer)
     typer.echo(f"{field} = {_shown(answer['value'])}")
     for one in [answer["set_by"], *answer["earlier"]]:
         typer.echo(f"  {_shown(one['from'])} -> {_shown(one['to'])}   {_line(one['event'])}")
@@ -95,9 +86,9 @@ def diff(
     as_json: AsJson = False,
 ) -> None:
     """What differs between two moments, by whom, by which event."""
-    answer = _ask(server, f"{_path(what, name)}/diff", {"from": since, "to": until})
+    answer = ask(server, f"{_path(what, name)}/diff", {"from": since, "to": until})
     if as_json:
-        return _print_json(answer)
+        return print_json(answer)
     for change in answer["changes"]:
         by = f"   {_line(change['event'])}" if change["event"] else ""
         typer.echo(f"{_change(change)}{by}")
@@ -105,32 +96,7 @@ def diff(
 
 
 def _path(what: Kind, name: str) -> str:
-    return f"{what.value}s/{quote(name, safe='')}"
-
-
-def _ask(server: str | None, path: str, query: dict[str, Any]) -> Any:
-    return asyncio.run(_asked(_url(server), path, {name: value for name, value in query.items() if value}))
-
-
-async def _asked(url: str, path: str, query: dict[str, Any]) -> Any:
-    import httpx2
-
-    try:
-        async with httpx2.AsyncClient(timeout=60, trust_env=False) as client:
-            answer = await client.get(f"{url}/api/runfold/v1/{path}", params=query)
-            body = answer.json()
-    except (httpx2.HTTPError, ValueError) as error:
-        raise StackError(
-            f"no server of Runfold answers at {url} ({type(error).__name__}): name it by --server"
-        ) from error
-    if answer.status_code != 200:
-        raise StackError(str(body.get("message", body)))
-    return body
-
-
-def _url(server: str | None) -> str:
-    named = [server, os.environ.get("RUNFOLD_TRACKING_URI"), os.environ.get("MLFLOW_TRACKING_URI")]
-    return next((url.rstrip("/") for url in named if url and url.startswith("http")), DEFAULT_URL)
+    return f"{API}/{what.value}s/{quote(name, safe='')}"
 
 
 def _line(event: dict[str, Any]) -> str:
@@ -145,7 +111,3 @@ def _change(change: dict[str, Any]) -> str:
 
 def _shown(value: Any) -> str:
     return "-" if value is None else json.dumps(value, ensure_ascii=False)
-
-
-def _print_json(answer: Any) -> None:
-    typer.echo(json.dumps(answer, ensure_ascii=False))
