@@ -22,13 +22,30 @@ from sdk_world import command
 
 from runfold_projections.generations import Projection
 from runfold_schemas.batch import Outgoing
-from runfold_schemas.events import ExperimentCreated, MetricsLogged, ParamsLogged, RunCreated, RunUpdated, TagsSet
+from runfold_schemas.events import (
+    ExperimentCreated,
+    MetricsLogged,
+    ModelOutput,
+    OutputsLogged,
+    ParamsLogged,
+    RunCreated,
+    RunUpdated,
+    TagsSet,
+)
 from runfold_schemas.frames import Frame
+from runfold_schemas.logged_models import (
+    LoggedModelCreated,
+    LoggedModelDeleted,
+    LoggedModelFinalized,
+    LoggedModelParamsLogged,
+    LoggedModelTagsDeleted,
+    LoggedModelTagsSet,
+)
 from runfold_schemas.topics import Topic
 from runfold_stack.errors import BadExport, FoldsBehind, NothingChosen
 from runfold_stack.parquet.exporting import Choice, export
 from runfold_stack.parquet.importing import Report, import_export
-from runfold_stack.parquet.layout import EXPERIMENTS, FILES, LINES, MANIFEST, POINTS, RUNS
+from runfold_stack.parquet.layout import EXPERIMENTS, FILES, LINES, MANIFEST, MODELS, POINTS, RUNS, Manifest, facts_of
 from runfold_stack.services import Services
 
 ALL = Choice()
@@ -63,10 +80,13 @@ def rows_of(folder: Path) -> Rows:
     for name in FILES:
         rows = pq.read_table(folder / name).to_pylist()
         for row in rows:
-            for own in ("experiment_id", "artifact_uri", "artifact_location", "artifacts", "updated_ms"):
+            for own in ("experiment_id", "artifact_uri", "artifact_location", "artifacts"):
                 row.pop(own, None)
+            if name == EXPERIMENTS:
+                del row["updated_ms"]
             if row.get("name") == "Default" and name == EXPERIMENTS:
-                del row["created_ms"]
+                # Each installation has one from its birth: an import leaves it as it is there.
+                del row["created_ms"], row["lifecycle_stage"]
         found[name] = sorted({repr(row) for row in rows})
     return found
 
@@ -88,7 +108,7 @@ def strange_log(seed: int) -> list[Outgoing]:
     chance = random.Random(seed)
     return [
         Outgoing(projection.topic, raw.key or b"", raw.value, raw.headers)
-        for projection in (Projection.EXPERIMENTS, Projection.RUNS, Projection.METRICS)
+        for projection in (Projection.EXPERIMENTS, Projection.RUNS, Projection.METRICS, Projection.REGISTRY)
         for raw in history(projection, chance, 150)[1:]
         if raw.key is not None
     ]
@@ -115,6 +135,8 @@ async def test_an_export_of_the_import_of_an_export_has_the_same_rows(
     assert len(rows[RUNS]) > 1
     assert len(rows[POINTS]) > 50
     assert len(rows[LINES]) > 3
+    assert rows[MODELS]
+    assert report.models == len(rows[MODELS])
     assert report.imported == len(rows[RUNS])
     assert await _derived(other, first) == await _derived(installation, first)
 
@@ -245,7 +267,7 @@ async def test_what_is_chosen_and_nothing_else_is_exported(installation: Install
 
     async def found(name: str, choice: Choice) -> tuple[list[str], list[str], set[str]]:
         folder = await exported(installation, tmp_path / name, choice)
-        experiments, runs, _, points = (pq.read_table(folder / file).to_pydict() for file in FILES)
+        experiments, runs, _, points = (pq.read_table(folder / file).to_pydict() for file in FILES[:4])
         return experiments["name"], runs["run_id"], set(points["run_id"])
 
     assert await found("a", Choice(("e1",))) == (["e1"], ["run0", "run2"], {"run0", "run2"})
@@ -293,7 +315,7 @@ async def test_a_folder_that_is_no_whole_export_is_refused_and_nothing_is_append
 
     def other_format(folder: Path) -> None:
         found = json.loads((folder / MANIFEST).read_text())
-        (folder / MANIFEST).write_text(json.dumps(found | {"format": 2}))
+        (folder / MANIFEST).write_text(json.dumps(found | {"format": 3}))
 
     bad = {
         "is no folder": tmp_path / "nowhere",
@@ -301,7 +323,7 @@ async def test_a_folder_that_is_no_whole_export_is_refused_and_nothing_is_append
         "is missing": spoilt("b", lambda f: (f / RUNS).unlink()),
         "is not what was exported": spoilt("c", flip),
         "It was cut, damaged": spoilt("d", lambda f: (f / RUNS).write_bytes((f / RUNS).read_bytes()[:-9])),
-        "format 2 is not known": spoilt("e", other_format),
+        "format 3 is not known": spoilt("e", other_format),
         "can't be read": spoilt("f", lambda f: (f / MANIFEST).write_text("{}")),
         "can't be read: JSONDecodeError": spoilt("g", lambda f: (f / MANIFEST).write_text("hello")),
     }
@@ -333,3 +355,118 @@ async def test_the_commands_say_what_they_did(installation: Installation, other:
     )
     done = await asyncio.to_thread(command, "import", "runfold", str(tmp_path), env=env(other))
     assert (done.returncode, "is no export" in done.stderr) == (1, True)
+
+
+def model_events(model_id: str, experiment: int, start_ms: int, *events: Any, **fields: Any) -> list[Outgoing]:
+    """A logged model's events, a second apart."""
+    created = LoggedModelCreated(
+        model_id=model_id, experiment_id=experiment, name=f"n-{model_id}", artifact_uri=f"s3://b/{model_id}", **fields
+    )
+    return [
+        outgoing(Topic.REGISTRY, event, writer=model_id, sequence=number, time_ms=start_ms + 1000 * number)
+        for number, event in enumerate((created, *events))
+    ]
+
+
+async def test_logged_models_and_outputs_come_along_once_with_ids_times_and_what_was_measured(
+    installation: Installation, other: Installation, tmp_path: Path
+) -> None:
+    installation.worker(), other.worker()
+    measured = Frame(
+        ("acc",), array("q", [1, 2]), array("q", [10, 20]), array("d", [0.5, 0.7]), "m-of-run", "iris", "d1"
+    )
+    made = [
+        outgoing(Topic.EXPERIMENTS, ExperimentCreated(name="e1"), writer="w1"),
+        outgoing(Topic.EXPERIMENTS, ExperimentCreated(name="e2"), writer="w2"),
+        outgoing_run("run", 1),
+        outgoing(
+            Topic.RUNS,
+            OutputsLogged(run_id="run", models=[ModelOutput(model_id=m, step=s) for m, s in (("m-2", 7), ("m-1", 3))]),
+            sequence=1,
+        ),
+        outgoing(Topic.METRICS, MetricsLogged("run", (measured,))),
+        *model_events(
+            "m-1", 1, 5_000,
+            LoggedModelParamsLogged(model_id="m-1", params={"depth": "3"}),
+            LoggedModelTagsSet(model_id="m-1", tags={"a": "1", "b": "2"}),
+            LoggedModelTagsDeleted(model_id="m-1", keys=["b"]),
+            LoggedModelFinalized(model_id="m-1", status="READY"),
+            model_type="agent", source_run_id="run", params={"lr": "0.1"},
+        ),
+        *model_events("m-2", 2, 6_000, LoggedModelFinalized(model_id="m-2", status="FAILED"), LoggedModelDeleted(model_id="m-2")),
+        *model_events("m-of-run", 2, 7_000),
+        *model_events("m-alone", 2, 8_000),
+    ]  # fmt: skip
+    await filled(installation, made)
+    folder = await exported(installation, tmp_path / "all")
+    models = {row["model_id"]: row for row in pq.read_table(folder / MODELS).to_pylist()}
+    assert sorted(models) == ["m-1", "m-2", "m-alone", "m-of-run"]
+    assert models["m-1"] == {
+        "model_id": "m-1",
+        "experiment": "e1",
+        "name": "n-m-1",
+        "artifact_uri": "s3://b/m-1",
+        "model_type": "agent",
+        "source_run_id": "run",
+        "status": "READY",
+        "lifecycle_stage": "active",
+        "created_ms": 5_000,
+        "updated_ms": 9_000,
+        "params": [("depth", "3"), ("lr", "0.1")],
+        "tags": [("a", "1")],
+    }
+    (run,) = pq.read_table(folder / RUNS).to_pylist()
+    assert run["outputs"] == [{"model_id": "m-2", "step": 7}, {"model_id": "m-1", "step": 3}]
+    # With some runs only: what they made, took or measured, wherever it lies.
+    part = await exported(installation, tmp_path / "part", Choice(run_ids=("run",)))
+    assert pq.read_table(part / MODELS).to_pydict()["model_id"] == ["m-1", "m-2", "m-of-run"]
+    assert pq.read_table(part / EXPERIMENTS).to_pydict()["name"] == ["e1", "e2"]
+
+    report = await imported(other, folder)
+    assert (report.models, report.imported, report.conflicts) == (4, 1, [])
+    assert unequal(rows_of(folder), rows_of(await exported(other, tmp_path / "back"))) == []
+    assert await _measured(other) == await _measured(installation) != []
+    before = await other.rows()
+    again = await imported(other, folder)
+    assert (again.models, again.models_existed, again.conflicts) == (4, 0, [])
+    after = await other.rows()
+    for projection in Projection:
+        assert _without_checkpoints(before[projection]) == _without_checkpoints(after[projection])
+
+    # Where they were made they are left alone; what was changed since is said.
+    same = await imported(installation, folder)
+    assert (same.models, same.models_existed, same.conflicts) == (0, 4, [])
+    change = LoggedModelTagsSet(model_id="m-1", tags={"a": "3"})
+    await filled(installation, [outgoing(Topic.REGISTRY, change, writer="late")])
+    same = await imported(installation, folder)
+    assert same.conflicts == ["logged model m-1 is there already: tag 'a' is '3' there, '1' in the export"]
+    assert same.models_existed == 3
+
+    # An export of the format before this one, which knew of no models.
+    old = _of_format_1(folder, tmp_path / "old")
+    there = await imported(installation, old)
+    assert (there.models, there.models_existed, there.existed, there.conflicts) == (0, 0, 1, [])
+    env = dict(zip(("RUNFOLD_KAFKA", "RUNFOLD_POSTGRES", "RUNFOLD_NAMESPACE"), addresses(other), strict=True))
+    done = await asyncio.to_thread(command, "import", "runfold", str(folder), env=env)
+    assert (done.returncode, done.stdout) == (
+        0, "1 runs, 4 logged models and 2 points imported, 0 runs were there already\n",
+    ), done.stderr  # fmt: skip
+    done = await asyncio.to_thread(command, "export", str(tmp_path / "told"), env=env)
+    assert done.stdout == f"1 runs, 4 logged models and 2 points in {tmp_path / 'told'}\n", done.stderr
+
+
+async def _measured(installation: Installation) -> list[Any]:
+    return sorted(repr(row) for kind, row in (await installation.rows())[Projection.METRICS] if kind == "model_metric")
+
+
+def _of_format_1(folder: Path, to: Path) -> Path:
+    shutil.copytree(folder, to)
+    (to / MODELS).unlink()
+    runs = pq.read_table(to / RUNS).drop_columns(["outputs"])
+    pq.write_table(runs, to / RUNS)
+    found = json.loads((to / MANIFEST).read_text())
+    del found["files"][MODELS]
+    manifest = Manifest(**(found | {"format": 1, "files": {}}))
+    manifest.files.update({name: facts_of(to / name, found["files"][name]["rows"]) for name in FILES[:4]})
+    manifest.write(to)
+    return to

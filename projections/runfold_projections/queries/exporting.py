@@ -42,6 +42,8 @@ class WholeRun:
     datasets: list[Dataset] = field(default_factory=list)
     models: list[str] = field(default_factory=list)
     artifacts: list[Artifact] = field(default_factory=list)
+    outputs: list[dict[str, Any]] = field(default_factory=list)
+    """`model_id` and `step` of the logged models that it made, in the order of the log."""
 
 
 class Piece(NamedTuple):
@@ -131,6 +133,10 @@ async def whole_runs(conn: Connection, run_ids: Sequence[str]) -> list[WholeRun]
         "SELECT run_id, model_id FROM run_model WHERE run_id = ANY ($1::text[]) ORDER BY run_id, ordinal", ids
     ):
         found[row["run_id"]].models.append(row["model_id"])
+    for row in await conn.fetch(
+        "SELECT run_id, model_id, step FROM run_output WHERE run_id = ANY ($1::text[]) ORDER BY run_id, ordinal", ids
+    ):
+        found[row["run_id"]].outputs.append({"model_id": row["model_id"], "step": row["step"]})
     for row in await conn.fetch(_ARTIFACTS, ids):
         found[row["owner"]].artifacts.append(Artifact(*row))
     return list(found.values())

@@ -38,7 +38,7 @@ def export(
     patience: Patience = 60.0,
     data_dir: DataDir = None,
 ) -> None:
-    """Write runs and all their points into a folder of Parquet files, deleted runs too."""
+    """Write runs, all their points and their logged models into a folder of Parquet files, deleted ones too."""
     from .exporting import Choice
     from .exporting import export as make
 
@@ -51,7 +51,8 @@ def export(
     if manifest is None:
         raise typer.Exit(130)
     runs, points = manifest.files["runs.parquet"].rows, manifest.files["points.parquet"].rows
-    print(f"{runs} runs and {points} points in {folder}")
+    models = manifest.files["models.parquet"].rows
+    print(f"{runs} runs{f', {models} logged models' if models else ''} and {points} points in {folder}")
 
 
 @import_app.command(name="runfold")
@@ -74,7 +75,11 @@ def import_runfold(
         talk.print(f"[red]conflict:[/] {escape(conflict)}")
     if report.artifacts:
         talk.print(f"{report.artifacts} files of these runs are not in the export: their bytes stay where they are")
-    print(f"{report.imported} runs and {report.points} points imported, {report.existed} runs were there already")
+    models = f", {report.models} logged models" if report.models else ""
+    there = f" and {report.models_existed} logged models" if report.models_existed else ""
+    print(
+        f"{report.imported} runs{models} and {report.points} points imported, {report.existed} runs{there} were there already"
+    )
     if report.conflicts:
         raise typer.Exit(1)
 

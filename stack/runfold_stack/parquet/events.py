@@ -24,6 +24,8 @@ from runfold_schemas.events import (
     ExperimentDeleted,
     InputsLogged,
     MetricsLogged,
+    ModelOutput,
+    OutputsLogged,
     ParamsLogged,
     RunCreated,
     RunDeleted,
@@ -44,6 +46,7 @@ CUTS = 1
 another release then counts anew, instead of taking one record for another."""
 _SPACE = UUID("7a2d9b3e-6f0c-5b41-9d58-2f4f0a4c7e11")
 _MOST_BYTES = 256 * 1024
+_MOST_OUTPUTS = 500
 OUR_STORE = "mlflow-artifacts:"
 """What addresses in an installation's own artifact store begin with; they hold the experiment's id there."""
 
@@ -88,7 +91,7 @@ class Scribe:
 
 def create_experiment(export_id: str, row: Mapping[str, Any]) -> Made:
     """The experiment, with its tags. An address in the store of the installation that it comes from is left out."""
-    with_ = _Fields(f"experiment {row['name']!r}")
+    with_ = Fields(f"experiment {row['name']!r}")
     location = str(row["artifact_location"] or "")
     event = with_.build(
         ExperimentCreated,
@@ -105,18 +108,18 @@ def delete_experiment(export_id: str, row: Mapping[str, Any], experiment_id: int
     return scribe.write(ExperimentDeleted(experiment_id=experiment_id), row["updated_ms"])
 
 
-def run_facts(export_id: str, row: Mapping[str, Any], experiment: Experiment) -> list[Made]:
+def run_facts(export_id: str, row: Mapping[str, Any], experiment: Experiment, level: int = FEATURE_LEVEL) -> list[Made]:
     """All of a run but its points, in order; the first creates it."""
     run_id = str(row["run_id"])
-    fields, scribe = _Fields(f"run {run_id}"), Scribe(export_id, Topic.RUNS, run_id)
+    fields, scribe = Fields(f"run {run_id}"), Scribe(export_id, Topic.RUNS, run_id, level=level)
     tags: dict[str, str] = dict(row["tags"])
     address = str(row["artifact_uri"])
     if address.startswith(OUR_STORE):
         address = f"{experiment.artifact_location.rstrip('/')}/{run_id}/artifacts"
     created = {"experiment_id": experiment.experiment_id, "user_id": row["user_id"], "start_ms": row["start_ms"]}
     events: list[Event] = [fields.build(RunCreated, run_id=run_id, name=row["name"], artifact_uri=address, **created)]
-    events += [fields.build(ParamsLogged, run_id=run_id, params=part) for part in _parts(dict(row["params"]))]
-    events += [fields.build(TagsSet, run_id=run_id, tags=part) for part in _parts(tags)]
+    events += [fields.build(ParamsLogged, run_id=run_id, params=part) for part in parts_of(dict(row["params"]))]
+    events += [fields.build(TagsSet, run_id=run_id, tags=part) for part in parts_of(tags)]
     if row["name"] and RUN_NAME_TAG not in tags:
         events.append(fields.build(TagsDeleted, run_id=run_id, keys=[RUN_NAME_TAG]))
     for dataset in row["datasets"] or ():
@@ -124,6 +127,11 @@ def run_facts(export_id: str, row: Mapping[str, Any], experiment: Experiment) ->
         events.append(fields.build(InputsLogged, run_id=run_id, datasets=[given]))
     if row["models"]:
         events.append(fields.build(InputsLogged, run_id=run_id, models=list(row["models"])))
+    outputs = [fields.build(ModelOutput, **one) for one in row.get("outputs") or ()]
+    events += [
+        fields.build(OutputsLogged, run_id=run_id, models=outputs[start : start + _MOST_OUTPUTS])
+        for start in range(0, len(outputs), _MOST_OUTPUTS)
+    ]
     if row["status"] != "RUNNING" or row["end_ms"] is not None:
         events.append(fields.build(RunUpdated, run_id=run_id, status=row["status"], end_ms=row["end_ms"]))
     if row["deleted_ms"] is not None:
@@ -145,7 +153,7 @@ class Story:
     ) -> None:
         self._scribe, self._fields = (
             Scribe(export_id, Topic.METRICS, run_id, level=level),
-            _Fields(f"lines of run {run_id}"),
+            Fields(f"lines of run {run_id}"),
         )
         self._lines = list(lines)
 
@@ -201,7 +209,7 @@ class RunPoints:
             raise BadExport(f"points of run {self._encoder.run_id}: {error}") from None
 
 
-class _Fields:
+class Fields:
     """Builds events out of a row; BadExport names what the row is and the field that can't be."""
 
     def __init__(self, what: str) -> None:
@@ -216,7 +224,7 @@ class _Fields:
             raise BadExport(f"{self._what}: {where}: {first['msg']}") from None
 
 
-def _parts(pairs: Mapping[str, str]) -> Iterator[dict[str, str]]:
+def parts_of(pairs: Mapping[str, str]) -> Iterator[dict[str, str]]:
     """Pairs in parts that a record can hold."""
     part: dict[str, str] = {}
     size = 0

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from runfold.birth import open_log
 from runfold_projections.database import Connection, open_pool
-from runfold_projections.queries import exporting
+from runfold_projections.queries import exporting, exporting_models
 from runfold_projections.queries.experiments import get_experiment
 from runfold_projections.queries.snapshot import checkpoints, snapshot
 from runfold_schemas.events import DEFAULT_WORKSPACE
@@ -23,7 +23,7 @@ from ..errors import BadExport, NothingChosen
 from ..release import RELEASE
 from ..services import Services
 from ..standing import log_ends, until_folded
-from .layout import EXPERIMENTS, LINES, POINTS, RUNS, SCHEMAS, FileFacts, Manifest, facts_of
+from .layout import EXPERIMENTS, LINES, MODELS, POINTS, RUNS, SCHEMAS, FileFacts, Manifest, facts_of
 from .points import PointsFile
 
 _RUNS_AT_ONCE = 200
@@ -34,7 +34,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which runs: of these experiments (None: all), which match a filter as MLflow's search takes it, with these ids (None: all)."""
+    """Which runs, with the logged models that they made, took or measured: of these experiments (None: all), which match a filter as MLflow's search takes it, with these ids (None: all)."""
 
     experiments: tuple[str, ...] | None = None
     filter: str = ""
@@ -64,10 +64,12 @@ async def export(
         async with snapshot(pool) as connection, _whole(folder) as parts:
             positions = {str(where): offset for where, offset in sorted((await checkpoints(connection)).items())}
             manifest = Manifest(RELEASE, namespace, info.log_id, time.time_ns() // 1_000_000, asdict(choice), positions)
-            ids = await _chosen(connection, choice)
+            ids, models = await _chosen(connection, choice)
             names = await _write_runs(connection, parts / RUNS, ids)
             manifest.files[RUNS] = facts_of(parts / RUNS, len(ids))
-            manifest.files[EXPERIMENTS] = await _write_experiments(connection, parts / EXPERIMENTS, names)
+            names |= await _write_models(connection, parts / MODELS, models)
+            manifest.files[MODELS] = facts_of(parts / MODELS, len(models))
+            manifest.files[EXPERIMENTS] = await _write_experiments(connection, parts / EXPERIMENTS, sorted(names))
             manifest.files[LINES] = await _write_lines(connection, parts / LINES, ids)
             manifest.files[POINTS] = await _write_points(connection, parts / POINTS, ids, progress)
             manifest.write(parts)
@@ -91,7 +93,8 @@ async def _whole(folder: Path) -> AsyncIterator[Path]:
         raise
 
 
-async def _chosen(connection: Connection, choice: Choice) -> list[str]:
+async def _chosen(connection: Connection, choice: Choice) -> tuple[list[str], list[str]]:
+    """Ids of runs and of logged models."""
     experiments = await exporting.experiment_ids(connection, DEFAULT_WORKSPACE, choice.experiments)
     for name in choice.experiments or ():
         if name not in experiments:
@@ -100,18 +103,34 @@ async def _chosen(connection: Connection, choice: Choice) -> list[str]:
     left_out = set(choice.run_ids or ()) - set(ids)
     if missing := left_out - {run.run_id for run in await exporting.whole_runs(connection, sorted(left_out))}:
         raise NothingChosen(f"there is no run {', '.join(sorted(missing))}")
-    return ids
+    # Models that no run of theirs tells of come with their experiment, if it comes whole.
+    whole = [] if choice.filter or choice.run_ids is not None else list(experiments.values())
+    return ids, await exporting_models.chosen_models(connection, DEFAULT_WORKSPACE, ids, whole)
 
 
-async def _write_runs(connection: Connection, path: Path, ids: Sequence[str]) -> list[str]:
+async def _write_runs(connection: Connection, path: Path, ids: Sequence[str]) -> set[str]:
     """Names of the runs' experiments."""
-    names: dict[str, None] = {}
+    names: set[str] = set()
     with pq.ParquetWriter(path, SCHEMAS[RUNS], compression="zstd", write_page_checksum=True) as writer:
         for start in range(0, len(ids), _RUNS_AT_ONCE):
             runs = await exporting.whole_runs(connection, ids[start : start + _RUNS_AT_ONCE])
-            names.update(dict.fromkeys(run.experiment for run in runs))
+            names.update(run.experiment for run in runs)
             writer.write_table(pa.Table.from_pylist([_row(run) for run in runs], SCHEMAS[RUNS]))
-    return sorted(names)
+    return names
+
+
+async def _write_models(connection: Connection, path: Path, ids: Sequence[str]) -> set[str]:
+    """Names of the models' experiments."""
+    names: set[str] = set()
+    with pq.ParquetWriter(path, SCHEMAS[MODELS], compression="zstd", write_page_checksum=True) as writer:
+        for start in range(0, len(ids), _RUNS_AT_ONCE):
+            models = await exporting_models.whole_models(connection, ids[start : start + _RUNS_AT_ONCE])
+            names.update(model.experiment for model in models)
+            rows = [
+                asdict(one) | {"params": list(one.params.items()), "tags": list(one.tags.items())} for one in models
+            ]
+            writer.write_table(pa.Table.from_pylist(rows, SCHEMAS[MODELS]))
+    return names
 
 
 def _row(run: exporting.WholeRun) -> dict[str, Any]:

@@ -1,21 +1,17 @@
 """`runfold import runfold`: a folder that `runfold export` made, through the log like any writer's events.
 
 Everything that is appended has ids and sequences that follow from the folder's bytes, so the folds drop what they have: an import
-that is repeated, or goes on after a kill, adds nothing twice. Of a run that others made nothing is changed.
+that is repeated, or goes on after a kill, adds nothing twice. Of a run or a logged model that others made nothing is changed.
 """
 
-import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from runfold.birth import LogInfo, open_log
-from runfold.kafka import RecordSender
+from runfold.birth import open_log
 from runfold_projections.database import Pool, open_pool
 from runfold_projections.queries.experiments import Experiment, get_experiment_by_name
 from runfold_projections.queries.exporting import WholeRun, whole_runs
@@ -23,19 +19,16 @@ from runfold_projections.queries.outcomes import refusals
 from runfold_projections.queries.snapshot import snapshot
 from runfold_schemas.batch import Outgoing
 from runfold_schemas.events import DEFAULT_WORKSPACE
-from runfold_schemas.position import Partition, Position
-from runfold_schemas.topics import partition_count, partition_of
 
 from ..services import Services
 from ..standing import log_ends, until_folded
+from .appending import WINDOW_BYTES, Appender
 from .events import OUR_STORE, Made, RunPoints, Story, create_experiment, delete_experiment, run_facts
+from .importing_models import bring_models
 from .layout import FILES, Manifest, open_whole
 from .points import read_pieces
 
 _RUNS_AT_ONCE = 200
-_WINDOW_BYTES = 256 * 1024
-_LINGER_MS = 5
-_KAFKA_PATIENCE = 120.0
 _STATEMENT_TIMEOUT = 60.0
 Progress = Callable[[int, int], None]
 """Called with how many points have been appended, and how many there are."""
@@ -51,6 +44,9 @@ class Report:
     """Runs that were there already, of another origin, and are as in the folder; their points were left alone."""
     conflicts: list[str] = field(default_factory=list)
     """What is there and differs from the folder; it stays as it is there."""
+    models: int = 0
+    """Logged models of this folder, also those that an earlier import of it had brought."""
+    models_existed: int = 0
     artifacts: int = 0
     """Files that the folder names, whose bytes are not in it."""
 
@@ -69,11 +65,11 @@ async def import_export(
     folds stand still. LogUnavailable: Kafka is away. After both, the same import goes on.
     """
     manifest = Manifest.read(folder)
-    experiments, runs, lines, points = (open_whole(folder, manifest, name) for name in FILES)
+    experiments, runs, lines, points, models = (open_whole(folder, manifest, name) for name in FILES)
     info = await open_log(services.kafka, namespace)
     async with (
         open_pool(services.postgres, namespace, application="runfold import", timeout=_STATEMENT_TIMEOUT) as pool,
-        _Appender(services.kafka, info) as appender,
+        Appender(services.kafka, info) as appender,
     ):
         await until_folded(pool, await log_ends(services.kafka, info), patience)
         importer = _Importer(manifest.id, appender, pool, patience)
@@ -81,59 +77,16 @@ async def import_export(
         await importer.experiments(rows)
         for batch in runs.iter_batches(batch_size=_RUNS_AT_ONCE):
             await importer.runs(batch.to_pylist())
+        for batch in models.iter_batches(batch_size=_RUNS_AT_ONCE) if models is not None else ():
+            await importer.models(batch.to_pylist())
         await importer.points(lines, points, progress)
         await importer.deleted_experiments(rows)
         await until_folded(pool, appender.ends, patience)
         return importer.report
 
 
-class _Appender:
-    """Appends records in order, a window at a time, and remembers how far the log must be folded to show them."""
-
-    def __init__(self, kafka: str, info: LogInfo) -> None:
-        self._kafka, self._info = kafka, info
-        self.ends: dict[Partition, int] = {}
-
-    @property
-    def level(self) -> int:
-        """The log's feature level."""
-        return self._info.level
-
-    async def __aenter__(self) -> Self:
-        self._stack = AsyncExitStack()
-        self._sender = await self._stack.enter_async_context(
-            RecordSender(self._kafka, self._info.namespace, linger_ms=_LINGER_MS, patience=_KAFKA_PATIENCE)
-        )
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._stack.aclose()
-
-    async def append(self, records: Sequence[Outgoing]) -> list[Position]:
-        """Their positions, when Kafka has acknowledged them all. LogUnavailable."""
-        positions: list[Position] = []
-        start = 0
-        while start < len(records):
-            # What is begun in order lands in order while the producer has room for all of it at once.
-            size, stop = len(records[start].value), start + 1
-            while stop < len(records) and size + len(records[stop].value) <= _WINDOW_BYTES:
-                size += len(records[stop].value)
-                stop += 1
-            window = records[start:stop]
-            positions += await asyncio.gather(*(self._sender.send(self._place(record), record) for record in window))
-            start = stop
-        for position in positions:
-            self.ends[position.where] = max(self.ends.get(position.where, 0), position.offset + 1)
-        return positions
-
-    def _place(self, record: Outgoing) -> Partition:
-        return Partition(record.topic, partition_of(record.key, partition_count(record.topic, self._info.partitions)))
-
-
 class _Importer:
-    def __init__(self, export_id: str, appender: _Appender, pool: Pool, patience: float) -> None:
+    def __init__(self, export_id: str, appender: Appender, pool: Pool, patience: float) -> None:
         self._id, self._appender, self._pool, self._patience = export_id, appender, pool, patience
         self._experiments: dict[str, Experiment] = {}
         self._left_alone: set[str] = set()
@@ -187,7 +140,7 @@ class _Importer:
                 self._left_alone.add(run_id)
                 self.report.conflicts.append(f"run {run_id}: its experiment {row['experiment']!r} could not be made")
                 continue
-            facts = run_facts(self._id, row, experiment)
+            facts = run_facts(self._id, row, experiment, self._appender.level)
             found = there.get(run_id)
             if found is None or found.created_by == facts[0].event_id:
                 todo.append((run_id, facts))
@@ -208,6 +161,13 @@ class _Importer:
             refused = [found.message for found in [next(outcomes) for _ in facts] if found is not None]
             self.report.conflicts += [f"run {run_id}: {message}" for message in refused]
             self.report.imported += not refused
+
+    async def models(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Create these logged models, as runs."""
+        brought = await bring_models(self._id, rows, self._experiments, self._appender, self._pool, self._patience)
+        self.report.models += brought.imported
+        self.report.models_existed += brought.existed
+        self.report.conflicts += brought.conflicts
 
     async def points(self, lines: Any, points: Any, progress: Progress) -> None:
         """Append all lines and points but those of runs that were left alone, each line before the points that need it."""
@@ -242,7 +202,7 @@ class _Importer:
     async def _put(self, record: Outgoing) -> None:
         self._waiting.append(record)
         self._size += len(record.value)
-        if self._size >= _WINDOW_BYTES:
+        if self._size >= WINDOW_BYTES:
             await self._send()
 
     async def _send(self) -> None:
@@ -291,6 +251,8 @@ def _differences(row: Mapping[str, Any], found: WholeRun) -> list[str]:
             for key in sorted(ours.keys() | theirs.keys())
             if ours.get(key) != theirs.get(key)
         ]
+    if "outputs" in row and (row["outputs"] or []) != there["outputs"]:
+        texts.append("its outputs are others there than in the export")
     datasets = [dataset | {"tags": dict(dataset["tags"])} for dataset in row["datasets"] or ()]
     if datasets != there["datasets"]:
         texts.append("its data sets are others there than in the export")

@@ -1,12 +1,13 @@
-"""What an export is: a folder with four Parquet files, and `export.json`, which is written last and says what the others are.
+"""What an export is: a folder with five Parquet files, and `export.json`, which is written last and says what the others are.
 
     experiments.parquet   one row per experiment that has exported runs
     runs.parquet          one row per run, ordered by id
     lines.parquet         how a run's points hang together: its attempts, declared starts, rewinds and its fork, in the order of the log
     points.parquet        one row per point, by run, branch, attempt, rank and arrival; also those that a rewind cut off
+    models.parquet        one row per logged model, ordered by id
     export.json           format, SHA-256 of the files, what was asked for, and how far the log was folded
 
-Times are ms since the epoch by the writers' clocks. A null rank means that the writer named none.
+Times are ms since the epoch by the writers' clocks. A null rank means that the writer named none. Format 1 had no logged models, and runs no outputs.
 """
 
 import hashlib
@@ -24,10 +25,14 @@ try:
 except ImportError as error:
     raise MissingPyarrow from error
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "export.json"
 EXPERIMENTS, RUNS, LINES, POINTS = "experiments.parquet", "runs.parquet", "lines.parquet", "points.parquet"
-FILES = (EXPERIMENTS, RUNS, LINES, POINTS)
+MODELS = "models.parquet"
+FILES = (EXPERIMENTS, RUNS, LINES, POINTS, MODELS)
+_FILES_OF = {1: FILES[:4], 2: FILES}
+_NEW_COLUMNS = {(1, RUNS): ("outputs",)}
+"""What an older format's files lack."""
 
 _STRINGS = pa.map_(pa.string(), pa.string())
 _NAMES = pa.dictionary(pa.int32(), pa.string())
@@ -51,6 +56,7 @@ _ARTIFACT = pa.struct(
         ("stored_ms", pa.int64()),
     ]
 )
+_OUTPUT = pa.struct([pa.field("model_id", pa.string(), nullable=False), pa.field("step", pa.int64(), nullable=False)])
 SCHEMAS: Mapping[str, Any] = {
     EXPERIMENTS: pa.schema(
         [
@@ -79,6 +85,7 @@ SCHEMAS: Mapping[str, Any] = {
             ("datasets", pa.list_(_DATASET)),
             ("models", pa.list_(pa.string())),
             ("artifacts", pa.list_(_ARTIFACT)),
+            ("outputs", pa.list_(_OUTPUT)),
         ]
     ),
     LINES: pa.schema(
@@ -110,6 +117,22 @@ SCHEMAS: Mapping[str, Any] = {
             ("dataset_digest", _NAMES),
         ]
     ),
+    MODELS: pa.schema(
+        [
+            ("model_id", pa.string()),
+            ("experiment", pa.string()),
+            ("name", pa.string()),
+            ("artifact_uri", pa.string()),
+            ("model_type", pa.string()),
+            ("source_run_id", pa.string()),
+            ("status", pa.string()),
+            ("lifecycle_stage", pa.string()),
+            ("created_ms", pa.int64()),
+            ("updated_ms", pa.int64()),
+            ("params", _STRINGS),
+            ("tags", _STRINGS),
+        ]
+    ),
 }
 NAME_COLUMNS = tuple(column.name for column in SCHEMAS[POINTS] if pa.types.is_dictionary(column.type))
 
@@ -139,7 +162,9 @@ class Manifest:
     @property
     def id(self) -> str:
         """The same for the same bytes: what an import counts its events under."""
-        return hashlib.sha256("\n".join(self.files[name].sha256 for name in FILES).encode()).hexdigest()
+        return hashlib.sha256(
+            "\n".join(self.files[name].sha256 for name in _FILES_OF[self.format]).encode()
+        ).hexdigest()
 
     def write(self, folder: Path) -> None:
         """Into the folder, when the files are whole."""
@@ -155,11 +180,11 @@ class Manifest:
             raise BadExport(f"{folder} is no export: it has no {MANIFEST}")
         try:
             found = json.loads(path.read_bytes())
-            if (form := found["format"]) != FORMAT:
-                raise BadExport(f"{path}: format {form} is not known to this release, which reads {FORMAT}")
+            if (form := found["format"]) not in _FILES_OF:
+                raise BadExport(f"{path}: format {form} is not known to this release, which reads up to {FORMAT}")
             files = {name: FileFacts(**facts) for name, facts in found.pop("files").items()}
-            if sorted(files) != sorted(FILES):
-                raise BadExport(f"{path} names {', '.join(files)}, not {', '.join(FILES)}")
+            if sorted(files) != sorted(_FILES_OF[form]):
+                raise BadExport(f"{path} names {', '.join(files)}, not {', '.join(_FILES_OF[form])}")
             return cls(**found, files=files)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise BadExport(f"{path} can't be read: {type(error).__name__}: {error}") from None
@@ -177,7 +202,9 @@ def facts_of(path: Path, rows: int, progress: Callable[[int], None] = lambda siz
 
 
 def open_whole(folder: Path, manifest: Manifest, name: str) -> Any:
-    """The Parquet file, after a look at all of it: BadExport if it is not what was exported, byte for byte."""
+    """The Parquet file, after a look at all of it: BadExport if it is not what was exported, byte for byte. None: its format has no such file."""
+    if name not in manifest.files:
+        return None
     path, wanted = folder / name, manifest.files[name]
     if not path.is_file():
         raise BadExport(f"{path} is missing; {MANIFEST} names it")
@@ -191,6 +218,8 @@ def open_whole(folder: Path, manifest: Manifest, name: str) -> Any:
         file = pq.ParquetFile(path)
     except (pa.ArrowException, OSError) as error:
         raise BadExport(f"{path} can't be read: {error}") from None
-    if not file.schema_arrow.equals(SCHEMAS[name]):
-        raise BadExport(f"{path} has other columns than format {FORMAT}: {file.schema_arrow.names}")
+    lacks = _NEW_COLUMNS.get((manifest.format, name), ())
+    wanted_columns = pa.schema([column for column in SCHEMAS[name] if column.name not in lacks])
+    if not file.schema_arrow.equals(wanted_columns):
+        raise BadExport(f"{path} has other columns than format {manifest.format}: {file.schema_arrow.names}")
     return file
