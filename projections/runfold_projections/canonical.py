@@ -7,7 +7,7 @@ from typing import Any
 
 from .database import Connection, sql
 from .folds.summaries import Block
-from .generations import COMMON_TABLES, NOT_CANONICAL, TABLES, Projection
+from .generations import Projection, canonical_names
 from .packs import read_segment
 
 Row = tuple[Any, ...]
@@ -19,9 +19,7 @@ async def canonical_rows(connection: Connection, projection: Projection) -> Asyn
     Metric points stand for the segments that pack them, each point once, with NaN and -0.0 as their bits; of a run that something was cut
     off from, each with its branch.
     """
-    for table in (*COMMON_TABLES, *TABLES[projection]):
-        if table in NOT_CANONICAL:
-            continue
+    for table in canonical_names(projection):
         if table == "segment":
             async for row in _points(connection):
                 yield "point", row

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 from .canonical import Row
 from .database import Connection
-from .generations import Projection
-from .statehash import PACKED, WHOLE, canonical_tables, groups, listing, table_digest
+from .generations import Projection, canonical_names
+from .statehash import PACKED, WHOLE, groups, listing, table_digest
 
 _ROWS_AT_ONCE = 1000
 OUTCOMES = frozenset({"rejection", "set_aside"})
@@ -41,7 +41,7 @@ class Difference:
 
 async def differences(old: Connection, new: Connection, projection: Projection) -> AsyncIterator[Difference]:
     """What differs, table by table in the order of keys. Both connections see a generation's schema, in snapshots of equal checkpoints."""
-    for table in canonical_tables(projection):
+    for table in canonical_names(projection):
         if table in PACKED:
             async for difference in _packed(old, new, table):
                 yield difference

@@ -58,15 +58,17 @@ TABLES: dict[Projection, tuple[str, ...]] = {
         "fork",
         "segment",
         "metric_block",
-        "model_metric",
+        "model_value",
+        "model_block",
         "metric_repeat",
         "metric_change",
     ),
 }
-VIEWS: dict[Projection, tuple[str, ...]] = {Projection.METRICS: ("metric",)}
+VIEWS: dict[Projection, tuple[str, ...]] = {Projection.METRICS: ("metric", "model_metric")}
 """What shows the tables in another form."""
 NOT_CANONICAL = frozenset(
     {
+        "model_block",
         "run_change",
         "metric_change",
         "metric_repeat",
@@ -77,18 +79,25 @@ NOT_CANONICAL = frozenset(
         "journal_cause",
     }
 )
-"""Tables that show how the log was cut into batches, or what in it was there before: facts about the log, no state."""
+"""Tables that show how the log was cut into batches, or what in it was there before: facts about the log, no state; or that another shows."""
+_SHOWN_BY = {"model_value": "model_metric"}
 
 LAYOUTS: dict[Projection, int] = {
     Projection.EXPERIMENTS: 2,
     Projection.REGISTRY: 4,
     Projection.RUNS: 5,
-    Projection.METRICS: 9,
+    Projection.METRICS: 10,
 }
 """Number of the tables' layout per projection, raised with every change of `sql/tables`: a generation has one for life."""
 
 PARTS: dict[Projection, tuple[str, ...]] = {Projection.REGISTRY: ("registered_models", "logged_models", "webhooks")}
 """Files of `sql/tables` that make a projection's tables, where it is not one named like the projection."""
+
+
+def canonical_names(projection: Projection) -> list[str]:
+    """Tables that hold state, in a fixed order; where it lies packed in several, the view that shows it."""
+    tables = (*COMMON_TABLES, *TABLES[projection])
+    return [_SHOWN_BY.get(table, table) for table in tables if table not in NOT_CANONICAL]
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ import numpy as np
 from .canonical import Row
 from .database import Connection, sql
 from .folds.summaries import Block
-from .generations import COMMON_TABLES, NOT_CANONICAL, TABLES, Projection
+from .generations import Projection, canonical_names
 from .packs import Columns, read_segment
 from .points import distinct
 
@@ -64,11 +64,6 @@ def listing(table: str) -> Listing:
 
 def _name(expression: str) -> str:
     return re.split(r"::|\s", expression.strip())[0]
-
-
-def canonical_tables(projection: Projection) -> list[str]:
-    """The tables that hold state; `segment` and `metric_block` pack it, all others have a `listing`."""
-    return [table for table in (*COMMON_TABLES, *TABLES[projection]) if table not in NOT_CANONICAL]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +114,7 @@ PACKED: dict[str, tuple[str, tuple[str, ...]]] = {
 async def state_hash(connection: Connection, projection: Projection) -> str:
     """SHA-256 of the state, in hexadecimal. The connection sees the generation's schema, in a snapshot."""
     digest = hashlib.sha256()
-    for table in canonical_tables(projection):
+    for table in canonical_names(projection):
         digest.update(f"{table}\n".encode())
         digest.update(await table_digest(connection, table))
     return digest.hexdigest()

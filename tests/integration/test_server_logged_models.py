@@ -29,6 +29,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from caller import API, Caller
 from server_world import World
 
+from runfold_projections.folds import model_blocks
+
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from mlflow import MlflowClient
@@ -305,13 +307,17 @@ FILTERS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def zoo(here: World) -> tuple[str, dict[str, str]]:
-    """An experiment with four models."""
-    with here.client(0) as one:
+@pytest.fixture(scope="module", params=[model_blocks.WIDE, 1], ids=["rows", "blocks"])
+def zoo(here: World, request: pytest.FixtureRequest) -> tuple[str, dict[str, str]]:
+    """An experiment with four models, whose metrics lie in rows, or in blocks as those of wide rows do."""
+    store = RestStore(lambda: MlflowHostCreds(here.uris[0]))
+    with pytest.MonkeyPatch.context() as patch, here.client(0) as one:
+        patch.setattr(model_blocks, "WIDE", request.param)
         call = Caller(one)
         experiment = call.experiment()
-        return experiment, _zoo(RestStore(lambda: MlflowHostCreds(here.uris[0])), call, experiment)
+        ids = _zoo(store, call, experiment)
+        assert store.get_logged_model(ids["c"]).metrics, "folded"
+        return experiment, ids
 
 
 @pytest.mark.parametrize(("text", "names"), FILTERS)

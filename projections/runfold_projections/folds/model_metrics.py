@@ -27,9 +27,14 @@ class Measured(NamedTuple):
     @property
     def dataset(self) -> bytes:
         """Stands for the data set where its names are too long for an index; empty if there is none."""
-        if not self.dataset_name and not self.dataset_digest:
-            return b""
-        return blake2b(f"{self.dataset_name}\0{self.dataset_digest}".encode(), digest_size=16).digest()
+        return mark_of(self.dataset_name, self.dataset_digest)
+
+
+def mark_of(dataset_name: str, dataset_digest: str) -> bytes:
+    """Stands for a data set; empty if both names are."""
+    if not dataset_name and not dataset_digest:
+        return b""
+    return blake2b(f"{dataset_name}\0{dataset_digest}".encode(), digest_size=16).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +83,18 @@ def join(one: ModelMetric, other: ModelMetric) -> ModelMetric:
     return ModelMetric(latest.time_ms, latest.step, latest.value, min(leasts, default=None), max(mosts, default=None))
 
 
-def _metrics(frame: Frame) -> Iterator[tuple[str, ModelMetric]]:
+class Told(NamedTuple):
+    """What the rows of a frame tell of its keys: arrays in their order. All keys have the latest step and time; NaN: no number."""
+
+    time_ms: int
+    step: int
+    latest: Any
+    least: Any
+    most: Any
+
+
+def told_by(frame: Frame) -> Told:
+    """Of a frame with rows."""
     steps: Any = np.frombuffer(frame.steps, np.int64)
     times: Any = np.frombuffer(frame.times, np.int64)
     # Adding 0.0 turns -0.0 into 0.0: neither must win over the other by coming first.
@@ -86,12 +102,13 @@ def _metrics(frame: Frame) -> Iterator[tuple[str, ModelMetric]]:
     newest = times == times.max()
     newest &= steps == steps[newest].max()
     at = int(np.flatnonzero(newest)[0])
-    step, time_ms = int(steps[at]), int(times[at])
-    latest = np.maximum.reduce(values[newest], axis=0).tolist()
-    least = np.fmin.reduce(values, axis=0).tolist()
-    most = np.fmax.reduce(values, axis=0).tolist()
-    for key, *numbers in zip(frame.keys, latest, least, most, strict=True):
-        value, low, high = numbers
+    latest = np.maximum.reduce(values[newest], axis=0)
+    return Told(int(times[at]), int(steps[at]), latest, np.fmin.reduce(values, axis=0), np.fmax.reduce(values, axis=0))
+
+
+def _metrics(frame: Frame) -> Iterator[tuple[str, ModelMetric]]:
+    time_ms, step, latest, least, most = told_by(frame)
+    for key, value, low, high in zip(frame.keys, latest.tolist(), least.tolist(), most.tolist(), strict=True):
         yield key, ModelMetric(time_ms, step, value, _number(low), _number(high))
 
 

@@ -345,10 +345,8 @@ class Summaries(Mapping[str, Summary]):
     def _contexts_of(self, piece: slice) -> dict[str, Context] | None:
         if not self._contexts:
             return None
-        contexts = {
-            str(at - piece.start): context for at, context in self._contexts.items() if piece.start <= at < piece.stop
-        }
-        return contexts or None
+        own = ((str(n), self._contexts.get(at)) for n, at in enumerate(range(piece.start, piece.stop)))
+        return {place: context for place, context in own if context is not None} or None
 
     def restore(self, blocks: Sequence[Block]) -> None:
         """Take over what was stored; `blocks` are all of the run, in order."""

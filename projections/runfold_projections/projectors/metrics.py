@@ -13,15 +13,18 @@ from runfold_schemas.position import Partition
 from runfold_schemas.record import Record
 
 from ..database import Connection
+from ..folds import model_blocks
 from ..folds.decision import Rejection
 from ..folds.lineage import NO_RANK, Cut
 from ..folds.metrics import RunMetrics, until
+from ..folds.model_blocks import ModelBlocks
 from ..folds.model_metrics import ModelMetrics
 from ..folds.summaries import Layouts, Summaries
 from ..fresh import merge_came, pack
 from ..merging import Source
 from ..rowchange import RowChange, columns
 from .lineages import LineageRows, load_lineages
+from .model_blocks import KnownBlocks
 from .model_metrics import model_metric_changes
 from .summaries import changed, load_summaries, sum_up_anew
 
@@ -52,6 +55,7 @@ class MetricsProjector:
         self.fresh: list[Source] = []
         self._told = LineageRows()
         self._models = ModelMetrics()
+        self._blocks, self._known = ModelBlocks(), KnownBlocks()
         self._cut: dict[str, int] = {}
         self._touched: dict[str, None] = {}
 
@@ -147,7 +151,8 @@ class MetricsProjector:
             limit = run.lineage.view().limit(branch, rank) if run.lineage.cuts else None
             for frame in frames:
                 run.summaries.add(until(frame, limit))
-                self._models.add(run_id, frame)
+                measured = self._blocks if len(frame.keys) >= model_blocks.WIDE else self._models
+                measured.add(run_id, frame)
             self._touched[run_id] = None
             points = sum(len(frame.values) for frame in frames)
             bounds = [_bounds(frame.keys) for frame in frames]
@@ -174,6 +179,7 @@ class MetricsProjector:
         if segments:
             found.append(RowChange(_SAVE_SEGMENTS, (self._partition, *columns(segments))))
         found += model_metric_changes(self._models.take())
+        found += self._known.changes(self._blocks.take())
         touched, self._touched = self._touched, {}
         return [*found, *changed((run_id, self._runs[run_id]) for run_id in touched)]
 

@@ -19,7 +19,7 @@ def model_metric_changes(found: Mapping[Measured, ModelMetric]) -> list[RowChang
 
 # LEAST and GREATEST pass over NULL; rows compare from left to right, and NaN is above all numbers.
 _JOIN = """
-INSERT INTO model_metric AS m (model_id, run_id, key, dataset_name, dataset_digest, dataset, time_ms, step, value, least, most)
+INSERT INTO model_value AS m (model_id, run_id, key, dataset_name, dataset_digest, dataset, time_ms, step, value, least, most)
 SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::bigint[], $8::bigint[],
                      $9::double precision[], $10::double precision[], $11::double precision[])
 WHERE EXISTS (SELECT FROM fence)

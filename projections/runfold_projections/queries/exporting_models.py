@@ -33,7 +33,8 @@ WHERE m.workspace = $1 AND (
     OR model_id IN (
         SELECT model_id FROM run_output WHERE run_id = ANY ($2::text[])
         UNION ALL SELECT model_id FROM run_model WHERE run_id = ANY ($2::text[])
-        UNION ALL SELECT model_id FROM model_metric WHERE run_id = ANY ($2::text[])
+        UNION ALL SELECT model_id FROM model_value WHERE run_id = ANY ($2::text[])
+        UNION ALL SELECT model_id FROM model_block WHERE run_id = ANY ($2::text[])
     ))
 ORDER BY model_id
 """

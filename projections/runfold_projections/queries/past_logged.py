@@ -45,7 +45,7 @@ async def logged_model_at(conn: Connection, workspace: str, model_id: str, vecto
 
 
 async def _measured(conn: Connection, model_id: str, vector: Vector) -> list[MeasuredMetric]:
-    rows = await conn.fetch("SELECT DISTINCT run_id FROM model_metric WHERE model_id = $1", model_id)
+    rows = await conn.fetch(_RUNS, model_id)
     found = ModelMetrics()
     for run_id in sorted(await born(conn, [row["run_id"] for row in rows], vector)):
         end = below(vector, Topic.METRICS, run_id)
@@ -86,4 +86,7 @@ def _add(found: ModelMetrics, segments: Sequence[Any], model_id: str, run_id: st
 
 
 _AT_ONCE = 32
+_RUNS = """
+SELECT run_id FROM model_value WHERE model_id = $1 UNION SELECT run_id FROM model_block WHERE model_id = $1
+"""
 _SEGMENTS = "SELECT last_offset, head, data FROM segment WHERE run_id = $1 AND first_offset < $2"

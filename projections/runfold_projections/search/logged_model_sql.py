@@ -50,7 +50,7 @@ def page_of_models(search: ModelSearch, limit: int, offset: int) -> Statement:
         *(_condition(clause, search.datasets, parameters) for clause in search.clauses),
     ]
     if search.datasets and all(clause.key.kind is not Kind.METRIC for clause in search.clauses):
-        where.append(_measured("true", search.datasets, parameters))
+        where.append(_measured(None, "true", search.datasets, parameters))
     joins, order_by = [], []
     for number, order in enumerate(search.orders):
         if order.order.key.kind is Kind.METRIC:
@@ -76,8 +76,7 @@ def _condition(clause: Clause, datasets: Sequence[MeasuredOn], parameters: Param
     key = clause.key
     if key.kind is Kind.METRIC:
         assert isinstance(clause, Compare), clause
-        test = f"x.key = {parameters.add(key.name, 'text')} AND {_some_point(clause, parameters)}"
-        return _measured(test, datasets, parameters)
+        return _measured(key.name, _some_point(clause, parameters), datasets, parameters)
     assert not isinstance(clause, Presence), "this language has no presence"
     if key.kind is Kind.ATTRIBUTE:
         test = compared(_COLUMNS[key.name], clause, parameters)
@@ -103,7 +102,8 @@ def _some_point(clause: Compare, parameters: Parameters) -> str:
     return f"(x.value <> {value} OR x.least <> {value} OR x.most <> {value})"
 
 
-def _measured(test: str, datasets: Sequence[MeasuredOn], parameters: Parameters) -> str:
+def _measured(key: str | None, test: str, datasets: Sequence[MeasuredOn], parameters: Parameters) -> str:
+    """Whether something that was measured of the model, of a key or of any, passes a test of `x`."""
     if datasets:
         on = []
         for dataset in datasets:
@@ -112,21 +112,37 @@ def _measured(test: str, datasets: Sequence[MeasuredOn], parameters: Parameters)
                 one += f" AND x.dataset_digest = {parameters.add(dataset.digest, 'text')}"
             on.append(f"({one})")
         test += f" AND ({' OR '.join(on)})"
-    return f"EXISTS (SELECT FROM model_metric x WHERE x.model_id = m.model_id AND {test} AND {_SEEN})"
+    if key is None:
+        tables = [f"{table} x WHERE x.model_id = m.model_id" for table in ("model_value", "model_block")]
+    else:
+        tables = [f"{part} x WHERE true" for part in _parts(parameters.add(key, "text"))]
+    return "(" + " OR ".join(f"EXISTS (SELECT FROM {table} AND {test} AND {_SEEN})" for table in tables) + ")"
+
+
+def _parts(key: str) -> tuple[str, str]:
+    """What rows and blocks say of a key of the model `m`."""
+    columns = "run_id, dataset_name, dataset_digest, time_ms, step"
+    return (
+        f"(SELECT {columns}, value, least, most FROM model_value WHERE model_id = m.model_id AND key = {key})",  # noqa: S608
+        f"""(SELECT {columns}, value[place] AS value, nullif(least[place], 'NaN') AS least,
+                    CASE WHEN least[place] <> 'NaN' THEN most[place] END AS most
+             FROM model_block CROSS JOIN LATERAL array_position(keys, {key}) AS place
+             WHERE model_id = m.model_id AND {key} BETWEEN first_key AND last_key AND place IS NOT NULL)""",  # noqa: S608
+    )
 
 
 def _latest(number: int, order: ModelOrder, parameters: Parameters) -> str:
-    where = [f"x.model_id = m.model_id AND x.key = {parameters.add(order.order.key.name, 'text')}"]
+    rows, blocks = _parts(parameters.add(order.order.key.name, "text"))
+    where = [_SEEN]
     if order.name is not None:
         where.append(f"x.dataset_name = {parameters.add(order.name, 'text')}")
     if order.digest is not None:
         where.append(f"x.dataset_digest = {parameters.add(order.digest, 'text')}")
-    where.append(_SEEN)
-    newest = "ORDER BY x.time_ms DESC, x.step DESC, x.run_id LIMIT 1"
+    newest = "ORDER BY x.time_ms DESC, x.step DESC, x.run_id, x.value DESC LIMIT 1"
     return "\n".join(
         (
             "LEFT JOIN LATERAL (",
-            "SELECT x.value FROM model_metric x",
+            f"SELECT x.value FROM (SELECT * FROM {rows} r UNION ALL SELECT * FROM {blocks} b) x",  # noqa: S608
             f"WHERE {' AND '.join(where)} {newest}",
             f") o{number} ON true",
         )

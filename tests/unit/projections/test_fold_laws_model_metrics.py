@@ -7,6 +7,8 @@ from histories import frame
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runfold_projections.folds.model_blocks import BlockOf, ModelBlock, ModelBlocks
+from runfold_projections.folds.model_blocks import join as join_blocks
 from runfold_projections.folds.model_metrics import Measured, ModelMetric, ModelMetrics, join
 from runfold_schemas.frames import Frame, Point, from_points
 
@@ -88,3 +90,44 @@ def test_data_sets_have_short_marks_of_their_own_and_none_has_none() -> None:
     assert marks[0] == b""
     assert len(set(marks)) == len(marks)
     assert {len(mark) for mark in marks[1:]} == {16}
+
+
+def in_blocks(frames: list[Frame]) -> dict[BlockOf, ModelBlock]:
+    made = ModelBlocks()
+    for one in frames:
+        made.add("r", one)
+    return made.take()
+
+
+def by_key(blocks: dict[BlockOf, ModelBlock]) -> dict[Measured, ModelMetric]:
+    """What blocks say of each key, as the view has it."""
+    found: dict[Measured, ModelMetric] = {}
+    for name, block in blocks.items():
+        assert list(block.keys) == sorted(block.keys)
+        numbers = zip(block.keys, block.latest.tolist(), block.least.tolist(), block.most.tolist(), strict=True)
+        for key, value, least, most in numbers:
+            measured = Measured(name.model_id, name.run_id, key, name.dataset_name, name.dataset_digest)
+            extremes = (None, None) if math.isnan(least) else (least, most)
+            metric = ModelMetric(block.time_ms, block.step, value, *extremes)
+            found[measured] = join(found[measured], metric) if measured in found else metric
+    return found
+
+
+@settings(max_examples=200, deadline=None)
+@given(randoms)
+def test_blocks_of_keys_say_what_rows_of_keys_say_however_they_are_cut(rng: Random) -> None:
+    frames = [frame(rng) for _ in range(rng.randint(0, 6))]
+    again = frames + [rng.choice(frames) for _ in range(3 if frames else 0)]
+    rng.shuffle(again)
+    at = rng.randint(0, len(again))
+    parts = in_blocks(again[:at])
+    for name, block in in_blocks(again[at:]).items():
+        parts[name] = join_blocks(parts[name], block) if name in parts else block
+    assert shown(by_key(parts)) == shown(by_key(in_blocks(frames))) == shown(of(frames))
+
+
+def test_a_row_of_thousands_of_keys_is_a_few_blocks_of_sorted_ones() -> None:
+    points = [Point(f"k{n}", float(n), 1, 2, "m-1") for n in range(1_500)]
+    blocks = in_blocks(list(from_points(points)))
+    assert [len(block.keys) for block in blocks.values()] == [512, 512, 476]
+    assert by_key(blocks) == of(list(from_points(points)))

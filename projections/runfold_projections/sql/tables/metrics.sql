@@ -133,7 +133,7 @@ CROSS JOIN LATERAL (SELECT k.number::integer AS place) AS at;
 
 -- Of the points that name a logged model: latest value (largest time, step, value; NaN above numbers) and extremes (NULL: all are NaN)
 -- per run, key and data set. `dataset` stands for its names, which are too long for an index. See folds/model_metrics.py.
-CREATE TABLE model_metric (
+CREATE TABLE model_value (
     model_id        text COLLATE "C" NOT NULL,
     run_id          text COLLATE "C" NOT NULL,
     key             text COLLATE "C" NOT NULL,
@@ -147,6 +147,43 @@ CREATE TABLE model_metric (
     most            double precision,
     PRIMARY KEY (model_id, key, run_id, dataset)
 ) WITH (fillfactor = 80);
+
+-- The same out of wide rows: up to 512 sorted keys that were logged together, for which `layout` stands, with arrays in their order.
+-- All NaN: least is NaN, and most -Infinity. See folds/model_blocks.py.
+CREATE TABLE model_block (
+    model_id        text COLLATE "C" NOT NULL,
+    run_id          text COLLATE "C" NOT NULL,
+    dataset_name    text NOT NULL,
+    dataset_digest  text NOT NULL,
+    dataset         bytea NOT NULL,
+    layout          bytea NOT NULL,
+    first_key       text COLLATE "C" NOT NULL,
+    last_key        text COLLATE "C" NOT NULL,
+    keys            text[] STORAGE EXTERNAL COLLATE "C" NOT NULL,
+    time_ms         bigint NOT NULL,
+    step            bigint NOT NULL,
+    value           double precision[] STORAGE EXTERNAL NOT NULL,
+    least           double precision[] STORAGE EXTERNAL NOT NULL,
+    most            double precision[] STORAGE EXTERNAL NOT NULL,
+    PRIMARY KEY (model_id, run_id, dataset, layout)
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0,
+        toast.autovacuum_vacuum_scale_factor = 0.05, toast.autovacuum_vacuum_cost_delay = 0);
+
+-- What both say of a key.
+CREATE VIEW model_metric AS
+SELECT model_id, run_id, key, dataset_name, dataset_digest, dataset,
+       (array_agg(time_ms ORDER BY time_ms DESC, step DESC, value DESC))[1] AS time_ms,
+       (array_agg(step ORDER BY time_ms DESC, step DESC, value DESC))[1] AS step,
+       (array_agg(value ORDER BY time_ms DESC, step DESC, value DESC))[1] AS value,
+       min(least) AS least, max(most) AS most
+FROM (
+    SELECT model_id, run_id, key, dataset_name, dataset_digest, dataset, time_ms, step, value, least, most FROM model_value
+    UNION ALL
+    SELECT b.model_id, b.run_id, u.key, b.dataset_name, b.dataset_digest, b.dataset, b.time_ms, b.step, u.value,
+           nullif(u.least, 'NaN'), CASE WHEN u.least <> 'NaN' THEN u.most END
+    FROM model_block b CROSS JOIN LATERAL unnest(b.keys, b.value, b.least, b.most) AS u (key, value, least, most)
+) AS told
+GROUP BY model_id, run_id, key, dataset_name, dataset_digest, dataset;
 
 -- Records that had been received before (by writer and sequence) and so added nothing: whoever reads points from the log itself,
 -- as live streams do, passes over them as the fold did.
