@@ -37,24 +37,70 @@ class ModelSearch:
     orders: Sequence[ModelOrder]
 
 
+class _Measured:
+    """What was measured of the models of some experiments: rows of `x`, out of rows a key and out of blocks of keys.
+
+    Both are joined with the models in the sub-query, uncorrelated: so Postgres goes from few models to their rows, or reads the rows of
+    many once, as it finds cheaper.
+    """
+
+    def __init__(self, experiments: Sequence[int], parameters: Parameters) -> None:
+        self._parameters = parameters
+        self.experiments = parameters.add(list(experiments), "bigint[]")
+
+    def of_key(self, what: str, key: str, test: str) -> str:
+        """Selects `what` of all that is known of a key and passes a test."""
+        name = self._parameters.add(key, "text")
+        where = f"l.experiment_id = ANY ({self.experiments})"
+        return f"""
+    SELECT {what} FROM logged_model l JOIN model_value x USING (model_id)
+    WHERE {where} AND x.key = {name} AND {test} AND {_SEEN}
+    UNION ALL
+    SELECT {what} FROM (
+        SELECT model_id, b.run_id, b.dataset_name, b.dataset_digest, b.time_ms, b.step, b.value[place] AS value,
+               nullif(b.least[place], 'NaN') AS least, CASE WHEN b.least[place] <> 'NaN' THEN b.most[place] END AS most
+        FROM logged_model l JOIN model_block b USING (model_id) CROSS JOIN LATERAL array_position(b.keys, {name}) AS place
+        WHERE {where} AND {name} BETWEEN b.first_key AND b.last_key AND place IS NOT NULL
+    ) x WHERE {test} AND {_SEEN}"""  # noqa: S608
+
+    def of_any(self, test: str) -> str:
+        """Selects the models of which something passes a test that asks for no value."""
+        return " UNION ALL ".join(
+            f"SELECT model_id FROM logged_model l JOIN {table} x USING (model_id) "  # noqa: S608
+            f"WHERE l.experiment_id = ANY ({self.experiments}) AND {test} AND {_SEEN}"
+            for table in ("model_value", "model_block")
+        )
+
+    def on(self, datasets: Sequence[MeasuredOn]) -> str:
+        """The test whether it was measured on one of these data sets, if there are some."""
+        tests = []
+        for dataset in datasets:
+            one = f"x.dataset_name = {self._parameters.add(dataset.name, 'text')}"
+            if dataset.digest is not None:
+                one += f" AND x.dataset_digest = {self._parameters.add(dataset.digest, 'text')}"
+            tests.append(f"({one})")
+        return f"({' OR '.join(tests)})" if tests else "true"
+
+
 def page_of_models(search: ModelSearch, limit: int, offset: int) -> Statement:
     """Selects `model_id` of the matching models, in order: by default the newest first, then by id, as MLflow's store does.
 
     BadQuery for a limit or offset out of range.
     """
     parameters = Parameters()
+    measured = _Measured(search.experiments, parameters)
     where = [
         f"m.workspace = {parameters.add(search.workspace, 'text')}",
         "m.lifecycle_stage <> 'deleted'",
-        f"m.experiment_id = ANY ({parameters.add(list(search.experiments), 'bigint[]')})",
-        *(_condition(clause, search.datasets, parameters) for clause in search.clauses),
+        f"m.experiment_id = ANY ({measured.experiments})",
     ]
+    where += [_condition(clause, search.datasets, measured, parameters) for clause in search.clauses]
     if search.datasets and all(clause.key.kind is not Kind.METRIC for clause in search.clauses):
-        where.append(_measured(None, "true", search.datasets, parameters))
+        where.append(f"m.model_id IN ({measured.of_any(measured.on(search.datasets))})")
     joins, order_by = [], []
     for number, order in enumerate(search.orders):
         if order.order.key.kind is Kind.METRIC:
-            joins.append(_latest(number, order, parameters))
+            joins.append(_latest(number, order, measured, parameters))
         order_by += _criterion(number, order)
     named = {order.order.key.name for order in search.orders if order.order.key.kind is Kind.ATTRIBUTE}
     order_by += [] if CREATED in named else ["m.created_ms DESC"]
@@ -72,11 +118,12 @@ def page_of_models(search: ModelSearch, limit: int, offset: int) -> Statement:
     return Statement(text, tuple(parameters.values))
 
 
-def _condition(clause: Clause, datasets: Sequence[MeasuredOn], parameters: Parameters) -> str:
+def _condition(clause: Clause, datasets: Sequence[MeasuredOn], measured: _Measured, parameters: Parameters) -> str:
     key = clause.key
     if key.kind is Kind.METRIC:
         assert isinstance(clause, Compare), clause
-        return _measured(key.name, _some_point(clause, parameters), datasets, parameters)
+        test = f"{_some_point(clause, parameters)} AND {measured.on(datasets)}"
+        return f"m.model_id IN ({measured.of_key('model_id', key.name, test)})"
     assert not isinstance(clause, Presence), "this language has no presence"
     if key.kind is Kind.ATTRIBUTE:
         test = compared(_COLUMNS[key.name], clause, parameters)
@@ -102,50 +149,17 @@ def _some_point(clause: Compare, parameters: Parameters) -> str:
     return f"(x.value <> {value} OR x.least <> {value} OR x.most <> {value})"
 
 
-def _measured(key: str | None, test: str, datasets: Sequence[MeasuredOn], parameters: Parameters) -> str:
-    """Whether something that was measured of the model, of a key or of any, passes a test of `x`."""
-    if datasets:
-        on = []
-        for dataset in datasets:
-            one = f"x.dataset_name = {parameters.add(dataset.name, 'text')}"
-            if dataset.digest is not None:
-                one += f" AND x.dataset_digest = {parameters.add(dataset.digest, 'text')}"
-            on.append(f"({one})")
-        test += f" AND ({' OR '.join(on)})"
-    if key is None:
-        tables = [f"{table} x WHERE x.model_id = m.model_id" for table in ("model_value", "model_block")]
-    else:
-        tables = [f"{part} x WHERE true" for part in _parts(parameters.add(key, "text"))]
-    return "(" + " OR ".join(f"EXISTS (SELECT FROM {table} AND {test} AND {_SEEN})" for table in tables) + ")"
-
-
-def _parts(key: str) -> tuple[str, str]:
-    """What rows and blocks say of a key of the model `m`."""
-    columns = "run_id, dataset_name, dataset_digest, time_ms, step"
-    return (
-        f"(SELECT {columns}, value, least, most FROM model_value WHERE model_id = m.model_id AND key = {key})",  # noqa: S608
-        f"""(SELECT {columns}, value[place] AS value, nullif(least[place], 'NaN') AS least,
-                    CASE WHEN least[place] <> 'NaN' THEN most[place] END AS most
-             FROM model_block CROSS JOIN LATERAL array_position(keys, {key}) AS place
-             WHERE model_id = m.model_id AND {key} BETWEEN first_key AND last_key AND place IS NOT NULL)""",  # noqa: S608
-    )
-
-
-def _latest(number: int, order: ModelOrder, parameters: Parameters) -> str:
-    rows, blocks = _parts(parameters.add(order.order.key.name, "text"))
-    where = [_SEEN]
+def _latest(number: int, order: ModelOrder, measured: _Measured, parameters: Parameters) -> str:
+    where = []
     if order.name is not None:
         where.append(f"x.dataset_name = {parameters.add(order.name, 'text')}")
     if order.digest is not None:
         where.append(f"x.dataset_digest = {parameters.add(order.digest, 'text')}")
-    newest = "ORDER BY x.time_ms DESC, x.step DESC, x.run_id, x.value DESC LIMIT 1"
-    return "\n".join(
-        (
-            "LEFT JOIN LATERAL (",
-            f"SELECT x.value FROM (SELECT * FROM {rows} r UNION ALL SELECT * FROM {blocks} b) x",  # noqa: S608
-            f"WHERE {' AND '.join(where)} {newest}",
-            f") o{number} ON true",
-        )
+    columns = "model_id, x.run_id, x.time_ms, x.step, x.value"
+    rows = measured.of_key(columns, order.order.key.name, " AND ".join(where) or "true")
+    return (
+        f"LEFT JOIN (SELECT DISTINCT ON (model_id) model_id, value FROM ({rows}) AS points "  # noqa: S608
+        f"ORDER BY model_id, time_ms DESC, step DESC, run_id, value DESC) o{number} USING (model_id)"
     )
 
 
