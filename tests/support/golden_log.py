@@ -55,12 +55,17 @@ async def fold_log(dsn: str, namespace: str, projection: Projection, batches: Se
     fold = PartitionFold(namespace, projection, where, 1)
     checkpoint: Checkpoint | None = None
     async with open_pool(dsn, f"{namespace}_{projection.value}_1", application="golden log") as pool:
+        held: list[Raw] = []
         for batch in batches:
+            # Without a genesis there is no checkpoint: a worker folds what it has read together with what comes next.
+            held += batch
             async with pool.acquire() as connection:
                 applied = await fold.apply(
-                    connection, checkpoint, decode_batch(batch, released_catalog(), 1, NONE_DECLARED)
+                    connection, checkpoint, decode_batch(held, released_catalog(), 1, NONE_DECLARED)
                 )
             checkpoint = applied.checkpoint
+            if checkpoint is not None:
+                held = []
         async with snapshot(pool) as connection:
             return [[table, *map(_plain, row)] async for table, row in canonical_rows(connection, projection)]
 
