@@ -86,7 +86,7 @@ LAYOUTS: dict[Projection, int] = {
     Projection.EXPERIMENTS: 2,
     Projection.REGISTRY: 4,
     Projection.RUNS: 5,
-    Projection.METRICS: 10,
+    Projection.METRICS: 11,
 }
 """Number of the tables' layout per projection, raised with every change of `sql/tables`: a generation has one for life."""
 

@@ -226,11 +226,7 @@ def _summary_group(run_id: str, blocks: Sequence[Block]) -> Group:
         if joined.dtype.kind == "f":
             joined[np.isnan(joined)] = np.nan
         digest.update(joined.astype(joined.dtype.newbyteorder("<"), copy=False).tobytes())
-    contexts = sorted(
-        (block.keys[int(place)], tuple(context))
-        for block in blocks
-        for place, context in (block.contexts or {}).items()
-    )
+    contexts = sorted((block.keys[place], tuple(context)) for block in blocks for place, context in block.placed())
     digest.update(repr(contexts).encode())
     return Group((run_id,), digest.digest(), lambda: _summary_rows(run_id, blocks))
 

@@ -59,8 +59,10 @@ def test_what_is_logged_is_read_at_once_with_its_own_time_and_context(
     assert (data.metrics["loss"], data.metrics["acc"]) == (0.5, 0.9)
     assert math.isnan(data.metrics["odd"])
     # A history does not tell of data sets, the read model does.
-    query = "SELECT keys[1 + context.key::integer], context.value FROM metric_block, jsonb_each(contexts) AS context WHERE run_id = $1"
-    assert asyncio.run(fetch(world[0], query, run_id)) == [("acc", [None, "d", "x"])]
+    query = (
+        "SELECT key, model_id, dataset_name, dataset_digest FROM metric WHERE run_id = $1 AND dataset_name IS NOT NULL"
+    )
+    assert asyncio.run(fetch(world[0], query, run_id)) == [("acc", None, "d", "x")]
 
 
 def test_a_batch_s_params_are_decided_before_its_metrics_are_logged(client: MlflowClient, run_id: str) -> None:

@@ -4,7 +4,7 @@ The summary of a key is a join of its points, so frames may come in any order, c
 """
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from struct import pack, unpack_from
@@ -27,6 +27,8 @@ _RUN_BYTES, _KEY_BYTES, _OWN_KEY_BYTES = 2000, 41, 250
 Context = tuple[str | None, str | None, str | None]
 Cell = tuple[int, int, float, bool, bool, str, str, str]
 NO_CONTEXT: Context = (None, None, None)
+OF_ALL = ""
+"""Place of a context that all keys of a block have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ class Summary:
 @dataclass(frozen=True, slots=True)
 class Block:
     """A block as it is stored. `numbers` has, as big-endian 8-byte columns: latest values, least, most, steps, times. The last two
-    have one element each if it is that of all keys. `contexts` has the keys' places in the block."""
+    have one element each if it is that of all keys. `contexts` has the keys' places in the block, or one context of all keys under ''."""
 
     keys: Sequence[str]
     numbers: bytes
@@ -82,16 +84,26 @@ class Block:
         values = unpack_from(f">{count}d", numbers)
         whole = unpack_from(f">{(len(numbers) - 24 * count) // 8}q", numbers, 24 * count)
         steps, times = (repeat(whole[0]), repeat(whole[1])) if len(whole) == 2 else (whole[:count], whole[count:])
-        held = self.contexts
-        contexts = repeat(NO_CONTEXT) if held is None else (held.get(str(n), NO_CONTEXT) for n in range(count))
-        return zip(self.keys, values, steps, times, contexts, strict=False)
+        return zip(self.keys, values, steps, times, self._each(count), strict=False)
 
     def summaries(self) -> Iterator[tuple[str, Summary]]:
         """The summary of each key."""
         columns = (column.tolist() for column in self.columns())
-        for n, (key, value, least, most, step, time) in enumerate(zip(self.keys, *columns, strict=True)):
-            context = NO_CONTEXT if self.contexts is None else self.contexts.get(str(n), NO_CONTEXT)
+        rows = zip(self.keys, *columns, self._each(len(self.keys)), strict=False)
+        for key, value, least, most, step, time, context in rows:
             yield key, Summary(Latest(value, step, time, *context), _number(least), _number(most))
+
+    def placed(self) -> Iterator[tuple[int, Context]]:
+        """The places of keys that have a context, and what it is."""
+        for n, context in enumerate(self._each(len(self.keys)) if self.contexts else ()):
+            if context is not NO_CONTEXT:
+                yield n, context
+
+    def _each(self, count: int) -> Iterable[Context]:
+        held = self.contexts
+        if held is None or OF_ALL in held:
+            return repeat(NO_CONTEXT if held is None else held[OF_ALL], count)
+        return (held.get(str(n), NO_CONTEXT) for n in range(count))
 
 
 class Places(NamedTuple):
@@ -345,8 +357,11 @@ class Summaries(Mapping[str, Summary]):
     def _contexts_of(self, piece: slice) -> dict[str, Context] | None:
         if not self._contexts:
             return None
-        own = ((str(n), self._contexts.get(at)) for n, at in enumerate(range(piece.start, piece.stop)))
-        return {place: context for place, context in own if context is not None} or None
+        own = [self._contexts.get(at) for at in range(piece.start, piece.stop)]
+        first = own[0]
+        if first is not None and own.count(first) == len(own):
+            return {OF_ALL: first}
+        return {str(n): context for n, context in enumerate(own) if context is not None} or None
 
     def restore(self, blocks: Sequence[Block]) -> None:
         """Take over what was stored; `blocks` are all of the run, in order."""
@@ -358,8 +373,8 @@ class Summaries(Mapping[str, Summary]):
             self._value[piece], self._least[piece], self._most[piece], self._step[piece], self._time[piece] = (
                 block.columns()
             )
-            for place, context in (block.contexts or {}).items():
-                self._contexts[piece.start + int(place)] = tuple(context)  # type: ignore[assignment]
+            for place, context in block.placed():
+                self._contexts[piece.start + place] = tuple(context)  # type: ignore[assignment]
 
     def taken(self) -> tuple[set[int], set[int]]:
         """The blocks that have changed, and those of them whose keys have, since this was asked before."""
@@ -405,9 +420,11 @@ class Summaries(Mapping[str, Summary]):
         places = at[newer]
         self._value[places], self._step[places], self._time[places] = values[newer], step, time
         self._there[places] = True
-        if self._contexts or context != NO_CONTEXT:
+        if context != NO_CONTEXT:
+            self._contexts.update(dict.fromkeys(places.tolist(), context))
+        elif self._contexts:
             for place in places.tolist():
-                self._set_context(place, context)
+                self._contexts.pop(place, None)
 
     def _latest(self, at: int) -> Latest:
         context = self._contexts.get(at, NO_CONTEXT)

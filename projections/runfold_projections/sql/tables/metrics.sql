@@ -73,6 +73,7 @@ CREATE INDEX segment_fresh ON segment (partition) WHERE level = 0;
 -- Latest, smallest and largest value per key, of the effective points. Latest is the largest (step, time, value) whatever the order of arrival.
 -- A row holds up to 512 keys of a run, in the order of their first appearance. `numbers` has 8-byte columns, big-endian: latest values, least, most
 -- (NaN: none), steps, times; the last two have one element each if it is that of all keys. See folds/summaries.py.
+-- Contexts: [model_id, dataset_name, dataset_digest] by a key's place, or of all keys under ''.
 -- Layout: the same for rows of 64 and more keys that are the same, so that a key is looked for once and not in thousands of runs.
 CREATE TABLE metric_block (
     run_id   text COLLATE "C" NOT NULL,
@@ -121,15 +122,16 @@ SELECT b.run_id, k.key, double_at(b.numbers, at.place) AS value,
        whole_at(b.numbers, 3 * size.keys + CASE WHEN size.shared THEN 2 ELSE size.keys + at.place END) AS time_ms,
        nullif(double_at(b.numbers, size.keys + at.place), 'NaN') AS min_value,
        nullif(double_at(b.numbers, 2 * size.keys + at.place), 'NaN') AS max_value,
-       b.contexts -> (at.place - 1)::text ->> 0 AS model_id,
-       b.contexts -> (at.place - 1)::text ->> 1 AS dataset_name,
-       b.contexts -> (at.place - 1)::text ->> 2 AS dataset_digest
+       context.held ->> 0 AS model_id,
+       context.held ->> 1 AS dataset_name,
+       context.held ->> 2 AS dataset_digest
 FROM metric_block b
 CROSS JOIN LATERAL (
     SELECT cardinality(b.keys) AS keys, octet_length(b.numbers) < 40 * cardinality(b.keys) AS shared
 ) AS size
 CROSS JOIN LATERAL unnest(b.keys) WITH ORDINALITY AS k (key, number)
-CROSS JOIN LATERAL (SELECT k.number::integer AS place) AS at;
+CROSS JOIN LATERAL (SELECT k.number::integer AS place) AS at
+CROSS JOIN LATERAL (SELECT coalesce(b.contexts -> (at.place - 1)::text, b.contexts -> '') AS held) AS context;
 
 -- Of the points that name a logged model: latest value (largest time, step, value; NaN above numbers) and extremes (NULL: all are NaN)
 -- per run, key and data set. `dataset` stands for its names, which are too long for an index. See folds/model_metrics.py.
