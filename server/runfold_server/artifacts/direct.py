@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ..api import Api, RawHandler, RawOperation
-from ..dispatch import json_response, read_body
+from ..dispatch import json_response, read_body, saying
 from ..errors import InvalidParameter, NotFound
 from ..requests import Args, Field, Kind, parse_json, read_json
 from ..shapes import INT64, JSON, NOTHING, TEXT, Schema, having, listed
@@ -88,9 +88,10 @@ async def _abort(api: Api, request: Request) -> Response:
 
 
 async def _presigned(api: Api, request: Request) -> Response:
-    found = await files.find(api, find_file(path_of(request)))
+    place, as_of = find_file(path_of(request)), await api.moments.of(request)
+    found = await files.find(api, place, as_of)
     url = await api.store.bucket.presigned("get_object", DOWNLOAD_SECONDS, Key=found.object_key)
-    return json_response({"url": url, "headers": {}, "file_size": found.size})
+    return saying(json_response({"url": url, "headers": {}, "file_size": found.size}), as_of)
 
 
 async def _arguments(api: Api, request: Request, fields: tuple[Field, ...]) -> Args:
@@ -140,6 +141,7 @@ def _operations(prefix: str) -> list[RawOperation]:
             {200: (JSON, _SIGNED)},
             _AT,
             errors=(400, 404, 501, 503),
+            past=True,
         ),
     ]
 

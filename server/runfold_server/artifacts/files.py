@@ -1,17 +1,21 @@
 """What can be done with files: facts first when reading, bytes first when writing."""
 
 from collections.abc import AsyncIterator
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from runfold_projections.database import Connection
 from runfold_projections.queries.artifacts import Artifact, Entry, find_artifact, list_artifacts
+from runfold_projections.queries.past_artifacts import artifacts_at, entries_of
 from runfold_schemas.events import ArtifactsDeleted, ArtifactStored
 from runfold_schemas.topics import Topic
+from runfold_schemas.vector import Vector
 
 from ..api import Api
+from ..dispatch import saying
 from ..errors import InvalidParameter, NotFound, NotImplementedYet
+from ..mlflow.refusals import then
 from ..outages import kafka_outages
 from ..reads import of_run
 from ..writes import Origin
@@ -47,31 +51,39 @@ async def delete(api: Api, place: Place, origin: Origin) -> None:
     await api.writes.append(ArtifactsDeleted(owner=place.owner, path=place.path), origin)
 
 
-async def listing(api: Api, place: Place) -> list[Entry]:
-    """What a folder holds directly; nothing for a file, and for what is not there."""
-    scope = of_run(place.owner, Topic.RUNS)
-    shown = await api.reader.strong(scope, lambda connection: list_artifacts(connection, place.owner, place.path))
-    return shown.value
+async def listing(api: Api, place: Place, as_of: Vector | None = None) -> list[Entry]:
+    """What a folder holds directly, or held then; nothing for a file, and for what is not there."""
+
+    async def query(connection: Connection) -> list[Entry]:
+        if as_of is not None:
+            return entries_of(await artifacts_at(connection, place.owner, as_of), place.path)
+        return await list_artifacts(connection, place.owner, place.path)
+
+    return (await api.reader.asked(as_of, of_run(place.owner, Topic.RUNS), query)).value
 
 
-async def find(api: Api, place: Place) -> Artifact:
-    """The file. NotFound, or InvalidParameter for a folder, in MLflow's words."""
+async def find(api: Api, place: Place, as_of: Vector | None = None) -> Artifact:
+    """The file, or the one that was there then. NotFound, or InvalidParameter for a folder, in MLflow's words."""
 
-    async def query(connection: Any) -> tuple[Artifact | None, bool]:
+    async def query(connection: Connection) -> tuple[Artifact | None, bool]:
+        if as_of is not None:
+            files = await artifacts_at(connection, place.owner, as_of)
+            one = next((file for file in files if file.path == place.path), None)
+            return one, one is None and bool(entries_of(files, place.path))
         found = await find_artifact(connection, place.owner, place.path)
         return found, found is None and bool(await list_artifacts(connection, place.owner, place.path))
 
-    artifact, is_folder = (await api.reader.strong(of_run(place.owner, Topic.RUNS), query)).value
+    artifact, is_folder = (await api.reader.asked(as_of, of_run(place.owner, Topic.RUNS), query)).value
     if artifact is not None:
         return artifact
     if is_folder:
         raise InvalidParameter(f"Artifact path refers to a directory, not a file: '{place.shown}'")
-    raise NotFound(f"No such artifact: '{place.shown}'")
+    raise NotFound(f"No such artifact: '{place.shown}'{then(as_of, Topic.RUNS, place.owner)}")
 
 
-async def send(api: Api, request: Request, place: Place) -> Response:
+async def send(api: Api, request: Request, place: Place, as_of: Vector | None = None) -> Response:
     """The file as an answer."""
-    return await file_response(api.store, request, await find(api, place))
+    return saying(await file_response(api.store, request, await find(api, place, as_of)), as_of)
 
 
 async def check_level(api: Api) -> None:

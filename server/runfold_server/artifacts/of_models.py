@@ -18,8 +18,8 @@ from .serving import ANSWERED
 
 async def _list(api: Api, call: Call) -> dict[str, Any]:
     path = safe(call.args["artifact_directory_path"].rstrip("/"))
-    root = (await find_logged_model(api, call.args["model_id"])).artifact_uri
-    found = await files.listing(api, find_place(proxied(root, path)))
+    root = (await find_logged_model(api, call.args["model_id"], as_of=call.as_of)).artifact_uri
+    found = await files.listing(api, find_place(proxied(root, path)), call.as_of)
     return entries(found, path) | {"root_uri": root}
 
 
@@ -28,8 +28,9 @@ async def _get(api: Api, request: Request) -> Response:
     if not path:
         raise BadBody('Request must include the "artifact_file_path" query parameter.')
     safe(path)
-    root = (await find_logged_model(api, str(request.path_params["model_id"]))).artifact_uri
-    return await files.send(api, request, find_place(proxied(root, path)))
+    as_of = await api.moments.of(request)
+    root = (await find_logged_model(api, str(request.path_params["model_id"]), as_of=as_of)).artifact_uri
+    return await files.send(api, request, find_place(proxied(root, path)), as_of)
 
 
 LIST = Operation(
@@ -40,6 +41,7 @@ LIST = Operation(
     about="Files and folders directly below a path of a logged model's artifacts.",
     answer=having({"root_uri": TEXT}, {"files": listed(ref("FileInfo"))}),
     errors=(501,),
+    past=True,
 )
 OPERATIONS = (
     RawOperation(
@@ -50,5 +52,6 @@ OPERATIONS = (
         dict.fromkeys(ANSWERED, (ANY, TEXT)),
         (MODEL_ID, Field("artifact_file_path", required=True)),
         errors=(400, 404, 501, 503),
+        past=True,
     ),
 )

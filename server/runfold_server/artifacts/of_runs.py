@@ -5,9 +5,15 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from runfold_projections.queries.past import run_at
+from runfold_schemas.topics import Topic
+from runfold_schemas.vector import Vector
+
 from ..api import Api, Call, Operation, RawOperation
 from ..dispatch import read_body
 from ..errors import InvalidParameter, TooLarge
+from ..mlflow.refusals import no_run
+from ..reads import of_run
 from ..requests import Field
 from ..shapes import JSON, TEXT, having, listed, ref
 from ..writes import Origin
@@ -22,8 +28,8 @@ _RUN_ID = Field("run_id", required=True, alias="run_uuid")
 
 async def _list(api: Api, call: Call) -> dict[str, Any]:
     path = safe(call.args["path"].rstrip("/"))
-    root = (await api.runs.present(call.args["run_id"])).artifact_uri
-    found = await files.listing(api, find_place(proxied(root, path)))
+    root = await _root(api, call.args["run_id"], call.as_of)
+    found = await files.listing(api, find_place(proxied(root, path)), call.as_of)
     return entries(found, path) | {"root_uri": root}
 
 
@@ -33,8 +39,21 @@ async def _get(api: Api, request: Request) -> Response:
     if not run_id or not path:
         raise InvalidParameter("Request must specify run_id and path.")
     safe(path)
-    root = (await api.runs.present(run_id)).artifact_uri
-    return await files.send(api, request, find_place(proxied(root, path)))
+    as_of = await api.moments.of(request)
+    root = await _root(api, run_id, as_of)
+    return await files.send(api, request, find_place(proxied(root, path)), as_of)
+
+
+async def _root(api: Api, run_id: str, as_of: Vector | None) -> str:
+    """Where the run's artifacts lie; NotFound if there is no such run, or was none then."""
+    if as_of is not None:
+        shown = await api.reader.asked(
+            as_of, of_run(run_id, Topic.RUNS), lambda connection: run_at(connection, run_id, as_of)
+        )
+        if shown.value is None:
+            raise no_run(run_id, as_of)
+        return shown.value.head.artifact_uri
+    return (await api.runs.present(run_id)).artifact_uri
 
 
 async def _upload(api: Api, request: Request) -> Response:
@@ -69,6 +88,7 @@ LIST = Operation(
     about="Files and folders directly below a path of a run's artifacts.",
     answer=having({"root_uri": TEXT}, {"files": listed(ref("FileInfo"))}),
     errors=(404, 501),
+    past=True,
 )
 OPERATIONS = (
     RawOperation(
@@ -79,6 +99,7 @@ OPERATIONS = (
         dict.fromkeys(ANSWERED, (ANY, TEXT)),
         (_RUN_ID, Field("path", required=True)),
         errors=(400, 404, 501, 503),
+        past=True,
     ),
     RawOperation(
         "POST",

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from runfold_projections.queries.artifacts import Entry
 
 from ..api import Api, RawOperation
-from ..dispatch import json_response
+from ..dispatch import json_response, saying
 from ..errors import InvalidParameter
 from ..requests import Field
 from ..shapes import JSON, NOTHING, TEXT, having, listed, ref
@@ -36,11 +36,13 @@ def entries(found: Sequence[Entry], below: str = "") -> dict[str, Any]:
 
 async def _list(api: Api, request: Request) -> Response:
     place = find_place(request.query_params.get("path", "").rstrip("/"))
-    return json_response(entries(await files.listing(api, place)))
+    as_of = await api.moments.of(request)
+    return saying(json_response(entries(await files.listing(api, place, as_of))), as_of)
 
 
 async def _get(api: Api, request: Request) -> Response:
-    return await files.send(api, request, find_place(path_of(request)))
+    place = find_place(path_of(request))
+    return await files.send(api, request, place, await api.moments.of(request))
 
 
 async def _put(api: Api, request: Request) -> Response:
@@ -80,6 +82,7 @@ def _operations(prefix: str) -> list[RawOperation]:
             {200: (JSON, LISTED)},
             (Field("path", default=""),),
             errors=(400, 503),
+            past=True,
         ),
         RawOperation(
             "GET",
@@ -89,6 +92,7 @@ def _operations(prefix: str) -> list[RawOperation]:
             dict.fromkeys(ANSWERED, (ANY, TEXT)),
             (path,),
             errors=(400, 404, 501, 503),
+            past=True,
         ),
         RawOperation(
             "PUT",
