@@ -335,6 +335,8 @@ async def measure(name: str, given: argparse.Namespace, table: Table) -> None:
             await asyncio.to_thread(show, name, profile, found, visible, watch, probe, table)
             async with open_pool(up.postgres, settings.namespace, application="benchmark") as pool:
                 stored = await pool.fetchval("SELECT sum(points) FROM segment WHERE first_key <> 'probe'")
+                # Told before the long wait: who ends the command there has the count.
+                print(f"# {name}: {stored:,} points stored of {logged:,} logged", file=sys.stderr)
                 await merged(pool)
                 size = await pool.fetchval(SIZE)
                 # Merging leaves room that the next segments take; what the points themselves take is seen without it.
@@ -343,7 +345,7 @@ async def measure(name: str, given: argparse.Namespace, table: Table) -> None:
                 tight = await pool.fetchval(SIZE)
             log = sum(path.stat().st_size for path in (Path(folder) / "data" / "kafka").rglob("*.log"))
             print(
-                f"# {name}: {stored:,} points stored of {logged:,} logged; {float(size) / stored:.1f} bytes a point in Postgres once merged "
+                f"# {name}: {float(size) / stored:.1f} bytes a point in Postgres once merged "
                 f"({float(tight) / stored:.1f} without the room that merging left), {log / stored:.1f} in Kafka; acknowledged after {acknowledged:.1f} s",
                 file=sys.stderr,
             )
