@@ -1,7 +1,8 @@
 """What `run.log` costs the training thread: 1 and 100 scalars, server up or away, in a tight loop and at 100 calls a second.
 
 `python benchmarks/sdk_latency.py [--url http://…] [--seconds 20]`: without a URL the server is a double that takes everything, in a process
-of its own. Times in microseconds, by percentile. `calls` and `threads`: which part of a training loop at 100 calls a second goes into log
+of its own. Times in microseconds, by percentile. `slow`: calls of more than 200 us, and which part of their time the thread did not compute but
+waited (for the interpreter's lock, a lock of ours, or a core). `calls` and `threads`: which part of a training loop at 100 calls a second goes into log
 calls and (CPU) into our threads: their sum bounds what it is slowed down by.
 """
 
@@ -16,6 +17,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 DOUBLE = "import sys, time; from event_server import event_server\nwith event_server() as s: print(s.uri, flush=True); time.sleep(3600)"
 AWAY = "http://127.0.0.1:9"
+SLOW = 200e-6
 
 
 def main() -> None:
@@ -35,7 +37,7 @@ def main() -> None:
             given.url = double.stdout.readline().strip()
         try:
             print(
-                f"{'server':<7} {'scalars':>7} {'loop':<6} {'calls':>8} {'p50':>8} {'p99':>8} {'p99.9':>8} {'max':>9}     calls  threads"
+                f"{'server':<7} {'scalars':>7} {'loop':<6} {'calls':>8} {'p50':>8} {'p99':>8} {'p99.9':>8} {'max':>9} {'slow':>6} waited     calls  threads"
             )
             for server, url in (("up", given.url), ("away", AWAY)):
                 for width in (1, 100):
@@ -63,7 +65,7 @@ def paced(server, run, metrics, width: int, seconds: float) -> None:  # type: ig
     import numpy as np
 
     a = np.random.default_rng(0).random((100, 100))
-    costs: list[float] = []
+    costs: list[tuple[float, float]] = []
     began, cpu, mine = time.perf_counter(), time.process_time(), time.thread_time()
     for step in range(int(seconds * 100)):
         while time.perf_counter() - began < step / 100:
@@ -72,20 +74,25 @@ def paced(server, run, metrics, width: int, seconds: float) -> None:  # type: ig
         costs.append(cost(run, metrics, step))
     elapsed = time.perf_counter() - began
     ours = time.process_time() - cpu - (time.thread_time() - mine)
-    show(server, width, "paced", costs, f"{sum(costs) / elapsed:8.3%} {ours / elapsed:8.3%}")
+    show(server, width, "paced", costs, f"{sum(took for took, _ in costs) / elapsed:8.3%} {ours / elapsed:8.3%}")
 
 
-def cost(run, metrics, step: int) -> float:  # type: ignore[no-untyped-def]
-    before = time.perf_counter()
+def cost(run, metrics, step: int) -> tuple[float, float]:  # type: ignore[no-untyped-def]
+    """Seconds that the call took, and those that this thread computed meanwhile."""
+    computed, before = time.thread_time(), time.perf_counter()
     run.log(metrics, step=step)
-    return time.perf_counter() - before
+    took = time.perf_counter() - before
+    return took, time.thread_time() - computed
 
 
-def show(server: str, width: int, loop: str, costs: list[float], slower: str) -> None:
-    ordered = sorted(costs)
+def show(server: str, width: int, loop: str, costs: list[tuple[float, float]], slower: str) -> None:
+    ordered = sorted(took for took, _ in costs)
     points = [ordered[min(len(ordered) - 1, int(len(ordered) * part))] * 1e6 for part in (0.5, 0.99, 0.999)]
+    slow = [(took, max(0.0, took - computed)) for took, computed in costs if took > SLOW]
+    waited = sum(part for _, part in slow) / (sum(took for took, _ in slow) or 1.0)
     print(
-        f"{server:<7} {width:>7} {loop:<6} {len(ordered):>8} {points[0]:>8.1f} {points[1]:>8.1f} {points[2]:>8.1f} {ordered[-1] * 1e6:>9.0f}  {slower}",
+        f"{server:<7} {width:>7} {loop:<6} {len(ordered):>8} {points[0]:>8.1f} {points[1]:>8.1f} {points[2]:>8.1f} {ordered[-1] * 1e6:>9.0f} "
+        f"{len(slow):>6} {waited:>6.0%}  {slower}",
         flush=True,
     )
 

@@ -3,8 +3,9 @@
 Only what is named in `__all__` is public here. The other modules of this package are how the log is written; the server uses them.
 """
 
-from ._run import Run, fork, run
+from ._run import Run
 from .errors import NotConnected, RunfoldError, SdkError, ServerRefused
+from .opening import fork, run
 from .promotion import promote
 from .settings import VERSION as __version__
 

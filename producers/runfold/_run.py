@@ -1,7 +1,6 @@
 """A run as training code sees it. Nothing heavy is imported here: `run` brings the contract and HTTP when it is called."""
 
 import atexit
-import operator
 import os
 import sys
 import threading
@@ -14,85 +13,16 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from runfold_schemas.ids import Ids
 
 from .errors import ServerRefused
-from .rows import RowReader, flatten
+from .rows import RowReader, strings, whole_step
 from .series import doubles, flat, whole_steps, width_of
 from .settings import Settings
 
 if TYPE_CHECKING:
     from .writing import RunWriter
 
-Mode = Literal["online", "offline"]
 Ranks = Literal["own", "all"]
 EndStatus = Literal["FINISHED", "FAILED", "KILLED"]
 _END_STATUSES = ("FINISHED", "FAILED", "KILLED")
-
-
-def run(
-    experiment: str = "Default",
-    params: Mapping[str, Any] | None = None,
-    name: str | None = None,
-    tags: Mapping[str, Any] | None = None,
-    tracking_uri: str | None = None,
-    *,
-    mode: Mode | None = None,
-    run_id: str | None = None,
-    start_step: int | None = None,
-) -> "Run":
-    """Start a run of an experiment, which is created if there is none of that name.
-
-    `tracking_uri` is the server's address, or `kafka://brokers/namespace?api=http://…` to write to Kafka directly; without it
-    RUNFOLD_TRACKING_URI, else http://127.0.0.1:5000. `params` can't change
-    later, `tags` can; values become strings, nested dicts are joined with "/". Without a name, one is made up.
-    With mode "offline" (or RUNFOLD_MODE) nothing is sent: what is logged waits on disk for the next run, or for `runfold sync`.
-    `run_id` joins a run that exists, or is to be written by several processes; without it the launcher's environment decides.
-    `start_step` says that training resumes from the checkpoint of that step: what earlier attempts logged at greater steps is cut
-    off from the series, and stays in the history. Every process of the job may say it.
-
-    If no server answers, the run starts all the same, with a warning, and is sent when one does (RUNFOLD_REQUIRE_SERVER: NotConnected).
-    Use the run in a `with` block: it ends as FINISHED, as FAILED when an exception passes, as KILLED on Ctrl-C.
-
-    ServerRefused: the experiment is deleted or its name is not allowed. ValueError or TypeError: a param or tag that can't be
-    stored. SdkError: a setting that can't be used.
-    """
-    from .starting import start
-
-    settings = Settings.load(tracking_uri, mode)
-    step = None if start_step is None else _index(start_step)
-    return start(settings, experiment, params or {}, name, tags or {}, run_id, start_step=step)
-
-
-def fork(
-    parent: "Run | str",
-    step: int,
-    *,
-    experiment: str | None = None,
-    params: Mapping[str, Any] | None = None,
-    name: str | None = None,
-    tags: Mapping[str, Any] | None = None,
-    tracking_uri: str | None = None,
-    mode: Mode | None = None,
-    run_id: str | None = None,
-    branch: int | None = None,
-) -> "Run":
-    """Start a run that inherits another's history up to a step, without copying it: its points as they are effective now.
-
-    Whatever the parent logs on a new branch, or cuts off, later, changes nothing of that. The parent is a run or its id. The run is created in the
-    parent's experiment unless one is named; params and tags are not inherited, but for the tags `runfold.forkedFrom` and
-    `runfold.forkedAt`. A server is asked on which branch the parent is, unless `branch` and `experiment` say it. Otherwise as `run`.
-
-    NotConnected: no server answers, or the parent's own points could not be sent. ServerRefused: there is no such run.
-    """
-    from .starting import fork_of
-
-    given = tracking_uri
-    if isinstance(parent, Run):
-        given = given or parent._settings.uri
-        if branch is None:
-            # What it has rewound, too, must be there before a server is asked for its branch.
-            parent.flush()
-    settings = Settings.load(given, mode)
-    parent_id = parent.id if isinstance(parent, Run) else parent
-    return fork_of(settings, parent_id, _index(step), branch, experiment, params or {}, name, tags or {}, run_id)
 
 
 class Run:
@@ -145,7 +75,7 @@ class Run:
         nothing of the call is. SdkError: the run is finished.
         """
         if step is not None and type(step) is not int:
-            step = _index(step)
+            step = whole_step(step)
         keys, values = self._reader.read(metrics)
         if values:
             self._add_row(keys, values, step)
@@ -208,7 +138,7 @@ class Run:
 
         if ranks not in ("own", "all"):
             raise ValueError(f"ranks {ranks!r}: own or all")
-        step = _index(step)
+        step = whole_step(step)
         everyone = ranks == "all" or self._writer.rank is None
         self._writer.add_turn(checked(RunRewound, run_id=self.id, step=step, all_ranks=everyone), step)
 
@@ -277,20 +207,6 @@ class Run:
             f"run {self.id} belongs to the process that started it, not to its forked child; "
             f"join it there with runfold.run(run_id={self.id!r})"
         )
-
-
-def strings(tree: Mapping[str, Any], what: str) -> dict[str, str]:
-    """Leaves of nested dicts as texts, under their joined names."""
-    if not isinstance(tree, Mapping):
-        raise TypeError(f"{what}s must be a dict, not {type(tree).__qualname__}")
-    return {name: str(value) for name, value in flatten(tree, what)}
-
-
-def _index(step: Any) -> int:
-    try:
-        return operator.index(step)
-    except TypeError:
-        raise TypeError(f"step must be a whole number, not {type(step).__qualname__} {step!r}") from None
 
 
 def _status_after(error: BaseException | None) -> EndStatus:

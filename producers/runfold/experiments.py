@@ -1,21 +1,27 @@
 """From an experiment's name to its id, and what a fork needs to know of its parent, by the tracking server's API."""
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 from urllib.parse import quote
 
+from .address import URI_VARIABLE
 from .errors import NotConnected, ServerRefused
-from .settings import URI_VARIABLE
 from .transport import Experiment, Never, Parent, TryAgain
-
-if TYPE_CHECKING:
-    from .http import HttpTransport
 
 _MLFLOW = "/api/2.0/mlflow/"
 _NATIVE = "/api/runfold/v1/"
 
 
-def find_or_create(transport: "HttpTransport", name: str, timeout: float) -> Experiment:
+class Asks(Protocol):
+    """Who asks a tracking server."""
+
+    uri: str
+
+    def request(self, method: str, path: str, *, timeout: float | None = None, **options: Any) -> dict[str, Any]:
+        """The JSON object of a successful answer. Raises TryAgain or Never."""
+
+
+def find_or_create(transport: Asks, name: str, timeout: float) -> Experiment:
     """The experiment of a name, created if there is none, within `timeout` seconds.
 
     NotConnected: no server there, or it stays unable to answer. ServerRefused: a bad name, or the experiment is deleted.
@@ -42,7 +48,7 @@ def find_or_create(transport: "HttpTransport", name: str, timeout: float) -> Exp
     return Experiment(str(found["experiment_id"]), str(found.get("artifact_location") or ""))
 
 
-def find_parent(transport: "HttpTransport", run_id: str, timeout: float) -> Parent:
+def find_parent(transport: Asks, run_id: str, timeout: float) -> Parent:
     """What a fork needs to know of a run, within `timeout` seconds.
 
     NotConnected: no server there, or it stays unable to answer. ServerRefused: there is no such run, or the server knows no branches.
@@ -68,7 +74,7 @@ def _nobody(error: TryAgain) -> NotConnected:
     )
 
 
-def _get(transport: "HttpTransport", name: str, deadline: float) -> dict[str, Any] | None:
+def _get(transport: Asks, name: str, deadline: float) -> dict[str, Any] | None:
     try:
         answer = _ask(transport, "GET", _MLFLOW + "experiments/get-by-name", deadline, params={"experiment_name": name})
     except Never as error:
@@ -81,7 +87,7 @@ def _get(transport: "HttpTransport", name: str, deadline: float) -> dict[str, An
     return experiment
 
 
-def _ask(transport: "HttpTransport", method: str, path: str, deadline: float, **options: Any) -> dict[str, Any]:
+def _ask(transport: Asks, method: str, path: str, deadline: float, **options: Any) -> dict[str, Any]:
     """Ask until the deadline, as long as a server is there and says that it can't answer now."""
     while True:
         try:

@@ -4,8 +4,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from .address import URI_VARIABLE
 from .errors import NotConnected, SdkError, ServerRefused
-from .settings import URI_VARIABLE, Settings
+from .settings import Settings
 
 PATH = "/api/runfold/v1/models:promote"
 _TIMEOUT = 30.0

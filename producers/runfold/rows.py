@@ -1,6 +1,7 @@
 """From what a training loop logs to a row of doubles: checks, nested dicts, scalars of other libraries."""
 
 import numbers
+import operator
 from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -125,3 +126,18 @@ def _overflows(value: Any) -> bool:
 def _type_name(value: object) -> str:
     kind = type(value)
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def strings(tree: Mapping[str, Any], what: str) -> dict[str, str]:
+    """Leaves of nested dicts as texts, under their joined names."""
+    if not isinstance(tree, Mapping):
+        raise TypeError(f"{what}s must be a dict, not {type(tree).__qualname__}")
+    return {name: str(value) for name, value in flatten(tree, what)}
+
+
+def whole_step(step: Any) -> int:
+    """A step as an int; TypeError if it is no whole number."""
+    try:
+        return operator.index(step)
+    except TypeError:
+        raise TypeError(f"step must be a whole number, not {type(step).__qualname__} {step!r}") from None

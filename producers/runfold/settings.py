@@ -7,9 +7,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Self
 
+from .address import URI_VARIABLE, api_of
 from .errors import SdkError
 
-URI_VARIABLE = "RUNFOLD_TRACKING_URI"
 DEFAULT_URI = "http://127.0.0.1:5000"
 
 
@@ -54,8 +54,6 @@ class Settings:
     @property
     def web(self) -> str:
         """Where the web page and the API are."""
-        from .target import api_of
-
         return api_of(self.uri)
 
     @classmethod

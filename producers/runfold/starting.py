@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 from runfold_schemas.events import AttemptStarted, LineFact, ParamsLogged, RunCreated, RunForked
 from runfold_schemas.ids import Ids
 
-from ._run import Run, strings
+from ._run import Run
 from .creation import Creation
 from .encoding import RunEncoder, checked
 from .errors import NotConnected, SdkError
 from .leftovers import send_leftovers, take_over
 from .names import run_name
 from .place import ATTEMPT_VARIABLE, Place, where_we_run
+from .rows import strings
 from .settings import Settings
 from .shipper import Shipper, shippers
 from .spool.layout import About

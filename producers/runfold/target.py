@@ -1,39 +1,15 @@
-"""From a tracking URI to what carries records there.
+"""From a tracking URI to what carries records there."""
 
-`http://…` is an API server. `kafka://host:port,host:port/namespace?api=http://…` is a log, and the API server that answers
-what only folds know: an experiment's id. The namespace is `runfold` unless named; RUNFOLD_API_URI may take the place of `api`.
-"""
-
-import os
 from collections.abc import Callable
-from dataclasses import dataclass
-from urllib.parse import parse_qs, urlsplit
 
-from runfold_schemas.errors import BadEvent
-from runfold_schemas.topics import check_namespace
-
-from .errors import SdkError
-from .settings import URI_VARIABLE
+from .address import is_web, kafka_target
+from .http import HttpTransport
 from .transport import Transport
-
-API_VARIABLE = "RUNFOLD_API_URI"
-_WEB = ("http://", "https://")
-
-
-@dataclass(frozen=True, slots=True)
-class KafkaTarget:
-    """A log, and who answers for it."""
-
-    brokers: str
-    namespace: str
-    api: str
 
 
 def opener(uri: str) -> Callable[[], Transport]:
     """How to open the transport for a URI, without opening it; SdkError says what a URI may be."""
-    from .http import HttpTransport
-
-    if uri.startswith(_WEB):
+    if is_web(uri):
         return lambda: HttpTransport(uri)
     target = kafka_target(uri)
 
@@ -43,32 +19,3 @@ def opener(uri: str) -> Callable[[], Transport]:
         return KafkaTransport(f"kafka://{target.brokers}", target.brokers, target.namespace, HttpTransport(target.api))
 
     return open_kafka
-
-
-def api_of(uri: str) -> str:
-    """The address of the API server that a URI names; SdkError says what a URI may be."""
-    return uri if uri.startswith(_WEB) else kafka_target(uri).api
-
-
-def kafka_target(uri: str) -> KafkaTarget:
-    """Read a `kafka://` URI; SdkError says what is wrong with it."""
-    parts = urlsplit(uri)
-    if parts.scheme != "kafka" or not parts.netloc:
-        raise SdkError(
-            f"tracking URI {uri!r} (argument tracking_uri or {URI_VARIABLE}) must begin with http:// or https://, "
-            "or be kafka://broker1:9092,broker2:9092/namespace?api=http://server:5000"
-        )
-    query = parse_qs(parts.query, keep_blank_values=True)
-    if query.keys() - {"api"}:
-        raise SdkError(f"tracking URI {uri!r}: nothing but api= may stand behind the question mark")
-    api = query.get("api", [os.environ.get(API_VARIABLE, "")])[0].rstrip("/")
-    if not api.startswith(_WEB):
-        raise SdkError(
-            f"tracking URI {uri!r} needs ?api=http://server:5000 or {API_VARIABLE}: the log's folds give experiments their ids, "
-            "and an API server is who knows them"
-        )
-    try:
-        namespace = check_namespace(parts.path.strip("/") or "runfold")
-    except BadEvent as error:
-        raise SdkError(f"tracking URI {uri!r}: {error}") from None
-    return KafkaTarget(parts.netloc, namespace, api)

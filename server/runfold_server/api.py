@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from starlette.requests import Request
@@ -21,7 +21,7 @@ from .heads import ExperimentHeads, RunHeads
 from .histories import Histories
 from .live.hub import Hub
 from .observe import Observed
-from .pasts import Pasts
+from .pasts import Past, Pasts
 from .public.definitions import Definitions
 from .public.events import Events
 from .reads import Reader
@@ -55,6 +55,10 @@ class Api:
     definitions: Definitions
     events: Events
     pasts: Pasts
+
+    def then(self, past: Past) -> "Api":
+        """The parts as they stand in a past."""
+        return replace(self, database=past.database, reader=past.reader, searches=past.searches)
 
 
 @dataclass(frozen=True, slots=True)

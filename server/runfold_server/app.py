@@ -36,7 +36,7 @@ from .progress import Progress, listen
 from .public.definitions import Definitions
 from .public.events import events
 from .reads import Reader
-from .routes import not_found, routes
+from .routing import not_found, routes
 from .searches import RunSearches
 from .urge import Urge
 from .writes import Writes

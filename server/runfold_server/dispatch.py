@@ -103,8 +103,8 @@ def raw_route(api: Callable[[], Api], operation: RawOperation) -> Route:
 
 async def _answered_raw(api: Api, operation: RawOperation, request: Request) -> Response:
     if operation.from_past and as_of.given(request):
-        async with api.pasts.asked(api, request) as (then, vector):
-            return saying(await operation.handler(then, request), vector)
+        async with api.pasts.asked(api.moments, request) as past:
+            return saying(await operation.handler(api.then(past), request), past.vector)
     if not operation.past:
         _refuse_past(request, operation.method, operation.path)
     return await operation.handler(api, request)
@@ -162,9 +162,9 @@ class MlflowRoutes:
             return Response(_NOT_ALLOWED_PAGE, 405, {"allow": ", ".join(sorted(match.methods))}, "text/html")
         if operation.from_past and as_of.given(request):
             args = await _arguments(api, request, operation, match.placed)
-            async with api.pasts.asked(api, request) as (then, of_past):
-                answer = await operation.handler(then, Call(args, Origin.of(request.headers.get)))
-                return saying(json_response(answer), of_past)
+            async with api.pasts.asked(api.moments, request) as past:
+                answer = await operation.handler(api.then(past), Call(args, Origin.of(request.headers.get)))
+                return saying(json_response(answer), past.vector)
         if not operation.past:
             _refuse_past(request, operation.method, path)
         args = await _arguments(api, request, operation, match.placed)

@@ -2,10 +2,15 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
 from . import as_of, model_answers, registry_shapes, timeline_shapes
-from .api import Operation, RawOperation
+from .api import Api, Operation, RawOperation
 from .health import MLFLOW_VERSION
 from .meanings import meaning
 from .requests import Field, Kind
@@ -38,7 +43,7 @@ def document() -> Json:
     for prefix, operations in ((MLFLOW_PREFIXES[0], OPERATIONS), (MLFLOW_3_PREFIXES[0], OPERATIONS_3)):
         for operation in operations:
             paths.setdefault(f"{prefix}/{_plain(operation.path)}", {})[operation.method.lower()] = _call(operation)
-    for raw in RAW:
+    for raw in (*RAW, OPERATION):
         paths.setdefault(_plain(raw.path), {})[raw.method.lower()] = _raw(raw)
     return {
         "openapi": "3.1.0",
@@ -209,3 +214,23 @@ def _integer(field: Field) -> Json:
     least = -limit if field.least is None else field.least
     most = limit - 1 if field.most is None else field.most
     return {"type": "integer", "format": field.kind.value, "minimum": least, "maximum": most}
+
+
+@lru_cache(maxsize=1)
+def _bytes() -> bytes:
+    return msgspec.json.encode(document())
+
+
+async def _describe(_: Api, __: Request) -> Response:
+    return Response(_bytes(), media_type=JSON)
+
+
+OPERATION = RawOperation(
+    "GET",
+    "/openapi.json",
+    _describe,
+    "This document.",
+    {200: (JSON, {"type": "object"})},
+    errors=(),
+    guarded=False,
+)

@@ -7,8 +7,8 @@ import re
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 from starlette.requests import Request
 
@@ -24,9 +24,6 @@ from .database import Database
 from .errors import NoSuchPast, Unavailable
 from .reads import Positions, Query, Reader, Scope, Shown
 from .searches import RunSearches
-
-if TYPE_CHECKING:
-    from .api import Api
 
 MOST_OPEN = 4
 """Pasts whose connections and columns are kept, the least used is closed first."""
@@ -66,9 +63,10 @@ def _unfinished(have: Vector, vector: Vector) -> str:
 
 
 @dataclass(slots=True)
-class _Open:
-    """A past in use. What is closed while somebody reads goes on until he has read."""
+class Past:
+    """A past in use: what takes the place of the server's own parts. What is closed while somebody reads goes on until he has read."""
 
+    vector: Vector
     database: Database
     reader: PastReader
     searches: RunSearches
@@ -82,7 +80,7 @@ class Pasts:
 
     def __init__(self, config: ServerConfig, database: Database) -> None:
         self._config, self._database = config, database
-        self._open: OrderedDict[tuple[str, tuple[tuple[Partition, int], ...]], _Open] = OrderedDict()
+        self._open: OrderedDict[tuple[str, tuple[tuple[Partition, int], ...]], Past] = OrderedDict()
 
     async def close(self) -> None:
         """Close all connections."""
@@ -90,25 +88,24 @@ class Pasts:
             await self._open.popitem()[1].exits.aclose()
 
     @asynccontextmanager
-    async def asked(self, api: "Api", request: Request) -> AsyncIterator[tuple["Api", Vector]]:
-        """The server's parts as they stand at the moment that a request names, and its vector. NoSuchPast says how to make the past."""
-        text = as_of.given(request)
-        name, vector = await self._find(api, text)
+    async def asked(self, moments: as_of.Moments, request: Request) -> AsyncIterator[Past]:
+        """The past of the moment that a request names. NoSuchPast says how to make it."""
+        name, vector = await self._find(moments, as_of.given(request))
         one = await self._opened(name, vector)
         one.users += 1
         try:
-            yield replace(api, database=one.database, reader=one.reader, searches=one.searches), vector
+            yield one
         finally:
             one.users -= 1
             if one.gone and not one.users:
                 await one.exits.aclose()
 
-    async def _find(self, api: "Api", text: str) -> tuple[str, Vector]:
+    async def _find(self, moments: as_of.Moments, text: str) -> tuple[str, Vector]:
         if _NAME.fullmatch(text):
             vector = await self._ask(lambda connection: past_named(connection, text))
             if vector is not None:
                 return text, vector
-        resolved = folded_part(await api.moments.resolve(text))
+        resolved = folded_part(await moments.resolve(text))
         name = await self._ask(lambda connection: past_of(connection, resolved))
         if name is None:
             option = "--vector" if text[:1].isalpha() else "--at"
@@ -122,7 +119,7 @@ class Pasts:
         async with self._database.connection() as connection:
             return await query(connection)
 
-    async def _opened(self, name: str, vector: Vector) -> _Open:
+    async def _opened(self, name: str, vector: Vector) -> Past:
         key = (name, tuple(sorted(vector.items())))
         found = self._open.get(key)
         if found is None:
@@ -138,7 +135,7 @@ class Pasts:
                 await oldest.exits.aclose()
         return found
 
-    async def _new(self, name: str, vector: Vector) -> _Open:
+    async def _new(self, name: str, vector: Vector) -> Past:
         config = self._config
         exits = AsyncExitStack()
         pool = await exits.enter_async_context(
@@ -153,4 +150,4 @@ class Pasts:
         )
         database = Database(pool, acquire_timeout=config.acquire_timeout)
         reader = PastReader(database, vector)
-        return _Open(database, reader, RunSearches(reader, config.search_bytes // _MEMORY_SHARE), exits)
+        return Past(vector, database, reader, RunSearches(reader, config.search_bytes // _MEMORY_SHARE), exits)

@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
-from runfold_server.openapi import document
+from runfold_server.openapi import OPERATION, document
 from runfold_server.routes import MLFLOW_3_PREFIXES, MLFLOW_PREFIXES, OPERATIONS, OPERATIONS_3, RAW
 
 SOME = 30
@@ -25,7 +25,7 @@ def _described() -> dict[str, Any]:
 @lru_cache(maxsize=1)
 def _templates() -> list[tuple[re.Pattern[str], str]]:
     """Paths with placeholders, as the document has them; one that is declared a path may stand for several segments."""
-    paths = [one.path for one in RAW]
+    paths = [one.path for one in (*RAW, OPERATION)]
     for prefix, operations in ((MLFLOW_PREFIXES[0], OPERATIONS), (MLFLOW_3_PREFIXES[0], OPERATIONS_3)):
         paths += [f"{prefix}/{one.path}" for one in operations]
     return [(_pattern(path), path.replace(":path}", "}")) for path in paths if "{" in path]

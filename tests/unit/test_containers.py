@@ -13,7 +13,7 @@ import yaml
 from starlette.routing import BaseRoute, Route
 
 from runfold_consumers.health import health_app
-from runfold_server.routes import routes
+from runfold_server.routing import routes
 from runfold_stack.cli import app
 from runfold_stack.embedded.jars import ENDPOINT
 from runfold_stack.settings import CONFIG_FILE, PREFIX, Settings

@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 
 import runfold
+from runfold.address import KafkaTarget, api_of, kafka_target
 from runfold.names import ADJECTIVES, ANIMALS, run_name
 from runfold.rows import RowReader
 from runfold.settings import DEFAULT_URI, Settings
-from runfold.target import KafkaTarget, api_of, kafka_target
 
 
 class Scalar:

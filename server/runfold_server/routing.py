@@ -1,0 +1,39 @@
+"""From the tables of what is served to the routes of an application."""
+
+import re
+from collections.abc import Callable
+
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Mount
+
+from . import openapi
+from .api import Api
+from .artifacts import of_models, of_runs
+from .dispatch import NOT_FOUND_PAGE, MlflowRoutes, raw_route
+from .mlflow.planned import PLANNED_2, PLANNED_3
+from .routes import MLFLOW_3_PREFIXES, MLFLOW_PREFIXES, OPERATIONS, OPERATIONS_3, RAW
+
+_FIRST = (*of_runs.OPERATIONS, *of_models.OPERATIONS)
+"""Of them, those some of which lie below a mount."""
+
+
+def routes(api: Callable[[], Api]) -> list[BaseRoute]:
+    """The routes of one application; `api` gives its parts once it has started."""
+    return [
+        *(raw_route(api, operation) for operation in _FIRST),
+        *(_mounted(prefix, MlflowRoutes(api, prefix, OPERATIONS, PLANNED_2)) for prefix in MLFLOW_PREFIXES),
+        *(_mounted(prefix, MlflowRoutes(api, prefix, OPERATIONS_3, PLANNED_3)) for prefix in MLFLOW_3_PREFIXES),
+        *(raw_route(api, operation) for operation in (*RAW, openapi.OPERATION) if operation not in _FIRST),
+    ]
+
+
+def _mounted(prefix: str, app: MlflowRoutes) -> Mount:
+    mount = Mount(prefix, app)
+    # An id may hold a line break, percent-encoded, and Starlette's pattern ends at one.
+    mount.path_regex = re.compile(mount.path_regex.pattern, re.DOTALL)
+    return mount
+
+
+async def not_found(*_: object) -> Response:
+    """An unknown address, as MLflow answers it."""
+    return Response(NOT_FOUND_PAGE, 404, media_type="text/html")
