@@ -132,7 +132,7 @@ class RegistryMachine(RuleBasedStateMachine):
 
 
 TestRegistry = RegistryMachine.TestCase
-TestRegistry.settings = settings(max_examples=10_000 if SOAK else 50, stateful_step_count=40, deadline=None)
+TestRegistry.settings = settings(max_examples=10_000 if SOAK else 300, stateful_step_count=40, deadline=None)
 
 
 def records(*events: RegisteredModelFact) -> list[Record]:
