@@ -15,7 +15,7 @@ from aiokafka.errors import KafkaError
 from runfold_projections import leases
 from runfold_projections.database import open_connection, open_pool
 from runfold_projections.errors import NotMigrated
-from runfold_projections.generations import Generation, generations
+from runfold_projections.generations import Generation, generations, hear_of_generations
 from runfold_projections.inventory import is_at_bound
 from runfold_projections.leases import Leasable
 from runfold_projections.merge_process import MergeProcess
@@ -173,7 +173,7 @@ class Worker:
             pass
         self._stir.clear()
 
-    def _changed(self, *_: object) -> None:
+    def _changed(self) -> None:
         self._hurry_until = time.monotonic() + HURRY_FOR
         self._stir.set()
 
@@ -187,7 +187,7 @@ class Worker:
             await leases.enter(
                 connection, self.worker_id, socket.gethostname(), os.getpid(), config.release, config.kinds
             )
-            await connection.add_listener(f"{config.namespace}_generations", self._changed)
+            await hear_of_generations(connection, config.namespace, self._changed)
             # A crash of Postgres takes back commits that had not reached its disk. A task in whose partition nothing new
             # comes would never notice: all tasks begin again at the checkpoints that are there.
             await self._stop(list(self._tasks))

@@ -1,7 +1,8 @@
 """Is this run, or experiment, there and active? Asked before every write to it, answered without waiting for any fold if possible.
 
 Deleting and restoring are acknowledged when they are folded, so committed rows show every acknowledged one; only what no row
-shows is asked for strongly. A row that was read is remembered until a notice tells of a commit in its partition.
+shows is asked for strongly. A row that was read is remembered until a notice tells of a commit in its partition, or of a switch to
+other tables.
 """
 
 import time
@@ -49,8 +50,9 @@ class _Remembered(Generic[K, V]):
         self._known: OrderedDict[K, _Known[V]] = OrderedDict()
 
     def marks(self, partitions: Iterable[Partition]) -> Marks | None:
-        """How far notices say these partitions are; None while nobody listens. Take them before the value is read."""
-        return tuple([self._progress.known.get(p, 0) for p in partitions]) if self._progress.listening else None
+        """How far notices say these partitions are, and of which tables; None while nobody listens. Take them before the value is read."""
+        progress = self._progress
+        return (progress.switches, *[progress.known.get(p, 0) for p in partitions]) if progress.listening else None
 
     def current(self, key: K, marks: Marks | None) -> V | None:
         """The value, if it was read lately and nothing was committed in its partitions since."""

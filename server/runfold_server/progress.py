@@ -8,6 +8,7 @@ import structlog
 
 from runfold_projections.checkpoint import hear, progress_channel
 from runfold_projections.database import open_connection
+from runfold_projections.generations import hear_of_generations
 from runfold_projections.queries.snapshot import checkpoints
 from runfold_schemas.position import Partition
 
@@ -26,12 +27,14 @@ _log = structlog.get_logger(__name__)
 class Progress:
     """Wakes whoever waits for a checkpoint.
 
-    `version` counts notices. `listening` is False while there is no connection to hear them on.
+    `version` counts notices. `listening` is False while there is no connection to hear them on. `switches` counts what may have put other
+    tables in the place of those that were read.
     """
 
     def __init__(self) -> None:
         self.known: dict[Partition, int] = {}
         self.version = 0
+        self.switches = 0
         self.listening = False
         self._waiting: dict[Partition, list[tuple[int, int, asyncio.Future[None]]]] = {}
         self._moved = asyncio.Event()
@@ -50,6 +53,10 @@ class Progress:
             _, _, waiter = heappop(waiting)
             if not waiter.done():
                 waiter.set_result(None)
+
+    def note_switch(self) -> None:
+        """Take in that the generations have changed, or may have."""
+        self.switches += 1
 
     async def reach(self, want: Mapping[Partition, int], timeout: float) -> None:
         """Return when notices say that all are reached, or after `timeout` seconds, or at once while nobody listens."""
@@ -101,6 +108,8 @@ async def listen(progress: Progress, dsn: str, namespace: str) -> None:
 async def _hear(progress: Progress, dsn: str, namespace: str) -> None:
     async with open_connection(dsn, namespace, application="runfold-server-progress") as connection:
         lost = await hear(connection, progress_channel(namespace), progress.note)
+        await hear_of_generations(connection, namespace, progress.note_switch)
+        progress.note_switch()
         # The known must be complete before it is waited on: what was committed before LISTEN announces itself no more.
         for where, next_offset in (await checkpoints(connection)).items():
             progress.note(where, next_offset)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx2
 import pytest
 
@@ -19,6 +21,7 @@ from test_server_as_of import HEADER, NATIVE, moment, now
 
 from runfold_projections.errors import BadPast, NoSuchPast
 from runfold_projections.pasts import Past
+from runfold_server import heads
 from runfold_stack.errors import BadSetting
 from runfold_stack.rebuild import pasts
 
@@ -159,3 +162,27 @@ def test_what_is_written_needs_no_past_and_is_refused(client: httpx2.Client, cal
 def test_a_past_without_a_name_is_named_after_its_moment(moment_said: str, name: str) -> None:
     made = pasts.named_after(moment_said)
     assert made == name or (name == "v" and made.startswith("v") and len(made) == 13)
+
+
+def test_what_a_server_remembers_of_runs_is_read_anew_after_a_switch(
+    here: World, client: httpx2.Client, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heads, "TRUSTED", 3600.0)
+    run = caller.run()
+    caller.post("runs/log-metric", run_id=run, key="m", value=1, timestamp=1, step=1)
+
+    async def change(statement: str, *values: str) -> None:
+        connection = await asyncpg.connect(here.dsn)
+        try:
+            await connection.execute(f'SET search_path = "{here.namespace}"')
+            await connection.execute(statement, *values)
+        finally:
+            await connection.close()
+
+    # As if the tables switched to held another outcome: no commit of a fold tells of it, only the generations' change.
+    asyncio.run(change("UPDATE run SET lifecycle_stage = 'deleted' WHERE run_id = $1", run))
+    asyncio.run(change("UPDATE generation SET switched_at = now() WHERE state = 'live'"))
+    body = {"run_id": run, "key": "m", "value": 2, "timestamp": 2, "step": 2}
+    until = time.monotonic() + 30
+    while client.post(f"{API}runs/log-metric", json=body).status_code == 200:
+        assert time.monotonic() < until, "still trusts the row that it remembers"
