@@ -36,22 +36,22 @@ def given(request: Request) -> str:
     return parameter or header
 
 
-def parse_moment(text: str) -> int | dict[Partition, int]:
-    """A time in ms since the epoch, or a vector. InvalidParameter names the right forms."""
+def parse_moment(text: str, parameter: str = PARAMETER) -> int | dict[Partition, int]:
+    """A time in ms since the epoch, or a vector. InvalidParameter names the parameter and the right forms."""
     text = text.strip()
     if len(text) <= MOST_CHARS:
         if ":" in text and text[:1].isalpha():
             try:
                 return parse_vector(text)
             except ValueError as error:
-                raise InvalidParameter(f"Invalid value for parameter '{PARAMETER}' supplied: {error}.") from None
+                raise InvalidParameter(f"Invalid value for parameter '{parameter}' supplied: {error}.") from None
         if text.isascii() and text.isdecimal() and len(text) > len("20260301") and int(text) <= _LARGEST_MS:
             return int(text)
         ms = _iso(text)
         if ms is not None:
             return ms
     shown = text if len(text) <= 60 else f"{text[:60]}…"
-    raise InvalidParameter(f"Invalid value {shown!r} for parameter '{PARAMETER}' supplied: {_FORMS}.")
+    raise InvalidParameter(f"Invalid value {shown!r} for parameter '{parameter}' supplied: {_FORMS}.")
 
 
 def _iso(text: str) -> int | None:
@@ -83,33 +83,38 @@ class Moments:
         text = given(request)
         return await self.resolve(text) if text else None
 
-    async def resolve(self, text: str) -> Vector:
+    async def resolve(self, text: str, parameter: str = PARAMETER) -> Vector:
         """Next offsets of all partitions that have read models: what lies below them is what the read may see.
 
         InvalidParameter for what is no moment, for a time to come, and for a vector that names a partition which the log does not have or
         an offset beyond its end. A partition that a vector does not name counts as empty. Unavailable if Kafka is away.
         """
-        moment = parse_moment(text)
+        moment = parse_moment(text, parameter)
         if isinstance(moment, int):
             now = self._clock()
             if moment > now:
                 raise InvalidParameter(
-                    f"Invalid value {text!r} for parameter '{PARAMETER}' supplied: it lies {moment - now} ms ahead; "
-                    "what is not yet past can't be asked about."
+                    f"Invalid value {text!r} for parameter '{parameter}' supplied: it lies ahead of this server's clock, "
+                    f"which says {_shown(now)}; what is not yet past can't be asked about."
                 )
             return await self._ends.at(moment)
-        return _checked(moment, await self._ends.now())
+        return _checked(moment, await self._ends.now(), parameter)
 
 
-def _checked(vector: Vector, ends: Mapping[Partition, int]) -> dict[Partition, int]:
+def _shown(ms: int) -> str:
+    whole = datetime.fromtimestamp(ms // 1000, UTC).replace(microsecond=ms % 1000 * 1000)
+    return whole.isoformat(timespec="milliseconds")
+
+
+def _checked(vector: Vector, ends: Mapping[Partition, int], parameter: str) -> dict[Partition, int]:
     for where, offset in vector.items():
         if where not in ends:
             raise InvalidParameter(
-                f"Invalid value for parameter '{PARAMETER}' supplied: the log has no partition {where}, or it has no read models."
+                f"Invalid value for parameter '{parameter}' supplied: the log has no partition {where}, or it has no read models."
             )
         if offset > ends[where]:
             raise InvalidParameter(
-                f"Invalid value for parameter '{PARAMETER}' supplied: {where}:{offset} lies ahead of the log, which ends at "
+                f"Invalid value for parameter '{parameter}' supplied: {where}:{offset} lies ahead of the log, which ends at "
                 f"{where}:{ends[where]}."
             )
     return {where: vector.get(where, 0) for where in ends}

@@ -2,7 +2,8 @@
 
 import base64
 import binascii
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import difflib
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +38,7 @@ from .api import Api, RawOperation
 from .dispatch import json_response, saying
 from .errors import InvalidParameter, NotFound
 from .mlflow.experiments import experiment_id
-from .mlflow.refusals import no_experiment, no_run
+from .mlflow.refusals import no_experiment, no_run, then
 from .native import PREFIX
 from .numbers import number
 from .reads import Scope, of_run, of_topics
@@ -61,7 +62,7 @@ class Subject:
     parameter: str
     scope: Callable[[str], Scope]
     sources: Callable[[Connection, str, Vector], Awaitable[Sources | None]]
-    missing: Callable[[str, Vector], NotFound]
+    missing: Callable[[Connection, str, Vector | None], Awaitable[NotFound]]
 
 
 async def _run_sources(conn: Connection, run_id: str, vector: Vector) -> Sources | None:
@@ -89,24 +90,35 @@ def _end(story: Story[Any], vector: Vector) -> int:
     return vector.get(story.where(vector), 0)
 
 
-def _no_model(name: str, vector: Vector) -> NotFound:
-    where = Partition(Topic.REGISTRY, 0)
-    return NotFound(f"Registered Model with name={name} not found as of {where}:{vector.get(where, 0)}")
+async def _no_run(conn: Connection, run_id: str, vector: Vector | None) -> NotFound:
+    return no_run(run_id, vector)
 
 
-def _no_logged_model(model_id: str, vector: Vector) -> NotFound:
-    where = Partition(Topic.REGISTRY, 0)
-    return NotFound(f"Logged model with ID '{model_id}' not found as of {where}:{vector.get(where, 0)}")
+async def _no_experiment(conn: Connection, text: str, vector: Vector | None) -> NotFound:
+    return no_experiment(text, vector)
+
+
+async def _no_model(conn: Connection, name: str, vector: Vector | None) -> NotFound:
+    message = f"Registered Model with name={name} not found{then(vector, Topic.REGISTRY)}"
+    if vector is None:
+        return NotFound(message)
+    # Whoever asks of the past knows a model by the name that it has now.
+    before = await timelines.named_before(conn, DEFAULT_WORKSPACE, name, vector.get(Partition(Topic.REGISTRY, 0), 0))
+    return NotFound(message if before is None else f"{message}: the model that got this name later was {before!r} then")
+
+
+async def _no_logged_model(conn: Connection, model_id: str, vector: Vector | None) -> NotFound:
+    return NotFound(f"Logged model with ID '{model_id}' not found{then(vector, Topic.REGISTRY)}")
 
 
 SUBJECTS = (
-    Subject("runs/{run_id}", "run_id", lambda run_id: of_run(run_id, Topic.RUNS, Topic.METRICS), _run_sources, no_run),
+    Subject("runs/{run_id}", "run_id", lambda run_id: of_run(run_id, Topic.RUNS, Topic.METRICS), _run_sources, _no_run),
     Subject(
         "experiments/{experiment_id}",
         "experiment_id",
         lambda _: of_topics(Topic.EXPERIMENTS),
         _experiment_sources,
-        no_experiment,
+        _no_experiment,
     ),
     Subject(
         "logged-models/{model_id}",
@@ -138,7 +150,7 @@ def _events(subject: Subject) -> Callable[[Api, Request], Awaitable[Response]]:
         async def read(connection: Connection) -> Json:
             sources = await subject.sources(connection, name, vector)
             if sources is None:
-                raise subject.missing(name, vector)
+                raise await subject.missing(connection, name, asked)
             answer = await _page(connection, sources, vector, args, fits, token)
             if isinstance(sources[0], RunStory) and not token:
                 answer["logged"] = await _logged(connection, name, vector)
@@ -153,6 +165,8 @@ def _events(subject: Subject) -> Callable[[Api, Request], Awaitable[Response]]:
 def _fitting(args: Args) -> Callable[[Entry], bool]:
     types, outcome = args["type"], args["outcome"]
     catalog = released_catalog()
+    for one in types or ():
+        _check_type(one, catalog.subjects)
 
     def fits(entry: Entry) -> bool:
         if outcome is not None and (outcome == "rejected") != bool(entry.code):
@@ -161,6 +175,15 @@ def _fitting(args: Args) -> Callable[[Entry], bool]:
         return not types or subject in types or subject.rpartition(".")[2] in types
 
     return fits
+
+
+def _check_type(kind: str, subjects: Iterable[str]) -> None:
+    # Nothing would fit, and an empty timeline would look as if nothing had happened.
+    names = {subject.rpartition(".")[2]: subject for subject in subjects}
+    if kind not in names and kind not in names.values():
+        near = difflib.get_close_matches(kind.rpartition(".")[2], names, n=3, cutoff=0.5)
+        meant = f" Did you mean {' or '.join(near)}?" if near else ""
+        raise InvalidParameter(f"Parameter 'type' names no type of event: {kind[:100]!r}.{meant}")
 
 
 async def _page(
@@ -264,7 +287,7 @@ def _why(subject: Subject) -> Callable[[Api, Request], Awaitable[Response]]:
         async def read(connection: Connection) -> Json:
             sources = await subject.sources(connection, name, vector)
             if sources is None:
-                raise subject.missing(name, vector)
+                raise await subject.missing(connection, name, asked)
             story, end = sources[0], _end(sources[0], vector)
             found = await timelines.why(connection, story, wanted, end)
             if not found:
@@ -293,14 +316,14 @@ def _diff(subject: Subject) -> Callable[[Api, Request], Awaitable[Response]]:
     async def handler(api: Api, request: Request) -> Response:
         args = parse_query(_BETWEEN, request.query_params.multi_items())
         name = str(request.path_params[subject.parameter])
-        early = await api.moments.resolve(args["from"])
-        late = await (api.moments.resolve(args["to"]) if args["to"] else api.ends.now())
+        early = await api.moments.resolve(args["from"], "from")
+        late = await (api.moments.resolve(args["to"], "to") if args["to"] else api.ends.now())
         latest = {where: max(end, early.get(where, 0)) for where, end in late.items()}
 
         async def read(connection: Connection) -> list[Json]:
             sources = await subject.sources(connection, name, latest)
             if sources is None:
-                raise subject.missing(name, latest)
+                raise await subject.missing(connection, name, latest if args["to"] else None)
             story = sources[0]
             found = await timelines.difference(connection, story, _end(story, early), _end(story, late))
             changes = [_changed(one) for one in found]

@@ -10,6 +10,7 @@ import typer
 from .errors import StackError
 
 API = "api/runfold/v1"
+MLFLOW = "api/2.0/mlflow"
 DEFAULT_URL = "http://127.0.0.1:5000"
 Server = Annotated[
     str | None,

@@ -8,7 +8,12 @@ from urllib.parse import quote
 
 import typer
 
-from .asking import API, AsJson, Server, ask, print_json
+from .asking import API, MLFLOW, AsJson, Server, ask, print_json
+from .errors import BadSetting
+
+MOST_EVENTS = 1_000
+_TIMES = ("start_time", "end_time")
+"""Fields that are ms since the epoch."""
 
 
 class Kind(StrEnum):
@@ -20,8 +25,15 @@ class Kind(StrEnum):
     LOGGED_MODEL = "logged-model"
 
 
+class Outcome(StrEnum):
+    """What the fold said of an event."""
+
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+
+
 What = Annotated[Kind, typer.Argument(help="run, experiment, model (a registered one) or logged-model.")]
-Name = Annotated[str, typer.Argument(help="Its id; of a registered model, its name.")]
+Name = Annotated[str, typer.Argument(help="Its id; of an experiment or a registered model, its name.")]
 AsOf = Annotated[
     str,
     typer.Option("--as-of", help="A moment of the past: a date or time, ms since the epoch, or a position vector."),
@@ -32,9 +44,10 @@ def timeline(
     what: What,
     name: Name,
     kind: Annotated[list[str] | None, typer.Option("--type", help="Only events of this type; may be repeated.")] = None,
-    outcome: Annotated[str, typer.Option("--outcome", help="Only accepted, or rejected, ones.")] = "",
+    outcome: Annotated[Outcome | None, typer.Option("--outcome", help="Only accepted, or rejected, ones.")] = None,
     newest: Annotated[bool, typer.Option("--newest", help="The newest first.")] = False,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="How many events.")] = 100,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=MOST_EVENTS, help="How many events.")] = 100,
+    page_token: Annotated[str, typer.Option("--page-token", help="Go on where an answer before ended.")] = "",
     as_of: AsOf = "",
     server: Server = None,
     as_json: AsJson = False,
@@ -45,17 +58,24 @@ def timeline(
         "order": "newest" if newest else "oldest",
         "type": kind,
         "outcome": outcome,
+        "page_token": page_token,
         "as_of": as_of,
     }
-    answer = ask(server, f"{_path(what, name)}/events", query)
+    answer = ask(server, f"{_path(server, what, name)}/events", query)
     if as_json:
         return print_json(answer)
     for event in answer["events"]:
         typer.echo(_line(event))
         for change in event["changes"]:
             typer.echo(f"    {_change(change)}")
+        for one in event["caused"]:
+            typer.echo(f"    caused {one['position']} of {one['entity']}")
+    for points in answer.get("logged", ()):
+        typer.echo(_logged(points))
+    if not answer["events"]:
+        typer.echo("No event is like that.", err=True)
     if "next_page_token" in answer:
-        typer.echo(f"There is more: --limit, or --json and the API's page_token {answer['next_page_token']}", err=True)
+        typer.echo(f"There is more: --limit, or --page-token {answer['next_page_token']}", err=True)
     return None
 
 
@@ -68,12 +88,12 @@ def why(
     as_json: AsJson = False,
 ) -> None:
     """Which event set a value, and the ones that did before."""
-    answer = ask(server, f"{_path(what, name)}/why", {"field": field, "as_of": as_of})
+    answer = ask(server, f"{_path(server, what, name)}/why", {"field": field, "as_of": as_of})
     if as_json:
         return print_json(answer)
-    typer.echo(f"{field} = {_shown(answer['value'])}")
+    typer.echo(f"{field} = {_shown(field, answer['value'])}")
     for one in [answer["set_by"], *answer["earlier"]]:
-        typer.echo(f"  {_shown(one['from'])} -> {_shown(one['to'])}   {_line(one['event'])}")
+        typer.echo(f"  {_shown(field, one['from'])} -> {_shown(field, one['to'])}   {_line(one['event'])}")
     return None
 
 
@@ -86,28 +106,57 @@ def diff(
     as_json: AsJson = False,
 ) -> None:
     """What differs between two moments, by whom, by which event."""
-    answer = ask(server, f"{_path(what, name)}/diff", {"from": since, "to": until})
+    answer = ask(server, f"{_path(server, what, name)}/diff", {"from": since, "to": until})
     if as_json:
         return print_json(answer)
     for change in answer["changes"]:
         by = f"   {_line(change['event'])}" if change["event"] else ""
         typer.echo(f"{_change(change)}{by}")
+    if not answer["changes"]:
+        typer.echo("Nothing differs.", err=True)
     return None
 
 
-def _path(what: Kind, name: str) -> str:
+def _path(server: str | None, what: Kind, name: str) -> str:
+    if not name:
+        raise BadSetting(f"name the {what.value}: its id, or the name of an experiment or registered model")
+    if what is Kind.EXPERIMENT and not (name.isascii() and name.isdecimal()):
+        named = ask(server, f"{MLFLOW}/experiments/get-by-name", {"experiment_name": name})
+        name = str(named["experiment"]["experiment_id"])
     return f"{API}/{what.value}s/{quote(name, safe='')}"
 
 
 def _line(event: dict[str, Any]) -> str:
-    at = datetime.fromtimestamp(event["broker_ms"] / 1000, UTC).isoformat(timespec="milliseconds")
     refused = f"  REFUSED {event['code']}: {event['message']}" if event["outcome"] == "rejected" else ""
-    return f"{at}  {event['position']}  {event['type'].rpartition('.')[2]}  by {event['actor']}{refused}"
+    kind = event["type"].rpartition(".")[2]
+    return f"{_time(event['broker_ms'])}  {event['position']}  {kind}  by {event['actor']}{refused}"
+
+
+def _logged(points: dict[str, Any]) -> str:
+    """What was logged to `metrics` by one attempt and rank, to one branch."""
+    names = [f"{name} {points[name]}" for name in ("attempt", "rank") if points[name] not in ("", None)]
+    names += [f"branch {points['branch']}"] if points["branch"] else []
+    by = f" by {', '.join(names)}" if names else ""
+    count = "1 point" if points["points"] == 1 else f"{points['points']} points"
+    where = f"{points['first_position']} to {points['last_position']}"
+    return f"logged {count} of metrics{by}, steps {points['first_step']} to {points['last_step']}  {where}"
 
 
 def _change(change: dict[str, Any]) -> str:
-    return f"{change['field']}: {_shown(change['from'])} -> {_shown(change['to'])}"
+    field = change["field"]
+    return f"{field}: {_shown(field, change['from'])} -> {_shown(field, change['to'])}"
 
 
-def _shown(value: Any) -> str:
-    return "-" if value is None else json.dumps(value, ensure_ascii=False)
+def _shown(field: str, value: Any) -> str:
+    if value is None:
+        return "-"
+    return _time(value) if field in _TIMES else json.dumps(value, ensure_ascii=False)
+
+
+def _time(ms: int) -> str:
+    """As `--as-of` takes it, too; the number where no calendar has it."""
+    try:
+        at = datetime.fromtimestamp(ms // 1000, UTC).replace(microsecond=ms % 1000 * 1000)
+    except (OverflowError, OSError, ValueError):
+        return str(ms)
+    return at.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"

@@ -6,9 +6,8 @@ from urllib.parse import quote
 
 import typer
 
-from .asking import API, AsJson, Server, ask, print_json
+from .asking import API, MLFLOW, AsJson, Server, ask, print_json
 
-MLFLOW = "api/2.0/mlflow"
 PAGE = 1_000
 webhooks_app = typer.Typer(help="Webhooks: who is told of the registry's changes.", no_args_is_help=True)
 

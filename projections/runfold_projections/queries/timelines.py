@@ -239,6 +239,15 @@ async def model_named(conn: Connection, workspace: str, name: str, below: int) -
     return found[0] if found else None
 
 
+async def named_before(conn: Connection, workspace: str, name: str, below: int) -> str | None:
+    """The name that a registered model had at an offset of `registry` which got the given one later; None if there was none."""
+    if not storable(workspace) or not storable(name):
+        return None
+    born = await conn.fetchval(_NAMED_LATER, workspace, name, below)
+    model = None if born is None else (await state_of(conn, ModelStory(born), below)).state.by_born.get(born)
+    return None if model is None else model.name
+
+
 _LOGGED = """
 SELECT attempt, branch, rank, min(first_offset) AS first_offset, least(max(last_offset), $2 - 1) AS last_offset,
        min(first_step) AS first_step, max(last_step) AS last_step, sum(points)::bigint AS points
@@ -246,4 +255,7 @@ FROM segment WHERE run_id = $1 AND first_offset < $2 GROUP BY attempt, branch, r
 """
 _NAMED = """
 SELECT born FROM model_naming WHERE workspace = $1 AND name = $2 AND log_offset < $3 GROUP BY born ORDER BY max(log_offset) DESC
+"""
+_NAMED_LATER = """
+SELECT born FROM model_naming WHERE workspace = $1 AND name = $2 AND log_offset >= $3 AND born < $3 ORDER BY log_offset LIMIT 1
 """
