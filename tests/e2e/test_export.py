@@ -52,6 +52,11 @@ ALL = Choice()
 Rows = dict[str, list[Any]]
 
 
+SOAK = bool(os.environ.get("RUNFOLD_SOAK"))
+RICH = (7, 8)
+"""Seeds whose logs have something of everything."""
+
+
 @pytest.fixture
 async def other(services: real.Services, installation: Installation, tmp_path: Path) -> AsyncIterator[Installation]:
     """Another namespace, with another number of partitions."""
@@ -120,7 +125,7 @@ async def filled(installation: Installation, records: list[Outgoing]) -> None:
     await installation.settled()
 
 
-@pytest.mark.parametrize("seed", [5, 7, 8])
+@pytest.mark.parametrize("seed", range(40) if SOAK else (0, *RICH))
 async def test_an_export_of_the_import_of_an_export_has_the_same_rows(
     installation: Installation, other: Installation, tmp_path: Path, seed: int
 ) -> None:
@@ -132,10 +137,8 @@ async def test_an_export_of_the_import_of_an_export_has_the_same_rows(
     second = await exported(other, tmp_path / "second")
     assert unequal(rows_of(first), rows_of(second)) == []
     rows = rows_of(first)
-    assert len(rows[RUNS]) > 1
-    assert len(rows[POINTS]) > 50
-    assert len(rows[LINES]) > 3
-    assert rows[MODELS] or seed == 5
+    if seed in RICH:
+        assert min(len(rows[RUNS]) - 1, len(rows[POINTS]) - 50, len(rows[LINES]) - 3, len(rows[MODELS])) > 0
     assert report.models == len(rows[MODELS])
     assert report.imported == len(rows[RUNS])
     assert await _derived(other, first) == await _derived(installation, first)

@@ -30,6 +30,8 @@ WRITES_A_SECOND = 500 if SOAK else 80
 READS_A_SECOND = 50 if SOAK else 10
 RUNS_BEFORE = 5_000 if SOAK else 150
 KILLS = 30 if SOAK else 10
+PATIENT = ("--patience", "300")
+"""What replays has a low priority, and a busy machine may leave it next to nothing for a while."""
 API = "/api/2.0/mlflow"
 
 
@@ -176,7 +178,7 @@ async def test_nobody_notices_a_rebuild(installation: Installation) -> None:
         for at in range(0, RUNS_BEFORE, 10):
             await asyncio.gather(*(traffic.one_run(client) for _ in range(min(10, RUNS_BEFORE - at))))
     async with traffic.going():
-        code, results = await ended(command(installation, worker, "rebuild", "--json"))
+        code, results = await ended(command(installation, worker, "rebuild", "--json", *PATIENT))
         assert code == 0, (installation.directory / "command.log").read_text()[-3000:]
         assert [(r["projection"], r["differences"], r["switched"]) for r in results] == [
             (projection.value, 0, True) for projection in Projection
@@ -204,7 +206,7 @@ async def test_a_rebuild_that_is_killed_again_and_again_ends_well(installation: 
     async with traffic.going(clients=4):
         kills, switched = 0, 0
         while kills < KILLS:
-            process = command(installation, worker, "rebuild", "runs", "metrics", "--json")
+            process = command(installation, worker, "rebuild", "runs", "metrics", "--json", *PATIENT)
             await asyncio.sleep(chance.uniform(0.5, 6.0))
             if process.poll() is not None:
                 code, results = await ended(process)
@@ -227,7 +229,7 @@ async def test_a_rebuild_that_is_killed_again_and_again_ends_well(installation: 
                 continue
             process.kill()
             await ended(process)
-        code, results = await ended(command(installation, worker, "rebuild", "--json"))
+        code, results = await ended(command(installation, worker, "rebuild", "--json", *PATIENT))
         assert code == 0, (installation.directory / "command.log").read_text()[-3000:]
         assert all(result["differences"] == 0 and result["switched"] for result in results)
     assert traffic.wrong[:5] == []

@@ -27,8 +27,8 @@ class WholeModel:
 
 
 _CHOSEN = """
-SELECT model_id FROM logged_model m JOIN experiment USING (experiment_id)
-WHERE m.workspace = $1 AND (
+SELECT model_id FROM logged_model m JOIN experiment e USING (experiment_id)
+WHERE m.workspace = $1 AND e.workspace = $1 AND (
     source_run_id = ANY ($2::text[]) OR experiment_id = ANY ($3::bigint[])
     OR model_id IN (
         SELECT model_id FROM run_output WHERE run_id = ANY ($2::text[])

@@ -156,18 +156,29 @@ class Story:
             Fields(f"lines of run {run_id}"),
         )
         self._lines = list(lines)
+        # The first line of each attempt, until it is told.
+        self._coming = {line["attempt"]: line for line in reversed(self._lines)}
 
-    def until(self, branch: int | None) -> list[Made]:
-        """The next ones, up to that which opens a branch; with None, all that are left."""
+    def until(self, branch: int, attempt: str) -> list[Made]:
+        """The next ones, up to that which opens a branch, and that by which an attempt appears: writers that name none open no branch."""
         due: list[Made] = []
-        while self._lines and (branch is None or _first_number(self._lines[0]) <= branch):
-            line = self._lines.pop(0)
-            rank = None if line["rank"] is None or line["rank"] < 0 else line["rank"]
-            try:
-                due.append(self._scribe.write(self._event(line), 0, attempt=line["attempt"], rank=rank))
-            except SchemaError as error:
-                raise BadExport(f"lines of run {line['run_id']}: {error}") from None
+        while self._lines and (_first_number(self._lines[0]) <= branch or attempt in self._coming):
+            due.append(self._next())
         return due
+
+    def rest(self) -> list[Made]:
+        """All that are left."""
+        return [self._next() for _ in range(len(self._lines))]
+
+    def _next(self) -> Made:
+        line = self._lines.pop(0)
+        if self._coming.get(line["attempt"]) is line:
+            del self._coming[line["attempt"]]
+        rank = None if line["rank"] is None or line["rank"] < 0 else line["rank"]
+        try:
+            return self._scribe.write(self._event(line), 0, attempt=line["attempt"], rank=rank)
+        except SchemaError as error:
+            raise BadExport(f"lines of run {line['run_id']}: {error}") from None
 
     def _event(self, line: Mapping[str, Any]) -> Event:
         run_id, step, everyone = line["run_id"], line["step"], line["rank"] is None

@@ -182,7 +182,7 @@ class _Importer:
             if who is None or who[0] != run_id:
                 await self._tell(stories.before(run_id))
                 writers = {}
-            await self._tell([(run_id, stories.now.until(branch))])
+            await self._tell([(run_id, stories.now.until(branch, attempt))])
             who = (run_id, attempt, rank)
             if run_id in self._left_alone:
                 continue
@@ -227,9 +227,9 @@ class _Stories:
 
     def before(self, run_id: str | None) -> Iterator[tuple[str, list[Made]]]:
         """What is left of runs before this one, which is the next whose points come; None: there is none."""
-        yield self._run_id, self.now.until(None)
+        yield self._run_id, self.now.rest()
         while self._next is not None and (run_id is None or self._next[0] < run_id):
-            yield self._next[0], self._next[1].until(None)
+            yield self._next[0], self._next[1].rest()
             self._next = self._take()
         self._run_id, self.now = run_id or "", Story(self._id, run_id or "", ())
         if self._next is not None and self._next[0] == run_id:
