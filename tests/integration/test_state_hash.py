@@ -29,7 +29,7 @@ from runfold_schemas.record import Raw
 from runfold_schemas.topics import partition_count, partition_of
 
 SOAK = bool(os.environ.get("RUNFOLD_SOAK"))
-EXAMPLES = 10_000 if SOAK else 25
+EXAMPLES = 10_000 if SOAK else 60
 SEED = int(os.environ.get("RUNFOLD_SEED") or 1)
 PARTS = {projection: partition_count(projection.topic, 2) for projection in Projection}
 
