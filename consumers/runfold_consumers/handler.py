@@ -20,6 +20,9 @@ from runfold_schemas.record import Record
 MOST_REST = 0.025
 """For metrics: nobody waits for their outcome, and a strong read that has to wait ends the rest (see wanted.py)."""
 
+REACTION_REST = 0.1
+"""For reactions: no caller waits for them, and each batch costs them as much as the fold's. The first event after a silence does not rest."""
+
 ANNOUNCED = frozenset({"live", "standby"})
 """States in which commits are told to readers. A standby's are, so that none is missing right after a switch."""
 
@@ -97,8 +100,11 @@ class Reaction(Protocol):
 
     name: str
 
-    async def react(self, records: Sequence[Record]) -> None:
-        """Act. If it raises, the same records come again after a pause; the cursor moves only after success."""
+    async def react(self, pool: Any, records: Sequence[Record]) -> None:
+        """Act; `pool` sees the control schema. If it raises, the same records come again after a pause; the cursor moves only after success.
+
+        What it commits there lies before the cursor's move in Postgres's own log: a crash takes back no work whose cursor stays.
+        """
 
 
 @dataclass
@@ -110,7 +116,7 @@ class ReactionHandler:
     where: Partition
     partitions: int
     until: int | None = None
-    most_rest: float = 0.0
+    most_rest: float = REACTION_REST
     most_records: int = MOST_RECORDS
 
     async def checkpoint(self) -> Checkpoint | None:
@@ -123,7 +129,7 @@ class ReactionHandler:
             return Applied(None, 0, 0, 0, {})
         events = [r for r in records if not isinstance(r.event, Genesis)]
         if events:
-            await self.reaction.react(events)
+            await self.reaction.react(self.pool, events)
         async with self.pool.acquire() as connection:
             await reactions.advance(connection, self.reaction.name, self.where, before, after)
         return Applied(after, len(events), 0, 0, {})

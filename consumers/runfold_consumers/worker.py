@@ -83,7 +83,7 @@ class Worker:
         self._partitions = config.partitions
         self._reactions = dict(config.reactions)
         if config.webhooks is not None:
-            own = config.webhooks.reaction(config.dsn, config.namespace)
+            own = config.webhooks.reaction()
             self._reactions[Topic.REGISTRY] = (*self._reactions.get(Topic.REGISTRY, ()), own)
         self.worker_id = (ids or Ids()).event_id()
         self.metrics = WorkerMetrics()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 from in_process import append, fetch, outgoing, sender, until, working
 from installation import Installation
@@ -20,7 +21,7 @@ class Witness:
         self.told: list[str] = []
         self.broken = False
 
-    async def react(self, records: Sequence[Record]) -> None:
+    async def react(self, pool: Any, records: Sequence[Record]) -> None:
         if self.broken:
             raise ConnectionError("the outside world is away")
         self.told += [record.event.name for record in records if isinstance(record.event, ExperimentCreated)]

@@ -34,9 +34,9 @@ class Webhooks:
     manners: Manners = field(default_factory=Manners)
     attempts: int = 12
 
-    def reaction(self, dsn: str, namespace: str) -> WebhookReaction:
+    def reaction(self) -> WebhookReaction:
         """What queues for it."""
-        return WebhookReaction(dsn, namespace, self.attempts)
+        return WebhookReaction(self.attempts)
 
 
 def pause_after(attempt: int, asked: float = 0.0) -> float:

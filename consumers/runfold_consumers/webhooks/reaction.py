@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from runfold_projections.database import Connection, open_connection
+from runfold_projections.database import Connection, Pool
 from runfold_projections.deliveries import Delivery, delivery_id, drop_of, enqueue
 from runfold_projections.queries.outcomes import refusals
 from runfold_projections.queries.snapshot import checkpoints
@@ -25,16 +25,12 @@ _POLL = (0.02, 0.5)
 class WebhookReaction:
     """Reads the log behind the fold, since only accepted events are told. `attempts`: how often a delivery is tried."""
 
-    dsn: str
-    namespace: str
     attempts: int
     name: str = "webhooks"
 
-    async def react(self, records: Sequence[Record]) -> None:
+    async def react(self, pool: Pool, records: Sequence[Record]) -> None:
         """Queue what these events are to tell. TimeoutError while the fold is behind them."""
-        async with open_connection(
-            self.dsn, self.namespace, application="runfold webhooks", durable=True, timeout=FOLD_WAIT
-        ) as connection:
+        async with pool.acquire() as connection:
             await _folded(connection, records[-1])
             found = await deliveries(connection, records, self.attempts)
             await enqueue(connection, found)
