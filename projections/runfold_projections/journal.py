@@ -13,8 +13,10 @@ import msgspec
 
 from runfold_schemas.envelope import Envelope, Writer
 from runfold_schemas.events import ExperimentCreated, Genesis, RunCreated
+from runfold_schemas.logged_models import LoggedModelCreated
 from runfold_schemas.position import Partition, Position
 from runfold_schemas.record import Record
+from runfold_schemas.registered_models import RegisteredModelCreated
 from runfold_schemas.wire import decode
 
 from .database import Connection
@@ -29,8 +31,8 @@ _BYTES_PER_EVENT = 400
 _MOST_COUNTED = 50_000
 _COMPRESSED_FROM = 1024
 _LEVEL = 1
-_BIRTHS = (Genesis, ExperimentCreated, RunCreated)
-"""Events whose entity has no rows yet, or next to none."""
+_BIRTHS = (Genesis, ExperimentCreated, RunCreated, RegisteredModelCreated, LoggedModelCreated)
+"""Events whose entity, if they are accepted, has no rows yet, or next to none."""
 
 
 class Entry(msgspec.Struct, array_like=True, gc=False):
@@ -163,7 +165,7 @@ class Journal:
                 rows = self._rows[entity] = _Rows()
                 if entity not in self._left:
                     self._left[entity] = EVERY
-                    if not isinstance(record.event, _BIRTHS):
+                    if rejection is not None or not isinstance(record.event, _BIRTHS):
                         self._unknown[entity] = EVERY
             rows.entries.append(entry)
             if entry.causation_id:

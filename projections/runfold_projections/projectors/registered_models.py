@@ -212,17 +212,25 @@ def _saved(statement: str, rows: Iterable[Sequence[object]]) -> list[RowChange]:
     return [RowChange(statement, columns(found))] if found else []
 
 
+# LATERAL … OFFSET 0: row by row through the index. A plan is made while the tables of a new generation are empty, when a join by hash, which
+# reads them whole, looks cheap; and it stays, whatever comes, until they are analysed.
 _MODELS = """
-SELECT m.born, workspace, name, m.description, m.created_ms, m.updated_ms, m.renamed_ms, m.last_version, m.is_prompt
-FROM unnest($1::text[], $2::text[]) AS wanted (workspace, name) JOIN registered_model m USING (workspace, name)
+SELECT m.born, m.workspace, m.name, m.description, m.created_ms, m.updated_ms, m.renamed_ms, m.last_version, m.is_prompt
+FROM unnest($1::text[], $2::text[]) AS wanted (workspace, name) CROSS JOIN LATERAL (
+    SELECT * FROM registered_model WHERE workspace = wanted.workspace AND name = wanted.name OFFSET 0
+) m
 """
 _ALIASES = "SELECT born, alias, version FROM model_alias WHERE born = ANY ($1::bigint[])"
 _VERSIONS = """
-SELECT born, version, log_offset, source, storage_location, run_id, run_link, model_id, description, stage, created_ms, updated_ms
-FROM unnest($1::bigint[], $2::integer[]) AS wanted (born, version) JOIN model_version v USING (born, version)
+SELECT v.* FROM unnest($1::bigint[], $2::integer[]) AS wanted (born, version) CROSS JOIN LATERAL (
+    SELECT born, version, log_offset, source, storage_location, run_id, run_link, model_id, description, stage, created_ms, updated_ms
+    FROM model_version WHERE born = wanted.born AND version = wanted.version OFFSET 0
+) v
 UNION ALL
-SELECT born, version, log_offset, source, storage_location, run_id, run_link, model_id, description, stage, created_ms, updated_ms
-FROM unnest($3::bigint[], $4::text[]) AS wanted (born, stage) JOIN model_version v USING (born, stage)
+SELECT v.* FROM unnest($3::bigint[], $4::text[]) AS wanted (born, stage) CROSS JOIN LATERAL (
+    SELECT born, version, log_offset, source, storage_location, run_id, run_link, model_id, description, stage, created_ms, updated_ms
+    FROM model_version WHERE born = wanted.born AND stage = wanted.stage OFFSET 0
+) v
 """
 _SAVE_MODELS = """
 INSERT INTO registered_model (born, workspace, name, description, created_ms, updated_ms, renamed_ms, last_version, is_prompt)

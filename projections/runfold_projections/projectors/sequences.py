@@ -35,8 +35,10 @@ class Ledger:
         rows = await connection.fetch(
             """
             SELECT s.entity, s.writer, s.bounds
-            FROM unnest($1::text[], $2::text[]) AS wanted (entity, writer)
-            JOIN sequence s ON s.entity = wanted.entity AND s.writer = wanted.writer
+            FROM unnest($1::text[], $2::text[]) AS wanted (entity, writer) CROSS JOIN LATERAL (
+                -- Through the index, also by a plan that was made while the table was empty (see registered_models.py).
+                SELECT * FROM sequence WHERE entity = wanted.entity AND writer = wanted.writer OFFSET 0
+            ) s
             """,
             [entity for entity, _ in missing],
             [writer for _, writer in missing],
