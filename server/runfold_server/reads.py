@@ -6,13 +6,14 @@ them, read rows and checkpoints in one snapshot.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, TypeVar
 
 from runfold_projections.database import Connection
-from runfold_projections.queries.outcomes import Refused, outcome
+from runfold_projections.queries.outcomes import Refused, outcomes
 from runfold_projections.queries.snapshot import checkpoints, reached
 from runfold_schemas.position import Partition, Position
 from runfold_schemas.topics import PARTITIONED, Topic, partition_of
@@ -24,6 +25,7 @@ from .errors import Unavailable
 from .observe import Observed
 from .outages import STALE
 from .progress import POLL, Progress
+from .together import Together
 from .urge import Urge
 
 GATHERING = Topic.METRICS
@@ -31,6 +33,8 @@ GATHERING = Topic.METRICS
 T = TypeVar("T")
 Query = Callable[[Connection], Awaitable[T]]
 Positions = Mapping[Partition, int]
+Outcome = tuple[int, Refused | None]
+"""A checkpoint (next offset), and what an event that it has passed was refused for."""
 Scope = Callable[[Positions], Positions]
 """Picks, from the ends of all partitions, those that a read depends on."""
 
@@ -67,6 +71,9 @@ class Reader:
         self._database, self._ends, self._progress = database, ends, progress
         self._observed, self._urge = observed, urge
         self._wait = wait
+        self._outcomes: defaultdict[Partition, Together[Position, Outcome]] = defaultdict(
+            lambda: Together(self._look_at_outcomes)
+        )
 
     async def strong(self, scope: Scope, query: Query[T], also: Callable[[T], Scope] | None = None) -> Shown[T]:
         """What the query finds in a snapshot that holds every write acknowledged before this call.
@@ -115,7 +122,8 @@ class Reader:
         return Shown(shown.value, as_of)
 
     async def outcome(self, position: Position) -> Refused | None:
-        """Why the event at this position had no effect, once it is folded; None: it was accepted. Cheaper than a snapshot."""
+        """Why the event at this position had no effect, once it is folded; None: it was accepted. Cheaper than a snapshot, and one statement
+        answers all who wait for the same partition at the same time."""
         want = {position.where: position.offset + 1}
         return (await self._until(want, lambda: self._try_outcome(position))).value
 
@@ -160,18 +168,25 @@ class Reader:
             return Shown(value, have) if reached(have, want) else have
 
     async def _try_outcome(self, position: Position) -> Shown[Refused | None] | Positions:
-        async with self._database.connection() as connection:
-            next_offset, refused = await outcome(connection, position)
+        next_offset, refused = await self._outcomes[position.where].get(position)
         have = {position.where: next_offset}
         return Shown(refused, have) if next_offset > position.offset else have
 
-    async def _try_outcome_then(self, position: Position, query: Query[T]) -> Shown[Refused | T] | Positions:
+    async def _look_at_outcomes(self, positions: Sequence[Position]) -> Mapping[Position, Outcome]:
+        """Of positions of one partition."""
         async with self._database.connection() as connection:
-            next_offset, refused = await outcome(connection, position)
-            have = {position.where: next_offset}
-            if next_offset <= position.offset:
-                return have
-            return Shown(await query(connection) if refused is None else refused, have)
+            offsets = [position.offset for position in positions]
+            next_offset, refused = await outcomes(connection, positions[0].where, offsets)
+        return {position: (next_offset, refused.get(position.offset)) for position in positions}
+
+    async def _try_outcome_then(self, position: Position, query: Query[T]) -> Shown[Refused | T] | Positions:
+        found = await self._try_outcome(position)
+        if not isinstance(found, Shown):
+            return found
+        if found.value is not None:
+            return Shown(found.value, found.positions)
+        async with self._database.connection() as connection:
+            return Shown(await query(connection), found.positions)
 
     async def _try(self, query: Query[T]) -> Shown[T]:
         async with self._database.snapshot() as connection:

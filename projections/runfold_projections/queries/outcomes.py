@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from runfold_schemas.position import Position
+from runfold_schemas.position import Partition, Position
 
 from ..database import Connection
 
@@ -36,26 +36,32 @@ async def refusal(connection: Connection, position: Position) -> Refused | None:
     return None if row is None else Refused(row["code"], row["message"], row["details"])
 
 
-async def outcome(connection: Connection, position: Position) -> tuple[int, Refused | None]:
-    """The checkpoint (next offset) of the position's partition together with `refusal`, in one statement, so of one moment."""
-    row = await connection.fetchrow(
+async def outcomes(connection: Connection, where: Partition, offsets: Sequence[int]) -> tuple[int, dict[int, Refused]]:
+    """The partition's checkpoint (next offset) and, by their offsets, the `refusal` of those of these events that were refused: in one
+    statement, so of one moment."""
+    rows = await connection.fetch(
         """
-        SELECT coalesce(c.next_offset, 0) AS next_offset, found.code, found.message, found.details
+        SELECT coalesce(c.next_offset, 0) AS next_offset, found.log_offset, found.code, found.message, found.details
         FROM (VALUES (1)) AS one
         LEFT JOIN (SELECT next_offset FROM checkpoint WHERE topic = $1 AND partition = $2) c ON true
         LEFT JOIN (
-            SELECT code, message, details FROM rejection WHERE topic = $1 AND partition = $2 AND log_offset = $3
+            SELECT log_offset, code, message, details FROM rejection
+            WHERE topic = $1 AND partition = $2 AND log_offset = ANY ($3::bigint[])
             UNION ALL
-            SELECT 'set_aside', reason || ': ' || message, '{}'::jsonb FROM set_aside
-            WHERE topic = $1 AND partition = $2 AND log_offset = $3
+            SELECT log_offset, 'set_aside', reason || ': ' || message, '{}'::jsonb FROM set_aside
+            WHERE topic = $1 AND partition = $2 AND log_offset = ANY ($3::bigint[])
         ) found ON true
         """,
-        position.topic.value,
-        position.partition,
-        position.offset,
+        where.topic.value,
+        where.partition,
+        offsets,
     )
-    refused = None if row["code"] is None else Refused(row["code"], row["message"], row["details"])
-    return row["next_offset"], refused
+    refused = {
+        row["log_offset"]: Refused(row["code"], row["message"], row["details"])
+        for row in rows
+        if row["log_offset"] is not None
+    }
+    return rows[0]["next_offset"], refused
 
 
 async def refusals(connection: Connection, asked: Sequence[tuple[Position, str]]) -> list[Refused | None]:
