@@ -18,6 +18,8 @@ MAX_VALUE_BYTES = 1024 * 1024
 """Largest value of a record, in bytes, before compression."""
 
 _HEADER = struct.Struct(">bI")
+FRAME_BYTES = _HEADER.size
+"""Of a value's bytes those that say the schema of the rest."""
 
 
 def encode(event: Event, level: int = FEATURE_LEVEL, catalog: Catalog | None = None) -> bytes:

@@ -1,6 +1,6 @@
 """Everything that is served: MLflow's REST under its two prefixes, the native API, health and metrics."""
 
-from . import branches, generations, health, history, keys, native, promotions, series, timeline, webhooks
+from . import branches, generations, health, history, keys, native, promotions, series, webhooks
 from . import models as native_models
 from .artifacts import direct, of_models, of_runs, proxy
 from .live import stream
@@ -19,6 +19,7 @@ from .mlflow import (
 )
 from .mlflow import webhooks as mlflow_webhooks
 from .public import asyncapi, event_stream, schema_registry
+from .timeline import operations as timeline
 
 MLFLOW_PREFIXES = ("/api/2.0/mlflow", "/ajax-api/2.0/mlflow")
 MLFLOW_3_PREFIXES = ("/api/3.0/mlflow", "/ajax-api/3.0/mlflow")

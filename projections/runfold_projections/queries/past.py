@@ -12,7 +12,8 @@ from .born import below
 from .experiments import Experiment
 from .past_metrics import latest_at
 from .runs import Run
-from .stories import ExperimentStory, RunStory
+from .stories.experiments import ExperimentStory
+from .stories.runs import RunStory
 from .timelines import state_of
 
 EXPERIMENTS = Partition(Topic.EXPERIMENTS, 0)

@@ -15,7 +15,7 @@ from ..packs import read_segment, read_segment_dated
 from ..search.tokens import storable
 from .born import below, born
 from .logged_models import LoggedModel, MeasuredMetric
-from .stories import LoggedModelStory
+from .stories.logged_models import LoggedModelStory
 from .timelines import state_of
 
 REGISTRY = Partition(Topic.REGISTRY, 0)

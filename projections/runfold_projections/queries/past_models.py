@@ -8,7 +8,7 @@ from ..database import Connection
 from ..search.tokens import storable
 from .model_versions import STAGES, ModelVersion
 from .registered_models import RegisteredModel
-from .stories import ModelStory, OneModel
+from .stories.registered_models import ModelStory, OneModel
 from .timelines import holders, state_of
 
 REGISTRY = Partition(Topic.REGISTRY, 0)

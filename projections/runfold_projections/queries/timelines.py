@@ -12,7 +12,8 @@ from ..generations import Projection
 from ..journal import Entry
 from ..search.tokens import storable
 from .journal import Told, caused_by, events_of, past_of
-from .stories import ModelStory, Story, changed
+from .stories.registered_models import ModelStory
+from .stories.story import Story, changed, passed_over
 
 S = TypeVar("S")
 Json = dict[str, Any]
@@ -142,18 +143,24 @@ class Set:
 
 
 async def why(conn: Connection, story: Story[S], name: str, below: int) -> list[Set]:
-    """The events that set a field, the newest first, which set the value that it had at the offset. Folds the whole story."""
+    """The events that set a field, the newest first, which set the value that it had at the offset."""
     events = await _accepted(conn, story, 0, below)
-    return await asyncio.to_thread(_sets, story, events, name)
+    return await asyncio.to_thread(sets, story, events, name)
 
 
-def _sets(story: Story[S], events: Sequence[Told], name: str) -> list[Set]:
-    found = [
-        Set(told, one["from"], one["to"])
-        for told, changes in _walked(story, story.start(), events)
-        for one in changes
-        if one["field"] == name
-    ]
+def sets(story: Story[S], events: Sequence[Told], name: str) -> list[Set]:
+    """Those of all accepted events of a story that set a field, the newest first. Reads only those that may have to do with it."""
+    found, state, passes = [], story.start(), passed_over(story.unread(name))
+    for told in events:
+        if passes(told.entry.value):
+            continue
+        record = story.alone(told.entry.record(told.where), name)
+        _, change = story.step(state, record)
+        before = story.value(state, name)
+        state = change()
+        after = story.value(state, name)
+        if before != after:
+            found.append(Set(told, before, after))
     return found[::-1]
 
 

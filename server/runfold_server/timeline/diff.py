@@ -1,0 +1,74 @@
+"""…/diff: what differs about an entity between two moments."""
+
+from collections.abc import Awaitable, Callable
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from runfold_projections.database import Connection
+from runfold_projections.queries import timelines
+from runfold_projections.queries.past_metrics import latest_at
+from runfold_projections.queries.stories.runs import RunStory
+from runfold_projections.queries.timelines import Difference
+from runfold_schemas.vector import Vector
+
+from .. import as_of
+from ..api import Api
+from ..dispatch import json_response
+from ..numbers import number
+from ..requests import Field, parse_query
+from .said import Json, said
+from .subjects import Subject, end_of
+
+BETWEEN = (Field("from", required=True), Field("to", default=""))
+
+
+def diff(subject: Subject) -> Callable[[Api, Request], Awaitable[Response]]:
+    """The handler of a kind of entity."""
+
+    async def handler(api: Api, request: Request) -> Response:
+        args = parse_query(BETWEEN, request.query_params.multi_items())
+        name = str(request.path_params[subject.parameter])
+        early = await api.moments.resolve(args["from"], "from")
+        late = await (api.moments.resolve(args["to"], "to") if args["to"] else api.ends.now())
+        latest = {where: max(end, early.get(where, 0)) for where, end in late.items()}
+
+        async def read(connection: Connection) -> list[Json]:
+            sources = await subject.sources(connection, name, latest)
+            if sources is None:
+                raise await subject.missing(connection, name, latest if args["to"] else None)
+            story = sources[0]
+            found = await timelines.difference(connection, story, end_of(story, early), end_of(story, late))
+            changes = [_changed(one) for one in found]
+            if isinstance(story, RunStory):
+                changes += await _metrics(connection, name, early, late)
+            return changes
+
+        shown = await api.reader.at(subject.scope(name)(latest), read)
+        return json_response({"from": as_of.said(early), "to": as_of.said(late), "changes": shown.value})
+
+    return handler
+
+
+def _changed(one: Difference) -> Json:
+    return {
+        "field": one.field,
+        "from": one.before,
+        "to": one.after,
+        "by": one.told.entry.actor if one.told else None,
+        "event": said(one.told, (), ()) if one.told else None,
+    }
+
+
+async def _metrics(conn: Connection, run_id: str, early: Vector, late: Vector) -> list[Json]:
+    before, after = await _latest(conn, run_id, early), await _latest(conn, run_id, late)
+    return [
+        {"field": f"metrics.{key}", "from": before.get(key), "to": after.get(key), "by": None, "event": None}
+        for key in sorted({*before, *after})
+        if before.get(key) != after.get(key)
+    ]
+
+
+async def _latest(conn: Connection, run_id: str, vector: Vector) -> dict[str, Json]:
+    found = await latest_at(conn, run_id, vector)
+    return {one.key: {"value": number(one.value), "step": one.step, "time": one.time_ms} for one in found}

@@ -1,0 +1,43 @@
+"""An event of a story as JSON."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import BaseModel
+
+from runfold_projections.queries.journal import Told
+from runfold_schemas.position import Position
+from runfold_schemas.wire import decode
+
+Json = dict[str, Any]
+OUTCOMES = ("accepted", "rejected")
+
+
+def said(told: Told, changes: Sequence[Json], caused: Sequence[Json]) -> Json:
+    """An event of a timeline."""
+    where, entry = told
+    event: Any = decode(entry.value)
+    payload = event.model_dump(mode="json", by_alias=True) if isinstance(event, BaseModel) else {}
+    refused = {"code": entry.code, "message": entry.message} if entry.code else {}
+    return {
+        "position": str(Position(*where, entry.offset)),
+        "broker_ms": entry.broker_ms,
+        "event_ms": entry.time_ms,
+        "event_id": entry.event_id,
+        "type": event.subject,
+        "actor": entry.actor,
+        "writer": {
+            "id": entry.writer,
+            "node": entry.node,
+            "rank": entry.rank,
+            "attempt": entry.attempt,
+            "sequence": entry.sequence,
+        },
+        "correlation_id": entry.correlation_id or None,
+        "causation_id": entry.causation_id or None,
+        "payload": payload,
+        "outcome": OUTCOMES[bool(entry.code)],
+        **refused,
+        "changes": list(changes),
+        "caused": list(caused),
+    }

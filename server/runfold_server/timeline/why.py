@@ -1,0 +1,55 @@
+"""…/why: the event by which a field is as it is."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from runfold_projections.database import Connection
+from runfold_projections.queries import timelines
+
+from .. import as_of
+from ..api import Api
+from ..dispatch import json_response, saying
+from ..errors import NotFound
+from ..requests import Field, Kind, parse_query
+from .events import MOST_EVENTS
+from .said import Json, said
+from .subjects import Subject, end_of, moment
+
+_MOST_NAMED = 20
+FIELD = (Field("field", required=True), Field("limit", Kind.INT32, default=100, least=1, most=MOST_EVENTS))
+
+
+def why(subject: Subject) -> Callable[[Api, Request], Awaitable[Response]]:
+    """The handler of a kind of entity."""
+
+    async def handler(api: Api, request: Request) -> Response:
+        args = parse_query(FIELD, request.query_params.multi_items())
+        name, wanted = str(request.path_params[subject.parameter]), args["field"]
+        asked, vector = await moment(api, request)
+
+        async def read(connection: Connection) -> Json:
+            sources = await subject.sources(connection, name, vector)
+            if sources is None:
+                raise await subject.missing(connection, name, asked)
+            story, end = sources[0], end_of(sources[0], vector)
+            found = await timelines.why(connection, story, wanted, end)
+            if not found:
+                raise _unknown_field(wanted, story.fields(await timelines.state_of(connection, story, end)))
+            events = [{"from": one.before, "to": one.after, "event": said(one.told, (), ())} for one in found]
+            return {"field": wanted, "value": found[0].after, "set_by": events[0], "earlier": events[1 : args["limit"]]}
+
+        shown = await api.reader.at(subject.scope(name)(vector), read)
+        return saying(json_response(shown.value | {"as_of": as_of.said(vector)}), asked)
+
+    return handler
+
+
+def _unknown_field(name: str, fields: Mapping[str, Any]) -> NotFound:
+    if name.startswith("metrics."):
+        return NotFound(f"Field {name[:100]!r} is a metric's: its points are series, `series:history` tells them all.")
+    some = sorted(fields, key=lambda field: (field.split(".")[0] != name.split(".")[0], field))[:_MOST_NAMED]
+    more = "" if len(fields) <= _MOST_NAMED else ", …"
+    return NotFound(f"Field {name[:100]!r} never had a value. Fields are: {', '.join(some) or 'none'}{more}.")
