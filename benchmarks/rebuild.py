@@ -1,4 +1,4 @@
-"""How fast projections are rebuilt: run events, metric points, and the hash of the result. `make bench-rebuild`.
+"""How fast projections are rebuilt: events of runs and of the registry, metric points, and the hash of the result. `make bench-rebuild`.
 
 The log is written straight into the embedded Kafka; then `runfold rebuild` does its work, with the worker of `runfold up` beside it. The rate is
 that of the replay: from the first commit into the new generation until it has caught up.
@@ -33,8 +33,16 @@ from runfold_schemas.envelope import Envelope, Writer
 from runfold_schemas.events import Event, MetricsLogged, ParamsLogged, RunCreated, RunUpdated, TagsSet
 from runfold_schemas.frames import Frame
 from runfold_schemas.ids import Ids
+from runfold_schemas.logged_models import LoggedModelCreated, LoggedModelFinalized
 from runfold_schemas.position import Partition
-from runfold_schemas.topics import Topic, partition_of
+from runfold_schemas.registered_models import (
+    ModelAliasSet,
+    ModelVersionCreated,
+    ModelVersionStaged,
+    ModelVersionTagsSet,
+    RegisteredModelCreated,
+)
+from runfold_schemas.topics import Topic, partition_count, partition_of
 from runfold_stack.settings import load_settings
 from runfold_stack.standing import log_ends, until_folded
 from runfold_stack.up import Up, runfold_up
@@ -75,6 +83,44 @@ def run_events(count: int) -> Iterator[Outgoing]:
             yield record(Topic.RUNS, event, writer, sequence)
 
 
+def registry_events(count: int) -> Iterator[Outgoing]:
+    """Models as a team registers them: each with ten versions of logged models that came to be, were tagged, got the alias, and went
+    through the stages."""
+    writer, sequence = Writer("server", "node"), 0
+    models = max(1, count // (1 + 10 * len(version_events("", 1))))
+    for number in range(models):
+        name = f"team-{number % 20}.model-{number}"
+        events: list[Event] = [RegisteredModelCreated(name=name, description="a model", tags={"team": "vision"})]
+        for version in range(1, 11):
+            events += version_events(name, version)
+        for event in events:
+            yield record(Topic.REGISTRY, event, writer, sequence)
+            sequence += 1
+
+
+def version_events(name: str, version: int) -> list[Event]:
+    """A logged model that becomes a version and goes into production."""
+    model_id, run_id = f"m-{uuid.uuid4().hex}", uuid.uuid4().hex
+    uri = f"runfold-artifacts:/0/models/{model_id}/artifacts"
+    return [
+        LoggedModelCreated(
+            model_id=model_id,
+            experiment_id=0,
+            name="model",
+            artifact_uri=uri,
+            source_run_id=run_id,
+            params={"depth": str(version), "rate": "0.1"},
+            tags={"mlflow.user": "user"},
+        ),
+        LoggedModelFinalized(model_id=model_id, status="READY"),
+        ModelVersionCreated(name=name, source=uri, run_id=run_id, model_id=model_id, tags={"data": "2026-11"}),
+        ModelVersionTagsSet(name=name, version=version, tags={"checked": "yes"}),
+        ModelVersionStaged(name=name, version=version, stage="Staging"),
+        ModelVersionStaged(name=name, version=version, stage="Production", archive_existing=True),
+        ModelAliasSet(name=name, alias="prod", version=version),
+    ]
+
+
 def metric_events(points: int) -> Iterator[Outgoing]:
     """Frames of 100 keys x 10 rows, of 40 runs in turn."""
     keys = tuple(f"layer{number}/norm" for number in range(100))
@@ -93,7 +139,7 @@ async def write(up: Up, namespace: str, partitions: int, records: Iterator[Outgo
     async with RecordSender(up.kafka, namespace, linger_ms=20, timeout=60) as sender:
         waiting: set[asyncio.Task[object]] = set()
         for item in records:
-            where = Partition(item.topic, partition_of(item.key, partitions))
+            where = Partition(item.topic, partition_of(item.key, partition_count(item.topic, partitions)))
             waiting.add(asyncio.ensure_future(sender.send(where, item)))
             if len(waiting) >= AT_ONCE:
                 done, waiting = await asyncio.wait(waiting)
@@ -153,7 +199,7 @@ async def rebuild(up: Up, namespace: str, projection: Projection, amount: int, w
     table.add_row(f"state-hash of {projection}, {what}", f"{amount:,}", f"{seconds:.1f}", f"{amount / seconds:,.0f}")
 
 
-async def main(events: int, points: int) -> None:
+async def main(events: int, registry: int, points: int) -> None:
     """Write, wait for the live folds, rebuild, and print one table."""
     print(f"# {describe()}", file=sys.stderr)
     with tempfile.TemporaryDirectory(prefix="runfold-bench-") as directory:
@@ -162,6 +208,7 @@ async def main(events: int, points: int) -> None:
             info = await open_log(up.kafka, settings.namespace)
             for projection, amount, what, records in (
                 (Projection.RUNS, events, "events", run_events(events)),
+                (Projection.REGISTRY, registry, "events", registry_events(registry)),
                 (Projection.METRICS, points, "points", metric_events(points)),
             ):
                 if not amount:
@@ -182,6 +229,7 @@ async def main(events: int, points: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=400_000)
+    parser.add_argument("--registry", type=int, default=200_000, help="events")
     parser.add_argument("--points", type=int, default=20_000_000)
     arguments = parser.parse_args()
-    asyncio.run(main(arguments.events, arguments.points))
+    asyncio.run(main(arguments.events, arguments.registry, arguments.points))
