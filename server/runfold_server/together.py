@@ -11,11 +11,13 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Asked(Generic[K, V]):
     key: K
     found: list[V] = field(default_factory=list)
     failure: Exception | None = None
+    gone: bool = False
+    """Whether the caller has given up, in the queue or while another's look-up asks for it."""
 
     @property
     def done(self) -> bool:
@@ -43,14 +45,13 @@ class Together(Generic[K, V]):
                 if not asked.done:
                     await self._ask()
         finally:
-            if not asked.done:
-                self._waiting.remove(asked)
+            asked.gone = True
         if asked.failure is not None:
             raise _anew(asked.failure)
         return asked.found[0]
 
     async def _ask(self) -> None:
-        asked, self._waiting = self._waiting, []
+        asked, self._waiting = [one for one in self._waiting if not one.gone], []
         try:
             found = await self._look([one.key for one in asked])
         except asyncio.CancelledError:

@@ -116,3 +116,22 @@ async def test_one_that_asked_for_others_and_gives_up_leaves_their_questions() -
     table.release_all()
     assert await other == (2, 0)
     assert table.asked == [[0], [1, 2], [2]]
+
+
+async def test_one_that_gives_up_while_another_asks_for_it_is_cancelled_and_nothing_else() -> None:
+    table = Table()
+    together = Together(table.look)
+    first = await held(table, together)
+    leader, other = [asyncio.create_task(together.get(n)) for n in (1, 2)]
+    await asyncio.sleep(0.01)
+    table.go.release()
+    await first
+    await asyncio.sleep(0.01)
+    assert table.asked == [[0], [1, 2]]
+    other.cancel()
+    await asyncio.wait([other])
+    assert other.cancelled()
+    table.release_all()
+    assert await leader == (1, 0)
+    assert await together.get(3) == (3, 0)
+    assert table.asked == [[0], [1, 2], [3]]
