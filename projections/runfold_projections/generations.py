@@ -36,6 +36,7 @@ TABLES: dict[Projection, tuple[str, ...]] = {
         "model_version",
         "model_version_tag",
         "model_naming",
+        "model_made_of",
         "logged_model",
         "logged_model_param",
         "logged_model_tag",
@@ -74,6 +75,7 @@ NOT_CANONICAL = frozenset(
         "metric_repeat",
         "experiment_naming",
         "model_naming",
+        "model_made_of",
         "journal",
         "journal_state",
         "journal_cause",
@@ -84,7 +86,7 @@ _SHOWN_BY = {"model_value": "model_metric"}
 
 LAYOUTS: dict[Projection, int] = {
     Projection.EXPERIMENTS: 2,
-    Projection.REGISTRY: 4,
+    Projection.REGISTRY: 5,
     Projection.RUNS: 5,
     Projection.METRICS: 11,
 }

@@ -6,7 +6,9 @@ the checkpoint has passed is in it. How the log was cut into batches shows in th
 are canonical already.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 import cramjam
 import msgspec
@@ -126,12 +128,26 @@ def read_entries(data: bytes) -> list[Entry]:
     return _decoder.decode(unsqueezed(data))
 
 
+StateAt = Callable[[int], bytes | None]
+"""An entity's state as `states.py` writes it, as of a next offset within the batch that was folded; asked for rising offsets only."""
+
+
+@runtime_checkable
+class Rereading(Protocol):
+    """A projector that has entities of which it holds only a part in memory."""
+
+    async def reread(self, connection: Connection, entity: str) -> StateAt | None:
+        """Reads such an entity as it was before the batch, and tells what it was within it; None: it is none of those."""
+
+
 @dataclass(slots=True)
 class _Rows:
     """What a batch adds to one entity."""
 
     entries: list[Entry] = field(default_factory=list)
     accepted: bool = False
+    due: list[int] = field(default_factory=list)
+    """Next offsets, EVERY accepted events apart, at which a state may be kept that is not in memory."""
 
 
 class Journal:
@@ -179,14 +195,39 @@ class Journal:
     def _keep(self, entity: str, next_offset: int) -> None:
         state = self._projector.state(entity)
         if state is not None:
-            self._states.append((entity, next_offset, squeezed(state)))
-            self._left[entity] = max(EVERY, len(state) // _BYTES_PER_EVENT)
+            self._left[entity] = self._kept(entity, next_offset, state)
+            self._unknown.pop(entity, None)
+        elif isinstance(self._projector, Rereading):
+            self._rows[entity].due.append(next_offset)
+            self._left[entity] = EVERY
             self._unknown.pop(entity, None)
 
+    def _kept(self, entity: str, next_offset: int, state: bytes) -> int:
+        """How many events the entity has until the next state."""
+        self._states.append((entity, next_offset, squeezed(state)))
+        return max(EVERY, len(state) // _BYTES_PER_EVENT)
+
     async def settle(self, connection: Connection) -> None:
-        """Learn of entities that the batch touched how many events lie behind their last state."""
-        if not self._unknown:
-            return
+        """Learn of entities that the batch touched how many events lie behind their last state, and read states that are not in memory."""
+        if self._unknown:
+            await self._count(connection)
+        for entity, rows in self._rows.items():
+            if rows.due and isinstance(self._projector, Rereading):
+                state_at = await self._projector.reread(connection, entity)
+                if state_at is not None:
+                    self._reread(entity, rows.due, state_at)
+
+    def _reread(self, entity: str, due: list[int], state_at: StateAt) -> None:
+        left = 0
+        for next_offset in due:
+            state = state_at(next_offset) if left <= 0 else None
+            if state is not None:
+                left = self._kept(entity, next_offset, state)
+            left -= EVERY
+        # What came after the last of them was counted down from EVERY.
+        self._left[entity] += left
+
+    async def _count(self, connection: Connection) -> None:
         for entity, left in await connection.fetch(
             """
             SELECT asked.entity, found.left_over FROM unnest($1::text[]) AS asked (entity) CROSS JOIN LATERAL (

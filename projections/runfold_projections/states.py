@@ -9,6 +9,8 @@ from runfold_schemas.events import DatasetInput
 
 from .folds.experiments import Experiment
 from .folds.logged_models import LoggedModel
+from .folds.one_model import OneModel
+from .folds.registered_models import Model, Models, Version
 from .folds.runs import Head, Run
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -16,6 +18,9 @@ _run_decoder = msgspec.msgpack.Decoder(
     tuple[tuple[Any, ...], dict[str, str], dict[str, str], list[dict[str, Any]], list[str], list[tuple[str, int]]]
 )
 _logged_model_decoder = msgspec.msgpack.Decoder(LoggedModel)
+_model_decoder = msgspec.msgpack.Decoder(
+    tuple[tuple[Any, ...], dict[str, int], dict[str, str], list[Version], dict[int, dict[str, str]]]
+)
 _experiment_decoder = msgspec.msgpack.Decoder(Experiment)
 
 
@@ -50,3 +55,20 @@ def write_logged_model(model: LoggedModel) -> bytes:
 def read_logged_model(data: bytes) -> LoggedModel:
     """What `write_logged_model` was given."""
     return _logged_model_decoder.decode(data)
+
+
+def write_model(born: int, one: OneModel) -> bytes:
+    """A registered model, which is there, with its versions, aliases and tags."""
+    state = one.state
+    versions = list(state.versions.get(born, {}).values())
+    tags = {number: tags for number, tags in one.version_tags.items() if tags}
+    return _encode((astuple(state.by_born[born]), state.aliases.get(born, {}), one.tags, versions, tags))
+
+
+def read_model(data: bytes) -> OneModel:
+    """What `write_model` was given."""
+    head, aliases, tags, versions, version_tags = _model_decoder.decode(data)
+    model = Model(*head)
+    state = Models(versions={model.born: {one.version: one for one in versions}}, aliases={model.born: aliases})
+    state.put(model)
+    return OneModel(state, tags, version_tags)

@@ -35,7 +35,7 @@ async def _model(api: Api, request: Request) -> Response:
     async def query(connection: Connection) -> Found | None:
         if as_of is not None:
             found = await model_state_at(connection, DEFAULT_WORKSPACE, name, as_of)
-            return None if found is None else (shown_model(*found), past_versions(*found)[offset : offset + limit + 1])
+            return None if found is None else (shown_model(*found), past_versions(*found, limit + 1, offset))
         model = await get_registered_model(connection, DEFAULT_WORKSPACE, name)
         return None if model is None else (model, await versions_of(connection, model.born, limit + 1, offset))
 

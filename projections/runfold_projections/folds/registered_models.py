@@ -6,6 +6,9 @@ A model is known by `born`, the offset of the event that created it; its name ma
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
+import msgspec
+from msgspec.structs import replace as restruct
+
 from runfold_schemas.record import Record
 from runfold_schemas.registered_models import (
     ModelAliasDeleted,
@@ -53,8 +56,7 @@ class Model:
     is_prompt: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Version:
+class Version(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A version as folded. `storage_location` is where its files lie if that is not the source."""
 
     born: int
@@ -229,7 +231,7 @@ def _change_version(state: Models, model: Model, version: Version, event: Versio
     key = (model.born, version.version)
     match event:
         case ModelVersionDescribed():
-            return Change(versions={key: replace(version, description=event.description, updated_ms=now)})
+            return Change(versions={key: restruct(version, description=event.description, updated_ms=now)})
         case ModelVersionStaged():
             change = Change()
             _stage(state, change, model, version, event.stage, event.archive_existing, now)
@@ -258,8 +260,8 @@ def _stage(
         for number, before in state.versions.get(born, {}).items():
             other = change.versions.get((born, number), before)
             if other.stage == stage and number != version.version:
-                change.versions[born, number] = replace(other, stage=ARCHIVED, updated_ms=now)
-    change.versions[born, version.version] = replace(version, stage=stage, updated_ms=now)
+                change.versions[born, number] = restruct(other, stage=ARCHIVED, updated_ms=now)
+    change.versions[born, version.version] = restruct(version, stage=stage, updated_ms=now)
 
 
 def _promote(state: Models, event: ModelsPromoted, workspace: str, now: int) -> Change | Rejection:

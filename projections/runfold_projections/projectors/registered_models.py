@@ -3,11 +3,14 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple
 
+from msgspec import structs
+
 from runfold_schemas.record import Record
 from runfold_schemas.registered_models import (
     ModelAliasSet,
     ModelFact,
     ModelsPromoted,
+    ModelVersionCreated,
     ModelVersionStaged,
     PromotionCondition,
     PromotionMove,
@@ -17,11 +20,15 @@ from runfold_schemas.registered_models import (
 
 from ..database import Connection
 from ..folds.decision import Rejection
+from ..folds.one_model import OneModel, of_model
 from ..folds.registered_models import Change, Model, Models, Version, fold
+from ..journal import StateAt
 from ..rowchange import RowChange, columns
+from ..states import write_model
 from .base import MOST_CACHED
 
 Name = tuple[str, str]
+_ENTITY = "model"
 
 
 class RegisteredModelsProjector:
@@ -38,6 +45,8 @@ class RegisteredModelsProjector:
         self._pending = Change()
         self._told_of: dict[int, None] = {}
         self._namings: list[tuple[str, str, int, int]] = []
+        self._made_of: list[tuple[str, int, int]] = []
+        self._steps: list[tuple[int, Change]] = []
 
     async def load(self, connection: Connection, records: Sequence[Record]) -> None:
         if len(self._names) + len(self._versions) > MOST_CACHED:
@@ -84,18 +93,40 @@ class RegisteredModelsProjector:
         before = {born: model.name for born in answer.models if (model := self._state.by_born.get(born)) is not None}
         self._state.apply(answer)
         self._note(answer)
+        self._steps.append((record.position.offset, answer))
         self._told_of |= dict.fromkeys(answer.models)
         for born, model in answer.models.items():
             if before.get(born) != model.name:
                 self._namings.append((model.workspace, model.name, record.position.offset, born))
+        if isinstance(record.event, ModelVersionCreated) and record.event.model_id is not None:
+            self._made_of += [(record.event.model_id, record.position.offset, born) for born in answer.models]
         return None
 
     def touched(self, record: Record, rejection: Rejection | None) -> Sequence[str]:
         return [model_entity(born) for born in self._told_of]
 
     def state(self, entity: str) -> bytes | None:
-        # Only those versions are in memory that events named lately; so a model is told by all that happened to it.
+        # Only those versions are in memory that events named lately, and no tags: see `reread`.
         return None
+
+    async def reread(self, connection: Connection, entity: str) -> StateAt | None:
+        """All of a model: the tables have it as it was before the batch, whose changes come on top."""
+        kind, _, number = entity.partition(":")
+        if kind != _ENTITY or not number.isdecimal():
+            return None
+        born = int(number)
+        one = await _stored(connection, born)
+        steps = iter([(offset, part) for offset, change in self._steps if _is_some(part := of_model(change, born))])
+        ahead = next(steps, None)
+
+        def state_at(next_offset: int) -> bytes | None:
+            nonlocal ahead
+            while ahead is not None and ahead[0] < next_offset:
+                one.apply(ahead[1])
+                ahead = next(steps, None)
+            return write_model(born, one) if born in one.state.by_born else None
+
+        return state_at
 
     def _note(self, change: Change) -> None:
         pending = self._pending
@@ -116,6 +147,7 @@ class RegisteredModelsProjector:
 
     def changes(self) -> list[RowChange]:
         pending, self._pending = self._pending, Change()
+        self._steps = []
         gone, versions_gone = set(pending.models_gone), set(pending.versions_gone)
         # What is gone with its model or version is deleted by that change alone: no two may touch one row.
         versions = [v for (born, _), v in pending.versions.items() if born not in gone]
@@ -128,10 +160,12 @@ class RegisteredModelsProjector:
             if key[0] not in gone and key[:2] not in versions_gone
         }
         namings, self._namings = self._namings, []
+        made_of, self._made_of = self._made_of, []
         found = [
             *_saved(_SAVE_NAMINGS, namings),
+            *_saved(_SAVE_MADE_OF, made_of),
             *_saved(_SAVE_MODELS, map(astuple, pending.models.values())),
-            *_saved(_SAVE_VERSIONS, map(astuple, versions)),
+            *_saved(_SAVE_VERSIONS, map(structs.astuple, versions)),
             *_saved(_SAVE_ALIASES, ((*key, on) for key, on in aliases.items() if on is not None)),
             *_saved(_DELETE_ALIASES, (key for key, on in aliases.items() if on is None)),
             *_saved(_SAVE_MODEL_TAGS, ((*key, value) for key, value in model_tags.items() if value is not None)),
@@ -148,7 +182,27 @@ class RegisteredModelsProjector:
 
 def model_entity(born: int) -> str:
     """What the journal calls a registered model."""
-    return f"model:{born}"
+    return f"{_ENTITY}:{born}"
+
+
+async def _stored(connection: Connection, born: int) -> OneModel:
+    """A model with everything, as the tables have it; empty if they have it not."""
+    one = OneModel()
+    for row in await connection.fetch(_WHOLE, born):
+        one.state.put(Model(**dict(row)))
+    if born not in one.state.by_born:
+        return one
+    one.state.aliases[born] = {row["alias"]: row["version"] for row in await connection.fetch(_ALIASES, [born])}
+    rows = await connection.fetch(_ALL_VERSIONS, born)
+    one.state.versions[born] = {row["version"]: Version(*row.values()) for row in rows}
+    one.tags = {row["key"]: row["value"] for row in await connection.fetch(_MODEL_TAGS, born)}
+    for row in await connection.fetch(_VERSION_TAGS, born):
+        one.version_tags.setdefault(row["version"], {})[row["key"]] = row["value"]
+    return one
+
+
+def _is_some(change: Change) -> bool:
+    return change != Change()
 
 
 def _named(state: Models, record: Record) -> dict[int, None]:
@@ -220,6 +274,16 @@ FROM unnest($1::text[], $2::text[]) AS wanted (workspace, name) CROSS JOIN LATER
     SELECT * FROM registered_model WHERE workspace = wanted.workspace AND name = wanted.name OFFSET 0
 ) m
 """
+_WHOLE = """
+SELECT born, workspace, name, description, created_ms, updated_ms, renamed_ms, last_version, is_prompt
+FROM registered_model WHERE born = $1
+"""
+_ALL_VERSIONS = """
+SELECT born, version, log_offset, source, storage_location, run_id, run_link, model_id, description, stage, created_ms, updated_ms
+FROM model_version WHERE born = $1 ORDER BY version
+"""
+_MODEL_TAGS = "SELECT key, value FROM registered_model_tag WHERE born = $1"
+_VERSION_TAGS = "SELECT version, key, value FROM model_version_tag WHERE born = $1"
 _ALIASES = "SELECT born, alias, version FROM model_alias WHERE born = ANY ($1::bigint[])"
 _VERSIONS = """
 SELECT v.* FROM unnest($1::bigint[], $2::integer[]) AS wanted (born, version) CROSS JOIN LATERAL (
@@ -252,6 +316,10 @@ ON CONFLICT (born, version) DO UPDATE SET
 _SAVE_NAMINGS = """
 INSERT INTO model_naming (workspace, name, log_offset, born)
 SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[]) WHERE EXISTS (SELECT FROM fence)
+"""
+_SAVE_MADE_OF = """
+INSERT INTO model_made_of (model_id, log_offset, born)
+SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[]) WHERE EXISTS (SELECT FROM fence)
 """
 _SAVE_ALIASES = """
 INSERT INTO model_alias (born, alias, version)

@@ -11,6 +11,7 @@ from runfold_schemas.webhooks import WebhookFact
 
 from ..database import Connection
 from ..folds.decision import Rejection
+from ..journal import StateAt
 from ..rowchange import RowChange
 from .base import Projector
 from .logged_models import LoggedModelsProjector
@@ -22,8 +23,9 @@ class RegistryProjector:
     """Projector of the `registry` topic. No part knows of another: what spans them is checked by APIs and joined by queries."""
 
     def __init__(self) -> None:
+        self._models = RegisteredModelsProjector()
         self._parts: dict[type[Fact], Projector] = {
-            RegisteredModelFact: RegisteredModelsProjector(),
+            RegisteredModelFact: self._models,
             LoggedModelFact: LoggedModelsProjector(),
             WebhookFact: WebhooksProjector(),
         }
@@ -50,6 +52,10 @@ class RegistryProjector:
 
     def state(self, entity: str) -> bytes | None:
         return next((state for part in self._parts.values() if (state := part.state(entity)) is not None), None)
+
+    async def reread(self, connection: Connection, entity: str) -> StateAt | None:
+        """Of a registered model, whose versions are not all in memory."""
+        return await self._models.reread(connection, entity)
 
     async def settle(self, connection: Connection) -> None:
         for part in self._parts.values():

@@ -14,7 +14,8 @@ from ..fresh import until_offset
 from ..packs import read_segment, read_segment_dated
 from ..search.tokens import storable
 from .born import below, born
-from .logged_models import LoggedModel, MeasuredMetric
+from .logged_models import VERSIONS_TAG, LoggedModel, MeasuredMetric, with_versions
+from .past_models import made_of_at
 from .stories.logged_models import LoggedModelStory
 from .timelines import state_of
 
@@ -22,11 +23,15 @@ REGISTRY = Partition(Topic.REGISTRY, 0)
 
 
 async def logged_model_at(conn: Connection, workspace: str, model_id: str, vector: Vector) -> LoggedModel | None:
-    """The model of this id, deleted or not, with what runs had measured of it. The versions made of it are not among its tags."""
+    """The model of this id, deleted or not, with what runs had measured of it. The versions that had been made of it
+    are in their tag, as of the present."""
     found = await state_of(conn, LoggedModelStory(model_id), vector.get(REGISTRY, 0)) if storable(model_id) else None
     if found is None or found.head.workspace != workspace:
         return None
-    head = found.head
+    head, tags = found.head, dict(sorted(found.tags.items()))
+    made = await made_of_at(conn, workspace, model_id, vector)
+    if made:
+        tags[VERSIONS_TAG] = with_versions(tags.get(VERSIONS_TAG), made)
     return LoggedModel(
         model_id=head.model_id,
         experiment_id=head.experiment_id,
@@ -39,7 +44,7 @@ async def logged_model_at(conn: Connection, workspace: str, model_id: str, vecto
         created_ms=head.created_ms,
         updated_ms=head.updated_ms,
         params=dict(sorted(found.params.items())),
-        tags=dict(sorted(found.tags.items())),
+        tags=tags,
         metrics=await _measured(conn, model_id, vector),
     )
 

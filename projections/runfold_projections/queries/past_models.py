@@ -1,14 +1,17 @@
 """Registered models, their versions and aliases as they were at a moment of the log."""
 
+from collections.abc import Sequence
+
 from runfold_schemas.position import Partition
 from runfold_schemas.topics import Topic
 from runfold_schemas.vector import Vector
 
 from ..database import Connection
+from ..folds.one_model import OneModel
 from ..search.tokens import storable
 from .model_versions import STAGES, ModelVersion
 from .registered_models import RegisteredModel
-from .stories.registered_models import ModelStory, OneModel
+from .stories.registered_models import ModelStory
 from .timelines import holders, state_of
 
 REGISTRY = Partition(Topic.REGISTRY, 0)
@@ -36,10 +39,8 @@ async def registered_model_at(conn: Connection, workspace: str, name: str, vecto
 def shown_model(born: int, one: OneModel) -> RegisteredModel:
     """A model as it is shown."""
     model = one.state.by_born[born]
-    versions = versions_of(born, one)
-    latest = [
-        max(own, key=lambda v: v.version) for stage in STAGES if (own := [v for v in versions if v.stage == stage])
-    ]
+    newest = {version.stage: number for number, version in sorted(one.state.versions.get(born, {}).items())}
+    latest = sorted(newest[stage] for stage in STAGES if stage in newest)
     return RegisteredModel(
         born=born,
         workspace=model.workspace,
@@ -51,13 +52,22 @@ def shown_model(born: int, one: OneModel) -> RegisteredModel:
         is_prompt=model.is_prompt,
         tags=dict(sorted(one.tags.items())),
         aliases=dict(sorted(one.state.aliases.get(born, {}).items())),
-        latest=sorted(latest, key=lambda version: version.version),
+        latest=shown_versions(born, one, latest),
     )
 
 
-def versions_of(born: int, one: OneModel) -> list[ModelVersion]:
-    """All versions of a model, the newest first."""
-    model, aliases = one.state.by_born[born], one.state.aliases.get(born, {})
+def versions_of(born: int, one: OneModel, limit: int, offset: int) -> list[ModelVersion]:
+    """A page of a model's versions, the largest number first."""
+    numbers = sorted(one.state.versions.get(born, {}), reverse=True)
+    return shown_versions(born, one, numbers[offset : offset + limit])
+
+
+def shown_versions(born: int, one: OneModel, numbers: Sequence[int]) -> list[ModelVersion]:
+    """These versions of a model, those of them that there are."""
+    model, versions = one.state.by_born[born], one.state.versions.get(born, {})
+    standing: dict[int, list[str]] = {}
+    for alias, on in sorted(one.state.aliases.get(born, {}).items()):
+        standing.setdefault(on, []).append(alias)
     return [
         ModelVersion(
             born=born,
@@ -73,9 +83,10 @@ def versions_of(born: int, one: OneModel) -> list[ModelVersion]:
             created_ms=version.created_ms,
             updated_ms=max(version.updated_ms, model.renamed_ms),
             tags=dict(sorted(one.version_tags.get(number, {}).items())),
-            aliases=sorted(alias for alias, on in aliases.items() if on == number),
+            aliases=standing.get(number, []),
         )
-        for number, version in sorted(one.state.versions.get(born, {}).items(), reverse=True)
+        for number in numbers
+        if (version := versions.get(number)) is not None
     ]
 
 
@@ -84,5 +95,22 @@ async def model_version_at(
 ) -> ModelVersion | None:
     """The version of this number."""
     found = await model_state_at(conn, workspace, name, vector)
-    versions = [] if found is None else versions_of(*found)
-    return next((version for version in versions if version.version == number), None)
+    versions = [] if found is None else shown_versions(*found, [number])
+    return versions[0] if versions else None
+
+
+async def made_of_at(conn: Connection, workspace: str, model_id: str, vector: Vector) -> list[tuple[str, str]]:
+    """Name and number of each version that was made of a logged model, by name and number; those of prompts are left out."""
+    end = vector.get(REGISTRY, 0)
+    found = []
+    for row in await conn.fetch(_MADE_OF, model_id, end):
+        born = row["born"]
+        state = (await state_of(conn, ModelStory(born), end)).state
+        model = state.by_born.get(born)
+        if model is not None and model.workspace == workspace and not model.is_prompt:
+            versions = state.versions.get(born, {}).values()
+            found += [(model.name, version.version) for version in versions if version.model_id == model_id]
+    return [(name, str(number)) for name, number in sorted(found)]
+
+
+_MADE_OF = "SELECT DISTINCT born FROM model_made_of WHERE model_id = $1 AND log_offset < $2"

@@ -14,7 +14,7 @@ from runfold_projections.queries.past_models import (
     model_version_at,
     registered_model_at,
     shown_model,
-    versions_of,
+    shown_versions,
 )
 from runfold_projections.queries.registered_models import RegisteredModel, get_registered_model
 from runfold_schemas.events import DEFAULT_WORKSPACE
@@ -79,8 +79,10 @@ async def version_by_alias(api: Api, name: str, alias: str, as_of: Vector | None
             found = await model_state_at(connection, DEFAULT_WORKSPACE, name, as_of)
             if found is None:
                 return None, None
-            standing = [version for version in versions_of(*found) if alias in version.aliases]
-            return shown_model(*found), standing[0] if standing else None
+            born, one = found
+            number = one.state.aliases.get(born, {}).get(alias) if alias.lower() != LATEST else None
+            standing = [] if number is None else shown_versions(born, one, [number])
+            return shown_model(born, one), standing[0] if standing else None
         if alias.lower() != LATEST:
             version = await model_version_by_alias(connection, DEFAULT_WORKSPACE, name, alias)
             if version is not None:

@@ -1,6 +1,6 @@
 """Of a registered model, with all its versions and aliases."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from runfold_schemas.fact import Fact
@@ -21,31 +21,11 @@ from runfold_schemas.registered_models import (
 
 from ...folds import registered_models as models
 from ...folds.decision import Rejection
+from ...folds.one_model import OneModel
 from ...generations import Projection
 from ...projectors.registered_models import model_entity
+from ...states import read_model
 from .story import Step, Story, Unread, there
-
-
-@dataclass(slots=True)
-class OneModel:
-    """A registered model by itself, with its versions, aliases and tags."""
-
-    state: models.Models = field(default_factory=models.Models)
-    tags: dict[str, str] = field(default_factory=dict)
-    version_tags: dict[int, dict[str, str]] = field(default_factory=dict)
-
-    def apply(self, change: models.Change) -> "OneModel":
-        """Take in the fold's answer."""
-        self.state.apply(change)
-        for (_, key), value in change.model_tags.items():
-            _set(self.tags, key, value)
-        for (_, number, key), value in change.version_tags.items():
-            _set(self.version_tags.setdefault(number, {}), key, value)
-        for _, number in change.versions_gone:
-            self.version_tags.pop(number, None)
-        if change.models_gone:
-            self.tags, self.version_tags = {}, {}
-        return self
 
 
 class ModelStory(Story[OneModel]):
@@ -60,7 +40,7 @@ class ModelStory(Story[OneModel]):
         return OneModel()
 
     def read(self, data: bytes) -> OneModel:
-        raise AssertionError("no states of models are kept")
+        return read_model(data)
 
     def step(self, state: OneModel, record: Record) -> Step[OneModel]:
         event = record.event
@@ -148,10 +128,3 @@ class ModelStory(Story[OneModel]):
 
 
 _VERSION = ("stage", "description", "source", "run_id", "model_id")
-
-
-def _set(pairs: dict[str, str], key: str, value: str | None) -> None:
-    if value is None:
-        pairs.pop(key, None)
-    else:
-        pairs[key] = value

@@ -71,3 +71,11 @@ CREATE TABLE model_naming (
     born        bigint NOT NULL
 );
 CREATE INDEX model_naming_name ON model_naming USING hash (name);
+
+-- Which registered models got versions of which logged model, and when: what was made of it at a moment of the log is found by it.
+CREATE TABLE model_made_of (
+    model_id    text NOT NULL,
+    log_offset  bigint NOT NULL,
+    born        bigint NOT NULL
+);
+CREATE INDEX model_made_of_model ON model_made_of USING hash (model_id);
