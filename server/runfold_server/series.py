@@ -22,12 +22,12 @@ from runfold_schemas.topics import Topic
 from runfold_schemas.vector import Vector
 
 from .api import Api, RawOperation
+from .as_of import given
 from .dispatch import json_response, read_body, saying
-from .errors import InvalidParameter
 from .history import LIVE
 from .mlflow.limits import parse_experiment_id
 from .places import place_of
-from .reads import Consistency, of_topics
+from .reads import Consistency, Shown, of_topics
 from .series_drawing import Drawn, Found, draw
 from .series_query import BODY, MOST_KEYS, Except, Filter, Matching, Wanted, check_counts, parse
 from .shapes import JSON, NULLABLE_NUMBER, NULLABLE_TEXT, POSITIONS, TEXT, having, listed
@@ -39,17 +39,23 @@ Json = dict[str, Any]
 
 async def _query(api: Api, request: Request) -> Response:
     wanted = parse(await read_body(request, _MOST_BODY))
+    if isinstance(wanted.query.runs, Filter) and given(request):
+        # A search goes over everything: the past's read models answer it, and have the points of its moment alone.
+        async with api.pasts.asked(api.moments, request) as past:
+            shown = await past.reader.eventual(lambda connection: _find(connection, wanted, None))
+        return await _answer(api, request, wanted, shown, past.vector)
     # What a search finds hangs on experiments, too.
     topics = (Topic.METRICS, Topic.RUNS, *([Topic.EXPERIMENTS] if isinstance(wanted.query.runs, Filter) else []))
-
     as_of = await api.moments.of(request)
-    if as_of is not None and isinstance(wanted.query.runs, Filter):
-        raise InvalidParameter("Of the past, 'runs' are named by their ids: find them by a search of that past first.")
 
     async def read(connection: Connection) -> Found:
         return await _find(connection, wanted, as_of)
 
     shown = await api.reader.read(Consistency(wanted.query.consistency), of_topics(*topics), read, as_of=as_of)
+    return await _answer(api, request, wanted, shown, as_of)
+
+
+async def _answer(api: Api, request: Request, wanted: Wanted, shown: Shown[Found], as_of: Vector | None) -> Response:
     drawn = await asyncio.to_thread(draw, wanted, shown.value)
     drawn.head["positions"] = shown.said()
     place = place_of(api.log.info, shown.value.runs, shown.positions)
@@ -146,12 +152,12 @@ OPERATIONS = (
         _query,
         "Many series on one x grid for a chart: exact points where they are few, else so many buckets as the chart has pixels; lines of runs, "
         "of ranks, or aggregates over them, smoothed if asked for. "
-        f"JSON, or binary where {MEDIA_TYPE} is accepted.",
+        f"JSON, or binary where {MEDIA_TYPE} is accepted. Of the past, runs that a filter finds are found in a past of the moment.",
         {200: (JSON, _HEAD)},
         takes=JSON,
         body=BODY,
         also=MEDIA_TYPE,
         past=True,
-        errors=(400, 413, 503),
+        errors=(400, 409, 413, 503),
     ),
 )

@@ -186,3 +186,43 @@ def test_what_a_server_remembers_of_runs_is_read_anew_after_a_switch(
     until = time.monotonic() + 30
     while client.post(f"{API}runs/log-metric", json=body).status_code == 200:
         assert time.monotonic() < until, "still trusts the row that it remembers"
+
+
+def test_series_of_runs_that_a_filter_finds_are_those_of_the_past(
+    here: World, client: httpx2.Client, caller: Caller
+) -> None:
+    number = caller.experiment("drawn of the past")
+    one, two, deleted = (caller.run(experiment_id=number, run_name=name) for name in ("one", "two", "deleted"))
+    for run, loss in ((one, 1.0), (two, 5.0), (deleted, 0.5)):
+        for step in range(3):
+            caller.post("runs/log-metric", run_id=run, key="loss", value=loss + step / 10, timestamp=step, step=step)
+    at = now(client)
+    caller.post("runs/delete", run_id=deleted)
+    caller.post("runs/log-metric", run_id=one, key="loss", value=9.0, timestamp=9, step=9)
+    caller.post("runs/log-metric", run_id=two, key="loss", value=0.1, timestamp=9, step=9)
+
+    found = {"filter": "metrics.loss < 2", "experiment_ids": [number]}
+    asked = {"runs": found, "metrics": {"regex": "^lo"}, "group_by": None}
+
+    def drawn(**query: str) -> tuple[dict[str, float], list[float]]:
+        answer = client.post(f"{NATIVE}/series:query", json=asked, params=query)
+        assert answer.status_code == 200, answer.text
+        body = answer.json()
+        return {one["run_id"]: one["last"][-1] for one in body["series"]}, body["x_values"]
+
+    refused = client.post(f"{NATIVE}/series:query", json=asked, params={"as_of": at})
+    assert refused.status_code == 409
+    assert f"`runfold past create --vector {at}`" in refused.json()["message"]
+    create(here, at, "drawn")
+    then = ({one: 1.2, deleted: 0.7}, [0, 1, 2])
+    assert drawn(as_of=at) == then == drawn(as_of="drawn")
+    assert drawn() == ({two: 0.1}, [0, 1, 2, 9])
+    answer = client.post(f"{NATIVE}/series:query", json=asked, headers={HEADER: at})
+    by_ids = asked | {"runs": [one, deleted]}
+    named = client.post(f"{NATIVE}/series:query", json=by_ids, params={"as_of": at})
+    assert answer.headers[HEADER] == named.headers[HEADER]
+    by_run = [sorted(one.json()["series"], key=lambda line: str(line["run_id"])) for one in (answer, named)]
+    assert by_run[0] == by_run[1]
+    assert answer.json()["positions"] == named.json()["positions"]
+    drop(here, "drawn")
+    assert client.post(f"{NATIVE}/series:query", json=asked, params={"as_of": at}).status_code == 409
