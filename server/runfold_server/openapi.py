@@ -9,7 +9,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from . import as_of, model_answers, registry_shapes, timeline_shapes
+from . import as_of, model_answers, native_runs, registry_shapes, timeline_shapes
 from .api import Api, Operation, RawOperation
 from .health import MLFLOW_VERSION
 from .meanings import meaning
@@ -56,7 +56,13 @@ def document() -> Json:
         "servers": [{"url": "/"}],
         "paths": dict(sorted(paths.items())),
         "components": {
-            "schemas": {**SHAPES, **registry_shapes.SHAPES, **model_answers.SHAPES, **timeline_shapes.SHAPES},
+            "schemas": {
+                **SHAPES,
+                **native_runs.SHAPES,
+                **registry_shapes.SHAPES,
+                **model_answers.SHAPES,
+                **timeline_shapes.SHAPES,
+            },
             "responses": {str(status): _error(status, about) for status, about in _ERRORS.items()},
         },
     }

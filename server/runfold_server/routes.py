@@ -1,6 +1,6 @@
 """Everything that is served: MLflow's REST under its two prefixes, the native API, health and metrics."""
 
-from . import branches, generations, health, history, keys, native, promotions, series, webhooks
+from . import branches, generations, health, history, keys, native, native_runs, promotions, series, webhooks
 from . import models as native_models
 from .artifacts import direct, of_models, of_runs, proxy
 from .live import stream
@@ -46,6 +46,7 @@ RAW = (
     *of_runs.OPERATIONS,
     *of_models.OPERATIONS,
     *native.OPERATIONS,
+    *native_runs.OPERATIONS,
     *branches.OPERATIONS,
     *keys.OPERATIONS,
     *native_models.OPERATIONS,

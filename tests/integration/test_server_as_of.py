@@ -202,3 +202,60 @@ def test_a_logged_model_is_told_as_it_was_with_what_had_been_measured_of_it(
     assert refused.startswith(f"Logged model with ID '{model_id}' not found")
     assert caller.get(f"logged-models/{model_id}", 404)["message"] == f"Logged model with ID '{model_id}' not found."
     assert caller.get(f"logged-models/{model_id}", as_of=then, allow_deleted="true") == ready
+
+
+def test_the_native_read_of_a_run_tells_all_of_it_now_and_as_it_was(client: httpx2.Client, caller: Caller) -> None:
+    before = now(client)
+    number = caller.experiment()
+    run = caller.run(experiment_id=number, run_name="native", start_time=5)
+    caller.post("runs/log-parameter", run_id=run, key="lr", value="1")
+    for key, value in (("loss", 0.5), ("nan", "NaN"), ("most", "Infinity")):
+        caller.post("runs/log-metric", run_id=run, key=key, value=value, timestamp=3, step=1)
+    dataset = {"name": "iris", "digest": "d", "source_type": "local", "source": "there"}
+    caller.post("runs/log-inputs", run_id=run, datasets=[{"dataset": dataset}])
+    made = caller.post("logged-models", experiment_id=number, name="lm", source_run_id=run)["model"]["info"]["model_id"]
+    caller.post("runs/outputs", run_id=run, models=[{"model_id": made, "step": 2}])
+
+    def told(status: int = 200, **query: str) -> Any:
+        answer = client.get(f"{NATIVE}/runs/{run}", params=query)
+        assert answer.status_code == status, answer.text
+        return answer.json()
+
+    at, was = now(client), told()
+    caller.post("runs/set-tag", run_id=run, key="team", value="a")
+    caller.post("runs/log-metric", run_id=run, key="loss", value=0.1, timestamp=4, step=2)
+    caller.post("runs/update", run_id=run, status="FINISHED", end_time=9)
+    caller.post("experiments/delete", experiment_id=number)
+    assert was["run"] == {
+        "run_id": run,
+        "experiment_id": number,
+        "name": "native",
+        "user_id": "",
+        "status": "RUNNING",
+        "lifecycle_stage": "active",
+        "start_ms": 5,
+        "end_ms": None,
+        "artifact_uri": f"mlflow-artifacts:/{number}/{run}/artifacts",
+        "params": {"lr": "1"},
+        "tags": {"mlflow.runName": "native"},
+        "metrics": {
+            "loss": {"last": 0.5, "step": 1, "time": 3},
+            "most": {"last": "Infinity", "step": 1, "time": 3},
+            "nan": {"last": "NaN", "step": 1, "time": 3},
+        },
+        "datasets": [{**dataset, "tags": {}}],
+        "models": [],
+        "outputs": [{"model_id": made, "step": 2}],
+    }
+    then = told(as_of=at)
+    assert then["run"] == was["run"]
+    assert ",".join(f"{where}:{end}" for where, end in sorted(then["positions"].items())) == ",".join(
+        sorted(at.split(","))
+    )
+    present = told()["run"]
+    assert (present["status"], present["end_ms"], present["lifecycle_stage"]) == ("FINISHED", 9, "deleted")
+    assert present["metrics"]["loss"] == {"last": 0.1, "step": 2, "time": 4}
+    assert told(consistency="eventual")["run"] == present
+    assert " not found as of runs:" in told(404, as_of=before)["message"]
+    assert client.get(f"{NATIVE}/runs/nobody").status_code == 404
+    assert told(400, consistency="weak")["error_code"] == "INVALID_PARAMETER_VALUE"

@@ -1,0 +1,120 @@
+"""runs/{run_id} of the native API: a run with its params, tags, latest metrics, inputs and outputs, all of one moment."""
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from runfold_projections.database import Connection
+from runfold_projections.queries.past import run_shown_at
+from runfold_projections.queries.runs import Run, get_run
+from runfold_schemas.topics import Topic
+
+from .api import Api, RawOperation
+from .dispatch import json_response, saying
+from .keys import CONSISTENCY
+from .mlflow.refusals import no_run
+from .mlflow.runs import STATUSES
+from .native import PREFIX, consistency
+from .numbers import NATIVE_NUMBER, number
+from .reads import Consistency, of_run, of_runs, of_topics
+from .requests import Field
+from .shapes import INT64, JSON, MS, NULLABLE_INT, POSITIONS, STAGE, TEXT, Schema, having, listed, ref
+
+_TOPICS = (Topic.RUNS, Topic.METRICS, Topic.EXPERIMENTS)
+
+
+async def _run(api: Api, request: Request) -> Response:
+    run_id, wanted = str(request.path_params["run_id"]), consistency(request, Consistency.STRONG)
+    as_of = await api.moments.of(request)
+
+    async def query(connection: Connection) -> Run | None:
+        return await (get_run(connection, run_id) if as_of is None else run_shown_at(connection, run_id, as_of))
+
+    shown = await api.reader.read(
+        wanted,
+        # What a run inherited is looked for while it is read.
+        of_run(run_id, *_TOPICS) if as_of is None else of_topics(*_TOPICS),
+        query,
+        lambda run: of_runs([] if run is None else run.ancestors, Topic.METRICS),
+        as_of=as_of,
+    )
+    if shown.value is None:
+        raise no_run(run_id, as_of)
+    return saying(json_response({"run": native_run(shown.value), "positions": shown.said()}), as_of)
+
+
+def native_run(row: Run) -> dict[str, Any]:
+    """A run as the native API answers it."""
+    return {
+        "run_id": row.run_id,
+        "experiment_id": str(row.experiment_id),
+        "name": row.name,
+        "user_id": row.user_id,
+        "status": row.status,
+        "lifecycle_stage": row.lifecycle_stage,
+        "start_ms": row.start_ms,
+        "end_ms": row.end_ms,
+        "artifact_uri": row.artifact_uri,
+        "params": row.params,
+        "tags": row.tags,
+        "metrics": {one.key: {"last": number(one.value), "step": one.step, "time": one.time_ms} for one in row.metrics},
+        "datasets": [
+            {
+                "name": one.name,
+                "digest": one.digest,
+                "source_type": one.source_type,
+                "source": one.source,
+                "tags": one.tags,
+            }
+            for one in row.datasets
+        ],
+        "models": row.models,
+        "outputs": [{"model_id": model_id, "step": step} for model_id, step in row.outputs],
+    }
+
+
+_TEXTS: Schema = {"type": "object", "additionalProperties": TEXT}
+SHAPES = {
+    "NativeRun": having(
+        {
+            "run_id": TEXT,
+            "experiment_id": TEXT,
+            "name": TEXT,
+            "user_id": TEXT,
+            "status": {"enum": list(STATUSES)},
+            "lifecycle_stage": {**STAGE, "description": "`deleted` also while its experiment is."},
+            "start_ms": MS,
+            "end_ms": {**NULLABLE_INT, "description": "Milliseconds since the epoch; null while nobody has said."},
+            "artifact_uri": TEXT,
+            "params": _TEXTS,
+            "tags": _TEXTS,
+            "metrics": {
+                "type": "object",
+                "additionalProperties": having({"last": NATIVE_NUMBER, "step": INT64, "time": MS}),
+                "description": "Key -> the latest value that it shows.",
+            },
+            "datasets": listed(
+                having({"name": TEXT, "digest": TEXT, "source_type": TEXT, "source": TEXT, "tags": _TEXTS})
+            ),
+            "models": {**listed(TEXT), "description": "Ids of the logged models that it used."},
+            "outputs": {
+                **listed(having({"model_id": TEXT, "step": INT64})),
+                "description": "The logged models that it made.",
+            },
+        },
+        about="A run.",
+    ),
+}
+OPERATIONS = (
+    RawOperation(
+        "GET",
+        f"{PREFIX}/runs/{{run_id}}",
+        _run,
+        "A run with its params, tags, latest metrics, inputs and outputs, deleted or not. Strong unless asked otherwise.",
+        {200: (JSON, having({"run": ref("NativeRun"), "positions": POSITIONS}))},
+        (Field("run_id", required=True), CONSISTENCY),
+        past=True,
+        errors=(400, 404, 503),
+    ),
+)
