@@ -1,7 +1,8 @@
 """Columns, SQL and a plain Python model find the same runs in the same order, whatever happened between two searches."""
 
+import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from random import Random
@@ -21,7 +22,7 @@ from runfold_projections.queries.run_finder import Overtaken, RunFinder, run_ids
 from runfold_projections.queries.runs import Run, ViewType, parse_search, runs_by_id
 from runfold_projections.queries.snapshot import snapshot
 from runfold_projections.search.column_search import Search
-from runfold_projections.search.tree import Among, Clause, Kind, Operator, Order, Presence
+from runfold_projections.search.tree import Among, Clause, Key, Kind, Operator, Order, Presence
 from runfold_schemas.catalog import released_catalog
 from runfold_schemas.events import (
     DatasetInput,
@@ -454,3 +455,31 @@ async def test_changes_of_a_partition_follow_one_another_without_a_hole(log: Log
             assert offsets[0] == 0
             assert offsets[1:] == [row[1] for row in rows]
             assert offsets[-1] == len(log.scribes[where].log)
+
+
+async def test_a_search_that_is_given_up_leaves_the_columns_that_it_has_loaded(
+    log: Log, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log.append(RunCreated(run_id="r", experiment_id=1, name="n", user_id="u", start_ms=1, artifact_uri=""))
+    for where in list(log.scribes):
+        await log.fold(where, 1000)
+    loaded: list[str] = []
+    load = run_finder.load_column
+
+    async def loading(conn: Connection, experiment_ids: Sequence[int], key: Key, *sizes: int) -> Any:
+        if len(loaded) == 2:
+            loaded.append("given up")
+            raise asyncio.CancelledError
+        loaded.append(key.name)
+        return await load(conn, experiment_ids, key, *sizes)
+
+    monkeypatch.setattr(run_finder, "load_column", loading)
+    feed = ChangeFeed()
+    finder = RunFinder(feed, 1_000_000)
+    async with snapshot(pool) as conn:
+        epoch = await feed.reach(conn)
+        search = await parse_search(conn, [1], "params.c IS NULL", ViewType.ALL, ["metrics.a", "metrics.b"])
+        with pytest.raises(asyncio.CancelledError):
+            await finder.run_ids(conn, epoch, search, 10, 0)
+        assert await finder.run_ids(conn, epoch, search, 10, 0) == ["r"]
+    assert sorted(loaded) == ["a", "b", "c", "given up"]

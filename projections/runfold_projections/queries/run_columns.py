@@ -127,10 +127,15 @@ async def load_table(conn: Connection, experiment_ids: Sequence[int]) -> Table:
     return Table(run_ids, _int64(starts), _int64(experiments), np.frombuffer(deleted or b"", bool))
 
 
-async def load_inherited(conn: Connection, experiment_ids: Sequence[int], table: Table) -> Table:
-    """The table with what runs inherit: `load_column` gives the values of what each logged itself. The same snapshot."""
+async def with_inherited(
+    conn: Connection, experiment_ids: Sequence[int], table: Table, key: Key, column: Column
+) -> Column:
+    """The metric's column with what runs inherit: `load_column` gives the values of what each logged itself. The same snapshot."""
     forked = await forked_in(conn, experiment_ids)
-    return await refresh_table(conn, experiment_ids, table, forked) if forked else table
+    if not forked:
+        return column
+    alone = table.only(()).with_columns({key: column})
+    return (await refresh_table(conn, experiment_ids, alone, forked)).columns[key]
 
 
 async def load_column(

@@ -15,7 +15,7 @@ from ..search.table import Table
 from ..search.tree import Among, Clause, Compare, Key, Kind, Operator
 from .changes import ChangeFeed
 from .inherited import forked_in, latest_of_forked
-from .run_columns import ilike, load_column, load_inherited, load_table, refresh_table
+from .run_columns import ilike, load_column, load_table, refresh_table, with_inherited
 
 _SMALL = 20_000
 """Runs up to which a search takes less time than a thread for it."""
@@ -142,18 +142,21 @@ class RunFinder:
         if table is None:
             held.is_loading = True
             table = await load_table(conn, experiments)
-        missing = [key for key in search.columns() if key not in table.columns]
-        for key in missing:
-            column = await load_column(conn, experiments, key, len(table), self._most)
-            if column is None:
-                held.refused.add(key)
-                return None
-            table = table.with_columns({key: column})
-        if any(key.kind is Kind.METRIC for key in missing):
-            table = await load_inherited(conn, experiments, table)
         found = view.found if view is not None and view.table is table else OrderedDict()
         held.view = _View(table, epoch, found)
-        self._evict(held, search)
+        try:
+            for key in [key for key in search.columns() if key not in table.columns]:
+                column = await load_column(conn, experiments, key, len(table), self._most)
+                if column is None:
+                    held.refused.add(key)
+                    return None
+                if key.kind is Kind.METRIC:
+                    column = await with_inherited(conn, experiments, table, key, column)
+                table = table.with_columns({key: column})
+                # Each as it comes: a caller that gives up on a search of many columns has not loaded them for nothing.
+                held.view = _View(table, epoch, OrderedDict())
+        finally:
+            self._evict(held, search)
         return held.view
 
     async def _refreshed(self, conn: Connection, view: _View, epoch: int, experiments: Sequence[int]) -> Table | None:
