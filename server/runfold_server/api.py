@@ -28,7 +28,6 @@ from .reads import Reader
 from .requests import Args, Field
 from .searches import RunSearches
 from .shapes import NOTHING, Schema
-from .versions_shown import VersionsShown
 from .writes import Origin, Writes
 
 
@@ -56,7 +55,6 @@ class Api:
     definitions: Definitions
     events: Events
     pasts: Pasts
-    versions: VersionsShown
 
     def then(self, past: Past) -> "Api":
         """The parts as they stand in a past."""

@@ -39,7 +39,6 @@ from .reads import Reader
 from .routing import not_found, routes
 from .searches import RunSearches
 from .urge import Urge
-from .versions_shown import VersionsShown
 from .writes import Writes
 
 _EXPORTS_AT_ONCE = 2
@@ -103,7 +102,6 @@ async def open_api(config: ServerConfig) -> AsyncIterator[Api]:
                     Definitions(config.kafka, log.connect, timeout=config.kafka_timeout),
                     events(config.kafka, reader, timeout=config.kafka_timeout),
                     pasts,
-                    VersionsShown(database),
                 )
             finally:
                 for task in tasks:

@@ -102,7 +102,7 @@ class Reader:
 
     async def eventual(self, query: Query[T]) -> Shown[T]:
         """What the query finds in a snapshot of now, however far the folds are."""
-        return await again_if_stale(lambda: self._try(query))
+        return await _again_if_stale(lambda: self._try(query))
 
     async def at(
         self, want: Mapping[Partition, int], query: Query[T], also: Callable[[T], Positions] | None = None
@@ -127,6 +127,11 @@ class Reader:
         want = {position.where: position.offset + 1}
         return (await self._until(want, lambda: self._try_outcome(position))).value
 
+    async def outcome_then(self, position: Position, query: Query[T]) -> Refused | T:
+        """`outcome`, and if it was accepted, what the query finds after that. Only for a query of one statement: it has no snapshot."""
+        want = {position.where: position.offset + 1}
+        return (await self._until(want, lambda: self._try_outcome_then(position, query))).value
+
     async def _until(
         self, want: Mapping[Partition, int], attempt: Callable[[], Awaitable[Shown[T] | Positions]]
     ) -> Shown[T]:
@@ -141,7 +146,7 @@ class Reader:
         await self._progress.reach(want, min(POLL, self._wait))
         while True:
             version = self._progress.version
-            found = await again_if_stale(attempt)
+            found = await _again_if_stale(attempt)
             if isinstance(found, Shown):
                 return found
             left = deadline - time.monotonic()
@@ -174,13 +179,22 @@ class Reader:
             next_offset, refused = await outcomes(connection, positions[0].where, offsets)
         return {position: (next_offset, refused.get(position.offset)) for position in positions}
 
+    async def _try_outcome_then(self, position: Position, query: Query[T]) -> Shown[Refused | T] | Positions:
+        found = await self._try_outcome(position)
+        if not isinstance(found, Shown):
+            return found
+        if found.value is not None:
+            return Shown(found.value, found.positions)
+        async with self._database.connection() as connection:
+            return Shown(await query(connection), found.positions)
+
     async def _try(self, query: Query[T]) -> Shown[T]:
         async with self._database.snapshot() as connection:
             have = await checkpoints(connection)
             return Shown(await query(connection), have)
 
 
-async def again_if_stale(attempt: Callable[[], Awaitable[T]]) -> T:
+async def _again_if_stale(attempt: Callable[[], Awaitable[T]]) -> T:
     """A switch of generations may pull the views from under a statement once; the next snapshot has the new ones."""
     try:
         return await attempt()

@@ -1,6 +1,6 @@
 """Writes to the registry: appended when the log can have them, answered when the fold has decided, refused in MLflow's words."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import TypeVar
 
 from runfold.log import Appended
@@ -46,10 +46,8 @@ async def decided(api: Api, origin: Origin, event: RegisteredModelFact) -> Appen
         raise said(refused) from None
 
 
-async def decided_then(
-    api: Api, origin: Origin, event: RegisteredModelFact, then: Callable[[Appended], Awaitable[T]]
-) -> T:
-    """`decided`, and what is read after that."""
+async def decided_then(api: Api, origin: Origin, event: RegisteredModelFact, then: Callable[[Appended], Query[T]]) -> T:
+    """`decide` for an answer that one statement finds."""
     await needs_registry(api)
     try:
         return await api.writes.decided_then(event, origin, then)

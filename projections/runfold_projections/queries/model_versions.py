@@ -58,19 +58,7 @@ _BY_KEYS = (
     + "ORDER BY wanted.place"
 )
 _OF_MODEL = COLUMNS + "FROM model_version v" + JOINED + "WHERE v.born = $1 ORDER BY v.version DESC LIMIT $2 OFFSET $3"
-# LATERAL … OFFSET 0: each by itself through indices, as if it alone was asked for.
-_BY_OFFSETS = "SELECT wanted.log_offset, found.* FROM unnest($1::bigint[]) AS wanted (log_offset) CROSS JOIN LATERAL ("
-_CREATED_AT = (
-    _BY_OFFSETS + COLUMNS + "FROM model_version v" + JOINED + "WHERE v.log_offset = wanted.log_offset OFFSET 0) found"
-)
-_BY_NAMES = "SELECT found.* FROM unnest($2::text[], $3::integer[]) AS wanted (name, version) CROSS JOIN LATERAL ("
-_NAMED = (
-    _BY_NAMES
-    + COLUMNS
-    + "FROM model_version v"
-    + JOINED
-    + "WHERE m.workspace = $1 AND m.name = wanted.name AND v.version = wanted.version OFFSET 0) found"
-)
+_CREATED_AT = COLUMNS + "FROM model_version v" + JOINED + "WHERE v.log_offset = $1"
 _NEWEST = """
 FROM unnest($1::bigint[]) AS wanted (born) CROSS JOIN unnest($2::text[]) AS each (stage) CROSS JOIN LATERAL (
     SELECT * FROM model_version n WHERE n.born = wanted.born AND n.stage = each.stage ORDER BY n.version DESC LIMIT 1
@@ -94,19 +82,9 @@ async def model_version_by_alias(conn: Connection, workspace: str, name: str, al
     return _version(await conn.fetchrow(_BY_ALIAS, workspace, name, alias))
 
 
-async def versions_created_at(conn: Connection, offsets: Sequence[int]) -> dict[int, ModelVersion]:
-    """By their offsets in `registry` the versions that these events created, of those that the fold accepted and that are still there."""
-    rows = [dict(row) for row in await conn.fetch(_CREATED_AT, offsets)]
-    return {row.pop("log_offset"): made_version(row) for row in rows}
-
-
-async def versions_named(
-    conn: Connection, workspace: str, wanted: Sequence[tuple[str, int]]
-) -> dict[tuple[str, int], ModelVersion]:
-    """Versions by the names that their models have now and their numbers; those that are there."""
-    rows = await conn.fetch(_NAMED, workspace, [name for name, _ in wanted], [number for _, number in wanted])
-    found = [made_version(row) for row in rows]
-    return {(version.name, version.version): version for version in found}
+async def model_version_created_at(conn: Connection, offset: int) -> ModelVersion | None:
+    """The version that the event at this offset of `registry` created, if the fold accepted it and it is still there."""
+    return _version(await conn.fetchrow(_CREATED_AT, offset))
 
 
 async def versions_of(conn: Connection, born: int, limit: int, offset: int) -> list[ModelVersion]:

@@ -5,6 +5,8 @@ from typing import Any
 from runfold_projections.database import Connection
 from runfold_projections.queries.model_versions import (
     ModelVersion,
+    get_model_version,
+    model_version_created_at,
     search_model_versions,
 )
 from runfold_schemas.events import DEFAULT_WORKSPACE
@@ -58,7 +60,7 @@ async def _create(api: Api, call: Call) -> Json:
         api,
         call.origin,
         event,
-        lambda done: api.versions.created_at(done.position.offset),
+        lambda done: lambda connection: model_version_created_at(connection, done.position.offset),
     )
     return _answered(created)
 
@@ -84,7 +86,7 @@ async def _changed(api: Api, call: Call, event: VersionFact) -> Json:
         api,
         call.origin,
         event,
-        lambda _: api.versions.named(event.name, event.version),
+        lambda _: lambda connection: get_model_version(connection, DEFAULT_WORKSPACE, event.name, event.version),
     )
     return _answered(changed)
 
