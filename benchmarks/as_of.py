@@ -105,7 +105,7 @@ async def main() -> None:
                 client, "a page of 100 of its timeline", [(events, {"as_of": at, "order": "newest"}) for at in some]
             )
             why = f"{NATIVE}/runs/{run}/why"
-            await timed(client, "why a tag has its value (folds the whole story)", [(why, {"field": "tags.t0"})] * 20)
+            await timed(client, "why a tag has its value (among 10,000 events)", [(why, {"field": "tags.t0"})] * 20)
 
             name, moments = await write_model(client)
             some = Random(2).choices(moments, k=ASKED)

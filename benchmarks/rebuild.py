@@ -87,7 +87,7 @@ def registry_events(count: int) -> Iterator[Outgoing]:
     """Models as a team registers them: each with ten versions of logged models that came to be, were tagged, got the alias, and went
     through the stages."""
     writer, sequence = Writer("server", "node"), 0
-    models = max(1, count // (1 + 10 * len(version_events("", 1))))
+    models = max(1, count // (1 + 10 * len(version_events("any", 1))))
     for number in range(models):
         name = f"team-{number % 20}.model-{number}"
         events: list[Event] = [RegisteredModelCreated(name=name, description="a model", tags={"team": "vision"})]
