@@ -1,5 +1,6 @@
 """From an ASGI request to a handler and back: bodies bounded, errors in one shape, every request measured."""
 
+import re
 import time
 import urllib.parse
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -98,7 +99,10 @@ def raw_route(api: Callable[[], Api], operation: RawOperation) -> Route:
             return await operation.handler(now, request)
         return await answered(now, operation.path, request, lambda: _answered_raw(now, operation, request))
 
-    return Route(operation.path, endpoint, methods=[operation.method])
+    route = Route(operation.path, endpoint, methods=[operation.method])
+    # A path may hold a line break, percent-encoded: Starlette's pattern ends at one, or leaves the last one out.
+    route.path_regex = re.compile(route.path_regex.pattern.removesuffix("$") + r"\Z", re.DOTALL)
+    return route
 
 
 async def _answered_raw(api: Api, operation: RawOperation, request: Request) -> Response:
