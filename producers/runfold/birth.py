@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import KafkaError, NodeNotReadyError, TopicAlreadyExistsError, for_code
 
 from runfold_schemas.catalog import FEATURE_LEVEL, Catalog, released_catalog
 from runfold_schemas.events import Event, FeatureLevelRaised, Genesis, SchemaDeclared
@@ -24,6 +24,9 @@ from .reading import plain_consumer, read_system, without_genesis
 from .sequence import Sequencer
 
 DEFAULT_PARTITIONS = 8
+
+NO_BROKER_PATIENCE = 30.0
+"""Seconds that a cluster which answers may go on naming no broker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,9 +204,23 @@ async def _create_topics(kafka: str, namespace: str, birth: Birth) -> int:
 
 @asynccontextmanager
 async def _admin(kafka: str) -> AsyncIterator[AIOKafkaAdminClient]:
+    """A started client that knows a broker.
+
+    A cluster that has just begun, or was stopped for longer than its session lasts, answers and names no broker for a moment:
+    it is asked again for `NO_BROKER_PATIENCE` seconds. A cluster that does not answer at all is an error at once.
+    """
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
     try:
         await admin.start()
+        deadline = asyncio.get_running_loop().time() + NO_BROKER_PATIENCE
+        while True:
+            try:
+                await admin.describe_cluster()
+                break
+            except NodeNotReadyError as error:
+                if asyncio.get_running_loop().time() > deadline:
+                    raise LogUnavailable(f"Kafka at {kafka} answers but names no broker of its cluster") from error
+                await asyncio.sleep(0.25)
         yield admin
     finally:
         await admin.close()

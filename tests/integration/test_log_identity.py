@@ -3,15 +3,19 @@
 import asyncio
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import NodeNotReadyError
 from in_process import append, bare_topic, fetch, folded, outgoing, sender, until, working
 from installation import Installation
 from services import Services
 
+from runfold import birth
 from runfold.birth import Birth, LogInfo, create_log, open_log
-from runfold.errors import LogMismatch, LogNotBorn
+from runfold.errors import LogMismatch, LogNotBorn, LogUnavailable
 from runfold.reading import plain_consumer, read_range, read_system
 from runfold_consumers.partition import State
 from runfold_projections.migrate import migrate
@@ -85,6 +89,38 @@ async def test_several_starters_give_birth_to_one_log(services: Services) -> Non
                 if topic is not Topic.SYSTEM:
                     assert first.event.log_id == state.log_id
                 assert (first.event.topic, first.event.partition) == (topic.value, where.partition)
+
+
+async def test_a_log_is_born_on_a_cluster_that_names_no_broker_for_a_moment(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a stall longer than a broker's session: seen once on a busy machine, and too short to be made at will."""
+    describe, refusals = AIOKafkaAdminClient.describe_cluster, [NodeNotReadyError(), NodeNotReadyError()]
+
+    async def describe_later(admin: AIOKafkaAdminClient) -> dict[str, Any]:
+        if refusals:
+            raise refusals.pop()
+        answer: dict[str, Any] = await describe(admin)
+        return answer
+
+    monkeypatch.setattr(AIOKafkaAdminClient, "describe_cluster", describe_later)
+    info = await create_log(services.kafka, "late", Birth(partitions=1), release="test")
+    assert refusals == []
+    assert info == await open_log(services.kafka, "late")
+
+
+async def test_a_cluster_that_goes_on_naming_no_broker_is_an_error_that_says_so(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(admin: AIOKafkaAdminClient) -> dict[str, Any]:
+        raise NodeNotReadyError
+
+    monkeypatch.setattr(AIOKafkaAdminClient, "describe_cluster", never)
+    monkeypatch.setattr(birth, "NO_BROKER_PATIENCE", 0.3)
+    with pytest.raises(LogUnavailable, match="names no broker"):
+        await create_log(services.kafka, "never", Birth(partitions=1), release="test")
+    with pytest.raises(LogUnavailable, match="names no broker"):
+        await open_log(services.kafka, "never")
 
 
 async def test_a_second_genesis_changes_nothing(installation: Installation) -> None:
