@@ -10,10 +10,11 @@ from runfold_projections.queries.lines import Branches as Which
 from runfold_schemas.topics import Topic
 
 from .api import Api, RawOperation
+from .consistency import consistency, consistency_field
 from .dispatch import json_response, saying
 from .errors import InvalidParameter
 from .mlflow.refusals import no_run
-from .native import PREFIX, consistency, number
+from .native import PREFIX, number
 from .reads import Consistency, of_run
 from .requests import Field, Kind
 from .shapes import INT64, JSON, MS, NULLABLE_INT, NULLABLE_TEXT, POSITION, POSITIONS, TEXT, having, listed
@@ -131,12 +132,7 @@ OPERATIONS = (
             Field("run_id", required=True),
             Field("limit", Kind.INT32, default=1000, least=0, most=_MOST),
             Field("offset", Kind.INT32, default=0, least=0),
-            Field(
-                "consistency",
-                Kind.CHOICE,
-                default=str(Consistency.STRONG),
-                choices=tuple(str(one) for one in Consistency),
-            ),
+            consistency_field(Consistency.STRONG),
         ),
         past=True,
         errors=(400, 404, 503),

@@ -13,6 +13,7 @@ from runfold_projections.queries.past_metrics import keys_at
 from runfold_schemas.topics import Topic
 
 from .api import Api, RawOperation
+from .consistency import consistency_field
 from .dispatch import json_response, saying
 from .errors import InvalidParameter
 from .mlflow.refusals import no_run
@@ -23,14 +24,12 @@ from .shapes import INT64, JSON, MS, POSITIONS, TEXT, TOKEN, having, listed
 
 MOST_KEYS = 10_000
 _PATH = "/api/runfold/v1/runs/{run_id}/metrics"
-_STRONG = str(Consistency.STRONG)
-CONSISTENCY = Field("consistency", Kind.CHOICE, default=_STRONG, choices=tuple(str(one) for one in Consistency))
 _QUERY = (
     Field("prefix", default=""),
     Field("regex"),
     Field("limit", Kind.INT32, default=1_000, least=1, most=MOST_KEYS),
     Field("page_token", default=""),
-    CONSISTENCY,
+    consistency_field(Consistency.STRONG),
 )
 
 

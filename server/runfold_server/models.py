@@ -13,10 +13,11 @@ from runfold_projections.queries.registered_models import RegisteredModel, get_r
 from runfold_schemas.events import DEFAULT_WORKSPACE
 
 from .api import Api, RawOperation
+from .consistency import consistency, consistency_field
 from .dispatch import json_response, saying
 from .mlflow.registry_refusals import no_model
 from .mlflow.versions_found import REGISTRY, then
-from .native import PREFIX, consistency, number
+from .native import PREFIX, number
 from .reads import Consistency
 from .registry_answers import native_head, native_version
 from .requests import Field, Kind
@@ -75,12 +76,7 @@ OPERATIONS = (
             Field("name", required=True),
             Field("limit", Kind.INT32, default=1000, least=0, most=_MOST),
             Field("offset", Kind.INT32, default=0, least=0),
-            Field(
-                "consistency",
-                Kind.CHOICE,
-                default=str(Consistency.STRONG),
-                choices=tuple(str(one) for one in Consistency),
-            ),
+            consistency_field(Consistency.STRONG),
         ),
         past=True,
         errors=(400, 404, 503),

@@ -21,6 +21,7 @@ from runfold_schemas.topics import partition_count, partition_of
 from runfold_schemas.wire import schema_id_of
 
 from .api import Api, RawOperation
+from .consistency import consistency, consistency_field
 from .dispatch import json_response, read_body
 from .ends import FOLDED
 from .errors import ApiError, InvalidParameter, Unavailable
@@ -212,7 +213,9 @@ def _listing(name: str, query: Listing) -> Callable[[Api, Request], Awaitable[Re
         limit = number(request, "limit", 100, _MOST_LISTED)
         offset = number(request, "offset", 0, 2**31)
         shown = await api.reader.read(
-            consistency(request), of_topics(*FOLDED), lambda connection: query(connection, limit + 1, offset)
+            consistency(request, Consistency.EVENTUAL),
+            of_topics(*FOLDED),
+            lambda connection: query(connection, limit + 1, offset),
         )
         rows = shown.value
         more = {"next_offset": offset + limit} if len(rows) > limit else {}
@@ -231,17 +234,6 @@ def number(request: Request, name: str, default: int, most: int) -> int:
     return int(text)
 
 
-def consistency(request: Request, default: Consistency = Consistency.EVENTUAL) -> Consistency:
-    """What the query string asks for; InvalidParameter if there is no such."""
-    text = request.query_params.get("consistency", default)
-    try:
-        return Consistency(text)
-    except ValueError:
-        raise InvalidParameter(
-            f"Invalid value {text[:40]!r} for parameter 'consistency' supplied: {' or '.join(Consistency)}."
-        ) from None
-
-
 def _list_shape(name: str, **fields: Schema) -> Schema:
     entry = having({"position": POSITION, "message": TEXT, "broker_ms": MS, **fields})
     return having({name: listed(entry), "positions": POSITIONS}, {"next_offset": INT64})
@@ -250,9 +242,7 @@ def _list_shape(name: str, **fields: Schema) -> Schema:
 _PAGE = (
     Field("limit", Kind.INT32, default=100, least=0, most=_MOST_LISTED),
     Field("offset", Kind.INT32, default=0, least=0),
-    Field(
-        "consistency", Kind.CHOICE, default=str(Consistency.EVENTUAL), choices=tuple(str(one) for one in Consistency)
-    ),
+    consistency_field(Consistency.EVENTUAL),
 )
 _LOG = having(
     {

@@ -5,42 +5,23 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from runfold_projections.database import Connection
-from runfold_projections.queries.past import run_shown_at
-from runfold_projections.queries.runs import Run, get_run
-from runfold_schemas.topics import Topic
+from runfold_projections.queries.runs import Run
 
 from .api import Api, RawOperation
+from .consistency import consistency, consistency_field
 from .dispatch import json_response, saying
-from .keys import CONSISTENCY
-from .mlflow.refusals import no_run
 from .mlflow.runs import STATUSES
-from .native import PREFIX, consistency
+from .native import PREFIX
 from .numbers import NATIVE_NUMBER, number
-from .reads import Consistency, of_run, of_runs, of_topics
+from .one_run import find_run
+from .reads import Consistency
 from .requests import Field
 from .shapes import INT64, JSON, MS, NULLABLE_INT, POSITIONS, STAGE, TEXT, Schema, having, listed, ref
 
-_TOPICS = (Topic.RUNS, Topic.METRICS, Topic.EXPERIMENTS)
-
 
 async def _run(api: Api, request: Request) -> Response:
-    run_id, wanted = str(request.path_params["run_id"]), consistency(request, Consistency.STRONG)
     as_of = await api.moments.of(request)
-
-    async def query(connection: Connection) -> Run | None:
-        return await (get_run(connection, run_id) if as_of is None else run_shown_at(connection, run_id, as_of))
-
-    shown = await api.reader.read(
-        wanted,
-        # What a run inherited is looked for while it is read.
-        of_run(run_id, *_TOPICS) if as_of is None else of_topics(*_TOPICS),
-        query,
-        lambda run: of_runs([] if run is None else run.ancestors, Topic.METRICS),
-        as_of=as_of,
-    )
-    if shown.value is None:
-        raise no_run(run_id, as_of)
+    shown = await find_run(api, request.path_params["run_id"], as_of, consistency(request, Consistency.STRONG))
     return saying(json_response({"run": native_run(shown.value), "positions": shown.said()}), as_of)
 
 
@@ -113,7 +94,7 @@ OPERATIONS = (
         _run,
         "A run with its params, tags, latest metrics, inputs and outputs, deleted or not. Strong unless asked otherwise.",
         {200: (JSON, having({"run": ref("NativeRun"), "positions": POSITIONS}))},
-        (Field("run_id", required=True), CONSISTENCY),
+        (Field("run_id", required=True), consistency_field(Consistency.STRONG)),
         past=True,
         errors=(400, 404, 503),
     ),

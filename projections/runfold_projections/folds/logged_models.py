@@ -19,6 +19,7 @@ from runfold_schemas.record import Record
 
 from . import params
 from .decision import Rejection, RejectionCode
+from .tags import change_tags
 
 ACTIVE, DELETED = "active", "deleted"
 PENDING: ModelStatus = "PENDING"
@@ -96,11 +97,7 @@ def evolve(state: LoggedModel | None, change: ModelChange) -> LoggedModel:
     if change.head is not None:
         state.head = change.head
     state.params.update(change.params)
-    for key, value in change.tags.items():
-        if value is None:
-            state.tags.pop(key, None)
-        else:
-            state.tags[key] = value
+    change_tags(state.tags, change.tags)
     return state
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from .registered_models import Change, Models
+from .tags import change_tags
 
 
 @dataclass(slots=True)
@@ -16,10 +17,9 @@ class OneModel:
     def apply(self, change: Change) -> "OneModel":
         """Take in the fold's answer, which is of this model alone."""
         self.state.apply(change)
-        for (_, key), value in change.model_tags.items():
-            _set(self.tags, key, value)
+        change_tags(self.tags, {key: value for (_, key), value in change.model_tags.items()})
         for (_, number, key), value in change.version_tags.items():
-            _set(self.version_tags.setdefault(number, {}), key, value)
+            change_tags(self.version_tags.setdefault(number, {}), {key: value})
         for _, number in change.versions_gone:
             self.version_tags.pop(number, None)
         if change.models_gone:
@@ -38,10 +38,3 @@ def of_model(change: Change, born: int) -> Change:
         models_gone=[one for one in change.models_gone if one == born],
         versions_gone=[one for one in change.versions_gone if one[0] == born],
     )
-
-
-def _set(pairs: dict[str, str], key: str, value: str | None) -> None:
-    if value is None:
-        pairs.pop(key, None)
-    else:
-        pairs[key] = value

@@ -24,6 +24,7 @@ from runfold_schemas.record import Record
 
 from . import params
 from .decision import Rejection, RejectionCode
+from .tags import change_tags
 
 ACTIVE, DELETED = "active", "deleted"
 RUN_NAME_TAG = "mlflow.runName"
@@ -109,11 +110,7 @@ def evolve(state: Run | None, change: Change) -> Run:
     if change.head is not None:
         state.head = change.head
     state.params.update(change.params)
-    for key, value in change.tags.items():
-        if value is None:
-            state.tags.pop(key, None)
-        else:
-            state.tags[key] = value
+    change_tags(state.tags, change.tags)
     state.datasets.extend(change.datasets)
     state.models.extend(change.models)
     state.outputs.extend(change.outputs)

@@ -4,18 +4,15 @@ import random
 from typing import Any
 
 from runfold.names import run_name
-from runfold_projections.database import Connection
-from runfold_projections.queries.past import run_shown_at
 from runfold_projections.queries.runs import Run, RunHead, ViewType, get_run
 from runfold_schemas.events import RunCreated, RunDeleted, RunRestored, RunUpdated
-from runfold_schemas.topics import Topic
-from runfold_schemas.vector import Vector
 
 from .. import answers
 from ..api import Api, Call, Operation
 from ..errors import InvalidParameter
 from ..heads import ACTIVE
-from ..reads import of_run, of_runs, of_topics
+from ..one_run import RUN_TOPICS, find_run
+from ..reads import of_topics
 from ..requests import Field, Kind
 from ..searches import Question
 from ..shapes import having, page, ref
@@ -30,7 +27,6 @@ RUN_NAME_TAG = "mlflow.runName"
 STATUSES = ("RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED")
 MOST_RUNS = 50_000
 RUN_ID = Field("run_id", required=True, alias="run_uuid")
-_RUN = (Topic.RUNS, Topic.METRICS, Topic.EXPERIMENTS)
 
 
 async def _create(api: Api, call: Call) -> Json:
@@ -84,25 +80,7 @@ def _name(name: str, tag: str) -> str:
 
 
 async def _get(api: Api, call: Call) -> Json:
-    return {"run": answers.run(await find_run(api, call.args["run_id"], call.as_of))}
-
-
-async def find_run(api: Api, run_id: str, as_of: Vector | None = None) -> Run:
-    """The run with its latest metrics, by a strong read or as it was; NotFound if there is none."""
-
-    async def query(connection: Connection) -> Run | None:
-        return await (get_run(connection, run_id) if as_of is None else run_shown_at(connection, run_id, as_of))
-
-    shown = await api.reader.asked(
-        as_of,
-        # What a run inherited is looked for while it is read.
-        of_run(run_id, *_RUN) if as_of is None else of_topics(*_RUN),
-        query,
-        lambda run: of_runs([] if run is None else run.ancestors, Topic.METRICS),
-    )
-    if shown.value is None:
-        raise no_run(run_id, as_of)
-    return shown.value
+    return {"run": answers.run((await find_run(api, call.args["run_id"], call.as_of)).value)}
 
 
 async def _search(api: Api, call: Call) -> Json:
@@ -113,7 +91,7 @@ async def _search(api: Api, call: Call) -> Json:
 
     question = Question(wanted, args["filter"], ViewType[args["run_view_type"]], args["order_by"], limit + 1, offset)
     # MLflow's answer holds the metrics of each run, so the search waits for them, whether it needs_metrics() or not.
-    rows = await api.searches.strong(of_topics(*_RUN), question)
+    rows = await api.searches.strong(of_topics(*RUN_TOPICS), question)
     api.observed.search_memory(api.searches.nbytes)
     token = pages.make_token(offset + limit) if len(rows) > limit else None
     return answers.page("runs", rows[:limit], token)
@@ -124,7 +102,7 @@ async def _update(api: Api, call: Call) -> Json:
     run_id, status, end_ms, name = args["run_id"], args["status"], args["end_time"], args["run_name"] or None
     await api.runs.active(run_id)
     if status is None and end_ms is None and name is None:
-        return {"run_info": answers.run_info(await find_run(api, run_id))}
+        return {"run_info": answers.run_info((await find_run(api, run_id)).value)}
     if name is not None:
         limits.check_length("run_name", limits.MAX_TAG_VALUE, name)
     event = RunUpdated(run_id=run_id, status=status, end_ms=end_ms, name=name)

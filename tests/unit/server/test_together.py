@@ -41,6 +41,20 @@ async def held(table: Table, together: Together[int, tuple[int, int]]) -> asynci
     return first
 
 
+async def sharing(
+    table: Table, together: Together[int, tuple[int, int]]
+) -> tuple[asyncio.Task[tuple[int, int]], asyncio.Task[tuple[int, int]]]:
+    """Callers 1 and 2, whose look-up in common is under way; the first of them asked it."""
+    first = await held(table, together)
+    leader, other = [asyncio.create_task(together.get(n)) for n in (1, 2)]
+    await asyncio.sleep(0.01)
+    table.go.release()
+    await first
+    await asyncio.sleep(0.01)
+    assert table.asked == [[0], [1, 2]]
+    return leader, other
+
+
 async def test_those_who_come_while_a_look_up_is_under_way_share_the_next() -> None:
     table = Table()
     together = Together(table.look)
@@ -104,13 +118,7 @@ async def test_a_caller_that_gives_up_disturbs_nobody(gone: str) -> None:
 async def test_one_that_asked_for_others_and_gives_up_leaves_their_questions() -> None:
     table = Table()
     together = Together(table.look)
-    first = await held(table, together)
-    leader, other = [asyncio.create_task(together.get(n)) for n in (1, 2)]
-    await asyncio.sleep(0.01)
-    table.go.release()
-    await first
-    await asyncio.sleep(0.01)
-    assert table.asked == [[0], [1, 2]]
+    leader, other = await sharing(table, together)
     leader.cancel()
     await asyncio.wait([leader])
     table.release_all()
@@ -121,13 +129,7 @@ async def test_one_that_asked_for_others_and_gives_up_leaves_their_questions() -
 async def test_one_that_gives_up_while_another_asks_for_it_is_cancelled_and_nothing_else() -> None:
     table = Table()
     together = Together(table.look)
-    first = await held(table, together)
-    leader, other = [asyncio.create_task(together.get(n)) for n in (1, 2)]
-    await asyncio.sleep(0.01)
-    table.go.release()
-    await first
-    await asyncio.sleep(0.01)
-    assert table.asked == [[0], [1, 2]]
+    leader, other = await sharing(table, together)
     other.cancel()
     await asyncio.wait([other])
     assert other.cancelled()
