@@ -42,7 +42,7 @@ integration: $(VENV)/.dev
 	$(BIN)/pytest tests/integration -q -n 2 --dist loadfile
 
 e2e: $(VENV)/.dev
-	$(BIN)/pytest tests/e2e -q --durations=15
+	$(BIN)/pytest tests/e2e -q -n 2 --dist loadfile --durations=15
 
 bench-as-of: $(VENV)/.demo
 	$(BIN)/python benchmarks/as_of.py

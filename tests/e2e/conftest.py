@@ -1,5 +1,21 @@
 """Fixtures of the end-to-end tests; where a module has its own of the same name, that one counts."""
 
+import os
+import sys
+from collections.abc import Iterator
+
+import pytest
 from sdk_world import kafka_uri, name, url, world
 
 __all__ = ["kafka_uri", "name", "url", "world"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def mlflow_of_this_module() -> Iterator[None]:
+    """MLflow's client keeps its server and its experiment in globals and in the environment: one module's are not the next one's."""
+    yield
+    for variable in [name for name in os.environ if name.startswith("MLFLOW_")]:
+        del os.environ[variable]
+    # Only if a test imported it: it takes seconds.
+    if (fluent := sys.modules.get("mlflow.tracking.fluent")) is not None:
+        fluent._active_experiment_id = None  # type: ignore[attr-defined]
