@@ -14,7 +14,7 @@ __all__ = ["kafka_uri", "name", "url", "world"]
 def mlflow_of_this_module() -> Iterator[None]:
     """MLflow's client keeps its server and its experiment in globals and in the environment: one module's are not the next one's."""
     yield
-    for variable in [name for name in os.environ if name.startswith("MLFLOW_")]:
+    for variable in [one for one in os.environ if one.startswith("MLFLOW_")]:
         del os.environ[variable]
     # Only if a test imported it: it takes seconds.
     if (fluent := sys.modules.get("mlflow.tracking.fluent")) is not None:
