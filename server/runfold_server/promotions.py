@@ -21,7 +21,7 @@ from .mlflow.registry_refusals import said
 from .native import PREFIX
 from .registry_answers import native_head
 from .registry_writes import needs_registry
-from .requests import Field, Kind, parse_json, read_json
+from .requests import Field, Kind, check_known, parse_json, read_json
 from .shapes import INT64, JSON, NULLABLE_INT, NULLABLE_TEXT, POSITION, TEXT, having, listed, ref
 from .writes import Origin, RefusedWrite
 
@@ -45,6 +45,8 @@ class NotPromoted(ApiError):
 async def _promote(api: Api, request: Request) -> Response:
     raw = read_json(await read_body(request, _MOST_BODY), request.headers.get("content-type"))
     args = parse_json(FIELDS, raw)
+    # A misspelt `conditions` would promote without any, a misspelt `version` would take an alias away.
+    check_known(FIELDS, raw)
     event = _event(args)
     names = list(dict.fromkeys(move.name for move in event.moves))
 

@@ -102,6 +102,19 @@ def parse_json(fields: Sequence[Field], raw: Mapping[str, Any], path: str = "") 
     return args
 
 
+def check_known(fields: Sequence[Field], raw: Mapping[str, Any], path: str = "") -> None:
+    """InvalidParameter for a name that no field has: for requests in which a misspelt field that were passed over would change what is done."""
+    known = {name: field for field in fields for name in (field.name, _camel(field.name))}
+    for name, value in raw.items():
+        field = known.get(name)
+        if field is None:
+            names = ", ".join(repr(one.name) for one in fields)
+            raise InvalidParameter(f"Unknown parameter '{path}{name[:100]}'; there are {names}.")
+        if field.kind is Kind.OBJECTS:
+            for i, item in enumerate(_list(value) if value is not None else ()):
+                check_known(field.fields, _object(item), f"{path}{name}[{i}].")
+
+
 def parse_query(fields: Sequence[Field], query: Sequence[tuple[str, str]]) -> Args:
     """Parse a query string's pairs: of a single field the first counts, a repeated one takes all."""
     raw: dict[str, Any] = {}

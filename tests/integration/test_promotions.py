@@ -105,6 +105,28 @@ def test_what_can_not_be_asked_is_refused(client: httpx2.Client, body: Any, stat
     assert (answer.status_code, says in answer.json()["message"]) == (status, True), answer.text
 
 
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ({"condition": [{"name": "spelt", "alias": "prod", "version": 7}]}, "Unknown parameter 'condition'"),
+        (
+            {"conditions": [{"name": "spelt", "alias": "shadow", "verison": 7}]},
+            "Unknown parameter 'conditions[0].verison'",
+        ),
+        ({"moves": [{"name": "spelt", "alias": "prod", "verison": 2}]}, "Unknown parameter 'moves[0].verison'"),
+    ],
+)
+def test_a_misspelt_field_is_refused_for_without_it_something_else_would_be_done(
+    client: httpx2.Client, body: Any, says: str
+) -> None:
+    if "spelt" not in client.get(f"{MLFLOW}registered-models/search").text:
+        model(client, "spelt", 2)
+        client.post(f"{MLFLOW}registered-models/alias", json={"name": "spelt", "alias": "prod", "version": "1"})
+    answer = client.post(PROMOTE, json={"moves": [{"name": "spelt", "alias": "prod", "version": 2}], **body})
+    assert (answer.status_code, says in answer.json()["message"]) == (400, True), answer.text
+    assert read(client, "spelt")["model"]["aliases"] == {"prod": 1}
+
+
 def test_of_many_that_promote_from_one_version_one_wins(here: World, client: httpx2.Client) -> None:
     """Compare and set: everybody saw @prod on 1."""
     model(client, "raced", 9)
