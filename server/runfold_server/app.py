@@ -87,7 +87,7 @@ async def open_api(config: ServerConfig) -> AsyncIterator[Api]:
                     log,
                     database,
                     ends,
-                    Moments(ends),
+                    Moments(ends, named=pasts.named),
                     reader,
                     writes,
                     runs,

@@ -3,8 +3,9 @@
 A time is the broker's (`message.timestamp.type = LogAppendTime`), and everything appended up to it counts, the millisecond itself included.
 """
 
+import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 
 from starlette.requests import Request
@@ -23,17 +24,34 @@ _LARGEST_MS = 253_402_300_799_999
 """The end of the year 9999, which is as far as ISO dates go."""
 _FORMS = (
     "give a date or time (2026-03-01, 2026-03-01T12:30:00+01:00; UTC if no zone is named), milliseconds since the epoch, "
-    "or a position vector (runs:3:18240,metrics:3:99)"
+    "a position vector (runs:3:18240,metrics:3:99), or the name of a past"
 )
+_PAST_NAME = re.compile(r"[a-z0-9_]{1,17}")
+_PLUS_LOST = re.compile(r"(.*\d\d:\d\d.*) (\d\d:?\d\d)")
+"""A time with a zone east of Greenwich whose plus sign was not encoded: in a query it means a blank."""
 
 
 def given(request: Request) -> str:
-    """What a request asks for, by its parameter or its header; empty: the present. InvalidParameter if they disagree."""
-    parameter = request.query_params.get(PARAMETER, "")
-    header = request.headers.get(HEADER, "")
-    if parameter and header and parameter != header:
+    """What a request asks for, by its parameter or its header; empty: the present. InvalidParameter if more than one moment is named, or
+    if none is: an empty variable in somebody's script does not mean today."""
+    said_there = [*request.query_params.getlist(PARAMETER), *request.headers.getlist(HEADER)]
+    if not said_there:
+        return ""
+    if len(set(said_there)) > 1:
         raise InvalidParameter(f"Parameter '{PARAMETER}' and header '{HEADER}' name two moments; give one of them.")
-    return parameter or header
+    if not said_there[0].strip():
+        raise InvalidParameter(
+            f"Parameter '{PARAMETER}' names no moment: {_FORMS}. Without the parameter, the present is told."
+        )
+    return said_there[0]
+
+
+def refuse_in_body(body: Mapping[str, object]) -> None:
+    """InvalidParameter for a moment that a read's body names: passed over, as unknown fields are, the answer would tell of the present."""
+    if PARAMETER in body:
+        raise InvalidParameter(
+            f"'{PARAMETER}' belongs into the query, or into the header '{HEADER}', not into the body."
+        )
 
 
 def parse_moment(text: str, parameter: str = PARAMETER) -> int | dict[Partition, int]:
@@ -56,7 +74,8 @@ def parse_moment(text: str, parameter: str = PARAMETER) -> int | dict[Partition,
 
 def _iso(text: str) -> int | None:
     try:
-        moment = datetime.fromisoformat(text)
+        lost = _PLUS_LOST.fullmatch(text)
+        moment = datetime.fromisoformat(f"{lost[1]}+{lost[2]}" if lost else text)
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
         # Whole numbers: a float of seconds would lose the millisecond.
@@ -73,10 +92,15 @@ def now_ms() -> int:
 
 
 class Moments:
-    """Resolves moments against the log."""
+    """Resolves moments against the log; `named` tells the vector of a past, None if there is no past of the name."""
 
-    def __init__(self, ends: Ends, clock: Callable[[], int] = now_ms) -> None:
-        self._ends, self._clock = ends, clock
+    def __init__(
+        self,
+        ends: Ends,
+        clock: Callable[[], int] = now_ms,
+        named: Callable[[str], Awaitable[Vector | None]] | None = None,
+    ) -> None:
+        self._ends, self._clock, self._named = ends, clock, named
 
     async def of(self, request: Request) -> Vector | None:
         """The moment that a request asks about; None: the present. Raises as `resolve`."""
@@ -89,7 +113,7 @@ class Moments:
         InvalidParameter for what is no moment, for a time to come, and for a vector that names a partition which the log does not have or
         an offset beyond its end. A partition that a vector does not name counts as empty. Unavailable if Kafka is away.
         """
-        moment = parse_moment(text, parameter)
+        moment = await self._read(text, parameter)
         if isinstance(moment, int):
             now = self._clock()
             if moment > now:
@@ -99,6 +123,15 @@ class Moments:
                 )
             return await self._ends.at(moment)
         return _checked(moment, await self._ends.now(), parameter)
+
+    async def _read(self, text: str, parameter: str) -> int | Vector:
+        try:
+            return parse_moment(text, parameter)
+        except InvalidParameter:
+            named = await self._named(text) if self._named is not None and _PAST_NAME.fullmatch(text) else None
+            if named is None:
+                raise
+            return named
 
 
 def _shown(ms: int) -> str:

@@ -190,4 +190,7 @@ async def _arguments(api: Api, request: Request, operation: Operation, placed: M
     if operation.quick is not None and (args := operation.quick(body)) is not None:
         check_content_type(content_type)
         return args
-    return parse_json(operation.fields, {**read_json(body, content_type), **placed})
+    said = read_json(body, content_type)
+    if operation.past or operation.from_past:
+        as_of.refuse_in_body(said)
+    return parse_json(operation.fields, {**said, **placed})

@@ -107,8 +107,8 @@ _AS_OF: Json = {
     "name": as_of.PARAMETER,
     "in": "query",
     "required": False,
-    "description": "The moment of the past to ask about: an ISO date or time (UTC if no zone is named), milliseconds since the epoch, or a "
-    f"position vector. The header `{as_of.HEADER}` says the same.",
+    "description": "The moment of the past to ask about: an ISO date or time (UTC if no zone is named), milliseconds since the epoch, a "
+    f"position vector, or the name of a past. The header `{as_of.HEADER}` says the same.",
     "schema": {"type": "string"},
 }
 _AS_OF_SAID: Json = {

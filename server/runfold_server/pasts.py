@@ -4,6 +4,7 @@ A handler is given the parts of the server with the past's tables in the place o
 """
 
 import re
+import shlex
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -100,9 +101,13 @@ class Pasts:
             if one.gone and not one.users:
                 await one.exits.aclose()
 
+    async def named(self, name: str) -> Vector | None:
+        """The vector of the past of this name; None if there is none."""
+        return await self._ask(lambda connection: past_named(connection, name))
+
     async def _find(self, moments: as_of.Moments, text: str) -> tuple[str, Vector]:
         if _NAME.fullmatch(text):
-            vector = await self._ask(lambda connection: past_named(connection, text))
+            vector = await self.named(text)
             if vector is not None:
                 return text, vector
         resolved = folded_part(await moments.resolve(text))
@@ -111,7 +116,7 @@ class Pasts:
             option = "--vector" if text[:1].isalpha() else "--at"
             raise NoSuchPast(
                 f"Searches about the past need read models of it, and there are none of '{text}' ({as_of.said(resolved)}). "
-                f"Create them with `runfold past create {option} {text}`; `runfold past list` shows those that there are."
+                f"Create them with `runfold past create {option} {shlex.quote(text)}`; `runfold past list` shows those that there are."
             )
         return name, resolved
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -259,3 +260,28 @@ def test_the_native_read_of_a_run_tells_all_of_it_now_and_as_it_was(client: http
     assert " not found as of runs:" in told(404, as_of=before)["message"]
     assert client.get(f"{NATIVE}/runs/nobody").status_code == 404
     assert told(400, consistency="weak")["error_code"] == "INVALID_PARAMETER_VALUE"
+
+
+def test_what_names_no_moment_or_two_is_never_told_of_the_present(client: httpx2.Client, caller: Caller) -> None:
+    run = caller.run()
+    at = now(client)
+    path = f"{API}runs/get?run_id={run}"
+    for query, says in (("&as_of=", "names no moment"), ("&as_of=%20", "names no moment")):
+        refused = client.get(path + query)
+        assert (refused.status_code, says in refused.json()["message"]) == (400, True)
+    assert client.get(path, headers={HEADER: ""}).status_code == 400
+    assert client.get(f"{NATIVE}/runs/{run}?as_of=").status_code == 400
+    two = client.get(f"{path}&as_of={at}&as_of=experiments:0:1")
+    assert (two.status_code, "two moments" in two.json()["message"]) == (400, True)
+    assert client.get(f"{path}&as_of={at}&as_of={at}").status_code == 200
+    body = caller.post("runs/search", 400, experiment_ids=["0"], as_of=at)
+    assert "not into the body" in body["message"]
+
+
+def test_a_plus_sign_that_a_query_makes_a_blank_of_is_still_a_zone(client: httpx2.Client, caller: Caller) -> None:
+    run = caller.run()
+    later = moment()
+    here = datetime.fromtimestamp(later / 1000, timezone(timedelta(hours=1))).isoformat(timespec="milliseconds")
+    assert here.endswith("+01:00")
+    answer = client.get(f"{API}runs/get?run_id={run}&as_of={here}")
+    assert (answer.status_code, HEADER in answer.headers) == (200, True), answer.text

@@ -102,6 +102,13 @@ def test_searches_answer_from_the_past_of_a_time_a_vector_or_a_name(
     assert rejections.headers[HEADER] == answers[0].headers[HEADER]
     assert sum(rejections.json()["positions"].values()) == sum(listed(here)[0].vector.values())
 
+    # The name says the moment to reads that need no past, too.
+    then = client.get(f"{API}runs/get", params={"run_id": one, "as_of": "early"})
+    assert then.json() == client.get(f"{API}runs/get", params={"run_id": one, "as_of": vector}).json()
+    assert then.headers[HEADER] == client.get(f"{API}runs/get", params={"run_id": one, "as_of": vector}).headers[HEADER]
+    differs = client.get(f"{NATIVE}/runs/{one}/diff", params={"from": "early"}).json()["changes"]
+    assert [change["field"] for change in differs] == ["name", "tags.mlflow.runName", "metrics.loss"]
+
     # A past is left alone by what comes after, and gone when it is dropped.
     three = caller.run(run_name="three")
     assert three
@@ -127,8 +134,10 @@ def test_pasts_are_listed_and_one_moment_has_one(here: World, client: httpx2.Cli
         create(here, now(client), "first")
     with pytest.raises(BadPast, match="1 to 17 lower-case letters"):
         create(here, now(client), "Upper")
-    with pytest.raises(BadSetting, match="not yet past"):
+    with pytest.raises(BadSetting, match="'--at' supplied: it lies ahead"):
         create(here, "2999-01-01")
+    with pytest.raises(BadSetting, match="reads as a moment, and as another one"):
+        create(here, now(client), "20260301")
     shown = json.loads(json.dumps(listed(here)[0].as_json()))
     assert (shown["name"], shown["ready"], shown["folded"]) == ("first", True, shown["total"])
     generations = client.get(f"{NATIVE}/generations").json()["generations"]

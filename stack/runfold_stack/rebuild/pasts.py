@@ -12,10 +12,10 @@ from runfold_projections.errors import NoSuchPast, Stalled
 from runfold_projections.generations import Generation, Projection
 from runfold_projections.pasts import Past, create_past, drop_past, pasts
 from runfold_projections.rebuilding import Phase, Told
-from runfold_schemas.vector import write_vector
-from runfold_server.as_of import Moments
+from runfold_schemas.vector import Vector, write_vector
+from runfold_server.as_of import Moments, parse_moment
 from runfold_server.ends import Ends
-from runfold_server.errors import ApiError
+from runfold_server.errors import ApiError, InvalidParameter
 
 from ..errors import BadSetting
 from .progress import progress
@@ -41,7 +41,10 @@ async def create(kafka: str, dsn: str, namespace: str, wanted: Wanted) -> str:
     ends = Ends(kafka, functools.partial(open_log, kafka, namespace), timeout=_KAFKA_TIMEOUT)
     serving = asyncio.create_task(ends.serve())
     try:
-        vector = await Moments(ends).resolve(wanted.moment)
+        moments = Moments(ends)
+        vector = await moments.resolve(wanted.moment, "--vector" if wanted.moment[:1].isalpha() else "--at")
+        if wanted.name:
+            await _check_reads_as_no_other(moments, wanted.name, vector)
     except ApiError as error:
         raise BadSetting(error.message) from None
     finally:
@@ -54,6 +57,16 @@ async def create(kafka: str, dsn: str, namespace: str, wanted: Wanted) -> str:
             return f"past {name} at {write_vector(vector)}: workers fold it; `runfold past list` shows how far they are"
         past = await _until_ready(connection, name, wanted.patience)
     return f"past {name} at {write_vector(past.vector)}: {past.total:,} records folded, {past.size / 2**20:.1f} MB"
+
+
+async def _check_reads_as_no_other(moments: Moments, name: str, vector: Vector) -> None:
+    # `as_of` takes names and times: 20260301 as the name of a moment in May would be told of one day here and of another there.
+    try:
+        parse_moment(name)
+    except InvalidParameter:
+        return
+    if await moments.resolve(name, "name") != vector:
+        raise BadSetting(f"past {name!r}: the name reads as a moment, and as another one than that of this past")
 
 
 async def _until_ready(connection: object, name: str, patience: float) -> Past:

@@ -45,6 +45,9 @@ def moments(log: Any, now: int = MARCH + DAY) -> Moments:
         ("2026-03-01T00:00:00Z", MARCH),
         ("2026-03-01T01:00:00+01:00", MARCH),
         (" 2026-03-01 00:00:00.007 ", MARCH + 7),
+        ("2026-03-01T01:00:00 01:00", MARCH),
+        ("2026-03-01 01:00:00 0100", MARCH),
+        ("2026-03-01 01:00", MARCH + 3_600_000),
         (str(MARCH), MARCH),
     ],
 )
@@ -91,6 +94,23 @@ async def test_a_time_to_come_is_refused() -> None:
     with pytest.raises(InvalidParameter, match=r"clock, which says 2026-02-28T23:59:59\.999"):
         await moments(Log(), MARCH - 1).resolve("2026-03-01")
     assert await moments(Log(), MARCH).resolve("2026-03-01")
+
+
+async def test_the_name_of_a_past_is_the_moment_of_its_vector_and_a_time_goes_before_a_name() -> None:
+    asked: list[str] = []
+
+    async def named(name: str) -> Mapping[Partition, int] | None:
+        asked.append(name)
+        return {RUNS: 7} if name == "q1" else None
+
+    moments = Moments(Log(), lambda: MARCH + DAY, named)  # type: ignore[arg-type]
+    assert await moments.resolve("q1") == {RUNS: 7, METRICS: 0}
+    assert await moments.resolve("20260301") == {RUNS: 3, METRICS: 4}
+    with pytest.raises(InvalidParameter, match="or the name of a past"):
+        await moments.resolve("q2")
+    with pytest.raises(InvalidParameter, match="or the name of a past"):
+        await moments.resolve("Q1")
+    assert asked == ["q1", "q2"]
 
 
 async def test_a_vector_counts_partitions_that_it_does_not_name_as_empty() -> None:
