@@ -38,6 +38,11 @@ class Rows:
     def points(self) -> int:
         return len(self.values)
 
+    def cut(self) -> None:
+        """Drop a row of which only a part was appended: a Ctrl-C may come anywhere."""
+        whole = min(len(self.steps), len(self.times), len(self.values) // len(self.keys.names))
+        del self.steps[whole:], self.times[whole:], self.values[whole * len(self.keys.names) :]
+
     def frame(self) -> Frame:
         """The rows as a frame of the contract."""
         return Frame(self.keys.names, self.steps, self.times, self.values)
@@ -107,7 +112,9 @@ class Buffer:
         self._most = self._room = most_bytes
         self._frame_bytes, self._linger, self._block = frame_bytes, linger, block
         self._wake = wake
-        self._changed = threading.Condition(threading.Lock())
+        # Entered by itself, and not by way of the condition: a Ctrl-C that comes inside of a condition's own code leaves the lock taken.
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._waiting: deque[Entry] = deque()
         self._open: Rows | None = None
         self._open_keys: Keys | None = None
@@ -147,7 +154,7 @@ class Buffer:
         False: refused. ValueError: no 64-bit step; SdkError: closed.
         """
         time_ms = time.time_ns() // 1_000_000
-        with self._changed:
+        with self._lock:
             if self._closed:
                 raise SdkError(self._closed)
             if step is None:
@@ -167,9 +174,13 @@ class Buffer:
                 self._seal()
                 rows = self._open = Rows(keys, 0)
                 self._open_keys = keys
-            rows.steps.append(step)
-            rows.times.append(time_ms if at_ms is None else at_ms)
-            rows.values.extend(values)
+            try:
+                rows.steps.append(step)
+                rows.times.append(time_ms if at_ms is None else at_ms)
+                rows.values.extend(values)
+            except BaseException:
+                rows.cut()
+                raise
             rows.size += size
             self._bytes += size
             self._waiting_bytes += size
@@ -193,7 +204,7 @@ class Buffer:
     def add_rows(self, rows: Rows, *, go_on: bool = False) -> bool:
         """Append rows that were made as a whole; with `go_on` their steps count on from the last one. False: refused. SdkError: closed."""
         rows.size = 8 * rows.points + _ROW_BYTES * len(rows.steps) + _FRAME_BYTES + rows.keys.bytes
-        with self._changed:
+        with self._lock:
             if self._closed:
                 raise SdkError(self._closed)
             if go_on:
@@ -210,7 +221,7 @@ class Buffer:
         """Append a frame that was made elsewhere. False: refused. SdkError: closed."""
         names = sum(len(key.encode()) + 5 for key in frame.keys)
         block = Block(frame, 8 * len(frame.values) + _ROW_BYTES * frame.rows + _FRAME_BYTES + names)
-        with self._changed:
+        with self._lock:
             if self._closed:
                 raise SdkError(self._closed)
             if self._bytes + block.size > self._room and not self._wait_for(block.size):
@@ -223,7 +234,7 @@ class Buffer:
     def add_control(self, frame: bytes, *, last: bool = False, must: bool = False) -> bool:
         """Append a fact behind all rows so far. False: refused, which one that `must` never is, nor the `last` one, which closes. SdkError: closed."""
         size = len(frame) + _FRAME_BYTES
-        with self._changed:
+        with self._lock:
             if self._closed:
                 raise SdkError(self._closed)
             if last:
@@ -239,7 +250,7 @@ class Buffer:
 
     def add_turn(self, event: "LineFact", step: int | None) -> None:
         """Append an event behind all rows so far, whether there is room or not; steps go on behind `step`. SdkError: closed."""
-        with self._changed:
+        with self._lock:
             if self._closed:
                 raise SdkError(self._closed)
             if step is not None:
@@ -248,19 +259,19 @@ class Buffer:
         self._wake()
 
     def take(self) -> list[Entry]:
-        """Everything that waits, in order; it counts against the bound until `acknowledge`."""
-        with self._changed:
+        """Everything that waits, in order; it counts against the bound until `acknowledge`, and comes again if that does not."""
+        with self._lock:
             self._seal()
-            self._taken = list(self._waiting)
+            self._taken += self._waiting
             self._waiting.clear()
-            self._taken_since_ms, self._since_ms = self._since_ms, 0
+            self._taken_since_ms, self._since_ms = self._taken_since_ms or self._since_ms, 0
             self._waiting_bytes = 0
             self._due = None
             return self._taken
 
     def acknowledge(self) -> None:
         """What was taken last is saved: let go of it."""
-        with self._changed:
+        with self._lock:
             self._bytes -= sum(entry.size for entry in self._taken)
             self._taken = []
             self._taken_since_ms = 0
@@ -269,7 +280,7 @@ class Buffer:
 
     def bound(self, room: int) -> None:
         """Take no more than `room` bytes beyond what is saved, if that is less than the bound from the start."""
-        with self._changed:
+        with self._lock:
             self._room = min(self._most, room)
             self._changed.notify_all()
 
@@ -279,13 +290,13 @@ class Buffer:
 
     def close(self, why: str) -> None:
         """Refuse whatever is added from now on with SdkError(why)."""
-        with self._changed:
+        with self._lock:
             self._closed = why
             self._changed.notify_all()
 
     def left(self) -> tuple[int, int]:
         """Points and facts that are not saved."""
-        with self._changed:
+        with self._lock:
             entries = [*self._taken, *self._waiting, *([self._open] if self._open else [])]
         return sum(entry.points for entry in entries), sum(isinstance(entry, Control | Turn) for entry in entries)
 
@@ -301,9 +312,9 @@ class Buffer:
         return True
 
     def _seal(self) -> None:
-        if self._open is not None:
-            self._waiting.append(self._open)
-            self._open = self._open_keys = None
+        rows, self._open, self._open_keys = self._open, None, None
+        if rows is not None and rows.steps:
+            self._waiting.append(rows)
 
     def _put_soon(self, entry: Entry) -> None:
         self._seal()
@@ -318,6 +329,6 @@ class Buffer:
             self._due = 0.0
 
     def _put(self, entry: Entry) -> None:
-        self._waiting.append(entry)
         self._bytes += entry.size
         self._waiting_bytes += entry.size
+        self._waiting.append(entry)

@@ -47,6 +47,8 @@ class RowReader:
         except OverflowError:
             name = next(name for name, value in zip(names, values, strict=True) if _overflows(value))
             raise ValueError(f"metric {name!r}: an integer of this size is beyond a 64-bit float") from None
+        if len(row) != len(names):
+            raise RuntimeError("the dict of metrics changed while it was read; nothing of it was logged")
         return self._known.get(names) or self._check(names), row
 
     def keys(self, names: tuple[str, ...]) -> Keys:

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 from itertools import groupby
 
-from runfold_schemas.batch import encode_item
+from runfold_schemas.batch import Outgoing, encode_item
+from runfold_schemas.frames import Frame
 
 from .buffer import Buffer, Control, Entry, Turn
 from .encoding import RunEncoder
@@ -105,9 +106,10 @@ class Saver:
         self.failure, self._retry_at = failure, time.monotonic() + _RETRY
         self._writer.points += sum(points for _, points in self._unwritten[:done])
         self._writer.facts += sum(not points for _, points in self._unwritten[:done])
-        del self._unwritten[:done]
-        if not self._unwritten:
+        if done == len(self._unwritten):
+            # First, for a Ctrl-C in between: what is written twice counts once, what is encoded twice does not.
             self._buffer.acknowledge()
+        del self._unwritten[:done]
         if done:
             self._saved()
 
@@ -116,7 +118,7 @@ class Saver:
         for is_column, group in groupby(entries, lambda entry: not isinstance(entry, Control | Turn)):
             if is_column:
                 columns = [entry.frame() for entry in group if not isinstance(entry, Control | Turn)]
-                for record, points in self._encoder.metrics(columns):
+                for record, points in self._records(columns):
                     frames.append((pack(Kind.METRICS, points, encode_item(record)), points))
                 continue
             for entry in group:
@@ -126,18 +128,29 @@ class Saver:
                     frames.append((pack(Kind.METRICS, 0, encode_item(self._encoder.turn(entry.event))), 0))
         return frames
 
+    def _records(self, columns: list[Frame]) -> list[tuple[Outgoing, int]]:
+        try:
+            return self._encoder.metrics(columns)
+        except ValueError as error:
+            if len(columns) > 1:
+                # One that can't be encoded must not take the others with it.
+                return [record for column in columns for record in self._records([column])]
+            _log.error("runfold: run %s lost %d points: %s", self._encoder.run_id, len(columns[0].values), error)
+            return []
+
 
 class Pump:
     """The background thread that saves: one per process, for all its runs."""
 
     def __init__(self) -> None:
-        self._changed = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._woken: dict[Saver, None] = {}
         self._thread: threading.Thread | None = None
 
     def wake(self, saver: Saver) -> None:
         """A saver has something that is due, or will be."""
-        with self._changed:
+        with self._lock:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="runfold spool", daemon=True)
                 self._thread.start()

@@ -36,7 +36,8 @@ class Shipper:
         self._open_transport = open_transport
         self._transport: Transport | None = None
         self._users = 0
-        self._changed = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._outboxes: list[Outbox] = []
         self._thread: threading.Thread | None = None
         self._woken = self._hurry = False
@@ -45,7 +46,7 @@ class Shipper:
 
     def add(self, outbox: Outbox) -> None:
         """Send this one too, from now on."""
-        with self._changed:
+        with self._lock:
             self._outboxes.append(outbox)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="runfold sender", daemon=True)
@@ -56,7 +57,7 @@ class Shipper:
     def remove(self, outbox: Outbox) -> None:
         """Send nothing more of it."""
         outbox.close()
-        with self._changed:
+        with self._lock:
             if outbox in self._outboxes:
                 self._outboxes.remove(outbox)
             # Others may have waited for it.
@@ -65,7 +66,7 @@ class Shipper:
 
     def wake(self, *, hurry: bool = False) -> None:
         """An outbox has something; with `hurry` somebody waits for it, so a pause between attempts is cut short once."""
-        with self._changed:
+        with self._lock:
             self._woken = True
             self._hurry = self._hurry or hurry
             self._changed.notify_all()
@@ -82,7 +83,7 @@ class Shipper:
 
     @contextmanager
     def _using(self) -> Iterator[Transport]:
-        with self._changed:
+        with self._lock:
             self._users += 1
             if self._transport is None:
                 self._transport = self._open_transport()
@@ -90,7 +91,7 @@ class Shipper:
         try:
             yield transport
         finally:
-            with self._changed:
+            with self._lock:
                 self._users -= 1
                 idle = self._users == 0 and self._thread is None
                 if idle:
@@ -111,7 +112,7 @@ class Shipper:
 
     def _ready(self) -> list[Outbox]:
         """Wait until outboxes have something. Empty: there was nothing to do for a while, and the thread has been let go."""
-        with self._changed:
+        with self._lock:
             while True:
                 ready = [outbox for outbox in self._outboxes if outbox.waiting()]
                 if ready:
@@ -126,7 +127,7 @@ class Shipper:
                 self._woken = False
 
     def _give_up(self, why: str) -> None:
-        with self._changed:
+        with self._lock:
             outboxes, self._outboxes, self._thread = self._outboxes, [], None
         for outbox in outboxes:
             outbox.block(why)
@@ -150,7 +151,7 @@ class Shipper:
             if size >= MOST_BYTES_AT_ONCE:
                 break
         # What could not be sent this time comes last the next time.
-        with self._changed:
+        with self._lock:
             self._outboxes = [o for o in self._outboxes if o not in outboxes] + [
                 o for o in self._outboxes if o in outboxes
             ]
@@ -226,7 +227,7 @@ class Shipper:
     def _pause(self, seconds: float, *, asked: float | None = None) -> None:
         """Wait; somebody's hurry ends it early, unless the server asked for so long a pause."""
         until = time.monotonic() + seconds
-        with self._changed:
+        with self._lock:
             self._hurry = False
             while (left := until - time.monotonic()) > 0 and self._outboxes:
                 if self._hurry and asked is None:

@@ -10,8 +10,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from runfold_schemas.batch import encode_item
+from runfold_schemas.errors import BadEvent
 from runfold_schemas.events import Fact, LineFact
-from runfold_schemas.frames import Point, from_points
+from runfold_schemas.frames import Frame, Point, from_points
+from runfold_schemas.metrics_codec import check_frame
 
 from .buffer import Buffer
 from .creation import Creation
@@ -55,6 +57,7 @@ class RunWriter:
         self.outbox = Outbox(reader, encoder.run_id, end=lambda: self._spool.end)
         # Sequence and place in the buffer must be taken together.
         self._facts = threading.Lock()
+        self._disowned = ""
         self._told_full = False
         self._save_again_at = 0.0
         if shipper is not None:
@@ -96,7 +99,10 @@ class RunWriter:
 
     def add_points(self, points: Iterable[Point], reader: RowReader) -> None:
         """Append points that bring their own times, and perhaps a context. ValueError: a key or step can't be stored; TypeError likewise."""
-        for frame in from_points(points):
+        frames = from_points(points)
+        for frame in frames:
+            _check(frame, reader)
+        for frame in frames:
             keys = reader.keys(frame.keys)
             plain = frame.model_id is None and frame.dataset_name is None and frame.dataset_digest is None
             if not plain:
@@ -129,11 +135,13 @@ class RunWriter:
             self._buffer.add_control(pack(Kind.CREATION, 0, creation.payload()), must=True)
 
     def save(self) -> bool:
-        """Put all before on disk. False: the disk did not take it."""
+        """Put all before on disk. False: the disk did not take it. SdkError: disowned."""
+        self._check_owned()
         return self._saver.save()
 
     def flush(self, timeout: float) -> None:
-        """Wait until all before is acknowledged, or offline, on disk. NotConnected: it was not, after `timeout` seconds."""
+        """Wait until all before is acknowledged, or offline, on disk. NotConnected: it was not, after `timeout` seconds. SdkError: disowned."""
+        self._check_owned()
         saved = self._saver.save()
         end = self._spool.end
         if saved and self._shipper is None:
@@ -167,9 +175,15 @@ class RunWriter:
     def disown(self, why: str) -> None:
         """In a forked child: threads, locks and the right to the spool stayed with the parent."""
         self._lock.release()
+        self._disowned = why
         self._buffer = Buffer(1, 1, 0.0)
         self._buffer.close(why)
         self._facts = threading.Lock()
+
+    def _check_owned(self) -> None:
+        # What lies in memory is the parent's, who saves it: the child's copy would come a second time.
+        if self._disowned:
+            raise SdkError(self._disowned)
 
     def _sent(self, end: tuple[int, int], timeout: float) -> bool:
         if self._shipper is None:
@@ -220,6 +234,14 @@ class RunWriter:
                 "runfold: %d points and %d facts of run %s are kept in %s: the next run on this machine sends them, or `runfold sync %s`; %s",
                 points, facts, self._encoder.run_id, self._directory, self._directory, self.outbox.last_error,
             )  # fmt: skip
+
+
+def _check(frame: Frame, reader: RowReader) -> None:
+    reader.keys(frame.keys)
+    try:
+        check_frame(frame)
+    except BadEvent as error:
+        raise ValueError(str(error)) from None
 
 
 def _make_spool(root: Path, about: layout.About, writer: str) -> tuple[Path, layout.SpoolLock]:

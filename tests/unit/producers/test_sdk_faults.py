@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dis
 import gc
 import struct
+import sys
 import threading
 import time
 import tracemalloc
 from array import array
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 from event_server import EventServer, Fault, event_server
@@ -18,8 +22,10 @@ from hypothesis import strategies as st
 import runfold
 from runfold.buffer import Buffer, Rows
 from runfold.rows import RowReader
+from runfold.saving import Pump
 from runfold_schemas.batch import MAX_BATCH_BYTES, decode_batch
-from runfold_schemas.events import MetricsLogged, RunUpdated
+from runfold_schemas.events import MetricsLogged, RunRewound, RunUpdated
+from runfold_schemas.frames import Frame, Point
 
 
 def test_what_is_sent_again_is_the_same_bytes_and_counts_once(server: EventServer) -> None:
@@ -241,3 +247,119 @@ def test_a_buffer_hands_out_what_was_put_in_whenever_it_is_taken(
     assert buffer.size == 0
     assert buffer.left() == (0, 0)
     assert buffer.due() is None
+
+
+SIGNALS_ARE_HEEDED_AFTER = ("CALL", "CALL_KW", "CALL_FUNCTION_EX", "JUMP_BACKWARD", "RESUME")
+"""Operations after which the interpreter lets a signal's handler run."""
+
+
+class CtrlC:
+    """Raises KeyboardInterrupt at the n-th place inside of the client's code where a signal could be heeded. A context manager."""
+
+    def __init__(self, place: int) -> None:
+        self.left = place
+        self._before: dict[FrameType, str] = {}
+
+    def __enter__(self) -> None:
+        sys.settrace(self._trace)
+
+    def __exit__(self, *about: object) -> None:
+        sys.settrace(None)
+
+    def _trace(self, frame: FrameType, event: str, _: object) -> Any:
+        if "/runfold/" not in frame.f_code.co_filename and not frame.f_code.co_filename.endswith("/threading.py"):
+            return None
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        if event == "opcode":
+            heeded = self._before.get(frame) in SIGNALS_ARE_HEEDED_AFTER
+            self._before[frame] = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+            self.left -= heeded
+            if heeded and self.left == 0:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return self._trace
+
+
+class Idle:
+    """A saver that has nothing to do."""
+
+    def due(self) -> None:
+        return None
+
+
+def test_a_ctrl_c_anywhere_in_a_log_call_leaves_whole_rows_and_no_lock() -> None:
+    pump = Pump()
+    saver: Any = Idle()
+    buffer, reader = Buffer(10**9, 200, 0.0, lambda: pump.wake(saver)), RowReader()
+    kinds = [{"a": 0.0, "b": 0.5}, {"c": 1.0}]
+    frames = []
+    calls = whole = place = 0
+    interrupted = True
+    while interrupted:
+        place += 1
+        interrupted = False
+        for kind in (0, 0, 1):
+            buffer.add_row(*reader.read(kinds[kind]), None)
+            calls += 1
+            try:
+                with CtrlC(place):
+                    buffer.add_row(*reader.read(kinds[kind]), None)
+                whole += 1
+            except KeyboardInterrupt:
+                interrupted = True
+        if place % 4 == 0:
+            frames += [entry.frame() for entry in buffer.take() if isinstance(entry, Rows)]
+            buffer.acknowledge()
+    frames += [entry.frame() for entry in buffer.take() if isinstance(entry, Rows)]
+    assert place > 10
+    for frame in frames:
+        assert len(frame.times) == frame.rows
+        assert frame.values == array("d", {2: [0.0, 0.5], 1: [1.0]}[len(frame.keys)] * frame.rows)
+    assert calls + whole <= sum(frame.rows for frame in frames) <= 2 * calls
+
+
+def test_a_ctrl_c_anywhere_in_a_save_loses_nothing_and_writes_nothing_under_two_identities(
+    server: EventServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runfold.saving.Pump.wake", lambda self, saver: None)
+    run = runfold.run()
+    run.save()
+    place = rows = 0
+    interrupted = True
+    while interrupted:
+        place += 1
+        run.log({"x": rows})
+        run.rewind(rows)
+        rows += 1
+        try:
+            with CtrlC(place):
+                run._writer._saver._save()
+            interrupted = False
+        except KeyboardInterrupt:
+            interrupted = True
+    assert place > 10
+    run.finish()
+    assert server.rows() == [(("x",), step, [float(step)]) for step in range(rows)]
+    assert [event.step for event in server.of(RunRewound)] == list(range(rows))
+
+
+def test_a_block_that_can_not_be_encoded_costs_no_other_s_points(
+    server: EventServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = runfold.run()
+    run.log({"x": 0})
+    run._writer._buffer.add_block(Frame(("y", "y"), array("q", [0]), array("q", [0]), array("d", [1, 2])))
+    run.log({"x": 1})
+    run.finish()
+    assert server.rows() == [(("x",), 0, [0.0]), (("x",), 1, [1.0])]
+    assert server.of(RunUpdated)
+    assert "lost 2 points: frame: a key stands twice" in caplog.text
+
+
+def test_points_of_which_one_can_not_be_stored_are_refused_as_a_whole(server: EventServer) -> None:
+    run = runfold.run(mode="offline")
+    points = [Point("x", 0.5, 0, 0), Point("x", 0.5, 1, 0, None, "data", None), Point("x", 0.5, 2, 0, None, "d" * 501)]
+    with pytest.raises(ValueError, match="dataset_name .* 501 characters"):
+        run._writer.add_points(points, RowReader())
+    run.finish()
+    assert run._writer._spool.points == 0

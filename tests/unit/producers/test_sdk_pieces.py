@@ -118,6 +118,16 @@ def test_keys_are_checked(metrics: Any, error: type[Exception], says: str) -> No
     assert reader.read({"k" * 250: 1})[0].bytes == 255
 
 
+def test_a_dict_that_changes_while_it_is_read_is_an_error_and_no_row_without_its_keys() -> None:
+    class Changing(dict[str, float]):
+        def values(self) -> Any:
+            yield from super().values()
+            yield 0.5
+
+    with pytest.raises(RuntimeError, match="changed while it was read"):
+        RowReader().read(Changing(a=1.0))
+
+
 def test_nesting_without_end_is_an_error() -> None:
     endless: dict[str, Any] = {}
     endless["a"] = endless

@@ -320,3 +320,21 @@ def test_a_forked_child_neither_ends_the_run_nor_waits(server: EventServer, tmp_
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, timeout=60, check=True)
     assert [e.status for e in server.of(RunUpdated)] == ["FINISHED"]
     assert len(server.rows()) == 11
+
+
+@pytest.mark.parametrize("mode", ["online", "offline"])
+def test_a_forked_child_neither_saves_nor_flushes_what_its_parent_logged(
+    server: EventServer, tmp_path: Path, mode: str
+) -> None:
+    script = f"import os; os.environ['RUNFOLD_MODE'] = '{mode}'\n{SCRIPT}" + (
+        "pid = os.fork()\n"
+        "if pid == 0:\n"
+        "    told = 0\n"
+        "    for method in (run.save, run.flush):\n"
+        "        try: method()\n"
+        "        except runfold.SdkError as error: told += 'forked child' in str(error)\n"
+        "    os._exit(told)\n"
+        "assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 2\n"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, timeout=60, check=True)
+    assert len(server.rows()) == (10 if mode == "online" else 0)
