@@ -215,6 +215,21 @@ def test_filters(here: World, client: httpx2.Client, run: str, query: dict[str, 
     assert last
 
 
+def test_a_models_promotions_and_what_gave_it_its_name_are_about_it(here: World, client: httpx2.Client) -> None:
+    mlflow, name, other = "/api/2.0/mlflow/", f"streamed-{next(_numbers)}", f"other-{next(_numbers)}"
+    for one in ("before", other):
+        assert client.post(f"{mlflow}registered-models/create", json={"name": one}).status_code == 200
+        client.post(f"{mlflow}model-versions/create", json={"name": one, "source": "s3://b/m"})
+    client.post(f"{mlflow}registered-models/rename", json={"name": "before", "new_name": name})
+    moves = [{"name": one, "alias": "prod", "version": 1} for one in (other, name)]
+    assert client.post(f"{API}models:promote", json={"moves": moves}).status_code == 200
+    client.post(f"{API}models:promote", json={"moves": moves[:1], "conditions": [{"name": name}]})
+    client.request("DELETE", f"{mlflow}registered-models/delete", json={"name": name})
+    with listen(here, entity=name, **{"from": "beginning"}) as stream:
+        kinds = [event.kind.rpartition(".")[2] for event in told(stream, 3)]
+    assert kinds == ["RegisteredModelRenamed", "ModelsPromoted", "RegisteredModelDeleted"]
+
+
 def test_outcomes_are_told_behind_the_fold(here: World, client: httpx2.Client, run: str) -> None:
     first, refused = param(run, "1"), param(run, "2")
     once = metric(run, 3)

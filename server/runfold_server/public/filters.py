@@ -2,20 +2,22 @@
 
 import fnmatch
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from runfold.log import LogInfo
+from runfold_schemas.fact import Fact
 from runfold_schemas.position import Partition
 from runfold_schemas.record import Record
+from runfold_schemas.registered_models import ModelsPromoted
 from runfold_schemas.topics import PARTITIONED, Topic, partition_of
 
 from ..errors import InvalidParameter
 from .entry import Entry
 
 MOST_PATTERNS, MOST_CHARS = 50, 200
-_ABOUT = ("experiment_id", "run_id", "parent_run_id", "model_id", "name", "owner")
-"""Fields of events by which they name what they are about."""
+_ABOUT = ("experiment_id", "run_id", "parent_run_id", "source_run_id", "model_id", "name", "new_name", "owner")
+"""Fields of events by which they name what they are about; a promotion does by its moves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +71,13 @@ class Filter:
     def _is_about(self, entry: Entry, record: Record) -> bool:
         if entry.key in self.entities:
             return True
-        return any(
-            str(value) in self.entities for name in _ABOUT if (value := getattr(record.event, name, None)) is not None
-        )
+        return any(named in self.entities for named in _named(record.event))
+
+
+def _named(event: Fact) -> Iterator[str]:
+    yield from (str(value) for name in _ABOUT if (value := getattr(event, name, None)) is not None)
+    if isinstance(event, ModelsPromoted):
+        yield from (move.name for move in event.moves)
 
 
 def patterns(texts: Iterable[str]) -> tuple[re.Pattern[str], ...]:
