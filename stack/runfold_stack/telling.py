@@ -35,7 +35,7 @@ class Outcome(StrEnum):
 What = Annotated[Kind, typer.Argument(help="run, experiment, model (a registered one) or logged-model.")]
 Name = Annotated[str, typer.Argument(help="Its id; of an experiment or a registered model, its name.")]
 AsOf = Annotated[
-    str,
+    str | None,
     typer.Option("--as-of", help="A moment of the past: a date or time, ms since the epoch, or a position vector."),
 ]
 
@@ -48,7 +48,7 @@ def timeline(
     newest: Annotated[bool, typer.Option("--newest", help="The newest first.")] = False,
     limit: Annotated[int, typer.Option("--limit", min=1, max=MOST_EVENTS, help="How many events.")] = 100,
     page_token: Annotated[str, typer.Option("--page-token", help="Go on where an answer before ended.")] = "",
-    as_of: AsOf = "",
+    as_of: AsOf = None,
     server: Server = None,
     as_json: AsJson = False,
 ) -> None:
@@ -59,7 +59,7 @@ def timeline(
         "type": kind,
         "outcome": outcome,
         "page_token": page_token,
-        "as_of": as_of,
+        "as_of": _moment("--as-of", as_of),
     }
     answer = ask(server, f"{_path(server, what, name)}/events", query)
     if as_json:
@@ -76,6 +76,7 @@ def timeline(
         typer.echo("No event is like that.", err=True)
     if "next_page_token" in answer:
         typer.echo(f"There is more: --limit, or --page-token {answer['next_page_token']}", err=True)
+    _others(answer)
     return None
 
 
@@ -83,17 +84,18 @@ def why(
     what: What,
     name: Name,
     field: Annotated[str, typer.Argument(help="Such as status, params.lr, tags.team, alias.prod, versions.3.stage.")],
-    as_of: AsOf = "",
+    as_of: AsOf = None,
     server: Server = None,
     as_json: AsJson = False,
 ) -> None:
     """Which event set a value, and the ones that did before."""
-    answer = ask(server, f"{_path(server, what, name)}/why", {"field": field, "as_of": as_of})
+    answer = ask(server, f"{_path(server, what, name)}/why", {"field": field, "as_of": _moment("--as-of", as_of)})
     if as_json:
         return print_json(answer)
     typer.echo(f"{field} = {_shown(field, answer['value'])}")
     for one in [answer["set_by"], *answer["earlier"]]:
         typer.echo(f"  {_shown(field, one['from'])} -> {_shown(field, one['to'])}   {_line(one['event'])}")
+    _others(answer)
     return None
 
 
@@ -101,12 +103,12 @@ def diff(
     what: What,
     name: Name,
     since: Annotated[str, typer.Option("--from", help="The earlier moment.")],
-    until: Annotated[str, typer.Option("--to", help="The later moment; else now.")] = "",
+    until: Annotated[str | None, typer.Option("--to", help="The later moment; else now.")] = None,
     server: Server = None,
     as_json: AsJson = False,
 ) -> None:
     """What differs between two moments, by whom, by which event."""
-    answer = ask(server, f"{_path(server, what, name)}/diff", {"from": since, "to": until})
+    answer = ask(server, f"{_path(server, what, name)}/diff", {"from": since, "to": _moment("--to", until)})
     if as_json:
         return print_json(answer)
     for change in answer["changes"]:
@@ -115,6 +117,18 @@ def diff(
     if not answer["changes"]:
         typer.echo("Nothing differs.", err=True)
     return None
+
+
+def _moment(option: str, text: str | None) -> str | None:
+    # An empty variable in somebody's script does not mean today.
+    if text is not None and not text.strip():
+        raise BadSetting(f"{option} names no moment")
+    return text
+
+
+def _others(answer: dict[str, Any]) -> None:
+    for other in answer.get("namesakes", ()):
+        typer.echo(f"Another model had this name before, {other['id']}: --as-of {other['as_of']}", err=True)
 
 
 def _path(server: str | None, what: Kind, name: str) -> str:

@@ -101,6 +101,66 @@ def test_the_story_of_a_model_has_its_aliases_stages_and_refused_tries(client: h
     ask(client, "models/never/events", 404)
 
 
+def test_a_diff_of_a_name_tells_what_it_named_then_and_names_now(client: httpx2.Client, caller: Caller) -> None:
+    made(caller, "d1", 1)
+    caller.post("registered-models/alias", name="d1", alias="prod", version="1")
+    first = now(client)
+    client.request("DELETE", f"{API}registered-models/delete", json={"name": "d1"})
+    gone = now(client)
+    caller.post("registered-models/create", name="d1", tags=[{"key": "k", "value": "v"}])
+    for _ in range(2):
+        caller.post("model-versions/create", name="d1", source="s3://b/other")
+    caller.post("registered-models/alias", name="d1", alias="prod", version="2")
+    second = now(client)
+    caller.post("registered-models/rename", name="d1", new_name="d2")
+    renamed = now(client)
+    caller.post("registered-models/create", name="d1")
+    third = now(client)
+
+    def diff(name: str, early: str, late: str) -> dict[str, tuple[Any, Any, str]]:
+        found = ask(client, f"models/{name}/diff", **{"from": early, "to": late})["changes"]
+        return {one["field"]: (one["from"], one["to"], one["event"]["type"].rpartition(".")[2]) for one in found}
+
+    anew = diff("d1", first, second)
+    assert anew["alias.prod"] == (1, 2, "ModelAliasSet")
+    assert anew["versions.1.source"] == ("s3://b/m", "s3://b/other", "ModelVersionCreated")
+    assert anew["tags.k"] == (None, "v", "RegisteredModelCreated")
+    assert anew["versions.2.stage"] == (None, "None", "ModelVersionCreated")
+    assert "name" not in anew
+    back = diff("d1", second, first)
+    assert {name: (to, since, kind) for name, (since, to, kind) in back.items()} == anew
+    assert diff("d1", second, third)["alias.prod"] == (2, None, "RegisteredModelRenamed")
+    # Where nobody had the name at one of the moments, it is the story of who had it at the other.
+    assert diff("d1", first, gone)["alias.prod"] == (1, None, "RegisteredModelDeleted")
+    assert diff("d1", gone, second)["alias.prod"] == (None, 2, "ModelAliasSet")
+    assert diff("d1", second, renamed) == diff("d2", second, renamed)
+    assert diff("d2", second, renamed) == {"name": ("d1", "d2", "RegisteredModelRenamed")}
+
+
+def test_who_had_the_name_before_is_told_and_asked_about_by_its_last_moment(
+    client: httpx2.Client, caller: Caller
+) -> None:
+    for life in ("first", "second", "third"):
+        made(caller, "n1", 1)
+        caller.post("registered-models/alias", name="n1", alias="prod", version="1")
+        caller.post("registered-models/set-tag", name="n1", key="life", value=life)
+        client.request("DELETE", f"{API}registered-models/delete", json={"name": "n1"})
+    caller.post("registered-models/create", name="n1")
+    told = events(client, "models/n1")
+    assert kinds(told) == [("RegisteredModelCreated", "accepted")]
+    assert len(told["namesakes"]) == 3
+    for other in told["namesakes"]:
+        native = client.get(f"{NATIVE}/models/n1", params={"as_of": other["as_of"]}).json()["model"]
+        assert (native["id"], native["aliases"]) == (other["id"], {"prod": 1})
+        why = ask(client, "models/n1/why", field="alias.prod", as_of=other["as_of"])
+        assert why["value"] == 1
+        assert len(kinds(events(client, "models/n1", as_of=other["as_of"]))) == 4
+    never = ask(client, "models/n1/why", 404, field="alias.prod")
+    assert f"Another model had this name before: ask as of {told['namesakes'][0]['as_of']}." in never["message"]
+    assert ask(client, "models/n1/why", field="name")["namesakes"] == told["namesakes"]
+    assert told["namesakes"] == sorted(told["namesakes"], key=lambda one: int(one["as_of"].rpartition(":")[2]))[::-1]
+
+
 def test_a_logged_model_as_it_was(client: httpx2.Client, caller: Caller) -> None:
     run = caller.run()
     created = caller.post("logged-models", experiment_id="0", name="lm", source_run_id=run)["model"]

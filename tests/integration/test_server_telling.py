@@ -130,6 +130,23 @@ def test_the_timeline_of_a_model_is_found_by_the_name_it_has_or_had_last(run: Ru
     assert [line.split()[1] for line in whole.splitlines() if not line.startswith(" ")] == times
 
 
+def test_another_model_that_had_the_name_is_named_with_the_moment_to_ask_as_of(
+    here: World, run: Run, story: Story
+) -> None:
+    with here.client() as client:
+        caller = Caller(client)
+        for life in ("first", "second"):
+            caller.post("registered-models/create", name="reborn", description=life)
+            if life == "first":
+                client.request("DELETE", f"{API}registered-models/delete", json={"name": "reborn"})
+    for command in (("timeline", "model", "reborn"), ("why", "model", "reborn", "description")):
+        said, talk = run(*command)
+        assert '"second"' in said
+        assert '"first"' not in said
+        moment = talk.split("--as-of ")[1].strip()
+        assert '"first"' in run(*command, "--as-of", moment)[0]
+
+
 def test_refused_tries_alone_the_newest_first_and_one_kind_alone(run: Run, story: Story) -> None:
     said, _ = run("timeline", "model", "leavers", "--outcome", "rejected", "--newest")
     alias, create = without_times(said)
@@ -239,6 +256,9 @@ def test_what_is_wrong_is_said_with_what_to_do(run: Run, story: Story, refused: 
         (("timeline", "run", story.run, "--type", "TagSet"), "Did you mean TagsSet"),
         (("timeline", "run", story.run, "--page-token", "nonsense"), "page_token"),
         (("timeline", "run", ""), "name the run"),
+        (("timeline", "run", story.run, "--as-of", ""), "--as-of names no moment"),
+        (("why", "model", "leavers", "name", "--as-of", " "), "--as-of names no moment"),
+        (("diff", "run", story.run, "--from", "2026-01-01", "--to", ""), "--to names no moment"),
     ):
         assert says in refused(*arguments), arguments
 

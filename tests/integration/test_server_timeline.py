@@ -102,6 +102,8 @@ def test_pages_of_a_timeline_go_both_ways_and_miss_nothing(client: httpx2.Client
     assert [one["position"].partition(":")[0] for one in half["events"]] == ["runs"] * len(half["events"])
     ask(client, f"runs/{run}/events", 404, as_of="metrics:0:1")
     ask(client, f"runs/{run}/events", 400, page_token="nonsense")
+    other = events(client, "experiments/0", limit=1).get("next_page_token", "eyJleHBlcmltZW50cyI6MX0=")
+    ask(client, f"runs/{run}/events", 400, page_token=other)
     ask(client, "runs/nobody/events", 404)
 
 
@@ -161,10 +163,12 @@ def test_a_diff_says_what_changed_by_whom_and_by_which_event(client: httpx2.Clie
         ("metrics.loss", None, {"value": 0.5, "step": 3, "time": 1}),
     ]
     assert found["changes"][0]["event"]["payload"]["tags"] == {"moves": "3"}
+    assert not {"changes", "caused"} & set(found["changes"][0]["event"]), "what is not looked up is not told as empty"
     assert found["changes"][0]["by"] == found["changes"][0]["event"]["actor"]
     born = ask(client, f"runs/{run}/diff", **{"from": before, "to": early})
     assert {one["field"]: one["to"] for one in born["changes"]}["tags.moves"] == "1"
     assert ask(client, f"runs/{run}/diff", **{"from": early, "to": early})["changes"] == []
+    ask(client, f"runs/{run}/diff", 400, **{"from": early, "to": ""})
     back = ask(client, f"runs/{run}/diff", **{"from": now(client), "to": early})
     assert [(one["field"], one["to"]) for one in back["changes"]] == [("tags.moves", "1"), ("metrics.loss", None)]
     ask(client, f"runs/{run}/diff", 400)

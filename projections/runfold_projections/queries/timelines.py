@@ -13,11 +13,12 @@ from ..journal import Entry
 from ..search.tokens import storable
 from .journal import Told, caused_by, events_of, past_of
 from .stories.registered_models import ModelStory
-from .stories.story import Story, changed, passed_over
+from .stories.story import Fields, Story, changed, passed_over
 
 S = TypeVar("S")
 Json = dict[str, Any]
 ROWS_AT_ONCE = 256
+MOST_NAMESAKES = 20
 MOST_LOOKED_AT = 5_000
 """Events that one page looks at, at most: where few fit what is asked for, a page may hold less than asked, and there is another."""
 
@@ -196,6 +197,42 @@ async def difference(conn: Connection, story: Story[S], first: int, below: int) 
     return found
 
 
+async def replacement(conn: Connection, old: Story[S], first: int, new: Story[S], below: int) -> list[Difference]:
+    """What differs between an entity as of one offset and another as of a later one, which has taken its place: a field's later value is
+    told with the event that set it; one that is gone, with the event by which the old entity lost its name."""
+    before = old.fields(await state_of(conn, old, first))
+    history = await _accepted(conn, new, 0, below)
+    lost = await _lost(conn, old, before["name"], first, below)
+    return await asyncio.to_thread(_replaced, before, lost, new, history)
+
+
+def _replaced(before: Fields, lost: Told | None, new: Story[S], history: Sequence[Told]) -> list[Difference]:
+    after: dict[str, tuple[Any, Told | None]] = {}
+    for told, changes in _walked(new, new.start(), history):
+        after |= {one["field"]: (one["to"], told) for one in changes}
+    found: list[Difference] = []
+    for name in sorted({*before, *after}):
+        value, by = after.get(name, (None, lost))
+        if before.get(name) != value:
+            found.append(Difference(name, before.get(name), value, lost if value is None else by))
+    return found
+
+
+async def _lost(conn: Connection, story: Story[S], name: str, first: int, below: int) -> Told | None:
+    """The first event from an offset on by which an entity no longer has this name."""
+    past = await past_of(conn, story.projection, story.entity, first)
+    events = await _accepted(conn, story, first, below)
+
+    def look() -> Told | None:
+        state = _folded(story, past.state, past.events)
+        return next(
+            (told for told, changes in _walked(story, state, events) if any(c["field"] == "name" for c in changes)),
+            None,
+        )
+
+    return await asyncio.to_thread(look)
+
+
 def _differences(
     story: Story[S], kept: bytes | None, before: Sequence[Told], events: Sequence[Told]
 ) -> list[Difference]:
@@ -244,6 +281,41 @@ async def model_named(conn: Connection, workspace: str, name: str, below: int) -
         if model is not None and model.name == name:
             return born
     return found[0] if found else None
+
+
+async def model_holding(conn: Connection, workspace: str, name: str, below: int) -> int | None:
+    """Identity of the registered model that has this name at an offset of `registry`; None if none has."""
+    born = await model_named(conn, workspace, name, below)
+    model = None if born is None else (await state_of(conn, ModelStory(born), below)).state.by_born.get(born)
+    return born if model is not None and model.name == name else None
+
+
+@dataclass(frozen=True, slots=True)
+class Namesake:
+    """Another registered model that had the name: its identity, and the offset of the event by which it lost it."""
+
+    born: int
+    until: int
+
+
+async def namesakes(conn: Connection, workspace: str, name: str, born: int, below: int) -> list[Namesake]:
+    """Other models than `born` that had its name below an offset of `registry`, the last one first; the latest of them, if there are many."""
+    found: list[Namesake] = []
+    for other in [one for one in await holders(conn, workspace, name, below) if one != born][:MOST_NAMESAKES]:
+        story = ModelStory(other)
+        history = await _accepted(conn, story, 0, below)
+        lost = await asyncio.to_thread(_last_loss, story, history, name)
+        if lost is not None:
+            found.append(Namesake(other, lost))
+    return found
+
+
+def _last_loss(story: ModelStory, history: Sequence[Told], name: str) -> int | None:
+    lost = None
+    for told, changes in _walked(story, story.start(), history):
+        if any(change["field"] == "name" and change["from"] == name for change in changes):
+            lost = told.entry.offset
+    return lost
 
 
 async def named_before(conn: Connection, workspace: str, name: str, below: int) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from runfold.log import LogInfo
-from runfold_schemas.fact import Fact
+from runfold_schemas.events import Event
 from runfold_schemas.position import Partition
 from runfold_schemas.record import Record
 from runfold_schemas.registered_models import ModelsPromoted
@@ -74,7 +74,7 @@ class Filter:
         return any(named in self.entities for named in _named(record.event))
 
 
-def _named(event: Fact) -> Iterator[str]:
+def _named(event: Event) -> Iterator[str]:
     yield from (str(value) for name in _ABOUT if (value := getattr(event, name, None)) is not None)
     if isinstance(event, ModelsPromoted):
         yield from (move.name for move in event.moves)

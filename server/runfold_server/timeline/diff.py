@@ -1,6 +1,8 @@
 """…/diff: what differs about an entity between two moments."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -9,6 +11,7 @@ from runfold_projections.database import Connection
 from runfold_projections.queries import timelines
 from runfold_projections.queries.past_metrics import latest_at
 from runfold_projections.queries.stories.runs import RunStory
+from runfold_projections.queries.stories.story import Story
 from runfold_projections.queries.timelines import Difference
 from runfold_schemas.vector import Vector
 
@@ -20,7 +23,7 @@ from ..requests import Field, parse_query
 from .said import Json, said
 from .subjects import Subject, end_of
 
-BETWEEN = (Field("from", required=True), Field("to", default=""))
+BETWEEN = (Field("from", required=True), Field("to"))
 
 
 def diff(subject: Subject) -> Callable[[Api, Request], Awaitable[Response]]:
@@ -30,17 +33,17 @@ def diff(subject: Subject) -> Callable[[Api, Request], Awaitable[Response]]:
         args = parse_query(BETWEEN, request.query_params.multi_items())
         name = str(request.path_params[subject.parameter])
         early = await api.moments.resolve(args["from"], "from")
-        late = await (api.moments.resolve(args["to"], "to") if args["to"] else api.ends.now())
+        late = await (api.ends.now() if args["to"] is None else api.moments.resolve(args["to"], "to"))
         latest = {where: max(end, early.get(where, 0)) for where, end in late.items()}
 
         async def read(connection: Connection) -> list[Json]:
             sources = await subject.sources(connection, name, latest)
             if sources is None:
-                raise await subject.missing(connection, name, latest if args["to"] else None)
-            story = sources[0]
-            found = await timelines.difference(connection, story, end_of(story, early), end_of(story, late))
+                raise await subject.missing(connection, name, None if args["to"] is None else latest)
+            then, now = await _both(connection, subject, sources[0], name, early, late)
+            found = await _differences(connection, then, end_of(then, early), now, end_of(now, late))
             changes = [_changed(one) for one in found]
-            if isinstance(story, RunStory):
+            if isinstance(then, RunStory):
                 changes += await _metrics(connection, name, early, late)
             return changes
 
@@ -50,13 +53,32 @@ def diff(subject: Subject) -> Callable[[Api, Request], Awaitable[Response]]:
     return handler
 
 
+async def _both(
+    conn: Connection, subject: Subject, last: Story[Any], name: str, early: Vector, late: Vector
+) -> tuple[Story[Any], Story[Any]]:
+    """Whose the name was at each of the two moments. Where nobody had it at one of them, it is the other one's story."""
+    if subject.holder is None:
+        return last, last
+    then, now = await subject.holder(conn, name, early), await subject.holder(conn, name, late)
+    return then or now or last, now or then or last
+
+
+async def _differences(conn: Connection, then: Story[Any], first: int, now: Story[Any], below: int) -> list[Difference]:
+    if then.entity == now.entity:
+        return await timelines.difference(conn, then, first, below)
+    if first <= below:
+        return await timelines.replacement(conn, then, first, now, below)
+    found = await timelines.replacement(conn, now, below, then, first)
+    return [replace(one, before=one.after, after=one.before) for one in found]
+
+
 def _changed(one: Difference) -> Json:
     return {
         "field": one.field,
         "from": one.before,
         "to": one.after,
         "by": one.told.entry.actor if one.told else None,
-        "event": said(one.told, (), ()) if one.told else None,
+        "event": said(one.told) if one.told else None,
     }
 
 

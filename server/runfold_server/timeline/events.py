@@ -55,6 +55,8 @@ def events(subject: Subject) -> Callable[[Api, Request], Awaitable[Response]]:
             answer = await _page(connection, sources, vector, args, fits, token)
             if isinstance(sources[0], RunStory) and not token:
                 answer["logged"] = await _logged(connection, name, vector)
+            if subject.namesakes is not None and not token:
+                answer["namesakes"] = await subject.namesakes(connection, name, sources[0], vector)
             return answer
 
         shown = await api.reader.at(subject.scope(name)(vector), read)
@@ -96,6 +98,8 @@ async def _page(
     token: Mapping[str, int | None],
 ) -> Json:
     limit, newest = args["limit"], args["order"] == "newest"
+    if token and token.keys() != {story.projection.value for story in sources}:
+        raise _no_token()
     found: list[tuple[str, Happened]] = []
     after: dict[str, int | None] = {}
     for story in sources:
@@ -112,7 +116,9 @@ async def _page(
     found.sort(key=lambda item: (item[1].entry.broker_ms, item[0], item[1].entry.offset), reverse=newest)
     for topic, one in reversed(found[limit:]):
         after[topic] = one.entry.offset + (1 if newest else 0)
-    answer: Json = {"events": [said(one.told, one.changes, one.caused) for _, one in found[:limit]]}
+    answer: Json = {
+        "events": [said(one.told) | {"changes": one.changes, "caused": one.caused} for _, one in found[:limit]]
+    }
     if any(offset is not None for offset in after.values()):
         answer["next_page_token"] = _make_token(after)
     return answer
@@ -130,7 +136,11 @@ def _read_token(token: str) -> dict[str, int | None]:
             else {}
         )
     except (binascii.Error, ValueError, msgspec.DecodeError):
-        raise InvalidParameter("Parameter 'page_token' is the `next_page_token` of an answer before.") from None
+        raise _no_token() from None
+
+
+def _no_token() -> InvalidParameter:
+    return InvalidParameter("Parameter 'page_token' is the `next_page_token` of an answer before.")
 
 
 async def _logged(conn: Connection, run_id: str, vector: Vector) -> list[Json]:

@@ -1,6 +1,5 @@
 """An event of a story as JSON."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -13,8 +12,8 @@ Json = dict[str, Any]
 OUTCOMES = ("accepted", "rejected")
 
 
-def said(told: Told, changes: Sequence[Json], caused: Sequence[Json]) -> Json:
-    """An event of a timeline."""
+def said(told: Told) -> Json:
+    """An event: where, when, who, what, and what the fold said of it."""
     where, entry = told
     event: Any = decode(entry.value)
     payload = event.model_dump(mode="json", by_alias=True) if isinstance(event, BaseModel) else {}
@@ -38,6 +37,4 @@ def said(told: Told, changes: Sequence[Json], caused: Sequence[Json]) -> Json:
         "payload": payload,
         "outcome": OUTCOMES[bool(entry.code)],
         **refused,
-        "changes": list(changes),
-        "caused": list(caused),
     }

@@ -15,7 +15,7 @@ from runfold_projections.queries.stories.registered_models import ModelStory
 from runfold_projections.queries.stories.runs import RunStory
 from runfold_projections.queries.stories.story import Story
 from runfold_schemas.events import DEFAULT_WORKSPACE
-from runfold_schemas.position import Partition
+from runfold_schemas.position import Partition, Position
 from runfold_schemas.topics import Topic
 from runfold_schemas.vector import Vector
 
@@ -24,6 +24,7 @@ from ..errors import NotFound
 from ..mlflow.experiments import experiment_id
 from ..mlflow.refusals import no_experiment, no_run, then
 from ..reads import Scope, of_run, of_topics
+from .said import Json
 
 Sources = Sequence[Story[Any]]
 """The stories that together tell of an entity; the first one has its fields."""
@@ -31,13 +32,16 @@ Sources = Sequence[Story[Any]]
 
 @dataclass(frozen=True)
 class Subject:
-    """A kind of entity: how its path names it, which partitions tell of it, and who it is in the journal; None: nobody."""
+    """A kind of entity: how its path names it, which partitions tell of it, and who it is in the journal; None: nobody. `holder` and
+    `namesakes` are of entities whose name may go from one to another: whose it is at a moment, and who else had it."""
 
     path: str
     parameter: str
     scope: Callable[[str], Scope]
     sources: Callable[[Connection, str, Vector], Awaitable[Sources | None]]
     missing: Callable[[Connection, str, Vector | None], Awaitable[NotFound]]
+    holder: Callable[[Connection, str, Vector], Awaitable[Story[Any] | None]] | None = None
+    namesakes: Callable[[Connection, str, Story[Any], Vector], Awaitable[list[Json]]] | None = None
 
 
 async def _run_sources(conn: Connection, run_id: str, vector: Vector) -> Sources | None:
@@ -51,6 +55,18 @@ async def _experiment_sources(conn: Connection, text: str, vector: Vector) -> So
 async def _model_sources(conn: Connection, name: str, vector: Vector) -> Sources | None:
     born = await timelines.model_named(conn, DEFAULT_WORKSPACE, name, vector.get(Partition(Topic.REGISTRY, 0), 0))
     return None if born is None else (ModelStory(born),)
+
+
+async def _model_holding(conn: Connection, name: str, vector: Vector) -> Story[Any] | None:
+    born = await timelines.model_holding(conn, DEFAULT_WORKSPACE, name, vector.get(Partition(Topic.REGISTRY, 0), 0))
+    return None if born is None else ModelStory(born)
+
+
+async def _model_namesakes(conn: Connection, name: str, story: Story[Any], vector: Vector) -> list[Json]:
+    where = story.where(vector)
+    born = story.born if isinstance(story, ModelStory) else -1
+    found = await timelines.namesakes(conn, DEFAULT_WORKSPACE, name, born, vector.get(where, 0))
+    return [{"id": str(Position(*where, one.born)), "as_of": str(Position(*where, one.until))} for one in found]
 
 
 async def _logged_model_sources(conn: Connection, model_id: str, vector: Vector) -> Sources | None:
@@ -103,7 +119,15 @@ SUBJECTS = (
         _logged_model_sources,
         _no_logged_model,
     ),
-    Subject("models/{name}", "name", lambda _: of_topics(Topic.REGISTRY), _model_sources, _no_model),
+    Subject(
+        "models/{name}",
+        "name",
+        lambda _: of_topics(Topic.REGISTRY),
+        _model_sources,
+        _no_model,
+        _model_holding,
+        _model_namesakes,
+    ),
 )
 
 

@@ -1,6 +1,6 @@
 """…/why: the event by which a field is as it is."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from starlette.requests import Request
@@ -36,10 +36,18 @@ def why(subject: Subject) -> Callable[[Api, Request], Awaitable[Response]]:
                 raise await subject.missing(connection, name, asked)
             story, end = sources[0], end_of(sources[0], vector)
             found = await timelines.why(connection, story, wanted, end)
+            others = await subject.namesakes(connection, name, story, vector) if subject.namesakes is not None else None
             if not found:
-                raise _unknown_field(wanted, story.fields(await timelines.state_of(connection, story, end)))
-            events = [{"from": one.before, "to": one.after, "event": said(one.told, (), ())} for one in found]
-            return {"field": wanted, "value": found[0].after, "set_by": events[0], "earlier": events[1 : args["limit"]]}
+                fields = story.fields(await timelines.state_of(connection, story, end))
+                raise _unknown_field(wanted, fields, others or ())
+            events = [{"from": one.before, "to": one.after, "event": said(one.told)} for one in found]
+            answer = {
+                "field": wanted,
+                "value": found[0].after,
+                "set_by": events[0],
+                "earlier": events[1 : args["limit"]],
+            }
+            return answer if others is None else answer | {"namesakes": others}
 
         shown = await api.reader.at(subject.scope(name)(vector), read)
         return saying(json_response(shown.value | {"as_of": as_of.said(vector)}), asked)
@@ -47,9 +55,10 @@ def why(subject: Subject) -> Callable[[Api, Request], Awaitable[Response]]:
     return handler
 
 
-def _unknown_field(name: str, fields: Mapping[str, Any]) -> NotFound:
+def _unknown_field(name: str, fields: Mapping[str, Any], others: Sequence[Json]) -> NotFound:
     if name.startswith("metrics."):
         return NotFound(f"Field {name[:100]!r} is a metric's: its points are series, `series:history` tells them all.")
     some = sorted(fields, key=lambda field: (field.split(".")[0] != name.split(".")[0], field))[:_MOST_NAMED]
     more = "" if len(fields) <= _MOST_NAMED else ", …"
-    return NotFound(f"Field {name[:100]!r} never had a value. Fields are: {', '.join(some) or 'none'}{more}.")
+    before = f" Another model had this name before: ask as of {others[0]['as_of']}." if others else ""
+    return NotFound(f"Field {name[:100]!r} never had a value. Fields are: {', '.join(some) or 'none'}{more}.{before}")
