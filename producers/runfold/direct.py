@@ -5,6 +5,7 @@ Appended means acknowledged: what a fold makes of a fact can't be known here, so
 
 import asyncio
 import logging
+import socket
 import threading
 from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack
@@ -41,7 +42,7 @@ class KafkaTransport:
 
     def __init__(self, uri: str, brokers: str, namespace: str, api: Transport) -> None:
         self.uri, self._brokers, self._namespace, self._api = uri, brokers, namespace, api
-        self._loop = asyncio.new_event_loop()
+        self._loop = _Loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="runfold kafka", daemon=True)
         self._thread.start()
         self._stack: AsyncExitStack | None = None
@@ -147,6 +148,12 @@ class KafkaTransport:
             self._appending = None
         if stack is not None:
             await stack.aclose()
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    async def getaddrinfo(self, *host_and_port: Any, **hints: Any) -> list[Any]:
+        """In this thread: an executor takes nothing more when the interpreter ends, which is when a script's last points are sent."""
+        return socket.getaddrinfo(*host_and_port, **hints)
 
 
 def _place(record: Outgoing, info: LogInfo) -> Partition:

@@ -1,5 +1,6 @@
 """One spool on its way out: what is next, what has arrived, what was refused. Shared by its owner and the thread that sends."""
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,6 +9,8 @@ from .spool.framing import Frame, Kind
 from .spool.reading import SpoolReader
 from .spool.writing import Place
 from .transport import Experiment
+
+_log = logging.getLogger("runfold")
 
 _MOST_PROBLEMS = 20
 
@@ -55,15 +58,24 @@ class Outbox:
         return self._end is None or self._end() > self._reader.acked
 
     def next(self, most_bytes: int) -> list[Letter]:
-        """What is to be sent next, in order: metrics only, or facts only, or the creation alone."""
+        """What is to be sent next, in order: metrics only, or facts only, or the creation alone. OSError: it can't be read now."""
+        end = self._end() if self._end else None
         try:
             found = self._reader.read(most_bytes)
         except OSError as error:
+            if end is not None:
+                # Too many open files, perhaps: what its owner can write can be read again.
+                raise
             self.block(f"the spool can't be read: {error}")
             return []
         if not found:
-            # Of a dead owner nothing more will come; a live one has written a moment ago and says so by `end`.
-            self.drained = self._end is None
+            # Of a dead owner nothing more will come; a live one has written, and what is not there was deleted by somebody.
+            self.drained = end is None
+            if end is not None and end > self._reader.acked:
+                self._reader.skip(end)
+                _log.error(
+                    "runfold: run %s: files of its spool are gone or damaged, and what they held is lost", self.name
+                )
             self._tell()
             return []
         kind = found[0][0].kind

@@ -100,15 +100,19 @@ class Shipper:
                 transport.close()
 
     def _work(self) -> None:
-        try:
-            with self._using() as transport:
-                while outboxes := self._ready():
-                    self._round(transport, outboxes)
-        except Exception as error:
-            _log.exception(
-                "runfold: sending failed for a reason that should not exist; what is not sent stays in the spool"
-            )
-            self._give_up(f"{type(error).__name__}: {error}")
+        while True:
+            try:
+                with self._using() as transport:
+                    while outboxes := self._ready():
+                        self._round(transport, outboxes)
+                return
+            except Exception as error:
+                # Such as one of want of memory or of files, which passes: a training that lives on must not be given up.
+                _log.exception("runfold: sending failed for a reason that should not exist; trying again")
+                with self._lock:
+                    outboxes = list(self._outboxes)
+                self._note_away(outboxes, f"{type(error).__name__}: {error}")
+                self._pause(LONGEST_PAUSE / 2)
 
     def _ready(self) -> list[Outbox]:
         """Wait until outboxes have something. Empty: there was nothing to do for a while, and the thread has been let go."""
@@ -126,19 +130,18 @@ class Shipper:
                         return []
                 self._woken = False
 
-    def _give_up(self, why: str) -> None:
-        with self._lock:
-            outboxes, self._outboxes, self._thread = self._outboxes, [], None
-        for outbox in outboxes:
-            outbox.block(why)
-
     def _round(self, transport: Transport, outboxes: Sequence[Outbox]) -> None:
         """Send the first part of every outbox that has one."""
         facts: list[Sending] = []
         metrics: list[Sending] = []
         size = 0
         for outbox in outboxes:
-            letters = outbox.next(max(1, MOST_BYTES_AT_ONCE - size))
+            try:
+                letters = outbox.next(max(1, MOST_BYTES_AT_ONCE - size))
+            except OSError as error:
+                self._note_away([outbox], f"the spool can't be read: {error}")
+                self._pause(LONGEST_PAUSE / 10)
+                continue
             for letter in letters:
                 item = letter.frame.payload
                 if letter.frame.kind is Kind.CREATION:

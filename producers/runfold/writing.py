@@ -45,9 +45,12 @@ class RunWriter:
 
     def __init__(self, settings: Settings, encoder: RunEncoder, about: layout.About, shipper: Shipper | None) -> None:
         self._settings, self._encoder, self._shipper = settings, encoder, shipper
+        self._about = about
         self._directory, self._lock = _make_spool(settings.spool_dir, about, encoder.writer.id)
         segment = max(_LEAST_SEGMENT, min(SEGMENT_BYTES, settings.spool_bytes // 16))
-        self._spool = SpoolWriter(self._directory, segment_bytes=segment, fsync=settings.spool_fsync)
+        self._spool = SpoolWriter(
+            self._directory, segment_bytes=segment, fsync=settings.spool_fsync, repair=self._repair_spool
+        )
         frame = min(settings.frame_bytes, settings.spool_bytes // 8)
         self._buffer = Buffer(settings.buffer_bytes, frame, settings.linger, self._wake, block=settings.spool_blocks)
         usage = Usage(self._directory, lambda: self._spool.size)
@@ -154,7 +157,9 @@ class RunWriter:
     def left(self) -> tuple[int, int]:
         """Points and facts that are not acknowledged, in memory and on disk."""
         points, facts = self._buffer.left()
-        return points + self._spool.points - self.outbox.points, facts + self._spool.facts - self.outbox.facts
+        points += self._spool.points - self.outbox.points
+        facts += self._spool.facts - self.outbox.facts
+        return max(0, points), max(0, facts)
 
     def close(self, timeout: float) -> None:
         """Save, wait at most `timeout` seconds until all is acknowledged, and let go; what is left stays in the spool."""
@@ -170,7 +175,7 @@ class RunWriter:
             if arrived:
                 self.outbox.finish()
             self._lock.release()
-        self._tell_left()
+        self._tell_left(arrived)
 
     def disown(self, why: str) -> None:
         """In a forked child: threads, locks and the right to the spool stayed with the parent."""
@@ -184,6 +189,14 @@ class RunWriter:
         # What lies in memory is the parent's, who saves it: the child's copy would come a second time.
         if self._disowned:
             raise SdkError(self._disowned)
+
+    def _repair_spool(self) -> None:
+        if not (self._directory / layout.ABOUT).is_file():
+            self._lock = layout.make_again(self._directory, self._about, self._lock)
+            _log.error(
+                "runfold: run %s: somebody deleted files in %s, which is its spool; it is made again",
+                self._encoder.run_id, self._directory,
+            )  # fmt: skip
 
     def _sent(self, end: tuple[int, int], timeout: float) -> bool:
         if self._shipper is None:
@@ -218,7 +231,7 @@ class RunWriter:
                 self._saver.failure or self.outbox.last_error,
             )  # fmt: skip
 
-    def _tell_left(self) -> None:
+    def _tell_left(self, arrived: bool) -> None:
         points, facts = self.left()
         unsaved = sum(self._buffer.left())
         refused = self.refused
@@ -227,7 +240,12 @@ class RunWriter:
                 "runfold: run %s lost %d points and facts that the disk did not take, %d and %d that were refused for want of room; %s",
                 self._encoder.run_id, unsaved, *refused, self._saver.failure or self.outbox.last_error,
             )  # fmt: skip
-        if points or facts:
+        if arrived and (points or facts):
+            _log.error(
+                "runfold: run %s lost %d points and %d facts with files of its spool that somebody deleted or damaged",
+                self._encoder.run_id, points, facts,
+            )  # fmt: skip
+        elif points or facts:
             level = logging.INFO if self._shipper is None else logging.WARNING
             _log.log(
                 level,

@@ -71,6 +71,15 @@ class SpoolLock:
             return None
         return cls(descriptor)
 
+    def holds(self, directory: Path) -> bool:
+        """Whether the file that is locked is still the one in the directory."""
+        if self._descriptor is None:
+            return False
+        try:
+            return os.path.samestat(os.fstat(self._descriptor), os.stat(directory / LOCK))
+        except FileNotFoundError:
+            return False
+
     def release(self) -> None:
         """Let go. In a forked child this only drops the child's share: the parent keeps its claim."""
         if self._descriptor is not None:
@@ -98,6 +107,19 @@ def make(root: Path, about: About, writer: str) -> tuple[Path, SpoolLock]:
             continue
         return directory, lock
     raise AssertionError("counting has no end")
+
+
+def make_again(directory: Path, about: About, lock: SpoolLock) -> SpoolLock:
+    """A spool of which somebody deleted files while its owner lives. OSError: it can't be made, or another process has it."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not lock.holds(directory):
+        taken = SpoolLock.take(directory, create=True)
+        if taken is None:
+            raise OSError(f"{directory} was deleted and made again by another process")
+        lock.release()
+        lock = taken
+    (directory / ABOUT).write_bytes(about.text())
+    return lock
 
 
 def spools(where: Path) -> Iterator[Path]:

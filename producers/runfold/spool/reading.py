@@ -62,6 +62,11 @@ class SpoolReader:
         except OSError:
             pass  # then it is sent again one day, and counts once
 
+    def skip(self, place: Place) -> None:
+        """Nothing before `place` can be read any more: go on behind it, and leave what there is under a name of its own."""
+        self._skipped.update(number for number in segments(self._directory) if number <= place[0])
+        self.acknowledge(place)
+
     def finish(self) -> None:
         """Nothing more will come: take away what was read, and give damaged segments a name under which they stay."""
         for number in segments(self._directory):

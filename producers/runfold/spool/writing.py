@@ -1,7 +1,7 @@
 """The owner's side of a spool: frames are appended to segment files, within a bound on what lies on disk."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from .framing import MAGIC
@@ -15,8 +15,16 @@ Place = tuple[int, int]
 class SpoolWriter:
     """Appends to one spool. Used by one thread at a time; `end` and `size` may be read by any."""
 
-    def __init__(self, directory: Path, *, segment_bytes: int = SEGMENT_BYTES, fsync: bool = False) -> None:
-        self._directory, self._segment_bytes, self._fsync = directory, segment_bytes, fsync
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        segment_bytes: int = SEGMENT_BYTES,
+        fsync: bool = False,
+        repair: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`repair` makes what is missing of the directory, if anything is."""
+        self._directory, self._segment_bytes, self._fsync, self._repair = directory, segment_bytes, fsync, repair
         self._sizes: dict[int, int] = {0: 0}
         self.end: Place = (0, 0)
         """Behind the last frame that is whole on disk."""
@@ -31,9 +39,10 @@ class SpoolWriter:
     def append(self, frames: Sequence[bytes]) -> int:
         """Append as many frames as the disk takes, in order, and answer how many. OSError: not even the first."""
         done = 0
+        self._repair()
         while done < len(frames):
             number, offset = self.end
-            if offset >= self._segment_bytes:
+            if offset >= self._segment_bytes or not self._is_there(number, offset):
                 number, offset = number + 1, 0
             count, size = done, offset
             while count < len(frames) and (count == done or size + len(frames[count]) <= self._segment_bytes):
@@ -69,6 +78,14 @@ class SpoolWriter:
             os.close(descriptor)
         self._sizes[number] = at
         self.end = (number, at)
+
+    def _is_there(self, number: int, offset: int) -> bool:
+        """Whether the segment holds what was written to it: behind a hole nothing could be read."""
+        try:
+            return not offset or os.stat(segment_path(self._directory, number)).st_size >= offset
+        except FileNotFoundError:
+            self.forget(number)
+            return False
 
     def forget(self, number: int) -> None:
         """A segment was deleted."""

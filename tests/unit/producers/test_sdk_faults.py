@@ -359,7 +359,7 @@ def test_a_block_that_can_not_be_encoded_costs_no_other_s_points(
 def test_points_of_which_one_can_not_be_stored_are_refused_as_a_whole(server: EventServer) -> None:
     run = runfold.run(mode="offline")
     points = [Point("x", 0.5, 0, 0), Point("x", 0.5, 1, 0, None, "data", None), Point("x", 0.5, 2, 0, None, "d" * 501)]
-    with pytest.raises(ValueError, match="dataset_name .* 501 characters"):
+    with pytest.raises(ValueError, match=r"dataset_name .* 501 characters"):
         run._writer.add_points(points, RowReader())
     run.finish()
     assert run._writer._spool.points == 0
