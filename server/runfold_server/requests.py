@@ -98,7 +98,7 @@ def parse_json(fields: Sequence[Field], raw: Mapping[str, Any], path: str = "") 
         try:
             args[field.name] = _convert(field, value, where)
         except (_WrongType, OverflowError):
-            raise _invalid(where, value) from None
+            raise _invalid(field, where, value) from None
     return args
 
 
@@ -197,9 +197,9 @@ def _whole(value: Any) -> int:
 
 def _bounded(field: Field, number: int, limit: int, where: str, value: Any) -> int:
     if not -limit <= number < limit:
-        raise _invalid(where, value)
+        raise _invalid(field, where, value)
     if not _within(field, number):
-        raise InvalidParameter(field.unfit + _API_DOCS) if field.unfit else _invalid(where, value)
+        raise InvalidParameter(field.unfit + _API_DOCS) if field.unfit else _invalid(field, where, value)
     return number
 
 
@@ -264,8 +264,18 @@ def _missing(where: str) -> InvalidParameter:
     return InvalidParameter(f"Missing value for required parameter '{where}'.{_API_DOCS}")
 
 
-def _invalid(where: str, value: Any) -> InvalidParameter:
-    return InvalidParameter(f"{invalid_value(where, value)}  Hint: Value was of type '{_type_name(value)}'.{_API_DOCS}")
+def _invalid(field: Field, where: str, value: Any) -> InvalidParameter:
+    hint = f"{invalid_value(where, value)}  Hint: Value was of type '{_type_name(value)}'.{_API_DOCS}"
+    return InvalidParameter(hint + _taken(field))
+
+
+def _taken(field: Field) -> str:
+    """What MLflow's words leave out."""
+    if field.choices:
+        return f" It is one of {', '.join(field.choices)}."
+    if field.least is not None and field.most is not None:
+        return f" It is a whole number from {field.least} to {field.most}."
+    return ""
 
 
 def invalid_value(where: str, value: Any) -> str:

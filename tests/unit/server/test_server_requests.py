@@ -134,3 +134,17 @@ def test_no_input_is_more_than_a_refusal(operation: Any, raw: dict[str, Any]) ->
         assert (status, body["error_class"]) == (400, "INVALID_PARAMETER_VALUE")
     else:
         assert set(args) == {field.name for field in operation.fields}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "says"),
+    [
+        (Field("limit", Kind.INT32, least=1, most=1000), "0", "It is a whole number from 1 to 1000."),
+        (Field("limit", Kind.INT32, least=1, most=1000), "many", "It is a whole number from 1 to 1000."),
+        (Field("order", Kind.CHOICE, choices=("oldest", "newest")), "old", "It is one of oldest, newest."),
+    ],
+)
+def test_a_value_beyond_what_is_taken_is_refused_with_what_is(field: Field, value: str, says: str) -> None:
+    with pytest.raises(InvalidParameter) as refused:
+        parse_query((field,), [(field.name, value)])
+    assert refused.value.message.endswith(says)
