@@ -106,7 +106,11 @@ async def matching(conn: Connection, pattern: str | None, statement: str, *args:
     try:
         if pattern is not None:
             # Where there is nothing to match, Postgres would not look at the pattern.
-            await conn.fetchval(_BOUND, str(int(PATTERN_SECONDS * 1000)), pattern)
+            try:
+                await conn.fetchval(_BOUND, str(int(PATTERN_SECONDS * 1000)), pattern)
+            except (asyncpg.InternalServerError, asyncpg.OutOfMemoryError) as error:
+                # Of a pattern that repeats repetitions.
+                raise BadQuery(f"The pattern {pattern!r} is too large: {error}.") from None
         return list(await conn.fetch(statement, *args, pattern))
     except asyncpg.InvalidRegularExpressionError as error:
         raise BadQuery(f"The pattern {pattern!r} is no regular expression: {error}.") from None
