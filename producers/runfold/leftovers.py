@@ -116,7 +116,12 @@ def sync(
             if leftover is None:
                 report.busy.append(path)
                 continue
-            shipper = shippers.to((use_recorded and leftover.about.uri) or uri)
+            try:
+                shipper = shippers.to((use_recorded and leftover.about.uri) or uri)
+            except SdkError as error:
+                leftover.lock.release()
+                report.left[path] = str(error)
+                continue
             leftover.outbox.other_experiment = experiment
             total += leftover.points + leftover.facts
             _behind_others(leftover, (other for other, its in claimed if its is shipper))

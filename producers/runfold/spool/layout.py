@@ -44,6 +44,8 @@ class About:
             raise SdkError(f"{path} can't be read: {type(error).__name__}: {error}") from None
         if about.format != FORMAT:
             raise SdkError(f"{path}: format {about.format} is not known to this release, which reads {FORMAT}")
+        if not all(isinstance(text, str) for text in (about.run_id, about.experiment, about.uri, about.node)):
+            raise SdkError(f"{path} can't be read: run_id, experiment, uri and node must be texts")
         return about
 
     def text(self) -> bytes:
@@ -122,17 +124,21 @@ def make_again(directory: Path, about: About, lock: SpoolLock) -> SpoolLock:
     return lock
 
 
-def spools(where: Path) -> Iterator[Path]:
+def spools(where: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
     """Directories of spools at or below a directory, oldest writers first within a run."""
     if (where / ABOUT).is_file():
         yield where
         return
     try:
+        real = where.resolve()
         below = sorted(path for path in where.iterdir() if path.is_dir() and not path.name.startswith(_NEW))
     except OSError:
         return
+    if real in above:
+        # A link that leads up again.
+        return
     for path in below:
-        yield from spools(path)
+        yield from spools(path, above | {real})
 
 
 def of_node(root: Path, node: str) -> Path:

@@ -479,3 +479,26 @@ def test_an_error_that_passes_ends_no_run_s_sending(
         run.log({"x": 0})
     assert server.rows() == [(("x",), 0, [0.0])]
     assert "MemoryError" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("about", "why"),
+    [
+        ({"uri": 7}, "uri and node must be texts"),
+        ({"run_id": None}, "run_id, experiment"),
+        ({"uri": "kafka://broker/runfold"}, "needs ?api="),
+        ({"uri": "ftp://server"}, "must begin with http"),
+    ],
+)
+def test_a_spool_whose_name_tag_says_no_server_stops_no_other(
+    server: EventServer, spool_dir: Path, about: dict[str, object], why: str
+) -> None:
+    bad, good = offline(), offline()
+    tag = bad.spool / "about.json"
+    tag.write_text(json.dumps(json.loads(tag.read_text()) | about))
+    (spool_dir / "up").symlink_to(spool_dir)
+    (spool_dir / "also up").symlink_to(spool_dir)
+    report = sync(spool_dir, server.uri)
+    assert report.sent == [good.id]
+    assert why in report.left[bad.spool]
+    assert sync(spool_dir, server.uri, use_recorded=False).sent == ([bad.id] if "://" in str(about) else [])
