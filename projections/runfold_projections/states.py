@@ -1,9 +1,9 @@
 """States of entities as bytes, for the journal. A generation is read by the layout that wrote it, so their form may change with the layout."""
 
-from dataclasses import astuple
 from typing import Any
 
 import msgspec
+from msgspec.structs import astuple
 
 from runfold_schemas.events import DatasetInput
 

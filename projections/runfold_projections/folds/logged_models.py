@@ -3,7 +3,10 @@
 As in MLflow's store, a deleted model may still be written to, and its status may be set any number of times.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+import msgspec
+from msgspec.structs import replace
 
 from runfold_schemas.logged_models import (
     LoggedModelCreated,
@@ -25,8 +28,7 @@ ACTIVE, DELETED = "active", "deleted"
 PENDING: ModelStatus = "PENDING"
 
 
-@dataclass(frozen=True, slots=True)
-class ModelHead:
+class ModelHead(msgspec.Struct, frozen=True, gc=False):
     """A logged model without its params and tags. Times are ms since the epoch by the writers' clocks; tags and params do not move
     `updated_ms`, as in MLflow."""
 

@@ -4,10 +4,10 @@ A model is known by `born`, the offset of the event that created it; its name ma
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import msgspec
-from msgspec.structs import replace as restruct
+from msgspec.structs import replace
 
 from runfold_schemas.record import Record
 from runfold_schemas.registered_models import (
@@ -38,8 +38,7 @@ PROMPT_TAG = "mlflow.prompt.is_prompt"
 NO_STAGE, ARCHIVED = "None", "Archived"
 
 
-@dataclass(frozen=True, slots=True)
-class Model:
+class Model(msgspec.Struct, frozen=True, gc=False):
     """A registered model as folded; times are ms since the epoch by the writers' clocks.
 
     `renamed_ms` counts as an update of every version that it has. `is_prompt`: it has MLflow's tag of prompts, whatever its value.
@@ -231,7 +230,7 @@ def _change_version(state: Models, model: Model, version: Version, event: Versio
     key = (model.born, version.version)
     match event:
         case ModelVersionDescribed():
-            return Change(versions={key: restruct(version, description=event.description, updated_ms=now)})
+            return Change(versions={key: replace(version, description=event.description, updated_ms=now)})
         case ModelVersionStaged():
             change = Change()
             _stage(state, change, model, version, event.stage, event.archive_existing, now)
@@ -260,8 +259,8 @@ def _stage(
         for number, before in state.versions.get(born, {}).items():
             other = change.versions.get((born, number), before)
             if other.stage == stage and number != version.version:
-                change.versions[born, number] = restruct(other, stage=ARCHIVED, updated_ms=now)
-    change.versions[born, version.version] = restruct(version, stage=stage, updated_ms=now)
+                change.versions[born, number] = replace(other, stage=ARCHIVED, updated_ms=now)
+    change.versions[born, version.version] = replace(version, stage=stage, updated_ms=now)
 
 
 def _promote(state: Models, event: ModelsPromoted, workspace: str, now: int) -> Change | Rejection:

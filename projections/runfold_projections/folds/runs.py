@@ -2,8 +2,11 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from runfold_schemas.events import (
     DatasetInput,
@@ -32,8 +35,7 @@ MODELS_TAG = "mlflow.log-model.history"
 MAX_MODELS_CHARS = 512 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(msgspec.Struct, frozen=True, gc=False):
     """A run without its params, tags and inputs. Times are ms since the epoch by the writers' clocks."""
 
     run_id: str

@@ -1,7 +1,8 @@
 """Logged models into their tables: a part of the registry's projector."""
 
 from collections.abc import Sequence
-from dataclasses import astuple
+
+from msgspec.structs import astuple
 
 from runfold_schemas.logged_models import LoggedModelFact
 from runfold_schemas.record import Record

@@ -1,9 +1,8 @@
 """Registered models, versions, aliases and tags into their tables."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple
 
-from msgspec import structs
+from msgspec.structs import astuple
 
 from runfold_schemas.record import Record
 from runfold_schemas.registered_models import (
@@ -165,7 +164,7 @@ class RegisteredModelsProjector:
             *_saved(_SAVE_NAMINGS, namings),
             *_saved(_SAVE_MADE_OF, made_of),
             *_saved(_SAVE_MODELS, map(astuple, pending.models.values())),
-            *_saved(_SAVE_VERSIONS, map(structs.astuple, versions)),
+            *_saved(_SAVE_VERSIONS, map(astuple, versions)),
             *_saved(_SAVE_ALIASES, ((*key, on) for key, on in aliases.items() if on is not None)),
             *_saved(_DELETE_ALIASES, (key for key, on in aliases.items() if on is None)),
             *_saved(_SAVE_MODEL_TAGS, ((*key, value) for key, value in model_tags.items() if value is not None)),

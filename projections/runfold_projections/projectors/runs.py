@@ -1,9 +1,9 @@
 """Runs into their tables."""
 
 from collections.abc import Sequence
-from dataclasses import fields
-from operator import attrgetter
 from typing import Any
+
+from msgspec.structs import astuple
 
 from runfold_schemas.events import ArtifactsDeleted, ArtifactStored, DatasetInput, Genesis, RunFact
 from runfold_schemas.position import Partition
@@ -140,7 +140,7 @@ class RunsProjector:
     def changes(self) -> list[RowChange]:
         found = []
         if self._heads:
-            heads = columns([_head_row(head) for head in self._heads.values()])
+            heads = columns([astuple(head) for head in self._heads.values()])
             found.append(RowChange(_SAVE_HEADS, (self._partition, *heads)))
         if self._params:
             found.append(RowChange(_SAVE_PARAMS, columns(self._params)))
@@ -171,9 +171,6 @@ class RunsProjector:
             found.append(RowChange(_SAVE_ARTIFACTS, columns(rows)))
         return found
 
-
-# `astuple` copies deeply.
-_head_row = attrgetter(*(field.name for field in fields(Head)))
 
 _SAVE_HEADS = """
 INSERT INTO run (partition, run_id, experiment_id, name, user_id, status, start_ms, end_ms, lifecycle_stage, deleted_ms,
