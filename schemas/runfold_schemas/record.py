@@ -15,7 +15,8 @@ from .topics import Topic, partition_of
 KNOWN_RULES = frozenset(range(1, RULES_VERSION + 1))
 
 
-@dataclass(frozen=True, slots=True)
+# Neither is frozen, for the reason that Envelope is not.
+@dataclass(slots=True, unsafe_hash=True)
 class Raw:
     """A record as Kafka hands it out; `timestamp_ms` is the broker's time. `broken` says why the client could not read it."""
 
@@ -33,7 +34,7 @@ class Raw:
         return cls(position, message.timestamp, message.key, message.value, message.headers)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Record:
     """An event at its place in the log."""
 
