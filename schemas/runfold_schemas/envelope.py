@@ -19,6 +19,7 @@ RULES_VERSION = 1
 
 SPEC_VERSION = b"1.0"
 CONTENT_TYPE = b"application/avro"
+_SPEC = ("ce_specversion", SPEC_VERSION)
 SOURCE_PREFIX = "/writers/"
 MAX_HEADER_BYTES = 1024
 MAX_HEADERS = 64
@@ -73,36 +74,50 @@ class Envelope:
 
     def headers(self) -> Headers:
         """The Kafka headers that carry this envelope. BadEvent if one is longer than readers take or holds a NUL."""
+        kind, common, origin = _written(self.type, self.writer, self.workspace, self.actor, self.rules)
         out: Headers = [
-            ("ce_specversion", SPEC_VERSION),
+            _SPEC,
             ("ce_id", self.event_id.encode()),
-            ("ce_type", self.type.encode()),
-            ("ce_source", (SOURCE_PREFIX + self.writer.id).encode()),
+            *kind,
             ("ce_time", format_time(self.time_ms).encode()),
-            ("content-type", CONTENT_TYPE),
-            ("ce_workspace", self.workspace.encode()),
-            ("ce_actor", self.actor.encode()),
+            *common,
             ("ce_sequence", b"%d" % self.sequence),
-            ("ce_rules", b"%d" % self.rules),
+            *origin,
         ]
-        if self.writer.rank is not None:
-            out.append(("ce_rank", b"%d" % self.writer.rank))
-        optional = (
-            ("ce_node", self.writer.node),
-            ("ce_attempt", self.writer.attempt),
-            ("ce_correlationid", self.correlation_id),
-            ("ce_causationid", self.causation_id),
-            ("ce_keyid", self.key_id),
-            ("ce_traceparent", self.traceparent),
-        )
-        out.extend((name, value.encode()) for name, value in optional if value)
-        values = [value for _, value in out]
-        if max(map(len, values)) <= MAX_HEADER_BYTES and b"\x00" not in b"".join(values):
-            return out
-        for name, value in out:
-            if len(value) > MAX_HEADER_BYTES or b"\x00" in value:
-                raise BadEvent(f"header {name}: at most {MAX_HEADER_BYTES} bytes and no NUL character")
+        if self.correlation_id or self.causation_id or self.key_id or self.traceparent:
+            links = (
+                ("ce_correlationid", self.correlation_id),
+                ("ce_causationid", self.causation_id),
+                ("ce_keyid", self.key_id),
+                ("ce_traceparent", self.traceparent),
+            )
+            out += _checked((name, value.encode()) for name, value in links if value)
+        _checked(out[1:2])
         return out
+
+
+@lru_cache(maxsize=4096)
+def _written(
+    event_type: str, writer: Writer, workspace: str, actor: str, rules: int
+) -> tuple[Headers, Headers, Headers]:
+    """Headers that most events of a writer share: those before the time, before the sequence, and behind it."""
+    origin = [("ce_rules", b"%d" % rules)]
+    if writer.rank is not None:
+        origin.append(("ce_rank", b"%d" % writer.rank))
+    origin += [
+        (name, value.encode()) for name, value in (("ce_node", writer.node), ("ce_attempt", writer.attempt)) if value
+    ]
+    kind = [("ce_type", event_type.encode()), ("ce_source", (SOURCE_PREFIX + writer.id).encode())]
+    common = [("content-type", CONTENT_TYPE), ("ce_workspace", workspace.encode()), ("ce_actor", actor.encode())]
+    return _checked(kind), _checked(common), _checked(origin)
+
+
+def _checked(headers: Iterable[tuple[str, bytes]]) -> Headers:
+    found = list(headers)
+    for name, value in found:
+        if len(value) > MAX_HEADER_BYTES or b"\x00" in value:
+            raise BadEvent(f"header {name}: at most {MAX_HEADER_BYTES} bytes and no NUL character")
+    return found
 
 
 def parse_headers(headers: Iterable[tuple[str, bytes]]) -> Envelope:
@@ -249,7 +264,13 @@ def parse_any(headers: Iterable[tuple[str, bytes]]) -> Envelope:
 
 def format_time(time_ms: int) -> str:
     """RFC 3339 in UTC with milliseconds."""
-    return (_EPOCH + timedelta(milliseconds=time_ms)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    second, fraction = divmod(time_ms, 1000)
+    return f"{_text_of(second)}.{fraction:03}Z"
+
+
+@lru_cache(maxsize=256)
+def _text_of(second: int) -> str:
+    return (_EPOCH + timedelta(seconds=second)).isoformat().removesuffix("+00:00")
 
 
 def parse_time(text: str) -> int:
