@@ -53,15 +53,16 @@ def timeline(
     as_json: AsJson = False,
 ) -> None:
     """Everything that happened to it, the refused tries too: when, who, what, from what to what."""
+    moment = _moment("--as-of", as_of)
     query = {
         "limit": limit,
         "order": "newest" if newest else "oldest",
         "type": kind,
         "outcome": outcome,
         "page_token": page_token,
-        "as_of": _moment("--as-of", as_of),
+        "as_of": moment,
     }
-    answer = ask(server, f"{_path(server, what, name)}/events", query)
+    answer = ask(server, f"{_path(server, what, name, moment)}/events", query)
     if as_json:
         return print_json(answer)
     for event in answer["events"]:
@@ -89,7 +90,8 @@ def why(
     as_json: AsJson = False,
 ) -> None:
     """Which event set a value, and the ones that did before."""
-    answer = ask(server, f"{_path(server, what, name)}/why", {"field": field, "as_of": _moment("--as-of", as_of)})
+    moment = _moment("--as-of", as_of)
+    answer = ask(server, f"{_path(server, what, name, moment)}/why", {"field": field, "as_of": moment})
     if as_json:
         return print_json(answer)
     typer.echo(f"{field} = {_shown(field, answer['value'])}")
@@ -108,7 +110,8 @@ def diff(
     as_json: AsJson = False,
 ) -> None:
     """What differs between two moments, by whom, by which event."""
-    answer = ask(server, f"{_path(server, what, name)}/diff", {"from": since, "to": _moment("--to", until)})
+    last = _moment("--to", until)
+    answer = ask(server, f"{_path(server, what, name, last)}/diff", {"from": since, "to": last})
     if as_json:
         return print_json(answer)
     for change in answer["changes"]:
@@ -131,11 +134,12 @@ def _others(answer: dict[str, Any]) -> None:
         typer.echo(f"Another model had this name before, {other['id']}: --as-of {other['as_of']}", err=True)
 
 
-def _path(server: str | None, what: Kind, name: str) -> str:
+def _path(server: str | None, what: Kind, name: str, moment: str | None) -> str:
+    """The API's path of it; an experiment's name is the one that it had at the moment."""
     if not name:
         raise BadSetting(f"name the {what.value}: its id, or the name of an experiment or registered model")
     if what is Kind.EXPERIMENT and not (name.isascii() and name.isdecimal()):
-        named = ask(server, f"{MLFLOW}/experiments/get-by-name", {"experiment_name": name})
+        named = ask(server, f"{MLFLOW}/experiments/get-by-name", {"experiment_name": name, "as_of": moment})
         name = str(named["experiment"]["experiment_id"])
     return f"{API}/{what.value}s/{quote(name, safe='')}"
 

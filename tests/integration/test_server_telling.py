@@ -182,6 +182,23 @@ def test_experiments_go_by_name_or_id_and_logged_models_by_id(run: Run, story: S
     assert 'status: - -> "PENDING"' in run("timeline", "logged-model", story.logged_model)[0]
 
 
+def test_an_experiment_goes_by_the_name_that_it_had_then(here: World, run: Run, story: Story, refused: Refused) -> None:
+    with here.client() as client:
+        caller = Caller(client)
+        first = caller.experiment("swapped")
+        then = now(client)
+        caller.post("experiments/update", experiment_id=first, new_name="swapped before")
+        caller.experiment("swapped")
+        later = now(client)
+    for command in (("timeline", "experiment"), ("why", "experiment")):
+        field = ("name",) if command[0] == "why" else ()
+        assert run(*command, "swapped", *field)[0] != run(*command, first, *field)[0]
+        assert run(*command, "swapped", *field, "--as-of", then)[0] == run(*command, first, *field, "--as-of", then)[0]
+        assert "'swapped before' as of experiments:0:" in refused(*command, "swapped before", *field, "--as-of", then)
+    changed = run("diff", "experiment", "swapped before", "--from", then, "--to", later)[0]
+    assert changed.startswith('name: "swapped" -> "swapped before"')
+
+
 def test_what_an_event_caused_is_told_below_it(here: World, run: Run, story: Story) -> None:
     cause = json.loads(run("timeline", "run", story.run, "--json")[0])["events"][0]
     with here.client() as client:
