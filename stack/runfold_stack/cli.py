@@ -308,8 +308,10 @@ def _told(error: BaseException) -> str | None:
     from runfold_projections.errors import ProjectionError
     from runfold_schemas.errors import SchemaError
 
+    from .services import of_a_file
+
     if isinstance(error, StackError | RunfoldError | ProjectionError | SchemaError):
         return str(error)
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and of_a_file(error):
+        return f"{error.filename}: {error.strerror}" if error.filename is not None else str(error)
     return None

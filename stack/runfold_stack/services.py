@@ -1,5 +1,6 @@
 """Where the services of this installation are: named by settings, or those of a stack that runs on the data directory."""
 
+import errno
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ from .embedded.datadir import DataDir
 from .embedded.s3 import keys_in
 from .errors import NotRunning, ServiceAway
 from .settings import Settings
+
+_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,8 @@ def kafka_named(kafka: str) -> Iterator[None]:
     except BrokenPipeError:
         raise  # whoever reads what we print is gone; the clients have errors of their own for a lost connection
     except (KafkaError, OSError, TimeoutError, LogUnavailable) as error:
+        if of_a_file(error):
+            raise
         cause = error.__cause__ if isinstance(error, LogUnavailable) and error.__cause__ else error
         raise ServiceAway(f"Kafka at {kafka} (RUNFOLD_KAFKA): {reason(cause)}") from error
 
@@ -80,7 +85,14 @@ def postgres_named(dsn: str) -> Iterator[None]:
     try:
         yield
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        if of_a_file(error):
+            raise
         raise ServiceAway(f"Postgres at {without_password(dsn)} (RUNFOLD_POSTGRES): {reason(error)}") from error
+
+
+def of_a_file(error: BaseException) -> bool:
+    """Whether the trouble is with a file or its disk, and with no service."""
+    return isinstance(error, OSError) and (error.filename is not None or error.errno in _DISK)
 
 
 def reason(error: BaseException) -> str:

@@ -358,6 +358,9 @@ async def test_the_commands_say_what_they_did(installation: Installation, other:
     )
     done = await asyncio.to_thread(command, "import", "runfold", str(tmp_path), env=env(other))
     assert (done.returncode, "is no export" in done.stderr) == (1, True)
+    (tmp_path / "file").write_text("")
+    done = await asyncio.to_thread(command, "export", str(tmp_path / "file" / "folder"), env=env(installation))
+    assert (done.returncode, "Not a directory" in done.stderr, "Postgres" in done.stderr) == (1, True, False)
 
 
 def model_events(model_id: str, experiment: int, start_ms: int, *events: Any, **fields: Any) -> list[Outgoing]:
