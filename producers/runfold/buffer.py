@@ -208,6 +208,8 @@ class Buffer:
             if self._closed:
                 raise SdkError(self._closed)
             if go_on:
+                if self._next_step + len(rows.steps) - 1 > _MAX_STEP:
+                    raise ValueError(f"step {self._next_step + len(rows.steps) - 1} does not fit into 64 bits")
                 rows.steps = array("q", range(self._next_step, self._next_step + len(rows.steps)))
             self._next_step = rows.steps[-1] + 1
             if self._bytes + rows.size > self._room and not self._wait_for(rows.size):

@@ -18,11 +18,15 @@ def doubles(values: Any, what: str) -> "array[float]":
     if _is_numpy(values):
         if values.dtype.kind not in "fiub":
             raise TypeError(f"{what} must hold real numbers, not {values.dtype}")
+        if not values.ndim:
+            raise TypeError(f"{what} must be an array or a sequence of real numbers, not a single one")
         return _doubles(values.astype("float64", order="C", copy=False))
     view = _view(values)
     if view is not None and view.format == "d":
         return _doubles(view)
     try:
+        if isinstance(values, bytes | bytearray):
+            raise TypeError  # array() would take them for doubles of the machine
         return array("d", values)
     except TypeError:
         raise TypeError(
@@ -38,12 +42,16 @@ def whole_steps(steps: Any, count: int) -> "array[int]":
     if _is_numpy(steps):
         if steps.dtype.kind not in "iu":
             raise TypeError(f"steps must be whole numbers, not {steps.dtype}")
+        if not steps.ndim:
+            raise TypeError("steps must be an array or a sequence of whole numbers")
         if steps.dtype.kind == "u" and steps.size and int(steps.max()) >= _MOST_STEP:
             raise ValueError("a step does not fit into 64 bits")
         found = array("q")
         _fill(found, steps.astype("int64", order="C", copy=False))
     else:
         try:
+            if isinstance(steps, bytes | bytearray):
+                raise TypeError
             found = array("q", steps)
         except OverflowError:
             raise ValueError("a step does not fit into 64 bits") from None

@@ -102,6 +102,10 @@ def test_steps_of_all_whole_kinds_are_taken(kind: str) -> None:
         (None, np.asarray(["a"]), TypeError, "real numbers"),
         (None, [10**400], ValueError, "beyond"),
         (None, 5, TypeError, "sequence"),
+        (None, np.asarray(5.0), TypeError, "not a single one"),
+        (None, b"12345678", TypeError, "sequence"),
+        (np.asarray(5), [1.0], TypeError, "sequence of whole numbers"),
+        (b"12345678", [1.0], TypeError, "sequence of whole numbers"),
     ],
 )
 def test_what_is_no_series_is_an_error_and_nothing_of_it_is_logged(
@@ -113,6 +117,15 @@ def test_what_is_no_series_is_an_error_and_nothing_of_it_is_logged(
         with pytest.raises(ValueError, match="empty"):
             run.log_series("", None, [1.0])
     assert server.rows() == []
+
+
+def test_steps_do_not_go_on_beyond_the_last_one(server: EventServer) -> None:
+    with runfold.run() as run:
+        run.log_series("x", [2**63 - 2], [0.5])
+        with pytest.raises(ValueError, match=f"step {2**63} does not fit"):
+            run.log_series("x", None, [0.5, 1.0])
+        run.log_series("x", None, [2.0])
+    assert [step for _, step, _ in server.rows()] == [2**63 - 2, 2**63 - 1]
 
 
 def test_rows_that_do_not_fit_their_keys_are_errors(server: EventServer) -> None:
