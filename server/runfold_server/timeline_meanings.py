@@ -5,6 +5,7 @@ from collections.abc import Mapping
 _OWN = {
     "diff.from": "The earlier moment: a date or time, ms since the epoch, or a position vector.",
     "events.outcome": "Accepted or refused ones alone.",
+    "events.field": "Only what changed this field, or one below it, or was refused when it asked to: `alias.prod`, `versions.3`, `params.lr`, …",
     "events.type": "Event types, such as `TagsSet` or `runfold.runs.TagsSet`: the parameter is repeated.",
 }
 MEANINGS: Mapping[str, str] = {

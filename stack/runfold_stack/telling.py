@@ -45,6 +45,10 @@ def timeline(
     name: Name,
     kind: Annotated[list[str] | None, typer.Option("--type", help="Only events of this type; may be repeated.")] = None,
     outcome: Annotated[Outcome | None, typer.Option("--outcome", help="Only accepted, or rejected, ones.")] = None,
+    field: Annotated[
+        str,
+        typer.Option("--field", help="Only what changed it, or was refused it: alias.prod, versions.3, params.lr, …"),
+    ] = "",
     newest: Annotated[bool, typer.Option("--newest", help="The newest first.")] = False,
     limit: Annotated[int, typer.Option("--limit", min=1, max=MOST_EVENTS, help="How many events.")] = 100,
     page_token: Annotated[str, typer.Option("--page-token", help="Go on where an answer before ended.")] = "",
@@ -59,6 +63,7 @@ def timeline(
         "order": "newest" if newest else "oldest",
         "type": kind,
         "outcome": outcome,
+        "field": field,
         "page_token": page_token,
         "as_of": moment,
     }

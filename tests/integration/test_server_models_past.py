@@ -101,6 +101,71 @@ def test_the_story_of_a_model_has_its_aliases_stages_and_refused_tries(client: h
     ask(client, "models/never/events", 404)
 
 
+def test_an_alias_and_a_version_have_a_history_of_their_own_refused_tries_in_it(
+    client: httpx2.Client, caller: Caller
+) -> None:
+    made(caller, "h1", 3)
+    made(caller, "h2", 1)
+
+    def promote(status: int, *moves: Any, conditions: Any = ()) -> None:
+        answer = client.post(f"{NATIVE}/models:promote", json={"moves": moves, "conditions": conditions})
+        assert answer.status_code == status, answer.text
+
+    prod = {"name": "h1", "alias": "prod"}
+    promote(200, prod | {"version": 1})
+    caller.post("registered-models/alias", name="h1", alias="shadow", version="2")
+    caller.post("registered-models/alias", 404, name="h1", alias="prod", version="9")
+    promote(409, prod | {"version": 2}, conditions=[prod | {"version": 3}])
+    promote(200, {"name": "h2", "alias": "prod", "version": 1}, conditions=[prod | {"version": 1}])
+    caller.post("registered-models/set-tag", name="h1", key="alias", value="prod")
+    promote(200, prod | {"version": 3, "stage": "Staging"})
+    caller.post("model-versions/set-tag", name="h1", version="3", key="k", value="v")
+    caller.post("model-versions/transition-stage", 404, name="h1", version="4", stage="Staging")
+    client.request("DELETE", f"{API}model-versions/delete", json={"name": "h1", "version": "3"})
+    client.request("DELETE", f"{API}registered-models/alias", json={"name": "h1", "alias": "prod"})
+
+    def of(field: str, **query: Any) -> Any:
+        return kinds(events(client, "models/h1", field=field, **query))
+
+    alias = [
+        ("ModelsPromoted", "accepted"),
+        ("ModelAliasSet", "rejected"),
+        ("ModelsPromoted", "rejected"),
+        ("ModelsPromoted", "accepted"),
+        ("ModelVersionDeleted", "accepted"),
+    ]
+    assert of("alias.prod") == alias
+    assert of("alias.prod", outcome="rejected") == alias[1:3]
+    assert of("alias.prod", order="newest") == alias[::-1]
+    assert of("versions.3") == [
+        ("ModelVersionCreated", "accepted"),
+        ("ModelsPromoted", "rejected"),
+        ("ModelsPromoted", "accepted"),
+        ("ModelVersionTagsSet", "accepted"),
+        ("ModelVersionDeleted", "accepted"),
+    ]
+    assert of("versions.4") == [("ModelVersionStaged", "rejected")]
+    assert of("alias.none") == []
+    for order in ("oldest", "newest"):
+        found: list[Any] = []
+        token = ""
+        while True:
+            page = events(client, "models/h1", field="alias.prod", limit=2, order=order, page_token=token)
+            found += kinds(page)
+            token = page.get("next_page_token", "")
+            if not token:
+                break
+        assert found == (alias if order == "oldest" else alias[::-1])
+    run = caller.run()
+    for value, status in (("1", 200), ("2", 400)):
+        caller.post("runs/log-parameter", status, run_id=run, key="lr", value=value)
+    caller.post("runs/log-parameter", run_id=run, key="lr2", value="1")
+    assert kinds(events(client, f"runs/{run}", field="params.lr")) == [
+        ("ParamsLogged", "accepted"),
+        ("ParamsLogged", "rejected"),
+    ]
+
+
 def test_a_diff_of_a_name_tells_what_it_named_then_and_names_now(client: httpx2.Client, caller: Caller) -> None:
     made(caller, "d1", 1)
     caller.post("registered-models/alias", name="d1", alias="prod", version="1")

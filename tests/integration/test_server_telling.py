@@ -158,6 +158,15 @@ def test_refused_tries_alone_the_newest_first_and_one_kind_alone(run: Run, story
     assert (said, talk) == ("", "No event is like that.\n")
 
 
+def test_the_history_of_one_alias_has_the_refused_tries(run: Run, story: Story) -> None:
+    said, _ = run("timeline", "model", "leavers", "--field", "alias.prod")
+    assert [line.split()[1] for line in without_times(said) if line.startswith("registry:")] == [
+        *["ModelAliasSet"] * 3,
+        "ModelVersionDeleted",
+    ]
+    assert "REFUSED" in said
+
+
 def test_a_timeline_that_is_longer_than_asked_says_how_to_go_on(run: Run, story: Story) -> None:
     whole, _ = run("timeline", "model", "leavers")
     first, talk = run("timeline", "model", "leavers", "--limit", "6")

@@ -12,6 +12,7 @@ from ..generations import Projection
 from ..journal import Entry
 from ..search.tokens import storable
 from .journal import Told, caused_by, events_of, past_of
+from .stories.asked import asks_about, changes_about
 from .stories.registered_models import ModelStory
 from .stories.story import Fields, Story, changed, passed_over
 
@@ -58,9 +59,12 @@ async def timeline(
     limit: int,
     newest: bool,
     fits: Callable[[Entry], bool] = lambda _: True,
+    about: str | None = None,
 ) -> Page:
-    """Events of an entity at offsets from `first` on and below `below`, in the log's order or the newest first, with what each changed."""
-    seen, found, more = await _looked_for(conn, story.projection, story.entity, first, below, limit, newest, fits)
+    """Events of an entity at offsets from `first` on and below `below`, in the log's order or the newest first, with what each changed;
+    `about` a field: those that changed it, or were refused when they asked to."""
+    at_once = limit if about is None else MOST_LOOKED_AT
+    seen, found, more = await _looked_for(conn, story.projection, story.entity, first, below, at_once, newest, fits)
     if not found:
         return Page([], more)
     changes: dict[int, list[Json]] = {}
@@ -68,6 +72,11 @@ async def timeline(
     past = await past_of(conn, story.projection, story.entity, at[0])
     between = sorted((t for t in seen if at[0] <= t.entry.offset <= at[-1] and not t.entry.code), key=_offset)
     changes = await asyncio.to_thread(_changes, story, past.state, past.events, between)
+    if about is not None:
+        found = [told for told in found if _is_about(about, told, changes.get(told.entry.offset, []))]
+        if len(found) > limit:
+            more = found[limit - 1].entry.offset + (0 if newest else 1)
+            found = found[:limit]
     caused = await caused_by(conn, [told.entry.event_id for told in found])
     events = [Happened(t, changes.get(t.entry.offset, []), caused.get(t.entry.event_id, [])) for t in found]
     return Page(events, more)
@@ -99,6 +108,12 @@ async def _looked_for(
         last = some[-1].entry.offset
         first, below = (first, last) if newest else (last + 1, below)
     return seen, found, below if newest else first
+
+
+def _is_about(field: str, told: Told, changes: Sequence[Json]) -> bool:
+    if told.entry.code:
+        return asks_about(field, told.entry.record(told.where).event)
+    return changes_about(field, changes)
 
 
 def _offset(told: Told) -> int:

@@ -35,6 +35,7 @@ PAGE = (
     Field("order", Kind.CHOICE, default="oldest", choices=_ORDERS),
     Field("type", Kind.STRINGS),
     Field("outcome", Kind.CHOICE, choices=OUTCOMES),
+    Field("field"),
     Field("page_token", default=""),
 )
 
@@ -109,7 +110,9 @@ async def _page(
             after[topic] = None
             continue
         first, below = (0, min(start, end)) if newest else (start, end)
-        page = await timelines.timeline(conn, story, first=first, below=below, limit=limit, newest=newest, fits=fits)
+        page = await timelines.timeline(
+            conn, story, first=first, below=below, limit=limit, newest=newest, fits=fits, about=args["field"]
+        )
         found += [(topic, one) for one in page.events]
         after[topic] = page.next_offset
     # Of one partition the offsets decide; of several, the broker's times.
