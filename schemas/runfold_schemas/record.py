@@ -6,9 +6,10 @@ from typing import Any, Self
 
 from . import wire
 from .catalog import Catalog
-from .envelope import RULES_VERSION, Envelope, parse_headers
+from .envelope import RULES_VERSION, Envelope
 from .errors import BadRecord, Reason
 from .events import Event, Genesis
+from .headers import parse_headers
 from .position import Position
 from .topics import Topic, partition_of
 

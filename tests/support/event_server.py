@@ -16,8 +16,9 @@ from urllib.parse import parse_qs, urlsplit
 
 from runfold_schemas import wire
 from runfold_schemas.batch import CONTENT_TYPE, Outgoing, decode_batch
-from runfold_schemas.envelope import Envelope, parse_headers
+from runfold_schemas.envelope import Envelope
 from runfold_schemas.events import Event, MetricsLogged
+from runfold_schemas.headers import parse_headers
 from runfold_schemas.topics import Topic
 
 EVENTS = "/api/runfold/v1/events"

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from aiokafka import TopicPartition
 
 from runfold.log import LogInfo
-from runfold_schemas.envelope import parse_time
 from runfold_schemas.errors import BadRecord
+from runfold_schemas.headers import parse_time
 from runfold_schemas.position import Partition
 from runfold_schemas.topics import Topic, full_name
 from runfold_schemas.vector import parse_vector, write_vector

@@ -15,11 +15,9 @@ from runfold_schemas.envelope import (
     Envelope,
     Writer,
     format_time,
-    parse_any,
-    parse_headers,
-    parse_time,
 )
 from runfold_schemas.errors import BadRecord, Reason
+from runfold_schemas.headers import parse_any, parse_headers, parse_time
 
 optional = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=20)
 required = optional.filter(bool)

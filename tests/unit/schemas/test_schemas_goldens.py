@@ -13,8 +13,8 @@ from schemas_support import GOLDEN, goldens
 
 from runfold_schemas import wire
 from runfold_schemas.catalog import released_catalog
-from runfold_schemas.envelope import parse_headers
 from runfold_schemas.events import as_json
+from runfold_schemas.headers import parse_headers
 
 HINT = "run tests/golden/write_goldens.py and commit what it adds"
 
