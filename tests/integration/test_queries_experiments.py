@@ -108,6 +108,7 @@ async def test_what_does_not_exist_or_can_not_is_none(conn: Connection) -> None:
         ("tag.team ilike 'blue'", [3]),
         ('tags.`mlflow.note.content` = "it\'s"', [1]),
         ("tags.team IS NULL", [0]),
+        ("tags.experiment_id LIKE '%' AND tags.experiment_id != '1'", []),
         ("tags.team IS NOT NULL AND tags.`mlflow.note.content` IS NULL", [3]),
     ],
 )

@@ -115,9 +115,13 @@ class Vocabulary:
         values = list_values(right)
         if operator not in ("IN", "NOT IN"):
             raise _bad_comparator(operator, ("IN", "NOT IN"))
-        if key.name in self.identifiers:
+        if self._is_identifier(key):
             return Among(key, tuple(_identifier(value) for value in values), operator == "NOT IN")
         return Among(key, values, operator == "NOT IN")
+
+    def _is_identifier(self, key: Key) -> bool:
+        # A tag may have any name.
+        return key.kind is Kind.ATTRIBUTE and key.name in self.identifiers
 
     def _compare(self, key: Key, operator: str, right: Token) -> Compare:
         if key.kind is Kind.METRIC or (key.kind is Kind.ATTRIBUTE and key.name in self.numeric):
@@ -129,7 +133,7 @@ class Vocabulary:
                 raise BadFilter(f"Invalid value for numeric attribute '{key.name}': '{number}'")
             return Compare(key, known, number)
         text = quoted_value(key, right)
-        if key.name in self.identifiers:
+        if self._is_identifier(key):
             known = _operator(operator, frozenset({Operator.EQUAL, Operator.UNEQUAL}))
             return Compare(key, known, _identifier(text))
         known = _operator(operator, _TEXTUAL)

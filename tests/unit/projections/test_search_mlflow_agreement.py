@@ -234,6 +234,7 @@ def test_filters_of_runs_mean_what_they_mean_in_mlflow(text: str) -> None:
 
 @settings(max_examples=700, deadline=None)
 @given(filters(likely_experiment_clause_texts()))
+@example("tags.experiment_id = 'a'")
 def test_filters_of_experiments_mean_what_they_mean_in_mlflow(text: str) -> None:
     assert ours(EXPERIMENTS, text) == meaning_or_none(mlflow_meaning_of_experiments, text), text
 
