@@ -10,7 +10,8 @@ from starlette.responses import Response
 from runfold.log import Appended
 from runfold_projections.database import Connection
 from runfold_projections.folds.decision import RejectionCode
-from runfold_projections.queries.registered_models import RegisteredModel, get_registered_model
+from runfold_projections.queries.past_models import registered_model_at
+from runfold_projections.queries.registered_models import RegisteredModel
 from runfold_schemas.events import DEFAULT_WORKSPACE
 from runfold_schemas.registered_models import MOST_IN_A_PROMOTION, ModelsPromoted
 
@@ -20,7 +21,7 @@ from .errors import ApiError, ErrorCode, InvalidParameter
 from .mlflow.registry_refusals import said
 from .native import PREFIX
 from .registry_answers import native_head
-from .registry_writes import needs_registry
+from .registry_writes import behind, needs_registry
 from .requests import Field, Kind, check_known, parse_json, read_json
 from .shapes import INT64, JSON, NULLABLE_INT, NULLABLE_TEXT, POSITION, TEXT, having, listed, ref
 from .writes import Origin, RefusedWrite
@@ -52,7 +53,7 @@ async def _promote(api: Api, request: Request) -> Response:
 
     def then(done: Appended) -> Any:
         async def read(connection: Connection) -> tuple[str, list[RegisteredModel]]:
-            models = [await get_registered_model(connection, DEFAULT_WORKSPACE, name) for name in names]
+            models = [await registered_model_at(connection, DEFAULT_WORKSPACE, name, behind(done)) for name in names]
             return str(done.position), [model for model in models if model is not None]
 
         return read

@@ -5,6 +5,7 @@ from typing import TypeVar
 
 from runfold.log import Appended
 from runfold_schemas.registered_models import RegisteredModelFact
+from runfold_schemas.vector import Vector
 
 from .api import Api
 from .errors import NotImplementedYet
@@ -16,6 +17,11 @@ from .writes import Origin, RefusedWrite
 LEVEL = 4
 """Feature level from which the log has a registry."""
 T = TypeVar("T")
+
+
+def behind(done: Appended) -> Vector:
+    """The moment right after an event: what it was decided to do, and nothing later."""
+    return {done.position.where: done.position.offset + 1}
 
 
 async def needs_registry(api: Api) -> None:

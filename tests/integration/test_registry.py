@@ -1,14 +1,17 @@
 """The registry over HTTP, on real Kafka and Postgres."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import httpx2
 import pytest
 from server_world import World, world
 from services import Services
 
-CREATE = "/api/2.0/mlflow/registered-models/create"
-GET = "/api/2.0/mlflow/registered-models/get"
+MLFLOW = "/api/2.0/mlflow/"
+CREATE = f"{MLFLOW}registered-models/create"
+GET = f"{MLFLOW}registered-models/get"
 
 
 @pytest.fixture(scope="module")
@@ -42,3 +45,32 @@ def test_a_name_is_given_once(served: World) -> None:
         )
         absent = client.get(GET, params={"name": "never"})
         assert (absent.status_code, absent.json()["message"]) == (404, "Registered Model with name=never not found")
+
+
+def test_what_others_undo_at_once_is_answered_as_it_was_decided(served: World) -> None:
+    """A 500 for what took effect would be sent again by MLflow's client, and a version made twice."""
+    names = ("undone", "undone too")
+
+    def write(number: int) -> list[tuple[int, Any]]:
+        found = []
+        with served.client(number % 2) as client:
+            for turn in range(25):
+                name = names[(number + turn) % 2]
+                for method, path, body in (
+                    ("POST", "registered-models/create", {}),
+                    ("POST", "model-versions/create", {"source": f"s3://b/{number}/{turn}"}),
+                    ("PATCH", "model-versions/update", {"version": "1", "description": f"{number}/{turn}"}),
+                    ("PATCH", "registered-models/update", {"description": f"{number}/{turn}"}),
+                    ("POST", "registered-models/rename", {"new_name": names[(number + turn + 1) % 2]}),
+                    ("DELETE", "registered-models/delete", {}),
+                ):
+                    answer: httpx2.Response = client.request(method, f"{MLFLOW}{path}", json={"name": name, **body})
+                    found.append((answer.status_code, answer.json()))
+                    if path == "model-versions/create" and answer.status_code == 200:
+                        assert answer.json()["model_version"]["source"] == body["source"]
+        return found
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = [one for found in pool.map(write, range(8)) for one in found]
+    assert [said for status, said in answers if status >= 500] == []
+    assert {status for status, _ in answers} == {200, 400, 404}

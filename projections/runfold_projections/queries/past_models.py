@@ -99,6 +99,16 @@ async def model_version_at(
     return versions[0] if versions else None
 
 
+async def newest_version_at(conn: Connection, workspace: str, name: str, vector: Vector) -> ModelVersion | None:
+    """The version that was made last."""
+    found = await model_state_at(conn, workspace, name, vector)
+    if found is None:
+        return None
+    born, one = found
+    versions = shown_versions(born, one, [one.state.by_born[born].last_version])
+    return versions[0] if versions else None
+
+
 async def made_of_at(conn: Connection, workspace: str, model_id: str, vector: Vector) -> list[tuple[str, str]]:
     """Name and number of each version that was made of a logged model, by name and number; those of prompts are left out."""
     end = vector.get(REGISTRY, 0)

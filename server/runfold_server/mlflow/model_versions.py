@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from runfold.log import Appended
 from runfold_projections.database import Connection
 from runfold_projections.queries.model_versions import (
     ModelVersion,
@@ -9,6 +10,7 @@ from runfold_projections.queries.model_versions import (
     model_version_created_at,
     search_model_versions,
 )
+from runfold_projections.queries.past_models import model_version_at, newest_version_at
 from runfold_schemas.events import DEFAULT_WORKSPACE
 from runfold_schemas.registered_models import (
     ModelVersionCreated,
@@ -24,7 +26,8 @@ from .. import answers as pages_of
 from .. import registry_answers as answers
 from ..api import Api, Call, Operation
 from ..errors import Internal, InvalidParameter
-from ..registry_writes import decided, decided_then, needs_registry
+from ..reads import Query
+from ..registry_writes import behind, decided, decided_then, needs_registry
 from ..requests import Field, Kind
 from ..shapes import TEXT, having, page
 from . import pages
@@ -56,18 +59,21 @@ async def _create(api: Api, call: Call) -> Json:
         description=args["description"],
         tags=tags,
     )
-    created = await decided_then(
-        api,
-        call.origin,
-        event,
-        lambda done: lambda connection: model_version_created_at(connection, done.position.offset),
-    )
-    return _answered(created)
+
+    def then(done: Appended) -> Query[ModelVersion | None]:
+        async def query(connection: Connection) -> ModelVersion | None:
+            found = await model_version_created_at(connection, done.position.offset)
+            # Deleted since: then as it was made.
+            return found or await newest_version_at(connection, DEFAULT_WORKSPACE, event.name, behind(done))
+
+        return query
+
+    return _answered(await decided_then(api, call.origin, event, then))
 
 
 def _answered(version: ModelVersion | None) -> Json:
     if version is None:
-        raise Internal("The write was accepted, but the version has been deleted, or its model renamed, since")
+        raise Internal("The write was accepted, but nothing tells of the version")
     return {"model_version": answers.model_version(version)}
 
 
@@ -82,13 +88,17 @@ def _named(call: Call) -> tuple[str, int]:
 
 async def _changed(api: Api, call: Call, event: VersionFact) -> Json:
     """Decide, and answer with the version as it is then."""
-    changed = await decided_then(
-        api,
-        call.origin,
-        event,
-        lambda _: lambda connection: get_model_version(connection, DEFAULT_WORKSPACE, event.name, event.version),
-    )
-    return _answered(changed)
+    name, number = event.name, event.version
+
+    def then(done: Appended) -> Query[ModelVersion | None]:
+        async def query(connection: Connection) -> ModelVersion | None:
+            found = await get_model_version(connection, DEFAULT_WORKSPACE, name, number)
+            # Deleted since, or its model renamed: then as the event left it.
+            return found or await model_version_at(connection, DEFAULT_WORKSPACE, name, number, behind(done))
+
+        return query
+
+    return _answered(await decided_then(api, call.origin, event, then))
 
 
 async def _get(api: Api, call: Call) -> Json:

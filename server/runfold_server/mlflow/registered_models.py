@@ -2,8 +2,10 @@
 
 from typing import Any
 
+from runfold.log import Appended
 from runfold_projections.database import Connection
 from runfold_projections.folds.registered_models import PROMPT_TAG
+from runfold_projections.queries.past_models import registered_model_at
 from runfold_projections.queries.registered_models import (
     RegisteredModel,
     get_registered_model,
@@ -26,7 +28,8 @@ from .. import answers as pages_of
 from .. import registry_answers as answers
 from ..api import Api, Call, Operation
 from ..errors import Internal, InvalidParameter
-from ..registry_writes import decide, decided
+from ..reads import Query
+from ..registry_writes import behind, decide, decided
 from ..requests import Field, Kind
 from ..shapes import having, listed, page, ref
 from . import pages
@@ -67,18 +70,21 @@ async def _get(api: Api, call: Call) -> Json:
 
 async def _changed(api: Api, call: Call, event: ModelFact, name: str) -> Json:
     """Decide, and answer with the model as it is then."""
-    changed = await decide(
-        api,
-        call.origin,
-        event,
-        lambda _: lambda connection: get_registered_model(connection, DEFAULT_WORKSPACE, name),
-    )
-    return _answered(changed)
+
+    def then(done: Appended) -> Query[RegisteredModel | None]:
+        async def query(connection: Connection) -> RegisteredModel | None:
+            found = await get_registered_model(connection, DEFAULT_WORKSPACE, name)
+            # Renamed or deleted since: then as the event left it.
+            return found or await registered_model_at(connection, DEFAULT_WORKSPACE, name, behind(done))
+
+        return query
+
+    return _answered(await decide(api, call.origin, event, then))
 
 
 def _answered(model: RegisteredModel | None) -> Json:
     if model is None:
-        raise Internal("The write was accepted, but the registered model has been renamed or deleted since")
+        raise Internal("The write was accepted, but nothing tells of the registered model")
     return {"registered_model": answers.registered_model(model)}
 
 
