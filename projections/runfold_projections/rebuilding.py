@@ -53,12 +53,13 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """Progress: how many of the log's records are folded. `total` grows while others write."""
+    """Progress: how many of the log's records are folded. `total` grows while others write. `past`: the name of one, of all projections."""
 
     generation: Generation
     phase: Phase
     folded: int
     total: int
+    past: str | None = None
 
 
 Tell = Callable[[Told], None]

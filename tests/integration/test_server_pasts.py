@@ -52,7 +52,7 @@ def search(client: httpx2.Client, at: object = None, **body: Any) -> httpx2.Resp
 
 
 def test_searches_answer_from_the_past_of_a_time_a_vector_or_a_name(
-    here: World, client: httpx2.Client, caller: Caller
+    here: World, client: httpx2.Client, caller: Caller, capsys: pytest.CaptureFixture[str]
 ) -> None:
     one = caller.run(run_name="one")
     caller.post("runs/log-parameter", run_id=one, key="lr", value="1")
@@ -75,6 +75,7 @@ def test_searches_answer_from_the_past_of_a_time_a_vector_or_a_name(
 
     said = create(here, at, "early")
     assert said.startswith("past early at ")
+    assert "past early: replaying" in capsys.readouterr().err
     assert listed(here)[0].ready
     answers = [search(client, moment_said) for moment_said in (at, vector, "early")]
     answers.append(

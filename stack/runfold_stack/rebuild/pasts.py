@@ -77,7 +77,8 @@ async def _until_ready(connection: object, name: str, patience: float) -> Past:
             if not found:
                 raise NoSuchPast(f"past `{name}` was dropped meanwhile")
             past = found[0]
-            tell(Told(Generation(Projection.RUNS, 0, "", "past"), Phase.REPLAY, max(0, past.folded), past.total))
+            generation = Generation(Projection.RUNS, 0, "", "past")
+            tell(Told(generation, Phase.REPLAY, max(0, past.folded), past.total, past=name))
             if past.ready:
                 return past
             if past.folded != seen:

@@ -59,7 +59,7 @@ def progress() -> Iterator[Tell]:
         def tell(told: Told) -> None:
             bar.update(
                 task,
-                description=f"{told.generation.projection} {told.phase.value}",
+                description=f"{told.generation.projection if told.past is None else _what(told)} {told.phase.value}",
                 completed=told.folded,
                 total=max(1, told.total),
                 speed=speed.said(told),
@@ -79,7 +79,13 @@ class _Lines:
         if told.phase is self._phase and now - self._said < EVERY:
             return
         self._phase, self._said = told.phase, now
-        text = f"{told.generation.projection} generation {told.generation.number}: {told.phase.value}"
+        text = f"{_what(told)}: {told.phase.value}"
         if told.total:
             text += f" {told.folded:,} of {told.total:,}"
         print(text + (f", {speed}" if speed else ""), file=sys.stderr, flush=True)
+
+
+def _what(told: Told) -> str:
+    if told.past is not None:
+        return f"past {told.past}"
+    return f"{told.generation.projection} generation {told.generation.number}"
