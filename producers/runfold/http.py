@@ -16,7 +16,8 @@ from .transport import Experiment, Never, Parent, Result, TryAgain
 EVENTS_PATH = "/api/runfold/v1/events"
 _TIMEOUT = httpx2.Timeout(60.0, connect=5.0)
 _RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
-_BAD_RECORDS = frozenset({400, 413, 422})
+_TOO_LARGE = 413
+_BAD_RECORDS = frozenset({400, _TOO_LARGE, 422})
 _MOST_RETRY_AFTER = 60.0
 
 
@@ -80,9 +81,10 @@ class HttpTransport:
         message = f"{self.uri} answered {response.status_code}: {_message(body or {}) or response.reason_phrase}"
         if response.status_code in _RETRIED:
             raise TryAgain(message, _retry_after(response.headers.get("Retry-After")), answered=True)
-        raise Never(
-            message, str((body or {}).get("error_code") or ""), about_records=response.status_code in _BAD_RECORDS
-        )
+        # A proxy's page, or another program at this address, says nothing about the records; but that they are too many for it.
+        ours = body is not None and ("error_code" in body or "results" in body)
+        about_records = response.status_code in _BAD_RECORDS and (ours or response.status_code == _TOO_LARGE)
+        raise Never(message, str((body or {}).get("error_code") or ""), about_records=about_records)
 
 
 def _json(response: httpx2.Response) -> dict[str, Any] | None:

@@ -32,7 +32,7 @@ from .spool.usage import Usage
 from .spool.writing import SEGMENT_BYTES, SpoolWriter
 
 _log = logging.getLogger("runfold")
-_LEAST_SEGMENT = 64 * 1024
+_LEAST_SEGMENT = 4 * 1024
 _PATIENCE = 0.25
 """Seconds that a log call waits for the thread that saves, when it finds rows that are older than they may be."""
 

@@ -34,6 +34,8 @@ class Fault:
     drop: bool = False
     """Take the records, then cut the connection: the client can't know."""
     delay: float = 0.0
+    foreign: bool = False
+    """The answer is not our server's."""
 
 
 @dataclass(frozen=True)
@@ -205,7 +207,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
                 return
             if fault.status != 200:
-                self._say(fault.status, {"message": "not now"}, fault.headers)
+                whose = {} if fault.foreign else {"error_code": "SOME_CODE"}
+                self._say(fault.status, {**whose, "message": "not now"}, fault.headers)
                 return
         usual = {"outcome": "accepted" if wait == "outcome" else "appended", "code": "", "message": ""}
         self._say(200, {"results": [double.decide(read(record)) or usual for record in decode_batch(body)]})

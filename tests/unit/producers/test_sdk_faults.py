@@ -106,6 +106,19 @@ def test_a_full_spool_refuses_counts_and_warns_in_time_and_the_training_loop_nev
     assert server.of(RunUpdated)[0].status == "FINISHED"
 
 
+def test_a_spool_with_little_room_refuses_nothing_that_is_sent_in_time(
+    server: EventServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUNFOLD_SPOOL_MB", "0.05")
+    with runfold.run() as run:
+        for step in range(20_000):
+            run.log({"x": step})
+            if step % 100 == 99:
+                run.flush()
+    assert run.refused == 0
+    assert len(server.rows()) == 20_000
+
+
 def test_a_full_spool_can_be_waited_for_and_then_nothing_is_refused(
     server: EventServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -175,7 +175,7 @@ def test_one_bad_record_does_not_take_the_others_with_it(server: EventServer) ->
 def test_a_request_that_is_wrong_by_its_way_and_not_by_its_records_loses_nothing(
     server: EventServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    server.faults = [Fault(404), Fault(403), Fault(401)]
+    server.faults = [Fault(404), Fault(403), Fault(401), Fault(400, foreign=True), Fault(422, foreign=True)]
     with runfold.run() as run:
         run.log({"x": 1})
     assert len(server.rows()) == 1
