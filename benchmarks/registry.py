@@ -20,10 +20,15 @@ from runfold_stack.settings import load_settings
 from runfold_stack.up import runfold_up
 
 CACHE = Path(__file__).parents[1] / ".bench"
+WARM_UP = 1.0
+"""Seconds: a Java machine, a planner's caches and a pool of connections are cold at first, and the first kind would pay for them."""
 
 
 def measure(out: Results, ours: str, one: str, default: str, seconds: float, clients: int) -> None:
-    """Every kind of request: latency of one client, and the rate of many."""
+    """Every kind of request: latency of one client, and the rate of many, after a second of each on each server."""
+    for kind in REGISTRY_KINDS:
+        for url in (ours, one, default):
+            load(url, kind, clients, WARM_UP)
     for kind in REGISTRY_KINDS:
         out.latency(f"{kind}, 1 client", load(ours, kind, 1, seconds), load(one, kind, 1, seconds))
         mine = load(ours, kind, clients, seconds)
