@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import random
-import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from event_server import EventServer, Fault, event_server
 
 import runfold
-from runfold.http import HttpTransport
 from runfold.leftovers import sync
-from runfold.spool import layout
 from runfold.spool.framing import MAGIC, Kind, pack, scan
 from runfold.spool.layout import spools
 from runfold_schemas.events import MetricsLogged, ParamsLogged, RunCreated, RunUpdated
@@ -380,105 +375,6 @@ def wait_for(ask: object, what: str, timeout: float = 20.0) -> None:
     while not ask():  # type: ignore[operator]
         assert time.monotonic() < deadline, what
         time.sleep(0.02)
-
-
-def delete_segments(spool: Path) -> None:
-    for path in spool.glob("*.seg"):
-        path.unlink()
-
-
-def cut_segments(spool: Path) -> None:
-    for path in spool.glob("*.seg"):
-        os.truncate(path, 40)
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        shutil.rmtree,
-        lambda spool: shutil.rmtree(spool.parents[2]),
-        delete_segments,
-        cut_segments,
-        lambda spool: (spool / "about.json").unlink(),
-        lambda spool: (spool / "lock").unlink(),
-    ],
-    ids=["spool", "all spools", "segments", "tails", "name tag", "lock"],
-)
-@pytest.mark.parametrize("mode", ["online", "offline"])
-def test_what_is_logged_after_somebody_deleted_files_of_the_spool_is_kept_and_arrives(
-    server: EventServer, spool_dir: Path, caplog: pytest.LogCaptureFixture, damage: Any, mode: Any
-) -> None:
-    run = runfold.run(mode=mode)
-    run.log({"x": 0}, step=0)
-    run.flush()
-    damage(run.spool)
-    run.log({"x": 1}, step=1)
-    assert run.save()
-    run.log({"x": 2}, step=2)
-    run.finish()
-    if mode == "offline":
-        assert sync(spool_dir, server.uri).sent == [run.id]
-    assert server.rows()[-2:] == [(("x",), 1, [1.0]), (("x",), 2, [2.0])]
-    assert not run.spool.exists() or mode == "offline"
-
-
-def test_what_somebody_deleted_before_it_was_sent_is_told_and_holds_nothing_up(
-    server: EventServer, caplog: pytest.LogCaptureFixture
-) -> None:
-    server.blocked.clear()
-    run = runfold.run()
-    run.log({"x": 0})
-    run.save()
-    run._writer._shipper.wake()  # type: ignore[union-attr]
-    for step in range(1, 10):
-        run.log({"x": step}, step=step)
-    run.save()
-    delete_segments(run.spool)
-    server.blocked.set()
-    run.flush()
-    run.log({"x": 10}, step=10)
-    run.finish()
-    assert server.rows()[-1] == (("x",), 10, [10.0])
-    assert "files of its spool are gone or damaged" in caplog.text
-    assert re.search(r"lost \d+ points and \d facts with files of its spool", caplog.text)
-
-
-def test_a_spool_that_can_not_be_read_for_a_while_is_sent_after_that(
-    server: EventServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    left = [3]
-
-    def segments(directory: Path) -> list[int]:
-        left[0] -= 1
-        if left[0] >= 0:
-            raise OSError(errno.EMFILE, "Too many open files")
-        return layout.segments(directory)
-
-    monkeypatch.setattr("runfold.shipper.LONGEST_PAUSE", 0.1)
-    monkeypatch.setattr("runfold.spool.reading.segments", segments)
-    with runfold.run() as run:
-        run.log({"x": 0})
-    assert server.rows() == [(("x",), 0, [0.0])]
-    assert left[0] < 0
-
-
-def test_an_error_that_passes_ends_no_run_s_sending(
-    server: EventServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    real, left = HttpTransport.append, [2]
-
-    def append(self: HttpTransport, items: Any, *, outcome: bool) -> Any:
-        left[0] -= 1
-        if left[0] >= 0:
-            raise MemoryError
-        return real(self, items, outcome=outcome)
-
-    monkeypatch.setattr("runfold.shipper.LONGEST_PAUSE", 0.1)
-    monkeypatch.setattr(HttpTransport, "append", append)
-    with runfold.run() as run:
-        run.log({"x": 0})
-    assert server.rows() == [(("x",), 0, [0.0])]
-    assert "MemoryError" in caplog.text
 
 
 @pytest.mark.parametrize(
