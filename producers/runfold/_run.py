@@ -4,6 +4,7 @@ import atexit
 import os
 import sys
 import threading
+import time
 from array import array
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -183,22 +184,30 @@ class Run:
 
     def _end(self, status: EndStatus) -> bool:
         """False: it was ended before."""
-        from runfold_schemas.events import RunUpdated
+        if not self._begin_end():
+            return False
+        try:
+            self._say_end(status)
+        finally:
+            self._writer.close(self._settings.finish_timeout)
+        return True
 
-        from .encoding import checked
-
+    def _begin_end(self) -> bool:
         with self._ending:
             if self._finished:
                 return False
             self._finished = True
-        try:
-            if self._ends:
-                end = checked(RunUpdated, run_id=self.id, status=status, end_ms=Ids().now_ms())
-                self._writer.add_fact(end, last=True)
-        finally:
-            _open_runs.discard(self)
-            self._writer.close(self._settings.finish_timeout)
+        _open_runs.discard(self)
         return True
+
+    def _say_end(self, status: EndStatus) -> None:
+        from runfold_schemas.events import RunUpdated
+
+        from .encoding import checked
+
+        if self._ends:
+            end = checked(RunUpdated, run_id=self.id, status=status, end_ms=Ids().now_ms())
+            self._writer.add_fact(end, last=True)
 
     def _disown(self) -> None:
         """In a forked child: the threads and the right to end the run stayed with the parent."""
@@ -224,8 +233,14 @@ _open_runs: set[Run] = set()
 def _finish_open_runs() -> None:
     # What the interpreter printed a traceback for; at a prompt that was any earlier slip.
     error = None if hasattr(sys, "ps1") else getattr(sys, "last_value", None)
-    for left in list(_open_runs):
-        left._end(_status_after(error))
+    ending = [left for left in list(_open_runs) if left._begin_end()]
+    # All are on disk before one is waited for, and all together are waited for as long as one.
+    for left in ending:
+        left._say_end(_status_after(error))
+        left._writer.save()
+    until = time.monotonic() + max((left._settings.finish_timeout for left in ending), default=0.0)
+    for left in ending:
+        left._writer.close(max(0.0, until - time.monotonic()))
 
 
 def _disown_open_runs() -> None:

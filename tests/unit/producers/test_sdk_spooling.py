@@ -398,3 +398,19 @@ def test_a_spool_whose_name_tag_says_no_server_stops_no_other(
     assert report.sent == [good.id]
     assert why in report.left[bad.spool]
     assert sync(spool_dir, server.uri, use_recorded=False).sent == ([bad.id] if "://" in str(about) else [])
+
+
+def test_a_script_that_ends_has_the_ends_of_all_its_runs_on_disk_before_it_waits_for_one(
+    spool_dir: Path, tmp_path: Path
+) -> None:
+    def ended() -> int:
+        return sum(b"RunUpdated" in path.read_bytes() for path in spool_dir.rglob("*.seg"))
+
+    script = "import runfold\nruns = [runfold.run(tracking_uri='http://127.0.0.1:9') for _ in range(5)]"
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not ended():
+        time.sleep(0.01)
+    time.sleep(1.0)
+    process.send_signal(signal.SIGINT)
+    process.wait(30)
+    assert ended() == 5
