@@ -108,7 +108,8 @@ class Shipper:
                 return
             except Exception as error:
                 # Such as one of want of memory or of files, which passes: a training that lives on must not be given up.
-                _log.exception("runfold: sending failed for a reason that should not exist; trying again")
+                if not self.away:
+                    _log.exception("runfold: sending failed for a reason that should not exist; trying again")
                 with self._lock:
                     outboxes = list(self._outboxes)
                 self._note_away(outboxes, f"{type(error).__name__}: {error}")
