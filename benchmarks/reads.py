@@ -20,8 +20,8 @@ from rich.table import Table
 
 import runfold
 from runfold_projections.backlog import QUIET
-from runfold_server.arrow import MEDIA_TYPE as ARROW
-from runfold_server.series import MEDIA_TYPE as SERIES
+from runfold_server.native.arrow import MEDIA_TYPE as ARROW
+from runfold_server.native.series import MEDIA_TYPE as SERIES
 from runfold_stack.settings import load_settings
 from runfold_stack.up import runfold_up
 

@@ -13,21 +13,21 @@ from runfold_schemas.ids import Ids
 from runfold_schemas.vector import Vector
 
 from .artifacts.store import Store
-from .as_of import Moments
 from .config import ServerConfig
-from .database import Database
-from .ends import Ends
-from .heads import ExperimentHeads, RunHeads
-from .histories import Histories
+from .document.shapes import NOTHING, Schema
 from .live.hub import Hub
 from .observe import Observed
-from .pasts import Past, Pasts
 from .public.definitions import Definitions
 from .public.events import Events
-from .reads import Reader
+from .reading.as_of import Moments
+from .reading.database import Database
+from .reading.ends import Ends
+from .reading.heads import ExperimentHeads, RunHeads
+from .reading.histories import Histories
+from .reading.pasts import Past, Pasts
+from .reading.reads import Reader
+from .reading.searches import RunSearches
 from .requests import Args, Field
-from .searches import RunSearches
-from .shapes import NOTHING, Schema
 from .writes import Origin, Writes
 
 

@@ -23,22 +23,22 @@ from runfold_schemas.ids import Ids
 from .api import Api
 from .artifacts.bucket import Bucket
 from .artifacts.store import Store
-from .as_of import Moments
 from .config import ServerConfig
-from .database import Database
-from .ends import Ends
-from .heads import ExperimentHeads, RunHeads
-from .histories import Histories
 from .live.hub import Hub
 from .observe import Observed
-from .pasts import Pasts
-from .progress import Progress, listen
 from .public.definitions import Definitions
 from .public.events import events
-from .reads import Reader
+from .reading.as_of import Moments
+from .reading.database import Database
+from .reading.ends import Ends
+from .reading.heads import ExperimentHeads, RunHeads
+from .reading.histories import Histories
+from .reading.pasts import Pasts
+from .reading.progress import Progress, listen
+from .reading.reads import Reader
+from .reading.searches import RunSearches
+from .reading.urge import Urge
 from .routing import not_found, routes
-from .searches import RunSearches
-from .urge import Urge
 from .writes import Writes
 
 _EXPORTS_AT_ONCE = 2

@@ -17,9 +17,9 @@ from starlette.types import Receive, Scope, Send
 
 from runfold_schemas.vector import Vector
 
-from . import as_of
 from .api import Api, Call, Operation, RawOperation
 from .errors import ApiError, Internal, InvalidParameter, NotImplementedYet, TooLarge
+from .reading import as_of
 from .requests import Args, check_content_type, parse_json, parse_query, read_json
 from .templates import Match, Paths
 from .writes import Origin

@@ -9,9 +9,9 @@ from starlette.responses import PlainTextResponse, Response
 
 from .api import Api, Call, Operation, RawHandler, RawOperation
 from .dispatch import json_response
+from .document.shapes import JSON, TEXT, Schema, having, ref
 from .errors import Unavailable
 from .observe import CONTENT_TYPE
-from .shapes import JSON, TEXT, Schema, having, ref
 
 MLFLOW_VERSION = "3.17.2"
 """The release of MLflow whose REST is spoken; the client takes its newest path for it."""

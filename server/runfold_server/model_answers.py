@@ -8,7 +8,7 @@ from runfold_projections.queries.logged_models import LoggedModel, MeasuredMetri
 from runfold_schemas.logged_models import ModelStatus
 
 from .answers import Json, filled, key_values, number
-from .shapes import INT64, MS, NUMBER, TEXT, Schema, having, listed, ref
+from .document.shapes import INT64, MS, NUMBER, TEXT, Schema, having, listed, ref
 
 STATUSES: Mapping[ModelStatus, str] = {
     "PENDING": "LOGGED_MODEL_PENDING",

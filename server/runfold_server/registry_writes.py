@@ -10,8 +10,8 @@ from runfold_schemas.vector import Vector
 from .api import Api
 from .errors import NotImplementedYet
 from .mlflow.registry_refusals import said
-from .outages import kafka_outages
-from .reads import Query
+from .reading.outages import kafka_outages
+from .reading.reads import Query
 from .writes import Origin, RefusedWrite
 
 LEVEL = 4

@@ -1,7 +1,6 @@
 """Everything that is served: MLflow's REST under its two prefixes, the native API, health and metrics."""
 
-from . import branches, generations, health, history, keys, native, native_runs, promotions, series, webhooks
-from . import models as native_models
+from . import health
 from .artifacts import direct, of_models, of_runs, proxy
 from .live import stream
 from .mlflow import (
@@ -18,6 +17,9 @@ from .mlflow import (
     runs,
 )
 from .mlflow import webhooks as mlflow_webhooks
+from .native import branches, events, generations, history, keys, log, promotions, series, webhooks
+from .native import models as native_models
+from .native import runs as native_runs
 from .public import asyncapi, event_stream, schema_registry
 from .timeline import operations as timeline
 
@@ -45,7 +47,8 @@ RAW = (
     *direct.OPERATIONS,
     *of_runs.OPERATIONS,
     *of_models.OPERATIONS,
-    *native.OPERATIONS,
+    *events.OPERATIONS,
+    *log.OPERATIONS,
     *native_runs.OPERATIONS,
     *branches.OPERATIONS,
     *keys.OPERATIONS,

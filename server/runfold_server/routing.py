@@ -6,10 +6,10 @@ from collections.abc import Callable
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount
 
-from . import openapi
 from .api import Api
 from .artifacts import of_models, of_runs
 from .dispatch import NOT_FOUND_PAGE, MlflowRoutes, raw_route
+from .document import openapi
 from .mlflow.planned import PLANNED_2, PLANNED_3
 from .routes import MLFLOW_3_PREFIXES, MLFLOW_PREFIXES, OPERATIONS, OPERATIONS_3, RAW
 

@@ -15,8 +15,8 @@ from runfold_schemas.position import Position
 
 from .errors import Unavailable
 from .observe import Observed
-from .outages import kafka_outages
-from .reads import Behind, Query, Reader
+from .reading.outages import kafka_outages
+from .reading.reads import Behind, Query, Reader
 
 T = TypeVar("T")
 MAY_TAKE_EFFECT = "The write is in the log but its outcome is not known yet: not acknowledged, may still take effect."

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from runfold_server.document.openapi import document
 from runfold_server.mlflow.planned import PLANNED_2, PLANNED_3
-from runfold_server.openapi import document
 from runfold_server.public import asyncapi
 
 from .tables import table

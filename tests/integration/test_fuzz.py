@@ -30,7 +30,7 @@ from runfold_schemas.envelope import Envelope, Writer
 from runfold_schemas.events import RunCreated
 from runfold_schemas.ids import Ids
 from runfold_schemas.topics import Topic
-from runfold_server.openapi import document
+from runfold_server.document.openapi import document
 
 SOAK = bool(os.environ.get("RUNFOLD_SOAK"))
 JSON = "application/json"

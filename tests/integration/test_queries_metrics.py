@@ -16,7 +16,7 @@ from runfold_projections.database import Connection, open_connection
 from runfold_projections.fresh import pack
 from runfold_projections.queries.metrics import history
 from runfold_schemas.frames import Point, from_points
-from runfold_server.histories import Histories
+from runfold_server.reading.histories import Histories
 
 __all__ = ["namespace", "postgres_dsn"]
 

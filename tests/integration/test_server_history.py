@@ -24,7 +24,7 @@ from runfold_schemas.batch import CONTENT_TYPE, Outgoing, encode_batch
 from runfold_schemas.events import MetricsLogged, RunCreated
 from runfold_schemas.frames import Frame, Point, from_points
 from runfold_schemas.topics import Topic
-from runfold_server.arrow import MEDIA_TYPE
+from runfold_server.native.arrow import MEDIA_TYPE
 
 HISTORY = "/api/runfold/v1/series:history"
 _writers = iter(range(10**6))

@@ -21,7 +21,7 @@ from test_server_as_of import HEADER, NATIVE, moment, now
 
 from runfold_projections.errors import BadPast, NoSuchPast
 from runfold_projections.pasts import Past
-from runfold_server import heads
+from runfold_server.reading import heads
 from runfold_stack.errors import BadSetting
 from runfold_stack.rebuild import pasts
 

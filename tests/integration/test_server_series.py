@@ -20,7 +20,7 @@ from runfold_schemas.batch import CONTENT_TYPE, encode_batch
 from runfold_schemas.events import MetricsLogged
 from runfold_schemas.frames import Point, from_points
 from runfold_schemas.topics import Topic
-from runfold_server.series import MEDIA_TYPE
+from runfold_server.native.series import MEDIA_TYPE
 
 QUERY = "/api/runfold/v1/series:query"
 API = "/api/2.0/mlflow/"

@@ -9,8 +9,8 @@ from runfold_projections.database import open_pool
 from runfold_projections.migrate import migrate
 from runfold_schemas.position import Partition
 from runfold_schemas.topics import Topic
-from runfold_server.database import Database
-from runfold_server.urge import Urge
+from runfold_server.reading.database import Database
+from runfold_server.reading.urge import Urge
 
 
 async def test_a_worker_hears_how_far_the_readers_of_two_servers_wait(services: Services) -> None:

@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
-from runfold_server.openapi import OPERATION, document
+from runfold_server.document.openapi import OPERATION, document
 from runfold_server.routes import MLFLOW_3_PREFIXES, MLFLOW_PREFIXES, OPERATIONS, OPERATIONS_3, RAW
 
 SOME = 30

@@ -12,9 +12,9 @@ from starlette.responses import Response
 
 from ..api import Api, RawHandler, RawOperation
 from ..dispatch import json_response, read_body, saying
+from ..document.shapes import INT64, JSON, NOTHING, TEXT, Schema, having, listed
 from ..errors import InvalidParameter, NotFound
 from ..requests import Args, Field, Kind, parse_json, read_json
-from ..shapes import INT64, JSON, NOTHING, TEXT, Schema, having, listed
 from ..writes import Origin
 from . import files
 from .bucket import Missing, Refused

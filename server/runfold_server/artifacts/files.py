@@ -16,8 +16,8 @@ from ..api import Api
 from ..dispatch import saying
 from ..errors import InvalidParameter, NotFound, NotImplementedYet
 from ..mlflow.refusals import then
-from ..outages import kafka_outages
-from ..reads import of_run
+from ..reading.outages import kafka_outages
+from ..reading.reads import of_run
 from ..writes import Origin
 from .paths import Place
 from .serving import file_response

@@ -6,10 +6,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ..api import Api, Call, Operation, RawOperation
+from ..document.shapes import TEXT, having, listed, ref
 from ..errors import BadBody
 from ..mlflow.logged_models import MODEL_ID, find_logged_model
 from ..requests import Field
-from ..shapes import TEXT, having, listed, ref
 from . import files
 from .paths import find_place, proxied, safe
 from .proxy import ANY, entries

@@ -11,11 +11,11 @@ from runfold_schemas.vector import Vector
 
 from ..api import Api, Call, Operation, RawOperation
 from ..dispatch import read_body
+from ..document.shapes import JSON, TEXT, having, listed, ref
 from ..errors import InvalidParameter, TooLarge
 from ..mlflow.refusals import no_run
-from ..reads import of_run
+from ..reading.reads import of_run
 from ..requests import Field
-from ..shapes import JSON, TEXT, having, listed, ref
 from ..writes import Origin
 from . import files
 from .paths import find_file, find_place, proxied, safe

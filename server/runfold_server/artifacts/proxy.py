@@ -10,9 +10,9 @@ from runfold_projections.queries.artifacts import Entry
 
 from ..api import Api, RawOperation
 from ..dispatch import json_response, saying
+from ..document.shapes import JSON, NOTHING, TEXT, having, listed, ref
 from ..errors import InvalidParameter
 from ..requests import Field
-from ..shapes import JSON, NOTHING, TEXT, having, listed, ref
 from ..writes import Origin
 from . import files
 from .paths import find_file, find_place

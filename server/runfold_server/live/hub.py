@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import structlog
 
 from ..errors import Unavailable
-from ..reads import Reader
+from ..reading.reads import Reader
 from .pending import End
 from .reading import Gone
 from .subscription import Subscription

@@ -7,7 +7,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from ..outages import kafka_outages
+from ..reading.outages import kafka_outages
 
 FETCH_WAIT_MS = 500
 _REQUEST_MS = 10_000

@@ -13,14 +13,14 @@ from runfold_projections.search.tokens import storable
 from runfold_schemas.topics import Topic
 
 from ..api import Api, RawOperation
+from ..document.shapes import TEXT
 from ..errors import InvalidParameter
 from ..mlflow.refusals import no_run
-from ..numbers import numbers
-from ..outages import kafka_outages
-from ..places import Place, partitions_of, place_of
-from ..reads import of_runs
+from ..native.numbers import numbers
+from ..reading.outages import kafka_outages
+from ..reading.places import Place, partitions_of, place_of
+from ..reading.reads import of_runs
 from ..requests import Field, Kind, parse_query
-from ..shapes import TEXT
 from .hub import Hub
 from .sse import MEDIA_TYPE, EventStream, Say, event
 from .subscription import Cut, Points, Subscription, merged

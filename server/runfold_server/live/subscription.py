@@ -9,7 +9,7 @@ from runfold_projections.folds.lineage import NO_RANK
 from runfold_schemas.events import AttemptStarted, MetricsLogged, RunRewound
 from runfold_schemas.record import Record
 
-from ..places import Place
+from ..reading.places import Place
 from .pending import Pending
 
 EVENT_BYTES = 512 * 1024

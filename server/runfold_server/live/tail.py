@@ -24,8 +24,8 @@ from runfold_schemas.record import Raw, Record, read_record
 from runfold_schemas.topics import Topic, full_name
 
 from ..errors import Unavailable
-from ..outages import kafka_outages
-from ..reads import Reader
+from ..reading.outages import kafka_outages
+from ..reading.reads import Reader
 from .effective import effective
 from .reading import FETCH_WAIT_MS, Gone, reading
 

@@ -10,10 +10,10 @@ from runfold_schemas.topics import Topic
 
 from .. import answers
 from ..api import Api, Call, Operation
+from ..document.shapes import having, listed, ref
 from ..errors import InvalidParameter
-from ..reads import Scope, of_runs
+from ..reading.reads import Scope, of_runs
 from ..requests import Field, Kind
-from ..shapes import having, listed, ref
 
 MOST_RUNS = 100
 MOST_POINTS = 25_000

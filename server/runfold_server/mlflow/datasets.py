@@ -8,10 +8,10 @@ from runfold_schemas.topics import Topic
 
 from .. import answers
 from ..api import Api, Call, Operation
+from ..document.shapes import having, listed, ref
 from ..errors import InvalidParameter
-from ..reads import of_topics
+from ..reading.reads import of_topics
 from ..requests import Field, Kind
-from ..shapes import having, listed, ref
 from . import limits
 
 MOST_EXPERIMENTS = 20

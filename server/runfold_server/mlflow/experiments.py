@@ -26,10 +26,10 @@ from runfold_schemas.topics import Topic
 
 from .. import answers
 from ..api import Api, Call, Operation
+from ..document.shapes import TEXT, having, page, ref
 from ..errors import Internal, InvalidParameter, NotFound
-from ..reads import of_topics
+from ..reading.reads import of_topics
 from ..requests import Field, Kind
-from ..shapes import TEXT, having, page, ref
 from ..writes import RefusedWrite
 from . import limits, pages
 from .refusals import no_experiment, said, then

@@ -7,7 +7,7 @@ from runfold_schemas.topics import Topic
 
 from ..api import Api
 from ..errors import NotFound
-from ..reads import of_topics
+from ..reading.reads import of_topics
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,12 +21,12 @@ from runfold_schemas.topics import Topic
 from runfold_schemas.vector import Vector
 
 from ..api import Api, Call, Operation
+from ..document.shapes import having, ref
 from ..errors import AlreadyExists, ApiError, InvalidParameter, NotFound
 from ..model_answers import STATUSES, logged_model
-from ..reads import of_topics
+from ..reading.reads import of_topics
 from ..registry_writes import needs_registry
 from ..requests import Field, Kind
-from ..shapes import having, ref
 from ..writes import RefusedWrite
 from . import limits
 from .experiments import TAG, experiment_id

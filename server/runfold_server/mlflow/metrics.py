@@ -6,10 +6,10 @@ from runfold_schemas.topics import Topic
 
 from .. import answers
 from ..api import Api, Call, Operation
+from ..document.shapes import page
 from ..errors import InvalidParameter
-from ..reads import of_run, of_runs
+from ..reading.reads import of_run, of_runs
 from ..requests import Field, Kind
-from ..shapes import page
 from . import pages
 from .runs import RUN_ID
 

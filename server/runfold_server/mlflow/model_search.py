@@ -8,10 +8,10 @@ from runfold_schemas.events import DEFAULT_WORKSPACE
 
 from .. import answers
 from ..api import Api, Call, Operation
+from ..document.shapes import page
 from ..errors import InvalidParameter
 from ..model_answers import logged_model
 from ..requests import Field, Kind
-from ..shapes import page
 from . import limits
 from .logged_models import MODEL
 from .model_pages import make_token, read_token

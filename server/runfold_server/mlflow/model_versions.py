@@ -25,11 +25,11 @@ from runfold_schemas.registered_models import (
 from .. import answers as pages_of
 from .. import registry_answers as answers
 from ..api import Api, Call, Operation
+from ..document.shapes import TEXT, having, page
 from ..errors import Internal, InvalidParameter
-from ..reads import Query
+from ..reading.reads import Query
 from ..registry_writes import behind, decided, decided_then, needs_registry
 from ..requests import Field, Kind
-from ..shapes import TEXT, having, page
 from . import pages
 from . import registry_limits as limits
 from .model_sources import find_source

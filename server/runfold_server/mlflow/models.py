@@ -7,7 +7,7 @@ from runfold_schemas.events import MAX_MODEL_CHARS, ModelLogged, parse_json
 
 from ..api import Api, Call, Operation
 from ..errors import InvalidParameter, NotImplementedYet
-from ..outages import kafka_outages
+from ..reading.outages import kafka_outages
 from ..requests import Field
 from ..writes import RefusedWrite
 from .refusals import said

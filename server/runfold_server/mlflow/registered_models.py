@@ -27,11 +27,11 @@ from runfold_schemas.registered_models import (
 from .. import answers as pages_of
 from .. import registry_answers as answers
 from ..api import Api, Call, Operation
+from ..document.shapes import having, listed, page, ref
 from ..errors import Internal, InvalidParameter
-from ..reads import Query
+from ..reading.reads import Query
 from ..registry_writes import behind, decide, decided
 from ..requests import Field, Kind
-from ..shapes import having, listed, page, ref
 from . import pages
 from . import registry_limits as limits
 from .registry_refusals import no_version

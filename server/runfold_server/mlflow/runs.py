@@ -9,13 +9,13 @@ from runfold_schemas.events import RunCreated, RunDeleted, RunRestored, RunUpdat
 
 from .. import answers
 from ..api import Api, Call, Operation
+from ..document.shapes import having, page, ref
 from ..errors import InvalidParameter
-from ..heads import ACTIVE
-from ..one_run import RUN_TOPICS, find_run
-from ..reads import of_topics
+from ..reading.heads import ACTIVE
+from ..reading.one_run import RUN_TOPICS, find_run
+from ..reading.reads import of_topics
+from ..reading.searches import Question
 from ..requests import Field, Kind
-from ..searches import Question
-from ..shapes import having, page, ref
 from ..writes import RefusedWrite
 from . import limits, pages
 from .experiments import TAG, VIEWS, check_max_results, experiment_id

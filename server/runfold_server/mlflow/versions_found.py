@@ -23,7 +23,7 @@ from runfold_schemas.vector import Vector
 
 from ..api import Api
 from ..errors import ApiError, InvalidParameter, NotFound
-from ..reads import of_topics
+from ..reading.reads import of_topics
 from . import registry_limits as limits
 from .refusals import then as said_when
 from .registry_refusals import no_model, no_version

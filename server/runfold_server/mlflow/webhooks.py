@@ -13,11 +13,11 @@ from runfold_schemas.topics import Topic
 from runfold_schemas.webhooks import MAX_URL_CHARS, WebhookCreated, WebhookDeleted, WebhookFact, WebhookUpdated
 
 from ..api import Api, Call, Operation
+from ..document.shapes import MS, NOTHING, TEXT, having, listed
 from ..errors import Internal, InvalidParameter, NotFound
-from ..reads import of_topics
+from ..reading.reads import of_topics
 from ..registry_writes import needs_registry
 from ..requests import Field, Kind
-from ..shapes import MS, NOTHING, TEXT, having, listed
 from ..writes import Origin, RefusedWrite
 
 Json = dict[str, Any]

@@ -13,8 +13,8 @@ from runfold_schemas.envelope import MAX_HEADER_BYTES, SPEC_VERSION
 from runfold_schemas.topics import PARTITIONED, Topic
 
 from ..api import Api, RawOperation
+from ..document.shapes import JSON
 from ..native import PREFIX
-from ..shapes import JSON
 from .schema_registry import BASE
 
 Json = dict[str, Any]

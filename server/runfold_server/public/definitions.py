@@ -14,7 +14,7 @@ from runfold.reading import read_system
 from runfold_schemas.catalog import released_catalog
 from runfold_schemas.system import SystemState
 
-from ..outages import kafka_outages
+from ..reading.outages import kafka_outages
 
 
 @dataclass(frozen=True, slots=True)

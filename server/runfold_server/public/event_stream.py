@@ -11,14 +11,14 @@ from runfold.log import LogInfo
 from runfold_schemas.topics import Topic
 
 from ..api import Api, RawOperation
+from ..document.shapes import TEXT
 from ..errors import InvalidParameter
 from ..live.pending import End
 from ..live.reading import Gone
 from ..live.sse import MEDIA_TYPE, EventStream, Say, event
 from ..native import PREFIX
-from ..outages import kafka_outages
+from ..reading.outages import kafka_outages
 from ..requests import Args, Field, Kind, parse_query
-from ..shapes import TEXT
 from .feed import Feed
 from .filters import Filter, patterns
 from .following import Following

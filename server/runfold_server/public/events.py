@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..reads import Reader
+from ..reading.reads import Reader
 from .feed import Feed
 from .outcomes import Judge
 from .starts import Starts

@@ -12,7 +12,7 @@ from runfold_schemas.record import Raw
 from runfold_schemas.topics import full_name
 
 from ..live.reading import FETCH_WAIT_MS, Gone, reading
-from ..outages import kafka_outages
+from ..reading.outages import kafka_outages
 
 FETCH_BYTES = 256 * 1024
 """Of one partition at a time; a larger record comes alone."""

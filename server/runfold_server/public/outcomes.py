@@ -12,9 +12,9 @@ from runfold_projections.queries.passed_over import repeated
 from runfold_schemas.position import Partition
 from runfold_schemas.record import Record
 
-from ..ends import FOLDED
 from ..errors import Unavailable
-from ..reads import Query, Reader
+from ..reading.ends import FOLDED
+from ..reading.reads import Query, Reader
 from .entry import ACCEPTED, DUPLICATE, Entry
 
 _log = structlog.get_logger(__name__)

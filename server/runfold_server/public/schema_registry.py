@@ -4,9 +4,9 @@ Paths are those of `io.confluent.kafka.schemaregistry.rest` (resources).
 """
 
 from ..api import RawOperation
+from ..document.shapes import INT64, TEXT, Schema, having, listed
 from ..native import PREFIX
 from ..requests import Field, Kind
-from ..shapes import INT64, TEXT, Schema, having, listed
 from . import registry_handlers as handlers
 from .registry_protocol import MEDIA_TYPE, Handler, answering
 

@@ -14,7 +14,7 @@ from runfold_schemas.vector import parse_vector, write_vector
 
 from ..errors import InvalidParameter
 from ..live.reading import Gone, asking
-from ..outages import kafka_outages
+from ..reading.outages import kafka_outages
 
 BEGINNING, NOW = "beginning", "now"
 _ID = re.compile(r"([0-9a-zA-Z-]{1,64})@(.*)", re.DOTALL)

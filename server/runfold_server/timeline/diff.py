@@ -15,10 +15,10 @@ from runfold_projections.queries.stories.story import Story
 from runfold_projections.queries.timelines import Difference
 from runfold_schemas.vector import Vector
 
-from .. import as_of
 from ..api import Api
 from ..dispatch import json_response
-from ..numbers import number
+from ..native.numbers import number
+from ..reading import as_of
 from ..requests import Field, parse_query
 from .said import Json, said
 from .subjects import Subject, end_of

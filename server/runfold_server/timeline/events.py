@@ -20,10 +20,10 @@ from runfold_schemas.position import Position
 from runfold_schemas.vector import Vector
 from runfold_schemas.wire import schema_id_of
 
-from .. import as_of
 from ..api import Api
 from ..dispatch import json_response, saying
 from ..errors import InvalidParameter
+from ..reading import as_of
 from ..requests import Args, Field, Kind, parse_query
 from .said import OUTCOMES, Json, said
 from .subjects import Sources, Subject, end_of, moment

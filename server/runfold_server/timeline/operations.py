@@ -1,9 +1,9 @@
 """The operations of all kinds of entities."""
 
 from ..api import RawOperation
+from ..document.timeline_shapes import DIFF, EVENTS, WHY
 from ..native import PREFIX
 from ..requests import Field
-from ..timeline_shapes import DIFF, EVENTS, WHY
 from .diff import BETWEEN, diff
 from .events import PAGE, events
 from .subjects import SUBJECTS

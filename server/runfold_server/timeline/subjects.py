@@ -23,7 +23,7 @@ from ..api import Api
 from ..errors import NotFound
 from ..mlflow.experiments import experiment_id
 from ..mlflow.refusals import no_experiment, no_run, then
-from ..reads import Scope, of_run, of_topics
+from ..reading.reads import Scope, of_run, of_topics
 from .said import Json
 
 Sources = Sequence[Story[Any]]

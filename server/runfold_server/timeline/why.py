@@ -9,10 +9,10 @@ from starlette.responses import Response
 from runfold_projections.database import Connection
 from runfold_projections.queries import timelines
 
-from .. import as_of
 from ..api import Api
 from ..dispatch import json_response, saying
 from ..errors import NotFound
+from ..reading import as_of
 from ..requests import Field, Kind, parse_query
 from .events import MOST_EVENTS
 from .said import Json, said

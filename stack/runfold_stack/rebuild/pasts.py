@@ -13,9 +13,9 @@ from runfold_projections.generations import Generation, Projection
 from runfold_projections.pasts import Past, create_past, drop_past, pasts
 from runfold_projections.rebuilding import Phase, Told
 from runfold_schemas.vector import Vector, write_vector
-from runfold_server.as_of import Moments, parse_moment
-from runfold_server.ends import Ends
 from runfold_server.errors import ApiError, InvalidParameter
+from runfold_server.reading.as_of import Moments, parse_moment
+from runfold_server.reading.ends import Ends
 
 from ..errors import BadSetting
 from .progress import progress

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runfold_projections.queries.history import Source
-from runfold_server.arrow import END, Column, Type, batch, dictionary, schema
-from runfold_server.history import ArrowForm, JsonForm
+from runfold_server.native.arrow import END, Column, Type, batch, dictionary, schema
+from runfold_server.native.history import ArrowForm, JsonForm
 
 int64 = st.integers(-(2**63), 2**63 - 1)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

@@ -4,9 +4,9 @@ import pytest
 
 from runfold_schemas.position import Partition
 from runfold_schemas.topics import Topic
-from runfold_server import heads
-from runfold_server.heads import _Remembered
-from runfold_server.progress import Progress
+from runfold_server.reading import heads
+from runfold_server.reading.heads import _Remembered
+from runfold_server.reading.progress import Progress
 
 RUNS_0, EXPERIMENTS_0 = Partition(Topic.RUNS, 0), Partition(Topic.EXPERIMENTS, 0)
 BOTH = (RUNS_0, EXPERIMENTS_0)

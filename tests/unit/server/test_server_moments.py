@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from runfold_schemas.position import Partition
 from runfold_schemas.topics import Topic
-from runfold_server.as_of import Moments, parse_moment, said
 from runfold_server.errors import InvalidParameter
+from runfold_server.reading.as_of import Moments, parse_moment, said
 
 RUNS = Partition(Topic.RUNS, 0)
 METRICS = Partition(Topic.METRICS, 0)

@@ -9,8 +9,8 @@ from typing import Any
 from openapi_spec_validator import validate
 from starlette.routing import Mount, Route
 
-from runfold_server.meanings import MEANINGS
-from runfold_server.openapi import document
+from runfold_server.document.meanings import MEANINGS
+from runfold_server.document.openapi import document
 from runfold_server.requests import Field
 from runfold_server.routes import MLFLOW_3_PREFIXES, MLFLOW_PREFIXES, OPERATIONS, OPERATIONS_3, RAW
 from runfold_server.routing import routes

@@ -11,13 +11,13 @@ import pytest
 
 from runfold_schemas.position import Partition
 from runfold_schemas.topics import Topic, partition_of
-from runfold_server import reads
-from runfold_server.ends import Coalesced
 from runfold_server.errors import Unavailable
 from runfold_server.observe import Observed
-from runfold_server.progress import Progress
-from runfold_server.reads import Behind, Reader, of_run, of_topics
-from runfold_server.urge import Urge
+from runfold_server.reading import reads
+from runfold_server.reading.ends import Coalesced
+from runfold_server.reading.progress import Progress
+from runfold_server.reading.reads import Behind, Reader, of_run, of_topics
+from runfold_server.reading.urge import Urge
 
 RUNS_0, RUNS_1, METRICS_0 = Partition(Topic.RUNS, 0), Partition(Topic.RUNS, 1), Partition(Topic.METRICS, 0)
 EXPERIMENTS_0 = Partition(Topic.EXPERIMENTS, 0)

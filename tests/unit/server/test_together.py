@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from runfold_server.errors import Unavailable
-from runfold_server.together import Together
+from runfold_server.reading.together import Together
 
 
 class Table:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from .shapes import Schema
+from ..document.shapes import Schema
 
 NATIVE_NUMBER: Schema = {
     "description": "A double; what is not finite is a text.",

@@ -18,9 +18,9 @@ from runfold_projections.queries.runs import RunHead, run_head
 from runfold_schemas.position import Partition
 from runfold_schemas.topics import Topic, partition_of
 
+from ..errors import Unavailable
+from ..mlflow.refusals import experiment_not_active, no_experiment, no_run, run_not_active
 from .database import Database
-from .errors import Unavailable
-from .mlflow.refusals import experiment_not_active, no_experiment, no_run, run_not_active
 from .progress import Progress
 from .reads import Reader, of_run, of_topics
 

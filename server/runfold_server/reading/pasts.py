@@ -19,10 +19,10 @@ from runfold_projections.queries.snapshot import checkpoints
 from runfold_schemas.position import Partition
 from runfold_schemas.vector import Vector
 
+from ..config import ServerConfig
+from ..errors import NoSuchPast, Unavailable
 from . import as_of
-from .config import ServerConfig
 from .database import Database
-from .errors import NoSuchPast, Unavailable
 from .reads import Positions, Query, Reader, Scope, Shown
 from .searches import RunSearches
 

@@ -12,10 +12,10 @@ from runfold_projections.charts import Shown, X
 from runfold_projections.queries.lines import Branches
 from runfold_projections.smoothing import MOST_WIDTH, Kind
 
+from ..document.shapes import TEXT, Schema, having, listed
+from ..errors import BadBody, InvalidParameter
+from ..reading.reads import Consistency
 from .branches import which
-from .errors import BadBody, InvalidParameter
-from .reads import Consistency
-from .shapes import TEXT, Schema, having, listed
 
 MOST_RUNS, MOST_KEYS, MOST_SERIES, MOST_PX = 500, 500, 2_000, 4_000
 MOST_GROUPED_BY, MOST_QUANTILES = 20, 20

@@ -20,18 +20,18 @@ from runfold_projections.queries.history import Source, Wanted, read_histories, 
 from runfold_projections.search.tokens import storable
 from runfold_schemas.topics import Topic
 
+from ..api import Api, RawOperation
+from ..dispatch import read_body, saying
+from ..document.shapes import INT64, JSON, MS, POSITIONS, TEXT, having, listed
+from ..errors import BadBody, InvalidParameter
+from ..mlflow.refusals import no_run
+from ..reading.places import place_of
+from ..reading.reads import Consistency, of_topics
 from . import arrow
-from .api import Api, RawOperation
 from .arrow import Column, Type
 from .branches import which
-from .dispatch import read_body, saying
-from .errors import BadBody, InvalidParameter
-from .mlflow.refusals import no_run
 from .numbers import NATIVE_NUMBER, numbers
-from .places import place_of
-from .reads import Consistency, of_topics
 from .series_query import BRANCHES
-from .shapes import INT64, JSON, MS, POSITIONS, TEXT, having, listed
 
 MOST_RUNS, MOST_KEYS, MOST_SERIES = 500, 500, 2_000
 MOST_POINTS = 50_000_000

@@ -12,7 +12,7 @@ from runfold_projections.generations import hear_of_generations
 from runfold_projections.queries.snapshot import checkpoints
 from runfold_schemas.position import Partition
 
-from .errors import Unavailable
+from ..errors import Unavailable
 from .outages import postgres_outages
 
 POLL = 0.25

@@ -10,7 +10,7 @@ from runfold.log import LogInfo
 from runfold_schemas.position import Partition
 from runfold_schemas.topics import Topic, full_name
 
-from .errors import Unavailable
+from ..errors import Unavailable
 from .outages import kafka_outages
 
 FOLDED = (Topic.EXPERIMENTS, Topic.REGISTRY, Topic.RUNS, Topic.METRICS)

@@ -13,7 +13,7 @@ from runfold_projections.queries.groups import Group
 from runfold_projections.queries.series import Piece, Series
 from runfold_projections.smoothing import Kind, smoothed
 
-from .errors import InvalidParameter
+from ..errors import InvalidParameter
 from .series_query import Ranks, Wanted
 
 MOST_CELLS = 5_000_000

@@ -12,7 +12,7 @@ from runfold_projections.queries.run_finder import Busy, Overtaken, RunFinder
 from runfold_projections.queries.runs import ViewType, parse_search, read_search, runs_by_id
 from runfold_projections.search.column_search import Search
 
-from . import answers
+from .. import answers
 from .reads import Reader, Scope
 
 _TRIES = 5

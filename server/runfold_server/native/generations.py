@@ -8,10 +8,10 @@ from starlette.responses import Response
 
 from runfold_projections.inventory import Entry, inventory
 
-from .api import Api, RawOperation
-from .dispatch import json_response
-from .native import PREFIX
-from .shapes import INT64, JSON, NULLABLE_INT, NULLABLE_TEXT, TEXT, having, listed
+from ..api import Api, RawOperation
+from ..dispatch import json_response
+from ..document.shapes import INT64, JSON, NULLABLE_INT, NULLABLE_TEXT, TEXT, having, listed
+from . import PREFIX
 
 
 async def _generations(api: Api, _: Request) -> Response:

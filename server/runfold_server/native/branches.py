@@ -9,15 +9,15 @@ from runfold_projections.queries.branches import MOST_FORKS, Branches, branches_
 from runfold_projections.queries.lines import Branches as Which
 from runfold_schemas.topics import Topic
 
-from .api import Api, RawOperation
-from .consistency import consistency, consistency_field
-from .dispatch import json_response, saying
-from .errors import InvalidParameter
-from .mlflow.refusals import no_run
-from .native import PREFIX, number
-from .reads import Consistency, of_run
-from .requests import Field, Kind
-from .shapes import INT64, JSON, MS, NULLABLE_INT, NULLABLE_TEXT, POSITION, POSITIONS, TEXT, having, listed
+from ..api import Api, RawOperation
+from ..dispatch import json_response, saying
+from ..document.shapes import INT64, JSON, MS, NULLABLE_INT, NULLABLE_TEXT, POSITION, POSITIONS, TEXT, having, listed
+from ..errors import InvalidParameter
+from ..mlflow.refusals import no_run
+from ..reading.reads import Consistency, of_run
+from ..requests import Field, Kind
+from . import PREFIX
+from .parameters import consistency, consistency_field, number
 
 _MOST = 10_000
 Json = dict[str, Any]

@@ -21,16 +21,16 @@ from runfold_projections.queries.series import read_series
 from runfold_schemas.topics import Topic
 from runfold_schemas.vector import Vector
 
-from .api import Api, RawOperation
-from .as_of import given
-from .dispatch import json_response, read_body, saying
+from ..api import Api, RawOperation
+from ..dispatch import json_response, read_body, saying
+from ..document.shapes import JSON, NULLABLE_NUMBER, NULLABLE_TEXT, POSITIONS, TEXT, having, listed
+from ..mlflow.limits import parse_experiment_id
+from ..reading.as_of import given
+from ..reading.places import place_of
+from ..reading.reads import Consistency, Shown, of_topics
 from .history import LIVE
-from .mlflow.limits import parse_experiment_id
-from .places import place_of
-from .reads import Consistency, Shown, of_topics
 from .series_drawing import Drawn, Found, draw
 from .series_query import BODY, MOST_KEYS, Except, Filter, Matching, Wanted, check_counts, parse
-from .shapes import JSON, NULLABLE_NUMBER, NULLABLE_TEXT, POSITIONS, TEXT, having, listed
 
 MEDIA_TYPE = "application/vnd.runfold.series"
 _MOST_BODY = 1024 * 1024

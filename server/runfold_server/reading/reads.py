@@ -19,10 +19,10 @@ from runfold_schemas.position import Partition, Position
 from runfold_schemas.topics import PARTITIONED, Topic, partition_of
 from runfold_schemas.vector import Vector
 
+from ..errors import Unavailable
+from ..observe import Observed
 from .database import Database
 from .ends import Ends
-from .errors import Unavailable
-from .observe import Observed
 from .outages import STALE
 from .progress import POLL, Progress
 from .together import Together

@@ -15,16 +15,16 @@ from runfold_projections.queries.registered_models import RegisteredModel
 from runfold_schemas.events import DEFAULT_WORKSPACE
 from runfold_schemas.registered_models import MOST_IN_A_PROMOTION, ModelsPromoted
 
-from .api import Api, RawOperation
-from .dispatch import json_response, read_body
-from .errors import ApiError, ErrorCode, InvalidParameter
-from .mlflow.registry_refusals import said
-from .native import PREFIX
-from .registry_answers import native_head
-from .registry_writes import behind, needs_registry
-from .requests import Field, Kind, check_known, parse_json, read_json
-from .shapes import INT64, JSON, NULLABLE_INT, NULLABLE_TEXT, POSITION, TEXT, having, listed, ref
-from .writes import Origin, RefusedWrite
+from ..api import Api, RawOperation
+from ..dispatch import json_response, read_body
+from ..document.shapes import INT64, JSON, NULLABLE_INT, NULLABLE_TEXT, POSITION, TEXT, having, listed, ref
+from ..errors import ApiError, ErrorCode, InvalidParameter
+from ..mlflow.registry_refusals import said
+from ..registry_answers import native_head
+from ..registry_writes import behind, needs_registry
+from ..requests import Field, Kind, check_known, parse_json, read_json
+from ..writes import Origin, RefusedWrite
+from . import PREFIX
 
 _MOST_BODY = 1024 * 1024
 Json = dict[str, Any]

@@ -9,14 +9,17 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from . import as_of, model_answers, native_runs, registry_shapes, timeline_shapes
-from .api import Api, Operation, RawOperation
-from .health import MLFLOW_VERSION
+from .. import model_answers
+from ..api import Api, Operation, RawOperation
+from ..health import MLFLOW_VERSION
+from ..native import runs as native_runs
+from ..reading import as_of
+from ..requests import Field, Kind
+from ..routes import MLFLOW_3_PREFIXES, MLFLOW_PREFIXES, OPERATIONS, OPERATIONS_3, RAW
+from ..templates import PLACEHOLDER
+from . import registry_shapes, timeline_shapes
 from .meanings import meaning
-from .requests import Field, Kind
-from .routes import MLFLOW_3_PREFIXES, MLFLOW_PREFIXES, OPERATIONS, OPERATIONS_3, RAW
 from .shapes import ERROR, JSON, SHAPES, Schema
-from .templates import PLACEHOLDER
 
 Json = dict[str, Any]
 _INTEGERS = {Kind.INT32: 2**31, Kind.INT64: 2**63}

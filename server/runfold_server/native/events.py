@@ -1,7 +1,7 @@
-"""Runfold's own API: ready events in, positions, outcomes, and what was set aside, out."""
+"""events of the native API: ready records in, checked as a worker will, and what became of each out."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,21 +20,21 @@ from runfold_schemas.record import Raw, read_record
 from runfold_schemas.topics import partition_count, partition_of
 from runfold_schemas.wire import schema_id_of
 
-from .api import Api, RawOperation
-from .consistency import consistency, consistency_field
-from .dispatch import json_response, read_body
-from .ends import FOLDED
-from .errors import ApiError, InvalidParameter, Unavailable
-from .outages import kafka_outages
-from .reads import Consistency, of_topics
-from .requests import Field, Kind
-from .shapes import INT64, JSON, MS, NULLABLE_INT, NULLABLE_TEXT, POSITION, POSITIONS, TEXT, Schema, having, listed, ref
+from ..api import Api, RawOperation
+from ..dispatch import json_response, read_body
+from ..document.shapes import (
+    JSON,
+    ref,
+)
+from ..errors import ApiError, InvalidParameter, Unavailable
+from ..reading.ends import FOLDED
+from ..reading.outages import kafka_outages
+from ..requests import Field, Kind
+from . import PREFIX
 
-PREFIX = "/api/runfold/v1"
 _WINDOW_BYTES = 256 * 1024
 _WINDOW_RECORDS = 500
 _BULK_FROM = 16
-_MOST_LISTED = 1000
 Json = dict[str, Any]
 
 
@@ -190,66 +190,6 @@ def _result(result: Position | ApiError, known: dict[Position, outcomes.Refused 
     }
 
 
-async def _positions(api: Api, _: Request) -> Response:
-    ends, checkpoints = await asyncio.gather(api.ends.now(), api.database.checkpoints())
-    info = api.log.info
-    rows = [
-        {
-            "partition": str(where),
-            "end": end,
-            "checkpoint": checkpoints.get(where, 0),
-            "lag": max(0, end - checkpoints.get(where, 0)),
-        }
-        for where, end in sorted(ends.items())
-    ]
-    return json_response({"log_id": info.log_id if info else "", "partitions": rows})
-
-
-Listing = Callable[[Connection, int, int], Awaitable[Sequence[Json]]]
-
-
-def _listing(name: str, query: Listing) -> Callable[[Api, Request], Awaitable[Response]]:
-    async def handler(api: Api, request: Request) -> Response:
-        limit = number(request, "limit", 100, _MOST_LISTED)
-        offset = number(request, "offset", 0, 2**31)
-        shown = await api.reader.read(
-            consistency(request, Consistency.EVENTUAL),
-            of_topics(*FOLDED),
-            lambda connection: query(connection, limit + 1, offset),
-        )
-        rows = shown.value
-        more = {"next_offset": offset + limit} if len(rows) > limit else {}
-        return json_response({name: list(rows[:limit]), "positions": shown.said()} | more)
-
-    return handler
-
-
-def number(request: Request, name: str, default: int, most: int) -> int:
-    """A whole number in the query string; InvalidParameter if it is none, or too large."""
-    text = request.query_params.get(name, str(default))
-    if not (text.isascii() and text.isdecimal()) or len(text) > 12 or int(text) > most:
-        raise InvalidParameter(
-            f"Invalid value {text[:40]!r} for parameter '{name}' supplied: a whole number up to {most}."
-        )
-    return int(text)
-
-
-def _list_shape(name: str, **fields: Schema) -> Schema:
-    entry = having({"position": POSITION, "message": TEXT, "broker_ms": MS, **fields})
-    return having({name: listed(entry), "positions": POSITIONS}, {"next_offset": INT64})
-
-
-_PAGE = (
-    Field("limit", Kind.INT32, default=100, least=0, most=_MOST_LISTED),
-    Field("offset", Kind.INT32, default=0, least=0),
-    consistency_field(Consistency.EVENTUAL),
-)
-_LOG = having(
-    {
-        "log_id": TEXT,
-        "partitions": listed(having({"partition": TEXT, "end": INT64, "checkpoint": INT64, "lag": INT64})),
-    }
-)
 OPERATIONS = (
     RawOperation(
         "POST",
@@ -260,38 +200,5 @@ OPERATIONS = (
         (Field("wait", Kind.CHOICE, default="append", choices=("append", "outcome")),),
         takes=CONTENT_TYPE,
         errors=(400, 413, 503),
-    ),
-    RawOperation(
-        "GET",
-        f"{PREFIX}/positions",
-        _positions,
-        "How far each partition of the log goes, and how far it is folded.",
-        {200: (JSON, _LOG)},
-        errors=(503,),
-    ),
-    RawOperation(
-        "GET",
-        f"{PREFIX}/set-aside",
-        _listing("set_aside", outcomes.recent_set_aside),
-        "Records that no fold can read, latest first. An eventual read unless asked otherwise: it answers while Kafka is away.",
-        {200: (JSON, _list_shape("set_aside", reason=TEXT, value_size=NULLABLE_INT, key=NULLABLE_TEXT))},
-        _PAGE,
-        errors=(400, 503),
-        from_past=True,
-    ),
-    RawOperation(
-        "GET",
-        f"{PREFIX}/rejections",
-        _listing("rejections", outcomes.recent_rejections),
-        "Events that a fold refused, latest first. An eventual read unless asked otherwise: it answers while Kafka is away.",
-        {
-            200: (
-                JSON,
-                _list_shape("rejections", event_id=TEXT, entity=TEXT, code=TEXT, details={"type": "object"}),
-            )
-        },
-        _PAGE,
-        errors=(400, 503),
-        from_past=True,
     ),
 )

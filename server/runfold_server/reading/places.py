@@ -8,7 +8,7 @@ from runfold.log import LogInfo
 from runfold_schemas.position import Partition
 from runfold_schemas.topics import Topic, partition_of
 
-from .errors import InvalidParameter
+from ..errors import InvalidParameter
 
 _TOKEN = re.compile(r"([0-9a-zA-Z-]{1,64})((?:\.\d{1,6}-\d{1,18}){0,4096})")
 

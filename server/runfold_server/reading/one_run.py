@@ -6,8 +6,8 @@ from runfold_projections.queries.runs import Run, get_run
 from runfold_schemas.topics import Topic
 from runfold_schemas.vector import Vector
 
-from .api import Api
-from .mlflow.refusals import no_run
+from ..api import Api
+from ..mlflow.refusals import no_run
 from .reads import Consistency, Shown, of_run, of_runs, of_topics
 
 RUN_TOPICS = (Topic.RUNS, Topic.METRICS, Topic.EXPERIMENTS)

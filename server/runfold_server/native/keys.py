@@ -12,15 +12,15 @@ from runfold_projections.queries.keys import MOST_PATTERN, KeysOfRun, KeySummary
 from runfold_projections.queries.past_metrics import keys_at
 from runfold_schemas.topics import Topic
 
-from .api import Api, RawOperation
-from .consistency import consistency_field
-from .dispatch import json_response, saying
-from .errors import InvalidParameter
-from .mlflow.refusals import no_run
+from ..api import Api, RawOperation
+from ..dispatch import json_response, saying
+from ..document.shapes import INT64, JSON, MS, POSITIONS, TEXT, TOKEN, having, listed
+from ..errors import InvalidParameter
+from ..mlflow.refusals import no_run
+from ..reading.reads import Consistency, of_run, of_runs, of_topics
+from ..requests import Field, Kind, parse_query
 from .numbers import NATIVE_NUMBER, NULLABLE_NATIVE_NUMBER, number
-from .reads import Consistency, of_run, of_runs, of_topics
-from .requests import Field, Kind, parse_query
-from .shapes import INT64, JSON, MS, POSITIONS, TEXT, TOKEN, having, listed
+from .parameters import consistency_field
 
 MOST_KEYS = 10_000
 _PATH = "/api/runfold/v1/runs/{run_id}/metrics"

@@ -7,16 +7,16 @@ from starlette.responses import Response
 
 from runfold_projections.queries.runs import Run
 
-from .api import Api, RawOperation
-from .consistency import consistency, consistency_field
-from .dispatch import json_response, saying
-from .mlflow.runs import STATUSES
-from .native import PREFIX
+from ..api import Api, RawOperation
+from ..dispatch import json_response, saying
+from ..document.shapes import INT64, JSON, MS, NULLABLE_INT, POSITIONS, STAGE, TEXT, Schema, having, listed, ref
+from ..mlflow.runs import STATUSES
+from ..reading.one_run import find_run
+from ..reading.reads import Consistency
+from ..requests import Field
+from . import PREFIX
 from .numbers import NATIVE_NUMBER, number
-from .one_run import find_run
-from .reads import Consistency
-from .requests import Field
-from .shapes import INT64, JSON, MS, NULLABLE_INT, POSITIONS, STAGE, TEXT, Schema, having, listed, ref
+from .parameters import consistency, consistency_field
 
 
 async def _run(api: Api, request: Request) -> Response:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from runfold_projections.checkpoint import want
 from runfold_schemas.position import Partition
 
+from ..errors import Unavailable
 from .database import Database
-from .errors import Unavailable
 
 _PAUSE = 1.0
 """Seconds until the next try while Postgres is away: then the reads say so themselves."""

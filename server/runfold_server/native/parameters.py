@@ -1,10 +1,10 @@
-"""How a native read says what it waits for."""
+"""What native reads take in the query string beside their own fields: what they wait for, and whole numbers."""
 
 from starlette.requests import Request
 
-from .errors import InvalidParameter
-from .reads import Consistency
-from .requests import Field, Kind
+from ..errors import InvalidParameter
+from ..reading.reads import Consistency
+from ..requests import Field, Kind
 
 
 def consistency_field(default: Consistency) -> Field:
@@ -21,3 +21,13 @@ def consistency(request: Request, default: Consistency) -> Consistency:
         raise InvalidParameter(
             f"Invalid value {text[:40]!r} for parameter 'consistency' supplied: {' or '.join(Consistency)}."
         ) from None
+
+
+def number(request: Request, name: str, default: int, most: int) -> int:
+    """A whole number in the query string; InvalidParameter if it is none, or too large."""
+    text = request.query_params.get(name, str(default))
+    if not (text.isascii() and text.isdecimal()) or len(text) > 12 or int(text) > most:
+        raise InvalidParameter(
+            f"Invalid value {text[:40]!r} for parameter '{name}' supplied: a whole number up to {most}."
+        )
+    return int(text)

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from .errors import Unavailable
+from ..errors import Unavailable
 
 K = TypeVar("K")
 V = TypeVar("V")

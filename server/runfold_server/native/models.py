@@ -12,16 +12,16 @@ from runfold_projections.queries.past_models import versions_of as past_versions
 from runfold_projections.queries.registered_models import RegisteredModel, get_registered_model
 from runfold_schemas.events import DEFAULT_WORKSPACE
 
-from .api import Api, RawOperation
-from .consistency import consistency, consistency_field
-from .dispatch import json_response, saying
-from .mlflow.registry_refusals import no_model
-from .mlflow.versions_found import REGISTRY, then
-from .native import PREFIX, number
-from .reads import Consistency
-from .registry_answers import native_head, native_version
-from .requests import Field, Kind
-from .shapes import INT64, JSON, POSITIONS, having, listed, ref
+from ..api import Api, RawOperation
+from ..dispatch import json_response, saying
+from ..document.shapes import INT64, JSON, POSITIONS, having, listed, ref
+from ..mlflow.registry_refusals import no_model
+from ..mlflow.versions_found import REGISTRY, then
+from ..reading.reads import Consistency
+from ..registry_answers import native_head, native_version
+from ..requests import Field, Kind
+from . import PREFIX
+from .parameters import consistency, consistency_field, number
 
 _MOST = 10_000
 Found = tuple[RegisteredModel, list[ModelVersion]]

@@ -10,7 +10,7 @@ from runfold.errors import LogMismatch, LogNotBorn, LogUnavailable
 from runfold_projections.errors import BadFilter, BadQuery, ProjectionError
 from runfold_schemas.errors import BadEvent
 
-from .errors import InvalidParameter, Unavailable
+from ..errors import InvalidParameter, Unavailable
 
 STALE = (asyncpg.InvalidCachedStatementError, asyncpg.UndefinedTableError)
 """What a statement meets while a generation is switched under it; it may be tried again at once."""

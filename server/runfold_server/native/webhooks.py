@@ -10,13 +10,14 @@ from runfold_schemas.events import DEFAULT_WORKSPACE
 from runfold_schemas.position import Partition, Position
 from runfold_schemas.topics import Topic
 
-from .api import Api, RawOperation
-from .dispatch import json_response
-from .errors import InvalidParameter, NotFound
-from .mlflow.webhooks import REGISTRY
-from .native import PREFIX, number
-from .requests import Field, Kind
-from .shapes import INT64, JSON, MS, NULLABLE_INT, NULLABLE_TEXT, TEXT, having, listed
+from ..api import Api, RawOperation
+from ..dispatch import json_response
+from ..document.shapes import INT64, JSON, MS, NULLABLE_INT, NULLABLE_TEXT, TEXT, having, listed
+from ..errors import InvalidParameter, NotFound
+from ..mlflow.webhooks import REGISTRY
+from ..requests import Field, Kind
+from . import PREFIX
+from .parameters import number
 
 _STATES = ("waiting", "delivered", "failed")
 _MOST = 10_000

@@ -13,8 +13,8 @@ from starlette.requests import Request
 from runfold_schemas.position import Partition
 from runfold_schemas.vector import Vector, parse_vector, write_vector
 
+from ..errors import InvalidParameter
 from .ends import Ends
-from .errors import InvalidParameter
 
 PARAMETER = "as_of"
 HEADER = "x-runfold-as-of"
