@@ -279,11 +279,7 @@ async def test_a_worker_killed_before_it_could_note_a_delivery_tells_it_again_un
         )
         heard.answers.clear()
         await asyncio.to_thread(client.create_registered_model, "model")
-        waiting = "SELECT attempts FROM delivery WHERE state = 'waiting'"
-        for _ in range(600):
-            if [row for row in await fetch(installation, waiting) if row[0]]:
-                break
-            await asyncio.sleep(0.05)
+        assert await asyncio.to_thread(heard.hung.wait, 30)
         await asyncio.to_thread(worker.kill)
         heard.answers.set()
         async with asyncio.timeout(60):

@@ -35,7 +35,9 @@ class Receiver:
     posts: list[Post] = field(default_factory=list)
     statuses: list[int] = field(default_factory=list)
     answers: threading.Event = field(default_factory=threading.Event)
-    """Cleared: deliveries hang."""
+    """Cleared: deliveries to /dead hang."""
+    hung: threading.Event = field(default_factory=threading.Event)
+    """Set: one came and hangs, or hung."""
 
     def at(self, path: str) -> list[Post]:
         return [post for post in list(self.posts) if post.path == path]
@@ -55,6 +57,7 @@ def receiver(port: int = 0, state: Receiver | None = None) -> Iterator[Receiver]
             body = self.rfile.read(int(self.headers["Content-Length"])).decode()
             headers = {name.lower(): value for name, value in self.headers.items()}
             if self.path.startswith("/dead"):
+                own.hung.set()
                 own.answers.wait(30)
             status = own.statuses.pop(0) if own.statuses else 200
             own.posts.append(Post(self.path, headers, body, status))
