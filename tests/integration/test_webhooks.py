@@ -12,7 +12,6 @@ import asyncpg
 import httpx2
 import mlflow
 import pytest
-from in_process import fetch
 from installation import Installation
 from mlflow.exceptions import MlflowException
 from mlflow.webhooks.delivery import _generate_hmac_signature
