@@ -86,11 +86,11 @@ _SHOWN_BY = {"model_value": "model_metric"}
 
 LAYOUTS: dict[Projection, int] = {
     Projection.EXPERIMENTS: 2,
-    Projection.REGISTRY: 5,
+    Projection.REGISTRY: 6,
     Projection.RUNS: 5,
     Projection.METRICS: 11,
 }
-"""Number of the tables' layout per projection, raised with every change of `sql/tables`: a generation has one for life."""
+"""Number of the tables' layout per projection, raised with every change of `sql/tables`, or of what the journal holds: a generation has one for life."""
 
 PARTS: dict[Projection, tuple[str, ...]] = {Projection.REGISTRY: ("registered_models", "logged_models", "webhooks")}
 """Files of `sql/tables` that make a projection's tables, where it is not one named like the projection."""

@@ -19,6 +19,7 @@ from runfold_schemas.logged_models import LoggedModelCreated
 from runfold_schemas.position import Partition, Position
 from runfold_schemas.record import Record
 from runfold_schemas.registered_models import RegisteredModelCreated
+from runfold_schemas.webhooks import WebhookCreated
 from runfold_schemas.wire import decode
 
 from .database import Connection
@@ -33,7 +34,7 @@ _BYTES_PER_EVENT = 400
 _MOST_COUNTED = 50_000
 _COMPRESSED_FROM = 1024
 _LEVEL = 1
-_BIRTHS = (Genesis, ExperimentCreated, RunCreated, RegisteredModelCreated, LoggedModelCreated)
+_BIRTHS = (Genesis, ExperimentCreated, RunCreated, RegisteredModelCreated, LoggedModelCreated, WebhookCreated)
 """Events whose entity, if they are accepted, has no rows yet, or next to none."""
 
 

@@ -12,6 +12,7 @@ from .folds.logged_models import LoggedModel
 from .folds.one_model import OneModel
 from .folds.registered_models import Model, Models, Version
 from .folds.runs import Head, Run
+from .folds.webhooks import Webhook
 
 _encode = msgspec.msgpack.Encoder().encode
 _run_decoder = msgspec.msgpack.Decoder(
@@ -22,6 +23,7 @@ _model_decoder = msgspec.msgpack.Decoder(
     tuple[tuple[Any, ...], dict[str, int], dict[str, str], list[Version], dict[int, dict[str, str]]]
 )
 _experiment_decoder = msgspec.msgpack.Decoder(Experiment)
+_webhook_decoder = msgspec.msgpack.Decoder(Webhook)
 
 
 def write_run(run: Run) -> bytes:
@@ -72,3 +74,13 @@ def read_model(data: bytes) -> OneModel:
     state = Models(versions={model.born: {one.version: one for one in versions}}, aliases={model.born: aliases})
     state.put(model)
     return OneModel(state, tags, version_tags)
+
+
+def write_webhook(webhook: Webhook) -> bytes:
+    """A webhook."""
+    return _encode(webhook)
+
+
+def read_webhook(data: bytes) -> Webhook:
+    """What `write_webhook` was given."""
+    return _webhook_decoder.decode(data)

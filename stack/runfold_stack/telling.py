@@ -23,6 +23,7 @@ class Kind(StrEnum):
     EXPERIMENT = "experiment"
     MODEL = "model"
     LOGGED_MODEL = "logged-model"
+    WEBHOOK = "webhook"
 
 
 class Outcome(StrEnum):
@@ -32,7 +33,7 @@ class Outcome(StrEnum):
     REJECTED = "rejected"
 
 
-What = Annotated[Kind, typer.Argument(help="run, experiment, model (a registered one) or logged-model.")]
+What = Annotated[Kind, typer.Argument(help="run, experiment, model (a registered one), logged-model or webhook.")]
 Name = Annotated[str, typer.Argument(help="Its id; of an experiment or a registered model, its name.")]
 AsOf = Annotated[
     str | None,

@@ -189,3 +189,34 @@ def test_an_experiment_shows_who_wanted_its_name_too(client: httpx2.Client, call
     caller.post("experiments/update", experiment_id=number, new_name="free")
     assert ask(client, f"experiments/{number}/why", field="name")["set_by"]["from"] == "wanted"
     ask(client, "experiments/999999/events", 404)
+
+
+def test_a_webhook_tells_who_pointed_it_where_and_when_it_went(client: httpx2.Client) -> None:
+    root = "/api/2.0/mlflow/webhooks"
+    given = {
+        "name": "chat",
+        "url": "https://chat.example/one",
+        "events": [{"entity": "REGISTERED_MODEL", "action": "CREATED"}],
+        "secret": "well-kept",
+    }
+    made = client.post(root, json=given).json()["webhook"]["webhook_id"]
+    before = now(client)
+    client.patch(f"{root}/{made}", json={"url": "https://chat.example/two"})
+    client.delete(f"{root}/{made}")
+    told = events(client, f"webhooks/{made}")
+    assert kinds(told) == [
+        ("WebhookCreated", "accepted"),
+        ("WebhookUpdated", "accepted"),
+        ("WebhookDeleted", "accepted"),
+    ]
+    moved = {"field": "url", "from": "https://chat.example/one", "to": "https://chat.example/two"}
+    assert told["events"][1]["changes"] == [moved]
+    why = ask(client, f"webhooks/{made}/why", field="url")
+    assert (why["value"], why["set_by"]["event"]["position"]) == (moved["to"], told["events"][1]["position"])
+    differs = ask(client, f"webhooks/{made}/diff", **{"from": before})
+    assert {one["field"]: one["to"] for one in differs["changes"]} == {"url": moved["to"], "lifecycle_stage": "deleted"}
+    assert [one["type"] for one in events(client, f"webhooks/{made}", field="kinds")["events"]] == [
+        told["events"][0]["type"]
+    ]
+    assert "well-kept" not in f"{told}{why}{differs}"
+    ask(client, "webhooks/nobody/events", 404)

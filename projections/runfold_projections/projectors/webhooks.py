@@ -9,7 +9,15 @@ from ..database import Connection
 from ..folds.decision import Rejection
 from ..folds.webhooks import Webhook, fold
 from ..rowchange import RowChange, columns
+from ..states import write_webhook
 from .base import MOST_CACHED
+
+_PREFIX = "webhook:"
+
+
+def webhook_entity(webhook_id: str) -> str:
+    """What the journal calls a webhook."""
+    return f"{_PREFIX}{webhook_id}"
 
 
 class WebhooksProjector:
@@ -42,10 +50,12 @@ class WebhooksProjector:
         return None
 
     def touched(self, record: Record, rejection: Rejection | None) -> Sequence[str]:
-        return ()
+        assert isinstance(record.event, WebhookFact)
+        return (webhook_entity(record.event.webhook_id),)
 
     def state(self, entity: str) -> bytes | None:
-        return None
+        known = self._known.get(entity.removeprefix(_PREFIX)) if entity.startswith(_PREFIX) else None
+        return None if known is None else write_webhook(known)
 
     async def settle(self, connection: Connection) -> None:
         """All was loaded before."""

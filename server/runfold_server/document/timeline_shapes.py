@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from .shapes import INT64, MS, NULLABLE_INT, NULLABLE_TEXT, POSITION, TEXT, TOKEN, Schema, having, listed, ref
 
 _VALUE: Schema = {
-    "type": ["string", "number", "object", "null"],
-    "description": "A text, a number, or an object; null: it had none.",
+    "type": ["string", "number", "boolean", "array", "object", "null"],
+    "description": "A text, a number, a truth value, a list or an object; null: it had none.",
 }
 _CHANGES = listed(having({"field": TEXT, "from": _VALUE, "to": _VALUE}))
 AS_OF: Schema = {**TEXT, "description": "The position vector that the answer goes up to."}

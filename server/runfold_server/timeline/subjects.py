@@ -1,4 +1,4 @@
-"""Whose stories can be asked for: runs, experiments, registered and logged models."""
+"""Whose stories can be asked for: runs, experiments, registered and logged models, webhooks."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from runfold_projections.queries.stories.logged_models import LoggedModelStory
 from runfold_projections.queries.stories.registered_models import ModelStory
 from runfold_projections.queries.stories.runs import RunStory
 from runfold_projections.queries.stories.story import Story
+from runfold_projections.queries.stories.webhooks import WebhookStory
 from runfold_schemas.events import DEFAULT_WORKSPACE
 from runfold_schemas.position import Partition, Position
 from runfold_schemas.topics import Topic
@@ -73,6 +74,10 @@ async def _logged_model_sources(conn: Connection, model_id: str, vector: Vector)
     return await _told(conn, (LoggedModelStory(model_id),), vector)
 
 
+async def _webhook_sources(conn: Connection, webhook_id: str, vector: Vector) -> Sources | None:
+    return await _told(conn, (WebhookStory(webhook_id),), vector)
+
+
 async def _told(conn: Connection, sources: Sources, vector: Vector) -> Sources | None:
     return sources if await timelines.has_story(conn, sources[0], end_of(sources[0], vector)) else None
 
@@ -103,6 +108,10 @@ async def _no_logged_model(conn: Connection, model_id: str, vector: Vector | Non
     return NotFound(f"Logged model with ID '{model_id}' not found{then(vector, Topic.REGISTRY)}")
 
 
+async def _no_webhook(conn: Connection, webhook_id: str, vector: Vector | None) -> NotFound:
+    return NotFound(f"There is no webhook of id '{webhook_id}'{then(vector, Topic.REGISTRY)}")
+
+
 SUBJECTS = (
     Subject("runs/{run_id}", "run_id", lambda run_id: of_run(run_id, Topic.RUNS, Topic.METRICS), _run_sources, _no_run),
     Subject(
@@ -128,6 +137,7 @@ SUBJECTS = (
         _model_holding,
         _model_namesakes,
     ),
+    Subject("webhooks/{webhook_id}", "webhook_id", lambda _: of_topics(Topic.REGISTRY), _webhook_sources, _no_webhook),
 )
 
 

@@ -48,7 +48,7 @@ def _asked(event: Any) -> Iterator[str]:
     yield from (f"{own}{name}" for name in _HEADS if getattr(event, name, None) is not None)
     if getattr(event, "end_ms", None) is not None:
         yield "end_time"
-    if kind.endswith(("Created", "Renamed")) or (kind == "RunUpdated" and event.name is not None):
+    if kind.endswith(("Created", "Renamed")) or (kind in _MAY_RENAME and event.name is not None):
         yield "name"
     if kind.endswith(("Deleted", "Restored")):
         yield "lifecycle_stage"
@@ -61,4 +61,5 @@ def _alias_and_version(alias: str | None, version: int | None) -> Iterator[str]:
         yield f"{_VERSION}{version}"
 
 
-_HEADS = ("status", "stage", "description")
+_MAY_RENAME = ("RunUpdated", "WebhookUpdated")
+_HEADS = ("status", "stage", "description", "url", "kinds", "active")
