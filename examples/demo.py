@@ -34,7 +34,7 @@ async def main(data_dir: Path) -> None:
         console.print(f"  ready after {time.monotonic() - started:.1f} s at {up.url}\n")
         console.rule("[bold]2. Train: once with the unmodified MLflow client, once with `import runfold`")
         for script in ("train_mlflow.py", "train_runfold.py"):
-            await train(script, up.url)
+            await train(script, up.url, data_dir / "spool")
         console.print()
         async with httpx2.AsyncClient(base_url=up.url, timeout=30, trust_env=False) as client:
             runs = await show_runs(client.post)
@@ -46,13 +46,14 @@ async def main(data_dir: Path) -> None:
     console.print("\nNext: [bold]make up[/] leaves the same stack running; the README says what to point at it.")
 
 
-async def train(script: str, url: str) -> None:
-    """Run one training script in a process of its own, pointed at the server."""
+async def train(script: str, url: str, spool: Path) -> None:
+    """Run one training script in a process of its own, pointed at the server. With a spool of its own: what trainings before have left on this
+    machine is none of the demonstration's business."""
     started = time.monotonic()
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         str(HERE / script),
-        env={**os.environ, "MLFLOW_TRACKING_URI": url, "RUNFOLD_TRACKING_URI": url},
+        env={**os.environ, "MLFLOW_TRACKING_URI": url, "RUNFOLD_TRACKING_URI": url, "RUNFOLD_SPOOL_DIR": str(spool)},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
