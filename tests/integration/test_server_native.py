@@ -120,6 +120,17 @@ def test_a_listing_says_its_positions_and_takes_no_third_consistency(client: htt
     assert "'consistency' supplied: strong or eventual" in refused.json()["message"]
 
 
+@pytest.mark.parametrize("listing", ["rejections", "webhooks/deliveries", "runs/{run}/branches", "models/m"])
+def test_a_list_of_which_nothing_is_asked_for_names_no_next_page(client: httpx2.Client, listing: str) -> None:
+    run_id, job = IDS.run_id(), Job()
+    post(client, [job.record(Topic.RUNS, created(run_id)), job.record(Topic.RUNS, param(run_id, "0"))])
+    post(client, [job.record(Topic.RUNS, param(run_id, "1"))])
+    client.post("/api/2.0/mlflow/registered-models/create", json={"name": "m"})
+    client.post("/api/2.0/mlflow/model-versions/create", json={"name": "m", "source": "s3://b/m"})
+    answer = client.get(NATIVE + listing.format(run=run_id), params={"limit": 0})
+    assert (answer.status_code, "next_offset" in answer.json()) == (200, False)
+
+
 def test_a_long_batch_keeps_its_order(client: httpx2.Client) -> None:
     run_id, job = IDS.run_id(), Job()
     params = [job.record(Topic.RUNS, ParamsLogged(run_id=run_id, params={f"p{n}": "x" * 200})) for n in range(3000)]

@@ -17,7 +17,7 @@ from ..mlflow.refusals import no_run
 from ..reading.reads import Consistency, of_run
 from ..requests import Field, Kind
 from . import PREFIX
-from .parameters import consistency, consistency_field, number
+from .parameters import consistency, consistency_field, next_page, number
 
 _MOST = 10_000
 Json = dict[str, Any]
@@ -49,7 +49,7 @@ async def _branches(api: Api, request: Request) -> Response:
     partition = next(
         (where for where in shown.positions if where in of_run(run_id, Topic.METRICS)(shown.positions)), None
     )
-    more = {"next_offset": offset + limit} if len(found.branches) > limit else {}
+    more = next_page(len(found.branches), limit, offset)
     answer = _said(run_id, found, limit, str(partition)) | more | {"positions": shown.said()}
     return saying(json_response(answer), as_of)
 

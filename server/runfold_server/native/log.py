@@ -29,7 +29,7 @@ from ..reading.ends import FOLDED
 from ..reading.reads import Consistency, of_topics
 from ..requests import Field, Kind
 from . import PREFIX
-from .parameters import consistency, consistency_field, number
+from .parameters import consistency, consistency_field, next_page, number
 
 _MOST_LISTED = 1000
 Json = dict[str, Any]
@@ -63,7 +63,7 @@ def _listing(name: str, query: Listing) -> Callable[[Api, Request], Awaitable[Re
             lambda connection: query(connection, limit + 1, offset),
         )
         rows = shown.value
-        more = {"next_offset": offset + limit} if len(rows) > limit else {}
+        more = next_page(len(rows), limit, offset)
         return json_response({name: list(rows[:limit]), "positions": shown.said()} | more)
 
     return handler

@@ -21,7 +21,7 @@ from ..reading.reads import Consistency
 from ..registry_answers import native_head, native_version
 from ..requests import Field, Kind
 from . import PREFIX
-from .parameters import consistency, consistency_field, number
+from .parameters import consistency, consistency_field, next_page, number
 
 _MOST = 10_000
 Found = tuple[RegisteredModel, list[ModelVersion]]
@@ -49,7 +49,7 @@ async def _model(api: Api, request: Request) -> Response:
         "versions": [native_version(version) for version in versions[:limit]],
         "positions": shown.said(),
     }
-    more = {"next_offset": offset + limit} if len(versions) > limit else {}
+    more = next_page(len(versions), limit, offset)
     return saying(json_response(answer | more), as_of)
 
 

@@ -1,4 +1,4 @@
-"""What native reads take in the query string beside their own fields: what they wait for, and whole numbers."""
+"""What native reads take in the query string beside their own fields: what they wait for, whole numbers, and pages."""
 
 from starlette.requests import Request
 
@@ -31,3 +31,8 @@ def number(request: Request, name: str, default: int, most: int) -> int:
             f"Invalid value {text[:40]!r} for parameter '{name}' supplied: a whole number up to {most}."
         )
     return int(text)
+
+
+def next_page(found: int, limit: int, offset: int) -> dict[str, int]:
+    """What a list of which one more than `limit` was looked for says of its next page; nothing if there is none, or if none of it was asked for."""
+    return {"next_offset": offset + limit} if found > limit > 0 else {}

@@ -17,7 +17,7 @@ from ..errors import InvalidParameter, NotFound
 from ..mlflow.webhooks import REGISTRY
 from ..requests import Field, Kind
 from . import PREFIX
-from .parameters import number
+from .parameters import next_page, number
 
 _STATES = ("waiting", "delivered", "failed")
 _MOST = 10_000
@@ -32,7 +32,7 @@ async def _deliveries(api: Api, request: Request) -> Response:
     webhook_id = (await _find(api, named)).webhook_id if named else None
     async with api.database.connection() as connection:
         rows = await deliveries.listed(connection, webhook_id, state, limit + 1, offset)
-    more = {"next_offset": offset + limit} if len(rows) > limit else {}
+    more = next_page(len(rows), limit, offset)
     return json_response({"deliveries": rows[:limit]} | more)
 
 
