@@ -38,7 +38,8 @@ def promote(
     from .http import HttpTransport
     from .transport import Never, TryAgain
 
-    conditions = [only_if] if isinstance(only_if, str | Mapping) else list(only_if)
+    several = isinstance(only_if, Iterable) and not isinstance(only_if, str | Mapping)
+    conditions = list(only_if) if several else [only_if]
     body = {
         "moves": [_move(part, archive_existing) for part in moves],
         "conditions": [_condition(part) for part in conditions],
@@ -58,7 +59,7 @@ def promote(
 
 
 def _move(part: Part, archive_existing: bool) -> dict[str, Any]:
-    fields = dict(part) if isinstance(part, Mapping) else _read(part)
+    fields = _fields(part, "move")
     if "alias" not in fields and "stage" not in fields:
         raise SdkError(f"{part!r} moves nothing: say churn@prod=8, churn@prod=none or churn/8=Production")
     if archive_existing and "stage" in fields:
@@ -67,7 +68,15 @@ def _move(part: Part, archive_existing: bool) -> dict[str, Any]:
 
 
 def _condition(part: Part) -> dict[str, Any]:
-    return dict(part) if isinstance(part, Mapping) else _read(part)
+    return _fields(part, "condition")
+
+
+def _fields(part: Part, what: str) -> dict[str, Any]:
+    if isinstance(part, Mapping):
+        return dict(part)
+    if not isinstance(part, str):
+        raise SdkError(f"a {what} is a text such as 'churn@prod=8', or a dict; got {part!r:.100}: give each by itself")
+    return _read(part)
 
 
 def _read(text: str) -> dict[str, Any]:
