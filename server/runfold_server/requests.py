@@ -219,9 +219,6 @@ def _double(value: Any) -> float:
 
 
 def _bool(value: Any) -> bool:
-    # A query has texts only.
-    if isinstance(value, str) and value.lower() in ("true", "false"):
-        return value.lower() == "true"
     if not isinstance(value, bool):
         raise _WrongType
     return value

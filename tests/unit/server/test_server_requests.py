@@ -148,3 +148,11 @@ def test_a_value_beyond_what_is_taken_is_refused_with_what_is(field: Field, valu
     with pytest.raises(InvalidParameter) as refused:
         parse_query((field,), [(field.name, value)])
     assert refused.value.message.endswith(says)
+
+
+@pytest.mark.parametrize("value", ["true", "False", "", 1, 0, []])
+def test_a_truth_is_one_of_jsons_two_as_in_mlflow(value: Any) -> None:
+    with pytest.raises(InvalidParameter, match="'archive_existing_versions'"):
+        parse_json(
+            (Field("archive_existing_versions", Kind.BOOL, default=False),), {"archive_existing_versions": value}
+        )
