@@ -38,8 +38,9 @@ def promote(
     from .http import HttpTransport
     from .transport import Never, TryAgain
 
-    several = isinstance(only_if, Iterable) and not isinstance(only_if, str | Mapping)
-    conditions = list(only_if) if several else [only_if]
+    conditions = (
+        list(only_if) if isinstance(only_if, Iterable) and not isinstance(only_if, str | Mapping) else [only_if]
+    )
     body = {
         "moves": [_move(part, archive_existing) for part in moves],
         "conditions": [_condition(part) for part in conditions],
