@@ -16,8 +16,9 @@ _COLUMNS = {
     UPDATED: "m.updated_ms",
     "status": "m.status",
     "lifecycle_stage": "m.lifecycle_stage",
-    "model_type": "m.model_type",
-    "source_run_id": "m.source_run_id",
+    # What was not said is an empty text in answers, and so in filters.
+    "model_type": "coalesce(m.model_type, '')",
+    "source_run_id": "coalesce(m.source_run_id, '')",
 }
 _SORTED_AS_NUMBERS = {"experiment_id": "m.experiment_id"}
 _TABLES = {Kind.PARAM: "logged_model_param", Kind.TAG: "logged_model_tag"}
