@@ -21,6 +21,7 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_
 from mlflow.protos.service_pb2 import LogBatch, LogParam, SetTag
 from mlflow.store.tracking.rest_store import RestStore
 from mlflow.utils.credentials import get_default_host_creds
+from mlflow.utils.validation import MAX_ENTITY_KEY_LENGTH, _validate_length_limit, _validate_metric
 
 from runfold_schemas.frames import Point
 
@@ -49,10 +50,12 @@ class RunfoldStore(RestStore):
 
     def log_metric(self, run_id: str, metric: Metric) -> None:
         """See RestStore; returns before the server has it."""
+        _check([metric])
         self._log_metrics(run_id, [metric])
 
     def log_batch(self, run_id: str, metrics: Sequence[Metric], params: Sequence[Any], tags: Sequence[Any]) -> None:
         """See RestStore; params and tags are decided before the metrics are logged, which are not waited for."""
+        _check(metrics)
         if params or tags:
             super().log_batch(run_id, [], params, tags)
         if metrics:
@@ -123,3 +126,10 @@ class RunfoldStore(RestStore):
             for writer in self._writers.values():
                 writer.disown("this writer belongs to the parent process")
             self._writers, self._making, self._pid = {}, threading.Lock(), os.getpid()
+
+
+def _check(metrics: Sequence[Metric]) -> None:
+    """As MLflow's server does with what goes through its API, and before anything of a batch is logged."""
+    for metric in metrics:
+        _validate_metric(metric.key, metric.value, metric.timestamp, metric.step or 0)
+        _validate_length_limit("Metric name", MAX_ENTITY_KEY_LENGTH, metric.key)

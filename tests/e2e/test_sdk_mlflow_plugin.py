@@ -74,6 +74,25 @@ def test_a_batch_s_params_are_decided_before_its_metrics_are_logged(client: Mlfl
     assert (data.params, data.tags["t"]) == ({"p": "1"}, "x")
 
 
+@pytest.mark.parametrize(("key", "time_ms"), [("a;b", 1), ("../up", 1), ("a//b", 1), ("k" * 251, 1), ("late", -1)])
+def test_what_mlflow_s_api_refuses_is_refused_in_its_words(
+    client: MlflowClient, run_id: str, world: World, key: str, time_ms: int
+) -> None:
+    store = client._tracking_client.store
+    plain = MlflowClient(world[1].url)._tracking_client.store
+    metric = Metric(key, 1.0, time_ms, 0)
+    said = []
+    for one in (store, plain):
+        with pytest.raises(MlflowException) as refused:
+            one.log_metric(run_id, metric)
+        said.append((refused.value.error_code, str(refused.value).removeprefix("INVALID_PARAMETER_VALUE: ")))
+        with pytest.raises(MlflowException):
+            one.log_batch(run_id, [Metric("fine", 1.0, 1, 0), metric], [Param("p", "1")], [])
+    assert said[0] == said[1]
+    data = client.get_run(run_id).data
+    assert (data.metrics, data.params) == ({}, {})
+
+
 def test_metrics_of_no_run_and_of_a_deleted_one_are_refused(client: MlflowClient, run_id: str) -> None:
     with pytest.raises(MlflowException, match="not found"):
         client.log_metric("0" * 32, "m", 1.0)
