@@ -84,7 +84,8 @@ class HttpTransport:
         # A proxy's page, or another program at this address, says nothing about the records; but that they are too many for it.
         ours = body is not None and ("error_code" in body or "results" in body)
         about_records = response.status_code in _BAD_RECORDS and (ours or response.status_code == _TOO_LARGE)
-        raise Never(message, str((body or {}).get("error_code") or ""), about_records=about_records)
+        code = str((body or {}).get("error_code") or "")
+        raise Never(message, code, about_records=about_records, on_the_way=about_records and not ours)
 
 
 def _json(response: httpx2.Response) -> dict[str, Any] | None:

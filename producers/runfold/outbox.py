@@ -35,6 +35,10 @@ class Outbox:
         self.name = name
         """The run's id."""
         self.experiment: Experiment | None = None
+        self.creation: Frame | None = None
+        """The run's creation as its live owner made it: it is sent before all else, whatever became of the files."""
+        self.created = False
+        """It has arrived, or was refused for good."""
         self.other_experiment: str | None = None
         """Name of the experiment to create the run in, instead of the one that it named."""
         self.last_error = ""
@@ -68,6 +72,8 @@ class Outbox:
                 raise
             self.block(f"the spool can't be read: {error}")
             return []
+        if self.creation is not None and not self.created and (not found or found[0][0].kind is not Kind.CREATION):
+            return [Letter(self.creation, self._reader.acked)]
         if not found:
             # Of a dead owner nothing more will come; a live one has written, and what is not there was deleted by somebody.
             self.drained = end is None
@@ -94,6 +100,8 @@ class Outbox:
         with self._changed:
             if self._closed:
                 return
+            # Before its file may go: else it would be taken for lost.
+            self.created = self.created or letters[0].frame.kind is Kind.CREATION
             self._reader.acknowledge(letters[-1].place)
             self._appeared = self._appeared or letters[0].frame.kind is Kind.METRICS
             self.points += sum(letter.frame.points for letter in letters)

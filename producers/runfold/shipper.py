@@ -214,6 +214,10 @@ class Shipper:
                     return self._deliver(transport, sendings[:half], outcome=outcome) and self._deliver(
                         transport, sendings[half:], outcome=outcome
                     )
+                if error.on_the_way:
+                    # Who set that bound can lift it: no reason to throw data away, nor for the others to wait.
+                    self._hold(sendings[0][0], error)
+                    return False
                 self._refused(sendings[0][0], f"events were not taken: {error}")
             else:
                 for (outbox, _, item), result in zip(sendings, results, strict=True):
@@ -250,6 +254,14 @@ class Shipper:
         if self.away:
             self.away = False
             _log.warning("runfold: the server takes events again")
+
+    def _hold(self, outbox: Outbox, error: Never) -> None:
+        outbox.block(str(error))
+        _log.error(
+            "runfold: run %s: a record is too large on the way, it and what follows stays in the spool: %s",
+            outbox.name,
+            error,
+        )
 
     def _refused(self, outbox: Outbox, problem: str) -> None:
         if outbox.refuse(problem):

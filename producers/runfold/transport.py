@@ -36,11 +36,12 @@ class Never(Exception):
     """This request will not be taken, however often it is sent; the message is the server's.
 
     `about_records`: the records are at fault. Else it is the request's way: a wrong address, a missing right.
+    `on_the_way`: not the server says so, but a proxy before it, for which the request is too large.
     """
 
-    def __init__(self, message: str, code: str = "", *, about_records: bool = True) -> None:
+    def __init__(self, message: str, code: str = "", *, about_records: bool = True, on_the_way: bool = False) -> None:
         super().__init__(message)
-        self.code, self.about_records = code, about_records
+        self.code, self.about_records, self.on_the_way = code, about_records, on_the_way
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from .saving import Saver, pump
 from .series import chunks
 from .settings import Settings
 from .shipper import Shipper
-from .spool import layout
+from .spool import framing, layout
 from .spool.framing import Kind, pack
 from .spool.reading import SpoolReader
 from .spool.usage import Usage
@@ -134,8 +134,11 @@ class RunWriter:
 
     def add_creation(self, creation: Creation) -> None:
         """Append the run's creation, to be completed when the experiment is known."""
+        frame = pack(Kind.CREATION, 0, creation.payload())
+        self._spool.keep(frame, until=lambda: self.outbox.created)
+        self.outbox.creation = framing.Frame(Kind.CREATION, 0, creation.payload(), 0)
         with self._facts:
-            self._buffer.add_control(pack(Kind.CREATION, 0, creation.payload()), must=True)
+            self._buffer.add_control(frame, must=True)
 
     def save(self) -> bool:
         """Put all before on disk. False: the disk did not take it. SdkError: disowned."""

@@ -69,6 +69,10 @@ class EventServer:
         """An outcome for a record, or None for the usual one."""
         self.bad: Callable[[Got], bool] = lambda got: False
         """Whether a record makes its whole request a bad one."""
+        self.too_large: Callable[[Got], bool] = lambda got: False
+        """Whether a record makes its whole request one that a proxy refuses."""
+        self.requests = 0
+        """For events, with those that hang."""
         self.lose_create_race = False
         self.blocked = threading.Event()
         self.blocked.set()
@@ -190,12 +194,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _events(self, body: bytes, wait: str) -> None:
         double = self.double
+        double.requests += 1
         double.blocked.wait(20)
         assert self.headers["Content-Type"] == CONTENT_TYPE
         with double.lock:
             fault = double.faults.pop(0) if double.faults else None
             if fault is None and any(double.bad(read(record)) for record in decode_batch(body)):
                 fault = Fault(400)
+            if fault is None and any(double.too_large(read(record)) for record in decode_batch(body)):
+                fault = Fault(413, foreign=True)
             taken = fault is None or fault.drop or fault.status == 200
             double.posts.append(Post(wait, body, time.monotonic(), taken))
         if fault is not None:

@@ -26,6 +26,9 @@ class SpoolWriter:
         """`repair` makes what is missing of the directory, if anything is."""
         self._directory, self._segment_bytes, self._fsync, self._repair = directory, segment_bytes, fsync, repair
         self._sizes: dict[int, int] = {0: 0}
+        self._kept: bytes | None = None
+        self._kept_at: Place | None = None
+        self._kept_until: Callable[[], bool] = lambda: True
         self.end: Place = (0, 0)
         """Behind the last frame that is whole on disk."""
         self.points = self.facts = 0
@@ -36,10 +39,26 @@ class SpoolWriter:
         """What lies on disk, acknowledged or not."""
         return sum(list(self._sizes.values()))
 
+    def keep(self, frame: bytes, until: Callable[[], bool]) -> None:
+        """Write this frame, which will be appended, again whenever it is gone from the disk, `until` it has arrived."""
+        self._kept, self._kept_until = frame, until
+
     def append(self, frames: Sequence[bytes]) -> int:
         """Append as many frames as the disk takes, in order, and answer how many. OSError: not even the first."""
-        done = 0
         self._repair()
+        again = self._gone()
+        return max(0, self._append([*again, *frames]) - len(again))
+
+    def _gone(self) -> list[bytes]:
+        if self._kept is None or self._kept_at is None:
+            return []
+        if self._kept_until():
+            self._kept = None
+            return []
+        return [] if self._is_there(*self._kept_at) else [self._kept]
+
+    def _append(self, frames: Sequence[bytes]) -> int:
+        done = 0
         while done < len(frames):
             number, offset = self.end
             if offset >= self._segment_bytes or not self._is_there(number, offset):
@@ -78,6 +97,8 @@ class SpoolWriter:
             os.close(descriptor)
         self._sizes[number] = at
         self.end = (number, at)
+        if any(frame is self._kept for frame in frames):
+            self._kept_at = self.end
 
     def _is_there(self, number: int, offset: int) -> bool:
         """Whether the segment holds what was written to it: behind a hole nothing could be read."""

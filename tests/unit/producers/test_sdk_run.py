@@ -14,6 +14,7 @@ import pytest
 from event_server import EventServer, Fault, event_server
 
 import runfold
+from runfold.leftovers import sync
 from runfold_schemas.events import MetricsLogged, ParamsLogged, RunCreated, RunUpdated, TagsSet
 from runfold_schemas.topics import Topic
 
@@ -162,6 +163,22 @@ def test_a_request_that_will_never_be_taken_is_raised_at_the_end(server: EventSe
     with pytest.raises(runfold.ServerRefused, match="413"):
         run.finish()
     assert [values for _, _, values in server.rows()] == [[2.0]]
+
+
+def test_a_record_that_a_proxy_finds_too_large_stays_in_the_spool_and_the_others_go_on(
+    server: EventServer, spool_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.too_large = lambda got: isinstance(got.event, ParamsLogged)
+    run = runfold.run(params={"a": 1})
+    other = runfold.run()
+    other.log({"x": 1})
+    other.finish()
+    run.finish()
+    assert "stays in the spool" in caplog.text
+    assert server.of(ParamsLogged) == []
+    server.too_large = lambda got: False
+    assert sync(spool_dir, server.uri).sent == [run.id]
+    assert [event.params for event in server.of(ParamsLogged)] == [{"a": "1"}]
 
 
 def test_one_bad_record_does_not_take_the_others_with_it(server: EventServer) -> None:

@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ import runfold
 from runfold.http import HttpTransport
 from runfold.leftovers import sync
 from runfold.spool import layout
+from runfold_schemas.events import ParamsLogged, RunCreated
+from runfold_schemas.topics import Topic
 
 
 def delete_segments(spool: Path) -> None:
@@ -55,6 +58,7 @@ def test_what_is_logged_after_somebody_deleted_files_of_the_spool_is_kept_and_ar
     if mode == "offline":
         assert sync(spool_dir, server.uri).sent == [run.id]
     assert server.rows()[-2:] == [(("x",), 1, [1.0]), (("x",), 2, [2.0])]
+    assert [created.run_id for created in server.of(RunCreated)] == [run.id]
     assert not run.spool.exists() or mode == "offline"
 
 
@@ -77,6 +81,32 @@ def test_what_somebody_deleted_before_it_was_sent_is_told_and_holds_nothing_up(
     assert server.rows()[-1] == (("x",), 10, [10.0])
     assert "files of its spool are gone or damaged" in caplog.text
     assert re.search(r"lost \d+ points and \d facts with files of its spool", caplog.text)
+
+
+@pytest.mark.parametrize("others", [0, 5], ids=["in the same file", "in later files too"])
+def test_a_creation_that_somebody_deleted_before_it_was_sent_is_sent_before_all_else(
+    server: EventServer, monkeypatch: pytest.MonkeyPatch, others: int
+) -> None:
+    monkeypatch.setattr("runfold.writing.SEGMENT_BYTES", 4096)
+    server.blocked.clear()
+    before = runfold.run()
+    before.save()
+    before._writer._shipper.wake()  # type: ignore[union-attr]
+    while not server.requests:
+        time.sleep(0.01)
+    run = runfold.run(params={"lr": 1})
+    for number in range(others):
+        run.set_tags({f"long {number}": "x" * 4000})
+        run.save()
+    layout.segment_path(run.spool, 0).unlink()
+    server.blocked.set()
+    run.log_params({"late": 2})
+    run.finish()
+    before.finish()
+    mine = [got for got in server.folded() if got.key == run.id.encode() and got.topic is Topic.RUNS]
+    assert isinstance(mine[0].event, RunCreated)
+    assert [type(got.event) for got in mine].count(RunCreated) == 1
+    assert [got.event.params for got in mine if isinstance(got.event, ParamsLogged)][-1] == {"late": "2"}
 
 
 def test_a_spool_that_can_not_be_read_for_a_while_is_sent_after_that(
