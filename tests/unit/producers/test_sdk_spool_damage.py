@@ -95,6 +95,7 @@ def test_a_creation_that_somebody_deleted_before_it_was_sent_is_sent_before_all_
     while not server.requests:
         time.sleep(0.01)
     run = runfold.run(params={"lr": 1})
+    run.save()
     for number in range(others):
         run.set_tags({f"long {number}": "x" * 4000})
         run.save()
