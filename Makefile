@@ -96,7 +96,7 @@ $(TORCH): requirements/client.txt requirements/torch.txt pyproject.toml
 	touch $@
 
 soak: $(VENV)/.dev
-	RUNFOLD_SOAK=1 RUNFOLD_SEED=$(SEED) $(BIN)/pytest tests/e2e/test_kills.py tests/e2e/test_workers_join_and_leave.py tests/e2e/test_read_your_writes.py tests/e2e/test_many_writers.py tests/e2e/test_sdk_distributed.py tests/e2e/test_sdk_kills.py tests/e2e/test_rebuild_under_load.py tests/e2e/test_export.py tests/integration/test_state_hash.py tests/integration/test_registry_past_law.py tests/integration/test_server_registry_past_law.py tests/integration/test_webhook_law.py tests/integration/test_fuzz.py tests/unit/projections/test_fold_laws_registered_models.py -q -s --timeout 7200
+	RUNFOLD_SOAK=1 RUNFOLD_SEED=$(SEED) $(BIN)/pytest tests/e2e/test_kills.py tests/e2e/test_workers_join_and_leave.py tests/e2e/test_read_your_writes.py tests/e2e/test_many_writers.py tests/e2e/test_sdk_distributed.py tests/e2e/test_sdk_kills.py tests/e2e/test_rebuild_under_load.py tests/e2e/test_export.py tests/integration/test_state_hash.py tests/integration/test_registry_past_law.py tests/integration/test_server_registry_past_law.py tests/integration/test_webhook_law.py tests/integration/test_server_live_once.py tests/integration/test_fuzz.py tests/unit/projections/test_fold_laws_registered_models.py -q -s --timeout 7200
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from runfold_projections.database import Connection
+from runfold_projections.queries.anew import Logged
 from runfold_projections.queries.history import unknown_runs
 from runfold_projections.search.tokens import storable
 from runfold_schemas.topics import Topic
@@ -21,9 +22,10 @@ from ..reading.outages import kafka_outages
 from ..reading.places import Place, partitions_of, place_of
 from ..reading.reads import of_runs
 from ..requests import Field, Kind, parse_query
+from .fresh import Fresh
 from .hub import Hub
 from .sse import MEDIA_TYPE, EventStream, Say, event
-from .subscription import Cut, Points, Subscription, merged
+from .subscription import Cut, Subscription, merged
 
 MOST_RUNS, MOST_KEYS = 500, 500
 HEARTBEAT = 15.0
@@ -54,7 +56,7 @@ async def _live(api: Api, request: Request) -> Response:
     if given is not None:
         _check(given, now, partitions_of(info, runs))
     subscription = Subscription(runs, keys, args["rank"], given or now)
-    return _Series(api.live, subscription, info.partitions)
+    return _Series(api.live, subscription, info.partitions, Fresh(api.reader))
 
 
 async def _positions_with(api: Api, runs: list[str]) -> Any:
@@ -79,9 +81,9 @@ def _check(given: Place, now: Place, partitions: set[int]) -> None:
 class _Series(EventStream):
     """Tells a subscription."""
 
-    def __init__(self, hub: Hub, subscription: Subscription, partitions: int) -> None:
+    def __init__(self, hub: Hub, subscription: Subscription, partitions: int, fresh: Fresh) -> None:
         super().__init__()
-        self._hub, self._subscription, self._partitions = hub, subscription, partitions
+        self._hub, self._subscription, self._partitions, self._fresh = hub, subscription, partitions, fresh
 
     async def tell(self, say: Say) -> None:
         subscription = self._subscription
@@ -97,7 +99,8 @@ class _Series(EventStream):
                 if isinstance(told, Cut):
                     await say(_event("cut", place, told._asdict()))
                 elif told:
-                    await say(_event("points", place, {"series": await asyncio.to_thread(_series, told)}))
+                    if fresh := await self._fresh.of(told):
+                        await say(_event("points", place, {"series": await asyncio.to_thread(_series, fresh)}))
                     if not subscription.waiting:
                         await asyncio.sleep(GATHER)
                 else:
@@ -108,7 +111,7 @@ def _event(kind: str, place: str, data: dict[str, Any]) -> bytes:
     return event(kind, place, msgspec.json.encode(data))
 
 
-def _series(points: list[Points]) -> list[dict[str, Any]]:
+def _series(points: list[Logged]) -> list[dict[str, Any]]:
     return [
         {
             "run_id": run_id,

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from runfold_projections.folds.lineage import NO_RANK
+from runfold_projections.queries.anew import Logged
 from runfold_schemas.events import AttemptStarted, MetricsLogged, RunRewound
 from runfold_schemas.record import Record
 
@@ -15,22 +16,6 @@ from .pending import Pending
 EVENT_BYTES = 512 * 1024
 """Bytes of points after which an event is told, if it can end there: only between two records of the log."""
 _ENTRY_BYTES = 400
-
-
-class Points(NamedTuple):
-    """Points of one series by one attempt and rank, from one frame."""
-
-    run_id: str
-    key: str
-    attempt: str
-    rank: int
-    steps: Any
-    times: Any
-    values: Any
-
-    @property
-    def nbytes(self) -> int:
-        return _ENTRY_BYTES + 24 * len(self.steps)
 
 
 class Cut(NamedTuple):
@@ -43,7 +28,7 @@ class Cut(NamedTuple):
     why: str
 
 
-class Subscription(Pending[int, Sequence[Points] | Cut]):
+class Subscription(Pending[int, Sequence[Logged] | Cut]):
     """Series of runs, from a place in the log on. Whoever reads the log calls `take`, the stream calls `next`."""
 
     def __init__(self, runs: Sequence[str], keys: Sequence[str], rank: int | None, place: Place) -> None:
@@ -70,10 +55,10 @@ class Subscription(Pending[int, Sequence[Points] | Cut]):
     def _add(self, partition: int, record: Record) -> None:
         told = _cut(record) or self._points(record)
         if told:
-            nbytes = _ENTRY_BYTES if isinstance(told, Cut) else sum(one.nbytes for one in told)
+            nbytes = _ENTRY_BYTES if isinstance(told, Cut) else sum(_ENTRY_BYTES + 24 * len(one.steps) for one in told)
             self.put(partition, record.position.offset + 1, told, nbytes)
 
-    def _points(self, record: Record) -> list[Points]:
+    def _points(self, record: Record) -> list[Logged]:
         event, writer = record.event, record.envelope.writer
         rank = NO_RANK if writer.rank is None else writer.rank
         if not isinstance(event, MetricsLogged) or self._rank not in (None, rank):
@@ -86,12 +71,14 @@ class Subscription(Pending[int, Sequence[Points] | Cut]):
                     steps, times = np.frombuffer(frame.steps, np.int64), np.frombuffer(frame.times, np.int64)
                     # A copy: a view would hold the whole frame, of which there may be thousands of other keys.
                     values = table[:, column].copy()
-                    found.append(Points(event.run_id, key, writer.attempt, rank, steps, times, values))
+                    found.append(
+                        Logged(event.run_id, key, writer.attempt, rank, record.position.offset, steps, times, values)
+                    )
         return found
 
-    def next(self) -> list[Points] | Cut:
+    def next(self) -> list[Logged] | Cut:
         """The next points to tell, in the order of the log, or a cut by itself; `place` is then behind them."""
-        found: list[Points] = []
+        found: list[Logged] = []
         cut: Cut | None = None
         nbytes = 0
         while nbytes < EVENT_BYTES and cut is None and (told := self.peek()) is not None:
@@ -116,9 +103,9 @@ def _cut(record: Record) -> Cut | None:
     return None if event.start_step is None else Cut(event.run_id, writer.attempt, rank, event.start_step, "start")
 
 
-def merged(points: Sequence[Points]) -> Mapping[tuple[str, str, str, int], tuple[Any, Any, Any]]:
+def merged(points: Sequence[Logged]) -> Mapping[tuple[str, str, str, int], tuple[Any, Any, Any]]:
     """Points by series, attempt and rank: steps, times, values, in their order."""
-    parts: dict[tuple[str, str, str, int], list[Points]] = {}
+    parts: dict[tuple[str, str, str, int], list[Logged]] = {}
     for one in points:
         parts.setdefault((one.run_id, one.key, one.attempt, one.rank), []).append(one)
     return {
