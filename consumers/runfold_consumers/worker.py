@@ -50,7 +50,7 @@ SILENCE = 6.0
 class WorkerConfig:
     """What a worker needs to know. `partitions` is the log's count for runs and metrics.
 
-    `wait_for_log`, if given, is awaited first and answers that count: the log may not be born yet, or Kafka be away.
+    `wait_for_log`, if given, is awaited first, says what it waits for and answers that count: the log may not be born yet, or Kafka be away.
     """
 
     kafka: str
@@ -70,7 +70,7 @@ class WorkerConfig:
     replay_processes: int = 1
     standby_seconds: float = 24 * 3600.0
     """For how long a generation that was replaced is folded on."""
-    wait_for_log: Callable[[], Awaitable[int]] | None = None
+    wait_for_log: Callable[[Callable[[str], None]], Awaitable[int]] | None = None
     webhooks: Webhooks | None = None
     """How webhooks are told; None: not by this worker."""
 
@@ -131,7 +131,8 @@ class Worker:
     async def run(self) -> None:
         """Work until cancelled; then stop the tasks, give the leases up and close."""
         if self._config.wait_for_log is not None:
-            self._partitions = await self._config.wait_for_log()
+            self._partitions = await self._config.wait_for_log(self._miss_log)
+            self.kafka_error, self._kafka_answered = None, time.monotonic()
         async with self._stack, asyncio.TaskGroup() as group:
             merging = await self._stack.enter_async_context(MergeProcess())
             group.create_task(self._watch_lag())
@@ -145,6 +146,9 @@ class Worker:
                 group.create_task(again.run())
             group.create_task(Tidier(merging.build, self.metrics, lambda: self._folding).run())
             await self._keep_leases(group)
+
+    def _miss_log(self, why: str) -> None:
+        self.kafka_error = why
 
     async def _keep_leases(self, group: asyncio.TaskGroup) -> None:
         backoff = Backoff()

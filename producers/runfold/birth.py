@@ -89,7 +89,10 @@ async def upgrade_log(
     To be run when every worker and server has this release. Topics that the log lacks, as it was born before them, are made as `birth` says.
     """
     ids = ids or Ids()
-    state = await read_system(kafka, namespace)
+    system = full_name(namespace, Topic.SYSTEM)
+    async with _admin(kafka) as admin:
+        there = (await _partition_counts(admin, [system]))[system]
+    state = await read_system(kafka, namespace) if there else SystemState()
     if not state.log_id:
         raise LogNotBorn(f"namespace {namespace!r} has no log at {kafka}; run `runfold topics create`")
     await create_log(kafka, namespace, birth or Birth(), release=release, ids=ids)

@@ -5,7 +5,7 @@ import functools
 import gc
 import os
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import structlog
@@ -99,7 +99,7 @@ def _config(settings: Settings, services: Services, **more: Any) -> WorkerConfig
     )
 
 
-async def _wait_for_log(kafka: str, namespace: str) -> int:
+async def _wait_for_log(kafka: str, namespace: str, tell: Callable[[str], None]) -> int:
     """How many partitions runs and metrics have, as soon as that can be known."""
     backoff, told = Backoff(), ""
     while True:
@@ -109,4 +109,5 @@ async def _wait_for_log(kafka: str, namespace: str) -> int:
             if str(error) != told:
                 structlog.get_logger().warning("waiting for the log", error=str(error))
                 told = str(error)
+                tell(told)
             await backoff.pause()

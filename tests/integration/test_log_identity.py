@@ -14,7 +14,7 @@ from installation import Installation
 from services import Services
 
 from runfold import birth
-from runfold.birth import Birth, LogInfo, create_log, open_log
+from runfold.birth import Birth, LogInfo, create_log, open_log, upgrade_log
 from runfold.errors import LogMismatch, LogNotBorn, LogUnavailable
 from runfold.reading import plain_consumer, read_range, read_system
 from runfold_consumers.partition import State
@@ -69,6 +69,12 @@ async def test_another_number_of_partitions_is_refused(installation: Installatio
 async def test_a_namespace_without_a_log_is_named(services: Services) -> None:
     with pytest.raises(LogNotBorn, match="run `runfold topics create`"):
         await open_log(services.kafka, "nobody")
+
+
+async def test_a_namespace_without_a_log_is_not_upgraded_but_named_at_once(services: Services) -> None:
+    async with asyncio.timeout(20):
+        with pytest.raises(LogNotBorn, match="run `runfold topics create`"):
+            await upgrade_log(services.kafka, "nobody", release="test")
 
 
 async def test_several_starters_give_birth_to_one_log(services: Services) -> None:
@@ -148,7 +154,8 @@ async def test_a_worker_waits_alive_but_not_ready_for_a_log_that_is_not_born(
         unborn = Installation(services, "unborn", LogInfo("unborn", "", 0, 2), tmp_path, exits)
         worker = unborn.program("worker")
         await until("the worker alive", lambda: _answers(worker.url, "/health/live"))
-        assert not _answers(worker.url, "/health/ready")
+        missing = "topics system, experiments, registry, runs, metrics are missing; run `runfold topics create`"
+        await until("it says what it waits for", lambda: missing in httpx2.get(f"{worker.url}/health/ready").text)
         await create_log(services.kafka, "unborn", Birth(partitions=2), release="test")
         await migrate(services.postgres, "unborn")
         await asyncio.to_thread(worker.wait_ready)
