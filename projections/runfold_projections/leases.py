@@ -18,6 +18,11 @@ KINDS = (LIVE, REPLAY)
 """Kinds of work: what readers wait for, and what is folded beside it. A worker does one of them, or both."""
 TIME_TO_LIVE = 10.0
 """Seconds without a sign of life after which a worker's leases are free, although its session still stands."""
+DEAD = f"""
+    w.seen_at < now() - make_interval(secs => {TIME_TO_LIVE:g}) OR NOT EXISTS (
+        SELECT FROM pg_stat_activity a WHERE a.pid = w.backend_pid AND a.backend_start = w.backend_start)
+"""
+"""SQL: whether the worker `w` counts as dead."""
 SPARE_AFTER = 3.0
 """Seconds after which a free partition is taken even by a worker that has its share: its owner may be unable to read it."""
 
@@ -185,17 +190,10 @@ async def release(connection: Connection, me: str, items: Iterable[Leasable]) ->
 
 async def _bury(connection: Connection) -> None:
     await connection.execute(
-        """
-        WITH dead AS (
-            DELETE FROM worker w
-            WHERE w.seen_at < now() - make_interval(secs => $1)
-               OR NOT EXISTS (
-                   SELECT FROM pg_stat_activity a WHERE a.pid = w.backend_pid AND a.backend_start = w.backend_start)
-            RETURNING worker_id
-        )
+        f"""
+        WITH dead AS (DELETE FROM worker w WHERE {DEAD} RETURNING worker_id)
         UPDATE lease SET worker_id = NULL, since = now() WHERE worker_id IN (SELECT worker_id FROM dead)
-        """,
-        TIME_TO_LIVE,
+        """  # noqa: S608
     )
 
 

@@ -11,6 +11,7 @@ from runfold.birth import open_log
 from runfold.errors import LogNotBorn, RunfoldError
 from runfold_projections.database import open_connection
 from runfold_projections.errors import NotMigrated, ProjectionError
+from runfold_projections.leases import LIVE
 from runfold_projections.migrate import check_migrated
 from runfold_projections.queries import operations
 from runfold_schemas.position import Partition
@@ -41,7 +42,13 @@ async def status(services: Services, namespace: str) -> dict[str, Any]:
         end, checkpoint = ends.get(where), None if checkpoints is None else checkpoints.get(where, 0)
         lag = None if end is None or checkpoint is None else end - checkpoint
         positions.append({"partition": str(where), "end": end, "checkpoint": checkpoint, "lag": lag})
-    parts = {"kafka": log, "postgres": tables, "s3": s3.result(), "server": server.result(), "worker": worker.result()}
+    parts = {
+        "kafka": log,
+        "postgres": tables,
+        "s3": s3.result(),
+        "server": server.result(),
+        "worker": _by_leases(worker.result(), tables.get("workers")),
+    }
     return {"release": RELEASE, "namespace": namespace, "parts": parts, "partitions": positions}
 
 
@@ -106,6 +113,16 @@ async def _http(url: str | None) -> dict[str, Any]:
             }
     except (httpx2.HTTPError, ValueError) as error:
         return {"address": url, "state": "away", "error": reason(error)}
+
+
+def _by_leases(worker: dict[str, Any], workers: list[dict[str, Any]] | None) -> dict[str, Any]:
+    """The worker as it answered; where none could be asked, what leases say that is wrong."""
+    if worker["state"] != "unknown" or workers is None:
+        return worker
+    if not any(LIVE in one["kinds"] for one in workers):
+        return {"state": "away", "error": "none is alive, so nothing is folded: start `runfold worker`"}
+    blocked = sorted({item for one in workers for item in one["blocked"]})
+    return {"state": "not ready", "error": f"can't go on with {', '.join(blocked)}"} if blocked else worker
 
 
 def is_well(found: dict[str, Any]) -> bool:

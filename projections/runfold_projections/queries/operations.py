@@ -3,20 +3,21 @@
 from typing import Any
 
 from ..database import Connection
+from ..leases import DEAD
 from .snapshot import checkpoints
 
 
 async def overview(connection: Connection) -> dict[str, Any]:
-    """Generations, workers with the partitions they hold, checkpoints, and counts of what had no effect."""
+    """Generations, living workers with the partitions they hold, checkpoints, and counts of what had no effect."""
     generations = await connection.fetch(
         "SELECT projection, number, schema_name, state FROM generation WHERE state <> 'retired' ORDER BY projection, number"
     )
     workers = await connection.fetch(
-        """
-        SELECT w.worker_id, w.host, w.pid, w.release, w.blocked, extract(epoch FROM now() - w.seen_at)::float8 AS seen_s,
+        f"""
+        SELECT w.worker_id, w.host, w.pid, w.release, w.kinds, w.blocked, extract(epoch FROM now() - w.seen_at)::float8 AS seen_s,
                (SELECT count(*) FROM lease l WHERE l.worker_id = w.worker_id) AS partitions
-        FROM worker w ORDER BY w.worker_id
-        """
+        FROM worker w WHERE NOT ({DEAD}) ORDER BY w.worker_id
+        """  # noqa: S608
     )
     counts = await connection.fetchrow(
         "SELECT (SELECT count(*) FROM rejection) AS rejected, (SELECT count(*) FROM set_aside) AS set_aside"

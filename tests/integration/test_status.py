@@ -1,0 +1,35 @@
+"""`runfold status` where services are one's own: what it can say of workers that it can't ask."""
+
+import asyncio
+from typing import Any
+
+from in_process import working
+from installation import Installation
+
+from runfold_stack.services import Services
+from runfold_stack.status import is_well, status
+
+
+async def _status(installation: Installation) -> dict[str, Any]:
+    return await status(Services(installation.services.kafka, installation.services.postgres), installation.namespace)
+
+
+async def test_without_a_worker_nothing_is_well(installation: Installation) -> None:
+    found = await _status(installation)
+    assert (found["parts"]["worker"]["state"], is_well(found)) == ("away", False)
+    assert "start `runfold worker`" in found["parts"]["worker"]["error"]
+    async with working(installation):
+        await installation.settled()
+        found = await _status(installation)
+        assert (len(found["parts"]["postgres"]["workers"]), is_well(found)) == (1, True)
+
+
+async def test_a_killed_worker_is_not_shown_though_nobody_has_buried_it(installation: Installation) -> None:
+    worker = installation.program("worker")
+    worker.wait_ready()
+    await installation.settled()
+    worker.kill()
+    async with asyncio.timeout(8):
+        while (found := await _status(installation))["parts"]["postgres"]["workers"]:
+            await asyncio.sleep(0.1)
+    assert not is_well(found)
