@@ -46,12 +46,14 @@ class Vocabulary:
     """Whether a numeric attribute may be compared with 1.5."""
     repeated_order: bool
     """Whether an order may name a key twice (the second has no effect)."""
+    quoted_strays: bool
+    """Whether a message quotes what belongs to no clause."""
     unknown_entity: str
     unknown_order: str
 
     def filter(self, text: str) -> tuple[Clause, ...]:
         """The clauses that must all hold; none for an empty text. BadFilter says what is wrong, as MLflow's SearchUtils does."""
-        return tuple(self._clause(raw) for raw in parse_clauses(text))
+        return tuple(self._clause(raw) for raw in parse_clauses(text, quoted=self.quoted_strays))
 
     def order(self, texts: Sequence[str]) -> tuple[Order, ...]:
         """The criteria in their order. BadFilter for one that can't be read, or a key that comes twice."""
@@ -232,6 +234,7 @@ RUNS = Vocabulary(
     order_kinds=frozenset({Kind.METRIC, Kind.PARAM, Kind.TAG, Kind.ATTRIBUTE}),
     broken_numbers=True,
     repeated_order=False,
+    quoted_strays=True,
     unknown_entity="Invalid entity type '{entity}'. Valid values are "
     "['metric', 'parameter', 'tag', 'attribute', 'dataset']",
     unknown_order="Invalid identifier type '{kind}'",
@@ -250,6 +253,7 @@ EXPERIMENTS = Vocabulary(
     order_kinds=frozenset({Kind.ATTRIBUTE}),
     broken_numbers=False,
     repeated_order=True,
+    quoted_strays=False,
     unknown_entity="Invalid entity type '{entity}'. Valid entity types are ('attribute', 'tag', 'tags')",
     unknown_order="Invalid order_by entity: {kind}",
 )
