@@ -29,7 +29,7 @@ PATTERNS = ("'1'", "'x'", "'%'", "'h%'", "'H%'", "'a_b'", "'%l%'", "'é'", "''")
 LISTS = ("('d1', 'd2')", "('g1')", "('train')")
 MODEL_WORDS = ("'m1'", "'M%'", "'tree'", "'x'", "''")
 TIMES = ("creation_time", "last_update_time", "creation_timestamp_ms", "last_updated_timestamp_ms")
-UNORDERED = ("tags", "params", "metrics", "dataset_inputs", "model_inputs", "dataset_summaries")
+UNORDERED = ("tags", "params", "metrics", "dataset_inputs", "model_inputs", "model_outputs", "dataset_summaries")
 CREATED = {"experiments/create": "E", "runs/create": "R", "logged-models": "M"}
 
 
