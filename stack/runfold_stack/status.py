@@ -126,8 +126,13 @@ def _by_leases(worker: dict[str, Any], workers: list[dict[str, Any]] | None) -> 
 
 
 def is_well(found: dict[str, Any]) -> bool:
-    """Whether no part is away or not ready. A server or worker of which nothing is known here does not count."""
-    return all(part["state"] in ("ready", "unknown") for part in found["parts"].values())
+    """Whether no part is away or not ready, and no table ahead of the log. A server or worker of which nothing is known here does not count."""
+    parts = all(part["state"] in ("ready", "unknown") for part in found["parts"].values())
+    return parts and not any(map(_is_ahead, found["partitions"]))
+
+
+def _is_ahead(row: dict[str, Any]) -> bool:
+    return row["lag"] is not None and row["lag"] < 0
 
 
 def render(found: dict[str, Any]) -> str:
@@ -149,7 +154,8 @@ def render(found: dict[str, Any]) -> str:
         lines += ["", f"{'partition':<16}{'log end':>12}{'checkpoint':>12}{'lag':>10}"]
     for row in found["partitions"]:
         end, checkpoint, lag = ("?" if row[key] is None else str(row[key]) for key in ("end", "checkpoint", "lag"))
-        lines.append(f"{row['partition']:<16}{end:>12}{checkpoint:>12}{lag:>10}")
+        ahead = "  ahead of the log, which was cut or made anew: refused" if _is_ahead(row) else ""
+        lines.append(f"{row['partition']:<16}{end:>12}{checkpoint:>12}{lag:>10}{ahead}")
     return "\n".join(lines)
 
 

@@ -3,11 +3,13 @@
 import asyncio
 from typing import Any
 
-from in_process import working
+from in_process import append, bare_topic, folded, outgoing, sender, working
 from installation import Installation
 
+from runfold_schemas.events import ExperimentCreated
+from runfold_schemas.topics import Topic
 from runfold_stack.services import Services
-from runfold_stack.status import is_well, status
+from runfold_stack.status import is_well, render, status
 
 
 async def _status(installation: Installation) -> dict[str, Any]:
@@ -33,3 +35,15 @@ async def test_a_killed_worker_is_not_shown_though_nobody_has_buried_it(installa
         while (found := await _status(installation))["parts"]["postgres"]["workers"]:
             await asyncio.sleep(0.1)
     assert not is_well(found)
+
+
+async def test_tables_that_are_ahead_of_a_log_made_anew_are_not_well(installation: Installation) -> None:
+    async with sender(installation) as raw, working(installation):
+        events = [outgoing(Topic.EXPERIMENTS, ExperimentCreated(name="e"))]
+        await folded(installation, await append(installation, raw, events))
+        await installation.settled()
+        assert is_well(await _status(installation))
+        await bare_topic(installation, Topic.EXPERIMENTS)
+        found = await _status(installation)
+        assert not is_well(found)
+        assert "-2  ahead of the log, which was cut or made anew" in render(found)
