@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx2
@@ -53,6 +54,19 @@ async def appears(services: Services, namespace: str, there: bool) -> None:
     async with asyncio.timeout(60):
         while bool(await uploads(services, namespace)) is not there:
             await asyncio.sleep(0.1)
+
+
+async def test_a_store_without_keys_is_told_of_with_the_settings_that_name_them(
+    services: Services, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    keyless = replace(services.s3, access_key=None, secret_key=None)
+    async with Bucket(keyless, timeout=5) as bucket:
+        with pytest.raises(Unavailable, match="Set RUNFOLD_S3_ACCESS_KEY and RUNFOLD_S3_SECRET_KEY"):
+            await bucket.exists()
 
 
 async def test_a_server_that_dies_or_a_client_that_leaves_mid_upload_leaves_no_file(installation: Installation) -> None:

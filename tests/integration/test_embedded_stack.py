@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from runfold_stack.embedded import embedded_stack, postgres, read_running
-from runfold_stack.errors import DataDirInUse, PartFailed, PortTaken
+from runfold_stack.errors import DataDirInUse, PartFailed, PortTaken, StackError
+from runfold_stack.process import Account
 from runfold_stack.supervisor import Backoff, ChildSpec
 
 if TYPE_CHECKING:
@@ -196,6 +198,16 @@ async def test_postgres_starts_whoever_may_read_the_directories_above_its_data(t
         assert owner(stack.pid("postgres")) != 0
         assert (outer / "elsewhere" / "data" / "PG_VERSION").exists()
     assert outer.stat().st_mode == mode
+
+
+async def test_a_database_of_another_owner_is_refused_with_what_gives_it_back(tmp_path: Path) -> None:
+    async with embedded_stack(tmp_path, kafka=False, s3=False):
+        pass
+    place = postgres.locate(tmp_path / "postgres", tmp_path / "log")
+    stranger = replace(place, account=Account("nobody", 65534, 65534))
+    with pytest.raises(StackError, match=r"belongs to user \d+, and Postgres runs as nobody here.*chown -R nobody"):
+        await postgres.prepare(stranger, lambda _: None)
+    await postgres.prepare(place, lambda _: None)
 
 
 async def test_a_further_process_joins_stops_first_and_is_restarted(tmp_path: Path) -> None:

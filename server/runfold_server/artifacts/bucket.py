@@ -158,7 +158,7 @@ async def _make_bucket(client: Any, config: S3Config) -> None:
 def outages(config: S3Config) -> Iterator[None]:
     """Turn what the client raises while the store is away, slow or refuses us into Unavailable."""
     from aiohttp import ClientError as ConnectionFault
-    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
 
     where = f"The artifact store at {config.endpoint}"
     try:
@@ -172,6 +172,10 @@ def outages(config: S3Config) -> Iterator[None]:
         if code in ("InvalidPart", "InvalidPartOrder", "EntityTooSmall", "MalformedXML"):
             raise Refused(str(error)) from error
         raise Unavailable(f"{where} refuses, bucket {config.bucket}: {error}", 2.0) from error
+    except (NoCredentialsError, PartialCredentialsError) as error:
+        raise Unavailable(
+            f"{where}: no keys are known. Set RUNFOLD_S3_ACCESS_KEY and RUNFOLD_S3_SECRET_KEY, or what Amazon's tools look at ({error})"
+        ) from error
     except (BotoCoreError, ConnectionFault, OSError) as error:
         raise Unavailable(f"{where} is away: {type(error).__name__}: {error}") from error
 

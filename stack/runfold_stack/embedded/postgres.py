@@ -150,6 +150,18 @@ async def prepare(place: PostgresPlace, tell: Callable[[str], None]) -> None:
     if not (place.data / "PG_VERSION").exists():
         tell("initialising the database, once")
         await _initialise(place)
+    _check_owner(place)
+
+
+def _check_owner(place: PostgresPlace) -> None:
+    """StackError if the server could not read its data: a copy that root made without owners, or another user's directory."""
+    wanted = os.geteuid() if place.account is None else place.account.uid
+    if (uid := place.data.stat().st_uid) != wanted:
+        name = pwd.getpwuid(wanted).pw_name
+        raise StackError(
+            f"{place.data} belongs to user {uid}, and Postgres runs as {name} here. "
+            f"Start as the user whose it is, or, as root, give it back: chown -R {name} {place.data}"
+        )
 
 
 async def _initialise(place: PostgresPlace) -> None:
