@@ -22,6 +22,7 @@ from runfold_schemas.events import (
     Event,
     ExperimentCreated,
     ExperimentDeleted,
+    ExperimentTagsSet,
     InputsLogged,
     MetricsLogged,
     ModelOutput,
@@ -100,6 +101,20 @@ def create_experiment(export_id: str, row: Mapping[str, Any]) -> Made:
         tags=dict(row["tags"]),
     )
     return Scribe(export_id, Topic.EXPERIMENTS, DEFAULT_WORKSPACE, row["name"]).write(event, row["created_ms"])
+
+
+def tag_experiment(export_id: str, row: Mapping[str, Any], there: Experiment) -> list[Made]:
+    """Tags that an experiment lacks which is there already, such as the one that every installation has."""
+    with_ = Fields(f"experiment {row['name']!r}")
+    scribe = Scribe(export_id, Topic.EXPERIMENTS, DEFAULT_WORKSPACE, row["name"], "tags")
+    lacking = {key: value for key, value in dict(row["tags"]).items() if key not in there.tags}
+    return [
+        scribe.write(
+            with_.build(ExperimentTagsSet, experiment_id=there.experiment_id, tags=part),
+            row["updated_ms"],
+        )
+        for part in parts_of(lacking)
+    ]
 
 
 def delete_experiment(export_id: str, row: Mapping[str, Any], experiment_id: int) -> Made:

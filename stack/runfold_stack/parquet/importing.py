@@ -23,7 +23,7 @@ from runfold_schemas.events import DEFAULT_WORKSPACE
 from ..services import Services
 from ..standing import log_ends, until_folded
 from .appending import WINDOW_BYTES, Appender
-from .events import OUR_STORE, Made, RunPoints, Story, create_experiment, delete_experiment, run_facts
+from .events import OUR_STORE, Made, RunPoints, Story, create_experiment, delete_experiment, run_facts, tag_experiment
 from .importing_models import bring_models
 from .layout import FILES, Manifest, open_whole
 from .points import read_pieces
@@ -95,11 +95,14 @@ class _Importer:
         self.report = Report()
 
     async def experiments(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Create those that are missing; one that exists is used as it is."""
+        """Create those that are missing; one that exists keeps what it has, and gets the tags that it lacks."""
         for row in rows:
             name = row["name"]
-            if await self._experiment(name) is None:
+            found = await self._experiment(name)
+            if found is None:
                 await self._decided([create_experiment(self._id, row)], f"experiment {name!r}")
+            elif found.lifecycle_stage == "active" and (tags := tag_experiment(self._id, row, found)):
+                await self._decided(tags, f"tags of experiment {name!r}")
             found = await self._experiment(name)
             if found is not None:
                 self._experiments[name] = found
