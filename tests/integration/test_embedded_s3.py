@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import stat
@@ -73,7 +74,12 @@ async def test_only_who_has_the_keys_gets_in_and_every_port_is_local(tmp_path: P
         assert store is not None
         async with httpx2.AsyncClient(trust_env=False) as nobody:
             assert (await nobody.put(f"{store.endpoint}/mine")).status_code == 403
-        assert listening(stack.pid("s3")) == {("127.0.0.1", port) for port in store.ports.values()}
+        expected = {("127.0.0.1", port) for port in store.ports.values()}
+        # It answers before it listens on the last of them.
+        async with asyncio.timeout(30):
+            while (found := listening(stack.pid("s3"))) < expected:
+                await asyncio.sleep(0.05)
+        assert found == expected
         secret = store.keys.secret_key
         for place in (tmp_path / "stack.json", tmp_path / "logs" / "s3.log", Path(f"/proc/{stack.pid('s3')}/cmdline")):
             assert secret.encode() not in place.read_bytes()
