@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ROOMS := schemas producers projections consumers server stack
 SEED ?= 1
 
-.PHONY: bench-as-of demo up bench-rebuild bench-sdk bench-volume bench-spine bench-tracking bench-reads bench-registry bench-packs bench-artifacts bench-torch test test-torch unit integration e2e soak lint types layers compat docs lock clean help
+.PHONY: bench-as-of demo up bench-rebuild bench-sdk bench-volume bench-spine bench-tracking bench-reads bench-registry bench-packs bench-artifacts bench-torch test test-torch unit integration security e2e soak lint types layers compat docs lock clean help
 
 help:
 	@echo "make demo   start everything, train twice, read back, stop"
@@ -33,13 +33,16 @@ demo: $(VENV)/.demo
 up: $(VENV)/.demo
 	$(BIN)/runfold up
 
-test: unit integration e2e
+test: unit integration security e2e
 
 unit: $(VENV)/.dev
 	$(BIN)/pytest tests/unit -q -n 2 --dist loadfile
 
 integration: $(VENV)/.dev
 	$(BIN)/pytest tests/integration -q -n 2 --dist loadfile
+
+security: $(VENV)/.dev
+	$(BIN)/pytest tests/security -q -n 2 --dist loadfile
 
 e2e: $(VENV)/.dev
 	$(BIN)/pytest tests/e2e -q -n 2 --dist loadfile --durations=15

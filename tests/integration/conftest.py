@@ -1,20 +1,5 @@
-"""Fixtures of the tests that ask servers in this process: one world of servers and a worker for each file."""
+"""Fixtures of the integration tests."""
 
-from collections.abc import Iterator
+from world_fixtures import client, here
 
-import httpx2
-import pytest
-from server_world import World, world
-from services import Services
-
-
-@pytest.fixture(scope="module")
-def here(services: Services) -> Iterator[World]:
-    with world(services) as made:
-        yield made
-
-
-@pytest.fixture
-def client(here: World) -> Iterator[httpx2.Client]:
-    with here.client() as client:
-        yield client
+__all__ = ["client", "here"]
