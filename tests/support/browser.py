@@ -9,6 +9,7 @@ import json
 import os
 import queue
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
@@ -54,19 +55,21 @@ def in_browser(script: str, *, timeout: float = 60.0, hosts: Mapping[str, str] |
     `hosts` maps host names to addresses, as a hostile DNS server would. AssertionError if the script throws.
     """
     answers: queue.Queue[dict[str, Any]] = queue.Queue()
-    with _page(_PAGE % script, answers) as url, tempfile.TemporaryDirectory() as profile:
+    with _page(_PAGE % script, answers) as url, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         rules = ",".join(f"MAP {name} {address}" for name, address in (hosts or {}).items())
         process = subprocess.Popen(
             [browser(), *_FLAGS, f"--user-data-dir={profile}", f"--host-resolver-rules={rules}", url],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
         try:
             answer = answers.get(timeout=timeout)
         except queue.Empty:
             raise AssertionError(f"the page's script did not end within {timeout:g} s") from None
         finally:
-            process.kill()
+            # Its renderers too: they go on writing into the profile.
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait()
     assert "error" not in answer, f"the page's script failed: {answer['error']}"
     return answer.get("value")
