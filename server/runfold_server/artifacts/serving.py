@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from email.utils import formatdate
+from os.path import splitext
 from urllib.parse import quote
 
 from starlette.requests import Request
@@ -45,9 +46,10 @@ _TEXTS = frozenset(
         "ipynb",
         "MLmodel",
         "MLproject",
+        "mlproject",
     ]
 )
-"""Extensions, and whole names, that MLflow shows as text (`mlflow.utils.mime_type_utils` 3.17.2)."""
+"""Extensions, and whole names, that MLflow shows as text (`mlflow.utils.mime_type_utils` 3.17.2), which knows an MLproject file in lower case only."""
 ANSWERED = (200, 206, 304, 416)
 """Statuses of `file_response`, all with the file's bytes or nothing."""
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -111,7 +113,7 @@ def wanted_range(request: Request, artifact: Artifact) -> tuple[int, int, int]:
 
 def media_type(name: str) -> str:
     """The media type by a file's name."""
-    extension = name.rpartition(".")[2]
+    extension = splitext(name)[1].removeprefix(".") or name
     if extension in _TEXTS:
         return "text/plain"
     return mimetypes.guess_type(name)[0] or "application/octet-stream"

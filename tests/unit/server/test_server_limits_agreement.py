@@ -17,6 +17,7 @@ from mlflow.utils import uri, validation
 
 from runfold_server.errors import InvalidParameter
 from runfold_server.mlflow import limits
+from runfold_server.mlflow.webhooks import check_name
 
 # MLflow's patterns end with `$`, which lets one line end through; ours do not.
 pieces = st.sampled_from(
@@ -138,3 +139,12 @@ def test_a_location_that_breaks_mlflows_parser_is_refused(location: str) -> None
 
 def _pair(entity: Any) -> tuple[str, str]:
     return entity.key, entity.value
+
+
+webhook_names = st.lists(st.sampled_from([*"aZ09._-<>@#/\\ ü", ""]), max_size=4).map("".join)
+
+
+@given(st.builds(lambda name, times: name * times, webhook_names, st.sampled_from([1, 1, 16, 21, 63, 64])))
+def test_names_of_webhooks(name: str) -> None:
+    theirs = verdict(lambda: validation._validate_webhook_name(name))
+    assert verdict(lambda: check_name(name) and None) == theirs
