@@ -4,9 +4,10 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, OffsetAndMetadata, TopicPartition
+from aiokafka import OffsetAndMetadata, TopicPartition
 
 from runfold_projections.leases import Leasable
+from runfold_schemas.inflation import BoundedConsumer
 from runfold_schemas.topics import full_name
 
 from .metrics import WorkerMetrics
@@ -56,7 +57,7 @@ class LagMonitor:
 
     async def _consumer(self, handler: str) -> Any:
         if handler not in self._consumers:
-            consumer = AIOKafkaConsumer(
+            consumer = BoundedConsumer(
                 bootstrap_servers=self._kafka, group_id=f"runfold.{handler}", enable_auto_commit=False
             )
             try:

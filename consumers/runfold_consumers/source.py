@@ -9,12 +9,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
 from runfold_schemas.catalog import Catalog
 from runfold_schemas.errors import SchemaError
 from runfold_schemas.events import Genesis
+from runfold_schemas.inflation import BoundedConsumer
 from runfold_schemas.position import Partition, Position
 from runfold_schemas.record import Raw, read_record
 from runfold_schemas.topics import full_name
@@ -124,7 +125,7 @@ def _genesis_id(raw: Raw, catalog: Catalog, where: Partition, partitions: int) -
 async def open_source(kafka: str, namespace: str, where: Partition) -> AsyncIterator[Source]:
     """A started consumer on the partition. KafkaError if Kafka is away."""
     target = TopicPartition(full_name(namespace, where.topic), where.partition)
-    consumer = AIOKafkaConsumer(
+    consumer = BoundedConsumer(
         bootstrap_servers=kafka,
         group_id=None,
         enable_auto_commit=False,

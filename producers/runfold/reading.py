@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from runfold_schemas.catalog import Catalog, released_catalog
 from runfold_schemas.errors import SchemaError
 from runfold_schemas.events import Genesis
+from runfold_schemas.inflation import BoundedConsumer
 from runfold_schemas.position import Partition
 from runfold_schemas.record import Raw, read_record
 from runfold_schemas.system import SystemState
@@ -19,7 +20,7 @@ from runfold_schemas.topics import Topic, full_name
 @asynccontextmanager
 async def plain_consumer(kafka: str, **options: Any) -> AsyncIterator[AIOKafkaConsumer]:
     """A started consumer without a group; the caller assigns and seeks."""
-    consumer = AIOKafkaConsumer(
+    consumer = BoundedConsumer(
         bootstrap_servers=kafka, group_id=None, enable_auto_commit=False, auto_offset_reset="earliest", **options
     )
     try:

@@ -7,6 +7,8 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from runfold_schemas.inflation import BoundedConsumer
+
 from ..reading.outages import kafka_outages
 
 FETCH_WAIT_MS = 500
@@ -28,7 +30,7 @@ async def reading(kafka: str, places: Mapping[TopicPartition, int], *, fetch_byt
 @asynccontextmanager
 async def asking(kafka: str, *, request_timeout_ms: int, **options: Any) -> AsyncIterator[Any]:
     """A consumer of its own that nothing is assigned to. Unavailable while Kafka is away."""
-    consumer = AIOKafkaConsumer(
+    consumer = BoundedConsumer(
         bootstrap_servers=kafka,
         group_id=None,
         enable_auto_commit=False,

@@ -7,6 +7,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from runfold.log import LogInfo
+from runfold_schemas.inflation import BoundedConsumer
 from runfold_schemas.position import Partition
 from runfold_schemas.topics import Topic, full_name
 
@@ -143,7 +144,7 @@ class Ends:
         }
 
     async def _start(self) -> AIOKafkaConsumer:
-        consumer = AIOKafkaConsumer(
+        consumer = BoundedConsumer(
             bootstrap_servers=self._kafka,
             group_id=None,
             enable_auto_commit=False,

@@ -7,7 +7,9 @@ from mlflow.utils.mime_type_utils import _guess_mime_type
 
 from runfold_server.artifacts.serving import media_type
 
-names = st.lists(st.sampled_from(["MLmodel", "mlproject", "py", "txt", ".", "..", "tar", "gz", "x", " ", "html"]), min_size=1)
+names = st.lists(
+    st.sampled_from(["MLmodel", "mlproject", "py", "txt", ".", "..", "tar", "gz", "x", " ", "html"]), min_size=1
+)
 
 
 @given(names.map("".join).filter(lambda name: name.strip(".") != ""))
