@@ -1,7 +1,7 @@
 """Everything that is served: MLflow's REST under its two prefixes, the native API, health and metrics."""
 
 from . import health
-from .artifacts import direct, of_models, of_runs, proxy
+from .artifacts import direct, of_models, of_runs, of_versions, proxy
 from .live import stream
 from .mlflow import (
     bulk,
@@ -47,6 +47,7 @@ RAW = (
     *direct.OPERATIONS,
     *of_runs.OPERATIONS,
     *of_models.OPERATIONS,
+    *of_versions.OPERATIONS,
     *events.OPERATIONS,
     *log.OPERATIONS,
     *native_runs.OPERATIONS,
