@@ -81,9 +81,7 @@ async def file_response(store: Store, request: Request, artifact: Artifact) -> R
     try:
         first = await anext(stream)
     except Missing:
-        raise Internal(
-            f"The bytes of '{artifact.path}' are not in the artifact store any more: there is no object {artifact.object_key}."
-        ) from None
+        raise Internal(f"The bytes of '{artifact.path}' are not in the artifact store any more.") from None
     return StreamingResponse(_all(first, stream), status, headers)
 
 

@@ -17,6 +17,8 @@ LARGE_PART_BYTES = 64 * 1024 * 1024
 """Part of an upload that says beforehand that it has more than MOST_PARTS of the small ones."""
 MOST_PARTS = 10_000
 """S3's own limit."""
+MARK = "runfold-upload"
+"""Name of an object's metadata that says which upload of a client made it."""
 INLINE_HASH_BYTES = 256 * 1024
 """Hashing more takes longer than handing it to a thread."""
 READ_BYTES = 256 * 1024
@@ -48,6 +50,10 @@ class Store:
     def key_of(self, name: str) -> str:
         """The key of an object by its last part."""
         return self._prefix + name
+
+    def holds(self, key: str) -> bool:
+        """Whether a key is one of this namespace's objects. The log is written by others too, and the bucket may be shared."""
+        return key.startswith(self._prefix) and "/" not in key.removeprefix(self._prefix)
 
     async def put(self, body: AsyncIterator[bytes], announced: int | None) -> Stored:
         """Store a stream; `announced` is its length, if it said one. Whatever ends this early, nothing of it stays.
@@ -102,9 +108,12 @@ class Store:
                 if start < end:
                     raise Internal(f"The object {key} is {end - start} bytes shorter than the log says.")
 
-    async def described(self, key: str) -> Stored:
-        """Read an object that a client uploaded by itself, for its size and digest. Missing if it is not there."""
-        size = int((await self.bucket.request("head_object", Key=key))["ContentLength"])
+    async def described(self, key: str, mark: str) -> Stored:
+        """Read an object that a client uploaded by itself, for its size and digest. Missing if there is none with this mark."""
+        head = await self.bucket.request("head_object", Key=key)
+        if head.get("Metadata", {}).get(MARK) != mark:
+            raise Missing(key)
+        size = int(head["ContentLength"])
         digest = hashlib.sha256()
         async for part in _parts(self.get(key, 0, size), PART_BYTES):
             await _hash(digest, part)

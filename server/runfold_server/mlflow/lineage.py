@@ -6,6 +6,7 @@ from runfold_projections.queries.logged_models import logged_model_origin_of
 from runfold_schemas.topics import Topic
 
 from ..api import Api
+from ..artifacts.paths import is_own
 from ..errors import NotFound
 from ..reading.reads import of_topics
 
@@ -19,12 +20,12 @@ class Origin:
 
 
 async def run_origin(api: Api, run_id: str) -> Origin | None:
-    """Of a run, active or deleted; None if there is none."""
+    """Of a run, active or deleted; None if there is none, or if its root is no folder of its own."""
     try:
         head = await api.runs.present(run_id)
     except NotFound:
         return None
-    return Origin(head.artifact_uri, run_id)
+    return Origin(head.artifact_uri, run_id) if is_own(head.artifact_uri, f"{run_id}/artifacts") else None
 
 
 async def logged_model_origin(api: Api, workspace: str, model_id: str) -> Origin | None:
@@ -32,4 +33,6 @@ async def logged_model_origin(api: Api, workspace: str, model_id: str) -> Origin
     shown = await api.reader.strong(
         of_topics(Topic.REGISTRY), lambda connection: logged_model_origin_of(connection, workspace, model_id)
     )
-    return None if shown.value is None else Origin(*shown.value)
+    if shown.value is None or not is_own(shown.value[0], f"models/{model_id}/artifacts"):
+        return None
+    return Origin(*shown.value)

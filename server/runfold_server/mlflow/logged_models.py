@@ -8,6 +8,7 @@ from runfold_projections.database import Connection
 from runfold_projections.folds.decision import RejectionCode
 from runfold_projections.queries.logged_models import LoggedModel, get_logged_model
 from runfold_projections.queries.past_logged import logged_model_at
+from runfold_schemas.artifacts import root_below
 from runfold_schemas.events import DEFAULT_WORKSPACE, Event, ModelOutput, OutputsLogged
 from runfold_schemas.logged_models import (
     LoggedModelCreated,
@@ -75,7 +76,7 @@ async def _create(api: Api, call: Call) -> Json:
         model_id=model_id,
         experiment_id=experiment.experiment_id,
         name=name,
-        artifact_uri=f"{experiment.artifact_location.rstrip('/')}/models/{model_id}/artifacts",
+        artifact_uri=root_below(experiment.artifact_location, f"models/{model_id}/artifacts"),
         model_type=args["model_type"] or None,
         source_run_id=args["source_run_id"] or None,
         params=params,

@@ -8,6 +8,7 @@ from runfold_schemas.events import DEFAULT_WORKSPACE
 from ..api import Api
 from ..errors import ApiError, InvalidParameter, NotFound
 from . import registry_limits as limits
+from .credentials import check_no_credentials
 from .lineage import Origin, logged_model_origin, run_origin
 from .source_rules import (
     PROMPT_SOURCES,
@@ -38,6 +39,7 @@ async def find_source(api: Api, source: str, run_id: str | None, model_id: str |
     """The source as a version keeps it. InvalidParameter in MLflow's words if the request may not name it."""
     if len(source) > limits.MAX_SOURCE:
         raise InvalidParameter(f"'source' exceeds the maximum length of {limits.MAX_SOURCE} characters")
+    check_no_credentials("source", source)
     if prompt:
         if source not in PROMPT_SOURCES:
             raise InvalidParameter(f"Invalid prompt source: '{source}'. Prompt sources must use an MLflow placeholder.")

@@ -5,6 +5,7 @@ from typing import Any
 
 from runfold.names import run_name
 from runfold_projections.queries.runs import Run, RunHead, ViewType, get_run
+from runfold_schemas.artifacts import root_below
 from runfold_schemas.events import RunCreated, RunDeleted, RunRestored, RunUpdated
 
 from .. import answers
@@ -45,7 +46,7 @@ async def _create(api: Api, call: Call) -> Json:
         name=name,
         user_id=args["user_id"],
         start_ms=args["start_time"],
-        artifact_uri=f"{experiment.artifact_location.rstrip('/')}/{run_id}/artifacts",
+        artifact_uri=root_below(experiment.artifact_location, f"{run_id}/artifacts"),
         tags=tags | {RUN_NAME_TAG: name},
     )
     # Nobody else can have taken a fresh id, so no fold can refuse it: acknowledged on append.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import string
 import urllib.parse
 from collections.abc import Callable
@@ -126,8 +127,13 @@ def test_artifact_locations(location: str) -> None:
         validation._validate_experiment_artifact_location_length(location)
         return location
 
+    ours = verdict(lambda: limits.check_artifact_location(location))
+    if "must be a plain folder" in ours:
+        assert location.startswith("mlflow-artifacts:/")
+        assert re.search(r"[?%.]|//", location.removeprefix("mlflow-artifacts:/").strip("/"))
+        return
     # The end names a variable that sets the limit there.
-    assert verdict(lambda: limits.check_artifact_location(location)) == verdict(theirs).partition(" To configure")[0]
+    assert ours == verdict(theirs).partition(" To configure")[0]
 
 
 @pytest.mark.parametrize(
