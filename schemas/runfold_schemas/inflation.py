@@ -21,6 +21,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import calc_crc32c
 
 from .record import RefusedBatch
+from .varint import VarintError, decode_long
 
 MOST_BATCH_BYTES = 8 * 1024 * 1024
 """What a batch may be once inflated. Ours are at most 2 MiB, those of other clients about what a topic takes compressed: 1 MiB."""
@@ -28,6 +29,9 @@ MOST_FETCH_BYTES = 16 * 1024 * 1024
 """What the batches of one fetch may be together before the rest of it is fetched anew."""
 RECORD_BYTES = 128
 """What a record counts beside its bytes: even an empty one becomes an object."""
+HEADER_BYTES = 64
+"""The same for a header, where they are counted: in batches of more bytes than these, which ours seldom have."""
+_UNCOUNTED_BYTES = 1024 * 1024
 
 _LOG_OVERHEAD = 12
 _OLD_ATTRIBUTES_AT, _OLD_TIME_AT = 17, 18
@@ -159,10 +163,35 @@ def _uncompressed(data: bytes, records: bytes) -> bytes:
 def _cost(data: bytes) -> int:
     """Bytes that the batch's records will take, about."""
     count = struct.unpack_from(">i", data, _COUNT_AT)[0] if data[_MAGIC_AT] >= 2 else 1
-    cost = len(data) + RECORD_BYTES * int(count)
+    headers = _count_headers(data) if len(data) > _UNCOUNTED_BYTES else 0
+    cost = len(data) + RECORD_BYTES * int(count) + HEADER_BYTES * headers
     if cost > MOST_BATCH_BYTES:
-        raise _Refused(f"{count} records in {len(data)} bytes; a batch is read up to about {MOST_BATCH_BYTES}")
+        what = f"{count} records" + (f" with {headers} headers" if headers else "")
+        raise _Refused(f"{what} in {len(data)} bytes; a batch is read up to about {MOST_BATCH_BYTES}")
     return cost
+
+
+def _count_headers(data: bytes) -> int:
+    """Headers of all records, as far as the batch can be read: where it can't, aiokafka ends, too."""
+    at, total = _HEADER_BYTES, 0
+    try:
+        while at < len(data):
+            size, at = decode_long(data, at)
+            following = at + size
+            at += 1
+            for _ in ("time", "offset"):
+                _, at = decode_long(data, at)
+            for _ in ("key", "value"):
+                size, at = decode_long(data, at)
+                at += max(0, size)
+            count, _ = decode_long(data, at)
+            total += max(0, count)
+            if following <= at:
+                break
+            at = following
+    except VarintError:
+        pass
+    return total
 
 
 def _time_of(data: bytes) -> int:

@@ -14,6 +14,7 @@ from runfold_schemas.batch import CONTENT_TYPE, Outgoing, encode_batch
 from runfold_schemas.events import ArtifactStored, ExperimentCreated, RunCreated
 from runfold_schemas.logged_models import LoggedModelCreated
 from runfold_schemas.topics import Topic
+from runfold_schemas.webhooks import WebhookCreated
 
 API = "/api/2.0/mlflow/"
 PROXY = "/api/2.0/mlflow-artifacts/artifacts"
@@ -245,6 +246,9 @@ def test_locations_with_credentials_are_refused_and_not_repeated(client: httpx2.
     assert "hunter2" not in said
     event = RunCreated(run_id=name("run"), experiment_id=0, name="", start_ms=1, artifact_uri=location)
     answer = append(client, as_writer(Topic.RUNS, event))
+    hook = WebhookCreated(webhook_id=name("hook"), name="h", url=location, kinds=["model_version.created"])
+    if "@" in location and "wasbs" not in location:
+        assert append(client, as_writer(Topic.REGISTRY, hook)).status_code == 400
     assert (answer.status_code, "credentials" in answer.text, "hunter2" in answer.text) == (400, True, False)
 
 

@@ -58,6 +58,20 @@ def empty_records(count: int) -> bytes:
     return bytes(out)
 
 
+def one_record(headers: list[tuple[bytes, bytes | None]]) -> bytes:
+    """A record of headers alone."""
+    body = bytearray(b"\x00\x00\x00\x01\x01")
+    encode_varint(len(headers), body.append)
+    for name, value in headers:
+        encode_varint(len(name), body.append)
+        body += name
+        encode_varint(-1 if value is None else len(value), body.append)
+        body += value or b""
+    out = bytearray()
+    encode_varint(len(body), out.append)
+    return bytes(out + body)
+
+
 def _record_start(size: int) -> bytes:
     rest = bytearray(b"\x00\x00\x00\x01")
     encode_varint(size, rest.append)

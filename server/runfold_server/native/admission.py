@@ -4,6 +4,7 @@ from runfold_schemas.errors import SchemaError
 from runfold_schemas.events import ArtifactStored, Event, ExperimentCreated, RunCreated
 from runfold_schemas.logged_models import LoggedModelCreated
 from runfold_schemas.registered_models import ModelVersionCreated
+from runfold_schemas.webhooks import WebhookCreated, WebhookUpdated
 
 from ..mlflow.credentials import holds_credentials
 
@@ -26,6 +27,9 @@ def admit(event: Event) -> None:
             _check("artifact_location", event.artifact_location)
         case ModelVersionCreated():
             _check("source", event.source)
+        case WebhookCreated() | WebhookUpdated():
+            # A receiver's address may well have a token in its query: there is no other place for it.
+            _check("url", (event.url or "").partition("?")[0])
 
 
 def _check(field: str, address: str | None) -> None:

@@ -109,6 +109,14 @@ def test_so_are_more_records_than_memory_is_for() -> None:
     assert "70000 records" in refused(bombs.batch(bombs.ZSTD, bombs.compressed("zstd", iter([records])), 70_000))[1]
 
 
+def test_nor_more_headers() -> None:
+    records = bombs.one_record([(b"", None)] * 600_000)
+    data = bombs.batch(bombs.ZSTD, bombs.compressed("zstd", iter([records])))
+    assert "1 records with 600000 headers" in refused(data)[1]
+    few = bombs.batch(0, bombs.one_record([(b"k", b"v" * 10_000)] * 120))
+    assert shown(BoundedRecords(few)) == shown(MemoryRecords(few))
+
+
 @pytest.mark.parametrize("magic", [0, 1])
 @pytest.mark.parametrize("codec", [0, bombs.GZIP, bombs.SNAPPY])
 def test_the_formats_of_long_ago_are_read_without_compression_only(magic: Any, codec: int) -> None:
