@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from runfold_schemas.wire import MAX_REQUEST_BODY_BYTES
+
 
 @dataclass(frozen=True, slots=True)
 class S3Config:
@@ -34,7 +36,7 @@ class ServerConfig:
     port: int = 5000
     workers: int = 1
     pool_size: int = 8
-    max_body_bytes: int = 8 * 1024 * 1024
+    max_body_bytes: int = MAX_REQUEST_BODY_BYTES
     read_wait: float = 10.0
     kafka_timeout: float = 10.0
     ends_timeout: float = 5.0
