@@ -111,7 +111,9 @@ def test_paths_that_lead_elsewhere_are_refused(here: World, root: str, method: s
     # Written to the socket as it is: clients tidy such paths up before they send them.
     host, port = here.uris[0].removeprefix("http://").split(":")
     answer = raw(
-        host, int(port), f"{method} {root}/{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+        host,
+        int(port),
+        f"{method} {root}/{path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
     )
     assert answer.startswith(b"HTTP/1.1 400"), answer[:300]
     assert b'"Invalid path"' in answer or (b'"Invalid path: it holds a control' in answer)
@@ -321,6 +323,8 @@ def test_a_bad_path_is_400_before_anything_is_looked_for(here: World, one: httpx
 )
 def test_no_address_leads_to_another_host(here: World, path: str) -> None:
     host, port = here.uris[0].removeprefix("http://").split(":")
-    answer = raw(host, int(port), f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").decode("latin-1")
+    answer = raw(host, int(port), f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").decode(
+        "latin-1"
+    )
     lines = [line for line in answer.splitlines() if line.lower().startswith("location:")]
     assert all(line.split(": ")[1].startswith("/") and not line.split(": ")[1].startswith("//") for line in lines)
