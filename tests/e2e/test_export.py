@@ -348,6 +348,7 @@ async def test_the_commands_say_what_they_did(installation: Installation, other:
 
     done = await asyncio.to_thread(command, "export", str(folder), env=env(installation))
     assert (done.returncode, done.stdout) == (0, f"1 runs and 400 points in {folder}\n"), done.stderr
+    assert [path for path in (folder, *folder.iterdir()) if path.stat().st_mode & 0o077] == []
     done = await asyncio.to_thread(command, "import", "runfold", str(folder), env=env(other))
     assert (done.returncode, done.stdout) == (0, "1 runs and 400 points imported, 0 runs were there already\n"), (
         done.stderr

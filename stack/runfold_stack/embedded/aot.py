@@ -67,7 +67,7 @@ async def train(classpath: Sequence[Path], cache: Path) -> None:
         try:
             await _record(place, classpath, profile)
             assemble = [*("-XX:AOTMode=create", f"-XX:AOTConfiguration={profile}", f"-XX:AOTCache={draft}")]
-            command = [*LOWEST_PRIORITY, *kafka.java_command(classpath, flags=assemble)]
+            command = [*LOWEST_PRIORITY, *kafka.java_command(place, classpath, flags=assemble)]
             if await run_once(command, log=place.log) != 0:
                 raise StackError(f"The JVM could not make its start cache {cache}.")
             draft.replace(cache)
@@ -85,7 +85,10 @@ def discard_unused(directory: Path) -> None:
 
 async def _record(place: kafka.KafkaPlace, classpath: Sequence[Path], profile: Path) -> None:
     record = ("-XX:AOTMode=record", f"-XX:AOTConfiguration={profile}")
-    command = [*LOWEST_PRIORITY, *kafka.java_command(classpath, "kafka.Kafka", str(place.settings), flags=record)]
+    command = [
+        *LOWEST_PRIORITY,
+        *kafka.java_command(place, classpath, "kafka.Kafka", str(place.settings), flags=record),
+    ]
     process = await spawn(command, log=place.log)
     try:
         async with asyncio.timeout(BROKER_SECONDS):

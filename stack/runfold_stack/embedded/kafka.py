@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from runfold.kafka import MAX_MESSAGE_BYTES
 from runfold_stack.embedded import jars
-from runfold_stack.embedded.datadir import write_atomically
+from runfold_stack.embedded.datadir import make_private, write_atomically
 from runfold_stack.errors import MissingPackage, PartFailed
 from runfold_stack.process import run_once, tail
 from runfold_stack.supervisor import ChildSpec, low_disk
@@ -59,6 +59,11 @@ class KafkaPlace:
     @property
     def settings(self) -> Path:
         return self.directory / "server.properties"
+
+    @property
+    def arguments_file(self) -> Path:
+        """Options of the JVM, beside the command line: with the class path they are 8 kB, and `ps` could not be read."""
+        return self.directory / "java.args"
 
     @property
     def address(self) -> str:
@@ -143,23 +148,22 @@ def java_version() -> str:
     return f"{home} {(home / 'release').read_text()} {(home / 'lib' / 'modules').stat().st_mtime_ns}"
 
 
-def java_command(classpath: Sequence[Path], *arguments: str, flags: Sequence[str] = ()) -> list[str]:
-    """A Java program of Kafka's, on the bundled JRE."""
-    return [
-        str(java_home() / "bin" / "java"),
-        *JVM_FLAGS,
-        *LOG_FLAGS,
-        *flags,
-        "-cp",
-        os.pathsep.join(map(str, classpath)),
-        *arguments,
-    ]
+def java_command(place: KafkaPlace, classpath: Sequence[Path], *arguments: str, flags: Sequence[str] = ()) -> list[str]:
+    """A Java program of Kafka's, on the bundled JRE; its options lie in the place's file of arguments."""
+    options = [*JVM_FLAGS, *LOG_FLAGS, *flags, "-cp", os.pathsep.join(map(str, classpath))]
+    write_atomically(place.arguments_file, "".join(f"{_quoted(option)}\n" for option in options))
+    return [str(java_home() / "bin" / "java"), f"@{place.arguments_file}", *arguments]
+
+
+def _quoted(option: str) -> str:
+    """An option as it stands in a Java argument file."""
+    return '"' + option.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 async def prepare(place: KafkaPlace, tell: Callable[[str], None]) -> list[Path]:
     """Everything that precedes the first start: jars, settings, formatting. Returns the classpath."""
     classpath = await asyncio.to_thread(jars.classpath, tell)
-    place.directory.mkdir(parents=True, exist_ok=True)
+    make_private(place.directory)
     write_atomically(place.settings, render(server_properties(place)))
     if not (place.data / "meta.properties").exists():
         tell("formatting the log directory, once")
@@ -170,7 +174,7 @@ async def prepare(place: KafkaPlace, tell: Callable[[str], None]) -> list[Path]:
 async def _format(place: KafkaPlace, classpath: Sequence[Path]) -> None:
     log_start = place.log.stat().st_size if place.log.exists() else 0
     arguments = ("format", "--ignore-formatted", "-t", new_cluster_id(), "-c", str(place.settings))
-    command = java_command(classpath, "kafka.tools.StorageTool", *arguments)
+    command = java_command(place, classpath, "kafka.tools.StorageTool", *arguments)
     code = await run_once(command, log=place.log)
     if code != 0:
         raise PartFailed(
@@ -186,7 +190,7 @@ def spec(place: KafkaPlace, classpath: Sequence[Path], flags: Callable[[], Seque
     """The broker as a supervised process; `prepare` must have run. `flags` gives further JVM flags at each start."""
 
     async def command() -> list[str]:
-        return java_command(classpath, "kafka.Kafka", str(place.settings), flags=flags())
+        return java_command(place, classpath, "kafka.Kafka", str(place.settings), flags=flags())
 
     return ChildSpec(
         name="kafka",
