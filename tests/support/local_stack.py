@@ -1,6 +1,7 @@
 """An embedded stack of a test's own, on a directory that it chooses."""
 
 import asyncio
+import json
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any
 
 from services import in_thread
 
+from runfold_schemas.cluster import KafkaCluster
 from runfold_stack.embedded import RunningStack, embedded_stack
 
 
@@ -20,7 +22,7 @@ class LocalStack:
     stack: RunningStack
 
     @property
-    def kafka(self) -> str:
+    def kafka(self) -> KafkaCluster:
         assert self.stack.endpoints.kafka is not None
         return self.stack.endpoints.kafka
 
@@ -29,10 +31,16 @@ class LocalStack:
         assert self.stack.endpoints.postgres is not None
         return self.stack.endpoints.postgres
 
+    def port(self, name: str) -> int:
+        """A port of a service, by its name in ports.json."""
+        return int(json.loads((self.data / "ports.json").read_text())[name])
+
     def secrets(self) -> list[str]:
         """What nobody else may see."""
         assert self.stack.endpoints.s3 is not None
-        return [self.stack.endpoints.s3.keys.secret_key]
+        password = self.kafka.security.password
+        assert password is not None
+        return [self.stack.endpoints.s3.keys.secret_key, password]
 
 
 @contextmanager

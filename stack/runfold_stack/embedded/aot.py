@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runfold_stack.embedded import jars, kafka
+from runfold_stack.embedded import jars, kafka, kafka_login
 from runfold_stack.embedded.ports import choose
 from runfold_stack.errors import StackError
 from runfold_stack.process import end, run_once, spawn
@@ -61,7 +61,8 @@ async def train(classpath: Sequence[Path], cache: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="runfold-aot-") as scratch:
         directory = Path(scratch)
         port, controller_port = choose("127.0.0.1", None), choose("127.0.0.1", None)
-        place = kafka.KafkaPlace(directory, directory / "log", "127.0.0.1", port, controller_port, "process")
+        login = kafka_login.make_login(directory)
+        place = kafka.KafkaPlace(directory, directory / "log", "127.0.0.1", port, controller_port, "process", login)
         await kafka.prepare(place, lambda _detail: None)
         profile, draft = directory / "kafka.aotconf", cache.with_name(f".{cache.name}.{os.getpid()}")
         try:
@@ -92,7 +93,7 @@ async def _record(place: kafka.KafkaPlace, classpath: Sequence[Path], profile: P
     process = await spawn(command, log=place.log)
     try:
         async with asyncio.timeout(BROKER_SECONDS):
-            while process.returncode is None and not await kafka.answers(place.host, place.port):
+            while process.returncode is None and not await kafka.answers(place):
                 await asyncio.sleep(0.1)
     finally:
         # The profile is written while the JVM ends, so it needs more time than a broker to stop.
