@@ -26,6 +26,8 @@ class ServerConfig:
 
     `search_bytes` bounds what a process remembers between searches: columns, and runs as JSON.
 
+    `allowed_hosts` and `allowed_origins` are those of `security.callers.Callers`.
+
     `s3` is where artifacts are kept; without it, what needs them answers 503. `s3_timeout` bounds one request to it, of at most one
     part of a file.
     """
@@ -45,6 +47,8 @@ class ServerConfig:
     acquire_timeout: float = 5.0
     graceful_shutdown: float = 10.0
     search_bytes: int = 512 * 1024 * 1024
+    allowed_hosts: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
     webhook_schemes: tuple[str, ...] = ("https",)
     s3: S3Config | None = None
     s3_timeout: float = 30.0
