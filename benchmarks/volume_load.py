@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 import runfold
+from runfold_schemas.cluster import KafkaCluster
 
 Step = Callable[[], int]
 """Logs some points and answers how many."""
@@ -20,7 +21,7 @@ class Share:
     """One process's part of a load. `rate` in points a second, 0: no bound."""
 
     uri: str
-    kafka: str
+    kafka: KafkaCluster
     namespace: str
     number: int
     processes: int

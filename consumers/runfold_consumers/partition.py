@@ -15,6 +15,7 @@ from runfold_projections.batch import Applied, Decoded, decode_batch
 from runfold_projections.checkpoint import Checkpoint
 from runfold_projections.errors import Fenced
 from runfold_projections.leases import Leasable
+from runfold_schemas.cluster import KafkaCluster
 from runfold_schemas.record import Raw
 
 from .errors import LogRefused, Unreadable
@@ -100,7 +101,7 @@ class PartitionTask:
 
     def __init__(
         self,
-        kafka: str,
+        kafka: KafkaCluster,
         namespace: str,
         item: Leasable,
         partitions: int,

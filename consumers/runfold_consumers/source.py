@@ -13,6 +13,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
 from runfold_schemas.catalog import Catalog
+from runfold_schemas.cluster import KafkaCluster
 from runfold_schemas.errors import SchemaError
 from runfold_schemas.events import Genesis
 from runfold_schemas.inflation import BoundedConsumer
@@ -122,11 +123,11 @@ def _genesis_id(raw: Raw, catalog: Catalog, where: Partition, partitions: int) -
 
 
 @asynccontextmanager
-async def open_source(kafka: str, namespace: str, where: Partition) -> AsyncIterator[Source]:
+async def open_source(kafka: KafkaCluster, namespace: str, where: Partition) -> AsyncIterator[Source]:
     """A started consumer on the partition. KafkaError if Kafka is away."""
     target = TopicPartition(full_name(namespace, where.topic), where.partition)
     consumer = BoundedConsumer(
-        bootstrap_servers=kafka,
+        **kafka.options(),
         group_id=None,
         enable_auto_commit=False,
         auto_offset_reset="none",

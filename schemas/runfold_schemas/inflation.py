@@ -23,9 +23,9 @@ from aiokafka.record.util import calc_crc32c
 from .record import RefusedBatch
 from .varint import VarintError, decode_long
 
-MOST_BATCH_BYTES = 8 * 1024 * 1024
-"""What a batch may be once inflated. Ours are at most 2 MiB, those of other clients about what a topic takes compressed: 1 MiB."""
-MOST_FETCH_BYTES = 16 * 1024 * 1024
+MOST_BATCH_BYTES = 12 * 1024 * 1024
+"""What a batch may be once inflated. Ours are at most 2 MiB, or one record of the largest size with its headers (`wire.MAX_VALUE_BYTES`)."""
+MOST_FETCH_BYTES = 24 * 1024 * 1024
 """What the batches of one fetch may be together before the rest of it is fetched anew."""
 RECORD_BYTES = 128
 """What a record counts beside its bytes: even an empty one becomes an object."""

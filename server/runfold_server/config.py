@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from runfold_schemas.cluster import KafkaCluster
 from runfold_schemas.wire import MAX_REQUEST_BODY_BYTES
 
 
@@ -31,7 +32,7 @@ class ServerConfig:
     part of a file.
     """
 
-    kafka: str
+    kafka: KafkaCluster
     dsn: str
     namespace: str = "runfold"
     host: str = "127.0.0.1"

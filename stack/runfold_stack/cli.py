@@ -76,6 +76,7 @@ def up(data_dir: DataDir = None, host: Host = None, port: Port = None) -> None:
 
 
 async def _up(settings: Settings) -> None:
+    from .embedded.kafka_login import login_variables
     from .up import runfold_up
 
     default = Settings.model_fields["data_dir"].default
@@ -87,6 +88,11 @@ async def _up(settings: Settings) -> None:
         talk.print(f"  Runfold code   export RUNFOLD_TRACKING_URI={running.url}")
         talk.print(f"  look inside    runfold status{escape(here)}")
         talk.print(f"                 runfold events tail --follow{escape(here)}")
+        if settings.kafka is None:
+            talk.print(f"  past the API   source {escape(str(login_variables(settings.data_dir)))}")
+            talk.print(
+                f"                 export RUNFOLD_TRACKING_URI='kafka://{running.kafka}/{settings.namespace}?api={running.url}'"
+            )
         talk.print("  stop           Ctrl-C")
         try:
             await asyncio.Event().wait()

@@ -14,6 +14,7 @@ from runfold_projections.errors import NotMigrated, ProjectionError
 from runfold_projections.leases import LIVE
 from runfold_projections.migrate import check_migrated
 from runfold_projections.queries import operations
+from runfold_schemas.cluster import KafkaCluster
 from runfold_schemas.position import Partition
 from runfold_server.artifacts.bucket import Bucket
 from runfold_server.config import S3Config
@@ -52,8 +53,8 @@ async def status(services: Services, namespace: str) -> dict[str, Any]:
     return {"release": RELEASE, "namespace": namespace, "parts": parts, "partitions": positions}
 
 
-async def _kafka(kafka: str, namespace: str) -> tuple[dict[str, Any], Ends]:
-    where = {"address": kafka}
+async def _kafka(kafka: KafkaCluster, namespace: str) -> tuple[dict[str, Any], Ends]:
+    where = {"address": str(kafka)}
     try:
         async with asyncio.timeout(10):
             info = await open_log(kafka, namespace)

@@ -276,7 +276,7 @@ def test_what_aiokafka_can_not_hand_out_hides_nothing(here: World, client: httpx
 
 
 async def _append_broken_header(here: World, run: str) -> None:
-    async with AIOKafkaProducer(bootstrap_servers=here.kafka) as producer:
+    async with AIOKafkaProducer(**here.kafka.options()) as producer:
         batch = producer.create_batch()
         batch.append(timestamp=None, key=run.encode(), value=b"garbage", headers=[("LATIN1", b"")])
         break_headers(batch)

@@ -25,6 +25,7 @@ from runfold_consumers.webhooks.deliverer import Webhooks
 from runfold_consumers.webhooks.sending import Manners
 from runfold_consumers.worker import Worker, WorkerConfig
 from runfold_projections.migrate import migrate
+from runfold_schemas.cluster import KafkaCluster
 from runfold_server.app import create_app, listening_socket
 from runfold_server.config import ServerConfig
 from runfold_stack.embedded import RunningStack
@@ -48,7 +49,7 @@ class World:
         return self.services.stack
 
     @property
-    def kafka(self) -> str:
+    def kafka(self) -> KafkaCluster:
         return self.services.kafka
 
     @property

@@ -93,7 +93,8 @@ def make(root: Path, about: About, writer: str) -> tuple[Path, SpoolLock]:
     """A new spool, whole and locked from the moment that it can be seen. OSError: no directory can be made there."""
     parent = root / _file_name(about.node) / about.run_id
     for attempt in itertools.count():
-        parent.mkdir(parents=True, exist_ok=True)
+        for directory in (root, parent.parent, parent):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         new = parent / f"{_NEW}{writer}-{attempt}"
         try:
             new.mkdir(mode=0o700)
@@ -101,7 +102,7 @@ def make(root: Path, about: About, writer: str) -> tuple[Path, SpoolLock]:
             if lock is None:
                 # We stood still for so long that `clear_unborn` takes us for dead.
                 continue
-            (new / ABOUT).write_bytes(about.text())
+            _write_private(new / ABOUT, about.text())
             directory = parent / writer
             new.rename(directory)
         except FileNotFoundError:
@@ -120,8 +121,13 @@ def make_again(directory: Path, about: About, lock: SpoolLock) -> SpoolLock:
             raise OSError(f"{directory} was deleted and made again by another process")
         lock.release()
         lock = taken
-    (directory / ABOUT).write_bytes(about.text())
+    _write_private(directory / ABOUT, about.text())
     return lock
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(content)
 
 
 def spools(where: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:

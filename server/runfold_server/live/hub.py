@@ -10,6 +10,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import structlog
 
+from runfold_schemas.cluster import KafkaCluster
+
 from ..errors import Unavailable
 from ..reading.reads import Reader
 from .pending import End
@@ -26,7 +28,7 @@ _log = structlog.get_logger(__name__)
 class Hub:
     """Live streams of one server process. `serve` must run for as long as anybody subscribes."""
 
-    def __init__(self, kafka: str, namespace: str, reader: Reader) -> None:
+    def __init__(self, kafka: KafkaCluster, namespace: str, reader: Reader) -> None:
         self._kafka, self._namespace, self._reader = kafka, namespace, reader
         self._partitions: dict[int, _Partition] = {}
         self._subscriptions: set[Subscription] = set()

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 import structlog
 
 from runfold.log import LogInfo
+from runfold_schemas.cluster import KafkaCluster
 from runfold_schemas.position import Partition
 from runfold_schemas.topics import partition_count
 
@@ -39,7 +40,7 @@ Ends = Callable[[LogInfo], Awaitable[dict[Partition, int]]]
 class Feed:
     """Streams of events of one server process; with `judging`, such as are told once the fold has decided about them."""
 
-    def __init__(self, kafka: str, ends: Ends, judging: Judging | None = None) -> None:
+    def __init__(self, kafka: KafkaCluster, ends: Ends, judging: Judging | None = None) -> None:
         self._kafka, self._ends, self._judging = kafka, ends, judging
         self._common: _Common | None = None
         self._followings: set[Following] = set()
@@ -133,7 +134,7 @@ class Feed:
 class _Common:
     """The common reader: it runs while there is a stream to read for, from the log's end on."""
 
-    def __init__(self, kafka: str, info: LogInfo, ends: Ends, judging: Judging | None) -> None:
+    def __init__(self, kafka: KafkaCluster, info: LogInfo, ends: Ends, judging: Judging | None) -> None:
         self._kafka, self._info, self._ends, self._judging = kafka, info, ends, judging
         self._streams: set[Following] = set()
         self._behind: dict[Partition, int] = {}

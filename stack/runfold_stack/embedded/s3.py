@@ -166,7 +166,7 @@ def spec(place: S3Place) -> ChildSpec:
     writable = answers_ok(HOST, place.ports["s3_master"], "/dir/assign")
 
     async def command() -> list[str]:
-        place.data.mkdir(parents=True, exist_ok=True)
+        place.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Options of the last start; ours are complete, and an old port in there must not win.
         (place.data / "mini.options").unlink(missing_ok=True)
         return arguments(place)
