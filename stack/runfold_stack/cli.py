@@ -6,6 +6,7 @@ Commands import what they need when they run: a server need not wait until a wor
 import asyncio
 import json
 import os
+import shlex
 import sys
 from contextlib import aclosing
 from pathlib import Path
@@ -89,7 +90,7 @@ async def _up(settings: Settings) -> None:
         talk.print(f"  look inside    runfold status{escape(here)}")
         talk.print(f"                 runfold events tail --follow{escape(here)}")
         if settings.kafka is None:
-            talk.print(f"  past the API   source {escape(str(login_variables(settings.data_dir)))}")
+            talk.print(f"  past the API   source {escape(shlex.quote(str(login_variables(settings.data_dir))))}")
             talk.print(
                 f"                 export RUNFOLD_TRACKING_URI='kafka://{running.kafka}/{settings.namespace}?api={running.url}'"
             )
