@@ -15,6 +15,7 @@ from .bucket import Missing
 from .store import Store, hash_part
 
 MISSING = "no object"
+MOST_SUSPECTS = 10_000
 _log = structlog.get_logger(__name__)
 
 
@@ -25,6 +26,7 @@ class Checks:
         self._store = store
         self._database = database
         self._observed = observed
+        self._suspects: set[str] = set()
 
     async def whole(self, artifact: Artifact, reader: str = "download") -> AsyncIterator[bytes]:
         """All bytes of a file. The last piece is held back until the digest is known, so a wrong file never arrives complete.
@@ -44,6 +46,8 @@ class Checks:
             raise await self._damaged(artifact, error.message, reader) from None
         if digest.hexdigest() != artifact.sha256:
             raise await self._damaged(artifact, f"SHA-256 {digest.hexdigest()}", reader)
+        if artifact.object_key in self._suspects:
+            await self._clear(artifact.object_key)
         yield held
 
     async def is_whole(self, artifact: Artifact, reader: str = "check") -> bool:
@@ -53,9 +57,13 @@ class Checks:
                 pass
         except DamagedBytes:
             return False
-        async with self._database.connection() as connection:
-            await clear_damage(connection, artifact.object_key)
+        await self._clear(artifact.object_key)
         return True
+
+    async def _clear(self, object_key: str) -> None:
+        async with self._database.connection() as connection:
+            await clear_damage(connection, object_key)
+        self._suspects.discard(object_key)
 
     async def note_unreadable(self, artifact: Artifact, why: str) -> None:
         """The store answers, but can't give this object."""
@@ -66,9 +74,16 @@ class Checks:
         async with self._database.connection() as connection:
             found = await is_damaged(connection, artifact.object_key)
         if found is not None:
+            self._suspect(artifact.object_key)
             raise _error(artifact, found)
 
+    def _suspect(self, object_key: str) -> None:
+        """A download that finds the file whole again, after a restore, takes it off the list; others need not ask Postgres for that."""
+        if len(self._suspects) < MOST_SUSPECTS:
+            self._suspects.add(object_key)
+
     async def _damaged(self, artifact: Artifact, found: str, reader: str) -> DamagedBytes:
+        self._suspect(artifact.object_key)
         self._observed.damaged_artifact(reader)
         _log.error(
             "artifact_damaged",

@@ -7,6 +7,7 @@ made anew before every start, since nothing that lasts depends on them: no expir
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import ssl
@@ -34,7 +35,10 @@ _NO_EXPIRY = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 def write_security(directory: Path) -> None:
     """Make a certificate and signing keys, and the file that tells the store of them."""
     directory.mkdir(parents=True, exist_ok=True)
-    directory.chmod(0o700)
+    with contextlib.suppress(
+        PermissionError
+    ):  # a directory of another owner, as RUNFOLD_DATA_DIR may be; the files are private anyway
+        directory.chmod(0o700)
     certificate, key = _certificate()
     _write_private(directory / CERTIFICATE_FILE, certificate)
     _write_private(directory / KEY_FILE, key)
