@@ -25,6 +25,8 @@ class ServerConfig:
 
     `search_bytes` bounds what a process remembers between searches: columns, and runs as JSON.
 
+    `allowed_hosts` and `allowed_origins` are those of `security.callers.Callers`.
+
     `s3` is where artifacts are kept; without it, what needs them answers 503. `s3_timeout` bounds one request to it, of at most one
     part of a file. Every file is read once per `artifact_check_period` and compared with the log; 0: never.
     """
@@ -44,6 +46,8 @@ class ServerConfig:
     acquire_timeout: float = 5.0
     graceful_shutdown: float = 10.0
     search_bytes: int = 512 * 1024 * 1024
+    allowed_hosts: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
     webhook_schemes: tuple[str, ...] = ("https",)
     s3: S3Config | None = None
     s3_timeout: float = 30.0

@@ -23,6 +23,8 @@ def run_server(settings: Settings, services: Services) -> None:
         read_wait=settings.read_wait,
         artifact_check_period=settings.artifact_check_days * 86_400,
         search_bytes=settings.search_mb * 1024 * 1024,
+        allowed_hosts=settings.allowed_host_list,
+        allowed_origins=settings.allowed_origin_list,
         webhook_schemes=tuple(settings.webhook_schemes.split(",")),
         s3=services.s3,
     )
