@@ -95,6 +95,11 @@ paths = {
              "/?Action=CreateAccessKey&Version=2010-05-08", "/?Action=GetCallerIdentity&Version=2011-06-15"],
     "DELETE": [f"/buckets/{bucket}/{name}", f"/buckets/{bucket}/?recursive=true", f"/{bucket}/{name}", f"/{bucket}", "/1,01"],
 }
+def body_of(answer):
+    try:
+        return answer.read(2000).decode("latin1")
+    except OSError:  # it refused before it took the body, and closed
+        return ""
 told = []
 for port in ports:
     for scheme in ("http", "https"):
@@ -104,9 +109,9 @@ for port in ports:
                 request = urllib.request.Request(f"{scheme}://127.0.0.1:{port}{path}", body, method=method)
                 try:
                     with urllib.request.urlopen(request, timeout=5, context=blind) as answer:
-                        told.append([port, scheme, method, path, answer.status, answer.read(2000).decode("latin1"), dict(answer.headers)])
+                        told.append([port, scheme, method, path, answer.status, body_of(answer), dict(answer.headers)])
                 except urllib.error.HTTPError as error:
-                    told.append([port, scheme, method, path, error.code, error.read(2000).decode("latin1"), dict(error.headers)])
+                    told.append([port, scheme, method, path, error.code, body_of(error), dict(error.headers)])
                 except OSError as error:
                     told.append([port, scheme, method, path, 0, "", {}])
 print(json.dumps(told))
