@@ -12,6 +12,7 @@ from runfold.log import LogWriter
 from runfold_schemas.ids import Ids
 from runfold_schemas.vector import Vector
 
+from .artifacts.checks import Checks
 from .artifacts.store import Store
 from .config import ServerConfig
 from .document.shapes import NOTHING, Schema
@@ -49,6 +50,7 @@ class Api:
     observed: Observed
     ids: Ids
     store: Store
+    checks: Checks
     exports: asyncio.Semaphore
     """Bounds how many histories are read in full at once."""
     live: Hub

@@ -23,6 +23,8 @@ from runfold_schemas.ids import Ids
 
 from .api import Api
 from .artifacts.bucket import Bucket
+from .artifacts.checks import Checks
+from .artifacts.scrub import Scrub
 from .artifacts.store import Store
 from .config import ServerConfig
 from .live.hub import Hub
@@ -72,6 +74,8 @@ async def open_api(config: ServerConfig) -> AsyncIterator[Api]:
         reader = Reader(database, ends, progress, observed, urge, wait=config.read_wait)
         bucket = await stack.enter_async_context(Bucket(config.s3, timeout=config.s3_timeout))
         store = Store(bucket, config.namespace, ids)
+        checks = Checks(store, database, observed)
+        scrub = Scrub(store, checks, database, observed, ids.event_id(), config.artifact_check_period)
         writes = Writes(log, reader, observed)
         runs = RunHeads(database, reader, progress, log)
         experiments = ExperimentHeads(database, reader, progress)
@@ -82,6 +86,7 @@ async def open_api(config: ServerConfig) -> AsyncIterator[Api]:
             tasks = [
                 background.create_task(ends.serve()),
                 background.create_task(urge.serve()),
+                background.create_task(scrub.serve()),
                 background.create_task(listen(progress, config.dsn, config.namespace)),
             ]
             try:
@@ -100,6 +105,7 @@ async def open_api(config: ServerConfig) -> AsyncIterator[Api]:
                     observed,
                     ids,
                     store,
+                    checks,
                     asyncio.Semaphore(_EXPORTS_AT_ONCE),
                     Hub(config.kafka, config.namespace, reader),
                     Definitions(config.kafka, log.connect, timeout=config.kafka_timeout),

@@ -11,6 +11,7 @@ ApiError
 ├── NotImplementedYet  the route is known, this release does not serve it (501: MLflow's client does not retry it)
 ├── Unavailable        Kafka, Postgres or a worker is away or behind (503); repeat after `retry_after` seconds
 └── Internal           a fault of this program (500)
+    └── DamagedBytes   the store's bytes of a file are not those that the log tells of (500)
 
 Status numbers are those of `mlflow.exceptions`, sqlstate and error_class those of `mlflow.error_classification` (3.17.2).
 """
@@ -134,3 +135,7 @@ class Unavailable(ApiError):
 
 class Internal(ApiError):
     """A fault of this program; the log has the details under the same request."""
+
+
+class DamagedBytes(Internal):
+    """The bytes of a file in the store are not those that the log tells of, or are gone."""

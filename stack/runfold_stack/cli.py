@@ -198,7 +198,7 @@ def topics_create(data_dir: DataDir = None) -> None:
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False, data_dir: DataDir = None
 ) -> None:
-    """Show parts, versions, positions and lag. Exit code 1 if a part is not ready."""
+    """Show parts, versions, positions and lag. Exit code 1 if a part is not ready or a file is damaged."""
     from .services import find_services
     from .status import is_well, render
     from .status import status as read_status

@@ -102,6 +102,10 @@ class Settings(BaseSettings):
         None, description="Access key for the S3 store; unset: as Amazon's tools find theirs (AWS_* variables, a role)."
     )
     s3_secret_key: str | None = Field(None, repr=False, description="The secret that belongs to the access key.")
+    artifact_check_days: Annotated[float, Field(ge=0, le=365)] = Field(
+        7.0,
+        description="The server reads every artifact once in so many days, to find bytes that are not those in the log; 0: never.",
+    )
     server_workers: Annotated[int, Field(ge=1, le=64)] = Field(1, description="Processes of the server.")
     read_wait: Annotated[float, Field(gt=0, le=300)] = Field(
         10.0, description="Seconds a strong read or an outcome waits for the folds before it answers 503."

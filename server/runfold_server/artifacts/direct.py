@@ -24,6 +24,7 @@ from . import files
 from .bucket import Missing, Refused
 from .paths import Place, find_file
 from .proxy import PREFIXES, path_of
+from .serving import disposition, media_type
 from .store import MARK, MOST_PARTS, abort
 
 UPLOAD_SECONDS = 3600
@@ -96,7 +97,16 @@ async def _abort(api: Api, request: Request) -> Response:
 async def _presigned(api: Api, request: Request) -> Response:
     place, as_of = find_file(path_of(request)), await api.moments.of(request)
     found = await files.find(api, place, as_of)
-    url = await api.store.bucket.presigned("get_object", DOWNLOAD_SECONDS, Key=found.object_key)
+    await api.checks.refuse_damaged(found)
+    name = found.path.rpartition("/")[2]
+    url = await api.store.bucket.presigned(
+        "get_object",
+        DOWNLOAD_SECONDS,
+        Key=found.object_key,
+        # Part of what is signed: the store would show a page where we answer with a download.
+        ResponseContentDisposition=disposition(name),
+        ResponseContentType=media_type(name),
+    )
     return saying(json_response({"url": url, "headers": {}, "file_size": found.size}), as_of)
 
 

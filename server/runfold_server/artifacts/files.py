@@ -87,7 +87,7 @@ async def find(api: Api, place: Place, as_of: Vector | None = None) -> Artifact:
 
 async def send(api: Api, request: Request, place: Place, as_of: Vector | None = None) -> Response:
     """The file as an answer."""
-    return saying(await file_response(api.store, request, await find(api, place, as_of)), as_of)
+    return saying(await file_response(api.store, api.checks, request, await find(api, place, as_of)), as_of)
 
 
 async def check_level(api: Api) -> None:

@@ -68,7 +68,7 @@ class Store:
         parts = _parts(body, size_of_part)
         first = await anext(parts, b"")
         size += len(first)
-        await _hash(digest, first)
+        await hash_part(digest, first)
         if len(first) < size_of_part:
             await self.bucket.send("put_object", first, Key=key)
             return Stored(key, size, digest.hexdigest())
@@ -79,7 +79,7 @@ class Store:
                 if upload.count == MOST_PARTS:
                     raise TooLarge(f"A file may have {size_of_part * MOST_PARTS} bytes; this one has more.")
                 size += len(part)
-                await _hash(digest, part)
+                await hash_part(digest, part)
                 await upload.send(part)
             await upload.complete()
         return Stored(key, size, digest.hexdigest())
@@ -116,7 +116,7 @@ class Store:
         size = int(head["ContentLength"])
         digest = hashlib.sha256()
         async for part in _parts(self.get(key, 0, size), PART_BYTES):
-            await _hash(digest, part)
+            await hash_part(digest, part)
         return Stored(key, size, digest.hexdigest())
 
 
@@ -194,7 +194,8 @@ async def _parts(body: AsyncIterator[bytes], size: int) -> AsyncIterator[bytes]:
         yield b"".join(held)
 
 
-async def _hash(digest: Any, part: bytes) -> None:
+async def hash_part(digest: Any, part: bytes) -> None:
+    """Add to a digest without holding up the loop."""
     if len(part) <= INLINE_HASH_BYTES:
         digest.update(part)
     else:
