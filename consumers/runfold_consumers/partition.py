@@ -30,6 +30,8 @@ AT_ONCE = 500
 """Records that are read and decoded before other tasks have a turn: few enough to lie in the processor's caches meanwhile."""
 PIECE_BYTES = 64 * 1024
 """Bytes of bodies that are decoded before it is asked whose turn it is: of many small frames, these take 10 ms."""
+MOST_BYTES = 4 * 1024 * 1024
+"""Bytes of bodies from which on a batch ends: the log brings more while its records are decoded in turns, and it would never."""
 MOST_BEFORE_GENESIS = 10_000
 READ_WAIT = 1.0
 REFUSED_WAIT = 5.0
@@ -252,7 +254,7 @@ class PartitionTask:
         A look into `system`, after they were read, tells poison from upgrade for all ids that are not known.
         """
         batch = Decoded()
-        taken = 0
+        taken = size = 0
         turns = Turns()
         while raws:
             for piece in _pieces(raws):
@@ -261,7 +263,8 @@ class PartitionTask:
                 await turns.end()
                 await self._decode_piece(piece, batch)
             taken += len(raws)
-            if source is None or batch.stopped_by is not None or taken >= self._most:
+            size += sum(len(raw.value or b"") for raw in raws)
+            if source is None or batch.stopped_by is not None or taken >= self._most or size >= MOST_BYTES:
                 break
             await asyncio.sleep(0)
             raws = await source.read(min(AT_ONCE, self._most - taken), 0)
