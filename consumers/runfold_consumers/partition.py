@@ -30,8 +30,9 @@ AT_ONCE = 500
 """Records that are read and decoded before other tasks have a turn: few enough to lie in the processor's caches meanwhile."""
 PIECE_BYTES = 64 * 1024
 """Bytes of bodies that are decoded before it is asked whose turn it is: of many small frames, these take 10 ms."""
-MOST_BYTES = 4 * 1024 * 1024
-"""Bytes of bodies from which on a batch ends: the log brings more while its records are decoded in turns, and it would never."""
+MOST_BATCH_BYTES = 4 * 1024 * 1024
+"""Bytes of bodies after which a batch takes no more. The log brings more while its records are decoded in turns, one record may hold 8 MiB,
+and a batch is several times as large in memory."""
 MOST_BEFORE_GENESIS = 10_000
 READ_WAIT = 1.0
 REFUSED_WAIT = 5.0
@@ -264,7 +265,7 @@ class PartitionTask:
                 await self._decode_piece(piece, batch)
             taken += len(raws)
             size += sum(len(raw.value or b"") for raw in raws)
-            if source is None or batch.stopped_by is not None or taken >= self._most or size >= MOST_BYTES:
+            if source is None or batch.stopped_by is not None or taken >= self._most or size >= MOST_BATCH_BYTES:
                 break
             await asyncio.sleep(0)
             raws = await source.read(min(AT_ONCE, self._most - taken), 0)
