@@ -13,8 +13,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from runfold_projections.folds import keys, summaries
+from runfold_projections.folds.keys import Layouts
 from runfold_projections.folds.metrics import RunMetrics
-from runfold_projections.folds.summaries import Block, Layouts, Summaries, Summary
+from runfold_projections.folds.summaries import Block, Summaries, Summary
 from runfold_projections.fresh import merge, pack, read_all, read_key
 from runfold_schemas.frames import Frame
 
