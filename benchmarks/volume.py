@@ -68,6 +68,11 @@ PROFILES = {
     "http": Profile("scalars", "http", 1e6),
     "neptune": Profile("neptune", "kafka", NEPTUNE, rate=NEPTUNE),
     "wide": Profile("wide", "kafka", NEPTUNE, rate=2 * NEPTUNE),
+    "newkeys": Profile("newkeys", "kafka", 40e3, rate=40e3),
+    "newwide": Profile("newwide", "kafka", 256e3, rate=256e3),
+    "churn": Profile("churn", "kafka", 100e3, rate=100e3),
+    "longnames": Profile("longnames", "kafka", 10e3, rate=10e3),
+    "slowkeys": Profile("slowkeys", "kafka", 10e3 / 60, rate=10e3 / 60),
     "neptune3": Profile("neptune", "kafka", 3 * NEPTUNE, rate=3 * NEPTUNE),
 }
 

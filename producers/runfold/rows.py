@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 SEPARATOR = "/"
-_MOST_CACHED_KEYS = 200_000
+_MOST_CACHED_BYTES = 16 * 1024 * 1024
+_LIST_BYTES, _NAME_BYTES = 350, 64
+"""What a list of keys that is remembered takes beside its names, and a name beside its text."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,10 +68,10 @@ class RowReader:
             size = sum(len(name.encode()) + 5 for name in names)
         except UnicodeEncodeError as error:
             raise ValueError(f"metric name {error.object!r} holds a lone surrogate, which UTF-8 can't carry") from None
-        if self._cached > _MOST_CACHED_KEYS:
+        if self._cached > _MOST_CACHED_BYTES:
             self._known.clear()
             self._cached = 0
-        self._cached += len(names) + 1
+        self._cached += size + _NAME_BYTES * len(names) + _LIST_BYTES
         return self._known.setdefault(names, Keys(names, size))
 
     def _flat(self, metrics: Mapping[str, Any]) -> dict[str, float]:
