@@ -1,13 +1,15 @@
 """What a process says when it joins a run that others began: its creation changes nothing of a run that is there."""
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 from runfold_schemas.events import Fact, RunUpdated, TagsSet
 
 from .encoding import checked
-from .errors import ServerRefused
+from .errors import SdkError, ServerRefused
+from .outbox import Outbox
 from .place import Place
 from .transport import KnownRun
 
@@ -36,6 +38,22 @@ class Joined:
                 f"join it with experiment={known.experiment!r}, or name none"
             )
         return cls(True, known.experiment, known.status)
+
+
+def say_again(before: Sequence[Outbox], add: Callable[[Fact], None], facts: Sequence[Fact]) -> None:
+    """In the background: say the facts once more when all that earlier attempts left has arrived, since their end may be in it."""
+
+    def wait() -> None:
+        for outbox in before:
+            outbox.wait(None, threading.TIMEOUT_MAX)
+        try:
+            for fact in facts:
+                add(fact)
+        except SdkError:
+            pass  # this attempt has ended, too, and has said so
+
+    if before and facts:
+        threading.Thread(target=wait, name="runfold goes on", daemon=True).start()
 
 
 def facts_of_join(

@@ -14,7 +14,7 @@ from ._run import Run
 from .creation import Creation
 from .encoding import RunEncoder, checked
 from .errors import NotConnected, SdkError
-from .joining import NAMELESS, Joined, facts_of_join
+from .joining import NAMELESS, Joined, facts_of_join, say_again
 from .leftovers import send_leftovers, take_over
 from .names import run_name
 from .place import ATTEMPT_VARIABLE, Place, where_we_run
@@ -82,8 +82,10 @@ def start(
     writer.add_creation(creation)
     for turn in turns:
         writer.add_turn(turn, start_step if inherits is None else inherits.step)
-    for fact in facts_of_join(place, joined, name, first_tags, again=bool(before)):
+    of_join = list(facts_of_join(place, joined, name, first_tags, again=bool(before)))
+    for fact in of_join:
         writer.add_fact(fact)
+    say_again(before, writer.add_fact, of_join)
     run = Run(run_id, settings, writer, ends=place.rank in (None, 0), shared=place.run_id is not None)
     if params:
         run.log_params(params)

@@ -6,6 +6,7 @@ import logging
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,29 @@ def test_an_offline_attempt_runs_again_too(server: EventServer, spool_dir: Path)
         pass
     sync(spool_dir, server.uri)
     assert [event.status for event in server.of(RunUpdated)] == ["RUNNING", "FINISHED"]
+
+
+def test_an_end_that_an_earlier_attempt_left_on_disk_does_not_end_the_new_one(server: EventServer) -> None:
+    there_is(server, "known", "RUNNING")
+    left = runfold.run("digits", run_id="known", mode="offline")
+    for step in range(10):
+        left.log({"x": step})
+    left.finish("FAILED")
+    with runfold.run("digits", run_id="known"):
+        wait_for(lambda: "FAILED" in statuses(server), "what was left is sent")
+        wait_for(lambda: statuses(server)[-1] == "RUNNING", "it runs again")
+    assert statuses(server)[-1] == "FINISHED"
+
+
+def statuses(server: EventServer) -> list[str]:
+    return [event.status for event in server.of(RunUpdated)]
+
+
+def wait_for(holds: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
 
 
 def test_a_run_is_joined_in_its_own_experiment_and_another_one_is_refused_at_the_start(server: EventServer) -> None:
