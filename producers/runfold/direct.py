@@ -23,7 +23,7 @@ from runfold_schemas.wire import schema_id_of
 from .birth import LogInfo, open_log
 from .errors import LogMismatch, LogNotBorn, LogUnavailable
 from .kafka import RecordSender
-from .transport import Experiment, Never, Parent, Result, Transport, TryAgain
+from .transport import Experiment, KnownRun, Never, Parent, Result, Transport, TryAgain
 
 T = TypeVar("T")
 _CONNECT_TIMEOUT = 10.0
@@ -64,6 +64,10 @@ class KafkaTransport:
     def find_experiment(self, name: str, timeout: float) -> Experiment:
         """See Transport.find_experiment; the API is asked."""
         return self._api.find_experiment(name, timeout)
+
+    def find_run(self, run_id: str, timeout: float) -> KnownRun | None:
+        """See Transport.find_run; the API is asked."""
+        return self._api.find_run(run_id, timeout)
 
     def find_parent(self, run_id: str, timeout: float) -> Parent:
         """See Transport.find_parent; the API is asked."""

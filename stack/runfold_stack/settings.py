@@ -36,6 +36,7 @@ OTHER_VARIABLES = {
     "RUNFOLD_REQUIRE_SERVER": "1: a run does not start unless the server answers; unset: it starts, and is sent later.",
     "RUNFOLD_BUFFER_MB": "Memory, in MB, that such a run may hold until it is saved to the spool; unset: 64.",
     "RUNFOLD_FINISH_TIMEOUT": "Seconds that the end of such a run waits for the server; unset: 60.",
+    "RUNFOLD_ON_REJECTION": "warn, or raise: what the end of such a run does if the server refused something; unset: warn.",
 }
 """Variables that are no settings of the programs: training code reads them."""
 

@@ -32,6 +32,8 @@ class About:
     pid: int
     created_ms: int
     format: int = FORMAT
+    offline: bool = False
+    """Its process sends nothing of it."""
 
     @classmethod
     def read(cls, directory: Path) -> Self:
@@ -39,7 +41,8 @@ class About:
         path = directory / ABOUT
         try:
             found = json.loads(path.read_bytes())
-            about = cls(**{field.name: found[field.name] for field in fields(cls)})
+            known = {field.name: found[field.name] for field in fields(cls) if field.name != "offline"}
+            about = cls(**known, offline=found.get("offline") is True)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise SdkError(f"{path} can't be read: {type(error).__name__}: {error}") from None
         if about.format != FORMAT:
@@ -110,6 +113,15 @@ def make(root: Path, about: About, writer: str) -> tuple[Path, SpoolLock]:
             continue
         return directory, lock
     raise AssertionError("counting has no end")
+
+
+def link(directory: Path) -> Path:
+    """A second name for all that is in a spool now, where no reader of spools looks and no bound on a run's disk counts it. OSError."""
+    copy = directory.parent.parent / f"{_NEW}{directory.name}-{os.getpid()}"
+    copy.mkdir(mode=0o700)
+    for path in (directory / ABOUT, *(segment_path(directory, number) for number in segments(directory))):
+        os.link(path, copy / path.name)
+    return copy
 
 
 def make_again(directory: Path, about: About, lock: SpoolLock) -> SpoolLock:
