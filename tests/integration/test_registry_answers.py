@@ -68,7 +68,8 @@ def test_every_answer_is_mlflows(here: World) -> None:
     differences = [
         f"{mine['ask']}\n  recorded {one['status']} {one['answer']}\n  answered {mine['status']} {mine['answer']}"
         for one, mine in zip(theirs, ours, strict=True)
-        if _in_order(_as_in_lists(mine["ask"], one)) != _in_order(_as_in_lists(mine["ask"], mine)) and not _reason(mine["ask"])
+        if _in_order(_as_in_lists(mine["ask"], one)) != _in_order(_as_in_lists(mine["ask"], mine))
+        and not _reason(mine["ask"])
     ]
     assert not differences, "\n".join(differences)
 
