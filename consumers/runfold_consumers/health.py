@@ -1,7 +1,7 @@
 """The worker's own HTTP: live, ready, metrics, and what it holds."""
 
 import asyncio
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,6 +11,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from .worker import Worker
 
@@ -71,9 +72,9 @@ class _Embedded(uvicorn.Server):
         yield
 
 
-async def serve_health(worker: Worker, host: str, port: int) -> None:
-    """Serve until cancelled."""
-    config = uvicorn.Config(health_app(worker), host=host, port=port, log_level="warning", access_log=False)
+async def serve_health(worker: Worker, host: str, port: int, guard: Callable[[ASGIApp], ASGIApp]) -> None:
+    """Serve until cancelled. `guard` wraps the application: it decides who may call."""
+    config = uvicorn.Config(guard(health_app(worker)), host=host, port=port, log_level="warning", access_log=False)
     server = _Embedded(config)
     serving = asyncio.ensure_future(server.serve())
     try:

@@ -26,6 +26,8 @@ from .wanted import Wanted
 
 AT_ONCE = 500
 """Records that are read and decoded before other tasks have a turn: few enough to lie in the processor's caches meanwhile."""
+MOST_BATCH_BYTES = 32 * 1024 * 1024
+"""Bytes of values after which a batch takes no more: one record may hold 8 MiB, and a batch is several times as large in memory."""
 MOST_BEFORE_GENESIS = 10_000
 READ_WAIT = 1.0
 REFUSED_WAIT = 5.0
@@ -248,7 +250,7 @@ class PartitionTask:
         A look into `system`, after they were read, tells poison from upgrade for all ids that are not known.
         """
         batch = Decoded()
-        taken = 0
+        taken = size = 0
         while raws:
             decode_batch(raws, self._gate.catalog, self._partitions, into=batch)
             if batch.stopped_by is not None:
@@ -256,11 +258,12 @@ class PartitionTask:
                 batch.stopped_by = None
                 decode_batch(rest, self._gate.catalog, self._partitions, await self._gate.declared(), into=batch)
             taken += len(raws)
-            if source is None or batch.stopped_by is not None or taken >= self._most:
+            size += sum(len(raw.value or b"") for raw in raws)
+            if source is None or batch.stopped_by is not None or taken >= self._most or size >= MOST_BATCH_BYTES:
                 break
             await asyncio.sleep(0)
             raws = await source.read(min(AT_ONCE, self._most - taken), 0)
-        self.busy = taken >= self._most
+        self.busy = taken >= self._most or size >= MOST_BATCH_BYTES
         return batch
 
     def _note(self, checkpoint: Checkpoint) -> None:

@@ -4,11 +4,12 @@ Everything here may be run again, and by several starters at once: what is there
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, NodeNotReadyError, TopicAlreadyExistsError, for_code
 
 from runfold_schemas.catalog import FEATURE_LEVEL, Catalog, released_catalog
@@ -19,11 +20,13 @@ from runfold_schemas.system import SystemState
 from runfold_schemas.topics import Topic, check_namespace, full_name, partition_count
 
 from .errors import LogMismatch, LogNotBorn, LogUnavailable
-from .kafka import RecordSender
+from .kafka import MAX_MESSAGE_BYTES, RecordSender
 from .reading import plain_consumer, read_system, without_genesis
 from .sequence import Sequencer
 
 DEFAULT_PARTITIONS = 8
+
+_MAX_MESSAGE = "max.message.bytes"
 
 NO_BROKER_PATIENCE = 30.0
 """Seconds that a cluster which answers may go on naming no broker."""
@@ -177,7 +180,7 @@ async def _create_topics(kafka: str, namespace: str, birth: Birth) -> int:
         "cleanup.policy": "delete",
         "retention.ms": str(birth.retention_ms),
         "retention.bytes": "-1",
-        "max.message.bytes": str(2 * 1024 * 1024),
+        _MAX_MESSAGE: str(MAX_MESSAGE_BYTES),
         "min.insync.replicas": str(birth.min_insync_replicas),
         **birth.topic_settings,
     }
@@ -193,6 +196,7 @@ async def _create_topics(kafka: str, namespace: str, birth: Birth) -> int:
         for name, code, *_ in answer.topic_errors:
             if code and code != TopicAlreadyExistsError.errno:
                 raise for_code(code)(f"topic {name}")
+        await _take_large_records(admin, [name for name, count in before.items() if count])
         async with asyncio.timeout(30):
             while 0 in (have := await _partition_counts(admin, wanted)).values():
                 await asyncio.sleep(0.02)
@@ -203,6 +207,33 @@ async def _create_topics(kafka: str, namespace: str, birth: Birth) -> int:
                 "the number is fixed at birth; leave RUNFOLD_PARTITIONS unset, or set it to what the log has"
             )
     return partitions
+
+
+async def _take_large_records(admin: AIOKafkaAdminClient, names: Sequence[str]) -> None:
+    """Raise the message size of topics that were made by a release with smaller records.
+
+    Kafka's request replaces all of a topic's settings, so those that were set are sent again.
+    """
+    if not names:
+        return
+    asked = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+    changes = []
+    for answer in await admin.describe_configs(asked):
+        for code, message, _, name, entries in answer.resources:
+            if code:
+                raise for_code(code)(f"settings of topic {name}: {message}")
+            # Source 1 is the topic's own setting; others are inherited from the broker.
+            own = {entry[0]: entry[1] for entry in entries if entry[3] == 1}
+            effective = next(int(entry[1]) for entry in entries if entry[0] == _MAX_MESSAGE)
+            if effective < MAX_MESSAGE_BYTES:
+                own[_MAX_MESSAGE] = str(MAX_MESSAGE_BYTES)
+                changes.append(ConfigResource(ConfigResourceType.TOPIC, name, configs=own))
+    for answer in await admin.alter_configs(changes) if changes else ():
+        for code, message, _, name in answer.resources:
+            if code:
+                raise for_code(code)(
+                    f"{_MAX_MESSAGE} of topic {name} can't be raised to {MAX_MESSAGE_BYTES}: {message}"
+                )
 
 
 @asynccontextmanager

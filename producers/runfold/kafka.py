@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from runfold_schemas import wire
 from runfold_schemas.batch import Outgoing
@@ -17,10 +17,11 @@ from runfold_schemas.ids import Ids
 from runfold_schemas.position import Partition, Position
 from runfold_schemas.topics import full_name
 
-from .errors import Backpressure, LogUnavailable
+from .errors import Backpressure, LogMismatch, LogUnavailable
 
 MAX_BATCH_BYTES = 512 * 1024
-MAX_REQUEST_BYTES = 2 * 1024 * 1024
+MAX_MESSAGE_BYTES = 10 * 1024 * 1024
+"""Largest batch of records that topics take, in bytes: a record of the largest size with its headers, not compressed."""
 MOST_WAITING_BYTES = 64 * 1024 * 1024
 
 
@@ -45,7 +46,7 @@ class RecordSender:
             enable_idempotence=True,
             linger_ms=linger_ms,
             max_batch_size=MAX_BATCH_BYTES,
-            max_request_size=MAX_REQUEST_BYTES,
+            max_request_size=MAX_MESSAGE_BYTES,
             # aiokafka asks lz4 for its level 9: 12 times as long for 400 kB of doubles, and more bytes.
             compression_type="zstd",
             request_timeout_ms=int(timeout * 1000),
@@ -76,7 +77,8 @@ class RecordSender:
     async def send(self, where: Partition, record: Outgoing) -> Position:
         """Append and wait for the acknowledgement.
 
-        LogUnavailable after the time-out or on Kafka's error, Backpressure if too many bytes wait already.
+        LogUnavailable after the time-out or on Kafka's error, Backpressure if too many bytes wait already,
+        LogMismatch if the topic takes only smaller records.
         """
         size = len(record.value) + 512
         if self._waiting + size > MOST_WAITING_BYTES:
@@ -100,6 +102,8 @@ class RecordSender:
                 f"Kafka at {self._kafka} did not acknowledge within {self._timeout:g} s: "
                 "not acknowledged, may still take effect"
             ) from None
+        except MessageSizeTooLargeError as error:
+            raise self._smaller_topic(where, error) from error
         except KafkaError as error:
             raise LogUnavailable(f"Kafka at {self._kafka}: {type(error).__name__}: {error}") from error
         finally:
@@ -128,6 +132,8 @@ class RecordSender:
                 f"Kafka at {self._kafka} did not acknowledge within {self._timeout:g} s: "
                 "not acknowledged, may still take effect"
             ) from None
+        except MessageSizeTooLargeError as error:
+            raise self._smaller_topic(where, error) from error
         except KafkaError as error:
             raise LogUnavailable(f"Kafka at {self._kafka}: {type(error).__name__}: {error}") from error
 
@@ -143,6 +149,13 @@ class RecordSender:
         if used:
             batch.close()
             yield batch, used
+
+    def _smaller_topic(self, where: Partition, error: KafkaError) -> LogMismatch:
+        topic = full_name(self._namespace, where.topic)
+        return LogMismatch(
+            f"topic {topic} takes smaller records than this release writes ({error}): run `runfold topics create`, "
+            f"or set its max.message.bytes to {MAX_MESSAGE_BYTES}"
+        )
 
     def _done(self, size: int, future: asyncio.Future[Any]) -> None:
         self._waiting -= size

@@ -10,11 +10,13 @@ from .envelope import MAX_HEADERS
 from .errors import BadRecord, Reason
 from .topics import Topic
 from .varint import VarintError, decode_long, encode_long
+from .wire import MAX_VALUE_BYTES
 
 _T = TypeVar("_T")
 
 CONTENT_TYPE = "application/vnd.runfold.events+avro"
-MAX_BATCH_BYTES = 8 * 1024 * 1024
+MAX_BATCH_BYTES = MAX_VALUE_BYTES + 256 * 1024
+"""Largest body of a request that appends records, in bytes: a record of the largest size, and its headers."""
 MAX_BATCH_RECORDS = 10_000
 
 BATCH_SCHEMA: Any = fastavro.parse_schema(

@@ -2,6 +2,7 @@
 
 import io
 import struct
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -14,8 +15,14 @@ from .errors import BadEvent, BadRecord, Reason
 from .events import FACTS, Event, Fact, MetricsLogged
 from .upcast import upcast
 
-MAX_VALUE_BYTES = 1024 * 1024
-"""Largest value of a record, in bytes, before compression."""
+MAX_REQUEST_BODY_BYTES = 8 * 1024 * 1024
+"""Largest body of an API request, in bytes. Whatever it asks for becomes one record, which readers see whole or not at all."""
+
+MAX_VALUE_BYTES = MAX_REQUEST_BODY_BYTES + 256 * 1024
+"""Largest value of a record, in bytes, before compression: what a request holds, and the fields that a server adds."""
+
+MAX_METRICS_BYTES = 1024 * 1024
+"""Largest value of a metrics record, in bytes. Writers split frames far below it, and arrays cost more to read than texts."""
 
 _HEADER = struct.Struct(">bI")
 FRAME_BYTES = _HEADER.size
@@ -31,11 +38,34 @@ def encode(event: Event, level: int = FEATURE_LEVEL, catalog: Catalog | None = N
         out = io.BytesIO()
         fastavro.schemaless_writer(out, schema.parsed, event.model_dump(by_alias=True))
         body = out.getvalue()
-    if len(body) + _HEADER.size > MAX_VALUE_BYTES:
-        raise BadEvent(
-            f"{event.subject} of {len(body)} bytes: a record holds at most {MAX_VALUE_BYTES}; send it in parts"
-        )
+    if len(body) + _HEADER.size > _most_bytes(event.subject):
+        raise BadEvent(_too_large(event, len(body)))
     return _HEADER.pack(0, schema.schema_id) + body
+
+
+def _most_bytes(subject: str) -> int:
+    return MAX_METRICS_BYTES if subject == MetricsLogged.subject else MAX_VALUE_BYTES
+
+
+def _too_large(event: Event, size: int) -> str:
+    """Name the longest text in the caller's words: callers know their fields, not our events."""
+    limit = f"{size} bytes are more than one request may hold ({_most_bytes(event.subject)})"
+    if isinstance(event, MetricsLogged):
+        return f"{limit}; log the points in several requests"
+    field, length = max(_texts(event.model_dump(by_alias=True)), key=lambda text: text[1])
+    return f"{limit}; shorten {field}, which has {length} characters, or send the values in several requests"
+
+
+def _texts(value: Any, path: str = "") -> Iterator[tuple[str, int]]:
+    """Yield the path and the length of each text in a document."""
+    if isinstance(value, str):
+        yield path, len(value)
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _texts(inner, f"{path}.{name}" if path else str(name))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _texts(inner, f"{path}[{index}]")
 
 
 def schema_id_of(value: bytes | None) -> int:
@@ -59,6 +89,8 @@ def decode(value: bytes | None, catalog: Catalog | None = None) -> Event:
 def decode_as(value: bytes | None, schema: Released, catalog: Catalog) -> Event:
     """`decode`, of a value whose schema was looked up by its id."""
     assert value is not None
+    if len(value) > (most := _most_bytes(schema.subject)):
+        raise BadRecord(Reason.TOO_LARGE, f"the value has {len(value)} bytes, at most {most} are read")
     return decode_body(value[_HEADER.size :], schema, catalog)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from uvicorn.supervisors import Multiprocess
 
 from runfold.log import LogWriter
@@ -39,6 +40,8 @@ from .reading.reads import Reader
 from .reading.searches import RunSearches
 from .reading.urge import Urge
 from .routing import not_found, routes
+from .security.callers import Callers
+from .security.guard import Guard
 from .writes import Writes
 
 _EXPORTS_AT_ONCE = 2
@@ -123,7 +126,12 @@ def create_app(config: ServerConfig) -> Starlette:
             finally:
                 opened.clear()
 
-    return Starlette(routes=routes(lambda: opened[0]), lifespan=lifespan, exception_handlers={404: not_found})
+    return Starlette(
+        routes=routes(lambda: opened[0]),
+        lifespan=lifespan,
+        exception_handlers={404: not_found},
+        middleware=[Middleware(Guard, Callers(config.allowed_hosts, config.allowed_origins))],
+    )
 
 
 def _end_streams_at_signals(*stops: Callable[[], None]) -> None:

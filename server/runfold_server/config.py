@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from runfold_schemas.wire import MAX_REQUEST_BODY_BYTES
+
 
 @dataclass(frozen=True, slots=True)
 class S3Config:
@@ -23,6 +25,8 @@ class ServerConfig:
 
     `search_bytes` bounds what a process remembers between searches: columns, and runs as JSON.
 
+    `allowed_hosts` and `allowed_origins` are those of `security.callers.Callers`.
+
     `s3` is where artifacts are kept; without it, what needs them answers 503. `s3_timeout` bounds one request to it, of at most one
     part of a file.
     """
@@ -34,7 +38,7 @@ class ServerConfig:
     port: int = 5000
     workers: int = 1
     pool_size: int = 8
-    max_body_bytes: int = 8 * 1024 * 1024
+    max_body_bytes: int = MAX_REQUEST_BODY_BYTES
     read_wait: float = 10.0
     kafka_timeout: float = 10.0
     ends_timeout: float = 5.0
@@ -42,6 +46,8 @@ class ServerConfig:
     acquire_timeout: float = 5.0
     graceful_shutdown: float = 10.0
     search_bytes: int = 512 * 1024 * 1024
+    allowed_hosts: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
     webhook_schemes: tuple[str, ...] = ("https",)
     s3: S3Config | None = None
     s3_timeout: float = 30.0

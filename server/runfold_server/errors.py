@@ -4,6 +4,7 @@ ApiError
 ├── InvalidParameter   the caller can correct the request (400)
 │   ├── BadBody        the request's body can't be read at all (400)
 │   └── TooLarge       the body is larger than the server takes (413)
+├── PermissionDenied   a web page of a stranger asks (403)
 ├── NotFound           what the request names does not exist (404)
 ├── NoSuchPast         read models of the moment that is asked about must be created first (409)
 ├── AlreadyExists      the name is taken (400, as MLflow's)
@@ -27,6 +28,7 @@ class ErrorCode(Enum):
 
     INVALID_PARAMETER_VALUE = ("INVALID_PARAMETER_VALUE", 400, "INVALID_PARAMETER_VALUE", "KAM00")
     BAD_REQUEST = ("BAD_REQUEST", 400, "INVALID_PARAMETER_VALUE", "KAM00")
+    PERMISSION_DENIED = ("PERMISSION_DENIED", 403, "PERMISSION_DENIED", "KAM00")
     RESOURCE_DOES_NOT_EXIST = ("RESOURCE_DOES_NOT_EXIST", 404, "RESOURCE_NOT_FOUND", "KAM00")
     RESOURCE_ALREADY_EXISTS = ("RESOURCE_ALREADY_EXISTS", 400, "RESOURCE_ALREADY_EXISTS", "KAM00")
     RESOURCE_CONFLICT = ("RESOURCE_CONFLICT", 409, "", "")
@@ -85,6 +87,12 @@ class TooLarge(InvalidParameter):
     @property
     def status(self) -> int:
         return 413
+
+
+class PermissionDenied(ApiError):
+    """The caller may not ask this; the message names the setting that would allow it."""
+
+    code = ErrorCode.PERMISSION_DENIED
 
 
 class NotFound(ApiError):

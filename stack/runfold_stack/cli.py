@@ -308,8 +308,13 @@ def _told(error: BaseException) -> str | None:
     from runfold_projections.errors import ProjectionError
     from runfold_schemas.errors import SchemaError
 
+    from .extras import missing_extra
     from .services import of_a_file
 
+    if isinstance(error, ModuleNotFoundError):
+        command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+        missing = missing_extra(command, error)
+        return str(missing) if missing is not None else None
     if isinstance(error, StackError | RunfoldError | ProjectionError | SchemaError):
         return str(error)
     if isinstance(error, OSError) and of_a_file(error):

@@ -3,6 +3,7 @@
     StackError
     ├── DataDirInUse      another process runs on this data directory
     ├── PortTaken         a port that was asked for by number is not free
+    ├── MissingExtra      a command needs packages that the plain install does not bring
     ├── MissingPackage    a package of the `embedded` extra is not installed
     ├── JarError          Kafka's jars can't be fetched, or are not the ones this release was tested with
     ├── NoServiceUser     running as root, and there is no account Postgres could run under
@@ -61,6 +62,16 @@ class MissingPackage(StackError):
         super().__init__(
             f"The embedded {part} needs the package {package}, which is not installed. "
             f"Install it with `pip install 'runfold[embedded]'`, or name a {part} that already runs."
+        )
+
+
+class MissingExtra(StackError):
+    """A command needs an extra of ours that is not installed."""
+
+    def __init__(self, command: str, extra: str, package: str) -> None:
+        super().__init__(
+            f"`runfold {command}` needs the package {package}, which `pip install runfold` does not bring. "
+            f"Install it with `pip install 'runfold[{extra}]'`."
         )
 
 

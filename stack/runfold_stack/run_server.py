@@ -22,6 +22,8 @@ def run_server(settings: Settings, services: Services) -> None:
         workers=settings.server_workers,
         read_wait=settings.read_wait,
         search_bytes=settings.search_mb * 1024 * 1024,
+        allowed_hosts=settings.allowed_host_list,
+        allowed_origins=settings.allowed_origin_list,
         webhook_schemes=tuple(settings.webhook_schemes.split(",")),
         s3=services.s3,
     )

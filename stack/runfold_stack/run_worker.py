@@ -20,6 +20,8 @@ from runfold_consumers.webhooks.deliverer import Webhooks
 from runfold_consumers.webhooks.sending import Manners
 from runfold_consumers.worker import Worker, WorkerConfig
 from runfold_projections.leases import LIVE, REPLAY
+from runfold_server.security.callers import Callers
+from runfold_server.security.guard import Guard
 
 from .listening import check_can_listen, free_port
 from .programs import command, environment
@@ -81,7 +83,9 @@ async def _work(settings: Settings, services: Services) -> None:
     )
     worker = Worker(config)
     async with asyncio.TaskGroup() as group:
-        group.create_task(serve_health(worker, settings.host, settings.worker_port or free_port(settings.host)))
+        port = settings.worker_port or free_port(settings.host)
+        callers = Callers(settings.allowed_host_list, settings.allowed_origin_list)
+        group.create_task(serve_health(worker, settings.host, port, lambda app: Guard(app, callers)))
         group.create_task(worker.run())
 
 

@@ -101,6 +101,15 @@ class Settings(BaseSettings):
         2,
         description="Processes of low priority that each worker starts while a rebuild or a past is folded, or a standby kept.",
     )
+    allowed_hosts: str = Field(
+        "",
+        description="Names that the server and the worker's health are reached at beside loopback and private addresses, with commas; "
+        "`*` is a wildcard. Requests for other names are denied: they may come from a page that rebinds its name to this machine.",
+    )
+    allowed_origins: str = Field(
+        "",
+        description="Origins, with commas, whose pages may write although they are not the server's own, such as https://notebooks.example.",
+    )
     webhook_schemes: Annotated[str, Field(pattern=r"^https?(,https?)?$")] = Field(
         "https", description="Schemes that the addresses of webhooks may have: https, http, or both with a comma."
     )
@@ -170,10 +179,22 @@ class Settings(BaseSettings):
     ) -> tuple[Any, ...]:
         return init_settings, env_settings, _from_file
 
+    @property
+    def allowed_host_list(self) -> tuple[str, ...]:
+        return _listed(self.allowed_hosts)
+
+    @property
+    def allowed_origin_list(self) -> tuple[str, ...]:
+        return _listed(self.allowed_origins)
+
     def variables(self) -> dict[str, str]:
         """The settings as variables, to hand them to a child process."""
         values = self.model_dump(exclude_none=True, mode="json")
         return {PREFIX + name.upper(): str(value) for name, value in values.items()}
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(entry.strip() for entry in text.split(",") if entry.strip())
 
 
 def _from_file() -> dict[str, Any]:

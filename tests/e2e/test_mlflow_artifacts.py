@@ -66,6 +66,18 @@ def test_texts_dicts_and_tables(run: str) -> None:
     assert mlflow.load_table("table.json", run_ids=[run])["n"].tolist() == [1, 2, 3]
 
 
+@pytest.mark.filterwarnings("ignore:For backward compatibility")
+def test_tables_are_logged_however_many_there_are_in_the_run(run: str) -> None:
+    # The client keeps the list in a tag: MLflow's server cuts it at 8000 characters, and the next call can't read it.
+    many = [{"path": f"tables/of/an/evaluation/{n}.json", "type": "table"} for n in range(200)]
+    mlflow.set_tag("mlflow.loggedArtifacts", json.dumps(many))
+    mlflow.log_table({"n": [1]}, "last.json")
+    mlflow.log_table({"n": [2]}, "last but one.json")
+    kept = json.loads(mlflow.get_run(run).data.tags["mlflow.loggedArtifacts"])
+    assert [one["path"] for one in kept[-2:]] == ["last.json", "last but one.json"]
+    assert len(kept) == 202
+
+
 def test_a_folder_comes_back_byte_by_byte(run: str, folder: Path, tmp_path: Path) -> None:
     mlflow.log_artifacts(str(folder), "data")
     mlflow.log_artifact(str(folder / "top.txt"))

@@ -388,3 +388,16 @@ def test_what_can_not_be_told_is_refused(client: httpx2.Client, query: dict[str,
     answer = client.get(f"{API}events:stream", params=query)
     assert answer.status_code == 400
     assert said in answer.json()["message"]
+
+
+def test_events_as_large_as_they_may_be_are_streamed_and_so_is_what_follows(
+    here: World, client: httpx2.Client, run: str
+) -> None:
+    values = [str(n) * (8 * 1024 * 1024) for n in range(3)]
+    with listen(here, topic="runs", entity=run) as stream:
+        assert next(stream).kind == "open"
+        for value in values:
+            send(client, tag(run, value))
+            assert [event.data["data"]["tags"]["t"] == value for event in told(stream, 1)] == [True]
+    with listen(here, topic="runs", entity=run, **{"from": "beginning"}) as stream:
+        assert [len(event.data["data"].get("tags", {}).get("t", "")) for event in told(stream, 4)] == [0] + [2**23] * 3

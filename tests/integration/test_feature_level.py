@@ -42,7 +42,7 @@ def test_models_need_a_level_that_an_older_log_reaches_by_an_upgrade(
         older.setattr(birth, "FEATURE_LEVEL", LEVEL - 1)
         asyncio.run(born())
     config = ServerConfig(services.kafka, services.postgres, namespace, read_wait=0.5)
-    with TestClient(create_app(config)) as client:
+    with TestClient(create_app(config), base_url="http://127.0.0.1") as client:
         answer = client.post(LOG_MODEL, json={"run_id": "r", "model_json": MODEL})
         assert answer.status_code == 501
         assert (
@@ -57,7 +57,7 @@ def test_models_need_a_level_that_an_older_log_reaches_by_an_upgrade(
             assert (answer.status_code, "the registry needs 4" in answer.json()["message"]) == (501, True)
     before, after = asyncio.run(upgrade_log(services.kafka, namespace, release="newer"))
     assert (before, after >= LEVEL) == (LEVEL - 1, True)
-    with TestClient(create_app(config)) as client:
+    with TestClient(create_app(config), base_url="http://127.0.0.1") as client:
         # No worker runs here: a run that no row shows is asked for strongly.
         assert client.post(LOG_MODEL, json={"run_id": "r", "model_json": MODEL}).status_code == 503
 
@@ -79,7 +79,9 @@ def test_what_an_older_log_does_not_know_is_refused_at_both_doors_and_the_rest_t
     points = encoder.metrics(from_points([Point("loss", 1.0, 0, 0)]))[0][0]
     rewind = encoder.turn(RunRewound(run_id="r", step=1))
     says = "needs feature level 3, the log is at 2: run `runfold upgrade`"
-    with TestClient(create_app(ServerConfig(services.kafka, services.postgres, namespace))) as client:
+    with TestClient(
+        create_app(ServerConfig(services.kafka, services.postgres, namespace)), base_url="http://127.0.0.1"
+    ) as client:
         headers = {"Content-Type": CONTENT_TYPE}
         answer = client.post("/api/runfold/v1/events", content=encode_batch([points, rewind]), headers=headers)
         assert (answer.status_code, says in answer.json()["message"]) == (400, True)
@@ -91,7 +93,9 @@ def test_what_an_older_log_does_not_know_is_refused_at_both_doors_and_the_rest_t
     assert [result.outcome for result in results] == ["appended", "rejected"]
     assert says in results[1].message
     asyncio.run(upgrade_log(services.kafka, namespace, release="newer"))
-    with TestClient(create_app(ServerConfig(services.kafka, services.postgres, namespace))) as client:
+    with TestClient(
+        create_app(ServerConfig(services.kafka, services.postgres, namespace)), base_url="http://127.0.0.1"
+    ) as client:
         answer = client.post("/api/runfold/v1/events", content=encode_batch([points, rewind]), headers=headers)
         assert answer.status_code == 200
 

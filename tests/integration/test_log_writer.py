@@ -1,14 +1,20 @@
 """The sender over a real Kafka."""
 
 import asyncio
+import os
 import signal
+import uuid
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from installation import Installation
+from services import Services
 
-from runfold.errors import Backpressure, LogUnavailable
-from runfold.kafka import RecordSender
+from runfold.birth import Birth, create_log
+from runfold.errors import Backpressure, LogMismatch, LogUnavailable
+from runfold.kafka import MAX_MESSAGE_BYTES, RecordSender
 from runfold_schemas.batch import Outgoing
 from runfold_schemas.position import Partition
 from runfold_schemas.topics import Topic, full_name
@@ -85,3 +91,31 @@ async def test_many_records_that_no_broker_takes_are_not_acknowledged(installati
                 await sender.send_all(WHERE, [record] * 3)
         finally:
             kafka.kill("kafka", signal.SIGCONT)
+
+
+async def test_topics_of_a_release_with_smaller_records_take_larger_ones_after_an_update(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    namespace = f"smaller_{uuid.uuid4().hex[:8]}"
+    before = Birth(partitions=1, topic_settings={"max.message.bytes": "2097152", "segment.bytes": "33554432"})
+    large = Outgoing(Topic.RUNS, b"k", os.urandom(4 * 1024 * 1024), ())
+    # A release whose records were smaller asked for less; this one's creation would raise it at once.
+    monkeypatch.setattr("runfold.birth.MAX_MESSAGE_BYTES", 2_097_152)
+    await create_log(services.kafka, namespace, before, release="test")
+    monkeypatch.undo()
+    async with RecordSender(services.kafka, namespace) as sender:
+        with pytest.raises(LogMismatch, match="run `runfold topics create`"):
+            await sender.send(WHERE, large)
+        await create_log(services.kafka, namespace, Birth(), release="test")
+        assert (await sender.send(WHERE, large)).where == WHERE
+    admin = AIOKafkaAdminClient(bootstrap_servers=services.kafka)
+    await admin.start()
+    try:
+        (answer,) = await admin.describe_configs(
+            [ConfigResource(ConfigResourceType.TOPIC, full_name(namespace, WHERE.topic))]
+        )
+    finally:
+        await admin.close()
+    shown = {entry[0]: entry[1] for entry in answer.resources[0][4]}
+    kept = (shown["max.message.bytes"], shown["segment.bytes"], shown["message.timestamp.type"])
+    assert kept == (str(MAX_MESSAGE_BYTES), "33554432", "LogAppendTime")

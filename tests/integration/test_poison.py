@@ -11,6 +11,7 @@ from in_process import append, bare_topic, fetch, folded, outgoing, place, sende
 from installation import Installation, difference
 
 from runfold.birth import Birth, create_log
+from runfold_schemas import wire
 from runfold_schemas.batch import Outgoing
 from runfold_schemas.events import Event, ExperimentCreated, ExperimentTagsSet, MetricsLogged, ParamsLogged, RunCreated
 from runfold_schemas.frames import Point, from_points
@@ -89,7 +90,7 @@ POISON: dict[str, tuple[str, Callable[[Outgoing], Outgoing]]] = {
     "a huge array": ("*", _huge_array),
     "trailing bytes": ("trailing_bytes", _value(lambda value: value + b"\x00\x00")),
     "a NUL": ("absurd", _nul),
-    "too large": ("too_large", _value(lambda value: value + bytes(1_500_000))),
+    "too large": ("too_large", _value(lambda value: value + bytes(wire.MAX_VALUE_BYTES))),
     "a foreign type": ("type_not_allowed", _foreign_type),
     "another type in the header": ("envelope", _header("ce_type", b"runfold.runs.RunDeleted")),
     "a bad sequence": ("envelope", _header("ce_sequence", b"-1")),

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
+from runfold_schemas.batch import MAX_BATCH_BYTES
+
 MAGIC = b"RUNFOLD-SPOOL-1\n"
 """What a segment file begins with."""
 
-MOST_PAYLOAD = 4 * 1024 * 1024
-"""A length beyond this is no length: a record holds at most 1 MiB, its headers little."""
+MOST_PAYLOAD = MAX_BATCH_BYTES
+"""A length beyond this, in bytes, is damage: no record is larger."""
 
 _HEAD = struct.Struct("<IIBI")
 _CHECKED_FROM = 8

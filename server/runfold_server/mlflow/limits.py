@@ -14,8 +14,9 @@ MAX_PARAMS = 100
 MAX_TAGS = 100
 MAX_ENTITIES = 1000
 MAX_KEY = 250
-MAX_PARAM_VALUE = 6000
-MAX_TAG_VALUE = 8000
+MAX_RUN_NAME = 8000
+MAX_LONG_VALUE = 512 * 1024
+"""Characters of a param's or a run tag's value. MLflow cuts params at 6000 and tags at 8000, which breaks lists that its client keeps in tags."""
 MAX_EXPERIMENT_NAME = 500
 MAX_EXPERIMENT_TAG_VALUE = 20_000
 MAX_DATASET_NAME = 500
@@ -76,16 +77,16 @@ def check_metric(metric: Mapping[str, Any], path: str = "") -> None:
     check_length("Metric name", MAX_KEY, key)
 
 
-def fitted_param(key: str, value: str, path: str = "") -> tuple[str, str]:
-    """A param as it is stored: MLflow's server cuts long values."""
+def check_param(key: str, value: str, path: str = "") -> tuple[str, str]:
+    """A param; its value is kept whole."""
     check_name(key, f"{path}key")
-    return check_length("Param key", MAX_KEY, key), value[:MAX_PARAM_VALUE]
+    return check_length("Param key", MAX_KEY, key), check_length("Param value", MAX_LONG_VALUE, value)
 
 
-def fitted_tag(key: str, value: str, path: str = "") -> tuple[str, str]:
-    """A run's tag as it is stored: MLflow's server cuts long values."""
+def check_tag(key: str, value: str, path: str = "") -> tuple[str, str]:
+    """A run's tag; its value is kept whole."""
     check_name(key, f"{path}key")
-    return check_length(f"{path}key", MAX_KEY, key), value[:MAX_TAG_VALUE]
+    return check_length(f"{path}key", MAX_KEY, key), check_length(f"{path}value", MAX_LONG_VALUE, value)
 
 
 def check_experiment_tag(key: str, value: str) -> tuple[str, str]:

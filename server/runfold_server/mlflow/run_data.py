@@ -39,14 +39,14 @@ async def _append_metrics(api: Api, call: Call, run_id: str, points: Sequence[Po
 
 async def _log_param(api: Api, call: Call) -> Json:
     run_id = call.args["run_id"]
-    key, value = limits.fitted_param(call.args["key"], call.args["value"])
+    key, value = limits.check_param(call.args["key"], call.args["value"])
     await api.runs.active(run_id)
     return await _decided(api, call, ParamsLogged(run_id=run_id, params={key: value}), single_param=True)
 
 
 async def _set_tag(api: Api, call: Call) -> Json:
     run_id = call.args["run_id"]
-    key, value = limits.fitted_tag(call.args["key"], call.args["value"])
+    key, value = limits.check_tag(call.args["key"], call.args["value"])
     await api.runs.active(run_id)
     tags = _effective_tags({key: value})
     return await _decided(api, call, TagsSet(run_id=run_id, tags=tags)) if tags else {}
@@ -70,8 +70,8 @@ async def _log_batch(api: Api, call: Call) -> Json:
     args = call.args
     run_id = limits.check_run_id(args["run_id"])
     points = args.get("points") or checked_points(args["metrics"])
-    params = [limits.fitted_param(p["key"], p["value"], f"params[{i}].") for i, p in enumerate(args["params"])]
-    tags = [limits.fitted_tag(t["key"], t["value"], f"tags[{i}].") for i, t in enumerate(args["tags"])]
+    params = [limits.check_param(p["key"], p["value"], f"params[{i}].") for i, p in enumerate(args["params"])]
+    tags = [limits.check_tag(t["key"], t["value"], f"tags[{i}].") for i, t in enumerate(args["tags"])]
     limits.check_batch(len(points), len(params), len(tags))
     limits.check_unique_params(key for key, _ in params)
     only_metrics = not params and not tags

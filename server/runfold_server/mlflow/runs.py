@@ -36,7 +36,9 @@ async def _create(api: Api, call: Call) -> Json:
     for tag in args["tags"]:
         if not tag["key"]:
             raise InvalidParameter("Missing value for required parameter 'tags.key'.")
-        tags[limits.check_length("key", limits.MAX_KEY, tag["key"])] = tag["value"][: limits.MAX_TAG_VALUE]
+        tags[limits.check_length("key", limits.MAX_KEY, tag["key"])] = limits.check_length(
+            "value", limits.MAX_LONG_VALUE, tag["value"]
+        )
     name = _name(args["run_name"], tags.get(RUN_NAME_TAG, ""))
     run_id = api.ids.run_id()
     event = RunCreated(
@@ -76,7 +78,7 @@ def _name(name: str, tag: str) -> str:
             "Both 'run_name' argument and 'mlflow.runName' tag are specified, but with "
             f"different values (run_name='{name}', mlflow.runName='{tag}')."
         )
-    return limits.check_length("run_name", limits.MAX_TAG_VALUE, name or tag or run_name(_random))
+    return limits.check_length("run_name", limits.MAX_RUN_NAME, name or tag or run_name(_random))
 
 
 async def _get(api: Api, call: Call) -> Json:
@@ -104,7 +106,7 @@ async def _update(api: Api, call: Call) -> Json:
     if status is None and end_ms is None and name is None:
         return {"run_info": answers.run_info((await find_run(api, run_id)).value)}
     if name is not None:
-        limits.check_length("run_name", limits.MAX_TAG_VALUE, name)
+        limits.check_length("run_name", limits.MAX_RUN_NAME, name)
     event = RunUpdated(run_id=run_id, status=status, end_ms=end_ms, name=name)
     try:
         row = await api.writes.decide(event, call.origin, lambda _: lambda connection: get_run(connection, run_id))

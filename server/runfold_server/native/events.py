@@ -130,7 +130,7 @@ async def _events(api: Api, request: Request) -> Response:
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if kind != CONTENT_TYPE:
         raise InvalidParameter(f"Content-Type must be {CONTENT_TYPE}.")
-    body = await read_body(request, min(MAX_BATCH_BYTES, api.config.max_body_bytes))
+    body = await read_body(request, MAX_BATCH_BYTES)
     with kafka_outages():
         info = await api.log.connect()
     checked = await asyncio.to_thread(_decode_and_check, body, info)

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from runfold.kafka import MAX_MESSAGE_BYTES
 from runfold_stack.embedded import jars
 from runfold_stack.embedded.datadir import write_atomically
 from runfold_stack.errors import MissingPackage, PartFailed
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 Durability = Literal["process", "fsync"]
 
-MESSAGE_MAX_BYTES = 2 * 1024 * 1024
 READY_TIMEOUT_SECONDS = 120.0  # after a crash the broker first checks what it had not flushed
 STOP_GRACE_SECONDS = 20.0
 
@@ -92,8 +92,8 @@ def server_properties(place: KafkaPlace) -> dict[str, str]:
         "log.message.timestamp.type": "LogAppendTime",
         "log.retention.ms": "-1",
         "log.retention.bytes": "-1",
-        "message.max.bytes": str(MESSAGE_MAX_BYTES),
-        "replica.fetch.max.bytes": str(MESSAGE_MAX_BYTES),
+        "message.max.bytes": str(MAX_MESSAGE_BYTES),
+        "replica.fetch.max.bytes": str(MAX_MESSAGE_BYTES),
         "default.replication.factor": "1",
         "offsets.topic.replication.factor": "1",
         "offsets.topic.num.partitions": "4",

@@ -24,7 +24,7 @@ def client() -> Iterator[TestClient]:
         acquire_timeout=0.5,
         max_body_bytes=10_000,
     )
-    with TestClient(create_app(config)) as client:
+    with TestClient(create_app(config), base_url="http://127.0.0.1") as client:
         yield client
 
 

@@ -58,7 +58,7 @@ def client() -> Iterator[TestClient]:
         acquire_timeout=0.2,
         s3=S3Config("http://127.0.0.1:1"),
     )
-    with TestClient(create_app(config)) as client:
+    with TestClient(create_app(config), base_url="http://127.0.0.1") as client:
         yield client
 
 

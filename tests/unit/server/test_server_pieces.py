@@ -143,11 +143,16 @@ def test_names_are_taken_where_mlflow_takes_them(name: str) -> None:
             limits.check_name(name, "key")
 
 
-def test_long_values_are_cut_long_keys_refused() -> None:
-    assert limits.fitted_param("k", "x" * 6001) == ("k", "x" * 6000)
-    assert limits.fitted_tag("k", "x" * 8001) == ("k", "x" * 8000)
+def test_long_values_are_kept_whole_or_refused() -> None:
+    longest = "x" * limits.MAX_LONG_VALUE
+    assert limits.check_param("k", longest) == ("k", longest)
+    assert limits.check_tag("k", longest) == ("k", longest)
+    with pytest.raises(InvalidParameter, match="'Param value' exceeds the maximum length of 524288 characters"):
+        limits.check_param("k", longest + "x")
+    with pytest.raises(InvalidParameter, match="'value' exceeds the maximum length of 524288 characters"):
+        limits.check_tag("k", longest + "x")
     with pytest.raises(InvalidParameter, match="'Param key' exceeds the maximum length of 250 characters"):
-        limits.fitted_param("k" * 251, "")
+        limits.check_param("k" * 251, "")
 
 
 def test_batches_are_bounded() -> None:

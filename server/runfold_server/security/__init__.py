@@ -1,0 +1,1 @@
+"""Who may call: the checks that every request passes before a route is looked up."""
