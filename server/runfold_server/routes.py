@@ -15,6 +15,7 @@ from .mlflow import (
     registered_models,
     run_data,
     runs,
+    traces,
 )
 from .mlflow import webhooks as mlflow_webhooks
 from .native import branches, events, generations, history, keys, log, promotions, series, webhooks
@@ -41,7 +42,7 @@ OPERATIONS = (
     of_runs.LIST,
     of_models.LIST,
 )
-OPERATIONS_3 = (health.SERVER_INFO,)
+OPERATIONS_3 = (health.SERVER_INFO, traces.START)
 RAW = (
     *proxy.OPERATIONS,
     *direct.OPERATIONS,
@@ -64,6 +65,7 @@ RAW = (
     *event_stream.OPERATIONS,
     *asyncapi.OPERATIONS,
     *webhooks.OPERATIONS,
+    traces.SPANS,
     *health.OPERATIONS,
 )
 """Routes that are no JSON calls of MLflow's: each is declared whole."""

@@ -126,8 +126,8 @@ def _dataset(one: Mapping[str, Any], index: int) -> DatasetInput:
     tags = {}
     for tag in one["tags"]:
         limits.check_length("key", limits.MAX_INPUT_TAG_KEY, tag["key"])
-        if not tag["key"] or len(tag["key"]) > limits.MAX_KEY:
-            raise InvalidParameter(f"'datasets[{index}].tags.key' must have 1 to {limits.MAX_KEY} characters")
+        if not tag["key"]:
+            raise InvalidParameter(f"'datasets[{index}].tags.key' must have 1 to {limits.MAX_INPUT_TAG_KEY} characters")
         tags[tag["key"]] = limits.check_length("value", limits.MAX_INPUT_TAG_VALUE, tag["value"])
     return DatasetInput.model_validate(
         {
