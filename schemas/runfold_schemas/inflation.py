@@ -22,10 +22,11 @@ from aiokafka.record.util import calc_crc32c
 
 from .record import RefusedBatch
 from .varint import VarintError, decode_long
+from .wire import MAX_VALUE_BYTES
 
-MOST_BATCH_BYTES = 12 * 1024 * 1024
-"""What a batch may be once inflated. Ours are at most 2 MiB, or one record of the largest size with its headers (`wire.MAX_VALUE_BYTES`)."""
-MOST_FETCH_BYTES = 24 * 1024 * 1024
+MOST_BATCH_BYTES = MAX_VALUE_BYTES + 4 * 1024 * 1024
+"""What a batch may be once inflated: more than the largest batch of ours, a record of the largest size with its headers."""
+MOST_FETCH_BYTES = 2 * MOST_BATCH_BYTES
 """What the batches of one fetch may be together before the rest of it is fetched anew."""
 RECORD_BYTES = 128
 """What a record counts beside its bytes: even an empty one becomes an object."""

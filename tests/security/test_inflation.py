@@ -78,10 +78,10 @@ async def test_a_worker_sets_them_aside_and_goes_on(installation: Installation, 
             assert len(data) < 1_000_000
             at.append(await bombs.send(producer, topic, 0, data))
             last = await append(installation, raw, [created(n)])
-        records = bombs.empty_records(70_000)
-        packed = bombs.batch(bombs.ZSTD, bombs.compressed("zstd", iter([records])), 70_000)
+        records = bombs.empty_records(110_000)
+        packed = bombs.batch(bombs.ZSTD, bombs.compressed("zstd", iter([records])), 110_000)
         first = await bombs.send(producer, topic, 0, packed)
-        at.append(first + 69_999)
+        at.append(first + 109_999)
         last = await append(installation, raw, [created(5)])
         with memory() as peak:
             async with working(installation) as worker:
@@ -95,7 +95,7 @@ async def test_a_worker_sets_them_aside_and_goes_on(installation: Installation, 
     assert [row[:2] for row in rows] == [(offset, "too_large") for offset in at]
     for codec, row in zip(hostile, rows, strict=False):
         assert row[2].startswith(f"offsets {row[0]} to {row[0]}: {codec} that does not inflate to ")
-    assert rows[-1][2].startswith(f"offsets {first} to {first + 69_999}: 70000 records in ")
+    assert rows[-1][2].startswith(f"offsets {first} to {first + 109_999}: 110000 records in ")
 
 
 async def test_writers_and_the_command_line_read_past_them(

@@ -17,11 +17,13 @@ from aiokafka.record.memory_records import MemoryRecords
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runfold.kafka import MAX_MESSAGE_BYTES
 from runfold_schemas import inflation
 from runfold_schemas.errors import BadRecord, Reason
 from runfold_schemas.inflation import MOST_BATCH_BYTES, MOST_FETCH_BYTES, BoundedRecords
 from runfold_schemas.record import Raw, RefusedBatch, read_record
 from runfold_schemas.topics import Topic
+from runfold_schemas.wire import MAX_VALUE_BYTES
 
 ROOT = Path(__file__).parents[3]
 CODECS = (0, *bombs.CODECS.values())
@@ -68,9 +70,9 @@ def test_what_is_within_the_bound_is_what_aiokafka_reads(sent: list[Any], cut: i
 
 @pytest.mark.parametrize("codec", bombs.CODECS)
 def test_the_bound_is_the_bound(codec: str) -> None:
-    at_most = bombs.bomb(codec, 7)
-    assert len(shown(BoundedRecords(at_most))[0][0][4]) == 7 << 20
-    offset, why = refused(bombs.bomb(codec, 8))
+    at_most = bombs.bomb(codec, 12)
+    assert len(shown(BoundedRecords(at_most))[0][0][4]) == 12 << 20
+    offset, why = refused(bombs.bomb(codec, 13))
     assert offset == 0
     assert why == f"offsets 0 to 0: {codec} that does not inflate to {MOST_BATCH_BYTES} bytes at most"
 
@@ -82,7 +84,7 @@ def test_several_frames_are_one_stream(codec: str) -> None:
     if codec == "snappy":
         frames = bombs.compressed(codec, iter([records[:7], records[7:]]))
     assert len(shown(BoundedRecords(bombs.batch(bombs.CODECS[codec], frames, 2)))[0]) == 3
-    zeros = bombs.compressed(codec, iter([bytes(1 << 20)] * 5))
+    zeros = bombs.compressed(codec, iter([bytes(1 << 20)] * 7))
     both = zeros + (zeros[16:] if codec == "snappy" else zeros)
     assert "does not inflate" in refused(bombs.batch(bombs.CODECS[codec], both))[1]
 
@@ -103,10 +105,10 @@ def test_unknown_codecs_are_refused(codec: int) -> None:
 
 
 def test_so_are_more_records_than_memory_is_for() -> None:
-    records = bombs.empty_records(70_000)
-    offset, why = refused(bombs.batch(0, records, 70_000))
-    assert (offset, "70000 records" in why) == (69_999, True)
-    assert "70000 records" in refused(bombs.batch(bombs.ZSTD, bombs.compressed("zstd", iter([records])), 70_000))[1]
+    records = bombs.empty_records(110_000)
+    offset, why = refused(bombs.batch(0, records, 110_000))
+    assert (offset, "110000 records" in why) == (109_999, True)
+    assert "110000 records" in refused(bombs.batch(bombs.ZSTD, bombs.compressed("zstd", iter([records])), 110_000))[1]
 
 
 def test_nor_more_headers() -> None:
@@ -164,6 +166,11 @@ def test_aiokafkas_fetcher_is_as_it_was() -> None:
     assert asked <= {name for name in dir(stand_in) if not name.startswith("__")}
     assert "self._fetch_task = create_task(" in inspect.getsource(fetcher.Fetcher.__init__)
     assert "self._fetcher = Fetcher(" in inspect.getsource(aiokafka.AIOKafkaConsumer.start)
+
+
+def test_the_largest_batch_of_ours_is_within_the_bound() -> None:
+    assert MAX_MESSAGE_BYTES + 4096 < MOST_BATCH_BYTES
+    assert len(shown(BoundedRecords(built(bombs.ZSTD, [(b"k", bytes(MAX_VALUE_BYTES))])))[0]) == 2
 
 
 def test_every_consumer_of_ours_is_a_bounded_one() -> None:
