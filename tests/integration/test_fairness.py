@@ -119,4 +119,5 @@ async def test_others_go_on_while_a_run_logs_ever_new_keys(
     for what, found in others.seconds.items():
         found.sort()
         print(f"{what}: {len(found)} calls, p50 {found[len(found) // 2]:.3f} s, most {found[-1]:.3f} s")
-        assert found[int(len(found) * 0.99) - (len(found) >= 100)] < MOST, what
+        late = [seconds for seconds in found if seconds >= MOST]
+        assert len(late) <= max(1, len(found) // 100), (what, late)
