@@ -268,8 +268,8 @@ class RunWriter:
         elif points or facts:
             # Offline too: the default level hides what is below, and nobody would know where the data lies.
             _log.warning(
-                "runfold: %d points and %d facts of run %s are kept in %s: the next run on this machine sends them, or `runfold sync %s`; %s",
-                points, facts, self._encoder.run_id, self._directory, self._directory, self.outbox.last_error,
+                "runfold: %d points and %d facts of run %s are kept in %s: the next run on this machine sends them, or `runfold sync %s`%s",
+                points, facts, self._encoder.run_id, self._directory, self._directory, f"; {self.outbox.last_error}" if self.outbox.last_error else "",
             )  # fmt: skip
 
 
