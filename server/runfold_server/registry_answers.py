@@ -52,7 +52,7 @@ def native_head(row: RegisteredModel) -> Json:
     return {
         "id": model_id(row.born),
         "name": row.name,
-        "description": row.description,
+        "description": row.description or None,
         "created_ms": row.created_ms,
         "updated_ms": row.updated_ms,
         "last_version": row.last_version,

@@ -199,6 +199,37 @@ def test_every_answer_about_an_experiment_or_a_run_is_that_of_get(here: World, s
                 assert answer.json()["run_info"] == caller.get("runs/get", run_id=run)["run"]["info"]
 
 
+def test_what_a_write_answers_is_what_get_says(here: World) -> None:
+    with here.client() as client:
+        caller, tags = Caller(client), [{"key": "a", "value": "1"}]
+
+        def model(answer: Json) -> None:
+            shown = answer["registered_model"]
+            assert shown == caller.get("registered-models/get", name=shown["name"])["registered_model"]
+
+        def version(answer: Json) -> None:
+            shown = answer["model_version"]
+            got = caller.get("model-versions/get", name=shown["name"], version=shown["version"])
+            assert shown == got["model_version"]
+
+        model(caller.post("registered-models/create", name="written", description="d", tags=tags))
+        version(caller.post("model-versions/create", name="written", source="s3://b/m", tags=tags))
+        caller.post("registered-models/alias", name="written", alias="prod", version="1")
+        version(caller.post("model-versions/transition-stage", name="written", version="1", stage="Staging"))
+        named = {"name": "written", "version": "1", "description": "e"}
+        version(client.patch(f"{API}model-versions/update", json=named).json())
+        model(client.patch(f"{API}registered-models/update", json={"name": "written", "description": "e"}).json())
+        model(caller.post("registered-models/rename", name="written", new_name="written anew"))
+        run = caller.post("runs/create", experiment_id="0", start_time=1, tags=tags)["run"]
+        assert run | {"outputs": {}} == caller.get("runs/get", run_id=run["info"]["run_id"])["run"]
+        logged = caller.post("logged-models", experiment_id="0", name="written", tags=tags)["model"]
+        got = caller.get(f"logged-models/{logged['info']['model_id']}")["model"]
+        assert logged == got
+        status = {"model_id": got["info"]["model_id"], "status": "LOGGED_MODEL_READY"}
+        ready = client.patch(f"{API}logged-models/{got['info']['model_id']}", json=status).json()["model"]
+        assert ready == caller.get(f"logged-models/{got['info']['model_id']}")["model"]
+
+
 def test_a_webhook_is_told_what_get_says(here: World) -> None:
     kinds = [
         "registered_model.created",
