@@ -13,6 +13,7 @@ from ._run import Run
 from .creation import Creation
 from .encoding import RunEncoder, checked
 from .errors import NotConnected, SdkError
+from .handed_down import hand_down
 from .leftovers import send_leftovers, take_over
 from .names import run_name
 from .place import ATTEMPT_VARIABLE, Place, where_we_run
@@ -71,6 +72,9 @@ def start(
         writer.add_fact(first_params)
     if shipper is not None:
         send_leftovers(settings, place.node, shipper)
+    if place.rank is None:
+        # A run that was named is found by its name; only those that were made up are counted.
+        hand_down("" if place.run_id else experiment, run_id, attempt)
     return Run(run_id, settings, writer, ends=place.rank in (None, 0))
 
 
