@@ -53,7 +53,8 @@ def experiment(url: str) -> Iterator[str]:
     mlflow.clear_active_model()
     while mlflow.active_run():
         mlflow.end_run()
-    # Loading models leaves an empty module of that name, which the client, asked for the next kind of URI, takes for PyTorch.
+    # After the tests of one kind of URI there is an empty module of this name, though no PyTorch is installed; which call leaves it is not known.
+    # The client's log_metrics takes it for PyTorch.
     if not hasattr(sys.modules.get("torch"), "Tensor"):
         sys.modules.pop("torch", None)
 
