@@ -14,6 +14,7 @@ from runfold_schemas.topics import check_namespace
 from .errors import SdkError
 
 URI_VARIABLE = "RUNFOLD_TRACKING_URI"
+PLUGIN_PREFIX = "runfold+"
 API_VARIABLE = "RUNFOLD_API_URI"
 _WEB = ("http://", "https://")
 
@@ -35,6 +36,11 @@ def is_web(uri: str) -> bool:
 def api_of(uri: str) -> str:
     """The address of the API server that a URI names; SdkError says what a URI may be."""
     return uri if uri.startswith(_WEB) else kafka_target(uri).api
+
+
+def web_of_plugin(uri: str) -> str | None:
+    """The API server of a tracking URI of MLflow's plugin, such as `runfold+kafka://…`; None: it is another one's URI."""
+    return api_of(uri.removeprefix(PLUGIN_PREFIX)).rstrip("/") if uri.startswith(PLUGIN_PREFIX) else None
 
 
 def kafka_target(uri: str) -> KafkaTarget:

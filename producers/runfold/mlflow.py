@@ -25,6 +25,7 @@ from mlflow.utils.validation import MAX_ENTITY_KEY_LENGTH, _validate_length_limi
 
 from runfold_schemas.frames import Point
 
+from .address import PLUGIN_PREFIX
 from .errors import NotConnected, SdkError
 from .rows import RowReader
 from .settings import Settings
@@ -32,7 +33,6 @@ from .starting import join
 from .writing import RunWriter
 
 _log = logging.getLogger("runfold")
-PREFIX = "runfold+"
 _NO_READS = (LogBatch, LogParam, SetTag)
 
 
@@ -40,7 +40,7 @@ class RunfoldStore(RestStore):
     """MLflow's REST store, but for metrics. MLflow makes one per tracking URI."""
 
     def __init__(self, store_uri: str, artifact_uri: str | None = None) -> None:
-        self._settings = Settings.load(store_uri.removeprefix(PREFIX), "online")
+        self._settings = Settings.load(store_uri.removeprefix(PLUGIN_PREFIX), "online")
         self._reader = RowReader()
         self._writers: dict[str, RunWriter] = {}
         self._making = threading.Lock()

@@ -14,6 +14,7 @@ from ._run import Run
 from .creation import Creation
 from .encoding import RunEncoder, checked
 from .errors import NotConnected, SdkError
+from .handed_down import hand_down
 from .joining import NAMELESS, Joined, facts_of_join, say_again
 from .leftovers import send_leftovers, take_over
 from .names import run_name
@@ -91,6 +92,9 @@ def start(
         run.log_params(params)
     if shipper is not None:
         send_leftovers(settings, place.node, shipper)
+    if place.rank is None:
+        # A run that was named is found by its name; only those that were made up are counted.
+        hand_down("" if place.run_id else experiment, run_id, attempt)
     if found is not None:
         writer.outbox.wait_created(_CREATION_TIMEOUT)
     return run

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from mlflow_uris import KINDS, mlflow_uri
 from shared_world import shared_installation, start_together
 
 with warnings.catch_warnings():
@@ -25,11 +26,13 @@ if TYPE_CHECKING:
     from services import Services
 
 
-@pytest.fixture(scope="module")
-def url(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with shared_installation(services, "mlflow_artifacts", tmp_path_factory.mktemp("artifacts")) as installation:
+@pytest.fixture(scope="module", params=KINDS)
+def url(services: Services, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The tracking URI; each kind has an installation of its own, since the tests name models."""
+    name = f"mlflow_artifacts_{KINDS.index(request.param)}"
+    with shared_installation(services, name, tmp_path_factory.mktemp("artifacts")) as installation:
         _, server = start_together(installation, "worker", "server")
-        yield server.url
+        yield mlflow_uri(request.param, installation, server)
 
 
 @pytest.fixture

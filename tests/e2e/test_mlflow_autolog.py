@@ -14,6 +14,7 @@ import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+from mlflow_uris import KINDS, mlflow_uri
 from shared_world import shared_installation
 
 with warnings.catch_warnings():
@@ -68,7 +69,8 @@ def both(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         without = installation.program("server", s3_endpoint="", s3_access_key="", s3_secret_key="")
         for program in (worker, without, rooted):
             program.wait_ready()
-        trainings = [start_training(rooted.url, "rooted", work), start_training(without.url, "without", work)]
+        trainings = [start_training(mlflow_uri(kind, installation, rooted), kind, work) for kind in KINDS]
+        trainings.append(start_training(without.url, "without", work))
         for training in trainings:
             try:
                 _, said = training.communicate(timeout=PATIENCE_SECONDS)
@@ -106,9 +108,10 @@ def runs_of(url: str, experiment: str) -> list[Any]:
     return list(client.search_runs([client.get_experiment_by_name(experiment).experiment_id]))
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("experiment", ["digits", "digits, own run"])
-def test_a_fit_leaves_params_metrics_data_and_a_page(rooted: Trained, experiment: str) -> None:
-    (run,) = runs_of(rooted.url, f"{experiment} rooted")
+def test_a_fit_leaves_params_metrics_data_and_a_page(rooted: Trained, experiment: str, kind: str) -> None:
+    (run,) = runs_of(rooted.url, f"{experiment} {kind}")
     assert run.info.status == "FINISHED"
     assert run.data.params.items() >= {"C": "0.5", "max_iter": "200", "solver": "lbfgs"}.items()
     assert run.data.metrics.keys() >= {"training_accuracy_score", "training_f1_score", "training_log_loss"}
@@ -120,8 +123,9 @@ def test_a_fit_leaves_params_metrics_data_and_a_page(rooted: Trained, experiment
     assert (page.path, page.is_dir) == ("estimator.html", False)
 
 
-def test_a_parameter_search_leaves_a_run_for_each_try(rooted: Trained) -> None:
-    runs = runs_of(rooted.url, "iris rooted")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_parameter_search_leaves_a_run_for_each_try(rooted: Trained, kind: str) -> None:
+    runs = runs_of(rooted.url, f"iris {kind}")
     (parent,) = (run for run in runs if "mlflow.parentRunId" not in run.data.tags)
     children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
     assert parent.data.params["best_max_depth"] in {"1", "2", "3"}

@@ -129,3 +129,46 @@ def test_a_training_in_mlflow_s_own_words(uri: str, world: World, name: str) -> 
     run = plain.get_run(run_id)
     assert (run.info.status, run.data.params, run.data.metrics["late"]) == ("FINISHED", {"lr": "0.1"}, 1.0)
     assert [(m.step, m.value) for m in plain.get_metric_history(run_id, "loss")] == [(n, float(n)) for n in range(300)]
+
+
+def test_the_registry_takes_and_gives_models(client: MlflowClient, run_id: str, uri: str, name: str) -> None:
+    model = f"churn {name}"
+    client.create_registered_model(model, tags={"team": "growth"})
+    client.log_text(run_id, "weights", "model/weights.txt")
+    version = client.create_model_version(model, f"runs:/{run_id}/model", run_id)
+    assert (version.version, version.status) == ("1", "READY")
+    client.set_registered_model_alias(model, "prod", "1")
+    assert client.get_model_version_by_alias(model, "prod").run_id == run_id
+    assert [one.name for one in client.search_registered_models(f"name = '{model}'")] == [model]
+    client.delete_registered_model(model)
+    with pytest.raises(MlflowException, match="not found"):
+        client.get_registered_model(model)
+
+
+BY_ENVIRONMENT = """
+import mlflow, pathlib
+with mlflow.start_run() as run:
+    mlflow.log_text("text", "deep/a.txt")
+    mlflow.log_dict({"a": 1}, "b.json")
+print(mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/deep/a.txt"))
+print([one.path for one in mlflow.artifacts.list_artifacts(run.info.artifact_uri)])
+"""
+
+
+def test_artifacts_are_found_by_the_tracking_uri_of_the_environment(uri: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", "-c", BY_ENVIRONMENT],
+        env={**os.environ, "MLFLOW_TRACKING_URI": uri}, capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert "text" in lines
+    assert "['b.json', 'deep']" in lines
+
+
+@pytest.mark.parametrize("other", ["file:///tmp/x", "sqlite:///x.db"])
+def test_tracking_uris_that_are_not_ours_are_mlflow_s_own_matter(other: str) -> None:
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    with pytest.raises(MlflowException, match="the tracking URI must be a valid http or https URI"):
+        get_artifact_repository("mlflow-artifacts:/1/run/artifacts", tracking_uri=other)

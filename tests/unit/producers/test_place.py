@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+import runfold.place
 from runfold import SdkError
 from runfold.place import Place, where_we_run
 from runfold.starting import _turns
@@ -56,8 +57,6 @@ def test_all_processes_of_a_job_and_its_restarts_have_one_run_and_other_jobs_oth
     assert run_id(f"a {environ}") != first, "the second run of a process is another one"
     assert run_id(f"b {environ}") != first
 
-    import runfold.place
-
     def fresh(**changes: str) -> str | None:
         runfold.place._runs.clear()
         return run_id(f"a {environ}", **changes)
@@ -68,18 +67,68 @@ def test_all_processes_of_a_job_and_its_restarts_have_one_run_and_other_jobs_oth
 
 
 @pytest.mark.parametrize("nothing", ["none", "None", "null", "", "0", " ", "undefined"])
-def test_an_id_that_says_nothing_is_an_error_that_names_the_way_out(nothing: str) -> None:
-    for environ, name in (
-        ({"RUNFOLD_RUN_ID": nothing}, "RUNFOLD_RUN_ID="),
-        ({**TORCHRUN, "TORCHELASTIC_RUN_ID": nothing}, "TORCHELASTIC_RUN_ID="),
-        ({**SLURM, "SLURM_JOB_ID": nothing}, "SLURM_JOB_ID="),
-        ({"RANK": "0", "WORLD_SIZE": "2"}, "RANK and WORLD_SIZE"),
-        ({"JOB_COMPLETION_INDEX": "4", "HOSTNAME": "somewhere"}, "JOB_COMPLETION_INDEX="),
-    ):
-        with pytest.raises(SdkError, match=f"{name}.*set RUNFOLD_RUN_ID to one id"):
-            place(environ)
+def test_an_id_of_the_user_s_that_says_nothing_is_an_error_that_names_the_way_out(nothing: str) -> None:
+    with pytest.raises(SdkError, match=r"RUNFOLD_RUN_ID=.*set RUNFOLD_RUN_ID to one id"):
+        place({"RUNFOLD_RUN_ID": nothing})
     with pytest.raises(SdkError, match="run_id="):
         place({}, run_id=nothing)
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {**TORCHRUN, "TORCHELASTIC_RUN_ID": "none"},
+        {**SLURM, "SLURM_JOB_ID": "0"},
+        {"RANK": "0", "WORLD_SIZE": "2"},
+        # A port is no id: the next training on this machine has the same one.
+        {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"},
+        {"PMI_RANK": "1", "PMI_SIZE": "2"},
+        {"JOB_COMPLETION_INDEX": "4", "HOSTNAME": "somewhere"},
+    ],
+)
+def test_where_nothing_names_the_job_each_process_has_its_own_run_and_one_warning_says_so(
+    environ: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    runfold.place._warned.clear()
+    for _ in range(2):
+        found = place(environ)
+        assert (found.run_id, found.rank, found.world_size, found.attempt) == (None, None, None, "")
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert "nothing says which job it belongs to" in said
+    assert "set RUNFOLD_RUN_ID to one id" in said
+
+
+KUBEFLOW = {"MASTER_ADDR": "train-x-master-0", "MASTER_PORT": "23456", "KUBERNETES_SERVICE_HOST": "10.0.0.1"}
+OPEN_MPI = {"PMIX_NAMESPACE": "1863778305", "OMPI_MCA_orte_hnp_uri": "1863778305.0;tcp://10.0.0.5:44321"}
+
+
+@pytest.mark.parametrize(
+    ("shared", "rank", "size"),
+    [
+        (KUBEFLOW, "RANK", "WORLD_SIZE"),
+        ({"TRAINING_JOB_NAME": "sm-1"}, "RANK", "WORLD_SIZE"),
+        ({"TRAINING_JOB_NAME": "sm-1", "TORCHELASTIC_RUN_ID": "none"}, "RANK", "WORLD_SIZE"),
+        ({"RAY_JOB_ID": "01000000", "MASTER_ADDR": "10.0.0.7", "MASTER_PORT": "41233"}, "RANK", "WORLD_SIZE"),
+        ({"PBS_JOBID": "17.head", "MASTER_ADDR": "n1", "MASTER_PORT": "29500"}, "RANK", "WORLD_SIZE"),
+        ({"LSB_JOBID": "88"}, "JSM_NAMESPACE_RANK", "JSM_NAMESPACE_SIZE"),
+        ({"LSB_JOBID": "88"}, "PMI_RANK", "PMI_SIZE"),
+        (OPEN_MPI, "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+        ({"SLURM_JOB_ID": "991", "SLURM_STEP_ID": "0", "SLURM_NTASKS": "2", "SLURM_PROCID": "1"}, "RANK", "WORLD_SIZE"),
+    ],
+)
+def test_processes_on_several_nodes_agree_on_one_run(shared: dict[str, str], rank: str, size: str) -> None:
+    found = []
+    for number in range(2):
+        runfold.place._runs.clear()
+        found.append(place({**shared, rank: str(number), size: "2"}))
+    assert found[0].run_id == found[1].run_id is not None
+    assert [one.rank for one in found] == [0, 1]
+    assert found[0].attempt == found[1].attempt != ""
+    runfold.place._runs.clear()
+    other = {name: value + "9" for name, value in shared.items() if name != "TORCHELASTIC_RUN_ID"}
+    if "TORCHELASTIC_RUN_ID" in shared:
+        other["TORCHELASTIC_RUN_ID"] = "none"
+    assert place({**other, rank: "0", size: "2"}).run_id != found[0].run_id
 
 
 def test_one_process_without_an_id_is_a_run_of_its_own() -> None:
@@ -98,7 +147,7 @@ def test_what_is_given_wins_and_the_launcher_can_be_switched_off() -> None:
     ("environ", "says"),
     [
         ({"RUNFOLD_RUN_ID": "a b"}, "RUNFOLD_RUN_ID='a b' must match"),
-        ({**TORCHRUN, "RANK": "-1"}, "RANK='-1' must be a whole number"),
+        ({**TORCHRUN, "RUNFOLD_RANK": "-1"}, "RUNFOLD_RANK='-1' must be a whole number"),
         ({"RUNFOLD_LAUNCHER": "maybe"}, "must be auto or off"),
     ],
 )
