@@ -12,6 +12,7 @@ import structlog
 
 from ..errors import Unavailable
 from ..reading.reads import Reader
+from ..security.places import Places
 from .pending import End
 from .reading import Gone
 from .subscription import Subscription
@@ -19,6 +20,8 @@ from .tail import Tail, open_tail
 
 CATCHING_UP = 4
 """Streams that read the log alone at the same time; others wait."""
+MOST_STREAMS, MOST_OF_ONE = 500, 100
+"""Streams of one server process, and those of one client."""
 _PAUSE = 0.5
 _log = structlog.get_logger(__name__)
 
@@ -30,6 +33,7 @@ class Hub:
         self._kafka, self._namespace, self._reader = kafka, namespace, reader
         self._partitions: dict[int, _Partition] = {}
         self._subscriptions: set[Subscription] = set()
+        self.places = Places("streams of series", MOST_STREAMS, MOST_OF_ONE)
         self._alone = asyncio.Semaphore(CATCHING_UP)
         self._stopped = False
 
