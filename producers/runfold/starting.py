@@ -94,7 +94,7 @@ def start(
         send_leftovers(settings, place.node, shipper)
     if place.rank is None:
         # A run that was named is found by its name; only those that were made up are counted.
-        hand_down("" if place.run_id else experiment, run_id, attempt)
+        hand_down("" if place.run_id else named or NAMELESS, run_id, attempt)
     if found is not None:
         writer.outbox.wait_created(_CREATION_TIMEOUT)
     return run

@@ -34,6 +34,7 @@ from .public.events import events
 from .reading.as_of import Moments
 from .reading.database import Database
 from .reading.ends import Ends
+from .reading.exports import Exports
 from .reading.heads import ExperimentHeads, RunHeads
 from .reading.histories import Histories
 from .reading.pasts import Pasts
@@ -44,9 +45,11 @@ from .reading.urge import Urge
 from .routing import not_found, routes
 from .security.callers import Callers
 from .security.guard import Guard
+from .security.patience import BoundedProtocol
 from .writes import Writes
 
-_EXPORTS_AT_ONCE = 2
+_PATTERNS_AT_ONCE = 2
+"""Connections for reads that match patterns against all keys of runs."""
 
 
 @asynccontextmanager
@@ -72,6 +75,18 @@ async def open_api(config: ServerConfig) -> AsyncIterator[Api]:
         ends = Ends(config.kafka, log.connect, timeout=config.ends_timeout)
         urge = Urge(database, config.namespace)
         reader = Reader(database, ends, progress, observed, urge, wait=config.read_wait)
+        few = await stack.enter_async_context(
+            open_pool(
+                config.dsn,
+                config.namespace,
+                application="runfold-server-patterns",
+                min_size=0,
+                max_size=_PATTERNS_AT_ONCE,
+                timeout=config.postgres_timeout,
+            )
+        )
+        patient = Database(few, acquire_timeout=config.acquire_timeout)
+        patterns = Reader(patient, ends, progress, observed, urge, wait=config.read_wait)
         bucket = await stack.enter_async_context(Bucket(config.s3, timeout=config.s3_timeout))
         store = Store(bucket, config.namespace, ids)
         checks = Checks(store, database, observed)
@@ -106,7 +121,8 @@ async def open_api(config: ServerConfig) -> AsyncIterator[Api]:
                     ids,
                     store,
                     checks,
-                    asyncio.Semaphore(_EXPORTS_AT_ONCE),
+                    Exports(),
+                    patterns,
                     Hub(config.kafka, config.namespace, reader),
                     Definitions(config.kafka, log.connect, timeout=config.kafka_timeout),
                     events(config.kafka, reader, timeout=config.kafka_timeout),
@@ -197,7 +213,7 @@ def serve(config: ServerConfig, listener: socket.socket | None = None) -> None:
         functools.partial(create_app, config),
         factory=True,
         loop="uvloop",
-        http="httptools",
+        http=BoundedProtocol,
         ws="none",
         workers=config.workers,
         access_log=False,

@@ -5,6 +5,7 @@ ApiError
 │   ├── BadBody        the request's body can't be read at all (400)
 │   └── TooLarge       the body is larger than the server takes (413)
 ├── PermissionDenied   a web page of a stranger asks (403)
+├── TooMany            the client has as much open as one may have (429); repeat after `retry_after` seconds
 ├── NotFound           what the request names does not exist (404)
 ├── NoSuchPast         read models of the moment that is asked about must be created first (409)
 ├── AlreadyExists      the name is taken (400, as MLflow's)
@@ -34,6 +35,7 @@ class ErrorCode(Enum):
     RESOURCE_ALREADY_EXISTS = ("RESOURCE_ALREADY_EXISTS", 400, "RESOURCE_ALREADY_EXISTS", "KAM00")
     RESOURCE_CONFLICT = ("RESOURCE_CONFLICT", 409, "", "")
     INTERNAL_ERROR = ("INTERNAL_ERROR", 500, "CLIENT_INTERNAL_ERROR", "XXM00")
+    REQUEST_LIMIT_EXCEEDED = ("REQUEST_LIMIT_EXCEEDED", 429, "", "")
     NOT_IMPLEMENTED = ("NOT_IMPLEMENTED", 501, "", "")
     TEMPORARILY_UNAVAILABLE = ("TEMPORARILY_UNAVAILABLE", 503, "CLIENT_INTERNAL_ERROR", "XXM00")
 
@@ -131,6 +133,12 @@ class Unavailable(ApiError):
 
     def headers(self) -> dict[str, str]:
         return {"retry-after": str(max(1, round(self.retry_after)))}
+
+
+class TooMany(Unavailable):
+    """The client has as much open at this server as one client may have."""
+
+    code = ErrorCode.REQUEST_LIMIT_EXCEEDED
 
 
 class Internal(ApiError):

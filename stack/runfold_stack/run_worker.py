@@ -23,6 +23,7 @@ from runfold_projections.leases import LIVE, REPLAY
 from runfold_schemas.cluster import KafkaCluster
 from runfold_server.security.callers import Callers
 from runfold_server.security.guard import Guard
+from runfold_server.security.patience import BoundedProtocol
 
 from .listening import check_can_listen, free_port
 from .programs import command, environment
@@ -86,7 +87,7 @@ async def _work(settings: Settings, services: Services) -> None:
     async with asyncio.TaskGroup() as group:
         port = settings.worker_port or free_port(settings.host)
         callers = Callers(settings.allowed_host_list, settings.allowed_origin_list)
-        group.create_task(serve_health(worker, settings.host, port, lambda app: Guard(app, callers)))
+        group.create_task(serve_health(worker, settings.host, port, lambda app: Guard(app, callers), BoundedProtocol))
         group.create_task(worker.run())
 
 

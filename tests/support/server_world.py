@@ -28,6 +28,7 @@ from runfold_projections.migrate import migrate
 from runfold_schemas.cluster import KafkaCluster
 from runfold_server.app import create_app, listening_socket
 from runfold_server.config import ServerConfig
+from runfold_server.security.patience import BoundedProtocol
 from runfold_stack.embedded import RunningStack
 
 _numbers = itertools.count(1)
@@ -106,7 +107,9 @@ async def _live(services: Services, ready: Callable[[World], Coroutine[Any, Any,
         servers, uris = [], []
         for _ in range(2):
             listener = exits.enter_context(listening_socket("127.0.0.1", 0))
-            server = _Server(uvicorn.Config(create_app(config_of_servers), log_config=None, ws="none"))
+            server = _Server(
+                uvicorn.Config(create_app(config_of_servers), log_config=None, ws="none", http=BoundedProtocol)
+            )
             running.create_task(server.serve([listener]))
             servers.append(server)
             uris.append(f"http://127.0.0.1:{listener.getsockname()[1]}")

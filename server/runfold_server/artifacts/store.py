@@ -42,6 +42,8 @@ class Store:
         self.bucket = bucket
         self._prefix = f"{namespace}/artifacts/"
         self._ids = ids
+        self.signing = asyncio.Semaphore(1)
+        """Who signs thousands of addresses does it alone: it computes."""
 
     def new_key(self) -> str:
         """A key that no object has."""

@@ -14,6 +14,7 @@ from runfold_schemas.cluster import KafkaCluster
 
 from ..errors import Unavailable
 from ..reading.reads import Reader
+from ..security.places import Places
 from .pending import End
 from .reading import Gone
 from .subscription import Subscription
@@ -21,6 +22,8 @@ from .tail import Tail, open_tail
 
 CATCHING_UP = 4
 """Streams that read the log alone at the same time; others wait."""
+MOST_STREAMS, MOST_OF_ONE = 500, 100
+"""Streams of one server process, and those of one client."""
 _PAUSE = 0.5
 _log = structlog.get_logger(__name__)
 
@@ -32,6 +35,7 @@ class Hub:
         self._kafka, self._namespace, self._reader = kafka, namespace, reader
         self._partitions: dict[int, _Partition] = {}
         self._subscriptions: set[Subscription] = set()
+        self.places = Places("streams of series", MOST_STREAMS, MOST_OF_ONE)
         self._alone = asyncio.Semaphore(CATCHING_UP)
         self._stopped = False
 

@@ -119,6 +119,14 @@ def check_unique_params(keys: Iterable[str]) -> None:
         )
 
 
+def too_many(what: str, limit: int, count: object = "{0}") -> str:
+    """MLflow's words for a log-batch request of too many entities; without a count, a place for it."""
+    return (
+        f"A batch logging request can contain at most {limit} {what}. Got {count} {what}. "
+        f"Please split up {what} across multiple requests and try again."
+    )
+
+
 def check_batch(metrics: int, params: int, tags: int) -> None:
     """The sizes of a log-batch request."""
     for what, limit, count in (
@@ -128,10 +136,7 @@ def check_batch(metrics: int, params: int, tags: int) -> None:
         ("metrics, params, and tags", MAX_ENTITIES, metrics + params + tags),
     ):
         if count > limit:
-            raise InvalidParameter(
-                f"A batch logging request can contain at most {limit} {what}. Got {count} {what}. "
-                f"Please split up {what} across multiple requests and try again."
-            )
+            raise InvalidParameter(too_many(what, limit, count))
 
 
 def check_artifact_location(location: str) -> str:

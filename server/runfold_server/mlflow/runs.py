@@ -1,5 +1,6 @@
 """runs/create, get, search, update, delete, restore."""
 
+import asyncio
 import random
 from typing import Any
 
@@ -23,6 +24,8 @@ from .experiments import TAG, VIEWS, check_max_results, experiment_id
 from .refusals import no_run, said
 
 Json = dict[str, Any]
+_IN_LOOP = 2_000
+"""Metrics of a run beyond which its answer is made in a thread."""
 _random = random.SystemRandom()
 RUN_NAME_TAG = "mlflow.runName"
 STATUSES = ("RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED")
@@ -83,7 +86,10 @@ def _name(name: str, tag: str) -> str:
 
 
 async def _get(api: Api, call: Call) -> Json:
-    return {"run": answers.run((await find_run(api, call.args["run_id"], call.as_of)).value)}
+    found = (await find_run(api, call.args["run_id"], call.as_of)).value
+    if len(found.metrics) > _IN_LOOP:
+        return {"run": await asyncio.to_thread(answers.run, found)}
+    return {"run": answers.run(found)}
 
 
 async def _search(api: Api, call: Call) -> Json:
