@@ -230,7 +230,7 @@ SECRETS = (
 NO_SECRETS = (
     "s3://bucket/x", "s3://bucket/key=1/x", "wasbs://container@account.blob.core.windows.net/x", "sftp://user@host/x",
     "abfss://fs@account.dfs.core.windows.net/x", "hdfs://host:8020/x@v1", "file:///tmp/tokens", "gs://b/x?driver=y",
-    "/mnt/passwords@home:x",
+    "/files/passwords@home:x",
 )  # fmt: skip
 
 
@@ -263,7 +263,7 @@ def test_locations_without_are_taken(client: httpx2.Client, location: str) -> No
         ("mysql://db/x?driver=y", "mysql://db/x/{}?driver=y"),
         ("s3://bucket/x/?a=1&b=2", "s3://bucket/x/{}?a=1&b=2"),
         ("s3://bucket", "s3://bucket/{}"),
-        ("/mnt/what?", "/mnt/what?/{}"),
+        ("/files/what?", "/files/what?/{}"),
     ],
 )
 def test_a_locations_query_stays_at_the_end(client: httpx2.Client, location: str, root: str) -> None:
