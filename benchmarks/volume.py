@@ -32,6 +32,7 @@ from runfold_projections.backlog import QUIET
 from runfold_projections.checkpoint import progress_channel
 from runfold_projections.database import open_connection, open_pool
 from runfold_projections.queries.snapshot import checkpoints
+from runfold_schemas.cluster import KafkaCluster
 from runfold_schemas.events import MetricsLogged
 from runfold_schemas.frames import Point, from_points
 from runfold_schemas.position import Partition, Position
@@ -67,6 +68,11 @@ PROFILES = {
     "http": Profile("scalars", "http", 1e6),
     "neptune": Profile("neptune", "kafka", NEPTUNE, rate=NEPTUNE),
     "wide": Profile("wide", "kafka", NEPTUNE, rate=2 * NEPTUNE),
+    "newkeys": Profile("newkeys", "kafka", 40e3, rate=40e3),
+    "newwide": Profile("newwide", "kafka", 256e3, rate=256e3),
+    "churn": Profile("churn", "kafka", 100e3, rate=100e3),
+    "longnames": Profile("longnames", "kafka", 10e3, rate=10e3),
+    "slowkeys": Profile("slowkeys", "kafka", 10e3 / 60, rate=10e3 / 60),
     "neptune3": Profile("neptune", "kafka", 3 * NEPTUNE, rate=3 * NEPTUNE),
 }
 
@@ -241,7 +247,9 @@ def loading(share: Share, load: str, ready: Any, go: Any, counted: Any, out: Any
 class RunningLoad:
     """Processes of a load, ready to go."""
 
-    def __init__(self, uri: str, kafka: str, namespace: str, load: str, seconds: float, rate: float = 0.0) -> None:
+    def __init__(
+        self, uri: str, kafka: KafkaCluster, namespace: str, load: str, seconds: float, rate: float = 0.0
+    ) -> None:
         self._counted = [_spawn.Value("q", 0, lock=False) for _ in range(PROCESSES)]
         ready, self._go, self._out = _spawn.Semaphore(0), _spawn.Event(), _spawn.Queue()
         self._seconds = seconds
@@ -304,6 +312,7 @@ async def measure(name: str, given: argparse.Namespace, table: Table) -> None:
         os.environ["RUNFOLD_SPOOL_DIR"] = f"{folder}/spool"
         os.environ.update(RUNFOLD_SPOOL_FULL="block", RUNFOLD_SPOOL_MB="256", RUNFOLD_FINISH_TIMEOUT="600")
         async with runfold_up(settings) as up:
+            os.environ.update(up.kafka.security.variables())
             uri = up.url if profile.transport == "http" else f"kafka://{up.kafka}/{settings.namespace}?api={up.url}"
             load = await asyncio.to_thread(
                 RunningLoad, uri, up.kafka, settings.namespace, profile.load, given.seconds, rate
@@ -369,7 +378,7 @@ async def folded(up: Up, settings: Settings) -> None:
 
     from runfold_schemas.topics import Topic, full_name
 
-    consumer = AIOKafkaConsumer(bootstrap_servers=up.kafka, group_id=None, enable_auto_commit=False)
+    consumer = AIOKafkaConsumer(**up.kafka.options(), group_id=None, enable_auto_commit=False)
     await consumer.start()
     try:
         topic = full_name(settings.namespace, Topic.METRICS)

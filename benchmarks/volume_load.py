@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 import runfold
+from runfold_schemas.cluster import KafkaCluster
 
 Step = Callable[[], int]
 """Logs some points and answers how many."""
@@ -20,7 +21,7 @@ class Share:
     """One process's part of a load. `rate` in points a second, 0: no bound."""
 
     uri: str
-    kafka: str
+    kafka: KafkaCluster
     namespace: str
     number: int
     processes: int
@@ -124,7 +125,21 @@ def _wide(share: Share, count: int) -> Iterator[Step]:
 
 @contextmanager
 def small(share: Share) -> Iterator[Step]:
-    """10,000 small runs that flush ten points each in turn. Their events are made by the SDK's encoder and sent by its sender of
+    """10,000 small runs that flush ten points each in turn."""
+    with _many(share, lambda number: ("loss",), 10) as step:
+        yield step
+
+
+@contextmanager
+def slowkeys(share: Share) -> Iterator[Step]:
+    """10,000 runs that each log one new key in turn, once a minute at 167 points a second."""
+    with _many(share, lambda number: (f"epoch{number}/score",), 1) as step:
+        yield step
+
+
+@contextmanager
+def _many(share: Share, keys: Callable[[int], tuple[str, ...]], points: int) -> Iterator[Step]:
+    """10,000 runs in turn. Their events are made by the SDK's encoder and sent by its sender of
     records: ten thousand open runs with a spool each are no training's business on one machine."""
     from runfold.encoding import RunEncoder
     from runfold.kafka import RecordSender
@@ -141,6 +156,8 @@ def small(share: Share) -> Iterator[Step]:
         run_id = f"{n:032x}"
         encoders.append((RunEncoder(run_id, ids), Partition(Topic.METRICS, partition_of(run_id.encode(), 8))))
     turns = ((number, one) for number in itertools.count() for one in encoders)
+    # Where few points are wanted, few at once.
+    at_once = min(500, max(1, int(share.rate / points / 4))) if share.rate else 500
     loop = asyncio.new_event_loop()
 
     async def open_sender() -> RecordSender:
@@ -150,19 +167,60 @@ def small(share: Share) -> Iterator[Step]:
 
     async def send_some() -> int:
         lanes: dict[Partition, list[Outgoing]] = {}
-        for number, (encoder, where) in itertools.islice(turns, 500):
-            # As the SDK's buffer makes it of ten calls.
-            steps = array("q", range(10 * number, 10 * number + 10))
-            frame = Frame(("loss",), steps, steps, array("d", rng.standard_normal(10).tobytes()))
+        for number, (encoder, where) in itertools.islice(turns, at_once):
+            # As the SDK's buffer makes it of as many calls.
+            steps = array("q", range(points * number, points * (number + 1)))
+            frame = Frame(keys(number), steps, steps, array("d", rng.standard_normal(points).tobytes()))
             lanes.setdefault(where, []).extend(record for record, _ in encoder.metrics((frame,)))
         await asyncio.gather(*(sender.send_all(where, lane) for where, lane in lanes.items()))
-        return 5000
+        return points * at_once
 
     try:
         yield lambda: loop.run_until_complete(send_some())
     finally:
         loop.run_until_complete(sender.__aexit__(None, None, None))
         loop.close()
+
+
+def _calls(share: Share, rows: Callable[[int], dict[str, float]], at_once: int = 100) -> AbstractContextManager[Step]:
+    """`run.log` of what `rows` answers for the number of the call."""
+
+    @contextmanager
+    def load() -> Iterator[Step]:
+        with runfold.run(experiment="volume", tracking_uri=share.uri) as run:
+            numbers = itertools.count()
+
+            def step() -> int:
+                points = 0
+                for number in itertools.islice(numbers, at_once):
+                    row = rows(number)
+                    run.log(row)
+                    points += len(row)
+                return points
+
+            yield step
+
+    return load()
+
+
+def newkeys(share: Share) -> AbstractContextManager[Step]:
+    """Two new keys a call: a sweep of tasks in one run."""
+    return _calls(share, lambda n: {f"task{n}/acc": 0.5 + n, f"task{n}/loss": 1.0 + n})
+
+
+def newwide(share: Share) -> AbstractContextManager[Step]:
+    """64 new keys a call; a million after 15,625."""
+    return _calls(share, lambda n: {f"call{n}/layer{k}": float(n + k) for k in range(64)}, 10)
+
+
+def churn(share: Share) -> AbstractContextManager[Step]:
+    """Keys that come and go: each call has ten of 2,000, never the same ten."""
+    return _calls(share, lambda n: {f"expert{(n * 7 + k * k * 31) % 2000}/load{k}": float(n) for k in range(10)})
+
+
+def longnames(share: Share) -> AbstractContextManager[Step]:
+    """One new key a call, with a name of 250 characters."""
+    return _calls(share, lambda n: {f"sample{n}/".ljust(250, "x"): float(n)})
 
 
 LOADS: dict[str, Callable[[Share], AbstractContextManager[Step]]] = {
@@ -173,4 +231,9 @@ LOADS: dict[str, Callable[[Share], AbstractContextManager[Step]]] = {
     "neptune": neptune,
     "wide": wide,
     "small": small,
+    "slowkeys": slowkeys,
+    "newkeys": newkeys,
+    "newwide": newwide,
+    "churn": churn,
+    "longnames": longnames,
 }

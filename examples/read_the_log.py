@@ -1,11 +1,12 @@
 """Reads metrics from the log without Runfold: `read_the_log.py KAFKA SERVER [NAMESPACE]`. Needs aiokafka and fastavro only.
 
-KAFKA is host:port, SERVER the address of a Runfold server: it answers what a schema id means, by the protocol of Confluent's registry.
+KAFKA is host:port, with the variables RUNFOLD_KAFKA_USERNAME and RUNFOLD_KAFKA_PASSWORD where it asks for them. SERVER the address of a Runfold server: it answers what a schema id means, by the protocol of Confluent's registry.
 """
 
 import asyncio
 import io
 import json
+import os
 import struct
 import sys
 import urllib.request
@@ -42,9 +43,21 @@ async def decode(value: bytes, schemas: Schemas) -> Any:
     return fastavro.schemaless_reader(io.BytesIO(value[5:]), await schemas.of_id(schema_id), None)
 
 
+def login() -> dict[str, str]:
+    """What to tell a Kafka that asks for a password; that of `runfold up` does."""
+    if "RUNFOLD_KAFKA_PASSWORD" not in os.environ:
+        return {}
+    return {
+        "security_protocol": os.environ["RUNFOLD_KAFKA_SECURITY_PROTOCOL"],
+        "sasl_mechanism": os.environ.get("RUNFOLD_KAFKA_SASL_MECHANISM", "SCRAM-SHA-512"),
+        "sasl_plain_username": os.environ["RUNFOLD_KAFKA_USERNAME"],
+        "sasl_plain_password": os.environ["RUNFOLD_KAFKA_PASSWORD"],
+    }
+
+
 async def records(kafka: str, topic: str) -> AsyncIterator[ConsumerRecord]:
     """All records of a topic up to its present end, in order per partition."""
-    async with AIOKafkaConsumer(topic, bootstrap_servers=kafka, auto_offset_reset="earliest") as consumer:
+    async with AIOKafkaConsumer(topic, bootstrap_servers=kafka, **login(), auto_offset_reset="earliest") as consumer:
         targets = consumer.assignment()  # without a group: all partitions
         ends = await consumer.end_offsets(targets)
         while any([await consumer.position(target) < ends[target] for target in targets]):

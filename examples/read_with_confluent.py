@@ -1,13 +1,27 @@
 """Reads runs with Confluent's own client: `read_with_confluent.py KAFKA SERVER [NAMESPACE]`. Needs confluent-kafka[avro,schemaregistry] only.
 
-Its deserialiser is the standard one: it is only told where the schemas are.
+Its deserialiser is the standard one: it is only told where the schemas are. Where Kafka asks for a password, the variables
+RUNFOLD_KAFKA_USERNAME and RUNFOLD_KAFKA_PASSWORD name it.
 """
 
+import os
 import sys
 
 from confluent_kafka import OFFSET_BEGINNING, DeserializingConsumer, TopicPartition
 from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroDeserializer
+
+
+def login() -> dict[str, str]:
+    """What to tell a Kafka that asks for a password; that of `runfold up` does."""
+    if "RUNFOLD_KAFKA_PASSWORD" not in os.environ:
+        return {}
+    return {
+        "security.protocol": os.environ["RUNFOLD_KAFKA_SECURITY_PROTOCOL"],
+        "sasl.mechanism": os.environ.get("RUNFOLD_KAFKA_SASL_MECHANISM", "SCRAM-SHA-512"),
+        "sasl.username": os.environ["RUNFOLD_KAFKA_USERNAME"],
+        "sasl.password": os.environ["RUNFOLD_KAFKA_PASSWORD"],
+    }
 
 
 def main(kafka: str, server: str, namespace: str) -> None:
@@ -16,6 +30,7 @@ def main(kafka: str, server: str, namespace: str) -> None:
     consumer = DeserializingConsumer(
         {
             "bootstrap.servers": kafka,
+            **login(),
             "group.id": "an-example",
             "enable.auto.commit": False,
             "value.deserializer": AvroDeserializer(registry),

@@ -22,7 +22,10 @@ def spool_dir(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 @pytest.fixture(scope="session")
 def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     """Kafka and Postgres, real ones, for the whole session."""
-    with running_services(tmp_path_factory.mktemp("services")) as running:
+    with running_services(tmp_path_factory.mktemp("services")) as running, pytest.MonkeyPatch.context() as environment:
+        # For runs that write to Kafka directly: here, and in the processes that tests start.
+        for name, value in running.kafka.security.variables().items():
+            environment.setenv(name, value)
         yield running
 
 

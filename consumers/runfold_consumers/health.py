@@ -1,6 +1,7 @@
 """The worker's own HTTP: live, ready, metrics, and what it holds."""
 
 import asyncio
+from asyncio import Protocol
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
@@ -72,9 +73,13 @@ class _Embedded(uvicorn.Server):
         yield
 
 
-async def serve_health(worker: Worker, host: str, port: int, guard: Callable[[ASGIApp], ASGIApp]) -> None:
-    """Serve until cancelled. `guard` wraps the application: it decides who may call."""
-    config = uvicorn.Config(guard(health_app(worker)), host=host, port=port, log_level="warning", access_log=False)
+async def serve_health(
+    worker: Worker, host: str, port: int, guard: Callable[[ASGIApp], ASGIApp], protocol: type[Protocol]
+) -> None:
+    """Serve until cancelled. `guard` wraps the application: it decides who may call. `protocol` speaks HTTP."""
+    config = uvicorn.Config(
+        guard(health_app(worker)), host=host, port=port, log_level="warning", access_log=False, http=protocol
+    )
     server = _Embedded(config)
     serving = asyncio.ensure_future(server.serve())
     try:

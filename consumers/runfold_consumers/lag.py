@@ -4,9 +4,11 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, OffsetAndMetadata, TopicPartition
+from aiokafka import OffsetAndMetadata, TopicPartition
 
 from runfold_projections.leases import Leasable
+from runfold_schemas.cluster import KafkaCluster
+from runfold_schemas.inflation import BoundedConsumer
 from runfold_schemas.topics import full_name
 
 from .metrics import WorkerMetrics
@@ -22,7 +24,7 @@ class LagMonitor:
     Nothing reads the hints: a restart goes on from the checkpoints.
     """
 
-    def __init__(self, kafka: str, namespace: str, metrics: WorkerMetrics) -> None:
+    def __init__(self, kafka: KafkaCluster, namespace: str, metrics: WorkerMetrics) -> None:
         self._kafka, self._namespace, self._metrics = kafka, namespace, metrics
         self._consumers: dict[str, Any] = {}
 
@@ -56,9 +58,7 @@ class LagMonitor:
 
     async def _consumer(self, handler: str) -> Any:
         if handler not in self._consumers:
-            consumer = AIOKafkaConsumer(
-                bootstrap_servers=self._kafka, group_id=f"runfold.{handler}", enable_auto_commit=False
-            )
+            consumer = BoundedConsumer(**self._kafka.options(), group_id=f"runfold.{handler}", enable_auto_commit=False)
             try:
                 await start(consumer)
             except BaseException:

@@ -3,6 +3,7 @@
 import asyncio
 import random
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -15,6 +16,8 @@ from runfold_projections.batch import Applied, Decoded, decode_batch
 from runfold_projections.checkpoint import Checkpoint
 from runfold_projections.errors import Fenced
 from runfold_projections.leases import Leasable
+from runfold_projections.turns import Turns
+from runfold_schemas.cluster import KafkaCluster
 from runfold_schemas.record import Raw
 
 from .errors import LogRefused, Unreadable
@@ -26,8 +29,11 @@ from .wanted import Wanted
 
 AT_ONCE = 500
 """Records that are read and decoded before other tasks have a turn: few enough to lie in the processor's caches meanwhile."""
-MOST_BATCH_BYTES = 32 * 1024 * 1024
-"""Bytes of values after which a batch takes no more: one record may hold 8 MiB, and a batch is several times as large in memory."""
+PIECE_BYTES = 64 * 1024
+"""Bytes of bodies that are decoded before it is asked whose turn it is: of many small frames, these take 10 ms."""
+MOST_BATCH_BYTES = 4 * 1024 * 1024
+"""Bytes of bodies after which a batch takes no more. The log brings more while its records are decoded in turns, one record may hold 8 MiB,
+and a batch is several times as large in memory."""
 MOST_BEFORE_GENESIS = 10_000
 READ_WAIT = 1.0
 REFUSED_WAIT = 5.0
@@ -100,7 +106,7 @@ class PartitionTask:
 
     def __init__(
         self,
-        kafka: str,
+        kafka: KafkaCluster,
         namespace: str,
         item: Leasable,
         partitions: int,
@@ -251,20 +257,28 @@ class PartitionTask:
         """
         batch = Decoded()
         taken = size = 0
+        turns = Turns()
         while raws:
-            decode_batch(raws, self._gate.catalog, self._partitions, into=batch)
-            if batch.stopped_by is not None:
-                rest = raws[raws.index(batch.stopped_by[0]) :]
-                batch.stopped_by = None
-                decode_batch(rest, self._gate.catalog, self._partitions, await self._gate.declared(), into=batch)
+            for piece in _pieces(raws):
+                if batch.stopped_by is not None:
+                    break
+                await turns.end()
+                await self._decode_piece(piece, batch)
             taken += len(raws)
             size += sum(len(raw.value or b"") for raw in raws)
             if source is None or batch.stopped_by is not None or taken >= self._most or size >= MOST_BATCH_BYTES:
                 break
             await asyncio.sleep(0)
             raws = await source.read(min(AT_ONCE, self._most - taken), 0)
-        self.busy = taken >= self._most or size >= MOST_BATCH_BYTES
+        self.busy = taken >= self._most
         return batch
+
+    async def _decode_piece(self, raws: list[Raw], batch: Decoded) -> None:
+        decode_batch(raws, self._gate.catalog, self._partitions, into=batch)
+        if batch.stopped_by is not None:
+            rest = raws[raws.index(batch.stopped_by[0]) :]
+            batch.stopped_by = None
+            decode_batch(rest, self._gate.catalog, self._partitions, await self._gate.declared(), into=batch)
 
     def _note(self, checkpoint: Checkpoint) -> None:
         self.status.next_offset = checkpoint.next_offset
@@ -280,6 +294,20 @@ class PartitionTask:
         for reason, count in applied.set_aside.items():
             metrics.set_aside.labels(name, reason.value).inc(count)
             self._log.warning("set aside", reason=reason.value, records=count, next_offset=self.status.next_offset)
+
+
+def _pieces(raws: list[Raw]) -> Iterator[list[Raw]]:
+    """The records in pieces of a bounded size, or of one record."""
+    piece: list[Raw] = []
+    size = 0
+    for raw in raws:
+        piece.append(raw)
+        size += len(raw.value or b"")
+        if size >= PIECE_BYTES:
+            yield piece
+            piece, size = [], 0
+    if piece:
+        yield piece
 
 
 __all__ = ["PartitionTask", "Source", "State", "Status"]

@@ -9,12 +9,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
 from runfold_schemas.catalog import Catalog
+from runfold_schemas.cluster import KafkaCluster
 from runfold_schemas.errors import SchemaError
 from runfold_schemas.events import Genesis
+from runfold_schemas.inflation import BoundedConsumer
 from runfold_schemas.position import Partition, Position
 from runfold_schemas.record import Raw, read_record
 from runfold_schemas.topics import full_name
@@ -121,11 +123,11 @@ def _genesis_id(raw: Raw, catalog: Catalog, where: Partition, partitions: int) -
 
 
 @asynccontextmanager
-async def open_source(kafka: str, namespace: str, where: Partition) -> AsyncIterator[Source]:
+async def open_source(kafka: KafkaCluster, namespace: str, where: Partition) -> AsyncIterator[Source]:
     """A started consumer on the partition. KafkaError if Kafka is away."""
     target = TopicPartition(full_name(namespace, where.topic), where.partition)
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=kafka,
+    consumer = BoundedConsumer(
+        **kafka.options(),
         group_id=None,
         enable_auto_commit=False,
         auto_offset_reset="none",

@@ -22,6 +22,7 @@ from runfold_projections.merge_process import MergeProcess
 from runfold_projections.migrate import check_migrated
 from runfold_projections.rebuilding import drop_expired
 from runfold_schemas.catalog import Catalog, released_catalog
+from runfold_schemas.cluster import KafkaCluster
 from runfold_schemas.ids import Ids
 from runfold_schemas.position import Partition
 from runfold_schemas.topics import Topic, partition_count
@@ -53,7 +54,7 @@ class WorkerConfig:
     `wait_for_log`, if given, is awaited first, says what it waits for and answers that count: the log may not be born yet, or Kafka be away.
     """
 
-    kafka: str
+    kafka: KafkaCluster
     dsn: str
     namespace: str
     partitions: int

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from runfold_schemas.ids import Ids
 
+from . import ending
 from .errors import ServerRefused
+from .params import ParamGroups
 from .rows import RowReader, strings, whole_step
 from .series import doubles, flat, whole_steps, width_of
 from .settings import Settings
@@ -33,12 +35,16 @@ class Run:
     never waits for that. When the spool is full (RUNFOLD_SPOOL_MB), new points are refused: counted in `refused`, with a warning.
     """
 
-    def __init__(self, run_id: str, settings: Settings, writer: "RunWriter", *, ends: bool) -> None:
+    def __init__(
+        self, run_id: str, settings: Settings, writer: "RunWriter", *, ends: bool, shared: bool = False
+    ) -> None:
         self._id, self._settings, self._writer, self._ends = run_id, settings, writer, ends
+        self._params = ParamGroups(shared=shared)
         self._reader = RowReader()
         self._add_row = writer.add_row
         self._ending = threading.Lock()
         self._finished = False
+        ending.watch()
         _open_runs.add(self)
 
     @property
@@ -72,7 +78,7 @@ class Run:
         """Log numbers under their names, as one row at a step; without a step, the last one plus 1, from 0. Returns at once.
 
         Numbers are int, float, bool and what has `.item()`, such as NumPy's and PyTorch's scalars; NaN and infinities count.
-        Nested dicts are joined with "/". The time is this machine's, in ms. TypeError and ValueError name what can't be logged; then
+        None is left out, with one warning per name. Nested dicts are joined with "/". The time is this machine's, in ms. TypeError and ValueError name what can't be logged; then
         nothing of the call is. SdkError: the run is finished.
         """
         if step is not None and type(step) is not int:
@@ -112,12 +118,14 @@ class Run:
         self._writer.add_columns(known, given, values)
 
     def log_params(self, params: Mapping[str, Any]) -> None:
-        """Log params, which can't change: another value for a known name is refused as a whole, told by a warning and at the end."""
+        """Log params, which can't change: another value for a known name is refused, told by a warning and at the end; the others count."""
         from runfold_schemas.events import ParamsLogged
 
         from .encoding import checked
 
-        self._writer.add_fact(checked(ParamsLogged, run_id=self.id, params=strings(params, "param")))
+        whole = checked(ParamsLogged, run_id=self.id, params=strings(params, "param"))
+        for part in self._params.cut(whole.params):
+            self._writer.add_fact(checked(ParamsLogged, run_id=self.id, params=part))
 
     def set_tags(self, tags: Mapping[str, Any]) -> None:
         """Set tags, or change them."""
@@ -161,14 +169,13 @@ class Run:
         """End the run and wait until all is sent, at most 60 s (RUNFOLD_FINISH_TIMEOUT); what is not then stays in the spool.
 
         Of several processes that write a run, the one of rank 0 ends it; the others only send what they have.
-        ServerRefused: the server refused something that the run logged. A second call does nothing.
+        What the server refused is told by a warning; with on_rejection "raise" ServerRefused is raised. A second call does nothing.
         """
         if status not in _END_STATUSES:
             raise ValueError(f"status {status!r}: one of {', '.join(_END_STATUSES)}")
         outbox = self._writer.outbox
         if self._end(status) and outbox.problems:
-            problems = "; ".join(outbox.problems)
-            raise ServerRefused(f"run {self.id}: {outbox.refusals} events were refused: {problems}")
+            self._tell_refusals(f"run {self.id}: {outbox.refusals} events were refused: {'; '.join(outbox.problems)}")
 
     def __enter__(self) -> Self:
         return self
@@ -181,6 +188,13 @@ class Run:
             self.finish(status)
         else:
             self._end(status)
+
+    def _tell_refusals(self, told: str) -> None:
+        if self._settings.raise_rejections:
+            raise ServerRefused(told)
+        import logging
+
+        logging.getLogger("runfold").warning("runfold: %s; all else of it counts", told)
 
     def _end(self, status: EndStatus) -> bool:
         """False: it was ended before."""
@@ -232,14 +246,16 @@ _open_runs: set[Run] = set()
 @atexit.register
 def _finish_open_runs() -> None:
     # What the interpreter printed a traceback for; at a prompt that was any earlier slip.
-    error = None if hasattr(sys, "ps1") else getattr(sys, "last_value", None)
-    ending = [left for left in list(_open_runs) if left._begin_end()]
+    error: BaseException | None = None if hasattr(sys, "ps1") else getattr(sys, "last_value", None)
+    if error is None:
+        error = SystemExit(ending.exit_code())
+    ours = [left for left in list(_open_runs) if left._begin_end()]
     # All are on disk before one is waited for, and all together are waited for as long as one.
-    for left in ending:
+    for left in ours:
         left._say_end(_status_after(error))
         left._writer.save()
-    until = time.monotonic() + max((left._settings.finish_timeout for left in ending), default=0.0)
-    for left in ending:
+    until = time.monotonic() + max((left._settings.finish_timeout for left in ours), default=0.0)
+    for left in ours:
         left._writer.close(max(0.0, until - time.monotonic()))
 
 

@@ -51,6 +51,11 @@ def kafka_target(uri: str) -> KafkaTarget:
             f"tracking URI {uri!r} (argument tracking_uri or {URI_VARIABLE}) must begin with http:// or https://, "
             "or be kafka://broker1:9092,broker2:9092/namespace?api=http://server:5000"
         )
+    if "@" in parts.netloc:
+        # Addresses are printed, logged, and lie in spools.
+        raise SdkError(
+            "a kafka:// tracking URI must not have a user or a password in it: set RUNFOLD_KAFKA_USERNAME and RUNFOLD_KAFKA_PASSWORD"
+        )
     query = parse_qs(parts.query, keep_blank_values=True)
     if query.keys() - {"api"}:
         raise SdkError(f"tracking URI {uri!r}: nothing but api= may stand behind the question mark")

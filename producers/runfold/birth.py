@@ -13,6 +13,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, NodeNotReadyError, TopicAlreadyExistsError, for_code
 
 from runfold_schemas.catalog import FEATURE_LEVEL, Catalog, released_catalog
+from runfold_schemas.cluster import KafkaCluster
 from runfold_schemas.events import Event, FeatureLevelRaised, Genesis, SchemaDeclared
 from runfold_schemas.ids import Ids
 from runfold_schemas.position import Partition
@@ -60,7 +61,9 @@ class LogInfo:
         return [Partition(topic, n) for n in range(partition_count(topic, self.partitions))]
 
 
-async def create_log(kafka: str, namespace: str, birth: Birth, *, release: str, ids: Ids | None = None) -> LogInfo:
+async def create_log(
+    kafka: KafkaCluster, namespace: str, birth: Birth, *, release: str, ids: Ids | None = None
+) -> LogInfo:
     """Make the topics and their genesis where they are missing, declare this release's schemas, and open the log.
 
     LogMismatch if topics exist with another number of partitions. LogUnavailable if Kafka does not answer.
@@ -85,7 +88,7 @@ async def create_log(kafka: str, namespace: str, birth: Birth, *, release: str, 
 
 
 async def upgrade_log(
-    kafka: str, namespace: str, *, release: str, birth: Birth | None = None, ids: Ids | None = None
+    kafka: KafkaCluster, namespace: str, *, release: str, birth: Birth | None = None, ids: Ids | None = None
 ) -> tuple[int, int]:
     """Declare this release's schemas and raise the feature level to its own; answers the level before and after.
 
@@ -105,7 +108,7 @@ async def upgrade_log(
     return state.level, after.level
 
 
-async def open_log(kafka: str, namespace: str) -> LogInfo:
+async def open_log(kafka: KafkaCluster, namespace: str) -> LogInfo:
     """Facts of a log that exists; LogNotBorn if it does not."""
     async with _admin(kafka) as admin:
         counts = await _partition_counts(admin, [full_name(namespace, topic) for topic in Topic])
@@ -139,7 +142,7 @@ def _genesis(log_id: str, where: Partition, count: int) -> Genesis:
 
 
 async def _geneses(
-    kafka: str, namespace: str, partitions: int, writing: _Births, log_id: str, catalog: Catalog
+    kafka: KafkaCluster, namespace: str, partitions: int, writing: _Births, log_id: str, catalog: Catalog
 ) -> None:
     wanted = {
         Partition(topic, n): count
@@ -155,7 +158,13 @@ async def _geneses(
 
 
 async def _raise_level(
-    kafka: str, namespace: str, writing: _Births, state: SystemState, level: int, release: str, catalog: Catalog
+    kafka: KafkaCluster,
+    namespace: str,
+    writing: _Births,
+    state: SystemState,
+    level: int,
+    release: str,
+    catalog: Catalog,
 ) -> SystemState:
     where = Partition(Topic.SYSTEM, 0)
     for schema in state.missing(catalog.up_to(level)):
@@ -173,7 +182,7 @@ async def _raise_level(
     return await read_system(kafka, namespace, state)
 
 
-async def _create_topics(kafka: str, namespace: str, birth: Birth) -> int:
+async def _create_topics(kafka: KafkaCluster, namespace: str, birth: Birth) -> int:
     """Answers how many partitions runs and metrics have."""
     settings = {
         "message.timestamp.type": "LogAppendTime",
@@ -237,13 +246,13 @@ async def _take_large_records(admin: AIOKafkaAdminClient, names: Sequence[str]) 
 
 
 @asynccontextmanager
-async def _admin(kafka: str) -> AsyncIterator[AIOKafkaAdminClient]:
+async def _admin(kafka: KafkaCluster) -> AsyncIterator[AIOKafkaAdminClient]:
     """A started client that knows a broker.
 
     A cluster that has just begun, or was stopped for longer than its session lasts, answers and names no broker for a moment:
     it is asked again for `NO_BROKER_PATIENCE` seconds. A cluster that does not answer at all is an error at once.
     """
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    admin = AIOKafkaAdminClient(**kafka.options())
     try:
         await admin.start()
         deadline = asyncio.get_running_loop().time() + NO_BROKER_PATIENCE

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Self
 
 from runfold_schemas import wire
+from runfold_schemas.artifacts import root_below
 from runfold_schemas.batch import Outgoing
 from runfold_schemas.envelope import Envelope, Writer
 from runfold_schemas.events import RunCreated
@@ -52,7 +53,7 @@ class Creation:
             name=self.name,
             user_id=self.user_id,
             start_ms=self.start_ms,
-            artifact_uri=f"{experiment.artifact_location.rstrip('/')}/{self.run_id}/artifacts",
+            artifact_uri=root_below(experiment.artifact_location, f"{self.run_id}/artifacts"),
             tags=self.tags,
         )
 

@@ -5,9 +5,8 @@ Appended means acknowledged: what a fold makes of a fact can't be known here, so
 
 import asyncio
 import logging
-import socket
 import threading
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
@@ -15,6 +14,7 @@ from aiokafka.errors import KafkaError
 
 from runfold_schemas.batch import Outgoing, decode_item
 from runfold_schemas.catalog import released_catalog
+from runfold_schemas.cluster import KafkaCluster
 from runfold_schemas.errors import BadRecord, UndeclaredSchema
 from runfold_schemas.position import Partition
 from runfold_schemas.topics import partition_count, partition_of
@@ -23,7 +23,7 @@ from runfold_schemas.wire import schema_id_of
 from .birth import LogInfo, open_log
 from .errors import LogMismatch, LogNotBorn, LogUnavailable
 from .kafka import RecordSender
-from .transport import Experiment, Never, Parent, Result, Transport, TryAgain
+from .transport import Experiment, KnownRun, Never, Parent, Result, Transport, TryAgain
 
 T = TypeVar("T")
 _CONNECT_TIMEOUT = 10.0
@@ -40,8 +40,8 @@ class KafkaTransport:
     call with the same records waits for it. Memory holds one request, however long the brokers are away.
     """
 
-    def __init__(self, uri: str, brokers: str, namespace: str, api: Transport) -> None:
-        self.uri, self._brokers, self._namespace, self._api = uri, brokers, namespace, api
+    def __init__(self, uri: str, kafka: KafkaCluster, namespace: str, api: Transport) -> None:
+        self.uri, self._kafka, self._namespace, self._api = uri, kafka, namespace, api
         self._loop = _Loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="runfold kafka", daemon=True)
         self._thread.start()
@@ -64,6 +64,10 @@ class KafkaTransport:
     def find_experiment(self, name: str, timeout: float) -> Experiment:
         """See Transport.find_experiment; the API is asked."""
         return self._api.find_experiment(name, timeout)
+
+    def find_run(self, run_id: str, timeout: float) -> KnownRun | None:
+        """See Transport.find_run; the API is asked."""
+        return self._api.find_run(run_id, timeout)
 
     def find_parent(self, run_id: str, timeout: float) -> Parent:
         """See Transport.find_parent; the API is asked."""
@@ -96,7 +100,7 @@ class KafkaTransport:
             self._appending = self._loop.create_task(self._send(info, allowed))
         await asyncio.wait({self._appending}, timeout=_LOOK_AGAIN)
         if not self._appending.done():
-            raise TryAgain(f"Kafka at {self._brokers} does not acknowledge")
+            raise TryAgain(f"Kafka at {self._kafka} does not acknowledge")
         appending, self._appending = self._appending, None
         try:
             appending.result()
@@ -125,16 +129,18 @@ class KafkaTransport:
             return self._info
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT), AsyncExitStack() as stack:
-                info = await open_log(self._brokers, self._namespace)
+                info = await open_log(self._kafka, self._namespace)
                 senders = [
                     await stack.enter_async_context(
-                        RecordSender(self._brokers, self._namespace, linger_ms=linger, patience=_FOR_EVER)
+                        RecordSender(self._kafka, self._namespace, linger_ms=linger, patience=_FOR_EVER)
                     )
                     for linger in (0, _BULK_LINGER_MS)
                 ]
                 self._stack = stack.pop_all()
         except (KafkaError, LogUnavailable, TimeoutError, OSError) as error:
-            raise TryAgain(f"Kafka at {self._brokers} does not answer: {error or 'no answer in time'}") from error
+            raise TryAgain(
+                f"Kafka at {self._kafka} does not answer: {error or 'no answer in time'}{self._kafka.hint()}"
+            ) from error
         except (LogNotBorn, LogMismatch) as error:
             raise Never(str(error), about_records=False) from error
         self._info, (self._fast, self._bulk) = info, senders
@@ -151,9 +157,17 @@ class KafkaTransport:
 
 
 class _Loop(asyncio.SelectorEventLoop):
-    async def getaddrinfo(self, *host_and_port: Any, **hints: Any) -> list[Any]:
-        """In this thread: an executor takes nothing more when the interpreter ends, which is when a script's last points are sent."""
-        return socket.getaddrinfo(*host_and_port, **hints)
+    def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:  # type: ignore[override]
+        """In this thread: an executor takes nothing more when the interpreter ends, which is when a script's last points are sent.
+
+        A name is looked up here, and each step of a login, which takes some milliseconds, is made here.
+        """
+        done: asyncio.Future[T] = self.create_future()
+        try:
+            done.set_result(func(*args))
+        except Exception as error:
+            done.set_exception(error)
+        return done
 
 
 def _place(record: Outgoing, info: LogInfo) -> Partition:

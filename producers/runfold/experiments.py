@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from .address import URI_VARIABLE
 from .errors import NotConnected, ServerRefused
-from .transport import Experiment, Never, Parent, TryAgain
+from .transport import Experiment, KnownRun, Never, Parent, TryAgain
 
 _MLFLOW = "/api/2.0/mlflow/"
 _NATIVE = "/api/runfold/v1/"
@@ -40,12 +40,37 @@ def find_or_create(transport: Asks, name: str, timeout: float) -> Experiment:
     except TryAgain as error:
         raise _nobody(error) from error
     except Never as error:
+        if error.may_pass:
+            raise NotConnected(str(error)) from error
         raise ServerRefused(f"experiment {name!r}: {error}") from error
     if found is None:
         raise ServerRefused(f"experiment {name!r}: {transport.uri} created it, but does not find it")
     if found.get("lifecycle_stage") == "deleted":
         raise ServerRefused(f"experiment {name!r} is deleted; restore it, or log to another one")
     return Experiment(str(found["experiment_id"]), str(found.get("artifact_location") or ""))
+
+
+def find_run(transport: Asks, run_id: str, timeout: float) -> KnownRun | None:
+    """A run, if it exists, within `timeout` seconds.
+
+    NotConnected: no server there, or it stays unable to answer. ServerRefused: it does not take such an id.
+    """
+    deadline = time.monotonic() + timeout
+    try:
+        info = _ask(transport, "GET", _MLFLOW + "runs/get", deadline, params={"run_id": run_id})["run"]["info"]
+        number = info["experiment_id"]
+        found = _ask(transport, "GET", _MLFLOW + "experiments/get", deadline, params={"experiment_id": number})
+        return KnownRun(str(found["experiment"]["name"]), str(info["status"]))
+    except TryAgain as error:
+        raise _nobody(error) from error
+    except Never as error:
+        if error.code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        if error.may_pass:
+            raise NotConnected(str(error)) from error
+        raise ServerRefused(f"run {run_id!r} can't be joined: {error}") from error
+    except (KeyError, TypeError) as error:
+        raise NotConnected(f"{transport.uri} does not answer as a Runfold server does") from error
 
 
 def find_parent(transport: Asks, run_id: str, timeout: float) -> Parent:
@@ -63,6 +88,8 @@ def find_parent(transport: Asks, run_id: str, timeout: float) -> Parent:
     except TryAgain as error:
         raise _nobody(error) from error
     except Never as error:
+        if error.may_pass:
+            raise NotConnected(str(error)) from error
         raise ServerRefused(f"run {run_id!r} can't be forked: {error}") from error
     except (KeyError, TypeError, ValueError) as error:
         raise NotConnected(f"{transport.uri} does not answer as a Runfold server does") from error

@@ -9,12 +9,13 @@ import httpx2
 
 from runfold_schemas.batch import CONTENT_TYPE, join_items
 
-from .experiments import find_or_create, find_parent
+from .experiments import find_or_create, find_parent, find_run
 from .settings import VERSION
-from .transport import Experiment, Never, Parent, Result, TryAgain
+from .transport import Experiment, KnownRun, Never, Parent, Result, TryAgain
 
 EVENTS_PATH = "/api/runfold/v1/events"
 _TIMEOUT = httpx2.Timeout(60.0, connect=5.0)
+_RIGHTS = frozenset({401, 403, 407})
 _RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 _TOO_LARGE = 413
 _BAD_RECORDS = frozenset({400, _TOO_LARGE, 422})
@@ -43,6 +44,10 @@ class HttpTransport:
     def find_experiment(self, name: str, timeout: float) -> Experiment:
         """See Transport.find_experiment."""
         return find_or_create(self, name, timeout)
+
+    def find_run(self, run_id: str, timeout: float) -> KnownRun | None:
+        """See Transport.find_run."""
+        return find_run(self, run_id, timeout)
 
     def find_parent(self, run_id: str, timeout: float) -> Parent:
         """See Transport.find_parent."""
@@ -85,7 +90,13 @@ class HttpTransport:
         ours = body is not None and ("error_code" in body or "results" in body)
         about_records = response.status_code in _BAD_RECORDS and (ours or response.status_code == _TOO_LARGE)
         code = str((body or {}).get("error_code") or "")
-        raise Never(message, code, about_records=about_records, on_the_way=about_records and not ours)
+        raise Never(
+            message,
+            code,
+            about_records=about_records,
+            on_the_way=about_records and not ours,
+            may_pass=not ours or response.status_code in _RIGHTS,
+        )
 
 
 def _json(response: httpx2.Response) -> dict[str, Any] | None:

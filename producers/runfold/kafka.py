@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from runfold_schemas import wire
 from runfold_schemas.batch import Outgoing
+from runfold_schemas.cluster import KafkaCluster
 from runfold_schemas.envelope import Envelope, Writer
 from runfold_schemas.events import Event
 from runfold_schemas.ids import Ids
@@ -33,7 +34,13 @@ class RecordSender:
     """
 
     def __init__(
-        self, kafka: str, namespace: str, *, linger_ms: int = 0, timeout: float = 10.0, patience: float | None = None
+        self,
+        kafka: KafkaCluster,
+        namespace: str,
+        *,
+        linger_ms: int = 0,
+        timeout: float = 10.0,
+        patience: float | None = None,
     ) -> None:
         """`timeout` bounds a request to a broker; `patience` the wait for an acknowledgement, over all requests that it takes."""
         self._namespace = namespace
@@ -41,7 +48,7 @@ class RecordSender:
         self._waiting = 0
         self._kafka = kafka
         self._producer: Any = AIOKafkaProducer(
-            bootstrap_servers=kafka,
+            **kafka.options(),
             acks="all",
             enable_idempotence=True,
             linger_ms=linger_ms,

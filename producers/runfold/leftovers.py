@@ -1,6 +1,7 @@
 """What earlier processes left in their spools: found, claimed, and sent."""
 
 import logging
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -29,6 +30,8 @@ class Leftover:
     points: int
     facts: int
     lock: layout.SpoolLock
+    living: Path | None = None
+    """The spool of a living process of which this is a copy."""
 
     def let_go(self, shipper: Shipper) -> bool:
         """End the claim; whether all of it has arrived, in which case its files are gone."""
@@ -55,6 +58,19 @@ def claim(directory: Path) -> Leftover | None:
     return Leftover(directory, about, Outbox(reader, about.run_id), points, facts, lock)
 
 
+def copy_of_living(directory: Path) -> Leftover | None:
+    """What an offline run has on disk while it goes on, by links in a directory of our own: what is sent of it comes again one day, and
+    counts once. None: its process sends it itself."""
+    about = layout.About.read(directory)
+    if not about.offline:
+        return None
+    copy = layout.link(directory)
+    leftover = claim(copy)
+    if leftover is not None:
+        leftover.living = directory
+    return leftover
+
+
 @dataclass(slots=True)
 class Report:
     """What became of the spools below a directory."""
@@ -63,6 +79,8 @@ class Report:
     """Runs whose spool is gone now, because all of it has arrived."""
     busy: list[Path] = field(default_factory=list)
     """Their process lives and sends them itself, or another `sync` does."""
+    live: list[str] = field(default_factory=list)
+    """Offline runs whose process lives: what they had on disk was sent, and stays there."""
     left: dict[Path, str] = field(default_factory=dict)
     """What could not be sent, and why."""
     strange: list[str] = field(default_factory=list)
@@ -109,9 +127,10 @@ def sync(
         while todo and len(claimed) < _MOST_AT_ONCE:
             path = todo.pop(0)
             try:
-                leftover = claim(path)
-            except SdkError as error:
-                report.left[path] = str(error)
+                leftover = claim(path) or (copy_of_living(path) if again else None)
+            except (SdkError, OSError) as error:
+                if path.is_dir():
+                    report.left[path] = str(error)
                 continue
             if leftover is None:
                 report.busy.append(path)
@@ -147,10 +166,17 @@ def sync(
 
 def _note(report: Report, leftover: Leftover, shipper: Shipper) -> None:
     outbox = leftover.outbox
-    if leftover.let_go(shipper):
+    arrived = leftover.let_go(shipper)
+    if leftover.living is not None:
+        shutil.rmtree(leftover.directory, ignore_errors=True)
+    if arrived and leftover.living is not None:
+        report.live.append(leftover.about.run_id)
+    elif arrived:
         report.sent.append(leftover.about.run_id)
     else:
-        report.left[leftover.directory] = outbox.blocked or outbox.last_error or "nothing was taken in time"
+        report.left[leftover.living or leftover.directory] = (
+            outbox.blocked or outbox.last_error or "nothing was taken in time"
+        )
     report.points += outbox.points
     report.facts += outbox.facts
     report.refused += [f"run {leftover.about.run_id}: {problem}" for problem in outbox.problems]

@@ -12,6 +12,7 @@ from aiokafka.errors import KafkaError
 from runfold_schemas import wire
 from runfold_schemas.batch import Outgoing
 from runfold_schemas.catalog import released_catalog
+from runfold_schemas.cluster import KafkaCluster
 from runfold_schemas.envelope import Envelope
 from runfold_schemas.events import DEFAULT_WORKSPACE, Event
 from runfold_schemas.ids import Ids
@@ -43,7 +44,7 @@ class LogWriter:
     """
 
     def __init__(
-        self, kafka: str, namespace: str, *, timeout: float = 10.0, node: str = "", ids: Ids | None = None
+        self, kafka: KafkaCluster, namespace: str, *, timeout: float = 10.0, node: str = "", ids: Ids | None = None
     ) -> None:
         self._kafka, self._namespace, self._timeout = kafka, namespace, timeout
         self._ids = ids or Ids()

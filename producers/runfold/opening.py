@@ -8,10 +8,11 @@ from .rows import whole_step
 from .settings import Settings
 
 Mode = Literal["online", "offline"]
+OnRejection = Literal["warn", "raise"]
 
 
 def run(
-    experiment: str = "Default",
+    experiment: str | None = None,
     params: Mapping[str, Any] | None = None,
     name: str | None = None,
     tags: Mapping[str, Any] | None = None,
@@ -20,26 +21,31 @@ def run(
     mode: Mode | None = None,
     run_id: str | None = None,
     start_step: int | None = None,
+    on_rejection: OnRejection | None = None,
 ) -> Run:
-    """Start a run of an experiment, which is created if there is none of that name.
+    """Start a run of an experiment, which is created if there is none of that name; without a name, it is "Default".
 
     `tracking_uri` is the server's address, or `kafka://brokers/namespace?api=http://…` to write to Kafka directly; without it
     RUNFOLD_TRACKING_URI, else http://127.0.0.1:5000. `params` can't change
     later, `tags` can; values become strings, nested dicts are joined with "/". Without a name, one is made up.
     With mode "offline" (or RUNFOLD_MODE) nothing is sent: what is logged waits on disk for the next run, or for `runfold sync`.
-    `run_id` joins a run that exists, or is to be written by several processes; without it the launcher's environment decides.
+    `run_id` joins a run that exists, or is to be written by several processes; without it the launcher's environment decides. A run
+    that is joined stays in its experiment, takes the name and tags that are given, and is RUNNING again if it had ended.
     `start_step` says that training resumes from the checkpoint of that step: what earlier attempts logged at greater steps is cut
     off from the series, and stays in the history. Every process of the job may say it.
+
+    What the server refuses later, such as a param that would change, is told by warnings and changes nothing else; with `on_rejection`
+    "raise" (or RUNFOLD_ON_REJECTION) the end of the run raises ServerRefused.
 
     If no server answers, the run starts all the same, with a warning, and is sent when one does (RUNFOLD_REQUIRE_SERVER: NotConnected).
     Use the run in a `with` block: it ends as FINISHED, as FAILED when an exception passes, as KILLED on Ctrl-C.
 
-    ServerRefused: the experiment is deleted or its name is not allowed. ValueError or TypeError: a param or tag that can't be
+    ServerRefused: the experiment is deleted, its name is not allowed, or the run that is joined is of another one. ValueError or TypeError: a param or tag that can't be
     stored. SdkError: a setting that can't be used.
     """
     from .starting import start
 
-    settings = Settings.load(tracking_uri, mode)
+    settings = Settings.load(tracking_uri, mode, on_rejection=on_rejection)
     step = None if start_step is None else whole_step(start_step)
     return start(settings, experiment, params or {}, name, tags or {}, run_id, start_step=step)
 
@@ -56,6 +62,7 @@ def fork(
     mode: Mode | None = None,
     run_id: str | None = None,
     branch: int | None = None,
+    on_rejection: OnRejection | None = None,
 ) -> Run:
     """Start a run that inherits another's history up to a step, without copying it: its points as they are effective now.
 
@@ -73,6 +80,6 @@ def fork(
         if branch is None:
             # What it has rewound, too, must be there before a server is asked for its branch.
             parent.flush()
-    settings = Settings.load(given, mode)
+    settings = Settings.load(given, mode, on_rejection=on_rejection)
     parent_id = parent.id if isinstance(parent, Run) else parent
     return fork_of(settings, parent_id, whole_step(step), branch, experiment, params or {}, name, tags or {}, run_id)

@@ -117,6 +117,16 @@ class Outbox:
         self.problems.append(problem)
         return True
 
+    def fail(self, why: str) -> None:
+        """Note why the latest attempt failed; who waits for the creation waits no longer."""
+        self.last_error = why
+        self._tell()
+
+    def wait_created(self, timeout: float) -> None:
+        """Wait until the run's creation has arrived, or an attempt failed, at most `timeout` seconds."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.created or self.last_error or self._closed or self.blocked, timeout)
+
     def block(self, why: str) -> None:
         """Send nothing more of it."""
         self.blocked = self.last_error = why

@@ -8,8 +8,10 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from runfold_schemas.catalog import Catalog, released_catalog
+from runfold_schemas.cluster import KafkaCluster
 from runfold_schemas.errors import SchemaError
 from runfold_schemas.events import Genesis
+from runfold_schemas.inflation import BoundedConsumer
 from runfold_schemas.position import Partition
 from runfold_schemas.record import Raw, read_record
 from runfold_schemas.system import SystemState
@@ -17,10 +19,10 @@ from runfold_schemas.topics import Topic, full_name
 
 
 @asynccontextmanager
-async def plain_consumer(kafka: str, **options: Any) -> AsyncIterator[AIOKafkaConsumer]:
+async def plain_consumer(kafka: KafkaCluster, **options: Any) -> AsyncIterator[AIOKafkaConsumer]:
     """A started consumer without a group; the caller assigns and seeks."""
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=kafka, group_id=None, enable_auto_commit=False, auto_offset_reset="earliest", **options
+    consumer = BoundedConsumer(
+        **kafka.options(), group_id=None, enable_auto_commit=False, auto_offset_reset="earliest", **options
     )
     try:
         await consumer.start()
@@ -55,7 +57,7 @@ async def read_range(consumer: AIOKafkaConsumer, namespace: str, where: Partitio
 
 
 async def read_system(
-    kafka: str, namespace: str, since: SystemState | None = None, catalog: Catalog | None = None
+    kafka: KafkaCluster, namespace: str, since: SystemState | None = None, catalog: Catalog | None = None
 ) -> SystemState:
     """State of the `system` topic up to its end as of now, going on from `since`.
 

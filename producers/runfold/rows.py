@@ -1,5 +1,6 @@
 """From what a training loop logs to a row of doubles: checks, nested dicts, scalars of other libraries."""
 
+import logging
 import numbers
 import operator
 from array import array
@@ -8,7 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 SEPARATOR = "/"
-_MOST_CACHED_KEYS = 200_000
+_MOST_CACHED_BYTES = 16 * 1024 * 1024
+_LIST_BYTES, _NAME_BYTES = 350, 64
+"""What a list of keys that is remembered takes beside its names, and a name beside its text."""
+_MOST_TOLD = 1_000
+_log = logging.getLogger("runfold")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,6 +36,7 @@ class RowReader:
         self._plain: set[type] = {float, int, bool}
         self._known: dict[tuple[str, ...], Keys] = {}
         self._cached = 0
+        self._without: set[str] = set()
 
     def read(self, metrics: Mapping[str, Any]) -> tuple[Keys, "array[float]"]:
         """Keys and values of one row. TypeError or ValueError name the key and what is wrong with it."""
@@ -66,10 +72,10 @@ class RowReader:
             size = sum(len(name.encode()) + 5 for name in names)
         except UnicodeEncodeError as error:
             raise ValueError(f"metric name {error.object!r} holds a lone surrogate, which UTF-8 can't carry") from None
-        if self._cached > _MOST_CACHED_KEYS:
+        if self._cached > _MOST_CACHED_BYTES:
             self._known.clear()
             self._cached = 0
-        self._cached += len(names) + 1
+        self._cached += size + _NAME_BYTES * len(names) + _LIST_BYTES
         return self._known.setdefault(names, Keys(names, size))
 
     def _flat(self, metrics: Mapping[str, Any]) -> dict[str, float]:
@@ -77,8 +83,16 @@ class RowReader:
         for name, value in flatten(metrics, "metric"):
             if name in flat:
                 raise ValueError(f"metric {name!r} stands twice: once nested and once with {SEPARATOR!r} in its name")
+            if value is None:
+                self._tell_none(name)
+                continue
             flat[name] = value if type(value) in self._plain else self._number(name, value)
         return flat
+
+    def _tell_none(self, name: str) -> None:
+        if name not in self._without and len(self._without) < _MOST_TOLD:
+            self._without.add(name)
+            _log.warning("runfold: metric %r is None, which is no number: it is left out, now and whenever it is", name)
 
     def _number(self, name: str, value: Any) -> float:
         if isinstance(value, numbers.Real):
@@ -105,13 +119,13 @@ class RowReader:
 
 
 def flatten(tree: Mapping[str, Any], what: str, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
-    """Leaves of nested dicts, in order, under their joined names."""
+    """Leaves of nested dicts, in order, under their joined names. An empty dict is a leaf, but where numbers are wanted."""
     if depth > 100:
         raise ValueError(f"{what} {prefix[:100]!r} is nested deeper than 100 dicts")
     for name, value in tree.items():
         if not isinstance(name, str):
             raise TypeError(f"{what} name {name!r} must be a str, not {_type_name(name)}")
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and (value or what == "metric"):
             yield from flatten(value, what, f"{prefix}{name}{SEPARATOR}", depth + 1)
         else:
             yield prefix + name, value

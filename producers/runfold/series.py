@@ -1,5 +1,6 @@
 """Many points at once: arrays of any kind become columns without a Python object per point. NumPy is used where it is, never imported."""
 
+import numbers
 import time
 from array import array
 from collections.abc import Iterator, Sequence
@@ -9,6 +10,8 @@ from .buffer import Rows
 from .rows import Keys
 
 _MOST_STEP = 2**63
+_SMALL_FLOATS = ("bfloat16", "float8", "float6", "float4")
+"""Of the package ml_dtypes, which JAX uses; NumPy has no kind of its own for them."""
 _CHUNK_POINTS = 256 * 1024
 
 
@@ -16,8 +19,10 @@ def doubles(values: Any, what: str) -> "array[float]":
     """A one- or two-dimensional array, tensor or sequence of numbers as doubles, row by row. TypeError or ValueError say what it is."""
     values = _plain(values)
     if _is_numpy(values):
-        if values.dtype.kind not in "fiub":
-            raise TypeError(f"{what} must hold real numbers, not {values.dtype}")
+        if values.dtype.kind not in "fiub" and not values.dtype.name.startswith(_SMALL_FLOATS):
+            found = next((n for n, value in enumerate(values.flat) if not _is_real(value)), None)
+            at = "" if found is None else f": value {found} is {values.flat[found]!r}"
+            raise TypeError(f"{what} must hold real numbers, not {values.dtype}{at}")
         if not values.ndim:
             raise TypeError(f"{what} must be an array or a sequence of real numbers, not a single one")
         return _doubles(values.astype("float64", order="C", copy=False))
@@ -29,9 +34,7 @@ def doubles(values: Any, what: str) -> "array[float]":
             raise TypeError  # array() would take them for doubles of the machine
         return array("d", values)
     except TypeError:
-        raise TypeError(
-            f"{what} must be an array or a sequence of real numbers, not {type(values).__qualname__}"
-        ) from None
+        raise TypeError(f"{what} must be an array or a sequence of real numbers, not {_fault(values)}") from None
     except OverflowError:
         raise ValueError(f"{what}: an integer of this size is beyond a 64-bit float") from None
 
@@ -93,9 +96,24 @@ def _plain(values: Any) -> Any:
     """PyTorch's and other libraries' arrays as NumPy's, by their own methods."""
     if hasattr(values, "detach"):
         values = values.detach().cpu()
+        if str(getattr(values, "dtype", "")).startswith(("torch.bfloat16", "torch.float8")):
+            values = values.float()
     if not _is_numpy(values) and hasattr(values, "__array__"):
         values = values.__array__()
     return values
+
+
+def _fault(values: Any) -> str:
+    """What is wrong with a value that is no array: the first of its members that is no number, or its type."""
+    if isinstance(values, list | tuple):
+        for number, value in enumerate(values):
+            if not _is_real(value):
+                return f"{value!r:.100} (value {number})"
+    return type(values).__qualname__
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, numbers.Real) or hasattr(value, "__float__")
 
 
 def _is_numpy(values: Any) -> bool:

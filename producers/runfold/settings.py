@@ -46,6 +46,8 @@ class Settings:
     """How long the end of a run waits for the server to take what is left."""
     connect_timeout: float = 10.0
     """How long the start of a run waits for the server to name the experiment."""
+    raise_rejections: bool = False
+    """Whether the end of a run raises ServerRefused if something it logged was refused; else a warning says it."""
     linger: float = 0.5
     """How long a row may wait for more rows before it is saved and sent."""
     frame_bytes: int = 2 * 1024 * 1024
@@ -58,7 +60,12 @@ class Settings:
 
     @classmethod
     def load(
-        cls, tracking_uri: str | None = None, mode: str | None = None, environ: Mapping[str, str] | None = None
+        cls,
+        tracking_uri: str | None = None,
+        mode: str | None = None,
+        environ: Mapping[str, str] | None = None,
+        *,
+        on_rejection: str | None = None,
     ) -> Self:
         """From arguments and the environment; SdkError names a setting that can't be used."""
         environ = os.environ if environ is None else environ
@@ -77,6 +84,12 @@ class Settings:
             spool_fsync=_choice("RUNFOLD_SPOOL_FSYNC", environ.get("RUNFOLD_SPOOL_FSYNC"), "0", "1"),
             buffer_bytes=int(_number(environ, "RUNFOLD_BUFFER_MB", 64) * 1024 * 1024),
             finish_timeout=_number(environ, "RUNFOLD_FINISH_TIMEOUT", 60),
+            raise_rejections=_choice(
+                "on_rejection" if on_rejection else "RUNFOLD_ON_REJECTION",
+                on_rejection or environ.get("RUNFOLD_ON_REJECTION"),
+                "warn",
+                "raise",
+            ),
         )
 
 

@@ -14,7 +14,7 @@ from .creation import Creation
 from .errors import NotConnected, ServerRefused
 from .outbox import Letter, Outbox
 from .spool.framing import Kind
-from .transport import Experiment, Never, Parent, Transport, TryAgain
+from .transport import Experiment, KnownRun, Never, Parent, Transport, TryAgain
 
 _log = logging.getLogger("runfold")
 
@@ -75,6 +75,11 @@ class Shipper:
         """See Transport.find_experiment."""
         with self._using() as transport:
             return transport.find_experiment(name, timeout)
+
+    def find_run(self, run_id: str, timeout: float) -> KnownRun | None:
+        """See Transport.find_run."""
+        with self._using() as transport:
+            return transport.find_run(run_id, timeout)
 
     def find_parent(self, run_id: str, timeout: float) -> Parent:
         """See Transport.find_parent."""
@@ -245,7 +250,7 @@ class Shipper:
 
     def _note_away(self, outboxes: Sequence[Outbox], why: str) -> None:
         for outbox in outboxes:
-            outbox.last_error = why
+            outbox.fail(why)
         if not self.away:
             self.away = True
             _log.warning("runfold: %s; what is logged is kept on disk, trying again", why)

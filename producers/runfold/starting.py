@@ -4,6 +4,7 @@ import getpass
 import logging
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from runfold_schemas.events import AttemptStarted, LineFact, ParamsLogged, RunCreated, RunForked
@@ -14,6 +15,7 @@ from .creation import Creation
 from .encoding import RunEncoder, checked
 from .errors import NotConnected, SdkError
 from .handed_down import hand_down
+from .joining import NAMELESS, Joined, facts_of_join, say_again
 from .leftovers import send_leftovers, take_over
 from .names import run_name
 from .place import ATTEMPT_VARIABLE, Place, where_we_run
@@ -26,6 +28,8 @@ from .transport import Experiment
 from .writing import RunWriter
 
 _log = logging.getLogger("runfold")
+_CREATION_TIMEOUT = 2.0
+"""How long the start waits, where a server answered, until the run can be read there: MLflow's client may be next to ask for it."""
 
 
 class Inherits(NamedTuple):
@@ -38,7 +42,7 @@ class Inherits(NamedTuple):
 
 def start(
     settings: Settings,
-    experiment: str,
+    named: str | None,
     params: Mapping[str, Any],
     name: str | None,
     tags: Mapping[str, Any],
@@ -50,17 +54,28 @@ def start(
     """See runfold.run."""
     ids = Ids()
     opener(settings.uri)
-    place = where_we_run(experiment, run_id)
+    place = where_we_run(named or NAMELESS, run_id)
     run_id = place.run_id or ids.run_id()
-    first_params = checked(ParamsLogged, run_id=run_id, params=strings(params, "param"))
+    checked(ParamsLogged, run_id=run_id, params=strings(params, "param"))
     # A process that no launcher started is an attempt of its own.
     attempt = place.attempt or ("" if place.beside else ids.event_id())
     encoder = RunEncoder(run_id, ids, node=place.node[:250], rank=place.rank, attempt=attempt)
     turns = _turns(place, run_id, start_step, inherits)
-    creation = _creation(encoder, ids, place, experiment, name, strings(tags, "tag"))
+    first_tags = strings(tags, "tag")
+    creation = _creation(encoder, ids, place, named or NAMELESS, name, first_tags)
     shipper = None if settings.offline else shippers.to(settings.uri)
-    found = _find(shipper, settings, experiment) if shipper else None
-    about = About(run_id, experiment, settings.uri if settings.uri_given else "", place.node, place.pid, ids.now_ms())
+    joined, found = _find(shipper, settings, named, place) if shipper else (Joined(), None)
+    experiment = joined.experiment or named or NAMELESS
+    creation = replace(creation, experiment=experiment)
+    about = About(
+        run_id,
+        experiment,
+        settings.uri if settings.uri_given else "",
+        place.node,
+        place.pid,
+        ids.now_ms(),
+        offline=settings.offline,
+    )
     before = take_over(settings, place.node, run_id, shipper) if shipper else []
     writer = RunWriter(settings, encoder, about, shipper)
     writer.outbox.behind = before
@@ -68,14 +83,21 @@ def start(
     writer.add_creation(creation)
     for turn in turns:
         writer.add_turn(turn, start_step if inherits is None else inherits.step)
+    of_join = list(facts_of_join(place, joined, name, first_tags, again=bool(before)))
+    for fact in of_join:
+        writer.add_fact(fact)
+    say_again(before, writer.add_fact, of_join)
+    run = Run(run_id, settings, writer, ends=place.rank in (None, 0), shared=place.run_id is not None)
     if params:
-        writer.add_fact(first_params)
+        run.log_params(params)
     if shipper is not None:
         send_leftovers(settings, place.node, shipper)
     if place.rank is None:
         # A run that was named is found by its name; only those that were made up are counted.
-        hand_down("" if place.run_id else experiment, run_id, attempt)
-    return Run(run_id, settings, writer, ends=place.rank in (None, 0))
+        hand_down("" if place.run_id else named or NAMELESS, run_id, attempt)
+    if found is not None:
+        writer.outbox.wait_created(_CREATION_TIMEOUT)
+    return run
 
 
 def fork_of(
@@ -168,17 +190,20 @@ def _creation(
     return creation
 
 
-def _find(shipper: Shipper, settings: Settings, experiment: str) -> Experiment | None:
-    """The experiment, if a server answers. ServerRefused: it takes no runs."""
+def _find(shipper: Shipper, settings: Settings, named: str | None, place: Place) -> tuple[Joined, Experiment | None]:
+    """What is known of a run that is joined, and its experiment, if a server answers. ServerRefused: it takes no runs, or not this one."""
+    joined = Joined()
     try:
-        return shipper.find_experiment(experiment, settings.connect_timeout)
+        if place.run_id is not None:
+            joined = Joined.of(place.run_id, shipper.find_run(place.run_id, settings.connect_timeout), named)
+        return joined, shipper.find_experiment(joined.experiment or named or NAMELESS, settings.connect_timeout)
     except NotConnected as error:
         if settings.require_server:
             raise
         _log.warning(
             "runfold: %s. The run starts all the same; what it logs is kept on disk until a server answers", error
         )
-        return None
+        return joined, None
 
 
 def _user() -> str:

@@ -1,10 +1,17 @@
 """From a tracking URI to what carries records there."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from runfold_schemas.errors import BadKafkaSecurity
 
 from .address import is_web, kafka_target
+from .errors import SdkError
 from .http import HttpTransport
 from .transport import Transport
+
+if TYPE_CHECKING:
+    from runfold_schemas.cluster import KafkaCluster
 
 
 def opener(uri: str) -> Callable[[], Transport]:
@@ -12,10 +19,20 @@ def opener(uri: str) -> Callable[[], Transport]:
     if is_web(uri):
         return lambda: HttpTransport(uri)
     target = kafka_target(uri)
+    kafka = _cluster(target.brokers)
 
     def open_kafka() -> Transport:
         from .direct import KafkaTransport
 
-        return KafkaTransport(f"kafka://{target.brokers}", target.brokers, target.namespace, HttpTransport(target.api))
+        return KafkaTransport(f"kafka://{target.brokers}", kafka, target.namespace, HttpTransport(target.api))
 
     return open_kafka
+
+
+def _cluster(brokers: str) -> "KafkaCluster":
+    from runfold_schemas.cluster import KafkaCluster, KafkaSecurity
+
+    try:
+        return KafkaCluster(brokers, KafkaSecurity.from_environment())
+    except BadKafkaSecurity as error:
+        raise SdkError(str(error)) from None

@@ -21,6 +21,14 @@ class Parent:
     branch: int
 
 
+@dataclass(frozen=True, slots=True)
+class KnownRun:
+    """A run that exists: its experiment's name, and its status."""
+
+    experiment: str
+    status: str
+
+
 class TryAgain(Exception):
     """Not acknowledged, may have taken effect; the same bytes may be sent again, after `after` seconds if the server said so.
 
@@ -37,11 +45,20 @@ class Never(Exception):
 
     `about_records`: the records are at fault. Else it is the request's way: a wrong address, a missing right.
     `on_the_way`: not the server says so, but a proxy before it, for which the request is too large.
+    `may_pass`: it is a matter of rights, or no Runfold server said it: nothing is wrong with what was asked.
     """
 
-    def __init__(self, message: str, code: str = "", *, about_records: bool = True, on_the_way: bool = False) -> None:
+    def __init__(
+        self,
+        message: str,
+        code: str = "",
+        *,
+        about_records: bool = True,
+        on_the_way: bool = False,
+        may_pass: bool = False,
+    ) -> None:
         super().__init__(message)
-        self.code, self.about_records, self.on_the_way = code, about_records, on_the_way
+        self.code, self.about_records, self.on_the_way, self.may_pass = code, about_records, on_the_way, may_pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +88,9 @@ class Transport(Protocol):
 
     def find_experiment(self, name: str, timeout: float) -> Experiment:
         """The experiment of a name, created if there is none. Raises NotConnected or ServerRefused."""
+
+    def find_run(self, run_id: str, timeout: float) -> KnownRun | None:
+        """A run, if it exists. Raises NotConnected or ServerRefused."""
 
     def find_parent(self, run_id: str, timeout: float) -> Parent:
         """What a fork needs to know of a run. Raises NotConnected or ServerRefused."""

@@ -33,6 +33,8 @@ from .spool.writing import SEGMENT_BYTES, SpoolWriter
 
 _log = logging.getLogger("runfold")
 _LEAST_SEGMENT = 4 * 1024
+_SILENT = 3.0
+"""Seconds that the end of a run waits before it says so."""
 _PATIENCE = 0.25
 """Seconds that a log call waits for the thread that saves, when it finds rows that are older than they may be."""
 
@@ -170,7 +172,7 @@ class RunWriter:
         try:
             self._buffer.close("the run is finished; nothing can be logged to it any more")
             saved = self._saver.save()
-            arrived = saved and self._sent(self._spool.end, timeout)
+            arrived = saved and self._sent_in_time(timeout)
         finally:
             if self._shipper is not None:
                 self._shipper.remove(self.outbox)
@@ -206,6 +208,21 @@ class RunWriter:
             return False
         self._shipper.wake(hurry=True)
         return self.outbox.wait(end, timeout)
+
+    def _sent_in_time(self, timeout: float) -> bool:
+        """As `_sent`, but not in silence for long."""
+        end, silent = self._spool.end, min(timeout, _SILENT)
+        if self._sent(end, silent):
+            return True
+        if self._shipper is None or self.outbox.blocked or timeout <= silent:
+            return False
+        points, facts = self.left()
+        _log.warning(
+            "runfold: run %s ends, and waits at most %.0f s more (RUNFOLD_FINISH_TIMEOUT) until %s has taken %d points and %d facts; "
+            "Ctrl-C leaves them in %s %s",
+            self._encoder.run_id, timeout - silent, self._settings.uri, points, facts, self._directory, self.outbox.last_error,
+        )  # fmt: skip
+        return self._sent(end, timeout - silent)
 
     def _save_late(self) -> None:
         """The background thread did not come in time, so this one does its work; a disk that hangs or is full is left alone for a second."""
@@ -249,11 +266,10 @@ class RunWriter:
                 self._encoder.run_id, points, facts,
             )  # fmt: skip
         elif points or facts:
-            level = logging.INFO if self._shipper is None else logging.WARNING
-            _log.log(
-                level,
-                "runfold: %d points and %d facts of run %s are kept in %s: the next run on this machine sends them, or `runfold sync %s`; %s",
-                points, facts, self._encoder.run_id, self._directory, self._directory, self.outbox.last_error,
+            # Offline too: the default level hides what is below, and nobody would know where the data lies.
+            _log.warning(
+                "runfold: %d points and %d facts of run %s are kept in %s: the next run on this machine sends them, or `runfold sync %s`%s",
+                points, facts, self._encoder.run_id, self._directory, self._directory, f"; {self.outbox.last_error}" if self.outbox.last_error else "",
             )  # fmt: skip
 
 

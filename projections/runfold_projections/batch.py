@@ -23,6 +23,7 @@ from .projectors.registry import RegistryProjector
 from .projectors.runs import RunsProjector
 from .projectors.sequences import Ledger
 from .rowchange import RowChange, columns
+from .turns import Turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +167,7 @@ class PartitionFold:
             return Applied(None, 0, 0, 0, {})
         await self._projector.load(connection, records)
         await self._ledger.load(connection, [r for r in records if not isinstance(r.event, Genesis)])
-        rejections, repeats, touched = self._fold(records)
+        rejections, repeats, touched = await self._fold(records)
         await self._projector.settle(connection)
         await self._journal.settle(connection)
         changes = [
@@ -189,12 +190,15 @@ class PartitionFold:
         noted = offsets and isinstance(self._projector, MetricsProjector)
         return [RowChange(_SAVE_REPEATS, (self._where.partition, offsets))] if noted else []
 
-    def _fold(self, records: list[Record]) -> tuple[list[tuple[Record, Rejection]], list[int], list[str]]:
+    async def _fold(self, records: list[Record]) -> tuple[list[tuple[Record, Rejection]], list[int], list[str]]:
         """The rejections, the offsets of duplicates, and the entities that may have changed, each once."""
         rejections = []
         touched: dict[str, None] = {}
         repeats = []
+        turns = Turns()
         for record in records:
+            if turns.is_over:
+                await turns.end()
             if not isinstance(record.event, Genesis) and not self._ledger.is_new(record):
                 repeats.append(record.position.offset)
                 continue

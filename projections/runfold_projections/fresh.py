@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import repeat
 from struct import Struct
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import cramjam
 import msgspec
@@ -13,6 +13,8 @@ import numpy as np
 
 from runfold_schemas import metrics_codec
 from runfold_schemas.frames import Frame
+
+from .turns import Turns
 
 _LEVEL = 1
 _T = TypeVar("_T")
@@ -33,23 +35,44 @@ def merge(frames: Iterable[Frame]) -> list[Frame]:
 
 def merge_with(frames: Iterable[tuple[Frame, _T]]) -> list[tuple[Frame, list[_T]]]:
     """The same for frames that bring something along: each merged one has it of all that it was made of."""
-    groups: dict[tuple[object, ...], tuple[list[Frame], list[_T]]] = {}
+    groups = Groups[_T]()
     for frame, what in frames:
-        if frame.rows and frame.keys:
-            alike = (frame.keys, frame.model_id, frame.dataset_name, frame.dataset_digest)
-            group = groups.get(alike)
-            if group is None:
-                groups[alike] = ([frame], [what])
-            else:
-                group[0].append(frame)
-                group[1].append(what)
-    return [(own[0] if len(own) == 1 else _joined(own), whats) for own, whats in groups.values()]
+        groups.add(frame, what)
+    return groups.found()
 
 
-def merge_came(frames: Iterable[tuple[Frame, int]]) -> tuple[list[Frame], list[Came]]:
-    """Merged frames of (frame, offset), and when their rows came."""
-    merged = merge_with((frame, (offset, frame.rows)) for frame, offset in frames)
-    return [frame for frame, _ in merged], [came for _, came in merged]
+class Groups(Generic[_T]):
+    """Frames on their way to be merged."""
+
+    def __init__(self) -> None:
+        self._groups: dict[tuple[object, ...], tuple[list[Frame], list[_T]]] = {}
+
+    def add(self, frame: Frame, what: _T) -> None:
+        """One more frame, unless it is empty."""
+        if not frame.rows or not frame.keys:
+            return
+        alike = (frame.keys, frame.model_id, frame.dataset_name, frame.dataset_digest)
+        group = self._groups.get(alike)
+        if group is None:
+            self._groups[alike] = ([frame], [what])
+        else:
+            group[0].append(frame)
+            group[1].append(what)
+
+    def found(self) -> list[tuple[Frame, list[_T]]]:
+        """The merged ones, and what each brought."""
+        return [(own[0] if len(own) == 1 else _joined(own), whats) for own, whats in self._groups.values()]
+
+
+async def merged(parts: Sequence[tuple[Frame, int]], turns: Turns) -> tuple[list[Frame], list[Came]]:
+    """Merged frames of (frame, offset), and when their rows came. In slices."""
+    groups = Groups[tuple[int, int]]()
+    for frame, offset in parts:
+        if turns.is_over:
+            await turns.end()
+        groups.add(frame, (offset, frame.rows))
+    found = groups.found()
+    return [frame for frame, _ in found], [came for _, came in found]
 
 
 def until_offset(frame: Frame, offsets: Any, below: int) -> Frame:
@@ -79,14 +102,22 @@ def _joined(group: list[Frame]) -> Frame:
 def pack(frames: Sequence[Frame], came: Sequence[Came] = ()) -> bytes:
     """Bytes of a segment. The frames' columns are written as on the wire, whose codec has its law tested. Of rows of which nothing is
     told, 0 is taken for their offset."""
+    return _whole(metrics_codec.encode_frames(frames), came)
+
+
+async def packed(frames: Sequence[Frame], came: Sequence[Came], turns: Turns) -> bytes:
+    """`pack` in slices."""
+    encoding = metrics_codec.FramesEncoding()
+    for frame in frames:
+        if turns.is_over:
+            await turns.end()
+        encoding.add(frame)
+    return _whole(encoding.whole(), came)
+
+
+def _whole(frames: bytes, came: Sequence[Came]) -> bytes:
     head = _encoder.encode(came)
-    return b"".join(
-        (
-            _SIZE.pack(len(head)),
-            head,
-            bytes(cramjam.zstd.compress(metrics_codec.encode_frames(frames), level=_LEVEL)),
-        )
-    )
+    return b"".join((_SIZE.pack(len(head)), head, bytes(cramjam.zstd.compress(frames, level=_LEVEL))))
 
 
 def read_all(data: bytes) -> tuple[Frame, ...]:

@@ -10,7 +10,8 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import cramjam
 import msgspec
@@ -86,12 +87,60 @@ def build_dated(frames: Iterable[Dated]) -> list[Packed]:
     merged = merge_with(frames)
     keys = sorted({key for frame, _ in merged for key in frame.keys})
     groups = [keys[at : at + MOST_KEYS] for at in range(0, len(keys), MOST_KEYS)]
-    home = {key: (n, i) for n, group in enumerate(groups) for i, key in enumerate(group)}
+    place = {key: n for n, key in enumerate(keys)}
+    loose = _Loose()
     parts: list[list[_Part]] = [[] for _ in groups]
     for frame, offsets in merged:
-        for n, part in _parts(frame, np.concatenate(offsets), home):
+        if len(frame.values) < LEAST_GRID and _context_of(frame) == _NO_CONTEXT:
+            loose.add(frame, np.concatenate(offsets), place)
+            continue
+        for n, part in _parts(frame, np.concatenate(offsets), place):
             parts[n].append(part)
-    return [_pack(group, own) for group, own in zip(groups, parts, strict=True)]
+    del merged, place
+    return [_pack(group, own, lost) for group, own, lost in zip(groups, parts, loose.split(len(groups)), strict=True)]
+
+
+class _Loose:
+    """Points of frames that are too small for a grid: of a run with ever new keys all are, so none has an object of its own."""
+
+    def __init__(self) -> None:
+        self._places, self._steps, self._times, self._offsets = (array("q") for _ in range(4))
+        self._values = array("d")
+
+    def add(self, frame: Frame, offsets: Any, place: dict[str, int]) -> None:
+        """All points of a frame, key by key."""
+        width = len(frame.keys)
+        for n, key in enumerate(frame.keys):
+            self._places.extend([place[key]] * frame.rows)
+            self._steps.extend(frame.steps)
+            self._times.extend(frame.times)
+            self._offsets.extend(offsets.tolist())
+            self._values.extend(frame.values[n::width])
+
+    def split(self, groups: int) -> Iterator["_Points"]:
+        """Those of each group of keys."""
+        places = np.frombuffer(self._places, np.int64)
+        order = np.argsort(places, kind="stable")
+        steps, times, offsets = (
+            np.frombuffer(column, np.int64)[order] for column in (self._steps, self._times, self._offsets)
+        )
+        values = np.frombuffer(self._values, np.float64)[order]
+        places = places[order]
+        ends = np.searchsorted(places, np.arange(1, groups + 1) * MOST_KEYS).tolist()
+        for n, (start, end) in enumerate(pairwise((0, *ends))):
+            piece = slice(start, end)
+            keys = places[piece] - n * MOST_KEYS
+            yield _Points(keys, steps[piece], times[piece], offsets[piece], values[piece])
+
+
+class _Points(NamedTuple):
+    """Points of one pack: places of keys in it, and what is said of each."""
+
+    keys: Any
+    steps: Any
+    times: Any
+    offsets: Any
+    values: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,21 +155,24 @@ class _Part:
     context: Context
 
 
-def _parts(frame: Frame, offsets: Any, home: dict[str, tuple[int, int]]) -> Iterator[tuple[int, _Part]]:
+def _context_of(frame: Frame) -> Context:
+    return (frame.model_id, frame.dataset_name, frame.dataset_digest)
+
+
+def _parts(frame: Frame, offsets: Any, place: dict[str, int]) -> Iterator[tuple[int, _Part]]:
     steps, times = np.frombuffer(frame.steps, np.int64), np.frombuffer(frame.times, np.int64)
     table: Any = np.frombuffer(frame.values, np.float64).reshape(frame.rows, len(frame.keys))
-    context = (frame.model_id, frame.dataset_name, frame.dataset_digest)
-    homes = np.array([home[key] for key in frame.keys], np.int64).reshape(-1, 2)
-    order = np.lexsort((homes[:, 1], homes[:, 0]))
-    bounds = np.flatnonzero(np.diff(homes[order, 0])) + 1
+    places = np.array([place[key] for key in frame.keys], np.int64)
+    order = np.argsort(places, kind="stable")
+    homes = places // MOST_KEYS
+    bounds = np.flatnonzero(np.diff(homes[order])) + 1
     for columns in np.split(order, bounds):
-        yield (
-            int(homes[columns[0], 0]),
-            _Part(homes[columns, 1], steps, times, offsets, np.ascontiguousarray(table[:, columns].T), context),
-        )
+        home = int(homes[columns[0]])
+        values = np.ascontiguousarray(table[:, columns].T)
+        yield home, _Part(places[columns] - home * MOST_KEYS, steps, times, offsets, values, _context_of(frame))
 
 
-def _pack(keys: list[str], parts: Sequence[_Part]) -> Packed:
+def _pack(keys: list[str], parts: Sequence[_Part], lost: _Points) -> Packed:
     body = _Body()
     grids: list[_Grid] = []
     loose: list[_Part] = []
@@ -129,10 +181,15 @@ def _pack(keys: list[str], parts: Sequence[_Part]) -> Packed:
             loose.append(part)
         else:
             grids.append(_grid(part, len(keys), body))
-    head = _Head(keys, grids, _listed(loose, len(keys), body) if loose else None)
+    listed = _listed(loose, lost, len(keys), body) if loose or len(lost.keys) else None
+    head = _Head(keys, grids, listed)
     front = bytes(cramjam.zstd.compress(_encoder.encode(head), level=_LEVEL))
     return Packed(
-        keys[0], keys[-1], sum(part.values.size for part in parts), len(front), b"".join((front, *body.parts))
+        keys[0],
+        keys[-1],
+        sum(part.values.size for part in parts) + len(lost.values),
+        len(front),
+        b"".join((front, *body.parts)),
     )
 
 
@@ -165,13 +222,13 @@ def _grid(part: _Part, width: int, body: _Body) -> _Grid:
     )
 
 
-def _listed(parts: Sequence[_Part], width: int, body: _Body) -> _List:
-    keys = np.concatenate([np.repeat(part.keys, len(part.steps)) for part in parts])
+def _listed(parts: Sequence[_Part], lost: _Points, width: int, body: _Body) -> _List:
+    keys = np.concatenate([lost.keys, *(np.repeat(part.keys, len(part.steps)) for part in parts)])
     order = np.argsort(keys, kind="stable")
-    steps = np.concatenate([np.tile(part.steps, len(part.keys)) for part in parts])[order]
-    times = np.concatenate([np.tile(part.times, len(part.keys)) for part in parts])[order]
-    offsets = np.concatenate([np.tile(part.offsets, len(part.keys)) for part in parts])[order]
-    values = np.concatenate([part.values.ravel() for part in parts])[order]
+    steps = np.concatenate([lost.steps, *(np.tile(part.steps, len(part.keys)) for part in parts)])[order]
+    times = np.concatenate([lost.times, *(np.tile(part.times, len(part.keys)) for part in parts)])[order]
+    offsets = np.concatenate([lost.offsets, *(np.tile(part.offsets, len(part.keys)) for part in parts)])[order]
+    values = np.concatenate([lost.values, *(part.values.ravel() for part in parts)])[order]
     return _List(
         np.bincount(keys, minlength=width).tolist(),
         body.add(_whole(steps)),

@@ -10,6 +10,14 @@ MOST_PATH_BYTES = 1800
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 _FOLDER = "artifacts"
 _KINDS = frozenset({"models", "traces"})
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+
+
+def root_below(location: str, path: str) -> str:
+    """Address of a path below a location. A query stays at the end, as `mlflow.utils.uri.append_to_uri_path` has it."""
+    at = location.find("?") if _SCHEME.match(location) else -1
+    base, query = (location, "") if at < 0 else (location[:at], location[at:])
+    return f"{base.rstrip('/')}/{path}{query}"
 
 
 def place(proxy_path: str) -> tuple[str, str]:
@@ -32,16 +40,17 @@ def place(proxy_path: str) -> tuple[str, str]:
 
 
 def check_path(path: str) -> str:
-    """The path, if it is plain: relative, without empty parts, `.`, `..`, backslashes and control characters; "" is the root.
+    """The path, if it is plain: relative, without empty parts, `.`, `..` and control characters; "" is the root.
 
-    ValueError says what is wrong with it.
+    A backslash is a character of a name like others, as on Linux. ValueError says what is wrong with it.
     """
     if len(path.encode(errors="surrogatepass")) > MOST_PATH_BYTES + MOST_OWNER_BYTES:
         raise ValueError(f"a path of {len(path)} characters is too long")
     if any(0xD800 <= ord(char) < 0xE000 for char in path):
         raise ValueError("it holds a lone surrogate")
-    if any(ord(char) < 32 or char in "\\\x7f" for char in path):
-        raise ValueError("it holds a backslash or a control character")
+    control = next((char for char in path if ord(char) < 32 or char == "\x7f"), None)
+    if control is not None:
+        raise ValueError(f"it holds a control character, U+{ord(control):04X}")
     if path and any(part in ("", ".", "..") for part in path.split("/")):
         raise ValueError("it is absolute, or a part of it is empty, '.' or '..'")
     return path

@@ -4,7 +4,8 @@ SchemaError
 ├── BadRecord          the bytes are not an event: the record is set aside
 ├── UndeclaredSchema   the schema id is not known here: `system` says whether that is poison or an upgrade
 ├── BadEvent           a writer asks to encode something the contract forbids
-└── BadCatalog         the schema files of this release contradict each other
+├── BadCatalog         the schema files of this release contradict each other
+└── BadKafkaSecurity   settings of how to be let in by Kafka that don't fit each other
 """
 
 from enum import StrEnum
@@ -60,3 +61,7 @@ class BadEvent(SchemaError):
 
 class BadCatalog(SchemaError):
     """The released schema files are inconsistent; the message names the file."""
+
+
+class BadKafkaSecurity(SchemaError, ValueError):
+    """Settings of how to be let in by Kafka that are wrong, or don't fit each other; the message names them."""

@@ -17,12 +17,15 @@ from .frames import Frame
 from .position import Partition
 
 MAX_MODEL_CHARS = 256 * 1024
+MAX_INPUT_TAG_KEY_CHARS = 255
 
 RunStatus = Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]
 TERMINAL: frozenset[str] = frozenset({"FINISHED", "FAILED", "KILLED"})
 
 Owner = Annotated[Text, Field(min_length=1), AfterValidator(fits(MOST_OWNER_BYTES))]
 ArtifactPath = Annotated[Text, AfterValidator(check_path), AfterValidator(fits(MOST_PATH_BYTES))]
+
+InputTagKey = Annotated[Text, Field(min_length=1, max_length=MAX_INPUT_TAG_KEY_CHARS)]
 
 
 class Genesis(Fact):
@@ -149,7 +152,7 @@ class DatasetInput(BaseModel):
     source: Text
     definition: Text | None = Field(default=None, alias="schema")
     profile: Text | None = None
-    tags: Strings = {}
+    tags: dict[InputTagKey, Text] = {}
 
 
 class InputsLogged(RunFact):

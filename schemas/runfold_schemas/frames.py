@@ -3,9 +3,10 @@
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import chain
 from typing import NamedTuple
+
+from .recent import Recent, names_cost
 
 MAX_FRAME_BYTES = 512 * 1024
 """Writers split frames so that an event's body stays below this size."""
@@ -79,10 +80,18 @@ def from_points(points: Iterable[Point]) -> tuple[Frame, ...]:
     )
 
 
-@lru_cache(maxsize=256)
+_FEW_KEYS = 8
+_key_bytes: Recent[tuple[str, ...], int] = Recent(8 * 1024 * 1024)
+
+
 def most_key_bytes(keys: tuple[str, ...]) -> int:
-    """What a key list takes at most when it is encoded. Remembered: a training logs the same few lists again and again."""
-    return sum(len(key.encode()) + 5 for key in keys)
+    """What a key list takes at most when it is encoded. Long ones are remembered: a training logs the same few again and again."""
+    found = None if len(keys) <= _FEW_KEYS else _key_bytes.get(keys)
+    if found is None:
+        found = sum(len(key.encode()) + 5 for key in keys)
+        if len(keys) > _FEW_KEYS:
+            _key_bytes.put(keys, found, names_cost(keys))
+    return found
 
 
 def split(frame: Frame, most_bytes: int = MAX_FRAME_BYTES) -> Iterator[Frame]:

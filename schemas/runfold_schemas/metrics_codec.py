@@ -6,20 +6,16 @@ A key list is written as one sized Avro block, so that a reader can recognise it
 import re
 import sys
 from array import array
-from collections import OrderedDict
 from collections.abc import Iterable
-from threading import Lock
-from typing import Generic, TypeVar
 
 from .errors import BadEvent, BadRecord, Reason
 from .events import MetricsLogged
 from .fact import MAX_KEY_CHARS, MAX_NAME_CHARS, RUN_ID_PATTERN
 from .frames import Frame
+from .recent import NAME_BYTES, Recent
 from .varint import VarintError, decode_deltas, decode_long, encode_deltas, encode_long
 
 _KEY_CACHE_BYTES = 32 * 1024 * 1024
-_BYTES_PER_KEY = 64
-"""What a short string costs CPython beyond its characters, so that the caches' bound is one of memory."""
 
 _is_run_id = re.compile(RUN_ID_PATTERN).fullmatch
 
@@ -44,14 +40,29 @@ def decode(body: bytes) -> MetricsLogged:
 
 def encode_frames(frames: Iterable[Frame]) -> bytes:
     """The event's `frames` field alone, as frames also lie at rest. Raises as `encode` does."""
-    parts: list[bytes | memoryview] = []
-    count = 0
+    encoding = FramesEncoding()
     for frame in frames:
+        encoding.add(frame)
+    return encoding.whole()
+
+
+class FramesEncoding:
+    """`encode_frames`, frame by frame."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes | memoryview] = []
+        self._count = 0
+
+    def add(self, frame: Frame) -> None:
+        """One more frame. Raises as `encode` does."""
         _check_shape(frame)
-        _encode_frame(frame, parts)
-        count += 1
-    head = encode_long(count) if count else b""
-    return b"".join([head, *parts, b"\x00"])
+        _encode_frame(frame, self._parts)
+        self._count += 1
+
+    def whole(self) -> bytes:
+        """All of them."""
+        head = encode_long(self._count) if self._count else b""
+        return b"".join([head, *self._parts, b"\x00"])
 
 
 def decode_frames(body: bytes, at: int = 0) -> tuple[Frame, ...]:
@@ -169,44 +180,12 @@ def _decode_frame(body: bytes, at: int) -> tuple[Frame, int]:
     return Frame(keys, steps, times, values, model_id, dataset_name, dataset_digest), at
 
 
-_K = TypeVar("_K")
-_V = TypeVar("_V")
-
-
-class _Recent(Generic[_K, _V]):
-    """A cache that forgets the least recently used; bounded by the sum of its entries' costs. Readers decode in threads."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._cost = 0
-        self._entries: OrderedDict[_K, tuple[_V, int]] = OrderedDict()
-        self._lock = Lock()
-
-    def get(self, key: _K) -> _V | None:
-        with self._lock:
-            entry = self._entries.get(key)
-            if entry is None:
-                return None
-            self._entries.move_to_end(key)
-            return entry[0]
-
-    def put(self, key: _K, value: _V, cost: int) -> None:
-        with self._lock:
-            # Two threads may have missed the same entry.
-            _, before = self._entries.pop(key, (None, 0))
-            self._entries[key] = (value, cost)
-            self._cost += cost - before
-            while self._cost > self._most:
-                _, (_, freed) = self._entries.popitem(last=False)
-                self._cost -= freed
-
-
 def _cost(block: bytes, keys: tuple[str, ...]) -> int:
-    return 2 * len(block) + _BYTES_PER_KEY * len(keys)
+    return 2 * len(block) + NAME_BYTES * len(keys)
 
 
-_keys_by_block: _Recent[bytes, tuple[str, ...]] = _Recent(_KEY_CACHE_BYTES)
-_blocks_by_keys: _Recent[tuple[str, ...], bytes] = _Recent(_KEY_CACHE_BYTES)
+_keys_by_block: Recent[bytes, tuple[str, ...]] = Recent(_KEY_CACHE_BYTES)
+_blocks_by_keys: Recent[tuple[str, ...], bytes] = Recent(_KEY_CACHE_BYTES)
 
 
 def _read_keys(body: bytes, at: int) -> tuple[tuple[str, ...], int]:

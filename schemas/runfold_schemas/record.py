@@ -16,10 +16,22 @@ from .topics import Topic, partition_of
 KNOWN_RULES = frozenset(range(1, RULES_VERSION + 1))
 
 
+class RefusedBatch(bytes):
+    """Value of the one record that a reader gives for a whole batch of Kafka's which it does not inflate; `why` tells the reason."""
+
+    why: str
+
+    def __new__(cls, why: str) -> Self:
+        """An empty value."""
+        made = super().__new__(cls)
+        made.why = why
+        return made
+
+
 # Neither is frozen, for the reason that Envelope is not.
 @dataclass(slots=True, unsafe_hash=True)
 class Raw:
-    """A record as Kafka hands it out; `timestamp_ms` is the broker's time. `broken` says why the client could not read it."""
+    """A record as Kafka hands it out; `timestamp_ms` is the broker's time. `broken` says why the client could not read it, `reason` as what."""
 
     position: Position
     timestamp_ms: int
@@ -27,11 +39,14 @@ class Raw:
     value: bytes | None
     headers: Sequence[tuple[str, bytes]]
     broken: str = ""
+    reason: Reason = Reason.ENVELOPE
 
     @classmethod
     def of(cls, topic: Topic, message: Any) -> Self:
         """From a consumer record of aiokafka (or anything with its attributes)."""
         position = Position(topic, message.partition, message.offset)
+        if isinstance(message.value, RefusedBatch):
+            return cls(position, message.timestamp, None, None, (), message.value.why, Reason.TOO_LARGE)
         return cls(position, message.timestamp, message.key, message.value, message.headers)
 
 
@@ -59,7 +74,7 @@ def read_record(raw: Raw, catalog: Catalog, partitions: int) -> Record:
     `partitions` is the topic's partition count.
     """
     if raw.broken:
-        raise BadRecord(Reason.ENVELOPE, raw.broken)
+        raise BadRecord(raw.reason, raw.broken)
     schema = catalog.get(wire.schema_id_of(raw.value))
     envelope = parse_headers(raw.headers)
     topic = raw.position.topic

@@ -1,6 +1,5 @@
 """What a handler works with, and how a route is declared: routing, parsing and the OpenAPI document read the same tables."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,6 +11,7 @@ from runfold.log import LogWriter
 from runfold_schemas.ids import Ids
 from runfold_schemas.vector import Vector
 
+from .artifacts.checks import Checks
 from .artifacts.store import Store
 from .config import ServerConfig
 from .document.shapes import NOTHING, Schema
@@ -22,6 +22,7 @@ from .public.events import Events
 from .reading.as_of import Moments
 from .reading.database import Database
 from .reading.ends import Ends
+from .reading.exports import Exports
 from .reading.heads import ExperimentHeads, RunHeads
 from .reading.histories import Histories
 from .reading.pasts import Past, Pasts
@@ -49,8 +50,10 @@ class Api:
     observed: Observed
     ids: Ids
     store: Store
-    exports: asyncio.Semaphore
-    """Bounds how many histories are read in full at once."""
+    checks: Checks
+    exports: Exports
+    patterns: Reader
+    """For what may take Postgres long, so that nothing else waits for it."""
     live: Hub
     definitions: Definitions
     events: Events
@@ -58,7 +61,7 @@ class Api:
 
     def then(self, past: Past) -> "Api":
         """The parts as they stand in a past."""
-        return replace(self, database=past.database, reader=past.reader, searches=past.searches)
+        return replace(self, database=past.database, reader=past.reader, patterns=past.reader, searches=past.searches)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,8 @@ from runfold_schemas.ids import Ids
 
 from .api import Api
 from .artifacts.bucket import Bucket
+from .artifacts.checks import Checks
+from .artifacts.scrub import Scrub
 from .artifacts.store import Store
 from .config import ServerConfig
 from .live.hub import Hub
@@ -32,6 +34,7 @@ from .public.events import events
 from .reading.as_of import Moments
 from .reading.database import Database
 from .reading.ends import Ends
+from .reading.exports import Exports
 from .reading.heads import ExperimentHeads, RunHeads
 from .reading.histories import Histories
 from .reading.pasts import Pasts
@@ -42,9 +45,11 @@ from .reading.urge import Urge
 from .routing import not_found, routes
 from .security.callers import Callers
 from .security.guard import Guard
+from .security.patience import BoundedProtocol
 from .writes import Writes
 
-_EXPORTS_AT_ONCE = 2
+_PATTERNS_AT_ONCE = 2
+"""Connections for reads that match patterns against all keys of runs."""
 
 
 @asynccontextmanager
@@ -70,8 +75,22 @@ async def open_api(config: ServerConfig) -> AsyncIterator[Api]:
         ends = Ends(config.kafka, log.connect, timeout=config.ends_timeout)
         urge = Urge(database, config.namespace)
         reader = Reader(database, ends, progress, observed, urge, wait=config.read_wait)
+        few = await stack.enter_async_context(
+            open_pool(
+                config.dsn,
+                config.namespace,
+                application="runfold-server-patterns",
+                min_size=0,
+                max_size=_PATTERNS_AT_ONCE,
+                timeout=config.postgres_timeout,
+            )
+        )
+        patient = Database(few, acquire_timeout=config.acquire_timeout)
+        patterns = Reader(patient, ends, progress, observed, urge, wait=config.read_wait)
         bucket = await stack.enter_async_context(Bucket(config.s3, timeout=config.s3_timeout))
         store = Store(bucket, config.namespace, ids)
+        checks = Checks(store, database, observed)
+        scrub = Scrub(store, checks, database, observed, ids.event_id(), config.artifact_check_period)
         writes = Writes(log, reader, observed)
         runs = RunHeads(database, reader, progress, log)
         experiments = ExperimentHeads(database, reader, progress)
@@ -82,6 +101,7 @@ async def open_api(config: ServerConfig) -> AsyncIterator[Api]:
             tasks = [
                 background.create_task(ends.serve()),
                 background.create_task(urge.serve()),
+                background.create_task(scrub.serve()),
                 background.create_task(listen(progress, config.dsn, config.namespace)),
             ]
             try:
@@ -100,7 +120,9 @@ async def open_api(config: ServerConfig) -> AsyncIterator[Api]:
                     observed,
                     ids,
                     store,
-                    asyncio.Semaphore(_EXPORTS_AT_ONCE),
+                    checks,
+                    Exports(),
+                    patterns,
                     Hub(config.kafka, config.namespace, reader),
                     Definitions(config.kafka, log.connect, timeout=config.kafka_timeout),
                     events(config.kafka, reader, timeout=config.kafka_timeout),
@@ -191,7 +213,7 @@ def serve(config: ServerConfig, listener: socket.socket | None = None) -> None:
         functools.partial(create_app, config),
         factory=True,
         loop="uvloop",
-        http="httptools",
+        http=BoundedProtocol,
         ws="none",
         workers=config.workers,
         access_log=False,

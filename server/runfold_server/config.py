@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from runfold_schemas.cluster import KafkaCluster
 from runfold_schemas.wire import MAX_REQUEST_BODY_BYTES
 
 
@@ -28,10 +29,10 @@ class ServerConfig:
     `allowed_hosts` and `allowed_origins` are those of `security.callers.Callers`.
 
     `s3` is where artifacts are kept; without it, what needs them answers 503. `s3_timeout` bounds one request to it, of at most one
-    part of a file.
+    part of a file. Every file is read once per `artifact_check_period` and compared with the log; 0: never.
     """
 
-    kafka: str
+    kafka: KafkaCluster
     dsn: str
     namespace: str = "runfold"
     host: str = "127.0.0.1"
@@ -51,3 +52,4 @@ class ServerConfig:
     webhook_schemes: tuple[str, ...] = ("https",)
     s3: S3Config | None = None
     s3_timeout: float = 30.0
+    artifact_check_period: float = 7 * 86_400.0

@@ -5,12 +5,14 @@ ApiError
 │   ├── BadBody        the request's body can't be read at all (400)
 │   └── TooLarge       the body is larger than the server takes (413)
 ├── PermissionDenied   a web page of a stranger asks (403)
+├── TooMany            the client has as much open as one may have (429); repeat after `retry_after` seconds
 ├── NotFound           what the request names does not exist (404)
 ├── NoSuchPast         read models of the moment that is asked about must be created first (409)
 ├── AlreadyExists      the name is taken (400, as MLflow's)
 ├── NotImplementedYet  the route is known, this release does not serve it (501: MLflow's client does not retry it)
 ├── Unavailable        Kafka, Postgres or a worker is away or behind (503); repeat after `retry_after` seconds
 └── Internal           a fault of this program (500)
+    └── DamagedBytes   the store's bytes of a file are not those that the log tells of (500)
 
 Status numbers are those of `mlflow.exceptions`, sqlstate and error_class those of `mlflow.error_classification` (3.17.2).
 """
@@ -33,6 +35,7 @@ class ErrorCode(Enum):
     RESOURCE_ALREADY_EXISTS = ("RESOURCE_ALREADY_EXISTS", 400, "RESOURCE_ALREADY_EXISTS", "KAM00")
     RESOURCE_CONFLICT = ("RESOURCE_CONFLICT", 409, "", "")
     INTERNAL_ERROR = ("INTERNAL_ERROR", 500, "CLIENT_INTERNAL_ERROR", "XXM00")
+    REQUEST_LIMIT_EXCEEDED = ("REQUEST_LIMIT_EXCEEDED", 429, "", "")
     NOT_IMPLEMENTED = ("NOT_IMPLEMENTED", 501, "", "")
     TEMPORARILY_UNAVAILABLE = ("TEMPORARILY_UNAVAILABLE", 503, "CLIENT_INTERNAL_ERROR", "XXM00")
 
@@ -132,5 +135,15 @@ class Unavailable(ApiError):
         return {"retry-after": str(max(1, round(self.retry_after)))}
 
 
+class TooMany(Unavailable):
+    """The client has as much open at this server as one client may have."""
+
+    code = ErrorCode.REQUEST_LIMIT_EXCEEDED
+
+
 class Internal(ApiError):
     """A fault of this program; the log has the details under the same request."""
+
+
+class DamagedBytes(Internal):
+    """The bytes of a file in the store are not those that the log tells of, or are gone."""

@@ -62,6 +62,25 @@ class Observed:
             registry=self.registry,
         )
 
+        self._damaged = Counter(
+            "runfold_artifacts_damaged_total",
+            "Reads of a file whose bytes were not those that the log tells of, by reader (download, check).",
+            ("reader",),
+            registry=self.registry,
+        )
+        self._checked = Counter(
+            "runfold_artifacts_checked_total",
+            "Files that were read in the background, to compare them with the log.",
+            registry=self.registry,
+        )
+        self._checked_bytes = Counter(
+            "runfold_artifacts_checked_bytes_total",
+            "Bytes that were read in the background, to compare them with the log.",
+            registry=self.registry,
+        )
+        for reader in ("download", "check"):
+            self._damaged.labels(reader)
+
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """A request was answered."""
         self._requests.labels(route, method, str(status)).observe(seconds)
@@ -102,6 +121,15 @@ class Observed:
     def search_memory(self, size: int) -> None:
         """So many bytes are kept between searches."""
         self._search_memory.set(size)
+
+    def damaged_artifact(self, reader: str) -> None:
+        """The bytes of a file were not those that the log tells of."""
+        self._damaged.labels(reader).inc()
+
+    def checked_artifact(self, size: int) -> None:
+        """A file of so many bytes was read in the background."""
+        self._checked.inc()
+        self._checked_bytes.inc(size)
 
     def text(self) -> bytes:
         """The exposition format."""

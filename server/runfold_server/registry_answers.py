@@ -20,16 +20,15 @@ def registered_model(row: RegisteredModel) -> Json:
             "creation_timestamp": row.created_ms,
             "last_updated_timestamp": row.updated_ms or None,
             "description": row.description or None,
-            # As MLflow's: a version in this list does not say its aliases.
-            "latest_versions": [model_version(version, aliases=False) for version in row.latest],
+            "latest_versions": [model_version(version) for version in row.latest],
             "tags": key_values(row.tags),
             "aliases": [{"alias": alias, "version": str(version)} for alias, version in row.aliases.items()],
         }
     )
 
 
-def model_version(row: ModelVersion, *, aliases: bool = True) -> Json:
-    """MLflow's `ModelVersion`."""
+def model_version(row: ModelVersion) -> Json:
+    """MLflow's `ModelVersion`, the same wherever it stands: alone, in a list, in a model, or found by a search."""
     return filled(
         {
             "name": row.name,
@@ -43,7 +42,7 @@ def model_version(row: ModelVersion, *, aliases: bool = True) -> Json:
             "status": "READY",
             "run_link": row.run_link,
             "tags": key_values(row.tags),
-            "aliases": row.aliases if aliases else [],
+            "aliases": row.aliases,
         }
     )
 
@@ -53,7 +52,7 @@ def native_head(row: RegisteredModel) -> Json:
     return {
         "id": model_id(row.born),
         "name": row.name,
-        "description": row.description,
+        "description": row.description or None,
         "created_ms": row.created_ms,
         "updated_ms": row.updated_ms,
         "last_version": row.last_version,

@@ -20,6 +20,8 @@ Args = dict[str, Any]
 
 _API_DOCS = " See the API docs for more information about request parameters."
 _MAX_DIGITS = 400
+MOST_OBJECTS = 10_000
+"""Items of a list of objects, where its field does not say fewer; S3 has as many parts of an upload."""
 
 
 class Kind(Enum):
@@ -155,7 +157,9 @@ def _convert(field: Field, value: Any, where: str) -> Any:
         case Kind.STRINGS:
             return _strings(field, value, where)
         case Kind.OBJECTS:
-            return [parse_json(field.fields, _object(item), f"{where}[{i}].") for i, item in enumerate(_list(value))]
+            items = _list(value)
+            _check_count(field, len(items), where)
+            return [parse_json(field.fields, _object(item), f"{where}[{i}].") for i, item in enumerate(items)]
         case Kind.OBJECT:
             return parse_json(field.fields, _object(value), f"{where}.")
 
@@ -173,6 +177,16 @@ def _strings(field: Field, value: Any, where: str) -> list[str]:
     if not _within(field, len(items)):
         raise InvalidParameter(field.unfit.format(len(items)) + _API_DOCS)
     return items
+
+
+def _check_count(field: Field, count: int, where: str) -> None:
+    """Refuse a list that no request has, before its items are parsed: parsing costs twenty times what decoding does."""
+    most = MOST_OBJECTS if field.most is None else field.most
+    if count <= most:
+        return
+    if field.unfit:
+        raise InvalidParameter(field.unfit.format(count))
+    raise InvalidParameter(f"Parameter '{where}' has {count} items; at most {most} are taken in one request.")
 
 
 def _whole(value: Any) -> int:

@@ -1,7 +1,7 @@
 """Everything that is served: MLflow's REST under its two prefixes, the native API, health and metrics."""
 
 from . import health
-from .artifacts import direct, of_models, of_runs, proxy
+from .artifacts import direct, of_models, of_runs, of_versions, proxy
 from .live import stream
 from .mlflow import (
     bulk,
@@ -15,6 +15,7 @@ from .mlflow import (
     registered_models,
     run_data,
     runs,
+    traces,
 )
 from .mlflow import webhooks as mlflow_webhooks
 from .native import branches, events, generations, history, keys, log, promotions, series, webhooks
@@ -41,12 +42,13 @@ OPERATIONS = (
     of_runs.LIST,
     of_models.LIST,
 )
-OPERATIONS_3 = (health.SERVER_INFO,)
+OPERATIONS_3 = (health.SERVER_INFO, traces.START)
 RAW = (
     *proxy.OPERATIONS,
     *direct.OPERATIONS,
     *of_runs.OPERATIONS,
     *of_models.OPERATIONS,
+    *of_versions.OPERATIONS,
     *events.OPERATIONS,
     *log.OPERATIONS,
     *native_runs.OPERATIONS,
@@ -63,6 +65,7 @@ RAW = (
     *event_stream.OPERATIONS,
     *asyncapi.OPERATIONS,
     *webhooks.OPERATIONS,
+    traces.SPANS,
     *health.OPERATIONS,
 )
 """Routes that are no JSON calls of MLflow's: each is declared whole."""

@@ -3,7 +3,8 @@
 import re
 from collections.abc import Callable
 
-from starlette.responses import Response
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount
 
 from .api import Api
@@ -34,6 +35,9 @@ def _mounted(prefix: str, app: MlflowRoutes) -> Mount:
     return mount
 
 
-async def not_found(*_: object) -> Response:
-    """An unknown address, as MLflow answers it."""
+async def not_found(request: Request, _: Exception) -> Response:
+    """An unknown address, as MLflow answers it. One with several slashes in a row leads to the one without, as in Flask."""
+    merged = re.sub(r"/{2,}", "/", request.url.path)
+    if merged != request.url.path and request.method == "GET":
+        return RedirectResponse(request.url.replace(path=merged, scheme="", netloc=""), 308)
     return Response(NOT_FOUND_PAGE, 404, media_type="text/html")

@@ -6,6 +6,7 @@ Commands import what they need when they run: a server need not wait until a wor
 import asyncio
 import json
 import os
+import shlex
 import sys
 from contextlib import aclosing
 from pathlib import Path
@@ -76,6 +77,7 @@ def up(data_dir: DataDir = None, host: Host = None, port: Port = None) -> None:
 
 
 async def _up(settings: Settings) -> None:
+    from .embedded.kafka_login import login_variables
     from .up import runfold_up
 
     default = Settings.model_fields["data_dir"].default
@@ -87,6 +89,11 @@ async def _up(settings: Settings) -> None:
         talk.print(f"  Runfold code   export RUNFOLD_TRACKING_URI={running.url}")
         talk.print(f"  look inside    runfold status{escape(here)}")
         talk.print(f"                 runfold events tail --follow{escape(here)}")
+        if settings.kafka is None:
+            talk.print(f"  past the API   source {escape(shlex.quote(str(login_variables(settings.data_dir))))}")
+            talk.print(
+                f"                 export RUNFOLD_TRACKING_URI='kafka://{running.kafka}/{settings.namespace}?api={running.url}'"
+            )
         talk.print("  stop           Ctrl-C")
         try:
             await asyncio.Event().wait()
@@ -191,7 +198,7 @@ def topics_create(data_dir: DataDir = None) -> None:
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False, data_dir: DataDir = None
 ) -> None:
-    """Show parts, versions, positions and lag. Exit code 1 if a part is not ready."""
+    """Show parts, versions, positions and lag. Exit code 1 if a part is not ready or a file is damaged."""
     from .services import find_services
     from .status import is_well, render
     from .status import status as read_status

@@ -60,6 +60,7 @@ def watch(command: list[str], death_signal: int) -> int:
 
 def main(arguments: list[str]) -> int:
     parent, death_signal, user, mode, _dashes, *command = arguments
+    os.umask(0o077)  # what services write (segments, objects, sockets) is for their user alone
     if user != "-":
         uid, gid = user.split(":")
         drop_user(int(uid), int(gid))

@@ -7,8 +7,9 @@ import os
 import signal
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
@@ -58,7 +59,7 @@ async def spawn(
     rotate(log)
     # A pipe that is held and never written to: its closing tells the watchdog of `watch` mode that we are gone.
     stdin = asyncio.subprocess.PIPE if LAUNCH_MODE == "watch" else asyncio.subprocess.DEVNULL
-    with log.open("ab") as output:
+    with _appending(log) as output:
         return await asyncio.create_subprocess_exec(
             *launch_command(command, parent=os.getpid(), death_signal=death_signal, account=account),
             stdin=stdin,
@@ -68,6 +69,16 @@ async def spawn(
             cwd=cwd,
             start_new_session=True,
         )
+
+
+private_opener = partial(os.open, mode=0o600)
+"""For `open`: a file that it makes is for this user alone, whatever the umask."""
+
+
+def _appending(log: Path) -> BinaryIO:
+    descriptor = private_opener(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.fchmod(descriptor, 0o600)  # an older release left it to the umask
+    return os.fdopen(descriptor, "ab")
 
 
 def kill_group(process: Process) -> None:

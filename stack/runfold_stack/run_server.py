@@ -21,6 +21,7 @@ def run_server(settings: Settings, services: Services) -> None:
         port=DEFAULT_PORT if settings.port is None else settings.port,
         workers=settings.server_workers,
         read_wait=settings.read_wait,
+        artifact_check_period=settings.artifact_check_days * 86_400,
         search_bytes=settings.search_mb * 1024 * 1024,
         allowed_hosts=settings.allowed_host_list,
         allowed_origins=settings.allowed_origin_list,

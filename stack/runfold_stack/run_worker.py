@@ -20,8 +20,10 @@ from runfold_consumers.webhooks.deliverer import Webhooks
 from runfold_consumers.webhooks.sending import Manners
 from runfold_consumers.worker import Worker, WorkerConfig
 from runfold_projections.leases import LIVE, REPLAY
+from runfold_schemas.cluster import KafkaCluster
 from runfold_server.security.callers import Callers
 from runfold_server.security.guard import Guard
+from runfold_server.security.patience import BoundedProtocol
 
 from .listening import check_can_listen, free_port
 from .programs import command, environment
@@ -68,7 +70,7 @@ async def run_worker(settings: Settings, services: Services) -> None:
 
 
 async def _work(settings: Settings, services: Services) -> None:
-    resolved = settings.model_copy(update={"kafka": services.kafka, "postgres": services.postgres})
+    resolved = settings.with_kafka(services.kafka).model_copy(update={"postgres": services.postgres})
     config = _config(
         settings,
         services,
@@ -85,7 +87,7 @@ async def _work(settings: Settings, services: Services) -> None:
     async with asyncio.TaskGroup() as group:
         port = settings.worker_port or free_port(settings.host)
         callers = Callers(settings.allowed_host_list, settings.allowed_origin_list)
-        group.create_task(serve_health(worker, settings.host, port, lambda app: Guard(app, callers)))
+        group.create_task(serve_health(worker, settings.host, port, lambda app: Guard(app, callers), BoundedProtocol))
         group.create_task(worker.run())
 
 
@@ -103,7 +105,7 @@ def _config(settings: Settings, services: Services, **more: Any) -> WorkerConfig
     )
 
 
-async def _wait_for_log(kafka: str, namespace: str, tell: Callable[[str], None]) -> int:
+async def _wait_for_log(kafka: KafkaCluster, namespace: str, tell: Callable[[str], None]) -> int:
     """How many partitions runs and metrics have, as soon as that can be known."""
     backoff, told = Backoff(), ""
     while True:

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from runfold_schemas.cluster import KafkaCluster
 from runfold_server.config import S3Config
 
 from .embedded import StackFile, read_running
 from .embedded.datadir import DataDir
+from .embedded.kafka_login import login_in
 from .embedded.s3 import keys_in
 from .errors import NotRunning, ServiceAway
 from .settings import Settings
@@ -21,7 +23,7 @@ _DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 class Services:
     """Addresses to work with. `server` and `worker` are URLs, where a running stack told them."""
 
-    kafka: str
+    kafka: KafkaCluster
     postgres: str
     server: str | None = None
     worker: str | None = None
@@ -31,7 +33,7 @@ class Services:
 def find_services(settings: Settings) -> Services:
     """Kafka and Postgres of this installation; NotRunning if one is neither named nor running."""
     running = read_running(settings.data_dir)
-    kafka = settings.kafka or (running.kafka if running else None)
+    kafka = find_kafka(settings, running)
     postgres = settings.postgres or (running.postgres if running else None)
     missing = [name for name, value in (("RUNFOLD_KAFKA", kafka), ("RUNFOLD_POSTGRES", postgres)) if value is None]
     if kafka is None or postgres is None:
@@ -43,6 +45,16 @@ def find_services(settings: Settings) -> Services:
     ours = running if running and running.namespace == settings.namespace else None
     s3 = find_s3(settings, running)
     return Services(kafka, postgres, ours.server if ours else None, ours.worker if ours else None, s3)
+
+
+def find_kafka(settings: Settings, running: StackFile | None) -> KafkaCluster | None:
+    """The Kafka that is named, else that of the running stack, with the password that was generated for it."""
+    if settings.kafka is not None:
+        return KafkaCluster(settings.kafka, settings.kafka_access())
+    if running is None or running.kafka is None:
+        return None
+    login = login_in(DataDir(settings.data_dir.expanduser().absolute()).kafka)
+    return KafkaCluster(running.kafka) if login is None else login.cluster(running.kafka)
 
 
 def find_s3(settings: Settings, running: StackFile | None) -> S3Config | None:
@@ -60,7 +72,7 @@ def find_s3(settings: Settings, running: StackFile | None) -> S3Config | None:
 
 
 @contextmanager
-def kafka_named(kafka: str) -> Iterator[None]:
+def kafka_named(kafka: KafkaCluster) -> Iterator[None]:
     """Say of an error that Kafka is not as the setting says, instead of which call of the client failed."""
     from aiokafka.errors import KafkaError
 
@@ -74,7 +86,7 @@ def kafka_named(kafka: str) -> Iterator[None]:
         if of_a_file(error):
             raise
         cause = error.__cause__ if isinstance(error, LogUnavailable) and error.__cause__ else error
-        raise ServiceAway(f"Kafka at {kafka} (RUNFOLD_KAFKA): {reason(cause)}") from error
+        raise ServiceAway(f"Kafka at {kafka} (RUNFOLD_KAFKA): {reason(cause)}{kafka.hint()}") from error
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from runfold_schemas.cluster import KafkaCluster, KafkaSecurity
 from runfold_schemas.topics import NAMESPACE
 
 from .errors import BadSetting
@@ -35,6 +36,7 @@ OTHER_VARIABLES = {
     "RUNFOLD_REQUIRE_SERVER": "1: a run does not start unless the server answers; unset: it starts, and is sent later.",
     "RUNFOLD_BUFFER_MB": "Memory, in MB, that such a run may hold until it is saved to the spool; unset: 64.",
     "RUNFOLD_FINISH_TIMEOUT": "Seconds that the end of such a run waits for the server; unset: 60.",
+    "RUNFOLD_ON_REJECTION": "warn, or raise: what the end of such a run does if the server refused something; unset: warn.",
 }
 """Variables that are no settings of the programs: training code reads them."""
 
@@ -52,11 +54,23 @@ class Settings(BaseSettings):
     kafka: str | None = Field(
         None, description="Bootstrap servers of your own Kafka, host:port,…; unset: `runfold up` starts one."
     )
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT",
+        description="How your own Kafka is spoken to: encrypted or not, with a user or without. Direct clients (kafka://) read it too.",
+    )
+    kafka_sasl_mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = Field(
+        "SCRAM-SHA-512", description="How the user proves the password, with SASL_PLAINTEXT or SASL_SSL."
+    )
+    kafka_username: str | None = Field(None, description="User at your own Kafka.")
+    kafka_password: str | None = Field(None, repr=False, description="The password of that user.")
+    kafka_ca_file: str | None = Field(
+        None, description="PEM file of the authority that signed the brokers' certificates; unset: the system's."
+    )
     postgres: str | None = Field(None, description="DSN of your own Postgres; unset: `runfold up` starts one.")
     data_dir: Path = Field(Path("runfold-data"), description="Where the embedded services keep their data.")
     host: str = Field(
         "127.0.0.1",
-        description="Address that the server and the worker's health listen on. The embedded services, which ask nobody who they are, stay on 127.0.0.1.",
+        description="Address that the server and the worker's health listen on. The embedded services stay on 127.0.0.1.",
     )
     port: Port | None = Field(
         None, description="Port of the server; unset: 5000, or a free one if that is taken; 0: a free one."
@@ -89,6 +103,10 @@ class Settings(BaseSettings):
         None, description="Access key for the S3 store; unset: as Amazon's tools find theirs (AWS_* variables, a role)."
     )
     s3_secret_key: str | None = Field(None, repr=False, description="The secret that belongs to the access key.")
+    artifact_check_days: Annotated[float, Field(ge=0, le=365)] = Field(
+        7.0,
+        description="The server reads every artifact once in so many days, to find bytes that are not those in the log; 0: never.",
+    )
     server_workers: Annotated[int, Field(ge=1, le=64)] = Field(1, description="Processes of the server.")
     read_wait: Annotated[float, Field(gt=0, le=300)] = Field(
         10.0, description="Seconds a strong read or an outcome waits for the folds before it answers 503."
@@ -163,6 +181,11 @@ class Settings(BaseSettings):
         return value
 
     @model_validator(mode="after")
+    def _kafka_security(self) -> Self:
+        self.kafka_access()
+        return self
+
+    @model_validator(mode="after")
     def _s3_keys(self) -> Self:
         if (self.s3_access_key is None) != (self.s3_secret_key is None):
             raise ValueError("RUNFOLD_S3_ACCESS_KEY and RUNFOLD_S3_SECRET_KEY belong together: set both or neither")
@@ -178,6 +201,30 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[Any, ...]:
         return init_settings, env_settings, _from_file
+
+    def kafka_access(self) -> KafkaSecurity:
+        """How the Kafka that is named lets us in."""
+        return KafkaSecurity(
+            self.kafka_security_protocol,
+            self.kafka_sasl_mechanism,
+            self.kafka_username,
+            self.kafka_password,
+            self.kafka_ca_file,
+        )
+
+    def with_kafka(self, kafka: KafkaCluster) -> Self:
+        """The settings of a program that is to use this Kafka."""
+        access = kafka.security
+        return self.model_copy(
+            update={
+                "kafka": kafka.brokers,
+                "kafka_security_protocol": access.protocol,
+                "kafka_sasl_mechanism": access.mechanism,
+                "kafka_username": access.username,
+                "kafka_password": access.password,
+                "kafka_ca_file": access.ca_file,
+            }
+        )
 
     @property
     def allowed_host_list(self) -> tuple[str, ...]:
@@ -226,7 +273,11 @@ def _problem(problem: Any, given: Mapping[str, Any]) -> str:
         return f"{_source(name, given)}: there is no such setting; there are {', '.join(sorted(Settings.model_fields))}"
     what = problem["msg"].removeprefix("Value error, ")
     # A DSN may hold a password, and messages end in logs.
-    shown = "" if name in ("postgres", "s3_endpoint", "s3_secret_key") else f" = {str(problem.get('input'))!r}"
+    shown = (
+        ""
+        if name in ("postgres", "s3_endpoint", "s3_secret_key", "kafka_password")
+        else f" = {str(problem.get('input'))!r}"
+    )
     return f"{_source(name, given)}{shown}: {what}"
 
 

@@ -11,6 +11,7 @@ from runfold.reading import plain_consumer
 from runfold_projections.database import Pool
 from runfold_projections.generations import Projection
 from runfold_projections.queries.snapshot import checkpoints, reached
+from runfold_schemas.cluster import KafkaCluster
 from runfold_schemas.position import Partition
 from runfold_schemas.topics import full_name
 
@@ -19,7 +20,7 @@ from .errors import FoldsBehind
 _LOOK = 0.05
 
 
-async def log_ends(kafka: str, info: LogInfo) -> dict[Partition, int]:
+async def log_ends(kafka: KafkaCluster, info: LogInfo) -> dict[Partition, int]:
     """The next offset of every partition that is folded."""
     folded = [part for projection in Projection for part in info.all_partitions(projection.topic)]
     async with plain_consumer(kafka) as consumer:

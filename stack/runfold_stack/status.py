@@ -14,6 +14,7 @@ from runfold_projections.errors import NotMigrated, ProjectionError
 from runfold_projections.leases import LIVE
 from runfold_projections.migrate import check_migrated
 from runfold_projections.queries import operations
+from runfold_schemas.cluster import KafkaCluster
 from runfold_schemas.position import Partition
 from runfold_server.artifacts.bucket import Bucket
 from runfold_server.config import S3Config
@@ -45,15 +46,15 @@ async def status(services: Services, namespace: str) -> dict[str, Any]:
     parts = {
         "kafka": log,
         "postgres": tables,
-        "s3": s3.result(),
+        "s3": s3.result() | tables.pop("artifacts", {}),
         "server": server.result(),
         "worker": _by_leases(worker.result(), tables.get("workers")),
     }
     return {"release": RELEASE, "namespace": namespace, "parts": parts, "partitions": positions}
 
 
-async def _kafka(kafka: str, namespace: str) -> tuple[dict[str, Any], Ends]:
-    where = {"address": kafka}
+async def _kafka(kafka: KafkaCluster, namespace: str) -> tuple[dict[str, Any], Ends]:
+    where = {"address": str(kafka)}
     try:
         async with asyncio.timeout(10):
             info = await open_log(kafka, namespace)
@@ -126,9 +127,10 @@ def _by_leases(worker: dict[str, Any], workers: list[dict[str, Any]] | None) -> 
 
 
 def is_well(found: dict[str, Any]) -> bool:
-    """Whether no part is away or not ready, and no table ahead of the log. A server or worker of which nothing is known here does not count."""
+    """Whether no part is away or not ready, and no table ahead of the log, and no file damaged. A server or worker of which nothing is known here does not count."""
     parts = all(part["state"] in ("ready", "unknown") for part in found["parts"].values())
-    return parts and not any(map(_is_ahead, found["partitions"]))
+    whole = not found["parts"]["s3"].get("damaged")
+    return parts and whole and not any(map(_is_ahead, found["partitions"]))
 
 
 def _is_ahead(row: dict[str, Any]) -> bool:
@@ -142,6 +144,7 @@ def render(found: dict[str, Any]) -> str:
     for name, part in parts.items():
         lines.append(f"{name:<10}{part['state']:<11}{_facts(name, part)}".rstrip())
         lines += [f"  {part[key]}" for key in ("address", "error") if part.get(key)]
+        lines += _damaged(part)
     workers = parts["postgres"].get("workers", [])
     if workers:
         lines += ["", "workers"]
@@ -159,6 +162,13 @@ def render(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _damaged(part: dict[str, Any]) -> list[str]:
+    if not part.get("damaged"):
+        return []
+    files = [f"    {file['owner']}/{file['path']}: {file['found']}" for file in part["damaged_files"]]
+    return [f"  DAMAGED: the bytes of {part['damaged']} files are not those in the log", *files]
+
+
 def _facts(name: str, part: dict[str, Any]) -> str:
     if name == "kafka" and "partitions" in part:
         return f"feature level {part['feature_level']}, {part['partitions']} partitions of runs and of metrics"
@@ -168,7 +178,8 @@ def _facts(name: str, part: dict[str, Any]) -> str:
         )
         return f"version {part['version']}{counts}"
     if name == "s3" and "made" in part:
-        return f"bucket {part['bucket']}" + ("" if part["made"] else ", which the first upload makes")
+        checked = f", all files checked {part['all_checked_at']}" if part.get("all_checked_at") else ""
+        return f"bucket {part['bucket']}" + (checked if part["made"] else ", which the first upload makes")
     problems = (part.get("detail") or {}).get("problems") or [
         f"{service}: {answer.get('error', 'no answer')}"
         for service, answer in ((part.get("detail") or {}).get("parts") or {}).items()

@@ -45,4 +45,8 @@ def _tell(report: Report, talk: Console) -> None:
         talk.print(f"[yellow]left alone:[/] {escape(strange)}")
     for busy in report.busy:
         talk.print(f"[dim]its process lives and sends it itself:[/] {escape(str(busy))}")
-    print(f"{len(report.sent)} spools sent: {report.points} points, {report.facts} facts")
+    for run_id in report.live:
+        talk.print(
+            f"[dim]sent as far as it has come; it goes on, and keeps its spool until it ends:[/] run {escape(run_id)}"
+        )
+    print(f"{len(report.sent) + len(report.live)} spools sent: {report.points} points, {report.facts} facts")

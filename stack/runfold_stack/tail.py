@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from runfold.birth import LogInfo
 from runfold.reading import plain_consumer
 from runfold_schemas.catalog import released_catalog
+from runfold_schemas.cluster import KafkaCluster
 from runfold_schemas.envelope import format_time
 from runfold_schemas.errors import BadRecord, UndeclaredSchema
 from runfold_schemas.events import as_json
@@ -36,7 +37,7 @@ class Start:
 
 
 async def tail(
-    kafka: str,
+    kafka: KafkaCluster,
     info: LogInfo,
     topics: Sequence[Topic],
     *,

@@ -9,6 +9,7 @@ from functools import partial
 
 from runfold.birth import Birth, create_log, upgrade_log
 from runfold_projections.migrate import migrate
+from runfold_schemas.cluster import KafkaCluster
 
 from .embedded import RunningStack, StackFile, embedded_stack, read_running
 from .embedded.ports import choose, is_free
@@ -27,7 +28,7 @@ class Up:
 
     url: str
     worker_url: str
-    kafka: str
+    kafka: KafkaCluster
     postgres: str
     stack: RunningStack
 
@@ -49,17 +50,15 @@ async def runfold_up(settings: Settings, on_progress: Progress = no_progress) ->
         durability=settings.durability,
         on_progress=on_progress,
     ) as stack:
-        kafka = settings.kafka or stack.endpoints.kafka
+        kafka = stack.endpoints.kafka or KafkaCluster(settings.kafka or "", settings.kafka_access())
         postgres = settings.postgres or stack.endpoints.postgres
-        assert kafka is not None
         assert postgres is not None
         await prepare(settings, kafka, postgres, partial(on_progress, "log"))
         remembered = stack.data.remembered_ports()
         port = server_port(settings, remembered.get("server"))
         worker_port = choose(settings.host, settings.worker_port or remembered.get("worker"), avoid={port})
-        resolved = settings.model_copy(
+        resolved = settings.with_kafka(kafka).model_copy(
             update={
-                "kafka": kafka,
                 "postgres": postgres,
                 "port": port,
                 "worker_port": worker_port,
@@ -81,7 +80,7 @@ async def runfold_up(settings: Settings, on_progress: Progress = no_progress) ->
         stack.data.announce(
             StackFile(
                 os.getpid(),
-                stack.endpoints.kafka,
+                None if settings.kafka else kafka.brokers,
                 stack.endpoints.postgres,
                 settings.namespace,
                 up.url,
@@ -94,7 +93,7 @@ async def runfold_up(settings: Settings, on_progress: Progress = no_progress) ->
 
 
 async def prepare(
-    settings: Settings, kafka: str, postgres: str, tell: Callable[[PartState, str], None] = lambda *_: None
+    settings: Settings, kafka: KafkaCluster, postgres: str, tell: Callable[[PartState, str], None] = lambda *_: None
 ) -> None:
     """Give birth to the log and to the read models where they are missing, and bring an embedded log to this release's feature level."""
     tell("preparing", "topics")

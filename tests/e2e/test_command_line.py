@@ -304,7 +304,7 @@ def test_the_processes_of_a_server_end_with_the_first_one() -> None:
 def test_own_services_are_used_and_not_started(start: Any, installation: Installation, services: Services) -> None:
     namespace = {"RUNFOLD_NAMESPACE": f"{installation.namespace}_up"}
     own = {
-        "RUNFOLD_KAFKA": services.kafka,
+        **services.kafka_variables,
         "RUNFOLD_POSTGRES": services.postgres,
         **s3_variables(services),
         **namespace,
@@ -382,7 +382,8 @@ def test_services_that_are_not_there_are_named(tmp_path: Path, services: Service
         assert "RUNFOLD_KAFKA" in said
         assert nowhere in said
     for command in (["up", "--port", "0"], ["migrate"]):
-        said = refused(*command, *here, RUNFOLD_KAFKA=services.kafka, RUNFOLD_POSTGRES=dsn, RUNFOLD_NAMESPACE="nowhere")
+        there = {**services.kafka_variables, "RUNFOLD_POSTGRES": dsn, "RUNFOLD_NAMESPACE": "nowhere"}
+        said = refused(*command, *here, **there)
         assert "RUNFOLD_POSTGRES" in said
         assert nowhere in said
         assert "secret" not in said

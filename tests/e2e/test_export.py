@@ -194,8 +194,10 @@ IMPORT = """
 import asyncio, sys
 from pathlib import Path
 from runfold_stack.parquet.importing import import_export
+from runfold_schemas.cluster import KafkaCluster, KafkaSecurity
 from runfold_stack.services import Services
-folder, kafka, postgres, namespace = sys.argv[1:]
+kafka = KafkaCluster(sys.argv[2], KafkaSecurity.from_environment())
+folder, postgres, namespace = sys.argv[1], *sys.argv[3:]
 progress = lambda done, all: print(done, flush=True)
 asyncio.run(import_export(Services(kafka, postgres), namespace, Path(folder), progress=progress))
 """
@@ -214,7 +216,13 @@ def _import_until(points: float, folder: Path, installation: Installation) -> bo
 
 
 def addresses(installation: Installation) -> tuple[str, str, str]:
-    return installation.services.kafka, installation.services.postgres, installation.namespace
+    return installation.services.kafka.brokers, installation.services.postgres, installation.namespace
+
+
+def variables(installation: Installation) -> dict[str, str]:
+    services = installation.services
+    names = {"RUNFOLD_POSTGRES": services.postgres, "RUNFOLD_NAMESPACE": installation.namespace}
+    return {**services.kafka_variables, **names}
 
 
 def outgoing_run(run_id: str, experiment: int = 0, **fields: Any) -> Outgoing:
@@ -343,11 +351,11 @@ async def test_the_commands_say_what_they_did(installation: Installation, other:
     folder = tmp_path / "folder"
 
     def env(one: Installation) -> dict[str, str]:
-        kafka, postgres, namespace = addresses(one)
-        return {"RUNFOLD_KAFKA": kafka, "RUNFOLD_POSTGRES": postgres, "RUNFOLD_NAMESPACE": namespace}
+        return variables(one)
 
     done = await asyncio.to_thread(command, "export", str(folder), env=env(installation))
     assert (done.returncode, done.stdout) == (0, f"1 runs and 400 points in {folder}\n"), done.stderr
+    assert [path for path in (folder, *folder.iterdir()) if path.stat().st_mode & 0o077] == []
     done = await asyncio.to_thread(command, "import", "runfold", str(folder), env=env(other))
     assert (done.returncode, done.stdout) == (0, "1 runs and 400 points imported, 0 runs were there already\n"), (
         done.stderr
@@ -452,7 +460,7 @@ async def test_logged_models_and_outputs_come_along_once_with_ids_times_and_what
     old = _of_format_1(folder, tmp_path / "old")
     there = await imported(installation, old)
     assert (there.models, there.models_existed, there.existed, there.conflicts) == (0, 0, 1, [])
-    env = dict(zip(("RUNFOLD_KAFKA", "RUNFOLD_POSTGRES", "RUNFOLD_NAMESPACE"), addresses(other), strict=True))
+    env = variables(other)
     done = await asyncio.to_thread(command, "import", "runfold", str(folder), env=env)
     assert (done.returncode, done.stdout) == (
         0, "1 runs, 4 logged models and 2 points imported, 0 runs were there already\n",

@@ -29,11 +29,11 @@ def read(example: str, installation: Installation, server: Program) -> str:
     """What an example prints, run where nothing of Runfold can be imported."""
     command = [sys.executable, "-c", WITHOUT_OURS, str(EXAMPLES / example)]
     done = subprocess.run(
-        [*command, installation.services.kafka, server.url, installation.namespace],
+        [*command, installation.services.kafka.brokers, server.url, installation.namespace],
         capture_output=True,
         text=True,
         timeout=120,
-        env={"PATH": os.environ["PATH"]},
+        env={"PATH": os.environ["PATH"], **installation.services.kafka_variables},
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

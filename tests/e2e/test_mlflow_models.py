@@ -210,7 +210,7 @@ def test_a_version_made_without_the_fluent_api_is_in_the_models_tag_too(
     client.create_registered_model("by hand")
     client.create_model_version("by hand", info.model_uri, model_id=info.model_id)
     held = json.loads(client.get_logged_model(info.model_id).tags["mlflow.modelVersions"])
-    assert held == [{"name": "by hand", "version": "1"}]
+    assert held == [{"name": "by hand", "version": 1}]
     with pytest.raises(MlflowException, match="not found"):
         client.create_model_version("by hand", "models:/m-0", model_id="m-0")
 

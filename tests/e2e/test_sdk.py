@@ -81,13 +81,15 @@ def test_ctrl_c_kills_the_run(url: str, name: str) -> None:
 
 
 def test_a_changed_param_is_told_at_the_end(url: str, name: str) -> None:
-    run = runfold.run(experiment=name, params={"lr": 0.1}, tracking_uri=url)
+    run = runfold.run(experiment=name, params={"lr": 0.1}, tracking_uri=url, on_rejection="raise")
     run.log_params({"lr": 0.2, "depth": 3})
     run.log({"loss": 0.5})
     with pytest.raises(runfold.ServerRefused, match="ParamsLogged was rejected"):
         run.finish()
     found = read(url, run.id)
-    assert (found.info.status, found.data.params, found.data.metrics) == ("FINISHED", {"lr": "0.1"}, {"loss": 0.5})
+    assert (found.info.status, found.data.params, found.data.metrics) == (
+        "FINISHED", {"lr": "0.1", "depth": "3"}, {"loss": 0.5},
+    )  # fmt: skip
 
 
 def test_a_deleted_experiment_takes_no_run(url: str, name: str) -> None:

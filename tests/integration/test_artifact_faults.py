@@ -37,7 +37,7 @@ def client(program: Program) -> httpx2.Client:
 def half_an_upload(program: Program, announced: int, sent: int) -> socket.socket:
     """A connection on which an upload has stopped half-way."""
     connection = socket.create_connection(("127.0.0.1", program.port), timeout=30)
-    head = f"PUT {ROOT}/half.bin HTTP/1.1\r\nHost: x\r\nContent-Length: {announced}\r\n\r\n"
+    head = f"PUT {ROOT}/half.bin HTTP/1.1\r\nHost: localhost\r\nContent-Length: {announced}\r\n\r\n"
     connection.sendall(head.encode() + b"x" * sent)
     return connection
 

@@ -18,14 +18,31 @@ from aiobotocore.session import get_session
 from botocore.exceptions import ClientError
 
 from runfold_stack.embedded import RunningStack, embedded_stack
-from runfold_stack.embedded.s3 import ADMIN, ADMIN_DISTANCE, ADMIN_GRPC, choose_ports, keys_in, make_keys, sockets
+from runfold_stack.embedded.s3 import (
+    ADMIN,
+    ADMIN_DISTANCE,
+    ADMIN_GRPC,
+    S3Place,
+    arguments,
+    choose_ports,
+    keys_in,
+    make_keys,
+    sockets,
+)
 from runfold_stack.errors import StackError
+from runfold_stack.probe import answers_ok
 
 
 @asynccontextmanager
 async def client(stack: RunningStack, secret: str | None = None) -> AsyncIterator[Any]:
     store = stack.endpoints.s3
     assert store is not None
+    async with client_of(store, secret) as made:
+        yield made
+
+
+@asynccontextmanager
+async def client_of(store: S3Place, secret: str | None = None) -> AsyncIterator[Any]:
     async with get_session().create_client(
         "s3",
         region_name="us-east-1",
@@ -85,6 +102,33 @@ async def test_only_who_has_the_keys_gets_in_and_every_port_is_local(tmp_path: P
             assert secret.encode() not in place.read_bytes()
         assert not [log for log in (tmp_path / "logs").iterdir() if secret.encode() in log.read_bytes()]
     assert stat.S_IMODE((tmp_path / "s3" / "keys.json").stat().st_mode) == 0o600
+
+
+async def test_a_directory_of_a_store_that_was_open_still_starts(tmp_path: Path) -> None:
+    """Up to 0.1 the store's inner ports asked for no certificate."""
+    place = S3Place(tmp_path / "s3", tmp_path / "log", make_keys(tmp_path / "s3"), choose_ports({}))
+    place.data.mkdir()
+    keys = {"AWS_ACCESS_KEY_ID": place.keys.access_key, "AWS_SECRET_ACCESS_KEY": place.keys.secret_key}
+    with place.log.open("wb") as log:
+        before = await asyncio.create_subprocess_exec(
+            *arguments(place), cwd=place.directory, env=os.environ | keys, stdout=log, stderr=log
+        )
+    try:
+        async with asyncio.timeout(60):
+            while not await answers_ok("127.0.0.1", place.ports["s3"], "/healthz")():
+                await asyncio.sleep(0.05)
+            while not await answers_ok("127.0.0.1", place.ports["s3_master"], "/dir/assign")():
+                await asyncio.sleep(0.05)
+        async with client_of(place) as s3:
+            await s3.create_bucket(Bucket="kept")
+            await s3.put_object(Bucket="kept", Key="large", Body=b"before" * 2_000_000)
+    finally:
+        before.terminate()
+        await before.wait()
+    async with embedded_stack(tmp_path, kafka=False, postgres=False) as stack, client(stack) as s3:
+        assert await content(s3, "large") == b"before" * 2_000_000
+        await s3.put_object(Bucket="kept", Key="after", Body=b"after")
+        assert await content(s3, "after") == b"after"
 
 
 def listening(pid: int) -> set[tuple[str, int]]:

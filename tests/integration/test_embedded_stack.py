@@ -24,6 +24,7 @@ from runfold_stack.process import Account
 from runfold_stack.supervisor import Backoff, ChildSpec
 
 if TYPE_CHECKING:
+    from runfold_schemas.cluster import KafkaCluster
     from runfold_stack.embedded import RunningStack
 
 PATIENCE_SECONDS = 60.0
@@ -63,8 +64,8 @@ def alive(pid: int) -> bool:
     return stat.rpartition(")")[2].split()[0] != "Z"
 
 
-async def create_topic(address: str, topic: str) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=address)
+async def create_topic(cluster: KafkaCluster, topic: str) -> None:
+    admin = AIOKafkaAdminClient(**cluster.options())
     await admin.start()
     try:
         await admin.create_topics([NewTopic(topic, num_partitions=1, replication_factor=1)])
@@ -72,8 +73,8 @@ async def create_topic(address: str, topic: str) -> None:
         await admin.close()
 
 
-async def append(address: str, topic: str, value: bytes) -> None:
-    producer = AIOKafkaProducer(bootstrap_servers=address, acks="all")
+async def append(cluster: KafkaCluster, topic: str, value: bytes) -> None:
+    producer = AIOKafkaProducer(**cluster.options(), acks="all")
     await producer.start()
     try:
         await producer.send_and_wait(topic, value, partition=0)
@@ -81,9 +82,9 @@ async def append(address: str, topic: str, value: bytes) -> None:
         await producer.stop()
 
 
-async def read(address: str, topic: str, count: int) -> list[tuple[bytes, int]]:
+async def read(cluster: KafkaCluster, topic: str, count: int) -> list[tuple[bytes, int]]:
     """The first records of the topic, as (value, timestamp type)."""
-    consumer = AIOKafkaConsumer(topic, bootstrap_servers=address, auto_offset_reset="earliest")
+    consumer = AIOKafkaConsumer(topic, **cluster.options(), auto_offset_reset="earliest")
     await consumer.start()
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -101,7 +102,7 @@ async def execute(dsn: str, query: str) -> list[asyncpg.Record]:
         await connection.close()
 
 
-def addresses(stack: RunningStack) -> tuple[str, str]:
+def addresses(stack: RunningStack) -> tuple[KafkaCluster, str]:
     assert stack.endpoints.kafka is not None
     assert stack.endpoints.postgres is not None
     return stack.endpoints.kafka, stack.endpoints.postgres
@@ -115,7 +116,7 @@ async def test_data_and_addresses_are_kept_from_one_start_to_the_next(tmp_path: 
         await execute(postgres, "CREATE TABLE kept AS SELECT 1 AS n")
         running = read_running(tmp_path)
         assert running is not None
-        assert (running.pid, running.kafka, running.postgres) == (os.getpid(), kafka, postgres)
+        assert (running.pid, running.kafka, running.postgres) == (os.getpid(), kafka.brokers, postgres)
 
         with pytest.raises(DataDirInUse, match=f"{tmp_path} is in use by process {os.getpid()}"):
             async with embedded_stack(tmp_path):
@@ -179,7 +180,7 @@ async def test_a_taken_port_is_replaced_and_the_broker_advertises_the_new_one(tm
         (tmp_path / "ports.json").write_text(json.dumps({"kafka": taken}))
         async with embedded_stack(tmp_path, postgres=False, s3=False, durability="fsync") as stack:
             assert stack.endpoints.kafka is not None
-            assert stack.endpoints.kafka != f"127.0.0.1:{taken}"
+            assert str(stack.endpoints.kafka) != f"127.0.0.1:{taken}"
             await create_topic(stack.endpoints.kafka, "t")
             await append(stack.endpoints.kafka, "t", b"through the advertised listener")
         with pytest.raises(PortTaken, match=str(taken)):

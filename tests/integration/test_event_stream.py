@@ -276,7 +276,7 @@ def test_what_aiokafka_can_not_hand_out_hides_nothing(here: World, client: httpx
 
 
 async def _append_broken_header(here: World, run: str) -> None:
-    async with AIOKafkaProducer(bootstrap_servers=here.kafka) as producer:
+    async with AIOKafkaProducer(**here.kafka.options()) as producer:
         batch = producer.create_batch()
         batch.append(timestamp=None, key=run.encode(), value=b"garbage", headers=[("LATIN1", b"")])
         break_headers(batch)
@@ -331,7 +331,7 @@ def test_a_client_that_takes_nothing_is_told_so_and_loses_nothing(
     with socket.socket() as deaf:
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         deaf.connect((host, int(port)))
-        deaf.sendall(f"GET {API}events:stream?entity={run} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+        deaf.sendall(f"GET {API}events:stream?entity={run} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
         deaf.settimeout(30)
         received = deaf.recv(4096)
         while b"event: open" not in received:

@@ -47,7 +47,7 @@ async def names(installation: Installation) -> list[str]:
 
 @asynccontextmanager
 async def producing(installation: Installation, **options: Any) -> AsyncIterator[AIOKafkaProducer]:
-    async with AIOKafkaProducer(bootstrap_servers=installation.services.kafka, **options) as producer:
+    async with AIOKafkaProducer(**installation.services.kafka.options(), **options) as producer:
         yield producer
 
 

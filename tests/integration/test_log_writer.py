@@ -67,7 +67,7 @@ async def test_many_records_are_appended_in_order_across_batches_beside_single_o
         last = await sender.send(where, Outgoing(where.topic, b"k", b"last", ()))
         await sender.send_all(where, [])
     target = TopicPartition(full_name(installation.namespace, where.topic), where.partition)
-    consumer = AIOKafkaConsumer(bootstrap_servers=installation.services.kafka, enable_auto_commit=False)
+    consumer = AIOKafkaConsumer(**installation.services.kafka.options(), enable_auto_commit=False)
     await consumer.start()
     try:
         consumer.assign([target])
@@ -108,7 +108,7 @@ async def test_topics_of_a_release_with_smaller_records_take_larger_ones_after_a
             await sender.send(WHERE, large)
         await create_log(services.kafka, namespace, Birth(), release="test")
         assert (await sender.send(WHERE, large)).where == WHERE
-    admin = AIOKafkaAdminClient(bootstrap_servers=services.kafka)
+    admin = AIOKafkaAdminClient(**services.kafka.options())
     await admin.start()
     try:
         (answer,) = await admin.describe_configs(

@@ -96,8 +96,6 @@ ESCAPES = [
     "%2fetc/passwd",
     "a//b",
     "a/./b",
-    "a%5cb",
-    "..%5c..%5cb",
     "a%00b",
     "a%01b",
     "a%0ab",
@@ -113,10 +111,12 @@ def test_paths_that_lead_elsewhere_are_refused(here: World, root: str, method: s
     # Written to the socket as it is: clients tidy such paths up before they send them.
     host, port = here.uris[0].removeprefix("http://").split(":")
     answer = raw(
-        host, int(port), f"{method} {root}/{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+        host,
+        int(port),
+        f"{method} {root}/{path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
     )
     assert answer.startswith(b"HTTP/1.1 400"), answer[:300]
-    assert b'"Invalid path"' in answer
+    assert b'"Invalid path"' in answer or (b'"Invalid path: it holds a control' in answer)
 
 
 def raw(host: str, port: int, text: str) -> bytes:
@@ -127,7 +127,9 @@ def raw(host: str, port: int, text: str) -> bytes:
         return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
-@pytest.mark.parametrize("path", ["..", "a/../b", "/etc", "a\\b", "%2e%2e", "C:/windows"])
+@pytest.mark.parametrize(
+    "path", ["..", "a/../b", "/etc", "%2e%2e", "C:/windows", "C:\\windows", "\\\\host\\share\\x", "a#b"]
+)
 def test_lists_refuse_them_too(one: httpx2.Client, run: str, path: str) -> None:
     assert refused(one.get(PROXY, params={"path": path}), 400) == "Invalid path"
     assert refused(one.get(API + "artifacts/list", params={"run_id": run, "path": path}), 400) == "Invalid path"
@@ -286,3 +288,43 @@ def test_an_upload_that_was_aborted_can_not_be_completed(one: httpx2.Client, roo
     foreign = one.post(folder.format("abort"), json=known | {"upload_id": "../other"})
     assert "none that this server gave" in refused(foreign, 400)
     assert listed(one, root) == []
+
+
+def test_a_model_versions_file(one: httpx2.Client, run: str, root: str) -> None:
+    one.put(f"{root}/model/MLmodel", content=b"flavors: {}")
+    name = f"versioned {next(_numbers)}"
+    one.post(API + "registered-models/create", json={"name": name})
+    place = root.removeprefix(PROXY).strip("/")
+    for number, source in enumerate((f"runs:/{run}/model", f"mlflow-artifacts:/{place}/model"), 1):
+        made = one.post(API + "model-versions/create", json={"name": name, "source": source, "run_id": run})
+        assert made.status_code == 200, made.text
+        asked = {"name": name, "version": str(number), "path": "MLmodel"}
+        assert one.get("/model-versions/get-artifact", params=asked).content == b"flavors: {}"
+        assert refused(one.get("/model-versions/get-artifact", params=asked | {"path": "x"}), 404)
+    made = one.post(API + "model-versions/create", json={"name": name, "source": "s3://elsewhere/x"})
+    answer = one.get("/model-versions/get-artifact", params={"name": name, "version": "3", "path": "MLmodel"})
+    assert "s3://elsewhere/x" in refused(answer, 501)
+
+
+def test_a_bad_path_is_400_before_anything_is_looked_for(here: World, one: httpx2.Client) -> None:
+    asked = {"name": "no such model", "version": "1", "path": "../path"}
+    assert refused(one.get("/model-versions/get-artifact", params=asked), 400) == "Invalid path"
+    # MLflow's own test asks with two slashes.
+    twice = one.get(f"{here.uris[0]}//model-versions/get-artifact", params=asked)
+    assert (twice.status_code, twice.headers["location"].partition("?")[0]) == (308, "/model-versions/get-artifact")
+    assert (
+        refused(one.get(f"{here.uris[0]}//model-versions/get-artifact", params=asked, follow_redirects=True), 400)
+        == "Invalid path"
+    )
+
+
+@pytest.mark.parametrize(
+    "path", ["//evil.example/x", "///evil.example", "//evil.example//..", "/x//evil.example/%0d%0a"]
+)
+def test_no_address_leads_to_another_host(here: World, path: str) -> None:
+    host, port = here.uris[0].removeprefix("http://").split(":")
+    answer = raw(host, int(port), f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").decode(
+        "latin-1"
+    )
+    lines = [line for line in answer.splitlines() if line.lower().startswith("location:")]
+    assert all(line.split(": ")[1].startswith("/") and not line.split(": ")[1].startswith("//") for line in lines)

@@ -179,6 +179,8 @@ def test_the_points_of_a_metric(call: Caller) -> None:
     rest = {"max_results": 3, "page_token": first["next_page_token"]}
     assert call.get("metrics/get-history", run_id=run_id, metric_key="m", **rest) == {"metrics": points[3:]}
     assert call.get("metrics/get-history", run_id=run_id, metric_key="none") == {}
+    none = call.get("metrics/get-history", 400, run_id=run_id, metric_key="m", max_results=0)
+    assert none["message"].startswith("Invalid value 0 for parameter 'max_results' supplied.")
     assert call.get("runs/get", run_id=run_id)["run"]["data"]["metrics"] == [points[2]]
 
 
@@ -208,6 +210,15 @@ def test_a_deleted_run(call: Caller) -> None:
     call.post("runs/restore", run_id=run_id)
     call.post("runs/log-metric", run_id=run_id, key="m", value=1, timestamp=1)
     assert call.post("runs/delete", 404, run_id="nope")["message"] == "Run with id=nope not found"
+
+
+def test_the_tag_of_an_input_has_a_key_as_long_as_mlflows(call: Caller) -> None:
+    run_id, dataset = call.run(), {"name": "d", "digest": "abc", "source_type": "local", "source": "{}"}
+    one = {"tags": [{"key": "k" * 255, "value": "train"}], "dataset": dataset}
+    call.post("runs/log-inputs", run_id=run_id, datasets=[one])
+    assert call.get("runs/get", run_id=run_id)["run"]["inputs"]["dataset_inputs"] == [one]
+    for key in ("", "k" * 256):
+        call.post("runs/log-inputs", 400, run_id=run_id, datasets=[one | {"tags": [{"key": key, "value": "v"}]}])
 
 
 def test_inputs(call: Caller) -> None:

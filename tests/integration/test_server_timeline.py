@@ -120,6 +120,19 @@ def test_what_an_event_caused_is_told_with_it(client: httpx2.Client, caller: Cal
     assert caused == [{"entity": other, "position": effect["position"]}]
 
 
+def test_a_run_that_runs_again_has_no_end_and_why_says_since_when(client: httpx2.Client, caller: Caller) -> None:
+    run = caller.run()
+    caller.post("runs/update", run_id=run, status="FAILED", end_time=7)
+    caller.post("runs/update", run_id=run, status="RUNNING")
+    found = ask(client, f"runs/{run}/why", field="end_time")
+    assert (found["value"], found["set_by"]["event"]["payload"]["status"]) == (None, "RUNNING")
+    assert [one["to"] for one in found["earlier"]] == [7]
+    # MLflow's client says the old end again when it resumes, and gets it back.
+    caller.post("runs/update", run_id=run, status="RUNNING", end_time=7)
+    info = client.get("/api/2.0/mlflow/runs/get", params={"run_id": run}).json()["run"]["info"]
+    assert (info["status"], info["end_time"]) == ("RUNNING", 7)
+
+
 def test_why_names_the_event_that_set_a_value_and_those_before(client: httpx2.Client, caller: Caller) -> None:
     run = caller.run()
     for status in ("SCHEDULED", "RUNNING"):

@@ -22,6 +22,7 @@ from runfold_schemas.headers import parse_headers
 from runfold_schemas.topics import Topic
 
 EVENTS = "/api/runfold/v1/events"
+RUN = "/api/2.0/mlflow/runs/get"
 EXPERIMENTS = "/api/2.0/mlflow/experiments"
 
 
@@ -65,6 +66,10 @@ class EventServer:
         self.posts: list[Post] = []
         self.faults: list[Fault] = []
         self.experiments: dict[str, dict[str, Any]] = {}
+        self.runs: dict[str, dict[str, Any]] = {}
+        """Runs that were there before, as `runs/get` shows them."""
+        self.proxy: int | None = None
+        """An answer that a proxy gives to all that is not about events."""
         self.decide: Callable[[Got], dict[str, str] | None] = lambda got: None
         """An outcome for a record, or None for the usual one."""
         self.bad: Callable[[Got], bool] = lambda got: False
@@ -158,12 +163,20 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         url = urlsplit(self.path)
-        name = parse_qs(url.query)["experiment_name"][0]
-        experiment = self.double.experiments.get(name)
-        if url.path != f"{EXPERIMENTS}/get-by-name" or experiment is None:
-            self._say(404, {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": f"no experiment {name}"})
-        else:
-            self._say(200, {"experiment": experiment})
+        query = {name: values[0] for name, values in parse_qs(url.query).items()}
+        if self.double.proxy is not None:
+            self._say(self.double.proxy, {"message": "who are you?"})
+            return
+        found: dict[str, Any] | None = None
+        if url.path == RUN:
+            found = {"run": {"info": run}} if (run := self.double.runs.get(query["run_id"])) else None
+        elif url.path == f"{EXPERIMENTS}/get-by-name":
+            found = {"experiment": one} if (one := self.double.experiments.get(query["experiment_name"])) else None
+        elif url.path == f"{EXPERIMENTS}/get":
+            number = query["experiment_id"]
+            here = [one for one in self.double.experiments.values() if one["experiment_id"] == number]
+            found = {"experiment": here[0]} if here else None
+        self._say(200, found) if found else self._say(404, {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "no"})
 
     def do_POST(self) -> None:
         url = urlsplit(self.path)

@@ -117,7 +117,7 @@ async def fetch(installation: Installation, query: str, *args: Any) -> list[tupl
 async def bare_topic(installation: Installation, topic: Topic) -> None:
     """Delete the topic and make it again, empty, without a genesis."""
     name = full_name(installation.namespace, topic)
-    admin = AIOKafkaAdminClient(bootstrap_servers=installation.services.kafka)
+    admin = AIOKafkaAdminClient(**installation.services.kafka.options())
     await admin.start()
     try:
         await admin.delete_topics([name])

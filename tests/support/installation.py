@@ -89,7 +89,7 @@ class Installation:
         number = len(list(self.directory.glob(f"{name}*.log")))
         env = {
             **os.environ,
-            "RUNFOLD_KAFKA": self.services.kafka,
+            **self.services.kafka_variables,
             "RUNFOLD_POSTGRES": self.services.postgres,
             "RUNFOLD_NAMESPACE": self.namespace,
             **s3_variables(self.services),

@@ -25,8 +25,10 @@ from runfold_consumers.webhooks.deliverer import Webhooks
 from runfold_consumers.webhooks.sending import Manners
 from runfold_consumers.worker import Worker, WorkerConfig
 from runfold_projections.migrate import migrate
+from runfold_schemas.cluster import KafkaCluster
 from runfold_server.app import create_app, listening_socket
 from runfold_server.config import ServerConfig
+from runfold_server.security.patience import BoundedProtocol
 from runfold_stack.embedded import RunningStack
 
 _numbers = itertools.count(1)
@@ -48,7 +50,7 @@ class World:
         return self.services.stack
 
     @property
-    def kafka(self) -> str:
+    def kafka(self) -> KafkaCluster:
         return self.services.kafka
 
     @property
@@ -105,7 +107,9 @@ async def _live(services: Services, ready: Callable[[World], Coroutine[Any, Any,
         servers, uris = [], []
         for _ in range(2):
             listener = exits.enter_context(listening_socket("127.0.0.1", 0))
-            server = _Server(uvicorn.Config(create_app(config_of_servers), log_config=None, ws="none"))
+            server = _Server(
+                uvicorn.Config(create_app(config_of_servers), log_config=None, ws="none", http=BoundedProtocol)
+            )
             running.create_task(server.serve([listener]))
             servers.append(server)
             uris.append(f"http://127.0.0.1:{listener.getsockname()[1]}")

@@ -1,6 +1,6 @@
 """The real services for tests: one Kafka, one Postgres and one S3 store per test session, in a thread with an event loop of its own.
 
-`RUNFOLD_TEST_KAFKA`, `RUNFOLD_TEST_POSTGRES` and `RUNFOLD_TEST_S3` (an endpoint, with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)
+`RUNFOLD_TEST_KAFKA` (with RUNFOLD_KAFKA_* for its password, if it asks for one), `RUNFOLD_TEST_POSTGRES` and `RUNFOLD_TEST_S3` (an endpoint, with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)
 name services of yours instead; tests that kill services then fail loudly.
 """
 
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from runfold_schemas.cluster import KafkaCluster, KafkaSecurity
 from runfold_server.config import S3Config
 from runfold_stack.embedded import RunningStack, embedded_stack
 
@@ -23,11 +24,16 @@ T = TypeVar("T")
 class Services:
     """Addresses of the services, and the stack to do harm to."""
 
-    kafka: str
+    kafka: KafkaCluster
     postgres: str
     s3: S3Config | None
     _stack: RunningStack | None
     _loop: asyncio.AbstractEventLoop | None
+
+    @property
+    def kafka_variables(self) -> dict[str, str]:
+        """How a program is told of Kafka."""
+        return {"RUNFOLD_KAFKA": self.kafka.brokers, **self.kafka.security.variables()}
 
     def kill(self, name: str, signal_number: int) -> None:
         """Send a signal to `kafka`, `postgres` or `s3`; the supervisor brings it back."""
@@ -51,7 +57,8 @@ def running_services(directory: Path) -> Iterator[Services]:
     kafka, postgres = os.environ.get("RUNFOLD_TEST_KAFKA"), os.environ.get("RUNFOLD_TEST_POSTGRES")
     if kafka and postgres:
         s3 = os.environ.get("RUNFOLD_TEST_S3")
-        yield Services(kafka, postgres, S3Config(s3) if s3 else None, None, None)
+        cluster = KafkaCluster(kafka, KafkaSecurity.from_environment())
+        yield Services(cluster, postgres, S3Config(s3) if s3 else None, None, None)
         return
     with in_thread(lambda ready: _serve(directory, ready)) as services:
         yield services

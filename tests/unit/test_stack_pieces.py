@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import struct
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from runfold_stack.embedded.account import reachable
 from runfold_stack.embedded.datadir import DataDir, read_running, write_atomically
 from runfold_stack.embedded.jars import Pin, format_pins, parse_pins, pinned
 from runfold_stack.embedded.kafka import KafkaPlace
+from runfold_stack.embedded.kafka_login import KafkaLogin
 from runfold_stack.embedded.stack import full_disk_told
 from runfold_stack.errors import DiskFull, JarError
 from runfold_stack.process import Account, tail
@@ -31,6 +31,7 @@ def place(**changes: object) -> KafkaPlace:
         "port": 20_001,
         "controller_port": 20_002,
         "durability": "process",
+        "login": KafkaLogin("p", "c"),
     }
     return KafkaPlace(**(values | changes))  # type: ignore[arg-type]
 
@@ -88,12 +89,6 @@ def test_the_broker_advertises_the_port_it_listens_on() -> None:
 
 def test_a_wildcard_host_is_not_advertised() -> None:
     assert not kafka.server_properties(place(host="0.0.0.0"))["advertised.listeners"].startswith("CLIENTS://0.0.0.0")
-
-
-def test_a_broker_is_ready_only_when_the_answer_lists_one() -> None:
-    assert kafka.knows_a_broker(struct.pack(">ii", kafka.CORRELATION_ID, 1))
-    assert not kafka.knows_a_broker(struct.pack(">ii", kafka.CORRELATION_ID, 0))
-    assert not kafka.knows_a_broker(b"HTTP/1.1")
 
 
 def test_a_cluster_id_is_no_command_line_option() -> None:

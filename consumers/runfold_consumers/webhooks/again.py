@@ -9,6 +9,7 @@ from runfold_projections import deliveries as queue
 from runfold_projections.batch import decode_batch
 from runfold_projections.database import open_pool
 from runfold_schemas.catalog import Catalog
+from runfold_schemas.cluster import KafkaCluster
 from runfold_schemas.position import Partition
 from runfold_schemas.topics import Topic
 
@@ -27,7 +28,7 @@ _log = structlog.get_logger(__name__)
 class Again:
     """Runs until cancelled, in every worker; the table says who does what."""
 
-    def __init__(self, kafka: str, dsn: str, namespace: str, catalog: Catalog, attempts: int) -> None:
+    def __init__(self, kafka: KafkaCluster, dsn: str, namespace: str, catalog: Catalog, attempts: int) -> None:
         self._kafka, self._dsn, self._namespace, self._catalog, self._attempts = (
             kafka,
             dsn,

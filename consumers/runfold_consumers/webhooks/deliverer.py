@@ -24,6 +24,8 @@ FIRST_PAUSE, MOST_PAUSE = 1.0, 3_600.0
 KEEP_DAYS = 30.0
 TIDY_EVERY = 3_600.0
 _GONE = 410
+NO_ANSWER = "no answer in HTTP from a receiver at a public address; the worker's log says why"
+"""What callers are told of every such failure alike: which one it was would tell them what listens where in the worker's network."""
 _log = structlog.get_logger(__name__)
 
 
@@ -98,28 +100,26 @@ class Deliverer:
         answer: str | None = None
         asked = 0.0
         final = due.attempt >= due.most
+        why = ""
         try:
             sent = await sender.send(due.url, due.delivery_id, due.body, due.secret)
             status, answer, asked = sent.status, sent.answer, sent.retry_after
             error = "" if 200 <= status < 300 else f"the receiver answered {status}"
             final = final or status == _GONE
-        except Blocked as reason:
-            error, final = f"blocked: {reason}", True
-        except TimeoutError:
-            error = "no answer in time"
-        except (aiohttp.ClientError, OSError, ValueError) as reason:
-            cause = reason.__cause__
-            final = final or isinstance(cause, Blocked)
-            error = f"{type(reason).__name__}: {reason}"
+        except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as reason:
+            error, why = NO_ANSWER, f"{type(reason).__name__}: {reason}"
+            final = final or isinstance(reason, Blocked) or isinstance(reason.__cause__, Blocked)
         try:
             async with pool.acquire() as connection:
                 if not error:
                     await deliveries.delivered(connection, due.delivery_id, status or 0, answer or "")
                     return
                 again = None if final else pause_after(due.attempt, asked)
-                await deliveries.failed(connection, due.delivery_id, status, answer, error[:2_000], again)
+                await deliveries.failed(connection, due.delivery_id, status, answer, error, again)
         except AWAY as away:
             # It is due again by itself: at least once.
             _log.warning("a delivery's end is not noted", delivery=due.delivery_id, error=str(away))
             return
-        _log.warning("delivery failed", webhook=due.webhook_id, delivery=due.delivery_id, error=error, again_in=again)
+        _log.warning(
+            "delivery failed", webhook=due.webhook_id, delivery=due.delivery_id, error=why or error, again_in=again
+        )

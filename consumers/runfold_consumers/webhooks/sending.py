@@ -8,18 +8,31 @@ import socket
 import time
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohappyeyeballs import AddrInfoType
+from yarl import URL
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_UNICAST = ipaddress.IPv6Network("2000::/3")
+"""All that is assigned for the public IPv6 Internet; the rest of the address space is for other uses, or for none yet."""
+_REFUSED_V6 = (
+    ipaddress.IPv6Network("2001::/32"),  # Teredo
+    ipaddress.IPv6Network("2002::/16"),  # 6to4
+    ipaddress.IPv6Network("3fff::/20"),  # documentation
+)
+_REFUSED_V4 = (ipaddress.IPv4Network("192.88.99.0/24"),)
+"""Relays of 6to4: what they lead to is not what was checked."""
 MOST_ANSWER = 2_000
 """Bytes that are kept of an answer."""
 
 
-class Blocked(Exception):
+class Blocked(OSError):
     """The address is one that webhooks may not reach: of another scheme, or not public."""
+
+    # One text for all of them: aiohttp raises the first of several errors of one text as it is.
+    def __str__(self) -> str:
+        return "not an address that webhooks may reach"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,33 +66,28 @@ def is_public(address: str) -> bool:
     except ValueError:
         return False
     if isinstance(ip, ipaddress.IPv6Address):
-        ip = _embedded(ip) or ip
-    return ip.is_global and not ip.is_multicast
+        embedded = _embedded(ip)
+        if embedded is None:
+            return ip.is_global and ip in _UNICAST and not any(ip in network for network in _REFUSED_V6)
+        ip = embedded
+    return ip.is_global and not ip.is_multicast and not any(ip in network for network in _REFUSED_V4)
 
 
 def _embedded(ip: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
-    """The IPv4 address that a mapped, 6to4, Teredo or NAT64 address leads to."""
-    if ip in _NAT64:
-        return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-    return ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
+    """The IPv4 address that a mapped address, or one of the well-known NAT64 prefix, leads to."""
+    return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else ip.ipv4_mapped
 
 
-class _PublicOnly(AbstractResolver):
-    """What a name resolves to is checked where it is used: a second look-up could answer otherwise."""
+def public_socket(found: AddrInfoType) -> socket.socket:
+    """A socket for exactly this address; Blocked if it is not public.
 
-    def __init__(self) -> None:
-        self._inner = aiohttp.ThreadedResolver()
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        found = [one for one in await self._inner.resolve(host, port, family) if is_public(one["host"])]
-        if not found:
-            raise Blocked(f"{host} has no public address")
-        return found
-
-    async def close(self) -> None:
-        await self._inner.close()
+    aiohttp calls this with what it connects the socket to. However a name was spelt, parsed or resolved, and whatever a second
+    look-up would answer, there is no other way to a connection.
+    """
+    family, kind, protocol, _, address = found
+    if not is_public(str(address[0])):
+        raise Blocked
+    return socket.socket(family, kind, protocol)
 
 
 class Sender:
@@ -89,8 +97,12 @@ class Sender:
         self._manners = manners
 
     async def __aenter__(self) -> "Sender":
-        resolver = None if self._manners.private else _PublicOnly()
-        connector = aiohttp.TCPConnector(resolver=resolver, force_close=True, use_dns_cache=False)
+        connector = aiohttp.TCPConnector(
+            resolver=aiohttp.ThreadedResolver(),
+            socket_factory=None if self._manners.private else public_socket,
+            force_close=True,
+            use_dns_cache=False,
+        )
         # A proxy of the environment would be the one whose address was checked.
         self._session = aiohttp.ClientSession(
             connector=connector,
@@ -105,12 +117,9 @@ class Sender:
 
     async def send(self, url: str, delivery_id: str, body: str, secret: str | None) -> Sent:
         """Post a delivery. Blocked, or what aiohttp raises, if there is no answer."""
-        parts = urlsplit(url)
-        if parts.scheme not in self._manners.schemes:
-            raise Blocked(f"scheme {parts.scheme!r}: allowed are {', '.join(sorted(self._manners.schemes))}")
-        host = parts.hostname or ""
-        if not self._manners.private and _is_address(host) and not is_public(host):
-            raise Blocked(f"{host} is not a public address")
+        target = URL(url)
+        if target.scheme not in self._manners.schemes:
+            raise Blocked
         timestamp = str(int(time.time()))
         headers = {
             "Content-Type": "application/json",
@@ -119,14 +128,9 @@ class Sender:
         }
         if secret:
             headers["X-MLflow-Signature"] = signature(secret, delivery_id, timestamp, body)
-        async with self._session.post(url, data=body.encode(), headers=headers, allow_redirects=False) as response:
+        async with self._session.post(target, data=body.encode(), headers=headers, allow_redirects=False) as response:
             answer = (await response.content.read(MOST_ANSWER)).decode(errors="replace").replace("\x00", "")
             return Sent(response.status, answer, _seconds(response.headers.get("Retry-After", "")))
-
-
-def _is_address(host: str) -> bool:
-    """As aiohttp sees it: such hosts it dials without asking the resolver, also in spellings such as 127.1."""
-    return ":" in host or host.replace(".", "").isdigit()
 
 
 def _seconds(text: str) -> float:

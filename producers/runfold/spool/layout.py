@@ -32,6 +32,8 @@ class About:
     pid: int
     created_ms: int
     format: int = FORMAT
+    offline: bool = False
+    """Its process sends nothing of it."""
 
     @classmethod
     def read(cls, directory: Path) -> Self:
@@ -39,7 +41,8 @@ class About:
         path = directory / ABOUT
         try:
             found = json.loads(path.read_bytes())
-            about = cls(**{field.name: found[field.name] for field in fields(cls)})
+            known = {field.name: found[field.name] for field in fields(cls) if field.name != "offline"}
+            about = cls(**known, offline=found.get("offline") is True)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise SdkError(f"{path} can't be read: {type(error).__name__}: {error}") from None
         if about.format != FORMAT:
@@ -93,7 +96,8 @@ def make(root: Path, about: About, writer: str) -> tuple[Path, SpoolLock]:
     """A new spool, whole and locked from the moment that it can be seen. OSError: no directory can be made there."""
     parent = root / _file_name(about.node) / about.run_id
     for attempt in itertools.count():
-        parent.mkdir(parents=True, exist_ok=True)
+        for directory in (root, parent.parent, parent):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         new = parent / f"{_NEW}{writer}-{attempt}"
         try:
             new.mkdir(mode=0o700)
@@ -101,7 +105,7 @@ def make(root: Path, about: About, writer: str) -> tuple[Path, SpoolLock]:
             if lock is None:
                 # We stood still for so long that `clear_unborn` takes us for dead.
                 continue
-            (new / ABOUT).write_bytes(about.text())
+            _write_private(new / ABOUT, about.text())
             directory = parent / writer
             new.rename(directory)
         except FileNotFoundError:
@@ -109,6 +113,15 @@ def make(root: Path, about: About, writer: str) -> tuple[Path, SpoolLock]:
             continue
         return directory, lock
     raise AssertionError("counting has no end")
+
+
+def link(directory: Path) -> Path:
+    """A second name for all that is in a spool now, where no reader of spools looks and no bound on a run's disk counts it. OSError."""
+    copy = directory.parent.parent / f"{_NEW}{directory.name}-{os.getpid()}"
+    copy.mkdir(mode=0o700)
+    for path in (directory / ABOUT, *(segment_path(directory, number) for number in segments(directory))):
+        os.link(path, copy / path.name)
+    return copy
 
 
 def make_again(directory: Path, about: About, lock: SpoolLock) -> SpoolLock:
@@ -120,8 +133,13 @@ def make_again(directory: Path, about: About, lock: SpoolLock) -> SpoolLock:
             raise OSError(f"{directory} was deleted and made again by another process")
         lock.release()
         lock = taken
-    (directory / ABOUT).write_bytes(about.text())
+    _write_private(directory / ABOUT, about.text())
     return lock
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(content)
 
 
 def spools(where: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:

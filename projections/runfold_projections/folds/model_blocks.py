@@ -6,13 +6,13 @@ logged together; a key that was logged among others too has several blocks, and 
 
 import json
 from dataclasses import dataclass
-from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from runfold_schemas.frames import Frame
+from runfold_schemas.recent import Recent, names_cost
 
 from .model_metrics import mark_of, told_by
 
@@ -86,9 +86,20 @@ def join(one: ModelBlock, other: ModelBlock) -> ModelBlock:
     return ModelBlock(one.keys, newer.time_ms, newer.step, latest, least, most)
 
 
-@lru_cache(maxsize=64)
-def _cut(keys: tuple[str, ...]) -> tuple[tuple[bytes, tuple[str, ...], Any], ...]:
+_Parts = tuple[tuple[bytes, tuple[str, ...], Any], ...]
+_parts: Recent[tuple[str, ...], _Parts] = Recent(8 * 1024 * 1024)
+
+
+def _cut(keys: tuple[str, ...]) -> _Parts:
     """Parts of the keys: what stands for each, its keys, sorted, and their places."""
+    found = _parts.get(keys)
+    if found is None:
+        found = _newly_cut(keys)
+        _parts.put(keys, found, 2 * names_cost(keys))
+    return found
+
+
+def _newly_cut(keys: tuple[str, ...]) -> _Parts:
     order = sorted(range(len(keys)), key=keys.__getitem__)
     found = []
     for start in range(0, len(order), _MOST_KEYS):

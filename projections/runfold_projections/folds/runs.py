@@ -156,6 +156,9 @@ def _change(state: Run, event: RunFact) -> Change | Rejection:
                 "name": event.name or None,
             }
             head = replace(state.head, **{key: value for key, value in given.items() if value is not None})
+            if event.status == "RUNNING" and event.end_ms is None:
+                # It goes on after its end.
+                head = replace(head, end_ms=None)
             return Change(head=head, tags={RUN_NAME_TAG: event.name} if event.name else {})
         case ParamsLogged():
             return _params(state, event)

@@ -8,21 +8,19 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from struct import pack, unpack_from
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from runfold_schemas.frames import Frame
 
-BLOCK = 512
-"""Keys that are stored together: those numbered from n * BLOCK on, in the order of their first appearance."""
-SHARED = 64
-"""As many new keys at once are looked for in other runs: trainings of one kind log the same ones."""
-FEW_KEYS, FEW_VALUES = 8, 512
-"""Frames up to this size are summed up without NumPy, which costs 50 us however small they are."""
+from .keys import BLOCK, FEW_KEYS, Keys, Layouts, Places
+
+FEW_VALUES = 512
+"""Frames of few keys up to this size are summed up without NumPy, which costs 50 us however small they are."""
 _FIRST_ROOM = 8
-_RUN_BYTES, _KEY_BYTES, _OWN_KEY_BYTES = 2000, 41, 250
-"""Measured: a run with its lineage; a key's numbers; its name and place, where no other run has them."""
+_RUN_BYTES, _KEY_BYTES, _CONTEXT_BYTES = 2000, 41, 200
+"""Measured: a run with its lineage; a key's numbers; its context, if it has one."""
 
 Context = tuple[str | None, str | None, str | None]
 Cell = tuple[int, int, float, bool, bool, str, str, str]
@@ -106,74 +104,6 @@ class Block:
         return (held.get(str(n), NO_CONTEXT) for n in range(count))
 
 
-class Places(NamedTuple):
-    """Where some keys of a run are: their numbers, an int64 array; the blocks that hold them; whether each is named once."""
-
-    numbers: Any
-    blocks: frozenset[int]
-    once: bool
-    few: tuple[int, ...]
-    """The numbers again, for code without NumPy; empty if they are many."""
-
-
-class Keys:
-    """Names of a run's keys, numbered. Runs that got the same ones in the same order share an object; it only grows by copying."""
-
-    def __init__(self, names: Sequence[str] = ()) -> None:
-        self.names = tuple(names)
-        self.number = {name: n for n, name in enumerate(self.names)}
-        self._places: dict[tuple[str, ...], Places] = {}
-
-    def places(self, keys: tuple[str, ...]) -> "Places | None":
-        """Where these keys are; None if one of them is new."""
-        found = self._places.get(keys)
-        if found is None:
-            try:
-                numbers = np.array([self.number[key] for key in keys], np.int64)
-            except KeyError:
-                return None
-            if len(self._places) >= _MOST_PLACES:
-                self._places.clear()
-            blocks = frozenset(np.unique(numbers // BLOCK).tolist())
-            few = tuple(numbers.tolist()) if len(keys) <= FEW_KEYS else ()
-            found = self._places[keys] = Places(numbers, blocks, len(set(keys)) == len(keys), few)
-        return found
-
-
-_MOST_PLACES = 16
-"""Key lists that are remembered for a run's keys. Writers split wide rows, and send the same pieces again and again."""
-
-
-_MOST_LAYOUTS = 1000
-
-
-class Layouts:
-    """The `Keys` that runs of one partition share."""
-
-    def __init__(self) -> None:
-        self.empty = Keys()
-        self._after: dict[tuple[int, tuple[str, ...]], Keys] = {}
-        self._kept: dict[int, Keys] = {}
-
-    def extended(self, keys: Keys, new: tuple[str, ...]) -> Keys:
-        """These keys and then the new ones."""
-        if len(new) < SHARED:
-            return Keys((*keys.names, *new))
-        at = (id(keys), new)
-        if at not in self._after:
-            if len(self._after) >= _MOST_LAYOUTS:
-                self._after.clear()
-                self._kept.clear()
-            # Kept, so that no other object gets its id.
-            self._kept[id(keys)] = keys
-            self._after[at] = Keys((*keys.names, *new))
-        return self._after[at]
-
-    def known(self, names: tuple[str, ...]) -> Keys:
-        """Keys as they were stored."""
-        return self.extended(self.empty, names)
-
-
 class Summaries(Mapping[str, Summary]):
     """Summaries of one run by key."""
 
@@ -181,20 +111,22 @@ class Summaries(Mapping[str, Summary]):
         self._layouts = layouts or Layouts()
         self._dirty: set[int] = set()
         self._grown: set[int] = set()
-        self._keys = self._layouts.empty
+        self._keys, self._size = self._layouts.empty, 0
         self._value, self._least, self._most = (np.empty(0, np.float64) for _ in range(3))
         self._step, self._time = np.empty(0, np.int64), np.empty(0, np.int64)
         self._there = np.empty(0, bool)
         self._contexts: dict[int, Context] = {}
 
     def __len__(self) -> int:
-        return len(self._keys.names)
+        return self._size
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._keys.names)
+        return iter(self._names())
 
     def __getitem__(self, key: str) -> Summary:
-        at = self._keys.number[key]
+        at = self._number(key)
+        if at is None:
+            raise KeyError(key)
         latest = Latest(
             float(self._value[at]),
             int(self._step[at]),
@@ -210,8 +142,13 @@ class Summaries(Mapping[str, Summary]):
 
     @property
     def size(self) -> int:
-        """Bytes of memory, about."""
-        return _RUN_BYTES + len(self._value) * _KEY_BYTES + (0 if len(self) >= SHARED else len(self) * _OWN_KEY_BYTES)
+        """Bytes of memory, about, without the keys' names, which other runs may share."""
+        return _RUN_BYTES + len(self._value) * _KEY_BYTES + len(self._contexts) * _CONTEXT_BYTES
+
+    @property
+    def keys_held(self) -> Keys:
+        """The list of names that its own are the first of."""
+        return self._keys
 
     def beyond(self, step: int) -> set[str]:
         """Keys whose latest value is of a greater step."""
@@ -275,7 +212,7 @@ class Summaries(Mapping[str, Summary]):
             self._set_context(at, context)
 
     def put(self, key: str, summary: Summary) -> None:
-        """Set the summary of a key. For few keys: every new one costs as much as all that are there."""
+        """Set the summary of a key."""
         at = int(self._at((key,)).numbers[0])
         latest = summary.latest
         self._value[at], self._step[at], self._time[at] = latest.value, latest.step, latest.time_ms
@@ -290,7 +227,7 @@ class Summaries(Mapping[str, Summary]):
         size = len(other)
         if not size:
             return
-        places = self._at(other._keys.names)
+        places = self._at(tuple(other._names()))
         at = places.numbers
         self._least[at] = np.fmin(self._least[at], other._least[:size])
         self._most[at] = np.fmax(self._most[at], other._most[:size])
@@ -307,9 +244,9 @@ class Summaries(Mapping[str, Summary]):
 
     def replace(self, keys: Collection[str], found: "Summaries") -> None:
         """Take what is known of these keys from another; those that it has not are forgotten, and the others numbered anew."""
-        if not all(key in found._keys.number for key in keys):
-            self._keep([key for key in self._keys.names if key not in keys or key in found._keys.number])
-        there = tuple(key for key in keys if key in found._keys.number)
+        there = tuple(key for key in keys if key in found)
+        if len(there) < len(keys):
+            self._keep([key for key in self._names() if key not in keys or key in found])
         if not there:
             return
         places = self._at(there)
@@ -324,7 +261,7 @@ class Summaries(Mapping[str, Summary]):
         """Forget all keys but these."""
         before, at = self.blocks, np.array([self._keys.number[name] for name in names], np.int64)
         contexts = self._contexts
-        self._keys = self._layouts.known(tuple(names))
+        self._keys, self._size = self._layouts.known(names), len(names)
         self._value, self._least, self._most = self._value[at], self._least[at], self._most[at]
         self._step, self._time, self._there = self._step[at], self._time[at], self._there[at]
         self._contexts = {n: contexts[old] for n, old in enumerate(at.tolist()) if old in contexts}
@@ -365,16 +302,21 @@ class Summaries(Mapping[str, Summary]):
 
     def restore(self, blocks: Sequence[Block]) -> None:
         """Take over what was stored; `blocks` are all of the run, in order."""
-        self._keys = self._layouts.known(tuple(key for block in blocks for key in block.keys))
-        self._make_room(len(self))
-        self._there[: len(self)] = True
-        for number, block in enumerate(blocks):
-            piece = slice(number * BLOCK, number * BLOCK + len(block.keys))
-            self._value[piece], self._least[piece], self._most[piece], self._step[piece], self._time[piece] = (
-                block.columns()
-            )
-            for place, context in block.placed():
-                self._contexts[piece.start + place] = tuple(context)  # type: ignore[assignment]
+        for block in blocks:
+            self.restore_next(block)
+
+    def restore_next(self, block: Block) -> None:
+        """Take over the next block of what was stored."""
+        start, stop = self._size, self._size + len(block.keys)
+        self._keys, self._size = self._layouts.extended(self._keys, start, block.keys), stop
+        self._make_room(stop)
+        piece = slice(start, stop)
+        self._there[piece] = True
+        self._value[piece], self._least[piece], self._most[piece], self._step[piece], self._time[piece] = (
+            block.columns()
+        )
+        for place, context in block.placed():
+            self._contexts[start + place] = tuple(context)  # type: ignore[assignment]
 
     def taken(self) -> tuple[set[int], set[int]]:
         """The blocks that have changed, and those of them whose keys have, since this was asked before."""
@@ -383,16 +325,25 @@ class Summaries(Mapping[str, Summary]):
         return dirty, grown
 
     def _at(self, keys: tuple[str, ...]) -> Places:
-        found = self._keys.places(keys)
+        found = self._keys.places(keys, self._size)
         if found is None:
-            new = tuple(dict.fromkeys(key for key in keys if key not in self._keys.number))
-            size = len(self)
-            self._keys = self._layouts.extended(self._keys, new)
-            self._make_room(len(self))
+            size, new = self._size, self._keys.new(keys, self._size)
+            self._keys, self._size = self._layouts.extended(self._keys, size, new), size + len(new)
+            self._make_room(self._size)
             self._grown.update(range(size // BLOCK, self.blocks))
-            found = self._keys.places(keys)
+            found = self._keys.places(keys, self._size)
             assert found is not None
         return found
+
+    def _names(self) -> list[str]:
+        return self._keys.names[: self._size]
+
+    def _number(self, key: object) -> int | None:
+        at = self._keys.number.get(key) if isinstance(key, str) else None
+        return None if at is None or at >= self._size else at
+
+    def __contains__(self, key: object) -> bool:
+        return self._number(key) is not None
 
     def _make_room(self, size: int) -> None:
         if size <= len(self._value):

@@ -1,45 +1,56 @@
 """Metric points into segments and summaries; attempts, rewinds and forks into the lineage that says which points are effective."""
 
+import time
 from array import array
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
-from functools import lru_cache
 
 import numpy as np
 
 from runfold_schemas.events import AttemptStarted, Genesis, LineFact, MetricsLogged, RunForked, RunRewound
 from runfold_schemas.frames import Frame
 from runfold_schemas.position import Partition
+from runfold_schemas.recent import Recent, names_cost
 from runfold_schemas.record import Record
 
 from ..database import Connection
 from ..folds import model_blocks
 from ..folds.decision import Rejection
+from ..folds.keys import FEW_KEYS, Layouts
 from ..folds.lineage import NO_RANK, Cut
 from ..folds.metrics import RunMetrics, until
 from ..folds.model_blocks import ModelBlocks
 from ..folds.model_metrics import ModelMetrics
-from ..folds.summaries import Layouts, Summaries
-from ..fresh import merge_came, pack
+from ..folds.residence import make_room
+from ..folds.summaries import Summaries
+from ..fresh import merged, packed
 from ..merging import Source
 from ..rowchange import RowChange, columns
+from ..turns import Turns
 from .lineages import LineageRows, load_lineages
 from .model_blocks import KnownBlocks
 from .model_metrics import model_metric_changes
 from .summaries import changed, load_summaries, sum_up_anew
 
 MOST_BYTES = 96 * 1024 * 1024
-"""Memory that the summaries of one partition's runs may take, about: two million of wide runs that log the same keys."""
+"""Memory that the summaries of one partition's runs may take, about: two million of wide runs that log the same keys. Beyond it are only
+the runs of the batch that is folded."""
+LOOK_EVERY = 5.0
+"""Seconds after which it is looked for what may go, also if no new runs come."""
 
 _VECTOR_FROM = 100
 """Steps from which on NumPy finds their ends faster than Python does."""
 
 
+_Extent = tuple[tuple[str, str], tuple[int, int], int]
+"""Least and greatest key, first and last step, points."""
+
+
 class MetricsProjector:
     """Projector of one partition of the `metrics` topic.
 
-    The frames of a batch are collected per source and folded merged, when its changes are asked for: array operations on
-    few large frames instead of many small ones. Summaries are joins of what is effective after the whole batch, so that this changes
+    The frames of a batch are collected per source and folded merged, when it is settled: array operations on
+    few large frames instead of many small ones, in slices that other partitions come in between. Summaries are joins of what is effective after the whole batch, so that this changes
     no outcome.
     """
 
@@ -58,26 +69,26 @@ class MetricsProjector:
         self._blocks, self._known = ModelBlocks(), KnownBlocks()
         self._cut: dict[str, int] = {}
         self._touched: dict[str, None] = {}
+        self._settled: list[RowChange] = []
+        self._look_at = 0.0
 
     async def load(self, connection: Connection, records: Sequence[Record]) -> None:
         wanted = {r.event.run_id for r in records if isinstance(r.event, MetricsLogged | LineFact)}
         for run_id in wanted & self._runs.keys():
             self._runs.move_to_end(run_id)
         missing = sorted(wanted - self._runs.keys())
+        if missing or time.monotonic() >= self._look_at:
+            self._make_room(wanted)
         if not missing:
             return
-        self._make_room(wanted)
         found = {run_id: RunMetrics(summaries=Summaries(self._layouts)) for run_id in missing}
         await load_lineages(connection, found, missing)
         await load_summaries(connection, found, missing)
         self._runs.update(found)
 
     def _make_room(self, wanted: Collection[str]) -> None:
-        size = sum(run.summaries.size for run in self._runs.values())
-        for run_id in [run_id for run_id in self._runs if run_id not in wanted]:
-            if size <= MOST_BYTES:
-                return
-            size -= self._runs.pop(run_id).summaries.size
+        self._look_at = time.monotonic() + LOOK_EVERY
+        make_room(self._runs, wanted, MOST_BYTES)
 
     def fold(self, record: Record) -> Rejection | None:
         event = record.event
@@ -139,49 +150,65 @@ class MetricsProjector:
                 await sum_up_anew(connection, run_id, run, keys)
                 self._touched[run_id] = None
         self._cut = {}
+        self._settled = await self._sum_up(Turns())
 
-    def changes(self) -> list[RowChange]:
+    async def _sum_up(self, turns: Turns) -> list[RowChange]:
         segments = []
-        for source, (first_offset, last_offset, parts) in self._frames.items():
-            frames, came = merge_came(parts)
+        frames_of, self._frames = self._frames, {}
+        for source, (first_offset, last_offset, parts) in frames_of.items():
+            frames, came = await merged(parts, turns)
             if not frames:
                 continue
-            run_id, attempt, rank, branch = source
-            run = self._runs[run_id]
-            limit = run.lineage.view().limit(branch, rank) if run.lineage.cuts else None
-            for frame in frames:
-                run.summaries.add(until(frame, limit))
-                measured = self._blocks if len(frame.keys) >= model_blocks.WIDE else self._models
-                measured.add(run_id, frame)
-            self._touched[run_id] = None
-            points = sum(len(frame.values) for frame in frames)
-            bounds = [_bounds(frame.keys) for frame in frames]
-            steps = [step for frame in frames for step in _ends(frame.steps)]
-            segments.append(
-                (
-                    run_id,
-                    first_offset,
-                    attempt,
-                    rank,
-                    branch,
-                    min(first for first, _ in bounds),
-                    max(last for _, last in bounds),
-                    last_offset,
-                    min(steps),
-                    max(steps),
-                    points,
-                    pack(frames, came),
-                )
-            )
+            extent = await self._add(source, frames, turns)
+            data = await packed(frames, came, turns)
+            keys, (first_step, last_step), points = extent
+            steps = (first_step, last_step, points)
+            segments.append((source.run_id, first_offset, *source[1:], *keys, last_offset, *steps, data))
             self.fresh.append(source)
-        told, self._told, self._frames = self._told, LineageRows(), {}
-        found = told.changes()
+        found = []
         if segments:
             found.append(RowChange(_SAVE_SEGMENTS, (self._partition, *columns(segments))))
         found += model_metric_changes(self._models.take())
         found += self._known.changes(self._blocks.take())
         touched, self._touched = self._touched, {}
-        return [*found, *changed((run_id, self._runs[run_id]) for run_id in touched)]
+        return [*found, *await changed(((run_id, self._runs[run_id]) for run_id in touched), turns)]
+
+    async def _add(self, source: Source, frames: Sequence[Frame], turns: Turns) -> _Extent:
+        """Sum up and measure."""
+        run = self._runs[source.run_id]
+        limit = run.lineage.view().limit(source.branch, source.rank) if run.lineage.cuts else None
+        first_key, last_key = _bounds(frames[0].keys)
+        first_step, last_step = _ends(frames[0].steps)
+        for frame in frames:
+            if turns.is_over:
+                await turns.end()
+            (least, most), (first, last) = _bounds(frame.keys), _ends(frame.steps)
+            first_key, last_key = min(first_key, least), max(last_key, most)
+            first_step, last_step = min(first_step, first), max(last_step, last)
+            run.summaries.add(until(frame, limit))
+            measured = self._blocks if len(frame.keys) >= model_blocks.WIDE else self._models
+            measured.add(source.run_id, frame)
+        self._touched[source.run_id] = None
+        points = sum(len(frame.values) for frame in frames)
+        return (first_key, last_key), (first_step, last_step), points
+
+    def changes(self) -> list[RowChange]:
+        told, self._told = self._told, LineageRows()
+        settled, self._settled = self._settled, []
+        return [*told.changes(), *settled]
+
+
+_bounds_of: Recent[tuple[str, ...], tuple[str, str]] = Recent(8 * 1024 * 1024)
+
+
+def _bounds(keys: tuple[str, ...]) -> tuple[str, str]:
+    """Least and greatest key."""
+    found = None if len(keys) <= FEW_KEYS else _bounds_of.get(keys)
+    if found is None:
+        found = (min(keys), max(keys))
+        if len(keys) > FEW_KEYS:
+            _bounds_of.put(keys, found, names_cost(keys))
+    return found
 
 
 def _ends(steps: "array[int]") -> tuple[int, int]:
@@ -189,11 +216,6 @@ def _ends(steps: "array[int]") -> tuple[int, int]:
         return min(steps), max(steps)
     view = np.frombuffer(steps, np.int64)
     return int(view.min()), int(view.max())
-
-
-@lru_cache(maxsize=256)
-def _bounds(keys: tuple[str, ...]) -> tuple[str, str]:
-    return min(keys), max(keys)
 
 
 _SAVE_SEGMENTS = """

@@ -6,21 +6,25 @@ from typing import Any
 
 from ..database import Connection
 from ..folds.metrics import RunMetrics
-from ..folds.summaries import SHARED, Block
+from ..folds.summaries import Block
 from ..rowchange import RowChange, columns
 from ..summing import summed_up
+from ..turns import Turns
+
+SHARED = 64
+"""Keys of a block from which on it is told which blocks have the same ones: trainings of one kind log the same."""
 
 
 async def load_summaries(connection: Connection, runs: Mapping[str, RunMetrics], run_ids: Sequence[str]) -> None:
     """Put into these runs what the tables hold of their summaries."""
-    found: dict[str, list[Block]] = {}
+    turns = Turns()
     for row in await connection.fetch(
         "SELECT run_id, keys, numbers, contexts FROM metric_block WHERE run_id = ANY ($1::text[]) ORDER BY run_id, block",
         run_ids,
     ):
-        found.setdefault(row["run_id"], []).append(Block(tuple(row["keys"]), row["numbers"], row["contexts"]))
-    for run_id, blocks in found.items():
-        runs[run_id].summaries.restore(blocks)
+        runs[row["run_id"]].summaries.restore_next(Block(row["keys"], row["numbers"], row["contexts"]))
+        if turns.is_over:
+            await turns.end()
 
 
 async def sum_up_anew(connection: Connection, run_id: str, run: RunMetrics, keys: Collection[str]) -> None:
@@ -35,7 +39,7 @@ async def sum_up_anew(connection: Connection, run_id: str, run: RunMetrics, keys
     run.summaries.replace(keys, found)
 
 
-def changed(runs: Iterable[tuple[str, RunMetrics]]) -> list[RowChange]:
+async def changed(runs: Iterable[tuple[str, RunMetrics]], turns: Turns) -> list[RowChange]:
     """The rows of all blocks of summaries that have changed in these runs."""
     numbers: list[tuple[Any, ...]] = []
     whole: list[tuple[Any, ...]] = []
@@ -43,6 +47,8 @@ def changed(runs: Iterable[tuple[str, RunMetrics]]) -> list[RowChange]:
     for run_id, run in runs:
         dirty, grown = run.summaries.taken()
         for number in sorted(dirty):
+            if turns.is_over:
+                await turns.end()
             if number >= run.summaries.blocks:
                 gone.append((run_id, number))
                 continue

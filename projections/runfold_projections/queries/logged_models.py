@@ -121,14 +121,15 @@ async def _these(conn: Connection, workspace: str, model_ids: Sequence[str]) -> 
 
 
 def with_versions(tag: str | None, versions: Sequence[tuple[str, str]]) -> str:
-    """The tag with these (name, version) in it, each once; as it is where somebody set it to something else."""
+    """The tag with these (name, version) in it, each once, its number as MLflow's server writes it; as it is where somebody set it to
+    something else."""
     try:
         known = json.loads(tag) if tag else []
         held = {(str(one["name"]), str(one["version"])): one for one in known}
     except (ValueError, TypeError, KeyError, RecursionError):
         return tag or ""
     for name, version in versions:
-        held.setdefault((name, version), {"name": name, "version": version})
+        held[name, version] = held.get((name, version), {}) | {"name": name, "version": int(version)}
     return json.dumps(list(held.values()))
 
 

@@ -2,13 +2,14 @@
 
 from typing import Any
 
+from ..artifact_checks import checks_overview
 from ..database import Connection
 from ..leases import DEAD
 from .snapshot import checkpoints
 
 
 async def overview(connection: Connection) -> dict[str, Any]:
-    """Generations, living workers with the partitions they hold, checkpoints, and counts of what had no effect."""
+    """Generations, living workers with the partitions they hold, checkpoints, counts of what had no effect, and damaged files."""
     generations = await connection.fetch(
         "SELECT projection, number, schema_name, state FROM generation WHERE state <> 'retired' ORDER BY projection, number"
     )
@@ -27,5 +28,6 @@ async def overview(connection: Connection) -> dict[str, Any]:
         "workers": [{**dict(row), "seen_s": round(row["seen_s"], 1)} for row in workers],
         "rejected": counts["rejected"],
         "set_aside": counts["set_aside"],
+        "artifacts": await checks_overview(connection),
         "checkpoints": await checkpoints(connection),
     }

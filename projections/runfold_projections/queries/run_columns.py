@@ -49,6 +49,8 @@ JOIN metric_block b USING (run_id, block)
 CROSS JOIN unnest($1::text[]) AS wanted (key) CROSS JOIN LATERAL array_position(b.keys, wanted.key) AS place
 WHERE place IS NOT NULL
 """
+# The same for the rows of some runs: keys that only others have, such as one with a million of its own, are not looked at.
+_PLACES_OF = _PLACES.replace("WHERE layout IS NOT NULL", "WHERE layout IS NOT NULL AND run_id = ANY ($2::text[])")
 # A metric's latest value lies at its key's place in a row of `metric_block`, as 8 bytes.
 _LATEST = """
 SELECT b.run_id, substr(b.numbers, 8 * at.place - 7, 8) AS value
@@ -196,7 +198,7 @@ async def _changed_values(
     if not names:
         return {}
     found: dict[str, dict[str, Any]] = {name: {} for name in names}
-    places = await _places(conn, names) if kind is Kind.METRIC else ()
+    places = await _places(conn, names, run_ids) if kind is Kind.METRIC else ()
     for run_id, name, value in await conn.fetch(_CHANGED_VALUES[kind], run_ids, names, *places):
         found[name][run_id] = unpack(">d", value)[0] if kind is Kind.METRIC else value
     if kind is Kind.METRIC:
@@ -205,9 +207,11 @@ async def _changed_values(
     return {Key(kind, name): [found[name].get(run_id) for run_id in run_ids] for name in names}
 
 
-async def _places(conn: Connection, names: Sequence[str]) -> tuple[list[UUID], list[str], list[int]]:
-    """Layouts, and which of these keys they have at which place."""
-    rows = await conn.fetch(_PLACES, names)
+async def _places(
+    conn: Connection, names: Sequence[str], run_ids: Sequence[str] | None = None
+) -> tuple[list[UUID], list[str], list[int]]:
+    """Layouts, of all runs or of these, and which of these keys they have at which place."""
+    rows = await (conn.fetch(_PLACES, names) if run_ids is None else conn.fetch(_PLACES_OF, names, run_ids))
     return [row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows]
 
 

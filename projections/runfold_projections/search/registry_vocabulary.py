@@ -18,6 +18,10 @@ _EXPECTED = "Expected a quoted string value or a list of quoted string values fo
 _TIMES = ("creation_timestamp", "last_updated_timestamp")
 
 
+class _Later(BadFilter):
+    """What MLflow's store refuses: only once its parser has taken all clauses, so that a fault of a later clause is named before it."""
+
+
 @dataclass(frozen=True, slots=True)
 class RegistryVocabulary:
     """The words of one search of the registry: `filter` and `order` read expressions with them."""
@@ -28,7 +32,16 @@ class RegistryVocabulary:
 
     def filter(self, text: str) -> tuple[Clause, ...]:
         """The clauses that must all hold. BadFilter says what is wrong, in MLflow's words where its server has some."""
-        return tuple(self._clause(raw) for raw in parse_clauses(text, quoted=False))
+        clauses: list[Clause] = []
+        later: _Later | None = None
+        for raw in parse_clauses(text, quoted=False):
+            try:
+                clauses.append(self._clause(raw))
+            except _Later as error:
+                later = later or error
+        if later is not None:
+            raise later
+        return tuple(clauses)
 
     def order(self, texts: Sequence[str]) -> tuple[Order, ...]:
         """The criteria in their order. BadFilter for one that can't be read, or a key that comes twice."""
@@ -73,7 +86,7 @@ class RegistryVocabulary:
             )
         values = list_values(right)
         if operator not in _MEMBERSHIP:
-            raise BadFilter(f"Invalid comparator for attribute: {operator}, which takes no list")
+            raise _Later(f"Invalid comparator for attribute: {operator}, which takes no list")
         return Among(key, values, operator == "NOT IN")
 
     def _compare(self, key: Key, operator: str, right: Token) -> Compare:
@@ -86,18 +99,18 @@ class RegistryVocabulary:
         if key.name == _VERSION_NUMBER and key.kind is Kind.ATTRIBUTE:
             return _numbered(key, operator, text, quoted=True)
         if operator not in _TEXTUAL:
-            raise BadFilter(f"Invalid comparator for {'tag' if key.kind is Kind.TAG else 'attribute'}: {operator}")
+            raise _Later(f"Invalid comparator for {'tag' if key.kind is Kind.TAG else 'attribute'}: {operator}")
         known = Operator(operator)
         if known in (Operator.LIKE, Operator.ILIKE) and (len(text) - len(text.rstrip("\\"))) % 2:
-            raise BadFilter(f"The pattern '{text}' must not end with a single backslash")
+            raise _Later(f"The pattern '{text}' must not end with a single backslash")
         return Compare(key, known, text)
 
 
 def _numbered(key: Key, operator: str, text: str, *, quoted: bool = False) -> Compare:
     if operator not in _NUMERIC:
-        raise BadFilter(f"Invalid comparator for attribute {key.name}: {operator}")
+        raise _Later(f"Invalid comparator for attribute {key.name}: {operator}")
     if not text.strip().removeprefix("-").isdecimal():
-        raise BadFilter(f"Invalid value for numeric attribute '{key.name}': {text!r}" if quoted else _broken(key, text))
+        raise _Later(f"Invalid value for numeric attribute '{key.name}': {text!r}" if quoted else _broken(key, text))
     return Compare(key, Operator(operator), whole_or_broken(text.strip()))
 
 

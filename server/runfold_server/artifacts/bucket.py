@@ -100,6 +100,11 @@ class Bucket:
         async with answer["Body"] as body:
             yield body
 
+    @property
+    def is_set(self) -> bool:
+        """Whether this server was told of a store."""
+        return self._config is not None
+
     def require(self) -> S3Config:
         """How the store is reached; NoStore if this server was told of none."""
         if self._config is None:

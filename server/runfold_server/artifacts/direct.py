@@ -1,11 +1,15 @@
 """Transfers between a client and the S3 store themselves, by addresses that this server signs.
 
-An upload's id, as clients know it, holds the key that the object will have, so that any server can complete what another began. The
+An upload's id, as clients know it, holds the key that the object will have, so that any server can complete what another began; a
+nonce in it, whose hash the object carries, keeps others from naming an object that is not theirs. The
 fact is appended only when the object is whole and has been read once for its digest.
 """
 
 import asyncio
+import hashlib
 import re
+import secrets
+from pathlib import PureWindowsPath
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -20,13 +24,15 @@ from . import files
 from .bucket import Missing, Refused
 from .paths import Place, find_file
 from .proxy import PREFIXES, path_of
-from .store import MOST_PARTS, abort
+from .serving import disposition, media_type
+from .store import MARK, MOST_PARTS, abort
 
 UPLOAD_SECONDS = 3600
 """How long a part may be sent after the upload was created; boto's default, which MLflow uses."""
 DOWNLOAD_SECONDS = 900
-_SIGNED_AT_ONCE = 100
-_UPLOAD = re.compile(r"([0-9a-f-]{36})\.(.{1,1024})")
+_SIGNED_AT_ONCE = 10
+"""Addresses signed between two looks at other requests: each takes more than half a millisecond."""
+_UPLOAD = re.compile(r"([0-9a-f-]{36})\.([0-9a-f]{32})\.(.{1,1024})")
 _LOCAL_PATH = Field("path", required=True)
 _UPLOAD_ID = Field("upload_id", required=True)
 _CREATE = (_LOCAL_PATH, Field("num_parts", Kind.INT64, default=1, least=1, most=MOST_PARTS))
@@ -37,24 +43,27 @@ _COMPLETE = (*_ABORT, Field("parts", Kind.OBJECTS, fields=_PART))
 
 async def _create(api: Api, request: Request) -> Response:
     args = await _arguments(api, request, _CREATE)
-    _place(request, args)
+    place = _place(request, args)
     api.store.bucket.require()
     await files.check_level(api)
     bucket, key = api.store.bucket, api.store.new_key()
-    upload_id = (await bucket.request("create_multipart_upload", Key=key))["UploadId"]
+    nonce = secrets.token_hex(16)
+    begun = await bucket.request("create_multipart_upload", Key=key, Metadata={MARK: _mark(nonce, place)})
+    upload_id = begun["UploadId"]
     credentials = []
-    for number in range(1, args["num_parts"] + 1):
-        url = await bucket.presigned("upload_part", UPLOAD_SECONDS, Key=key, UploadId=upload_id, PartNumber=number)
-        credentials.append({"url": url, "part_number": number})
-        if number % _SIGNED_AT_ONCE == 0:
-            await asyncio.sleep(0)  # signing computes, and there may be thousands
-    return json_response({"upload_id": f"{key.rpartition('/')[2]}.{upload_id}", "credentials": credentials})
+    async with api.store.signing:
+        for number in range(1, args["num_parts"] + 1):
+            url = await bucket.presigned("upload_part", UPLOAD_SECONDS, Key=key, UploadId=upload_id, PartNumber=number)
+            credentials.append({"url": url, "part_number": number})
+            if number % _SIGNED_AT_ONCE == 0:
+                await asyncio.sleep(0.001)  # others who wait are served between
+    return json_response({"upload_id": f"{key.rpartition('/')[2]}.{nonce}.{upload_id}", "credentials": credentials})
 
 
 async def _complete(api: Api, request: Request) -> Response:
     args = await _arguments(api, request, _COMPLETE)
     place = _place(request, args)
-    key, upload_id = _upload(api, args)
+    key, nonce, upload_id = _upload(api, args)
     if not args["parts"]:
         raise InvalidParameter("Missing value for required parameter 'parts'.")
     await files.check_level(api)
@@ -71,7 +80,7 @@ async def _complete(api: Api, request: Request) -> Response:
     except Missing:
         pass  # completed before, by a request whose answer was lost: then the object is there
     try:
-        stored = await api.store.described(key)
+        stored = await api.store.described(key, _mark(nonce, place))
     except Missing:
         raise NotFound(f"No such upload: '{args['upload_id']}'") from None
     await files.record(api, place, stored, Origin.of(request.headers.get))
@@ -81,7 +90,7 @@ async def _complete(api: Api, request: Request) -> Response:
 async def _abort(api: Api, request: Request) -> Response:
     args = await _arguments(api, request, _ABORT)
     _place(request, args)
-    key, upload_id = _upload(api, args)
+    key, _, upload_id = _upload(api, args)
     api.store.bucket.require()
     await abort(api.store.bucket, key, upload_id)
     return json_response({})
@@ -90,7 +99,16 @@ async def _abort(api: Api, request: Request) -> Response:
 async def _presigned(api: Api, request: Request) -> Response:
     place, as_of = find_file(path_of(request)), await api.moments.of(request)
     found = await files.find(api, place, as_of)
-    url = await api.store.bucket.presigned("get_object", DOWNLOAD_SECONDS, Key=found.object_key)
+    await api.checks.refuse_damaged(found)
+    name = found.path.rpartition("/")[2]
+    url = await api.store.bucket.presigned(
+        "get_object",
+        DOWNLOAD_SECONDS,
+        Key=found.object_key,
+        # Part of what is signed: the store would show a page where we answer with a download.
+        ResponseContentDisposition=disposition(name),
+        ResponseContentType=media_type(name),
+    )
     return saying(json_response({"url": url, "headers": {}, "file_size": found.size}), as_of)
 
 
@@ -101,15 +119,26 @@ async def _arguments(api: Api, request: Request, fields: tuple[Field, ...]) -> A
 
 def _place(request: Request, args: Args) -> Place:
     """The address names the folder; the file's name is that of the client's own file, whose path it sends."""
-    name = re.split(r"[/\\]", args["path"])[-1]
+    name = _file_name(args["path"])
     return find_file("/".join(part for part in (path_of(request).rstrip("/"), name) if part))
 
 
-def _upload(api: Api, args: Args) -> tuple[str, str]:
+def _mark(nonce: str, place: Place) -> str:
+    """What an upload's object carries: only who began the upload can complete it, and only as the file that it was begun for."""
+    return hashlib.sha256("\0".join((nonce, place.owner, place.path)).encode()).hexdigest()
+
+
+def _file_name(path: str) -> str:
+    """The last part of a client's own path. Only one of Windows has backslashes between its parts: there is no slash in it."""
+    windows = "/" not in path and PureWindowsPath(path).is_absolute()
+    return path.rpartition("\\" if windows else "/")[2]
+
+
+def _upload(api: Api, args: Args) -> tuple[str, str, str]:
     match = _UPLOAD.fullmatch(args["upload_id"])
     if match is None:
         raise InvalidParameter("Invalid value for parameter 'upload_id' supplied: it is none that this server gave.")
-    return api.store.key_of(match[1]), match[2]
+    return api.store.key_of(match[1]), match[2], match[3]
 
 
 _CREDENTIAL = having({"url": TEXT, "part_number": INT64}, {"headers": having({})})

@@ -75,6 +75,10 @@ async def find(api: Api, place: Place, as_of: Vector | None = None) -> Artifact:
 
     artifact, is_folder = (await api.reader.asked(as_of, of_run(place.owner, Topic.RUNS), query)).value
     if artifact is not None:
+        if not api.store.holds(artifact.object_key):
+            raise NotFound(
+                f"No such artifact: '{place.shown}'. The log names an object outside of this server's store for it."
+            )
         return artifact
     if is_folder:
         raise InvalidParameter(f"Artifact path refers to a directory, not a file: '{place.shown}'")
@@ -83,7 +87,7 @@ async def find(api: Api, place: Place, as_of: Vector | None = None) -> Artifact:
 
 async def send(api: Api, request: Request, place: Place, as_of: Vector | None = None) -> Response:
     """The file as an answer."""
-    return saying(await file_response(api.store, request, await find(api, place, as_of)), as_of)
+    return saying(await file_response(api.store, api.checks, request, await find(api, place, as_of)), as_of)
 
 
 async def check_level(api: Api) -> None:

@@ -18,8 +18,9 @@ from .serving import ANSWERED
 
 async def _list(api: Api, call: Call) -> dict[str, Any]:
     path = safe(call.args["artifact_directory_path"].rstrip("/"))
-    root = (await find_logged_model(api, call.args["model_id"], as_of=call.as_of)).artifact_uri
-    found = await files.listing(api, find_place(proxied(root, path)), call.as_of)
+    model_id = call.args["model_id"]
+    root = (await find_logged_model(api, model_id, as_of=call.as_of)).artifact_uri
+    found = await files.listing(api, find_place(proxied(root, path, _folder(model_id))), call.as_of)
     return entries(found, path) | {"root_uri": root}
 
 
@@ -29,8 +30,13 @@ async def _get(api: Api, request: Request) -> Response:
         raise BadBody('Request must include the "artifact_file_path" query parameter.')
     safe(path)
     as_of = await api.moments.of(request)
-    root = (await find_logged_model(api, str(request.path_params["model_id"]), as_of=as_of)).artifact_uri
-    return await files.send(api, request, find_place(proxied(root, path)), as_of)
+    model_id = str(request.path_params["model_id"])
+    root = (await find_logged_model(api, model_id, as_of=as_of)).artifact_uri
+    return await files.send(api, request, find_place(proxied(root, path, _folder(model_id))), as_of)
+
+
+def _folder(model_id: str) -> str:
+    return f"models/{model_id}/artifacts"
 
 
 LIST = Operation(

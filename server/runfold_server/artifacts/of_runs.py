@@ -28,8 +28,9 @@ _RUN_ID = Field("run_id", required=True, alias="run_uuid")
 
 async def _list(api: Api, call: Call) -> dict[str, Any]:
     path = safe(call.args["path"].rstrip("/"))
-    root = await _root(api, call.args["run_id"], call.as_of)
-    found = await files.listing(api, find_place(proxied(root, path)), call.as_of)
+    run_id = call.args["run_id"]
+    root = await _root(api, run_id, call.as_of)
+    found = await files.listing(api, find_place(proxied(root, path, _folder(run_id))), call.as_of)
     return entries(found, path) | {"root_uri": root}
 
 
@@ -41,7 +42,11 @@ async def _get(api: Api, request: Request) -> Response:
     safe(path)
     as_of = await api.moments.of(request)
     root = await _root(api, run_id, as_of)
-    return await files.send(api, request, find_place(proxied(root, path)), as_of)
+    return await files.send(api, request, find_place(proxied(root, path, _folder(run_id))), as_of)
+
+
+def _folder(run_id: str) -> str:
+    return f"{run_id}/artifacts"
 
 
 async def _root(api: Api, run_id: str, as_of: Vector | None) -> str:
@@ -71,7 +76,7 @@ async def _upload(api: Api, request: Request) -> Response:
     if not body:
         raise InvalidParameter("Request must specify data.")
     root = (await api.runs.present(run_id)).artifact_uri
-    place = find_file(proxied(root, path))
+    place = find_file(proxied(root, path, _folder(run_id)))
     await files.store(api, place, _once(body), announced(request), Origin.of(request.headers.get))
     return Response(None, 200, media_type=JSON)
 

@@ -1,14 +1,13 @@
 """Paths that callers send: checked as MLflow checks them, and as the log does."""
 
-import re
 from dataclasses import dataclass
+from pathlib import PureWindowsPath
 from urllib.parse import unquote, urlsplit
 
-from runfold_schemas.artifacts import check_path, place
+from runfold_schemas.artifacts import ROOT, check_path, place
 
 from ..errors import InvalidParameter, NotImplementedYet
 
-_DRIVE = re.compile(r"[A-Za-z]:")
 _ENCODED_AT_MOST = 10
 """Times that a path may be percent-encoded on top of itself before it counts as an attempt at something."""
 
@@ -43,17 +42,14 @@ def find_file(proxy_path: str) -> Place:
 def safe(path: str) -> str:
     """The path, if neither it nor what it decodes to leads elsewhere; "" is the root.
 
-    The rules are those of `mlflow.utils.uri.validate_path_is_safe` 3.17.2, on every system alike, and the log's (`check_path`).
+    The rules are those of `mlflow.utils.uri.validate_path_is_safe` 3.17.2 on Linux, on every system alike, and the log's (`check_path`).
     MLflow goes on with the decoded path, so that a file named `a%20b` becomes another; here a name stays what it was.
     """
     form = path
     for _ in range(_ENCODED_AT_MOST):
-        if "#" in form or _DRIVE.match(form):
+        if "#" in form or PureWindowsPath(form).is_absolute():
             raise InvalidParameter("Invalid path")
-        try:
-            check_path(form)
-        except ValueError:
-            raise InvalidParameter("Invalid path") from None
+        _check_plain(form)
         decoded = unquote(form)
         if decoded == form:
             return path
@@ -61,14 +57,52 @@ def safe(path: str) -> str:
     raise InvalidParameter("Invalid path")
 
 
-def proxied(root: str, path: str) -> str:
-    """The path in the artifact store of a path below a root such as a run's artifact URI.
+def _check_plain(path: str) -> None:
+    try:
+        check_path(path)
+    except ValueError as error:
+        # MLflow's words where MLflow refuses, too: of what leads elsewhere.
+        leads = path.startswith("/") or not {"", ".", ".."}.isdisjoint(path.split("/"))
+        raise InvalidParameter("Invalid path" if leads else f"Invalid path: {error}.") from None
 
-    NotImplementedYet if the root is another store's: that is read by clients themselves.
+
+def proxied(root: str, path: str, folder: str) -> str:
+    """The path in the artifact store of a path below a root, such as a run's artifact URI, that ends with `folder`.
+
+    NotImplementedYet if the root is another store's: that is read by clients themselves. InvalidParameter if it leads into what is
+    another run's or model's: whoever named it is not to read and write there in this one's name.
     """
     parsed = urlsplit(root)
-    if parsed.scheme != "mlflow-artifacts":
+    if parsed.scheme != "mlflow-artifacts" or parsed.netloc:
         raise NotImplementedYet(
             f"These artifacts are kept at {root}, outside of this server's store; clients read and write them there themselves."
         )
-    return "/".join(part for part in (parsed.path.strip("/"), path) if part)
+    own = own_folder(root, folder)
+    if own is None:
+        raise InvalidParameter(
+            f"These artifacts are said to be kept at {root}, which is no folder of their own in this server's store: such a one ends "
+            f"with '{folder}', lies within no other run's or model's, and has no query."
+        )
+    return "/".join(part for part in (own, path) if part)
+
+
+def is_own(root: str, folder: str) -> bool:
+    """Whether a root is a folder of its owner's own, which ends with `folder`. Of other stores' folders nothing is known."""
+    parsed = urlsplit(root)
+    return parsed.scheme != "mlflow-artifacts" or bool(parsed.netloc) or own_folder(root, folder) is not None
+
+
+def own_folder(root: str, folder: str) -> str | None:
+    """The path in the artifact store that a root of its own leads to; None if it leads to what another owns, or elsewhere."""
+    parsed = urlsplit(root)
+    path = parsed.path.strip("/")
+    if parsed.scheme != "mlflow-artifacts" or parsed.netloc or parsed.query or parsed.fragment:
+        return None
+    if unquote(path) != path or not f"/{path}".endswith(f"/{folder}"):
+        return None
+    try:
+        owner, rest = place(path)
+    except ValueError:
+        return None
+    # Otherwise the folder lies within a run's or a model's, which is then another one's.
+    return path if not rest or owner == ROOT else None

@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from email.utils import formatdate
+from os.path import splitext
 from urllib.parse import quote
 
 from starlette.requests import Request
@@ -15,6 +16,7 @@ from runfold_projections.queries.artifacts import Artifact
 
 from ..errors import Internal
 from .bucket import Missing
+from .checks import Checks
 from .store import Store
 
 _TEXTS = frozenset(
@@ -45,17 +47,24 @@ _TEXTS = frozenset(
         "ipynb",
         "MLmodel",
         "MLproject",
+        "mlproject",
     ]
 )
-"""Extensions, and whole names, that MLflow shows as text (`mlflow.utils.mime_type_utils` 3.17.2)."""
+"""Extensions, and whole names, that MLflow shows as text (`mlflow.utils.mime_type_utils` 3.17.2), which knows an MLproject file in lower case only."""
 ANSWERED = (200, 206, 304, 416)
 """Statuses of `file_response`, all with the file's bytes or nothing."""
+CHECKED_BEFORE_RANGE = 8 * 1024 * 1024
+"""Files up to this many bytes are read whole before a range of them is sent."""
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 
-async def file_response(store: Store, request: Request, artifact: Artifact) -> Response:
-    """The file, or the range that was asked for. The first bytes are read here, so that a store that is away is a 503."""
+async def file_response(store: Store, checks: Checks, request: Request, artifact: Artifact) -> Response:
+    """The file, or the range that was asked for. The first bytes are read here, so that a store that is away is a 503.
+
+    A whole file is compared with its digest while it is sent. So is a small one before a range of it is; a range of a large one is
+    sent unless the file is known to be damaged.
+    """
     name = artifact.path.rpartition("/")[2]
     headers = {
         "content-disposition": disposition(name),
@@ -75,14 +84,24 @@ async def file_response(store: Store, request: Request, artifact: Artifact) -> R
     headers |= {"content-length": str(end - start), "content-type": media_type(name)}
     if request.method == "HEAD" or start == end:
         return Response(None, status, headers)
-    stream = store.get(artifact.object_key, start, end)
+    if (start, end) == (0, artifact.size):
+        stream = checks.whole(artifact)
+    else:
+        await _check_before_range(checks, artifact)
+        stream = store.get(artifact.object_key, start, end)
     try:
         first = await anext(stream)
     except Missing:
-        raise Internal(
-            f"The bytes of '{artifact.path}' are not in the artifact store any more: there is no object {artifact.object_key}."
-        ) from None
+        raise Internal(f"The bytes of '{artifact.path}' are not in the artifact store any more.") from None
     return StreamingResponse(_all(first, stream), status, headers)
+
+
+async def _check_before_range(checks: Checks, artifact: Artifact) -> None:
+    if artifact.size <= CHECKED_BEFORE_RANGE:
+        async for _ in checks.whole(artifact):
+            pass
+    else:
+        await checks.refuse_damaged(artifact)
 
 
 async def _all(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -111,7 +130,7 @@ def wanted_range(request: Request, artifact: Artifact) -> tuple[int, int, int]:
 
 def media_type(name: str) -> str:
     """The media type by a file's name."""
-    extension = name.rpartition(".")[2]
+    extension = splitext(name)[1].removeprefix(".") or name
     if extension in _TEXTS:
         return "text/plain"
     return mimetypes.guess_type(name)[0] or "application/octet-stream"

@@ -17,6 +17,8 @@ LARGE_PART_BYTES = 64 * 1024 * 1024
 """Part of an upload that says beforehand that it has more than MOST_PARTS of the small ones."""
 MOST_PARTS = 10_000
 """S3's own limit."""
+MARK = "runfold-upload"
+"""Name of an object's metadata that says which upload of a client made it."""
 INLINE_HASH_BYTES = 256 * 1024
 """Hashing more takes longer than handing it to a thread."""
 READ_BYTES = 256 * 1024
@@ -40,6 +42,8 @@ class Store:
         self.bucket = bucket
         self._prefix = f"{namespace}/artifacts/"
         self._ids = ids
+        self.signing = asyncio.Semaphore(1)
+        """Who signs thousands of addresses does it alone: it computes."""
 
     def new_key(self) -> str:
         """A key that no object has."""
@@ -48,6 +52,10 @@ class Store:
     def key_of(self, name: str) -> str:
         """The key of an object by its last part."""
         return self._prefix + name
+
+    def holds(self, key: str) -> bool:
+        """Whether a key is one of this namespace's objects. The log is written by others too, and the bucket may be shared."""
+        return key.startswith(self._prefix) and "/" not in key.removeprefix(self._prefix)
 
     async def put(self, body: AsyncIterator[bytes], announced: int | None) -> Stored:
         """Store a stream; `announced` is its length, if it said one. Whatever ends this early, nothing of it stays.
@@ -62,7 +70,7 @@ class Store:
         parts = _parts(body, size_of_part)
         first = await anext(parts, b"")
         size += len(first)
-        await _hash(digest, first)
+        await hash_part(digest, first)
         if len(first) < size_of_part:
             await self.bucket.send("put_object", first, Key=key)
             return Stored(key, size, digest.hexdigest())
@@ -73,7 +81,7 @@ class Store:
                 if upload.count == MOST_PARTS:
                     raise TooLarge(f"A file may have {size_of_part * MOST_PARTS} bytes; this one has more.")
                 size += len(part)
-                await _hash(digest, part)
+                await hash_part(digest, part)
                 await upload.send(part)
             await upload.complete()
         return Stored(key, size, digest.hexdigest())
@@ -102,12 +110,15 @@ class Store:
                 if start < end:
                     raise Internal(f"The object {key} is {end - start} bytes shorter than the log says.")
 
-    async def described(self, key: str) -> Stored:
-        """Read an object that a client uploaded by itself, for its size and digest. Missing if it is not there."""
-        size = int((await self.bucket.request("head_object", Key=key))["ContentLength"])
+    async def described(self, key: str, mark: str) -> Stored:
+        """Read an object that a client uploaded by itself, for its size and digest. Missing if there is none with this mark."""
+        head = await self.bucket.request("head_object", Key=key)
+        if head.get("Metadata", {}).get(MARK) != mark:
+            raise Missing(key)
+        size = int(head["ContentLength"])
         digest = hashlib.sha256()
         async for part in _parts(self.get(key, 0, size), PART_BYTES):
-            await _hash(digest, part)
+            await hash_part(digest, part)
         return Stored(key, size, digest.hexdigest())
 
 
@@ -185,7 +196,8 @@ async def _parts(body: AsyncIterator[bytes], size: int) -> AsyncIterator[bytes]:
         yield b"".join(held)
 
 
-async def _hash(digest: Any, part: bytes) -> None:
+async def hash_part(digest: Any, part: bytes) -> None:
+    """Add to a digest without holding up the loop."""
     if len(part) <= INLINE_HASH_BYTES:
         digest.update(part)
     else:

@@ -68,6 +68,8 @@ MEANINGS: Mapping[str, str] = {
     "tag_key": "Key of the tag; the rest of the path, slashes included.",
     "tags": "Tags.",
     "timestamp": "When the point was measured, in ms since the epoch.",
+    "trace": "The trace.",
+    "trace_info": "What MLflow's client says of the trace.",
     "to": "The later moment; by default now.",
     "user_id": "Who runs it. Deprecated by MLflow for the tag `mlflow.user`.",
     "value": "Value.",

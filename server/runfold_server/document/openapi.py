@@ -35,6 +35,7 @@ _ERRORS = {
     404: "What the request names does not exist.",
     409: "There is no past of the moment that is asked about; the message says by which command it is made.",
     413: "The body is larger than the server takes.",
+    429: "The client has as much of this open as one client may have; end one, or ask later.",
     501: "The log's feature level does not have this yet: run `runfold upgrade`.",
     503: "Kafka, Postgres or the workers are away or behind. A write was not acknowledged and may still take effect; repeat it.",
 }
@@ -160,7 +161,7 @@ def _described(
 
 def _error(status: int, about: str) -> Json:
     headers: Json = {}
-    if status == 503:
+    if status in (429, 503):
         headers = {
             "headers": {
                 "Retry-After": {

@@ -10,8 +10,11 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import structlog
 
+from runfold_schemas.cluster import KafkaCluster
+
 from ..errors import Unavailable
 from ..reading.reads import Reader
+from ..security.places import Places
 from .pending import End
 from .reading import Gone
 from .subscription import Subscription
@@ -19,6 +22,8 @@ from .tail import Tail, open_tail
 
 CATCHING_UP = 4
 """Streams that read the log alone at the same time; others wait."""
+MOST_STREAMS, MOST_OF_ONE = 500, 100
+"""Streams of one server process, and those of one client."""
 _PAUSE = 0.5
 _log = structlog.get_logger(__name__)
 
@@ -26,10 +31,11 @@ _log = structlog.get_logger(__name__)
 class Hub:
     """Live streams of one server process. `serve` must run for as long as anybody subscribes."""
 
-    def __init__(self, kafka: str, namespace: str, reader: Reader) -> None:
+    def __init__(self, kafka: KafkaCluster, namespace: str, reader: Reader) -> None:
         self._kafka, self._namespace, self._reader = kafka, namespace, reader
         self._partitions: dict[int, _Partition] = {}
         self._subscriptions: set[Subscription] = set()
+        self.places = Places("streams of series", MOST_STREAMS, MOST_OF_ONE)
         self._alone = asyncio.Semaphore(CATCHING_UP)
         self._stopped = False
 

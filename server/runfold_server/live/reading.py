@@ -7,6 +7,9 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from runfold_schemas.cluster import KafkaCluster
+from runfold_schemas.inflation import BoundedConsumer
+
 from ..reading.outages import kafka_outages
 
 FETCH_WAIT_MS = 500
@@ -18,7 +21,7 @@ class Gone(Exception):
 
 
 @asynccontextmanager
-async def reading(kafka: str, places: Mapping[TopicPartition, int], *, fetch_bytes: int) -> AsyncIterator[Any]:
+async def reading(kafka: KafkaCluster, places: Mapping[TopicPartition, int], *, fetch_bytes: int) -> AsyncIterator[Any]:
     """A consumer of its own, at these offsets. Unavailable while Kafka is away, Gone if the log does not hold one of them."""
     async with asking(kafka, max_partition_fetch_bytes=fetch_bytes, request_timeout_ms=_REQUEST_MS) as consumer:
         await _whole(_seek(consumer, places))
@@ -26,10 +29,10 @@ async def reading(kafka: str, places: Mapping[TopicPartition, int], *, fetch_byt
 
 
 @asynccontextmanager
-async def asking(kafka: str, *, request_timeout_ms: int, **options: Any) -> AsyncIterator[Any]:
+async def asking(kafka: KafkaCluster, *, request_timeout_ms: int, **options: Any) -> AsyncIterator[Any]:
     """A consumer of its own that nothing is assigned to. Unavailable while Kafka is away."""
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=kafka,
+    consumer = BoundedConsumer(
+        **kafka.options(),
         group_id=None,
         enable_auto_commit=False,
         auto_offset_reset="none",

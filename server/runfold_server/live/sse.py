@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from ..security.places import Taken
+
 SEND_TIMEOUT = 60.0
 """Seconds after which a connection that takes nothing is given up."""
 RETRY_MS = 1_000
@@ -24,7 +26,8 @@ class EventStream(Response):
 
     media_type = MEDIA_TYPE
 
-    def __init__(self) -> None:
+    def __init__(self, place: Taken) -> None:
+        self._place = place
         super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
         del self.headers["content-length"]
 
@@ -33,6 +36,12 @@ class EventStream(Response):
         raise NotImplementedError
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._stream(scope, receive, send)
+        finally:
+            self._place.give_back()
+
+    async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] == "HEAD":
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             await send({"type": "http.response.body", "body": b""})

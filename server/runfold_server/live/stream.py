@@ -21,7 +21,8 @@ from ..native.numbers import numbers
 from ..reading.outages import kafka_outages
 from ..reading.places import Place, partitions_of, place_of
 from ..reading.reads import of_runs
-from ..requests import Field, Kind, parse_query
+from ..requests import Args, Field, Kind, parse_query
+from ..security.places import Taken
 from .fresh import Fresh
 from .hub import Hub
 from .sse import MEDIA_TYPE, EventStream, Say, event
@@ -42,6 +43,11 @@ _QUERY = (
 
 async def _live(api: Api, request: Request) -> Response:
     args = parse_query(_QUERY, request.query_params.multi_items())
+    with api.live.places.take(request) as place:
+        return await _series_of(api, request, args, place)
+
+
+async def _series_of(api: Api, request: Request, args: Args, place: Taken) -> Response:
     runs, keys = list(dict.fromkeys(args["run_id"])), list(dict.fromkeys(args["key"]))
     # A browser that connects again says what it was told last; the address is still that of the first time.
     since = request.headers.get("last-event-id") or args["since"]
@@ -56,7 +62,7 @@ async def _live(api: Api, request: Request) -> Response:
     if given is not None:
         _check(given, now, partitions_of(info, runs))
     subscription = Subscription(runs, keys, args["rank"], given or now)
-    return _Series(api.live, subscription, info.partitions, Fresh(api.reader))
+    return _Series(api.live, subscription, info.partitions, Fresh(api.reader), place)
 
 
 async def _positions_with(api: Api, runs: list[str]) -> Any:
@@ -81,8 +87,8 @@ def _check(given: Place, now: Place, partitions: set[int]) -> None:
 class _Series(EventStream):
     """Tells a subscription."""
 
-    def __init__(self, hub: Hub, subscription: Subscription, partitions: int, fresh: Fresh) -> None:
-        super().__init__()
+    def __init__(self, hub: Hub, subscription: Subscription, partitions: int, fresh: Fresh, place: Taken) -> None:
+        super().__init__(place)
         self._hub, self._subscription, self._partitions, self._fresh = hub, subscription, partitions, fresh
 
     async def tell(self, say: Say) -> None:
@@ -137,6 +143,6 @@ OPERATIONS = (
         "Last-Event-ID goes before `since`.",
         {200: (MEDIA_TYPE, TEXT)},
         _QUERY,
-        errors=(400, 404, 503),
+        errors=(400, 404, 429, 503),
     ),
 )

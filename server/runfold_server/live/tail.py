@@ -18,6 +18,7 @@ from runfold_projections.queries.lineages import lineages_at
 from runfold_projections.queries.passed_over import passed_over
 from runfold_projections.search.tokens import storable
 from runfold_schemas.catalog import released_catalog
+from runfold_schemas.cluster import KafkaCluster
 from runfold_schemas.errors import SchemaError
 from runfold_schemas.position import Partition
 from runfold_schemas.record import Raw, Record, read_record
@@ -107,7 +108,7 @@ class Tail:
 
 @asynccontextmanager
 async def open_tail(
-    kafka: str, namespace: str, partition: int, partitions: int, reader: Reader, start: int
+    kafka: KafkaCluster, namespace: str, partition: int, partitions: int, reader: Reader, start: int
 ) -> AsyncIterator[Tail]:
     """A consumer of its own on the partition, at `start`. Unavailable while Kafka is away, Gone if the log does not hold `start`."""
     target = TopicPartition(full_name(namespace, Topic.METRICS), partition)

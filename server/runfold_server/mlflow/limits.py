@@ -6,8 +6,12 @@ import urllib.parse
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from runfold_schemas.artifacts import root_below
+
+from ..artifacts.paths import is_own
 from ..errors import InvalidParameter
 from ..requests import invalid_value
+from .credentials import check_no_credentials
 
 MAX_METRICS = 1000
 MAX_PARAMS = 100
@@ -115,6 +119,14 @@ def check_unique_params(keys: Iterable[str]) -> None:
         )
 
 
+def too_many(what: str, limit: int, count: object = "{0}") -> str:
+    """MLflow's words for a log-batch request of too many entities; without a count, a place for it."""
+    return (
+        f"A batch logging request can contain at most {limit} {what}. Got {count} {what}. "
+        f"Please split up {what} across multiple requests and try again."
+    )
+
+
 def check_batch(metrics: int, params: int, tags: int) -> None:
     """The sizes of a log-batch request."""
     for what, limit, count in (
@@ -124,10 +136,7 @@ def check_batch(metrics: int, params: int, tags: int) -> None:
         ("metrics, params, and tags", MAX_ENTITIES, metrics + params + tags),
     ):
         if count > limit:
-            raise InvalidParameter(
-                f"A batch logging request can contain at most {limit} {what}. Got {count} {what}. "
-                f"Please split up {what} across multiple requests and try again."
-            )
+            raise InvalidParameter(too_many(what, limit, count))
 
 
 def check_artifact_location(location: str) -> str:
@@ -141,13 +150,26 @@ def check_artifact_location(location: str) -> str:
         raise InvalidParameter("'artifact_location' URL can't include fragments or params.")
     if ".." in query:
         raise InvalidParameter("Invalid query string")
+    check_no_credentials("artifact_location", location)
     if location.startswith("runs:"):
         raise InvalidParameter(f"Artifact location cannot be a runs:/ URI. Given: '{location}'")
     if len(location) > MAX_ARTIFACT_LOCATION:
         raise InvalidParameter(
             f"Invalid artifact path length. The length of the artifact path cannot be greater than {MAX_ARTIFACT_LOCATION} characters."
         )
+    if parsed.scheme == "mlflow-artifacts" and not parsed.netloc:
+        _check_folder(location)
     return location
+
+
+def _check_folder(location: str) -> None:
+    """A folder of the server's own store in which runs and models will each have one of their own."""
+    for folder in (f"{'0' * 32}/artifacts", "models/m/artifacts"):
+        if not is_own(root_below(location, folder), folder):
+            raise InvalidParameter(
+                "'artifact_location' must be a plain folder of the artifact store, such as mlflow-artifacts:/team: without a query, "
+                f"escapes, '.' or '..', and within no run's or model's folder. Given: '{location[:1000]}'"
+            )
 
 
 def _decoded(query: str) -> str:

@@ -1,13 +1,19 @@
 """Where files of a run, or of a logged model, lie. The registry looks here and nowhere else into what other parts keep."""
 
+import re
 from dataclasses import dataclass
 
 from runfold_projections.queries.logged_models import logged_model_origin_of
 from runfold_schemas.topics import Topic
 
 from ..api import Api
+from ..artifacts.paths import is_own
 from ..errors import NotFound
 from ..reading.reads import of_topics
+from .refusals import no_run
+
+_GIVEN = re.compile("[0-9a-f]{32}")
+"""Ids that trackers give to runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +25,12 @@ class Origin:
 
 
 async def run_origin(api: Api, run_id: str) -> Origin | None:
-    """Of a run, active or deleted; None if there is none."""
+    """Of a run, active or deleted; None if there is none, or if its root is no folder of its own."""
     try:
         head = await api.runs.present(run_id)
     except NotFound:
         return None
-    return Origin(head.artifact_uri, run_id)
+    return Origin(head.artifact_uri, run_id) if is_own(head.artifact_uri, f"{run_id}/artifacts") else None
 
 
 async def logged_model_origin(api: Api, workspace: str, model_id: str) -> Origin | None:
@@ -32,4 +38,24 @@ async def logged_model_origin(api: Api, workspace: str, model_id: str) -> Origin
     shown = await api.reader.strong(
         of_topics(Topic.REGISTRY), lambda connection: logged_model_origin_of(connection, workspace, model_id)
     )
-    return None if shown.value is None else Origin(*shown.value)
+    if shown.value is None or not is_own(shown.value[0], f"models/{model_id}/artifacts"):
+        return None
+    return Origin(*shown.value)
+
+
+async def check_run(api: Api, run_id: str | None, run_link: str | None = None) -> None:
+    """NotFound for the id of a run that this server never heard of. With a link the run is another server's; what has not the form
+    of an id that servers give is a label, as MLflow's users write them."""
+    if run_id and not run_link and _GIVEN.fullmatch(run_id) and await run_origin(api, run_id) is None:
+        raise no_run(run_id)
+
+
+async def check_logged_model(api: Api, workspace: str, model_id: str | None) -> None:
+    """NotFound for a logged model that is not there, or deleted."""
+    if model_id and await logged_model_origin(api, workspace, model_id) is None:
+        raise no_logged_model(model_id)
+
+
+def no_logged_model(model_id: str) -> NotFound:
+    """No such logged model."""
+    return NotFound(f"Logged model with ID '{model_id}' not found.")

@@ -8,6 +8,7 @@ from runfold_projections.database import Connection
 from runfold_projections.folds.decision import RejectionCode
 from runfold_projections.queries.logged_models import LoggedModel, get_logged_model
 from runfold_projections.queries.past_logged import logged_model_at
+from runfold_schemas.artifacts import root_below
 from runfold_schemas.events import DEFAULT_WORKSPACE, Event, ModelOutput, OutputsLogged
 from runfold_schemas.logged_models import (
     LoggedModelCreated,
@@ -30,6 +31,7 @@ from ..requests import Field, Kind
 from ..writes import RefusedWrite
 from . import limits
 from .experiments import TAG, experiment_id
+from .lineage import check_run, no_logged_model
 from .refusals import said
 from .runs import RUN_ID
 from .versions_found import then
@@ -41,11 +43,6 @@ _random = random.SystemRandom()
 _STATUS = {shown: status for status, shown in STATUSES.items()}
 MODEL = of_topics(Topic.REGISTRY, Topic.METRICS)
 """What an answer with a model hangs on: any run may have measured it."""
-
-
-def no_logged_model(model_id: str) -> NotFound:
-    """No such logged model."""
-    return NotFound(f"Logged model with ID '{model_id}' not found.")
 
 
 async def find_logged_model(
@@ -70,12 +67,13 @@ async def _create(api: Api, call: Call) -> Json:
     params, tags = _params(args["params"]), _tags(args["tags"])
     await needs_registry(api)
     experiment = await api.experiments.active(experiment_id(args["experiment_id"]))
+    await check_run(api, args["source_run_id"])
     model_id = api.ids.model_id()
     event = LoggedModelCreated(
         model_id=model_id,
         experiment_id=experiment.experiment_id,
         name=name,
-        artifact_uri=f"{experiment.artifact_location.rstrip('/')}/models/{model_id}/artifacts",
+        artifact_uri=root_below(experiment.artifact_location, f"models/{model_id}/artifacts"),
         model_type=args["model_type"] or None,
         source_run_id=args["source_run_id"] or None,
         params=params,

@@ -6,9 +6,10 @@ from runfold_projections.queries.model_versions import ModelVersion
 from runfold_schemas.events import DEFAULT_WORKSPACE
 
 from ..api import Api
-from ..errors import ApiError, InvalidParameter, NotFound
+from ..errors import ApiError, InvalidParameter
 from . import registry_limits as limits
-from .lineage import Origin, logged_model_origin, run_origin
+from .credentials import check_no_credentials
+from .lineage import Origin, check_logged_model, check_run, logged_model_origin, no_logged_model, run_origin
 from .source_rules import (
     PROMPT_SOURCES,
     ModelUri,
@@ -34,13 +35,18 @@ class Source:
     model_id: str | None
 
 
-async def find_source(api: Api, source: str, run_id: str | None, model_id: str | None, *, prompt: bool) -> Source:
-    """The source as a version keeps it. InvalidParameter in MLflow's words if the request may not name it."""
+async def find_source(
+    api: Api, source: str, run_id: str | None, model_id: str | None, *, prompt: bool, run_link: str = ""
+) -> Source:
+    """The source as a version keeps it. InvalidParameter in MLflow's words if the request may not name it, NotFound for a run or a
+    logged model that is not there."""
     if len(source) > limits.MAX_SOURCE:
         raise InvalidParameter(f"'source' exceeds the maximum length of {limits.MAX_SOURCE} characters")
+    check_no_credentials("source", source)
     if prompt:
         if source not in PROMPT_SOURCES:
             raise InvalidParameter(f"Invalid prompt source: '{source}'. Prompt sources must use an MLflow placeholder.")
+        await _check_named(api, run_id, run_link, model_id)
         return Source(source, None, run_id, model_id)
     storage = None
     if scheme_of(source) == "models":
@@ -57,12 +63,20 @@ async def find_source(api: Api, source: str, run_id: str | None, model_id: str |
             run_id = version.run_id if run_id is None else run_id
             model_id = version.model_id if model_id is None else model_id
     await (_check_model(api, source, model_id) if model_id else _check_run(api, source, run_id))
+    if storage is None:
+        await _check_named(api, run_id, run_link, model_id)
     if scheme_of(source) == "models" and storage is None:
         found = await _origin_of_model(api, source, parse_model_uri(source).model_id or "")
         storage, run_id = found.artifact_uri, run_id or found.run_id
     elif model_id and not run_id:
         run_id = (await _origin_of_model(api, source, model_id)).run_id
     return Source(source, storage, run_id, model_id)
+
+
+async def _check_named(api: Api, run_id: str | None, run_link: str, model_id: str | None) -> None:
+    """What a caller names is there. A copied version's lineage was looked at when that version was made."""
+    await check_logged_model(api, DEFAULT_WORKSPACE, model_id)
+    await check_run(api, run_id, run_link)
 
 
 async def _registered(api: Api, source: str, uri: ModelUri) -> ModelVersion:
@@ -121,7 +135,7 @@ async def _origin_of_model(api: Api, source: str, model_id: str) -> Origin:
     found = await logged_model_origin(api, DEFAULT_WORKSPACE, model_id)
     if found is None:
         # MLflow's server asks itself, and answers 500 with the error of that call in it.
-        raise unfetched(source, NotFound(f"Logged model with ID '{model_id}' not found."))
+        raise unfetched(source, no_logged_model(model_id))
     return found
 
 

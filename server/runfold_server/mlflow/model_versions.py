@@ -47,7 +47,9 @@ async def _create(api: Api, call: Call) -> Json:
     tags = dict(limits.check_tag(tag["key"], tag["value"]) for tag in args["tags"])
     prompt = tags.get("mlflow.prompt.is_prompt", "false").lower() == "true"
     await needs_registry(api)
-    found = await find_source(api, args["source"], args["run_id"], args["model_id"], prompt=prompt)
+    found = await find_source(
+        api, args["source"], args["run_id"], args["model_id"], prompt=prompt, run_link=args["run_link"]
+    )
     event = ModelVersionCreated(
         name=limits.check_model_name(args["name"]),
         source=found.source,
@@ -153,8 +155,7 @@ async def _search(api: Api, call: Call) -> Json:
 
     rows = (await api.reader.strong(REGISTRY, query)).value
     token = pages.make_token(offset + limit) if len(rows) > limit else None
-    # As MLflow's: versions in this list do not say their aliases.
-    found = [answers.model_version(row, aliases=False) for row in rows[:limit]]
+    found = [answers.model_version(row) for row in rows[:limit]]
     return pages_of.page("model_versions", found, token)
 
 

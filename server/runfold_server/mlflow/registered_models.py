@@ -43,7 +43,7 @@ TAG = (Field("key", default=""), Field("value", default=""))
 
 
 async def _create(api: Api, call: Call) -> Json:
-    name = limits.check_model_name(call.args["name"])
+    name = limits.check_new_model_name(call.args["name"])
     tags = dict(limits.check_tag(tag["key"], tag["value"]) for tag in call.args["tags"])
     event = RegisteredModelCreated(name=name, description=call.args["description"] or None, tags=tags)
     done = await decided(api, call.origin, event)
@@ -89,7 +89,7 @@ def _answered(model: RegisteredModel | None) -> Json:
 
 
 async def _rename(api: Api, call: Call) -> Json:
-    name, new_name = call.args["name"], limits.check_model_name(call.args["new_name"], "new_name")
+    name, new_name = call.args["name"], limits.check_new_model_name(call.args["new_name"], "new_name")
     limits.check_model_name(name)
     return await _changed(api, call, RegisteredModelRenamed(name=name, new_name=new_name), new_name)
 

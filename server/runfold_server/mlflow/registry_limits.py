@@ -2,6 +2,7 @@
 
 import posixpath
 import re
+import unicodedata
 
 from runfold_schemas.registered_models import MAX_ALIAS_CHARS, MAX_MODEL_NAME_CHARS
 
@@ -14,6 +15,9 @@ MAX_SOURCE = 8192
 _ALIAS = re.compile(r"[\w\-]*")
 _VERSION_ALIAS = re.compile(r"[vV]\d+")
 _MOST_DIGITS = 4000
+_ESCAPE = re.compile("%[0-9A-Fa-f]{2}")
+_CONTROLS = ("Cc", "Zl", "Zp")
+"""Categories of control characters, line ends and tabs among them, and of line separators: parsers of URIs drop some of them."""
 
 
 def check_model_name(name: str, field: str = "name") -> str:
@@ -29,6 +33,25 @@ def check_model_name(name: str, field: str = "name") -> str:
             f" when treated as such. This name would resolve to {plain!r}"
         )
     return check_length(field, MAX_MODEL_NAME_CHARS, name)
+
+
+def check_new_model_name(name: str, field: str = "name") -> str:
+    """A name that a model may be given: one that a `models:/` address can hold. Models that have others already stay reachable by name."""
+    check_model_name(name, field)
+    wrong = sorted(
+        {character for character in name if character in "@?#" or unicodedata.category(character) in _CONTROLS}
+    )
+    if wrong:
+        raise InvalidParameter(
+            f"Invalid model name {name!r}. No models:/ URI can hold {', '.join(map(repr, wrong))}: "
+            "names cannot contain '/', ':', '@', '?', '#', line ends, tabs or other control characters."
+        )
+    if escape := _ESCAPE.search(name):
+        raise InvalidParameter(
+            f"Invalid model name {name!r}. In a models:/ URI {escape[0]!r} means another character: "
+            "names cannot contain '%' with two hexadecimal digits after it."
+        )
+    return name
 
 
 def check_tag(key: str, value: str) -> tuple[str, str]:

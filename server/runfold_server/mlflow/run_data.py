@@ -126,8 +126,8 @@ def _dataset(one: Mapping[str, Any], index: int) -> DatasetInput:
     tags = {}
     for tag in one["tags"]:
         limits.check_length("key", limits.MAX_INPUT_TAG_KEY, tag["key"])
-        if not tag["key"] or len(tag["key"]) > limits.MAX_KEY:
-            raise InvalidParameter(f"'datasets[{index}].tags.key' must have 1 to {limits.MAX_KEY} characters")
+        if not tag["key"]:
+            raise InvalidParameter(f"'datasets[{index}].tags.key' must have 1 to {limits.MAX_INPUT_TAG_KEY} characters")
         tags[tag["key"]] = limits.check_length("value", limits.MAX_INPUT_TAG_VALUE, tag["value"])
     return DatasetInput.model_validate(
         {
@@ -196,9 +196,27 @@ OPERATIONS = (
         _log_batch,
         (
             RUN_ID,
-            Field("metrics", Kind.OBJECTS, fields=_METRIC),
-            Field("params", Kind.OBJECTS, fields=_KEYED),
-            Field("tags", Kind.OBJECTS, fields=_KEYED),
+            Field(
+                "metrics",
+                Kind.OBJECTS,
+                fields=_METRIC,
+                most=limits.MAX_METRICS,
+                unfit=limits.too_many("metrics", limits.MAX_METRICS),
+            ),
+            Field(
+                "params",
+                Kind.OBJECTS,
+                fields=_KEYED,
+                most=limits.MAX_PARAMS,
+                unfit=limits.too_many("params", limits.MAX_PARAMS),
+            ),
+            Field(
+                "tags",
+                Kind.OBJECTS,
+                fields=_KEYED,
+                most=limits.MAX_TAGS,
+                unfit=limits.too_many("tags", limits.MAX_TAGS),
+            ),
         ),
         read_metrics,
         about="Log metrics, params and tags together: at most 1000 entities, of them 100 params and 100 tags. A refused batch changes nothing.",

@@ -1,10 +1,12 @@
 """runs/create, get, search, update, delete, restore."""
 
+import asyncio
 import random
 from typing import Any
 
 from runfold.names import run_name
 from runfold_projections.queries.runs import Run, RunHead, ViewType, get_run
+from runfold_schemas.artifacts import root_below
 from runfold_schemas.events import RunCreated, RunDeleted, RunRestored, RunUpdated
 
 from .. import answers
@@ -22,6 +24,8 @@ from .experiments import TAG, VIEWS, check_max_results, experiment_id
 from .refusals import no_run, said
 
 Json = dict[str, Any]
+_IN_LOOP = 2_000
+"""Metrics of a run beyond which its answer is made in a thread."""
 _random = random.SystemRandom()
 RUN_NAME_TAG = "mlflow.runName"
 STATUSES = ("RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED")
@@ -47,7 +51,7 @@ async def _create(api: Api, call: Call) -> Json:
         name=name,
         user_id=args["user_id"],
         start_ms=args["start_time"],
-        artifact_uri=f"{experiment.artifact_location.rstrip('/')}/{run_id}/artifacts",
+        artifact_uri=root_below(experiment.artifact_location, f"{run_id}/artifacts"),
         tags=tags | {RUN_NAME_TAG: name},
     )
     # Nobody else can have taken a fresh id, so no fold can refuse it: acknowledged on append.
@@ -82,7 +86,10 @@ def _name(name: str, tag: str) -> str:
 
 
 async def _get(api: Api, call: Call) -> Json:
-    return {"run": answers.run((await find_run(api, call.args["run_id"], call.as_of)).value)}
+    found = (await find_run(api, call.args["run_id"], call.as_of)).value
+    if len(found.metrics) > _IN_LOOP:
+        return {"run": await asyncio.to_thread(answers.run, found)}
+    return {"run": answers.run(found)}
 
 
 async def _search(api: Api, call: Call) -> Json:

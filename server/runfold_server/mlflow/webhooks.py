@@ -1,6 +1,7 @@
 """webhooks/*: events of the registry's topic. Only their secrets are no events: those lie in Postgres alone."""
 
 import asyncio
+import re
 import uuid
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,6 +29,7 @@ _MOST_PAGE = 1_000
 _ENTITIES = tuple(name.upper() for name in MLFLOW_KINDS)
 _ACTIONS = ("CREATED", "UPDATED", "DELETED", "SET", "EXCEEDED")
 _STATUSES = ("ACTIVE", "DISABLED")
+_WEBHOOK_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 
 
 def no_webhook(webhook_id: str) -> NotFound:
@@ -58,7 +60,7 @@ async def _create(api: Api, call: Call) -> Json:
     webhook_id = str(uuid.uuid4())
     event = WebhookCreated(
         webhook_id=webhook_id,
-        name=_name(args["name"]),
+        name=check_name(args["name"]),
         url=_url(api, args["url"]),
         kinds=_kinds(args["events"]),
         description=args["description"] or None,
@@ -76,7 +78,7 @@ async def _update(api: Api, call: Call) -> Json:
     await find_webhook(api, call.origin.workspace, webhook_id)
     event = WebhookUpdated(
         webhook_id=webhook_id,
-        name=_name(args["name"]) if args["name"] else None,
+        name=check_name(args["name"]) if args["name"] else None,
         url=_url(api, args["url"]) if args["url"] else None,
         kinds=_kinds(args["events"]) if args["events"] else None,
         description=args["description"],
@@ -158,12 +160,13 @@ async def _keep_secret(api: Api, webhook_id: str, secret: str | None) -> None:
         await deliveries.put_secret(connection, webhook_id, secret)
 
 
-def _name(name: str) -> str:
-    """As `mlflow.utils.validation._validate_webhook_name`: not empty; the log takes 500 characters."""
-    if not name.strip():
-        raise InvalidParameter(f"Webhook name cannot be empty or just whitespace: {name!r}")
-    if len(name) > 500:
-        raise InvalidParameter("Webhook name is longer than 500 characters.")
+def check_name(name: str) -> str:
+    """As `mlflow.utils.validation._validate_webhook_name` 3.17.2, in its words, though it takes 63 characters."""
+    if not _WEBHOOK_NAME.fullmatch(name):
+        raise InvalidParameter(
+            f"Webhook name {name[:1000]!r} is invalid. It must start and end with a letter or digit, be less than 63 characters long, "
+            "and contain only letters, digits, dots (.), underscores (_), and hyphens (-)."
+        )
     return name
 
 

@@ -31,6 +31,7 @@ from ..reading.ends import FOLDED
 from ..reading.outages import kafka_outages
 from ..requests import Field, Kind
 from . import PREFIX
+from .admission import admit
 
 _WINDOW_BYTES = 256 * 1024
 _WINDOW_RECORDS = 500
@@ -66,6 +67,7 @@ def _event_id(record: Outgoing, partitions: int, level: int) -> str:
     read = read_record(Raw(position, 0, record.key, record.value, record.headers), released_catalog(), count)
     if isinstance(read.event, Genesis):
         raise InvalidTopic(record)
+    admit(read.event)
     needed = released_catalog().get(schema_id_of(record.value)).level
     if needed > level:
         raise TooNew(read.event.subject, needed, level)

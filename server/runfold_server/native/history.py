@@ -1,32 +1,34 @@
 """series:history of the native API: every distinct point of many series, as an Arrow stream or as JSON.
 
 All is read in one snapshot into a file that stays in memory while it is small, and sent from there: a slow client holds no connection
-to Postgres, and a fault while reading is an error, not half an answer.
+to Postgres, and a fault while reading is an error, not half an answer. `reading.exports` bounds how many of them there are.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from tempfile import SpooledTemporaryFile
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from runfold_projections.database import Connection
 from runfold_projections.errors import BadQuery
 from runfold_projections.queries.history import Source, Wanted, read_histories, unknown_runs
 from runfold_projections.search.tokens import storable
 from runfold_schemas.topics import Topic
+from runfold_schemas.vector import Vector
 
 from ..api import Api, RawOperation
 from ..dispatch import read_body, saying
 from ..document.shapes import INT64, JSON, MS, POSITIONS, TEXT, having, listed
 from ..errors import BadBody, InvalidParameter
 from ..mlflow.refusals import no_run
+from ..reading.exports import Export, Spool
 from ..reading.places import place_of
 from ..reading.reads import Consistency, of_topics
+from ..security.places import Taken
 from . import arrow
 from .arrow import Column, Type
 from .branches import which
@@ -36,15 +38,10 @@ from .series_query import BRANCHES
 MOST_RUNS, MOST_KEYS, MOST_SERIES = 500, 500, 2_000
 MOST_POINTS = 50_000_000
 """Points of one answer."""
-IN_MEMORY = 64 * 1024 * 1024
-"""Bytes of an answer beyond which it waits on disk."""
 BATCH_ROWS = 65_536
 _MOST_BODY = 1024 * 1024
-_CHUNK = 1024 * 1024
 Json = dict[str, Any]
 Head = dict[str, Any]
-Spool = Any
-"""A SpooledTemporaryFile of bytes."""
 
 
 class Query(msgspec.Struct, forbid_unknown_fields=True):
@@ -76,6 +73,20 @@ async def _history(api: Api, request: Request) -> Response:
     wanted = Wanted(*query.steps, query.rank, query.attempt, which(query.branches))
     in_arrow = arrow.MEDIA_TYPE in request.headers.get("accept", "")
     as_of = await api.moments.of(request)
+    with await api.exports.places.wait(request, api.config.read_wait) as place:
+        return await _export(api, query, wanted, Asked(in_arrow, as_of, place))
+
+
+class Asked(NamedTuple):
+    """How an answer is asked for, and the place that it takes."""
+
+    in_arrow: bool
+    as_of: Vector | None
+    place: Taken
+
+
+async def _export(api: Api, query: Query, wanted: Wanted, asked: Asked) -> Response:
+    in_arrow, as_of, taken = asked
 
     async def read(connection: Connection) -> tuple[Form, Spool]:
         unknown = await unknown_runs(connection, query.runs, as_of)
@@ -83,19 +94,21 @@ async def _history(api: Api, request: Request) -> Response:
             raise no_run(unknown[0], as_of)
         form = ArrowForm(query.runs, query.metrics) if in_arrow else JsonForm()
         sources = read_histories(connection, query.runs, query.metrics, wanted, as_of)
-        return form, await _spool(sources, form)
+        return form, await _spool(sources, form, Spool(api.exports))
 
-    async with api.exports:
+    async with api.exports.reading:
         # All partitions: a run may show points of those that it was forked from.
         scope = of_topics(Topic.METRICS, Topic.RUNS)
         shown = await api.reader.read(Consistency(query.consistency), scope, read, as_of=as_of)
-    form, file = shown.value
+    form, spool = shown.value
     head: Head = {"positions": shown.said()}
     place = place_of(api.log.info, query.runs, shown.positions)
-    front = form.front(head | ({} if place is None else {"live": str(place)}))
-    size = len(front) + file.tell()
-    answer = StreamingResponse(_sent(front, file), headers={"content-length": str(size)}, media_type=form.media_type)
-    return saying(answer, as_of)
+    try:
+        front = form.front(head | ({} if place is None else {"live": str(place)}))
+        return saying(Export(front, spool, taken, form.media_type), as_of)
+    except BaseException:
+        spool.close()
+        raise
 
 
 def _parse(body: bytes) -> Query:
@@ -122,8 +135,7 @@ def _parse(body: bytes) -> Query:
     return query
 
 
-async def _spool(sources: AsyncIterator[Source], form: Form) -> Spool:
-    file: Spool = SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115
+async def _spool(sources: AsyncIterator[Source], form: Form, spool: Spool) -> Spool:
     try:
         points = 0
         async for source in sources:
@@ -132,24 +144,16 @@ async def _spool(sources: AsyncIterator[Source], form: Form) -> Spool:
                 raise BadQuery(
                     f"More than {MOST_POINTS:,} points are asked for; ask for fewer series, or for a range of `steps`."
                 )
-            await asyncio.to_thread(_write, file, form, source)
-        await asyncio.to_thread(_write, file, form, None)
+            await asyncio.to_thread(_write, spool, form, source)
+        await asyncio.to_thread(_write, spool, form, None)
     except BaseException:
-        file.close()
+        spool.close()
         raise
-    return file
+    return spool
 
 
-def _write(file: Spool, form: Form, source: Source | None) -> None:
-    file.writelines(form.end() if source is None else form.add(source))
-
-
-async def _sent(front: bytes, file: Spool) -> AsyncIterator[bytes]:
-    with file:
-        yield front
-        file.seek(0)
-        while data := await asyncio.to_thread(file.read, _CHUNK):
-            yield data
+def _write(spool: Spool, form: Form, source: Source | None) -> None:
+    spool.write(form.end() if source is None else form.add(source))
 
 
 class ArrowForm:
@@ -290,6 +294,6 @@ OPERATIONS = (
         body=_BODY,
         also=arrow.MEDIA_TYPE,
         past=True,
-        errors=(400, 404, 413, 503),
+        errors=(400, 404, 413, 429, 503),
     ),
 )

@@ -45,7 +45,8 @@ async def _keys(api: Api, request: Request) -> Response:
         found = await keys_at(connection, run_id, wanted, as_of)
         return None if found is None else KeysOfRun(found)
 
-    shown = await api.reader.read(
+    reader = api.reader if args["regex"] is None else api.patterns
+    shown = await reader.read(
         Consistency(args["consistency"]),
         of_run(run_id, Topic.METRICS, Topic.RUNS) if as_of is None else of_topics(Topic.METRICS, Topic.RUNS),
         read,

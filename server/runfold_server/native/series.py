@@ -51,7 +51,8 @@ async def _query(api: Api, request: Request) -> Response:
     async def read(connection: Connection) -> Found:
         return await _find(connection, wanted, as_of)
 
-    shown = await api.reader.read(Consistency(wanted.query.consistency), of_topics(*topics), read, as_of=as_of)
+    reader = api.patterns if isinstance(wanted.query.metrics, Matching) else api.reader
+    shown = await reader.read(Consistency(wanted.query.consistency), of_topics(*topics), read, as_of=as_of)
     return await _answer(api, request, wanted, shown, as_of)
 
 

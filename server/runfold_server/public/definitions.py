@@ -12,6 +12,7 @@ import fastavro
 from runfold.log import LogInfo
 from runfold.reading import read_system
 from runfold_schemas.catalog import released_catalog
+from runfold_schemas.cluster import KafkaCluster
 from runfold_schemas.system import SystemState
 
 from ..reading.outages import kafka_outages
@@ -34,7 +35,7 @@ class Definitions:
     acknowledged before its first use, so whoever asks for an id that it found in the log gets an answer.
     """
 
-    def __init__(self, kafka: str, connect: Callable[[], Awaitable[LogInfo]], *, timeout: float) -> None:
+    def __init__(self, kafka: KafkaCluster, connect: Callable[[], Awaitable[LogInfo]], *, timeout: float) -> None:
         """`timeout` bounds a look at the log, in seconds."""
         self._kafka, self._connect, self._timeout = kafka, connect, timeout
         self._state: SystemState | None = None

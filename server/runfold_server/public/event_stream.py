@@ -19,6 +19,7 @@ from ..live.sse import MEDIA_TYPE, EventStream, Say, event
 from ..native import PREFIX
 from ..reading.outages import kafka_outages
 from ..requests import Args, Field, Kind, parse_query
+from ..security.places import Taken
 from .feed import Feed
 from .filters import Filter, patterns
 from .following import Following
@@ -46,9 +47,13 @@ _QUERY = (
 
 async def _stream(api: Api, request: Request) -> Response:
     args = parse_query(_QUERY, request.query_params.multi_items())
-    wanted = _filter(args)
     feed = api.events.decided if args["outcome"] == "true" else api.events.plain
-    feed.check_room()
+    with feed.places.take(request) as place:
+        return await _events_of(api, request, args, feed, place)
+
+
+async def _events_of(api: Api, request: Request, args: Args, feed: Feed, place: Taken) -> Response:
+    wanted = _filter(args)
     with kafka_outages():
         info = await api.log.connect()
     # A browser that connects again says what it was told last; the address is still that of the first time.
@@ -59,7 +64,7 @@ async def _stream(api: Api, request: Request) -> Response:
         # Not a 400: a browser would give up silently instead of hearing what to do.
         following = Following(wanted, {})
         following.finish(End.GONE, str(error))
-    return _Events(feed, following, info, points=args["points"] == "true")
+    return _Events(feed, following, info, place, points=args["points"] == "true")
 
 
 def _filter(args: Args) -> Filter:
@@ -82,8 +87,8 @@ def _filter(args: Args) -> Filter:
 class _Events(EventStream):
     """Tells what is followed."""
 
-    def __init__(self, feed: Feed, following: Following, info: LogInfo, *, points: bool) -> None:
-        super().__init__()
+    def __init__(self, feed: Feed, following: Following, info: LogInfo, place: Taken, *, points: bool) -> None:
+        super().__init__(place)
         self._feed, self._following, self._info, self._points = feed, following, info, points
 
     async def tell(self, say: Say) -> None:
@@ -131,6 +136,6 @@ OPERATIONS = (
         "behind the event: with it as header Last-Event-ID, or as `from`, a stream goes on without a gap or a repeat in any partition.",
         {200: (MEDIA_TYPE, TEXT)},
         _QUERY,
-        errors=(400, 503),
+        errors=(400, 429, 503),
     ),
 )

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from runfold_schemas.cluster import KafkaCluster
+
 from ..reading.reads import Reader
 from .feed import Feed
 from .outcomes import Judge
@@ -22,7 +24,7 @@ class Events:
         self.decided.stop()
 
 
-def events(kafka: str, reader: Reader, *, timeout: float) -> Events:
+def events(kafka: KafkaCluster, reader: Reader, *, timeout: float) -> Events:
     """The parts; `timeout` bounds a request to Kafka, in seconds."""
     starts = Starts(kafka, timeout)
     return Events(starts, Feed(kafka, starts.ends), Feed(kafka, starts.ends, Judge(reader).judge))

@@ -11,20 +11,22 @@ from contextlib import asynccontextmanager
 import structlog
 
 from runfold.log import LogInfo
+from runfold_schemas.cluster import KafkaCluster
 from runfold_schemas.position import Partition
 from runfold_schemas.topics import partition_count
 
 from ..errors import Unavailable
 from ..live.pending import End
 from ..live.reading import Gone
+from ..security.places import Places
 from .entry import Entry
 from .following import Following
 from .log_reader import LogReader, Stretch, open_log
 
 CATCHING_UP = 4
 """Streams that read the log alone at the same time; others wait."""
-MOST_STREAMS = 200
-"""Streams of one server process, of one kind."""
+MOST_STREAMS, MOST_OF_ONE = 200, 100
+"""Streams of one server process, and those of one client, of one kind."""
 SLOW_AFTER = 30.0
 """Seconds after which a client that reads nothing holds up nobody any more."""
 _PAUSE = 0.5
@@ -39,10 +41,11 @@ Ends = Callable[[LogInfo], Awaitable[dict[Partition, int]]]
 class Feed:
     """Streams of events of one server process; with `judging`, such as are told once the fold has decided about them."""
 
-    def __init__(self, kafka: str, ends: Ends, judging: Judging | None = None) -> None:
+    def __init__(self, kafka: KafkaCluster, ends: Ends, judging: Judging | None = None) -> None:
         self._kafka, self._ends, self._judging = kafka, ends, judging
         self._common: _Common | None = None
         self._followings: set[Following] = set()
+        self.places = Places("streams of events", MOST_STREAMS, MOST_OF_ONE)
         self._alone = asyncio.Semaphore(CATCHING_UP)
         self._stopped = False
 
@@ -56,11 +59,6 @@ class Feed:
         self._stopped = True
         for following in list(self._followings):
             following.finish(End.STOPPED, "the server stops; ask again, the same or another one")
-
-    def check_room(self) -> None:
-        """Unavailable if there are as many streams as the process takes."""
-        if len(self._followings) >= MOST_STREAMS:
-            raise Unavailable(f"This server tells {MOST_STREAMS} streams already; ask another one, or later.", 5.0)
 
     @asynccontextmanager
     async def followed(self, following: Following, info: LogInfo) -> AsyncIterator[None]:
@@ -133,7 +131,7 @@ class Feed:
 class _Common:
     """The common reader: it runs while there is a stream to read for, from the log's end on."""
 
-    def __init__(self, kafka: str, info: LogInfo, ends: Ends, judging: Judging | None) -> None:
+    def __init__(self, kafka: KafkaCluster, info: LogInfo, ends: Ends, judging: Judging | None) -> None:
         self._kafka, self._info, self._ends, self._judging = kafka, info, ends, judging
         self._streams: set[Following] = set()
         self._behind: dict[Partition, int] = {}

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from aiokafka import TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
+from runfold_schemas.cluster import KafkaCluster
 from runfold_schemas.position import Partition, Position
 from runfold_schemas.record import Raw
 from runfold_schemas.topics import full_name
@@ -80,7 +81,7 @@ class LogReader:
 
 
 @asynccontextmanager
-async def open_log(kafka: str, namespace: str, places: Mapping[Partition, int]) -> AsyncIterator[LogReader]:
+async def open_log(kafka: KafkaCluster, namespace: str, places: Mapping[Partition, int]) -> AsyncIterator[LogReader]:
     """A reader of its own at these places. Unavailable while Kafka is away, Gone if the log does not hold one of them."""
     targets = {TopicPartition(full_name(namespace, where.topic), where.partition): at for where, at in places.items()}
     async with reading(kafka, targets, fetch_bytes=FETCH_BYTES) as consumer:

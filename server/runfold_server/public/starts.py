@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from aiokafka import TopicPartition
 
 from runfold.log import LogInfo
+from runfold_schemas.cluster import KafkaCluster
 from runfold_schemas.errors import BadRecord
 from runfold_schemas.headers import parse_time
 from runfold_schemas.position import Partition
@@ -29,7 +30,7 @@ def write_id(log_id: str, told: Mapping[Partition, int]) -> str:
 class Starts:
     """Places in one log. Every method raises Unavailable while Kafka is away."""
 
-    def __init__(self, kafka: str, timeout: float) -> None:
+    def __init__(self, kafka: KafkaCluster, timeout: float) -> None:
         """`timeout` bounds a request to Kafka, in seconds."""
         self._kafka, self._timeout = kafka, timeout
 

@@ -7,6 +7,8 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from runfold.log import LogInfo
+from runfold_schemas.cluster import KafkaCluster
+from runfold_schemas.inflation import BoundedConsumer
 from runfold_schemas.position import Partition
 from runfold_schemas.topics import Topic, full_name
 
@@ -83,7 +85,7 @@ class Ends:
     again after a failure, so a broker that was away is found when it returns.
     """
 
-    def __init__(self, kafka: str, connect: Callable[[], Awaitable[LogInfo]], *, timeout: float) -> None:
+    def __init__(self, kafka: KafkaCluster, connect: Callable[[], Awaitable[LogInfo]], *, timeout: float) -> None:
         self._kafka = kafka
         self._connect = connect
         self._timeout = timeout
@@ -143,8 +145,8 @@ class Ends:
         }
 
     async def _start(self) -> AIOKafkaConsumer:
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._kafka,
+        consumer = BoundedConsumer(
+            **self._kafka.options(),
             group_id=None,
             enable_auto_commit=False,
             request_timeout_ms=int(self._timeout * 1000),

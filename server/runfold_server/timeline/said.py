@@ -17,6 +17,8 @@ def said(told: Told) -> Json:
     where, entry = told
     event: Any = decode(entry.value)
     payload = event.model_dump(mode="json", by_alias=True) if isinstance(event, BaseModel) else {}
+    # Where the store keeps the bytes is nobody's business but the server's.
+    payload.pop("object_key", None)
     refused = {"code": entry.code, "message": entry.message} if entry.code else {}
     return {
         "position": str(Position(*where, entry.offset)),

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runfold_stack.embedded import jars, kafka
+from runfold_stack.embedded import jars, kafka, kafka_login
 from runfold_stack.embedded.ports import choose
 from runfold_stack.errors import StackError
 from runfold_stack.process import end, run_once, spawn
@@ -61,13 +61,14 @@ async def train(classpath: Sequence[Path], cache: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="runfold-aot-") as scratch:
         directory = Path(scratch)
         port, controller_port = choose("127.0.0.1", None), choose("127.0.0.1", None)
-        place = kafka.KafkaPlace(directory, directory / "log", "127.0.0.1", port, controller_port, "process")
+        login = kafka_login.make_login(directory)
+        place = kafka.KafkaPlace(directory, directory / "log", "127.0.0.1", port, controller_port, "process", login)
         await kafka.prepare(place, lambda _detail: None)
         profile, draft = directory / "kafka.aotconf", cache.with_name(f".{cache.name}.{os.getpid()}")
         try:
             await _record(place, classpath, profile)
             assemble = [*("-XX:AOTMode=create", f"-XX:AOTConfiguration={profile}", f"-XX:AOTCache={draft}")]
-            command = [*LOWEST_PRIORITY, *kafka.java_command(classpath, flags=assemble)]
+            command = [*LOWEST_PRIORITY, *kafka.java_command(place, classpath, flags=assemble)]
             if await run_once(command, log=place.log) != 0:
                 raise StackError(f"The JVM could not make its start cache {cache}.")
             draft.replace(cache)
@@ -85,11 +86,14 @@ def discard_unused(directory: Path) -> None:
 
 async def _record(place: kafka.KafkaPlace, classpath: Sequence[Path], profile: Path) -> None:
     record = ("-XX:AOTMode=record", f"-XX:AOTConfiguration={profile}")
-    command = [*LOWEST_PRIORITY, *kafka.java_command(classpath, "kafka.Kafka", str(place.settings), flags=record)]
+    command = [
+        *LOWEST_PRIORITY,
+        *kafka.java_command(place, classpath, "kafka.Kafka", str(place.settings), flags=record),
+    ]
     process = await spawn(command, log=place.log)
     try:
         async with asyncio.timeout(BROKER_SECONDS):
-            while process.returncode is None and not await kafka.answers(place.host, place.port):
+            while process.returncode is None and not await kafka.answers(place):
                 await asyncio.sleep(0.1)
     finally:
         # The profile is written while the JVM ends, so it needs more time than a broker to stop.

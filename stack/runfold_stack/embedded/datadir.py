@@ -4,6 +4,8 @@ lock          held (flock) for as long as a stack runs; its pid is written in it
 stack.json    addresses of the running stack; removed by a clean stop
 ports.json    the ports of the last start, kept so that addresses stay the same
 kafka/ postgres/ s3/ logs/
+
+Only the user who started the stack can look into any of it.
 """
 
 from __future__ import annotations
@@ -13,12 +15,13 @@ import json
 import os
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runfold_stack.errors import DataDirInUse
+from runfold_stack.process import private_opener
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,10 +99,10 @@ def hold(root: Path) -> Iterator[DataDir]:
     Raises DataDirInUse if another process holds it. The kernel lets go of the lock when its holder dies, however it dies.
     """
     data = DataDir(root.expanduser().absolute())
-    for directory in (data.kafka, data.postgres, data.s3, data.logs):
-        directory.mkdir(parents=True, exist_ok=True)
+    for directory in (data.root, data.kafka, data.postgres, data.s3, data.logs):
+        make_private(directory)
     # Opened for appending: truncating here would wipe the pid of a holder who is alive.
-    with data.lock.open("a+") as lock:
+    with open(data.lock, "a+", opener=private_opener) as lock:
         if not _try_lock(lock.fileno(), time.monotonic() + LOCK_PATIENCE_SECONDS):
             raise DataDirInUse(data.root, _pid_in(data.lock))
         lock.truncate(0)
@@ -110,6 +113,15 @@ def hold(root: Path) -> Iterator[DataDir]:
         finally:
             data.stack_file.unlink(missing_ok=True)
             lock.truncate(0)
+
+
+def make_private(directory: Path) -> None:
+    """Makes a directory that only this user can enter. One that is there is closed to others, if it is ours to close."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if directory.stat().st_mode & 0o077:
+        # A volume may belong to somebody else who lets us write; what is made in it is private all the same.
+        with suppress(PermissionError):
+            directory.chmod(0o700)
 
 
 def read_running(root: Path) -> StackFile | None:
@@ -127,7 +139,7 @@ def read_running(root: Path) -> StackFile | None:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replaces a file so that a reader, or a crash, sees either the old content or the new.
+    """Replaces a file so that a reader, or a crash, sees either the old content or the new. Only this user can read it.
 
     Several processes may do it at once, as two first starts of one user do: one of their contents is there then.
     """
@@ -138,7 +150,6 @@ def write_atomically(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        draft.chmod(0o644)
         draft.replace(path)
     except BaseException:
         draft.unlink(missing_ok=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
-import struct
 import uuid
 from dataclasses import dataclass
 from functools import partial
@@ -14,13 +13,17 @@ from typing import TYPE_CHECKING, Literal
 
 from runfold.kafka import MAX_MESSAGE_BYTES
 from runfold_stack.embedded import jars
-from runfold_stack.embedded.datadir import write_atomically
+from runfold_stack.embedded.datadir import make_private, write_atomically
+from runfold_stack.embedded.kafka_login import CONTROLLER, MECHANISM, add_user
 from runfold_stack.errors import MissingPackage, PartFailed
 from runfold_stack.process import run_once, tail
 from runfold_stack.supervisor import ChildSpec, low_disk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from runfold_schemas.cluster import KafkaCluster
+    from runfold_stack.embedded.kafka_login import KafkaLogin
 
 Durability = Literal["process", "fsync"]
 
@@ -51,6 +54,7 @@ class KafkaPlace:
     port: int
     controller_port: int
     durability: Durability
+    login: KafkaLogin
 
     @property
     def data(self) -> Path:
@@ -61,9 +65,19 @@ class KafkaPlace:
         return self.directory / "server.properties"
 
     @property
+    def arguments_file(self) -> Path:
+        """Options of the JVM, beside the command line: with the class path they are 8 kB, and `ps` could not be read."""
+        return self.directory / "java.args"
+
+    @property
     def address(self) -> str:
         """The bootstrap address for clients."""
         return f"{in_url(advertised_host(self.host))}:{self.port}"
+
+    @property
+    def cluster(self) -> KafkaCluster:
+        """What clients connect to, and as whom."""
+        return self.login.cluster(self.address)
 
 
 def advertised_host(host: str) -> str:
@@ -79,12 +93,13 @@ def in_url(host: str) -> str:
 def server_properties(place: KafkaPlace) -> dict[str, str]:
     """The broker's settings. Topics are made by the program, kept for ever, and stamped with the broker's time."""
     settings = {
+        **access_properties(place.login),
         "process.roles": "broker,controller",
         "node.id": "1",
         "controller.quorum.voters": f"1@127.0.0.1:{place.controller_port}",
         "listeners": f"CLIENTS://{in_url(place.host)}:{place.port},CONTROLLER://127.0.0.1:{place.controller_port}",
         "advertised.listeners": f"CLIENTS://{place.address}",
-        "listener.security.protocol.map": "CLIENTS:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "listener.security.protocol.map": "CLIENTS:SASL_PLAINTEXT,CONTROLLER:SASL_PLAINTEXT",
         "inter.broker.listener.name": "CLIENTS",
         "controller.listener.names": "CONTROLLER",
         "log.dirs": str(place.data),
@@ -116,6 +131,29 @@ def server_properties(place: KafkaPlace) -> dict[str, str]:
     return settings
 
 
+def access_properties(login: KafkaLogin) -> dict[str, str]:
+    """Who is let in: our one user, whom clients prove to be without showing the password, and the broker to its own controller.
+
+    A process that took the port of a broker that is down would learn what clients show it, so clients don't use PLAIN. Credentials for
+    SCRAM lie in the log of the controller, so the controller itself has to be asked by PLAIN; nobody but this node asks it.
+    """
+    plain = f'username="{CONTROLLER}" password="{login.controller_password}" user_{CONTROLLER}="{login.controller_password}"'
+    scram = f'username="{login.username}" password="{login.password}"'
+    return {
+        "listener.name.clients.sasl.enabled.mechanisms": MECHANISM,
+        "listener.name.clients.scram-sha-512.sasl.jaas.config": f"{_MODULES}.scram.ScramLoginModule required {scram};",
+        "sasl.mechanism.inter.broker.protocol": MECHANISM,
+        "listener.name.controller.sasl.enabled.mechanisms": "PLAIN",
+        "listener.name.controller.plain.sasl.jaas.config": f"{_MODULES}.plain.PlainLoginModule required {plain};",
+        "sasl.mechanism.controller.protocol": "PLAIN",
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users": f"User:{login.username};User:{CONTROLLER}",
+    }
+
+
+_MODULES = "org.apache.kafka.common.security"
+
+
 def render(settings: dict[str, str]) -> str:
     """A Java properties file. A backslash in a value would begin an escape."""
     return "".join(f"{key}={value.replace(chr(92), chr(92) * 2)}\n" for key, value in settings.items())
@@ -143,23 +181,22 @@ def java_version() -> str:
     return f"{home} {(home / 'release').read_text()} {(home / 'lib' / 'modules').stat().st_mtime_ns}"
 
 
-def java_command(classpath: Sequence[Path], *arguments: str, flags: Sequence[str] = ()) -> list[str]:
-    """A Java program of Kafka's, on the bundled JRE."""
-    return [
-        str(java_home() / "bin" / "java"),
-        *JVM_FLAGS,
-        *LOG_FLAGS,
-        *flags,
-        "-cp",
-        os.pathsep.join(map(str, classpath)),
-        *arguments,
-    ]
+def java_command(place: KafkaPlace, classpath: Sequence[Path], *arguments: str, flags: Sequence[str] = ()) -> list[str]:
+    """A Java program of Kafka's, on the bundled JRE; its options lie in the place's file of arguments."""
+    options = [*JVM_FLAGS, *LOG_FLAGS, *flags, "-cp", os.pathsep.join(map(str, classpath))]
+    write_atomically(place.arguments_file, "".join(f"{_quoted(option)}\n" for option in options))
+    return [str(java_home() / "bin" / "java"), f"@{place.arguments_file}", *arguments]
+
+
+def _quoted(option: str) -> str:
+    """An option as it stands in a Java argument file."""
+    return '"' + option.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 async def prepare(place: KafkaPlace, tell: Callable[[str], None]) -> list[Path]:
     """Everything that precedes the first start: jars, settings, formatting. Returns the classpath."""
     classpath = await asyncio.to_thread(jars.classpath, tell)
-    place.directory.mkdir(parents=True, exist_ok=True)
+    make_private(place.directory)
     write_atomically(place.settings, render(server_properties(place)))
     if not (place.data / "meta.properties").exists():
         tell("formatting the log directory, once")
@@ -170,7 +207,7 @@ async def prepare(place: KafkaPlace, tell: Callable[[str], None]) -> list[Path]:
 async def _format(place: KafkaPlace, classpath: Sequence[Path]) -> None:
     log_start = place.log.stat().st_size if place.log.exists() else 0
     arguments = ("format", "--ignore-formatted", "-t", new_cluster_id(), "-c", str(place.settings))
-    command = java_command(classpath, "kafka.tools.StorageTool", *arguments)
+    command = java_command(place, classpath, "kafka.tools.StorageTool", *arguments)
     code = await run_once(command, log=place.log)
     if code != 0:
         raise PartFailed(
@@ -186,12 +223,12 @@ def spec(place: KafkaPlace, classpath: Sequence[Path], flags: Callable[[], Seque
     """The broker as a supervised process; `prepare` must have run. `flags` gives further JVM flags at each start."""
 
     async def command() -> list[str]:
-        return java_command(classpath, "kafka.Kafka", str(place.settings), flags=flags())
+        return java_command(place, classpath, "kafka.Kafka", str(place.settings), flags=flags())
 
     return ChildSpec(
         name="kafka",
         command=command,
-        ready=partial(answers, "127.0.0.1" if place.host in WILDCARDS else place.host, place.port),
+        ready=partial(answers, place),
         log=place.log,
         grace=STOP_GRACE_SECONDS,
         ready_timeout=READY_TIMEOUT_SECONDS,
@@ -199,36 +236,29 @@ def spec(place: KafkaPlace, classpath: Sequence[Path], flags: Callable[[], Seque
     )
 
 
-METADATA_KEY, METADATA_VERSION, CORRELATION_ID = 3, 1, 0x52
-CLIENT_ID = b"runfold-ready"
+async def answers(place: KafkaPlace, timeout: float = 5.0) -> bool:
+    """Whether the broker lets our user in and has registered itself. Makes the user where the broker does not know it yet."""
+    from aiokafka.errors import KafkaError, SaslAuthenticationFailed
 
-
-def metadata_request() -> bytes:
-    """A Metadata request (version 1, about no topics), framed."""
-    header = struct.pack(">hhih", METADATA_KEY, METADATA_VERSION, CORRELATION_ID, len(CLIENT_ID)) + CLIENT_ID
-    topics = struct.pack(">i", 0)
-    return struct.pack(">i", len(header + topics)) + header + topics
-
-
-def knows_a_broker(response: bytes) -> bool:
-    """Whether the response (without its length) lists at least one broker."""
-    if len(response) < 8:
-        return False
-    correlation_id, brokers = struct.unpack_from(">ii", response)
-    return bool(correlation_id == CORRELATION_ID and brokers >= 1)
-
-
-async def answers(host: str, port: int, timeout: float = 5.0) -> bool:
-    """Whether a broker at this address answers a metadata request and has registered itself."""
+    host = "127.0.0.1" if place.host in WILDCARDS else place.host
     try:
         async with asyncio.timeout(timeout):
-            reader, writer = await asyncio.open_connection(host, port)
             try:
-                writer.write(metadata_request())
-                (size,) = struct.unpack(">i", await reader.readexactly(4))
-                return knows_a_broker(await reader.readexactly(min(size, 4096)))
-            finally:
-                writer.close()
-                await writer.wait_closed()
-    except (OSError, TimeoutError, asyncio.IncompleteReadError):
+                return await _names_a_broker(place, host)
+            except SaslAuthenticationFailed:
+                await add_user(place.login, "127.0.0.1", place.controller_port)
+                return False
+    except (OSError, TimeoutError, EOFError, KafkaError):
         return False
+
+
+async def _names_a_broker(place: KafkaPlace, host: str) -> bool:
+    """Asks for metadata about no topic, as our user."""
+    from aiokafka.conn import create_conn
+    from aiokafka.protocol.metadata import MetadataRequest
+
+    connection = await create_conn(host, place.port, client_id="runfold-ready", **place.cluster.security.options())
+    try:
+        return bool((await connection.send(MetadataRequest([]))).brokers)
+    finally:
+        connection.close()

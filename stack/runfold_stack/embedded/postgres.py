@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runfold_stack.embedded.account import reachable, service_account, shared_copy
+from runfold_stack.embedded.datadir import make_private
 from runfold_stack.errors import MissingPackage, PartFailed, StackError
 from runfold_stack.process import run_once, tail
 from runfold_stack.supervisor import ChildSpec, low_disk
@@ -146,7 +147,7 @@ def locate(directory: Path, log: Path) -> PostgresPlace:
 
 async def prepare(place: PostgresPlace, tell: Callable[[str], None]) -> None:
     """Everything that precedes the first start: directories, initialisation."""
-    place.directory.mkdir(parents=True, exist_ok=True)
+    make_private(place.directory)
     if not (place.data / "PG_VERSION").exists():
         tell("initialising the database, once")
         await _initialise(place)

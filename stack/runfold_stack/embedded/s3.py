@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import secrets
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runfold_stack.embedded.ports import CHOICE, choose, is_free
+from runfold_stack.embedded.s3_security import client_context, write_security
 from runfold_stack.errors import MissingPackage, StackError
 from runfold_stack.probe import answers_ok
 from runfold_stack.supervisor import ChildSpec
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 ROLES = ("s3", "s3_grpc", "s3_master", "s3_master_grpc", "s3_volume", "s3_volume_grpc", "s3_filer", "s3_filer_grpc")
-"""Its parts talk to each other over TCP, each with a port for HTTP and one for gRPC."""
+"""Its parts talk to each other over TCP, each with a port for HTTP and one for gRPC; all but `s3` ask for a certificate."""
 ADMIN, ADMIN_GRPC = "s3_admin", "s3_admin_grpc"
 ADMIN_DISTANCE = 10_000
 """The part that tidies up finds the administration at its HTTP port plus this, whatever the gRPC port was set to."""
@@ -163,10 +165,11 @@ def spec(place: S3Place) -> ChildSpec:
     """The store as a supervised process."""
     healthy = answers_ok(HOST, place.ports["s3"], "/healthz")
     # After a start the master learns only by and by which volumes there are; until then it can place no object.
-    writable = answers_ok(HOST, place.ports["s3_master"], "/dir/assign")
+    writable = answers_ok(HOST, place.ports["s3_master"], "/dir/assign", lambda: client_context(place.directory))
 
     async def command() -> list[str]:
-        place.data.mkdir(parents=True, exist_ok=True)
+        await asyncio.to_thread(write_security, place.directory)
+        place.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Options of the last start; ours are complete, and an old port in there must not win.
         (place.data / "mini.options").unlink(missing_ok=True)
         return arguments(place)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from runfold_stack.embedded import aot
+from runfold_stack.embedded import aot, kafka_login
 from runfold_stack.embedded import kafka as kafka_part
 from runfold_stack.embedded import postgres as postgres_part
 from runfold_stack.embedded import s3 as s3_part
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
+    from runfold_schemas.cluster import KafkaCluster
     from runfold_stack.embedded.datadir import DataDir
     from runfold_stack.embedded.kafka import Durability
     from runfold_stack.embedded.postgres import PostgresPlace
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 class Endpoints:
     """Where the services answer; None for a part that was not started here."""
 
-    kafka: str | None
+    kafka: KafkaCluster | None
     postgres: str | None
     s3: S3Place | None
 
@@ -93,14 +94,18 @@ async def embedded_stack(
         remembered = data.remembered_ports()
         ports: dict[str, int] = {}
         async with supervise(progress) as supervisor:
-            address = dsn = store = None
+            cluster = dsn = store = None
             async with asyncio.TaskGroup() as starting:
                 if kafka:
                     ports = choose_kafka_ports(host, kafka_port, remembered)
                     directory = (kafka_dir or data.kafka).absolute()
                     log = data.logs / "kafka.log"
-                    place = KafkaPlace(directory, log, host, ports["kafka"], ports["kafka_controller"], durability)
-                    address = place.address
+                    with full_disk_told("kafka", directory):
+                        login = await asyncio.to_thread(kafka_login.make_login, data.kafka)
+                    place = KafkaPlace(
+                        directory, log, host, ports["kafka"], ports["kafka_controller"], durability, login
+                    )
+                    cluster = place.cluster
                     starting.create_task(_start_kafka(supervisor, place, progress))
                 if postgres:
                     directory = (postgres_dir or data.postgres).absolute()
@@ -118,8 +123,9 @@ async def embedded_stack(
                     cleanup.callback(s3_part.remove_sockets, store)
                     starting.create_task(_start_s3(supervisor, store, progress))
             where = None if store is None else store.endpoint
-            data.announce(StackFile(os.getpid(), address, dsn, s3=where, ports=remembered | ports))
-            yield RunningStack(Endpoints(address, dsn, store), data, supervisor)
+            brokers = None if cluster is None else cluster.brokers
+            data.announce(StackFile(os.getpid(), brokers, dsn, s3=where, ports=remembered | ports))
+            yield RunningStack(Endpoints(cluster, dsn, store), data, supervisor)
 
 
 def choose_kafka_ports(host: str, wanted: int | None, remembered: dict[str, int]) -> dict[str, int]:

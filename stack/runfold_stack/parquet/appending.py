@@ -9,6 +9,7 @@ from typing import Self
 from runfold.birth import LogInfo
 from runfold.kafka import RecordSender
 from runfold_schemas.batch import Outgoing
+from runfold_schemas.cluster import KafkaCluster
 from runfold_schemas.position import Partition, Position
 from runfold_schemas.topics import partition_count, partition_of
 
@@ -20,7 +21,7 @@ _KAFKA_PATIENCE = 120.0
 class Appender:
     """Appends records in order, a window at a time, and remembers how far the log must be folded to show them."""
 
-    def __init__(self, kafka: str, info: LogInfo) -> None:
+    def __init__(self, kafka: KafkaCluster, info: LogInfo) -> None:
         self._kafka, self._info = kafka, info
         self.ends: dict[Partition, int] = {}
 

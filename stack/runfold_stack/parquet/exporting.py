@@ -84,9 +84,11 @@ def _check_free(folder: Path) -> None:
 @asynccontextmanager
 async def _whole(folder: Path) -> AsyncIterator[Path]:
     parts = folder.parent / f".{folder.name}.{os.getpid()}.part"
-    parts.mkdir(parents=True)
+    parts.mkdir(mode=0o700, parents=True)
     try:
         yield parts
+        for part in parts.iterdir():
+            part.chmod(0o600)  # still so when it is copied out of the folder
         parts.rename(folder)
     except BaseException:
         shutil.rmtree(parts, ignore_errors=True)

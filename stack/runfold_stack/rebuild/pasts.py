@@ -12,6 +12,7 @@ from runfold_projections.errors import NoSuchPast, Stalled
 from runfold_projections.generations import Generation, Projection
 from runfold_projections.pasts import Past, create_past, drop_past, pasts
 from runfold_projections.rebuilding import Phase, Told
+from runfold_schemas.cluster import KafkaCluster
 from runfold_schemas.vector import Vector, write_vector
 from runfold_server.errors import ApiError, InvalidParameter
 from runfold_server.reading.as_of import Moments, parse_moment
@@ -35,7 +36,7 @@ class Wanted:
     patience: float
 
 
-async def create(kafka: str, dsn: str, namespace: str, wanted: Wanted) -> str:
+async def create(kafka: KafkaCluster, dsn: str, namespace: str, wanted: Wanted) -> str:
     """Begin a past, and unless told otherwise wait until it is folded; answers what to say."""
     info = await open_log(kafka, namespace)
     ends = Ends(kafka, functools.partial(open_log, kafka, namespace), timeout=_KAFKA_TIMEOUT)

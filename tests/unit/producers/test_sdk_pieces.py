@@ -67,7 +67,6 @@ def test_numbers_of_many_kinds_become_doubles(value: object, number: float) -> N
     ("value", "kind"),
     [
         ("0.5", "str"),
-        (None, "NoneType"),
         (1j, "complex"),
         ([1.0], "list"),
         (Decimal(1), "decimal.Decimal"),
@@ -195,6 +194,7 @@ def test_a_kafka_address_names_brokers_namespace_and_who_answers(monkeypatch: py
         ("kafka://a:1?api=c:5", r"needs \?api="),
         ("kafka://a:1/Big?api=http://c", "namespace 'Big'"),
         ("kafka://a:1?api=http://c&acks=0", "nothing but api="),
+        ("kafka://me:secret@a:1?api=http://c", "must not have a user or a password"),
     ],
 )
 def test_a_kafka_address_that_can_not_be_used_says_why(uri: str, says: str) -> None:
@@ -216,7 +216,7 @@ def test_the_public_surface() -> None:
     ]
     assert re.match(r"\d+\.\d+", runfold.__version__)
     assert list(inspect.signature(runfold.run).parameters) == [
-        "experiment", "params", "name", "tags", "tracking_uri", "mode", "run_id", "start_step",
+        "experiment", "params", "name", "tags", "tracking_uri", "mode", "run_id", "start_step", "on_rejection",
     ]  # fmt: skip
     assert {name for name in dir(runfold.Run) if not name.startswith("_")} == {
         "experiment_id", "finish", "flush", "id", "log", "log_params", "log_rows", "log_series", "refused", "rewind", "save", "set_tags", "spool", "url",

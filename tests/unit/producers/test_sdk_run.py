@@ -127,7 +127,7 @@ def test_rows_are_sent_without_a_flush(server: EventServer) -> None:
             time.sleep(0.01)
 
 
-def test_a_refused_fact_is_told_at_once_and_raised_at_the_end(
+def test_a_refused_fact_is_told_at_once_and_raised_at_the_end_if_asked_for(
     server: EventServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.decide = lambda got: (
@@ -137,7 +137,7 @@ def test_a_refused_fact_is_told_at_once_and_raised_at_the_end(
     )
 
     def training(error: Exception | None = None) -> None:
-        with runfold.run(params={"lr": 0.1}) as run:
+        with runfold.run(params={"lr": 0.1}, on_rejection="raise") as run:
             run.log_params({"lr": 0.2})
             run.flush()
             assert "ParamsLogged was rejected: lr is 0.1 already" in caplog.text
@@ -155,7 +155,7 @@ def test_a_refused_fact_is_told_at_once_and_raised_at_the_end(
 
 def test_a_request_that_will_never_be_taken_is_raised_at_the_end(server: EventServer) -> None:
     server.faults = [Fault(200), Fault(413)]
-    run = runfold.run()
+    run = runfold.run(on_rejection="raise")
     run.flush()
     run.log({"x": 1})
     run.flush()
@@ -183,7 +183,7 @@ def test_a_record_that_a_proxy_finds_too_large_stays_in_the_spool_and_the_others
 
 def test_one_bad_record_does_not_take_the_others_with_it(server: EventServer) -> None:
     server.bad = lambda got: isinstance(got.event, ParamsLogged)
-    run = runfold.run(params={"a": 1}, tags={"b": 2})
+    run = runfold.run(params={"a": 1}, tags={"b": 2}, on_rejection="raise")
     with pytest.raises(runfold.ServerRefused, match="1 events were refused"):
         run.finish()
     assert [type(event) for event in server.events()] == [RunCreated, RunUpdated]
@@ -201,8 +201,9 @@ def test_a_request_that_is_wrong_by_its_way_and_not_by_its_records_loses_nothing
 
 
 def test_a_server_that_refuses_everything_is_told_of_once(
-    server: EventServer, caplog: pytest.LogCaptureFixture
+    server: EventServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("RUNFOLD_ON_REJECTION", "raise")
     server.faults = [Fault(422)] * 50
     run = runfold.run()
     for step in range(5):

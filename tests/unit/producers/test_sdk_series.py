@@ -38,6 +38,18 @@ class Tensor:
         return len(self.held)
 
 
+class Half(Tensor):
+    """As PyTorch's of bfloat16: NumPy can't take it."""
+
+    dtype = "torch.bfloat16"
+
+    def float(self) -> Tensor:
+        return Tensor(self.held)
+
+    def __array__(self) -> Any:
+        raise TypeError("Got unsupported ScalarType BFloat16")
+
+
 KINDS = {
     "list": list,
     "tuple": tuple,
@@ -46,6 +58,7 @@ KINDS = {
     "strided": lambda numbers: np.repeat(np.asarray(numbers), 2)[::2],
     "big-endian": lambda numbers: np.asarray(numbers).astype(">f8"),
     "tensor": Tensor,
+    "bfloat16": Half,
 }
 
 

@@ -103,14 +103,45 @@ def test_what_was_meant_for_another_server_is_not_sent_by_the_way(server: EventS
     assert sync(spool_dir, server.uri, use_recorded=False).sent == [kept.id]
 
 
-def test_the_spool_of_a_living_process_is_left_to_it(server: EventServer, spool_dir: Path) -> None:
-    with runfold.run("digits", mode="offline") as run:
-        run.log({"x": 1})
+def test_the_spool_of_a_living_process_that_sends_it_itself_is_left_to_it(server: EventServer, spool_dir: Path) -> None:
+    with runfold.run("digits") as run:
         run.flush()
+        server.blocked.clear()
+        run.log({"x": 1})
+        run.save()
         report = sync(spool_dir, server.uri)
-        assert (report.busy, report.sent) == ([run.spool], [])
-    assert server.posts == []
+        assert (report.busy, report.sent, report.live) == ([run.spool], [], [])
+        server.blocked.set()
+    assert sync(spool_dir, server.uri).sent == []
+
+
+def test_an_offline_run_can_be_sent_while_it_goes_on_and_counts_once(server: EventServer, spool_dir: Path) -> None:
+    with runfold.run("digits", mode="offline") as run:
+        for step in range(3):
+            run.log({"x": step})
+            run.flush()
+            report = sync(spool_dir, server.uri)
+            assert (report.live, report.busy, report.left, report.strange) == ([run.id], [], {}, [])
+            assert server.rows()[-1] == (("x",), step, [float(step)])
+            assert [path.name for path in run.spool.parent.parent.iterdir()] == [run.id]
     assert sync(spool_dir, server.uri).sent == [run.id]
+    assert [step for _, step, _ in server.rows()] == [0, 1, 2]
+    assert list(spool_dir.rglob("*.seg")) == []
+
+
+def test_what_could_not_be_sent_of_a_living_run_leaves_no_copy(spool_dir: Path) -> None:
+    with runfold.run("digits", mode="offline") as run:
+        run.flush()
+        report = sync(spool_dir, "http://127.0.0.1:9", patience=0.3)
+        assert list(report.left) == [run.spool]
+        assert [path.name for path in run.spool.parent.parent.iterdir()] == [run.id]
+
+
+def test_an_offline_run_says_at_its_end_where_its_data_lies(caplog: pytest.LogCaptureFixture) -> None:
+    run = offline()
+    told = [record for record in caplog.records if f"runfold sync {run.spool}" in record.getMessage()]
+    # What is below a warning nobody sees who has not set up logging.
+    assert [record.levelname for record in told] == ["WARNING"]
 
 
 def test_a_run_whose_experiment_is_deleted_keeps_its_data_and_stops_no_other(

@@ -12,9 +12,10 @@ from histories import frame
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from runfold_projections.folds import summaries
+from runfold_projections.folds import keys, summaries
+from runfold_projections.folds.keys import Layouts
 from runfold_projections.folds.metrics import RunMetrics
-from runfold_projections.folds.summaries import Block, Layouts, Summaries, Summary
+from runfold_projections.folds.summaries import Block, Summaries, Summary
 from runfold_projections.fresh import merge, pack, read_all, read_key
 from runfold_schemas.frames import Frame
 
@@ -26,10 +27,10 @@ laws = settings(max_examples=100, deadline=None)
 
 @pytest.fixture(autouse=True, params=[0, 8, 512], ids="without NumPy up to {} values".format)
 def small_bounds(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    monkeypatch.setattr(summaries, "BLOCK", 2)
-    monkeypatch.setattr(summaries, "SHARED", 3)
+    for module in (summaries, keys):
+        monkeypatch.setattr(module, "BLOCK", 2)
+        monkeypatch.setattr(module, "FEW_KEYS", min(request.param, 4))
     monkeypatch.setattr(summaries, "FEW_VALUES", request.param)
-    monkeypatch.setattr(summaries, "FEW_KEYS", min(request.param, 4))
 
 
 def bits(value: float | None) -> str:
@@ -205,14 +206,14 @@ def test_summaries_are_the_same_after_they_were_stored_and_some_replaced(rng: Ra
 
 def test_runs_that_log_the_same_keys_share_them_and_one_that_goes_on_alone_does_not_disturb_the_others() -> None:
     layouts = Layouts()
-    keys = tuple(f"k{n}" for n in range(summaries.SHARED))
-    row = Frame(keys, array("q", [1]), array("q", [1]), array("d", range(len(keys))))
+    names = tuple(f"k{n}" for n in range(64))
+    row = Frame(names, array("q", [1]), array("q", [1]), array("d", range(len(names))))
     one, other = Summaries(layouts), Summaries(layouts)
     one.add(row)
     other.add(row)
-    assert one._keys is other._keys
+    assert one.keys_held is other.keys_held
     other.add(Frame(("own",), array("q", [1]), array("q", [1]), array("d", [1.0])))
-    assert (list(one), list(other)) == ([*keys], [*keys, "own"])
+    assert (list(one), list(other)) == ([*names], [*names, "own"])
     assert one["k2"] == other["k2"]
 
 

@@ -124,6 +124,37 @@ def test_filters_of_versions_mean_what_they_mean_in_mlflow(text: str) -> None:
     assert ours(MODEL_VERSIONS, text) == theirs(versions_judge, stored_versions, text), text
 
 
+def message_of_theirs(judge: Any, text: str) -> str | None:
+    """What MLflow's parser says of a filter; None if it takes it."""
+    try:
+        judge.parse_search_filter(text)
+    except MlflowException as error:
+        return str(error.message)
+    return None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name > 'a' AND foo = 'b'", "Invalid attribute key 'foo' specified. Valid keys are '"),
+        (
+            "tags.x < 'a' AND name = 7",
+            "Expected a quoted string value or a list of quoted string values for attributes.",
+        ),
+        ("name > 'a' AND tags.x = 7", "Expected a quoted string value for tag"),
+        ("name > 'a' AND tags.x < 'b'", "Invalid comparator for attribute: >"),
+        ("tags.x < 'a' AND name > 'b'", "Invalid comparator for tag: <"),
+        ("name < 'a' AND params.x = 'b'", "Invalid entity type 'params'."),
+    ],
+)
+def test_of_two_faults_the_one_is_named_that_mlflow_names(text: str, message: str) -> None:
+    with pytest.raises(BadFilter) as refused:
+        REGISTERED_MODELS.filter(text)
+    assert str(refused.value).startswith(message)
+    said = message_of_theirs(models_judge, text)
+    assert said is None if message.startswith("Invalid comparator") else str(said).startswith(message)
+
+
 DIRECTIONS = st.sampled_from(["", "", " ASC", " desc", "  DESC", " foo", " ASC DESC", ", x"])
 
 

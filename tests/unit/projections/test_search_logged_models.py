@@ -113,15 +113,15 @@ def test_no_text_of_a_caller_is_sql() -> None:
 @pytest.mark.parametrize(
     ("tag", "shown"),
     [
-        (None, '[{"name": "a", "version": "1"}, {"name": "b", "version": "2"}]'),
+        (None, '[{"name": "a", "version": 1}, {"name": "b", "version": 2}]'),
         # As MLflow's client leaves it, after its server wrote the same before.
         (
             '[{"name": "a", "version": 1}, {"name": "a", "version": "1"}]',
-            '[{"name": "a", "version": "1"}, {"name": "b", "version": "2"}]',
+            '[{"name": "a", "version": 1}, {"name": "b", "version": 2}]',
         ),
         (
             '[{"name": "old", "version": "7"}]',
-            '[{"name": "old", "version": "7"}, {"name": "a", "version": "1"}, {"name": "b", "version": "2"}]',
+            '[{"name": "old", "version": "7"}, {"name": "a", "version": 1}, {"name": "b", "version": 2}]',
         ),
         ("mine", "mine"),
         ("7", "7"),

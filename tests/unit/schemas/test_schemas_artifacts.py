@@ -31,14 +31,14 @@ def test_a_file_belongs_to_its_run_or_its_folder(path: str, owner: str, rest: st
 
 @pytest.mark.parametrize(
     "path",
-    ["/etc/passwd", "..", "a/../b", "a/./b", "a//b", "a/", "a\\b", "a\x00b", "a\nb", "a\x7f", "x" * 3000, "\ud800"],
+    ["/etc/passwd", "..", "a/../b", "a/./b", "a//b", "a/", "a\x00b", "a\nb", "a\x7f", "x" * 3000, "\ud800"],
 )
 def test_a_path_that_is_not_plain_is_refused(path: str) -> None:
     with pytest.raises(ValueError, match=r"it holds|it is absolute|too long"):
         check_path(path)
 
 
-@given(st.lists(st.text("ab.%é ~C:", min_size=1, max_size=4), min_size=1, max_size=4).map("/".join))
+@given(st.lists(st.text("ab.%é ~C:\\", min_size=1, max_size=4), min_size=1, max_size=4).map("/".join))
 def test_owner_and_path_lead_back_to_the_file(path: str) -> None:
     try:
         check_path(path)

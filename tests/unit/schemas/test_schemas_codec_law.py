@@ -31,6 +31,7 @@ from runfold_schemas.catalog import released_catalog
 from runfold_schemas.errors import BadEvent, BadRecord, Reason
 from runfold_schemas.events import MetricsLogged
 from runfold_schemas.frames import Frame
+from runfold_schemas.recent import Recent
 
 SCHEMA: Any = released_catalog().to_write(MetricsLogged.subject).parsed
 PATHS = pytest.mark.parametrize("path", ["numpy", "pure"])
@@ -169,7 +170,7 @@ def test_many_small_blocks_cost_no_more_than_linear_time() -> None:
 
 
 def test_the_key_cache_is_bounded_by_memory_and_forgets_the_least_recent() -> None:
-    cache: metrics_codec._Recent[str, int] = metrics_codec._Recent(10)
+    cache: Recent[str, int] = Recent(10)
     for number, name in enumerate("abc"):
         cache.put(name, number, 3)
     assert cache.get("a") == 0
@@ -230,7 +231,7 @@ def test_a_lone_surrogate_is_refused_by_name() -> None:
 
 
 def test_the_cache_of_key_lists_keeps_its_bound_when_an_entry_is_put_twice_and_threads_share_it() -> None:
-    cache: metrics_codec._Recent[int, int] = metrics_codec._Recent(10)
+    cache: Recent[int, int] = Recent(10)
     for _ in range(100):
         cache.put(1, 1, 4)
     assert (cache._cost, cache.get(1)) == (4, 1)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from starlette.testclient import TestClient
 
+from runfold_schemas.cluster import KafkaCluster
 from runfold_server.app import create_app
 from runfold_server.config import ServerConfig
 
@@ -17,7 +18,7 @@ API = "/api/2.0/mlflow/"
 def client() -> Iterator[TestClient]:
     # Port 1 is never listened on.
     config = ServerConfig(
-        kafka="127.0.0.1:1",
+        kafka=KafkaCluster("127.0.0.1:1"),
         dsn="postgresql://nobody@127.0.0.1:1/none",
         kafka_timeout=0.5,
         ends_timeout=0.5,

@@ -12,6 +12,7 @@ import pytest
 from mlflow.protos import databricks_pb2, mlflow_artifacts_pb2, model_registry_pb2, service_pb2, webhooks_pb2
 from starlette.testclient import TestClient
 
+from runfold_schemas.cluster import KafkaCluster
 from runfold_server.app import create_app
 from runfold_server.config import S3Config, ServerConfig
 
@@ -51,7 +52,7 @@ CALLS = sorted(
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
     config = ServerConfig(
-        kafka="127.0.0.1:1",
+        kafka=KafkaCluster("127.0.0.1:1"),
         dsn="postgresql://nobody@127.0.0.1:1/none",
         kafka_timeout=0.2,
         ends_timeout=0.2,

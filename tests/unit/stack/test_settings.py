@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from runfold_schemas.cluster import KafkaCluster
 from runfold_stack.errors import BadSetting
 from runfold_stack.services import without_password
 from runfold_stack.settings import OTHER_VARIABLES, Settings, load_settings, misspelt_variables
@@ -52,6 +53,18 @@ def test_keys_of_s3_come_in_pairs_and_the_secret_is_never_shown(monkeypatch: pyt
     assert "the-secret" not in str(failure.value)
     monkeypatch.setenv("RUNFOLD_S3_ACCESS_KEY", "the-key")
     assert "the-secret" not in repr(load_settings())
+
+
+def test_a_password_of_kafka_needs_a_protocol_and_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNFOLD_KAFKA_PASSWORD", "the-secret")
+    monkeypatch.setenv("RUNFOLD_KAFKA_USERNAME", "me")
+    with pytest.raises(BadSetting, match="need RUNFOLD_KAFKA_SECURITY_PROTOCOL=SASL_SSL") as failure:
+        load_settings()
+    assert "the-secret" not in str(failure.value)
+    monkeypatch.setenv("RUNFOLD_KAFKA_SECURITY_PROTOCOL", "SASL_SSL")
+    settings = load_settings()
+    assert "the-secret" not in repr(settings)
+    assert settings.with_kafka(KafkaCluster("b:1", settings.kafka_access())).kafka_access() == settings.kafka_access()
 
 
 def test_a_variable_that_is_set_to_nothing_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:

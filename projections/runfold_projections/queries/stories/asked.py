@@ -46,7 +46,7 @@ def _asked(event: Any) -> Iterator[str]:
         yield from (f"{own}{group}.{key}" for key in getattr(event, group, None) or ())
     yield from (f"{own}tags.{key}" for key in getattr(event, "keys", ()))
     yield from (f"{own}{name}" for name in _HEADS if getattr(event, name, None) is not None)
-    if getattr(event, "end_ms", None) is not None:
+    if getattr(event, "end_ms", None) is not None or (kind == "RunUpdated" and event.status == "RUNNING"):
         yield "end_time"
     if kind.endswith(("Created", "Renamed")) or (kind in _MAY_RENAME and event.name is not None):
         yield "name"

@@ -1,0 +1,209 @@
+"""HTTP connections whose clients are slow or hostile: bounds on headers, on time, and on how many there are.
+
+A subclass of uvicorn's protocol, because only the protocol sees a request before it is whole, and an answer that nobody takes.
+"""
+
+import asyncio
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """What a client may take. Times are in seconds, sizes in bytes.
+
+    Headers, with the request line, must be whole after `header_seconds`. A body must move by `progress_bytes` in every `stall_seconds`
+    unless this side holds it back, and an answer that waits for its client by as much in every `answer_seconds`.
+    """
+
+    header_bytes: int = 256 * 1024
+    headers: int = 200
+    header_seconds: float = 15.0
+    stall_seconds: float = 30.0
+    answer_seconds: float = 60.0
+    progress_bytes: int = 4 * 1024
+    connections: int = 2_000
+
+
+PATIENCE = Patience()
+_REASONS = {
+    408: "Request Timeout",
+    431: "Request Header Fields Too Large",
+    503: "Service Unavailable",
+}
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """One connection. `patience` is of the class, so that a test may have less of it."""
+
+    patience = PATIENCE
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._in_headers = True
+        self._header_bytes = 0
+        self._body_bytes = 0
+        self._quiet_bytes = 0
+        """What came since the last piece of the body: trailers, and what stands between chunks."""
+        self._waited = False
+        """Whether this side held back the body since it was last looked at."""
+        self._unsent = 0
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take the connection, in place of one that asks nothing if there are too many."""
+        super().connection_made(transport)
+        if len(self.connections) > self.patience.connections and not self._makes_room():
+            self._refuse(503, "This server has as many connections as it takes; ask again later.")
+            return
+        self._later("headers", self.patience.header_seconds, self._headers_late)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        for name in list(self._timers):
+            self._cancel(name)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came; more headers than are taken are not parsed."""
+        if self.transport.is_closing():
+            return
+        if self._in_headers:
+            if "headers" not in self._timers:
+                self._later("headers", self.patience.header_seconds, self._headers_late)
+            # One read has at most 256 KiB, so that looking before parsing bounds the work.
+            self._header_bytes += len(data)
+            if (
+                self._header_bytes > self.patience.header_bytes
+                and b"\r\n\r\n" not in data[: self.patience.header_bytes]
+            ):
+                self._refuse(431, f"The request's headers have more than {self.patience.header_bytes} bytes.")
+                return
+        self._quiet_bytes += len(data)
+        super().data_received(data)
+        if not self._in_headers and self._quiet_bytes > self.patience.header_bytes:
+            self.transport.abort()
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        super().on_message_begin()
+        self._body_bytes = 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header; too many end the parsing."""
+        super().on_header(name, value)
+        if len(self.headers) > self.patience.headers:
+            self._refuse(431, f"The request has more than {self.patience.headers} headers.")
+            raise httptools.HttpParserError("too many headers")
+
+    def on_headers_complete(self) -> None:
+        """Hand the request on, and wait for its body."""
+        if self.transport.is_closing():
+            return
+        self._in_headers = False
+        self._cancel("headers")
+        super().on_headers_complete()
+        self._later("body", self.patience.stall_seconds, self._look_at_body)
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of the body."""
+        self._body_bytes += len(body)
+        self._quiet_bytes = 0
+        super().on_body(body)
+        self._waited = self._waited or self.flow.read_paused
+
+    def on_message_complete(self) -> None:
+        """The request is whole; another one may follow."""
+        self._cancel("body")
+        self._in_headers, self._header_bytes = True, 0
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP, unless it was refused already."""
+        if not self.transport.is_closing():
+            super().send_400_response(msg)
+
+    def pause_writing(self) -> None:
+        """The client takes less than is sent to it."""
+        super().pause_writing()
+        self._unsent = self.transport.get_write_buffer_size()
+        self._later("answer", self.patience.answer_seconds, self._look_at_answer)
+
+    def resume_writing(self) -> None:
+        """The client has caught up."""
+        self._cancel("answer")
+        super().resume_writing()
+
+    def _headers_late(self) -> None:
+        if self.flow.read_paused:
+            self._later("headers", self.patience.header_seconds, self._headers_late)
+        elif self._is_idle and not self._header_bytes:
+            self.transport.close()
+        else:
+            self._refuse(408, f"The request's headers took longer than {self.patience.header_seconds:g} s.")
+
+    def _look_at_body(self) -> None:
+        waited, self._waited = self._waited, self.flow.read_paused
+        got, self._body_bytes = self._body_bytes, 0
+        asked = self.cycle is None or not self.cycle.waiting_for_100_continue
+        if asked and got < self.patience.progress_bytes and not waited and not self.flow.read_paused:
+            # Nobody may be reading, so an answer can't be put in between: the application hears that the client left.
+            self.transport.abort()
+            return
+        self._later("body", self.patience.stall_seconds, self._look_at_body)
+
+    def _look_at_answer(self) -> None:
+        unsent = self.transport.get_write_buffer_size()
+        if self._unsent - unsent < self.patience.progress_bytes:
+            self.transport.abort()
+            return
+        self._unsent = unsent
+        self._later("answer", self.patience.answer_seconds, self._look_at_answer)
+
+    @property
+    def _is_idle(self) -> bool:
+        """Whether no request is being answered."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def _makes_room(self) -> bool:
+        for other in self.connections:
+            if isinstance(other, BoundedProtocol) and other is not self and other._is_idle:
+                other.transport.abort()
+                return True
+        return False
+
+    def _refuse(self, status: int, message: str) -> None:
+        """Answer and close; nothing that comes after it is read."""
+        for name in list(self._timers):
+            self._cancel(name)
+        if self._is_idle:
+            body = json.dumps({"error_code": "BAD_REQUEST", "message": message}).encode()
+            head = (
+                f"HTTP/1.1 {status} {_REASONS[status]}\r\ncontent-type: application/json\r\nretry-after: 5\r\n"
+                f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+            )
+            self.transport.write(head.encode() + body)
+        self._close()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close a connection that asks nothing more."""
+        if not self.transport.is_closing():
+            self._close()
+
+    def _close(self) -> None:
+        # What is not sent yet would keep a closed connection for ever.
+        self.transport.close()
+        self._later("close", self.patience.answer_seconds, self.transport.abort)
+
+    def _later(self, name: str, seconds: float, call: Any) -> None:
+        self._cancel(name)
+        self._timers[name] = self.loop.call_later(seconds, call)
+
+    def _cancel(self, name: str) -> None:
+        timer = self._timers.pop(name, None)
+        if timer is not None:
+            timer.cancel()
