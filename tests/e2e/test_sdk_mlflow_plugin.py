@@ -163,7 +163,7 @@ def test_artifacts_are_found_by_the_tracking_uri_of_the_environment(uri: str) ->
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert "text" in lines
-    assert "['b.json', 'deep']" in lines
+    assert "['artifacts/b.json', 'artifacts/deep']" in lines
 
 
 @pytest.mark.parametrize("other", ["file:///tmp/x", "sqlite:///x.db"])
