@@ -20,16 +20,22 @@ CLIENTS = 8
 VERSIONS = 1000
 
 
+@pytest.fixture(scope="module", params=["", "runfold+"], ids=["http", "plugin"])
+def scheme(request: pytest.FixtureRequest) -> str:
+    """What the plugin's addresses begin with, or nothing."""
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def here(services: Services) -> Iterator[World]:
+def here(services: Services, scheme: str) -> Iterator[World]:
     with world(services) as made:
         yield made
 
 
 @pytest.fixture
-def client(here: World, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
+def client(here: World, scheme: str, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    return MlflowClient(here.uris[0], here.uris[0])
+    return MlflowClient(scheme + here.uris[0], scheme + here.uris[0])
 
 
 def test_a_models_whole_life(client: MlflowClient) -> None:
