@@ -3,6 +3,7 @@
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from itertools import repeat
 from struct import Struct
 from typing import Any, Generic, TypeVar
@@ -17,6 +18,8 @@ from runfold_schemas.frames import Frame
 from .turns import Turns
 
 _LEVEL = 1
+_REMEMBERED_BYTES = 64 * 1024
+"""Bytes of the largest segment whose decoded frames are remembered: a batch of a thousand metrics has 30 kB, and a megabyte decoded."""
 _T = TypeVar("_T")
 _SIZE = Struct(">I")
 _encoder = msgspec.msgpack.Encoder()
@@ -140,10 +143,26 @@ def _offsets(came: Came) -> Any:
     return np.repeat(np.array(offsets, np.int64), rows)
 
 
+@lru_cache(maxsize=16)
+def _frames_by_key(data: bytes) -> dict[str, list[Frame]]:
+    """The frames of a small segment by each of their keys. Whoever reads a run key by key asks for the same segment again and again."""
+    found: dict[str, list[Frame]] = {}
+    for frame in read_all(data):
+        for key in dict.fromkeys(frame.keys):
+            found.setdefault(key, []).append(frame)
+    return found
+
+
 def read_key(data: bytes, key: str, below: int | None = None) -> tuple[Any, Any, Any]:
     """Steps (int64), times (int64, ms) and values (float64) of one key in a segment, as NumPy arrays: all, or of what came below an offset."""
     steps, times, values = [], [], []
-    dated = ((frame, None) for frame in read_all(data)) if below is None else read_dated(data)
+    dated: Iterable[tuple[Frame, Any]]
+    if below is not None:
+        dated = read_dated(data)
+    elif len(data) <= _REMEMBERED_BYTES:
+        dated = ((frame, None) for frame in _frames_by_key(data).get(key, ()))
+    else:
+        dated = ((frame, None) for frame in read_all(data))
     for frame, offsets in dated:
         if key in frame.keys:
             column = frame.keys.index(key)
