@@ -266,7 +266,7 @@ def test_a_client_that_takes_nothing_is_told_so_and_loses_nothing(
     with socket.socket() as deaf:
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         deaf.connect((host, int(port)))
-        deaf.sendall(f"GET {API}series:live?run_id={run}&key=m HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+        deaf.sendall(f"GET {API}series:live?run_id={run}&key=m HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
         deaf.settimeout(30)
         assert b"200" in deaf.recv(100)
         # One after the other, however they come together in the log's readers: a stream that has too much is ended by what comes then.

@@ -20,6 +20,7 @@ from sse import events_of
 from runfold.birth import open_log
 from runfold.reading import plain_consumer, read_range, read_system
 from runfold_schemas.batch import Outgoing
+from runfold_schemas.cluster import KafkaCluster
 from runfold_schemas.events import ExperimentCreated
 from runfold_schemas.position import Partition, Position
 from runfold_schemas.topics import Topic, full_name
@@ -56,8 +57,8 @@ def hostile() -> dict[str, bytes]:
 
 
 @asynccontextmanager
-async def producing(kafka: str) -> AsyncIterator[AIOKafkaProducer]:
-    producer = AIOKafkaProducer(bootstrap_servers=kafka, max_request_size=1_000_000)
+async def producing(kafka: KafkaCluster) -> AsyncIterator[AIOKafkaProducer]:
+    producer = AIOKafkaProducer(**kafka.options(), max_request_size=1_000_000)
     await producer.start()
     try:
         yield producer
