@@ -8,7 +8,7 @@ import signal
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from types import FrameType
 from typing import Any
 
@@ -18,7 +18,7 @@ from starlette.middleware import Middleware
 from uvicorn.supervisors import Multiprocess
 
 from runfold.log import LogWriter
-from runfold_projections.database import open_pool
+from runfold_projections.database import Pool, open_pool
 from runfold_schemas.ids import Ids
 
 from .api import Api
@@ -52,22 +52,24 @@ _PATTERNS_AT_ONCE = 2
 """Connections for reads that match patterns against all keys of runs."""
 
 
+def _pool(config: ServerConfig, application: str, most: int) -> AbstractAsyncContextManager[Pool]:
+    # min_size 0 makes the pool open before Postgres answers.
+    return open_pool(
+        config.dsn,
+        config.namespace,
+        application=application,
+        min_size=0,
+        max_size=most,
+        timeout=config.postgres_timeout,
+    )
+
+
 @asynccontextmanager
 async def open_api(config: ServerConfig) -> AsyncIterator[Api]:
     """All parts of a server. Opens without Kafka, Postgres and S3 too: what needs them answers 503 until they come."""
     ids, observed, progress = Ids(), Observed(), Progress()
     async with AsyncExitStack() as stack:
-        # min_size 0 makes the pool open before Postgres answers.
-        pool = await stack.enter_async_context(
-            open_pool(
-                config.dsn,
-                config.namespace,
-                application="runfold-server",
-                min_size=0,
-                max_size=config.pool_size,
-                timeout=config.postgres_timeout,
-            )
-        )
+        pool = await stack.enter_async_context(_pool(config, "runfold-server", config.pool_size))
         log = await stack.enter_async_context(
             LogWriter(config.kafka, config.namespace, timeout=config.kafka_timeout, node=socket.gethostname(), ids=ids)
         )
@@ -75,16 +77,7 @@ async def open_api(config: ServerConfig) -> AsyncIterator[Api]:
         ends = Ends(config.kafka, log.connect, timeout=config.ends_timeout)
         urge = Urge(database, config.namespace)
         reader = Reader(database, ends, progress, observed, urge, wait=config.read_wait)
-        few = await stack.enter_async_context(
-            open_pool(
-                config.dsn,
-                config.namespace,
-                application="runfold-server-patterns",
-                min_size=0,
-                max_size=_PATTERNS_AT_ONCE,
-                timeout=config.postgres_timeout,
-            )
-        )
+        few = await stack.enter_async_context(_pool(config, "runfold-server-patterns", _PATTERNS_AT_ONCE))
         patient = Database(few, acquire_timeout=config.acquire_timeout)
         patterns = Reader(patient, ends, progress, observed, urge, wait=config.read_wait)
         bucket = await stack.enter_async_context(Bucket(config.s3, timeout=config.s3_timeout))

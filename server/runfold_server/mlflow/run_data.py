@@ -169,6 +169,12 @@ _DATASET = (
     Field("profile"),
 )
 
+
+def _counted(name: str, fields: tuple[Field, ...], most: int) -> Field:
+    """A list whose length is checked before its items are parsed."""
+    return Field(name, Kind.OBJECTS, fields=fields, most=most, unfit=limits.too_many(name, most))
+
+
 OPERATIONS = (
     Operation(
         "POST",
@@ -196,27 +202,9 @@ OPERATIONS = (
         _log_batch,
         (
             RUN_ID,
-            Field(
-                "metrics",
-                Kind.OBJECTS,
-                fields=_METRIC,
-                most=limits.MAX_METRICS,
-                unfit=limits.too_many("metrics", limits.MAX_METRICS),
-            ),
-            Field(
-                "params",
-                Kind.OBJECTS,
-                fields=_KEYED,
-                most=limits.MAX_PARAMS,
-                unfit=limits.too_many("params", limits.MAX_PARAMS),
-            ),
-            Field(
-                "tags",
-                Kind.OBJECTS,
-                fields=_KEYED,
-                most=limits.MAX_TAGS,
-                unfit=limits.too_many("tags", limits.MAX_TAGS),
-            ),
+            _counted("metrics", _METRIC, limits.MAX_METRICS),
+            _counted("params", _KEYED, limits.MAX_PARAMS),
+            _counted("tags", _KEYED, limits.MAX_TAGS),
         ),
         read_metrics,
         about="Log metrics, params and tags together: at most 1000 entities, of them 100 params and 100 tags. A refused batch changes nothing.",
