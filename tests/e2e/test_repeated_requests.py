@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 from installation import Installation, Program
+from stopping import stop_process
 from watching import until
 
 from runfold_schemas.topics import Topic
@@ -146,7 +147,7 @@ def _send_and_hang_up(server: Program, path: str, body: Json) -> None:
 @contextmanager
 def _stopped(program: Program) -> Iterator[None]:
     assert program.process is not None
-    os.kill(program.process.pid, signal.SIGSTOP)
+    stop_process(program.process.pid)
     try:
         yield
     finally:

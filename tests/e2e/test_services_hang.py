@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from installation import Installation, Program
 from load import Load, seed_of_this_run, unequal, wrongs
+from stopping import stop_process
 from watching import answer_of, assert_runs, folded_by, until
 
 
@@ -53,10 +54,10 @@ async def _is_told(worker: Program, part: str) -> bool:
 def _hanging(pid: int) -> Iterator[None]:
     """Stop a process and its children (Postgres's sessions) for as long as the block lasts."""
     stopped = [pid]
-    os.kill(pid, signal.SIGSTOP)
+    stop_process(pid)
     try:
         for child in _children(pid):
-            os.kill(child, signal.SIGSTOP)
+            stop_process(child)
             stopped.append(child)
         yield
     finally:

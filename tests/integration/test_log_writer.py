@@ -27,7 +27,7 @@ async def test_only_what_kafka_has_not_acknowledged_counts_against_the_bound(
 ) -> None:
     monkeypatch.setattr("runfold.kafka.MOST_WAITING_BYTES", 50_000)
     record = Outgoing(Topic.RUNS, b"k", bytes(10_000), ())
-    kafka = installation.services.stack
+    kafka = installation.services
     async with RecordSender(installation.services.kafka, installation.namespace, timeout=3) as sender:
         for _ in range(20):
             await sender.send(WHERE, record)
@@ -81,7 +81,7 @@ async def test_many_records_are_appended_in_order_across_batches_beside_single_o
 
 
 async def test_many_records_that_no_broker_takes_are_not_acknowledged(installation: Installation) -> None:
-    kafka = installation.services.stack
+    kafka = installation.services
     record = Outgoing(WHERE.topic, b"k", b"v", ())
     async with RecordSender(installation.services.kafka, installation.namespace, timeout=1) as sender:
         await sender.send_all(WHERE, [record])

@@ -12,6 +12,7 @@ from random import Random
 import pytest
 from histories import history
 from services import Services
+from stopping import stop_process
 
 from runfold_projections import backlog as backlog_module
 from runfold_projections import merging, packs
@@ -212,7 +213,7 @@ async def test_a_process_builds_the_packs_that_a_thread_builds_and_is_replaced_w
             await process.build([(0, b"not a segment")])
         assert process.pid is not None
         # Stopped, so that it can't have answered before it is killed.
-        os.kill(process.pid, signal.SIGSTOP)
+        stop_process(process.pid)
         asking = asyncio.create_task(process.build(segments))
         await asyncio.sleep(0)
         os.kill(process.pid, signal.SIGKILL)

@@ -14,6 +14,7 @@ import fastavro
 import httpx2
 import pytest
 from server_world import World
+from stopping import stop_process
 
 from runfold.kafka import RecordSender
 from runfold_schemas.catalog import released_catalog
@@ -169,7 +170,7 @@ def test_without_kafka_this_releases_schemas_are_served_and_all_else_is_put_off(
     here: World, registry: httpx2.Client
 ) -> None:
     kafka = here.stack.pid("kafka")
-    os.kill(kafka, signal.SIGSTOP)
+    stop_process(kafka)
     try:
         assert get(registry, "schemas/ids/1")["subject"] == "runfold.log.Genesis"
         assert refused(registry.get("schemas/ids/987654")) == (503, 50001)

@@ -18,6 +18,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 from server_world import PARTITIONS, World
+from stopping import stop_process
 
 from runfold_schemas import wire
 from runfold_schemas.batch import CONTENT_TYPE, Outgoing, encode_batch
@@ -204,7 +205,7 @@ def test_mlflows_client_unmodified(here: World, monkeypatch: pytest.MonkeyPatch)
 def frozen(pids: list[int]) -> Iterator[None]:
     """Stop processes, so that they answer nothing, and let them go on."""
     for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
+        stop_process(pid)
     try:
         yield
     finally:
