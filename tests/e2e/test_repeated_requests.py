@@ -12,11 +12,11 @@ from urllib.parse import urlsplit
 
 import httpx2
 import pytest
-from installation import Installation, Program
-from stopping import stop_process
-from watching import until
 
-from runfold_schemas.topics import Topic
+from runfold_schemas.positions.topics import Topic
+from tests.support.installation import Installation, Program
+from tests.support.stopping import stop_process
+from tests.support.waiting import until
 
 API = "/api/2.0/mlflow/"
 Json = dict[str, Any]

@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from installation import Installation, Program
-from load import Load, seed_of_this_run, unequal, wrongs
-from stopping import stop_process
-from watching import answer_of, assert_runs, folded_by, until
+
+from tests.support.installation import Installation, Program
+from tests.support.load import Load, seed_of_this_run, unequal, wrongs
+from tests.support.stopping import stop_process
+from tests.support.waiting import answer_of, assert_runs, folded_by, until
 
 
 @pytest.mark.timeout(400)

@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from stopping import stop_process
-
-from runfold_schemas.cluster import KafkaCluster, KafkaSecurity
-from runfold_server.config import S3Config
+from runfold_log.cluster import KafkaCluster, KafkaSecurity
 from runfold_stack.embedded import RunningStack, embedded_stack
+from runfold_storage.config import S3Config
+from tests.support.stopping import stop_process
 
 T = TypeVar("T")
 
