@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
-from runfold_server.app.routes import OPERATIONS, OPERATIONS_3, RAW, api_document
+from runfold_server.app.routes import OPENAPI, OPERATIONS, OPERATIONS_3, RAW, api_document
 from runfold_server.http.prefixes import MLFLOW_3_PREFIXES, MLFLOW_PREFIXES
 
 SOME = 30
