@@ -11,7 +11,7 @@ from runfold_log.log_ends import LogEnds
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import Topic
 from runfold_server.core.errors import Unavailable
-from runfold_server.reads.outages import kafka_outages
+from runfold_server.core.outages import kafka_outages
 
 FOLDED = (Topic.EXPERIMENTS, Topic.REGISTRY, Topic.RUNS, Topic.METRICS)
 """Topics that have read models."""

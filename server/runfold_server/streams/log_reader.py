@@ -7,7 +7,7 @@ from runfold_log.cluster import KafkaCluster
 from runfold_log.errors import OffsetNotHeld
 from runfold_log.reader import FETCH_WAIT_SECONDS, LogReader, Stretch
 from runfold_schemas.positions.position import Partition
-from runfold_server.reads.outages import kafka_outages
+from runfold_server.core.outages import kafka_outages
 
 _REQUEST_SECONDS = 10.0
 _RETRY_MS = 50
