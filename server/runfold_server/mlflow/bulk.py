@@ -20,6 +20,8 @@ MOST_POINTS = 25_000
 MOST_PER_RUN = 2500
 Json = dict[str, Any]
 _POINTS_OF = (Topic.METRICS, Topic.RUNS)
+_READ = (*_POINTS_OF, Topic.EXPERIMENTS)
+"""What answers are read from: an experiment may say how its runs' ranks are reduced."""
 _Found = tuple[list[answers.RunPointAnswer], set[str]]
 """Points, and the runs that some were inherited from."""
 
@@ -29,7 +31,7 @@ def _ancestors(found: _Found) -> Scope:
 
 
 async def _bulk(api: Api, call: Call) -> Json:
-    """All points, by run id, then time, step and value; cut at `max_results`."""
+    """All points, by run id, then in the order of each history; cut at `max_results`."""
     run_ids, key, limit = call.args["run_id"], call.args["metric_key"], min(call.args["max_results"], MOST_POINTS)
     if not run_ids:
         raise InvalidParameter("GetMetricHistoryBulk request must specify at least one run_id.")
@@ -51,7 +53,7 @@ async def _bulk(api: Api, call: Call) -> Json:
             ancestors |= rows.ancestors
         return found, ancestors
 
-    return {"metrics": (await api.reader.asked(call.as_of, of_runs(run_ids, *_POINTS_OF), query, _ancestors)).value[0]}
+    return {"metrics": (await api.reader.asked(call.as_of, of_runs(run_ids, *_READ), query, _ancestors)).value[0]}
 
 
 async def _interval(api: Api, call: Call) -> Json:
@@ -76,7 +78,7 @@ async def _interval(api: Api, call: Call) -> Json:
             ancestors |= rows.ancestors
         return found, ancestors
 
-    found, _ = (await api.reader.asked(call.as_of, of_runs(run_ids, *_POINTS_OF), query, _ancestors)).value
+    found, _ = (await api.reader.asked(call.as_of, of_runs(run_ids, *_READ), query, _ancestors)).value
     return answers.filled({"metrics": found})
 
 
@@ -110,7 +112,7 @@ OPERATIONS = (
             Field("metric_key"),
             Field("max_results", Kind.INT64, default=MOST_POINTS, least=0),
         ),
-        about="The points of a metric of up to 100 runs, by run, time, step and value.",
+        about="The points of a metric of up to 100 runs, by run, time, step and value; of runs with a `runfold.rankReduction` one a step.",
         answer=having({"metrics": listed(ref("RunMetric"))}),
         past=True,
     ),
@@ -138,7 +140,8 @@ OPERATIONS = (
                 unfit=f"max_results must be between 1 and {MOST_PER_RUN}.",
             ),
         ),
-        about="The points of a metric of up to 100 runs, spread evenly over each run's points, by step, time and value.",
+        about="The points of a metric of up to 100 runs, spread evenly over each run's points, by step, time and value; of runs with a "
+        "`runfold.rankReduction` one a step.",
         answer=having({}, {"metrics": listed(ref("RunMetric"))}),
         past=True,
     ),

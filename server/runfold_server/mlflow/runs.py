@@ -40,9 +40,8 @@ async def _create(api: Api, call: Call) -> Json:
     for tag in args["tags"]:
         if not tag["key"]:
             raise InvalidParameter("Missing value for required parameter 'tags.key'.")
-        tags[limits.check_length("key", limits.MAX_KEY, tag["key"])] = limits.check_length(
-            "value", limits.MAX_LONG_VALUE, tag["value"]
-        )
+        key = limits.check_length("key", limits.MAX_KEY, tag["key"])
+        tags[key] = limits.check_reduction(key, limits.check_length("value", limits.MAX_LONG_VALUE, tag["value"]))
     name = _name(args["run_name"], tags.get(RUN_NAME_TAG, ""))
     run_id = api.ids.run_id()
     event = RunCreated(
