@@ -16,7 +16,7 @@ from runfold_schemas.ids import Ids
 from . import ending
 from .errors import ServerRefused
 from .params import ParamGroups
-from .rows import RowReader, strings, whole_step
+from .rows import RowReader, strings, tag_texts, whole_step
 from .series import doubles, flat, whole_steps, width_of
 from .settings import Settings
 
@@ -133,7 +133,7 @@ class Run:
 
         from .encoding import checked
 
-        self._writer.add_fact(checked(TagsSet, run_id=self.id, tags=strings(tags, "tag")))
+        self._writer.add_fact(checked(TagsSet, run_id=self.id, tags=tag_texts(tags)))
 
     def rewind(self, step: int, ranks: Ranks = "own") -> None:
         """Training goes back to this step: points logged before at greater steps are cut off from the series, and stay in the history.

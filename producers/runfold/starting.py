@@ -19,7 +19,7 @@ from .joining import NAMELESS, Joined, facts_of_join, say_again
 from .leftovers import send_leftovers, take_over
 from .names import run_name
 from .place import ATTEMPT_VARIABLE, Place, where_we_run
-from .rows import strings
+from .rows import strings, tag_texts
 from .settings import Settings
 from .shipper import Shipper, shippers
 from .spool.layout import About
@@ -61,7 +61,7 @@ def start(
     attempt = place.attempt or ("" if place.beside else ids.event_id())
     encoder = RunEncoder(run_id, ids, node=place.node[:250], rank=place.rank, attempt=attempt)
     turns = _turns(place, run_id, start_step, inherits)
-    first_tags = strings(tags, "tag")
+    first_tags = tag_texts(tags)
     creation = _creation(encoder, ids, place, named or NAMELESS, name, first_tags)
     shipper = None if settings.offline else shippers.to(settings.uri)
     joined, found = _find(shipper, settings, named, place) if shipper else (Joined(), None)
