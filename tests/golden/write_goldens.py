@@ -11,11 +11,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from runfold_schemas import wire
-from runfold_schemas.catalog import Catalog, Released
-from runfold_schemas.envelope import Envelope, Writer
-from runfold_schemas.events import FACTS, Event, MetricsLogged, as_json
-from runfold_schemas.frames import Frame
+from runfold_schemas.codec import wire
+from runfold_schemas.codec.catalog import Catalog, Released
+from runfold_schemas.codec.envelope import Envelope, Writer
+from runfold_schemas.events.frames import Frame
+from runfold_schemas.events.runs import FACTS, Event, MetricsLogged, as_json
 
 FOLDER = Path(__file__).parent / "events"
 RUN = "0197f0c2a6b07d1e8c3f5a9b2d4e6f80"
@@ -31,16 +31,16 @@ SAMPLES: dict[str, dict[str, Any]] = {
         "topics": ["runs"],
     },
     "runfold.system.FeatureLevelRaised": {"level": 2, "release": "0.2.0"},
-    "runfold.experiments.ExperimentCreated": {
+    "runfold.transports.experiments.ExperimentCreated": {
         "name": "Größe 測試 🧪",
         "artifact_location": "s3://bucket/experiments",
         "tags": {"team": "vision", "mlflow.note.content": "first\nsecond"},
     },
-    "runfold.experiments.ExperimentRenamed": {"experiment_id": 7, "name": "renamed"},
-    "runfold.experiments.ExperimentDeleted": {"experiment_id": 7},
-    "runfold.experiments.ExperimentRestored": {"experiment_id": 2**63 - 1},
-    "runfold.experiments.ExperimentTagsSet": {"experiment_id": 0, "tags": {"a": "", "b": "ß"}},
-    "runfold.experiments.ExperimentTagsDeleted": {"experiment_id": 7, "keys": ["a", "b"]},
+    "runfold.transports.experiments.ExperimentRenamed": {"experiment_id": 7, "name": "renamed"},
+    "runfold.transports.experiments.ExperimentDeleted": {"experiment_id": 7},
+    "runfold.transports.experiments.ExperimentRestored": {"experiment_id": 2**63 - 1},
+    "runfold.transports.experiments.ExperimentTagsSet": {"experiment_id": 0, "tags": {"a": "", "b": "ß"}},
+    "runfold.transports.experiments.ExperimentTagsDeleted": {"experiment_id": 7, "keys": ["a", "b"]},
     "runfold.runs.RunCreated": {
         "run_id": RUN,
         "experiment_id": 7,

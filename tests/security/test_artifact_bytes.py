@@ -12,12 +12,12 @@ from urllib.parse import quote
 import asyncpg
 import httpx2
 import pytest
-from server_world import World
 
-from runfold_server.app import open_api
-from runfold_server.config import ServerConfig
-from runfold_stack.services import Services
-from runfold_stack.status import is_well, render, status
+from runfold_server.app.application import open_api
+from runfold_server.core.config import ServerConfig
+from runfold_stack.commands.status import is_well, render, status
+from runfold_stack.config.services import Services
+from tests.support.server_world import World
 
 PROXY = "/api/2.0/mlflow-artifacts/artifacts"
 SMALL, LARGE = b"trusted weights", os.urandom(9 * 1024 * 1024)

@@ -10,8 +10,8 @@ from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
-from runfold_server.document.openapi import OPERATION, document
-from runfold_server.routes import MLFLOW_3_PREFIXES, MLFLOW_PREFIXES, OPERATIONS, OPERATIONS_3, RAW
+from runfold_server.app.routes import MLFLOW_3_PREFIXES, MLFLOW_PREFIXES, OPERATIONS, OPERATIONS_3, RAW
+from runfold_server.openapi.document import OPERATION, document
 
 SOME = 30
 """Of a long list the first ones are checked: validation is slow, and a history has thousands of points."""

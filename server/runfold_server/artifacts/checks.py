@@ -5,14 +5,13 @@ from collections.abc import AsyncIterator
 
 import structlog
 
-from runfold_projections.artifact_checks import clear_damage, is_damaged, note_damage
-from runfold_projections.queries.artifacts import Artifact
-
-from ..errors import DamagedBytes, Internal, Unavailable
-from ..observe import Observed
-from ..reading.database import Database
-from .bucket import Missing
-from .store import Store, hash_part
+from runfold_projections.artifacts.checks import clear_damage, is_damaged, note_damage
+from runfold_projections.artifacts.queries import Artifact
+from runfold_server.core.errors import DamagedBytes, Unavailable
+from runfold_server.core.metrics import Observed
+from runfold_server.reads.database import Database
+from runfold_storage.errors import ObjectMissing, ObjectTruncated
+from runfold_storage.objects import Store, hash_part
 
 MISSING = "no object"
 MOST_SUSPECTS = 10_000
@@ -40,10 +39,10 @@ class Checks:
                 if held:
                     yield held
                 held = chunk
-        except Missing:
+        except ObjectMissing:
             raise await self._damaged(artifact, MISSING, reader) from None
-        except Internal as error:
-            raise await self._damaged(artifact, error.message, reader) from None
+        except ObjectTruncated as error:
+            raise await self._damaged(artifact, str(error), reader) from None
         if digest.hexdigest() != artifact.sha256:
             raise await self._damaged(artifact, f"SHA-256 {digest.hexdigest()}", reader)
         if artifact.object_key in self._suspects:

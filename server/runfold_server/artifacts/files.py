@@ -5,23 +5,23 @@ from collections.abc import AsyncIterator
 from starlette.requests import Request
 from starlette.responses import Response
 
-from runfold_projections.database import Connection
-from runfold_projections.queries.artifacts import Artifact, Entry, find_artifact, list_artifacts
-from runfold_projections.queries.past_artifacts import artifacts_at, entries_of
-from runfold_schemas.events import ArtifactsDeleted, ArtifactStored
-from runfold_schemas.topics import Topic
-from runfold_schemas.vector import Vector
+from runfold_projections.artifacts.as_of import artifacts_at, entries_of
+from runfold_projections.artifacts.queries import Artifact, Entry, find_artifact, list_artifacts
+from runfold_projections.postgres.connection import Connection
+from runfold_schemas.events.runs import ArtifactsDeleted, ArtifactStored
+from runfold_schemas.positions.topics import Topic
+from runfold_schemas.positions.vector import Vector
+from runfold_server.core.errors import InvalidParameter, NotFound, NotImplementedYet
+from runfold_server.http.dispatch import saying
+from runfold_server.http.operation import Api
+from runfold_server.mlflow.errors import then
+from runfold_server.reads.outages import kafka_outages
+from runfold_server.reads.reader import of_run
+from runfold_server.writes.writes import Origin
+from runfold_storage.objects import Stored
 
-from ..api import Api
-from ..dispatch import saying
-from ..errors import InvalidParameter, NotFound, NotImplementedYet
-from ..mlflow.refusals import then
-from ..reading.outages import kafka_outages
-from ..reading.reads import of_run
-from ..writes import Origin
 from .paths import Place
 from .serving import file_response
-from .store import Stored
 
 LEVEL = 2
 """Feature level from which the log has files."""

@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from pathlib import PureWindowsPath
 from urllib.parse import unquote, urlsplit
 
-from runfold_schemas.artifacts import ROOT, check_path, place
-
-from ..errors import InvalidParameter, NotImplementedYet
+from runfold_schemas.events.artifact_paths import ROOT, check_path, place
+from runfold_server.core.errors import InvalidParameter, NotImplementedYet
 
 _ENCODED_AT_MOST = 10
 """Times that a path may be percent-encoded on top of itself before it counts as an attempt at something."""

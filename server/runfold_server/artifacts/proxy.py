@@ -6,14 +6,14 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from runfold_projections.queries.artifacts import Entry
+from runfold_projections.artifacts.queries import Entry
+from runfold_server.core.errors import InvalidParameter
+from runfold_server.http.dispatch import json_response, saying
+from runfold_server.http.operation import Api, RawOperation
+from runfold_server.http.request_fields import Field
+from runfold_server.openapi_schemas.common import JSON, NOTHING, TEXT, having, listed, ref
+from runfold_server.writes.writes import Origin
 
-from ..api import Api, RawOperation
-from ..dispatch import json_response, saying
-from ..document.shapes import JSON, NOTHING, TEXT, having, listed, ref
-from ..errors import InvalidParameter
-from ..requests import Field
-from ..writes import Origin
 from . import files
 from .paths import find_file, find_place
 from .serving import ANSWERED

@@ -6,14 +6,15 @@ import time
 
 import structlog
 
-from runfold_projections.artifact_checks import advance, end_pass, files_after, release_turn, take_turn
-from runfold_projections.queries.artifacts import Artifact
+from runfold_projections.artifacts.checks import advance, end_pass, files_after, release_turn, take_turn
+from runfold_projections.artifacts.queries import Artifact
+from runfold_server.core.errors import ApiError
+from runfold_server.core.metrics import Observed
+from runfold_server.reads.database import Database
+from runfold_storage.errors import StorageError, StorageUnavailable
+from runfold_storage.objects import Store
 
-from ..errors import ApiError, Unavailable
-from ..observe import Observed
-from ..reading.database import Database
 from .checks import Checks
-from .store import Store
 
 LOOK_SECONDS = 30.0
 """Between two looks whether a pass is due, and after a failure."""
@@ -59,9 +60,9 @@ class Scrub:
             await asyncio.sleep(pause)
             try:
                 pause = await self.step()
-            except ApiError as error:
+            except (ApiError, StorageError) as error:
                 pause = LOOK_SECONDS
-                _log.warning("artifact_check_postponed", error=error.message)
+                _log.warning("artifact_check_postponed", error=str(error))
 
     async def step(self) -> float:
         """Read the next files, if it is this server's turn. Returns the seconds to wait until the next step."""
@@ -86,7 +87,7 @@ class Scrub:
     async def _read(self, artifact: Artifact) -> None:
         try:
             await self._checks.is_whole(artifact)
-        except Unavailable as error:
+        except StorageUnavailable as error:
             # One object that the store can't read, since its disk is damaged, must not end every pass; a store that is away must.
             await self._store.bucket.exists()
-            await self._checks.note_unreadable(artifact, error.message)
+            await self._checks.note_unreadable(artifact, str(error))

@@ -5,19 +5,30 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from runfold_projections.queries.branches import MOST_FORKS, Branches, branches_of
-from runfold_projections.queries.lines import Branches as Which
-from runfold_schemas.topics import Topic
+from runfold_projections.series.branch_overview import MOST_FORKS, Branches, branches_of
+from runfold_projections.series.visible_points import Branches as Which
+from runfold_schemas.positions.topics import Topic
+from runfold_server.core.errors import InvalidParameter
+from runfold_server.http.dispatch import json_response, saying
+from runfold_server.http.operation import Api, RawOperation
+from runfold_server.http.request_fields import Field, Kind
+from runfold_server.mlflow.errors import no_run
+from runfold_server.native import PREFIX
+from runfold_server.openapi_schemas.common import (
+    INT64,
+    JSON,
+    MS,
+    NULLABLE_INT,
+    NULLABLE_TEXT,
+    POSITION,
+    POSITIONS,
+    TEXT,
+    having,
+    listed,
+)
+from runfold_server.reads.reader import Consistency, of_run
 
-from ..api import Api, RawOperation
-from ..dispatch import json_response, saying
-from ..document.shapes import INT64, JSON, MS, NULLABLE_INT, NULLABLE_TEXT, POSITION, POSITIONS, TEXT, having, listed
-from ..errors import InvalidParameter
-from ..mlflow.refusals import no_run
-from ..reading.reads import Consistency, of_run
-from ..requests import Field, Kind
-from . import PREFIX
-from .parameters import consistency, consistency_field, next_page, number
+from .query_parameters import consistency, consistency_field, next_page, number
 
 _MOST = 10_000
 Json = dict[str, Any]

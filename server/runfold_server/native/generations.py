@@ -6,12 +6,11 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from runfold_projections.inventory import Entry, inventory
-
-from ..api import Api, RawOperation
-from ..dispatch import json_response
-from ..document.shapes import INT64, JSON, NULLABLE_INT, NULLABLE_TEXT, TEXT, having, listed
-from . import PREFIX
+from runfold_projections.generations.inventory import Entry, inventory
+from runfold_server.http.dispatch import json_response
+from runfold_server.http.operation import Api, RawOperation
+from runfold_server.native import PREFIX
+from runfold_server.openapi_schemas.common import INT64, JSON, NULLABLE_INT, NULLABLE_TEXT, TEXT, having, listed
 
 
 async def _generations(api: Api, _: Request) -> Response:

@@ -5,23 +5,23 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from runfold_projections.database import Connection
-from runfold_projections.queries.model_versions import ModelVersion, versions_of
-from runfold_projections.queries.past_models import model_state_at, shown_model
-from runfold_projections.queries.past_models import versions_of as past_versions
-from runfold_projections.queries.registered_models import RegisteredModel, get_registered_model
-from runfold_schemas.events import DEFAULT_WORKSPACE
+from runfold_projections.postgres.connection import Connection
+from runfold_projections.registry.as_of import model_state_at, shown_model
+from runfold_projections.registry.as_of import versions_of as past_versions
+from runfold_projections.registry.queries import RegisteredModel, get_registered_model
+from runfold_projections.registry.version_queries import ModelVersion, versions_of
+from runfold_schemas.events.runs import DEFAULT_WORKSPACE
+from runfold_server.http.dispatch import json_response, saying
+from runfold_server.http.operation import Api, RawOperation
+from runfold_server.http.request_fields import Field, Kind
+from runfold_server.mlflow.answers.registry import native_head, native_version
+from runfold_server.mlflow.registry.errors import no_model
+from runfold_server.mlflow.registry.version_search import REGISTRY, then
+from runfold_server.native import PREFIX
+from runfold_server.openapi_schemas.common import INT64, JSON, POSITIONS, having, listed, ref
+from runfold_server.reads.reader import Consistency
 
-from ..api import Api, RawOperation
-from ..dispatch import json_response, saying
-from ..document.shapes import INT64, JSON, POSITIONS, having, listed, ref
-from ..mlflow.registry_refusals import no_model
-from ..mlflow.versions_found import REGISTRY, then
-from ..reading.reads import Consistency
-from ..registry_answers import native_head, native_version
-from ..requests import Field, Kind
-from . import PREFIX
-from .parameters import consistency, consistency_field, next_page, number
+from .query_parameters import consistency, consistency_field, next_page, number
 
 _MOST = 10_000
 Found = tuple[RegisteredModel, list[ModelVersion]]

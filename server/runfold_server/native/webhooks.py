@@ -3,21 +3,21 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from runfold_projections import deliveries
-from runfold_projections.database import Connection
-from runfold_projections.queries.webhooks import Hook, webhooks
-from runfold_schemas.events import DEFAULT_WORKSPACE
-from runfold_schemas.position import Partition, Position
-from runfold_schemas.topics import Topic
+from runfold_projections.postgres.connection import Connection
+from runfold_projections.webhooks import deliveries
+from runfold_projections.webhooks.queries import Hook, webhooks
+from runfold_schemas.events.runs import DEFAULT_WORKSPACE
+from runfold_schemas.positions.position import Partition, Position
+from runfold_schemas.positions.topics import Topic
+from runfold_server.core.errors import InvalidParameter, NotFound
+from runfold_server.http.dispatch import json_response
+from runfold_server.http.operation import Api, RawOperation
+from runfold_server.http.request_fields import Field, Kind
+from runfold_server.mlflow.registry.webhooks import REGISTRY
+from runfold_server.native import PREFIX
+from runfold_server.openapi_schemas.common import INT64, JSON, MS, NULLABLE_INT, NULLABLE_TEXT, TEXT, having, listed
 
-from ..api import Api, RawOperation
-from ..dispatch import json_response
-from ..document.shapes import INT64, JSON, MS, NULLABLE_INT, NULLABLE_TEXT, TEXT, having, listed
-from ..errors import InvalidParameter, NotFound
-from ..mlflow.webhooks import REGISTRY
-from ..requests import Field, Kind
-from . import PREFIX
-from .parameters import next_page, number
+from .query_parameters import next_page, number
 
 _STATES = ("waiting", "delivered", "failed")
 _MOST = 10_000
