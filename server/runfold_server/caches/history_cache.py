@@ -3,12 +3,14 @@
 from collections import OrderedDict
 
 from runfold_projections.postgres.connection import Connection
+from runfold_projections.runs.rank_reduction_as_of import reduction_at
 from runfold_projections.series.latest import History, history, history_mark
+from runfold_schemas.events.rank_reduction import Reduction
 from runfold_schemas.positions.vector import Vector, write_vector
 
 MOST_BYTES = 64 * 1024 * 1024
-_Name = tuple[str, str, str]
-"""Run, key, and the moment; empty: now."""
+_Name = tuple[str, str, str, Reduction]
+"""Run, key, the moment (empty: now), and what becomes of ranks."""
 
 
 class Histories:
@@ -19,15 +21,24 @@ class Histories:
         self._bytes = 0
         self._kept: OrderedDict[_Name, tuple[tuple[int, ...], History]] = OrderedDict()
 
-    async def read(self, connection: Connection, run_id: str, key: str, as_of: Vector | None = None) -> History:
-        """All points of a key, as `history` reads them, in the connection's snapshot."""
-        mark = await history_mark(connection, run_id)
-        name = (run_id, key, "" if as_of is None else write_vector(as_of))
+    async def read(
+        self,
+        connection: Connection,
+        run_id: str,
+        key: str,
+        as_of: Vector | None = None,
+        reduction: Reduction | None = None,
+    ) -> History:
+        """All points of a key, as `history` reads them, in the connection's snapshot; by default with the reduction that the tags say."""
+        mark, tagged = await history_mark(connection, run_id)
+        if reduction is None:
+            reduction = tagged if as_of is None else await reduction_at(connection, run_id, as_of)
+        name = (run_id, key, "" if as_of is None else write_vector(as_of), reduction)
         kept = self._kept.get(name)
         if kept is not None and kept[0] == mark:
             self._kept.move_to_end(name)
             return kept[1]
-        found = await history(connection, run_id, key, as_of)
+        found = await history(connection, run_id, key, as_of, reduction)
         self._keep(name, mark, found)
         return found
 

@@ -20,6 +20,8 @@ MOST_POINTS = 25_000
 MOST_PER_RUN = 2500
 Json = dict[str, Any]
 _POINTS_OF = (Topic.METRICS, Topic.RUNS)
+_READ = (*_POINTS_OF, Topic.EXPERIMENTS)
+"""What answers are read from: an experiment may say how its runs' ranks are reduced."""
 _Found = tuple[list[runs.RunPointAnswer], set[str]]
 """Points, and the runs that some were inherited from."""
 
@@ -29,7 +31,7 @@ def _ancestors(found: _Found) -> Scope:
 
 
 async def _bulk(services: Services, call: Call) -> Json:
-    """All points, by run id, then time, step and value; cut at `max_results`."""
+    """All points, by run id, then in the order of each history; cut at `max_results`."""
     run_ids, key, limit = call.args["run_id"], call.args["metric_key"], min(call.args["max_results"], MOST_POINTS)
     if not run_ids:
         raise InvalidParameter("GetMetricHistoryBulk request must specify at least one run_id.")
@@ -52,9 +54,7 @@ async def _bulk(services: Services, call: Call) -> Json:
         return found, ancestors
 
     return {
-        "metrics": (
-            await services.reads.reader.asked(call.as_of, of_runs(run_ids, *_POINTS_OF), query, _ancestors)
-        ).value[0]
+        "metrics": (await services.reads.reader.asked(call.as_of, of_runs(run_ids, *_READ), query, _ancestors)).value[0]
     }
 
 
@@ -80,7 +80,7 @@ async def _interval(services: Services, call: Call) -> Json:
             ancestors |= rows.ancestors
         return found, ancestors
 
-    found, _ = (await services.reads.reader.asked(call.as_of, of_runs(run_ids, *_POINTS_OF), query, _ancestors)).value
+    found, _ = (await services.reads.reader.asked(call.as_of, of_runs(run_ids, *_READ), query, _ancestors)).value
     return runs.filled({"metrics": found})
 
 
@@ -114,7 +114,7 @@ OPERATIONS = (
             Field("metric_key"),
             Field("max_results", Kind.INT64, default=MOST_POINTS, least=0),
         ),
-        about="The points of a metric of up to 100 runs, by run, time, step and value.",
+        about="The points of a metric of up to 100 runs, by run, time, step and value; of runs with a `runfold.rankReduction` one a step.",
         answer=having({"metrics": listed(ref("RunMetric"))}),
         past=True,
     ),
@@ -142,7 +142,8 @@ OPERATIONS = (
                 unfit=f"max_results must be between 1 and {MOST_PER_RUN}.",
             ),
         ),
-        about="The points of a metric of up to 100 runs, spread evenly over each run's points, by step, time and value.",
+        about="The points of a metric of up to 100 runs, spread evenly over each run's points, by step, time and value; of runs with a "
+        "`runfold.rankReduction` one a step.",
         answer=having({}, {"metrics": listed(ref("RunMetric"))}),
         past=True,
     ),
