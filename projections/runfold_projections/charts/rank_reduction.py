@@ -49,10 +49,10 @@ def _last_of_steps(pieces: Sequence[Columns]) -> Columns:
     # Batches of a rank mostly follow one another in steps: then nothing is left to sort.
     pieces = sorted(pieces, key=lambda piece: piece[0][0] if len(piece[0]) else 0)
     steps, times, values = (np.concatenate(column) for column in zip(*pieces, strict=True))
-    if (np.diff(steps) > 0).all():
+    if (steps[1:] > steps[:-1]).all():
         return steps, times, values
     nan = np.isnan(values)
     order: Any = np.lexsort((values.view(np.int64), nan, np.where(nan, 0.0, values), times, steps))
     ordered = steps[order]
-    last = order[np.concatenate((np.diff(ordered) != 0, np.ones(min(len(ordered), 1), bool)))]
+    last = order[np.concatenate((ordered[1:] != ordered[:-1], np.ones(min(len(ordered), 1), bool)))]
     return steps[last], times[last], values[last]
