@@ -56,7 +56,7 @@ class Field:
 
     `least` and `most` bound a number or the length of a list. `unfit` is MLflow's message for a value outside of them,
     `missing` its message for a required value that is absent, where that is not the usual one. `choices` are an enum's
-    names, numbered from 1. `alias` is a second name for the value. `build` makes the parsed value of an object from
+    names, numbered from 1. `fallback` replaces a wrong value where a protocol has no error for it. `alias` is a second name for the value. `build` makes the parsed value of an object from
     its fields; without `fields`, an object is kept as it came. `attribute` is the field's name in Python.
     """
 
@@ -72,6 +72,7 @@ class Field:
     unfit: str = ""
     missing: str = ""
     missing_error: type[InvalidParameter] = InvalidParameter
+    fallback: Any = None
     build: Callable[..., Any] = dict
     attribute: str = ""
     camel: str = dataclass_field(init=False, default="")
@@ -98,8 +99,13 @@ def parse_fields(fields: Iterable[Field], raw: Mapping[str, Any], path: str = ""
         where = path + field.name
         try:
             values[field.attribute] = _convert(field, value, where)
-        except (WrongType, OverflowError):
-            raise _invalid(field, where, value) from None
+        except (WrongType, OverflowError, InvalidParameter) as error:
+            if field.fallback is not None:
+                values[field.attribute] = field.fallback
+            elif isinstance(error, InvalidParameter):
+                raise
+            else:
+                raise _invalid(field, where, value) from None
     return values
 
 

@@ -37,6 +37,7 @@ class Rule:
     unfit: str = ""
     missing: str = ""
     missing_error: type[InvalidParameter] = InvalidParameter
+    fallback: Any = None
 
 
 Int32 = Annotated[int, Rule(bits=32)]
@@ -96,6 +97,7 @@ def _field(info: msgspec.structs.FieldInfo) -> Field:
         unfit=rule.unfit,
         missing=rule.missing,
         missing_error=rule.missing_error,
+        fallback=rule.fallback,
         attribute=info.name,
         **details,
     )

@@ -22,11 +22,16 @@ _READ_ONLY = (
 )
 
 
-class PageOfList(Message, frozen=True):
-    """A list, cut by the protocol's lenient numbers: one that is no number counts as absent."""
+Offset = Annotated[int, Rule(bits=32, fallback=0)]
+Limit = Annotated[int, Rule(bits=32, fallback=-1)]
+"""The protocol has no error for a page: a wrong number counts as absent, and a limit below 0 as none."""
 
-    offset: str = "0"
-    limit: str = ""
+
+class PageOfList(Message, frozen=True):
+    """A page of a list."""
+
+    offset: Offset | None = None
+    limit: Limit | None = None
 
 
 class ListSubjects(PageOfList, frozen=True):
@@ -50,8 +55,8 @@ class SubjectRequest(Message, frozen=True):
 class ListVersions(SubjectRequest, frozen=True):
     """Versions of one subject, a page of them."""
 
-    offset: str = "0"
-    limit: str = ""
+    offset: Offset | None = None
+    limit: Limit | None = None
 
 
 class VersionOfSubject(SubjectRequest, frozen=True):
@@ -61,9 +66,9 @@ class VersionOfSubject(SubjectRequest, frozen=True):
 
 
 class SchemaRequest(Message, frozen=True):
-    """A request about the schema of one id. The id is a text, since the protocol answers 404 for one that is no number."""
+    """A request about the schema of one id. The protocol answers 404 for an id that is no number."""
 
-    id: str
+    id: Annotated[int, Rule(bits=32, least=0, fallback=-1)]
 
 
 class GetSchema(SchemaRequest, frozen=True):
@@ -202,9 +207,8 @@ async def _find_version(services: Services, request: VersionOfSubject) -> Defini
     raise no_version(number)
 
 
-async def _of_id(services: Services, text: str) -> Definition:
-    schema_id = _whole_number(text)
-    if not 0 <= schema_id <= _MOST_VERSION:
+async def _of_id(services: Services, schema_id: int) -> Definition:
+    if schema_id < 0:
         raise RegistryError(404, "HTTP 404 Not Found")
     found = await services.streams.definitions.of_id(schema_id)
     if found is None:
@@ -239,6 +243,5 @@ def _is_true(text: str) -> bool:
 
 
 def _paged(page: PageOfList | ListVersions, found: list[Any]) -> list[Any]:
-    offset, limit = _whole_number(page.offset), _whole_number(page.limit)
-    rest = found[max(0, offset) :]
-    return rest if limit < 0 else rest[:limit]
+    rest = found[max(0, page.offset or 0) :]
+    return rest if page.limit is None or page.limit < 0 else rest[: page.limit]
