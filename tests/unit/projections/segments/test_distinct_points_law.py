@@ -13,7 +13,9 @@ from runfold_projections.series.full_history import Wanted, sources_of
 from runfold_projections.series.points import Piece
 
 values = st.floats() | st.sampled_from([0.0, -0.0, math.nan, math.inf])
-points = st.lists(st.tuples(st.integers(-3, 3) | st.integers(-(2**63), 2**63 - 1), st.integers(0, 2), values), max_size=12)
+points = st.lists(
+    st.tuples(st.integers(-3, 3) | st.integers(-(2**63), 2**63 - 1), st.integers(0, 2), values), max_size=12
+)
 bounds = st.none() | st.integers(-4, 4)
 
 
