@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 
 from runfold_schemas.events.frames import MAX_FRAME_BYTES, Point, from_points
-from runfold_schemas.events.runs import MetricsLogged
+from runfold_schemas.events.metrics import MetricsLogged
 from runfold_server.core.errors import InvalidParameter
 from runfold_server.http.request_fields import Args
 from runfold_server.mlflow import validation

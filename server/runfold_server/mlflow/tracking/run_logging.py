@@ -8,8 +8,9 @@ import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
+from runfold_schemas.events.all_events import Event
 from runfold_schemas.events.frames import Point
-from runfold_schemas.events.runs import DatasetInput, Event, InputsLogged, ParamsLogged, TagsDeleted, TagsSet
+from runfold_schemas.events.runs import DatasetInput, InputsLogged, ParamsLogged, TagsDeleted, TagsSet
 from runfold_server.core.errors import InvalidParameter, NotFound
 from runfold_server.http.operation import Call, Operation
 from runfold_server.http.request_fields import Field, Kind

@@ -16,7 +16,7 @@ from runfold_schemas.codec.catalog import FEATURE_LEVEL, released_catalog
 from runfold_schemas.codec.record import Raw, read_record
 from runfold_schemas.codec.wire import schema_id_of
 from runfold_schemas.errors import BadRecord, SchemaError
-from runfold_schemas.events.runs import Genesis
+from runfold_schemas.events.system import Genesis
 from runfold_schemas.positions.position import Partition, Position
 from runfold_schemas.positions.topics import partition_count, partition_of
 from runfold_server.core.errors import ApiError, InvalidParameter, Unavailable
