@@ -140,7 +140,7 @@ class Run:
         while the others log nothing. A process that is alone, without a rank, always speaks for all. Steps go on behind `step`.
         """
         from runfold.pipeline.encoder import checked
-        from runfold_schemas.events.runs import RunRewound
+        from runfold_schemas.events.metrics import RunRewound
 
         if ranks not in ("own", "all"):
             raise ValueError(f"ranks {ranks!r}: own or all")

@@ -17,7 +17,8 @@ from runfold.pipeline.sender import Shipper, shippers
 from runfold.spool.layout import About
 from runfold.transports.base import Experiment
 from runfold.transports.opener import opener
-from runfold_schemas.events.runs import AttemptStarted, LineFact, ParamsLogged, RunCreated, RunForked
+from runfold_schemas.events.metrics import AttemptStarted, BranchFact, RunForked
+from runfold_schemas.events.runs import ParamsLogged, RunCreated
 from runfold_schemas.ids import Ids
 
 from .active_run import Run
@@ -121,9 +122,9 @@ def fork_of(
     return start(settings, experiment, params, name, {**lineage, **tags}, run_id, inherits=inherits)
 
 
-def _turns(place: Place, run_id: str, start_step: int | None, inherits: Inherits | None) -> list[LineFact]:
+def _turns(place: Place, run_id: str, start_step: int | None, inherits: Inherits | None) -> list[BranchFact]:
     """What comes before the points. ValueError: a field breaks the contract."""
-    turns: list[LineFact] = []
+    turns: list[BranchFact] = []
     if start_step is not None:
         if place.beside:
             raise SdkError(f"start_step is what an attempt says, and {ATTEMPT_VARIABLE} is set to none: unset it")

@@ -5,7 +5,7 @@ import re
 import urllib.parse
 from collections.abc import Iterable
 
-from runfold_schemas.events.artifact_paths import root_below
+from runfold_schemas.events.artifact_paths import append_path
 from runfold_schemas.events.rank_reduction import REDUCTION_TAG, Reduction
 from runfold_server.core.artifact_roots import is_own
 from runfold_server.core.errors import InvalidParameter
@@ -172,7 +172,7 @@ def check_artifact_location(location: str) -> str:
 def _check_folder(location: str) -> None:
     """A folder of the server's own store in which runs and models will each have one of their own."""
     for folder in (f"{'0' * 32}/artifacts", "models/m/artifacts"):
-        if not is_own(root_below(location, folder), folder):
+        if not is_own(append_path(location, folder), folder):
             raise InvalidParameter(
                 "'artifact_location' must be a plain folder of the artifact store, such as mlflow-artifacts:/team: without a query, "
                 f"escapes, '.' or '..', and within no run's or model's folder. Given: '{location[:1000]}'"
