@@ -1,23 +1,39 @@
-"""Errors of the workers.
+"""Errors of the workers, and those of the services that a worker waits out.
 
 ConsumerError
-├── LogRefused    the log is not the one that was folded before: the partition stands still until somebody decides
-└── Unreadable    a declared schema is newer than this release: another worker must go on
+├── LogMismatch   the log is not the one that was folded before: the partition stops until an operator acts
+└── Unreadable    a declared schema is newer than this release: a newer worker must continue
 """
 
+import asyncpg
+
+from runfold_log.errors import LogUnavailable
 from runfold_schemas.positions.position import Position
+
+SERVICE_ERRORS = (
+    OSError,
+    LogUnavailable,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    TimeoutError,
+)
+"""Failures of Kafka, Postgres or the network. They are retried and never count as poison.
+
+asyncpg raises InternalClientError when a connection breaks in the middle of an answer.
+"""
 
 
 class ConsumerError(Exception):
     """Root of the workers' errors."""
 
 
-class LogRefused(ConsumerError):
-    """The topic was deleted and made again, or cut; the message says what was found and what to do."""
+class LogMismatch(ConsumerError):
+    """The topic was truncated, or deleted and recreated. The message names the evidence and the remedy."""
 
 
 class Unreadable(ConsumerError):
-    """`system` declares the schema of the record at `position`, but this release does not know it."""
+    """`system` declares the schema of the record at `position`, but this release does not include it."""
 
     def __init__(self, position: Position, schema_id: int) -> None:
         super().__init__(

@@ -1,4 +1,4 @@
-"""Names of the workers' metrics: a closed set, from which the operations page is made."""
+"""The workers' Prometheus metrics. The reference page lists them from here."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -6,7 +6,7 @@ WHERE = ("handler", "topic", "partition")
 
 
 class WorkerMetrics:
-    """The worker's Prometheus metrics, on a registry of their own."""
+    """One worker's metrics, on a registry of their own, which its reactions add to."""
 
     def __init__(self) -> None:
         self.registry = r = CollectorRegistry()
@@ -36,22 +36,25 @@ class WorkerMetrics:
         self.folded = Counter("runfold_folded", "Records folded.", ("handler",), registry=r)
         self.duplicates = Counter(
             "runfold_duplicates",
-            "Records dropped because their sequence was received before.",
+            "Records dropped because their sequence number was received before.",
             ("handler",),
             registry=r,
         )
         self.rejected = Counter("runfold_rejected", "Events that a fold rejected.", ("handler",), registry=r)
-        self.set_aside = Counter(
-            "runfold_set_aside", "Records set aside, by reason.", ("handler", "reason"), registry=r
+        self.dead_letters = Counter(
+            "runfold_dead_letters",
+            "Records that could not be decoded (dead letters), by reason.",
+            ("handler", "reason"),
+            registry=r,
         )
         self.failures = Counter(
             "runfold_failures", "Failed attempts to read, fold or commit, by error.", ("handler", "error"), registry=r
         )
-        self.merge_backlog = Gauge(
-            "runfold_merge_backlog_segments",
-            "Segments of metrics that wait to be merged; a partition whose folding waits for it has a source with eight times the usual number.",
+        self.compaction_backlog = Gauge(
+            "runfold_compaction_backlog_segments",
+            "Level-0 segments of metrics that wait for compaction.",
             ("handler", "partition"),
             registry=r,
         )
         self.held = Gauge("runfold_partitions_held", "Partitions this worker holds.", registry=r)
-        self.blocked = Gauge("runfold_partitions_blocked", "Partitions this worker can't go on with.", registry=r)
+        self.blocked = Gauge("runfold_partitions_blocked", "Partitions that need a newer release.", registry=r)

@@ -1,7 +1,7 @@
-"""One partition of the log, read by a Kafka consumer of its own.
+"""Reads one partition of the log with a Kafka consumer of its own.
 
-With a consumer per partition, a fetch that waits for one partition does not delay another (aiokafka has one fetch per
-broker and consumer under way), and no rebalance can move the assignment under a batch.
+A fetch that waits for one partition must not delay another: aiokafka has one fetch in flight per broker and consumer. And
+no rebalance can move the assignment during a batch.
 """
 
 from collections.abc import AsyncIterator
@@ -16,28 +16,31 @@ from runfold_schemas.errors import SchemaError
 from runfold_schemas.events.system import Genesis
 from runfold_schemas.positions.position import Partition
 
-from .errors import LogRefused
+from .errors import LogMismatch
 
 LONG_POLL_SECONDS = 2.0
-"""How long a broker holds a fetch that finds nothing: many partitions are idle for long."""
+"""How long a broker holds a fetch that finds nothing. Most partitions are idle most of the time."""
 FETCH_BYTES = 4 * 1024 * 1024
+"""Most bytes of one fetch: a batch's worth (see `partition_task.MAX_BATCH_BYTES`)."""
 _CHECK_RECORDS = 100
+"""Records per read in search of the genesis, which is normally the first."""
 _CHECK_SECONDS = 5.0
+"""Wait for each of these reads. The records exist, so only a slow broker takes this long."""
 
 
 class PartitionReader:
-    """Records of one partition, in order, from where `seek` put it."""
+    """Reads the records of one partition in order, starting where `seek` put it."""
 
     def __init__(self, reader: LogReader, where: Partition) -> None:
         self._reader, self._where = reader, where
 
-    async def read(self, most: int, wait: float) -> list[Raw]:
-        """The next records, at most `most`; empty if none came within `wait` seconds. LogRefused if the log no longer holds them."""
+    async def read(self, limit: int, wait: float) -> list[Raw]:
+        """Return up to `limit` records; none if none came within `wait` seconds. LogMismatch if the log no longer has them."""
         try:
-            stretch = (await self._reader.read(wait=wait, most=most)).get(self._where)
+            stretch = (await self._reader.read(wait=wait, most=limit)).get(self._where)
         except OffsetNotHeld as error:
-            raise LogRefused(
-                f"{self._where}: the log no longer holds the offset to go on from ({error}); it was cut or made anew"
+            raise LogMismatch(
+                f"{self._where}: the log no longer holds the next offset ({error}); the topic was truncated or recreated"
             ) from error
         return [] if stretch is None else stretch.raws
 
@@ -46,25 +49,25 @@ class PartitionReader:
         self._reader.seek(self._where, offset)
 
     async def position(self) -> int:
-        """The offset that the next read begins at. It moves past what holds no events, such as a transaction's markers."""
+        """Return the offset at which the next read begins. It moves past Kafka's own records, such as transaction markers."""
         return await self._reader.position(self._where)
 
     async def bounds(self) -> tuple[int, int]:
-        """The first offset that the log still holds, and its end offset."""
+        """Return the first offset that the log still holds, and its end offset."""
         first = await self._reader.first_offsets([self._where])
         end = await self._reader.end_offsets([self._where])
         return first[self._where], end[self._where]
 
     async def check(self, genesis_id: str, next_offset: int, catalog: Catalog, partitions: int) -> None:
-        """LogRefused unless this is the log that a checkpoint counts in, and long enough."""
+        """Raise LogMismatch unless this is the log that the checkpoint refers to and it reaches the checkpoint."""
         first, end = await self.bounds()
         if next_offset > end:
-            raise LogRefused(
-                f"{self._where}: the checkpoint stands at {next_offset}, the log ends at {end}; "
-                "the topic was cut or made anew: restore it, or rebuild the projection"
+            raise LogMismatch(
+                f"{self._where}: the checkpoint is at {next_offset}, but the log ends at {end}; "
+                "the topic was truncated or recreated: restore it, or rebuild the projection"
             )
         if first > 0:
-            # Retention deleted the genesis; the checkpoint is within what is left, so the fold can continue.
+            # Retention deleted the genesis. The checkpoint is within the records that remain, so the fold can continue.
             return
         self.seek(0)
         while await self.position() < next_offset:
@@ -72,14 +75,14 @@ class PartitionReader:
                 found = _genesis_id(raw, catalog, self._where, partitions)
                 if found is not None:
                     if found != genesis_id:
-                        raise LogRefused(
+                        raise LogMismatch(
                             f"{self._where}: the partition's genesis is {found}, the checkpoint's {genesis_id}; "
-                            "the topic was deleted and made again: restore it, or rebuild the projection"
+                            "the topic was deleted and recreated: restore it, or rebuild the projection"
                         )
                     return
-        raise LogRefused(
-            f"{self._where}: no genesis record stands before the checkpoint at {next_offset}; "
-            "the topic was deleted and made again: restore it, or rebuild the projection"
+        raise LogMismatch(
+            f"{self._where}: there is no genesis record before the checkpoint at {next_offset}; "
+            "the topic was deleted and recreated: restore it, or rebuild the projection"
         )
 
 
@@ -94,7 +97,7 @@ def _genesis_id(raw: Raw, catalog: Catalog, where: Partition, partitions: int) -
 
 @asynccontextmanager
 async def open_partition(kafka: KafkaCluster, namespace: str, where: Partition) -> AsyncIterator[PartitionReader]:
-    """A started reader of the partition. LogUnavailable if Kafka is away."""
+    """Open a reader of the partition. LogUnavailable if Kafka does not answer."""
     client_id = f"runfold-{where}".replace(":", "-")
     async with LogReader(
         kafka, namespace, fetch_wait=LONG_POLL_SECONDS, fetch_bytes=FETCH_BYTES, client_id=client_id

@@ -1,18 +1,13 @@
-"""The task of one leased partition: read, fold, commit, for ever; wait out what is away."""
+"""The task of one leased partition: reads, folds and commits until it is cancelled, and waits out failed services."""
 
 import asyncio
-import random
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
-import asyncpg
 import structlog
 
 from runfold_log.cluster import KafkaCluster
-from runfold_log.errors import LogUnavailable
 from runfold_projections.control.leases import Leasable
 from runfold_projections.core.errors import Fenced
 from runfold_projections.core.turns import Turns
@@ -20,89 +15,41 @@ from runfold_projections.folding.checkpoint import Checkpoint
 from runfold_projections.folding.partition_fold import Applied, Decoded, decode_batch
 from runfold_schemas.codec.record import Raw
 
-from .errors import LogRefused, Unreadable
+from .backoff import Backoff
+from .errors import SERVICE_ERRORS, LogMismatch, Unreadable
 from .handlers import Handler
 from .metrics import WorkerMetrics
 from .partition_reader import PartitionReader, open_partition
-from .read_hints import Wanted
-from .schema_gate import Gate
+from .partition_status import PartitionState, PartitionStatus
+from .read_hints import ReadHints
+from .schema_gate import SchemaGate
 
-AT_ONCE = 500
-"""Records that are read and decoded before other tasks have a turn: few enough to lie in the processor's caches meanwhile."""
+READ_RECORDS = 500
+"""Records read and decoded before other tasks get a turn: few enough to stay in the processor's caches meanwhile."""
 PIECE_BYTES = 64 * 1024
-"""Bytes of bodies that are decoded before it is asked whose turn it is: of many small frames, these take 10 ms."""
-MOST_BATCH_BYTES = 4 * 1024 * 1024
-"""Bytes of bodies after which a batch takes no more. The log brings more while its records are decoded in turns, one record may hold 8 MiB,
-and a batch is several times as large in memory."""
-MOST_BEFORE_GENESIS = 10_000
-READ_WAIT = 1.0
-REFUSED_WAIT = 5.0
-FETCH_WAIT = 0.005
-CLOGGED_WAIT = 0.02
-HELD_WAIT = 0.05
-REST_FACTOR = 8.0
-"""How many times as long as its last commit took a partition may rest: so commits take a bounded share of the machine."""
-
-AWAY = (
-    OSError,
-    LogUnavailable,
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    TimeoutError,
-)
-"""Errors of the services or the way to them: never poison; the partition waits and goes on. asyncpg calls it an internal error when
-a connection breaks off in the middle of an answer."""
-
-
-class State(StrEnum):
-    """What a partition's task is doing."""
-
-    STARTING = "starting"
-    FOLDING = "folding"
-    HELD = "held"
-    WAITING = "waiting"
-    REFUSED = "refused"
-    PAUSED = "paused"
-    FAILED = "failed"
-
-
-@dataclass
-class Status:
-    """What is known of a partition's task, for health and metrics."""
-
-    state: State = State.STARTING
-    detail: str = ""
-    next_offset: int = 0
-    broker_ms: int = 0
-    since: float = field(default_factory=time.monotonic)
-
-    def set(self, state: State, detail: str = "") -> None:
-        """Change the state; `since` moves only when it differs."""
-        if state is not self.state:
-            self.since = time.monotonic()
-        self.state, self.detail = state, detail
-
-
-class Backoff:
-    """Growing pauses with jitter, in seconds."""
-
-    def __init__(self, first: float = 0.1, most: float = 5.0) -> None:
-        self._first, self._most = first, most
-        self.reset()
-
-    def reset(self) -> None:
-        """Begin again with the shortest pause."""
-        self._next = self._first
-
-    async def pause(self) -> None:
-        """Sleep, and sleep longer the next time."""
-        await asyncio.sleep(self._next * random.uniform(0.5, 1.0))
-        self._next = min(self._next * 2, self._most)
+"""Bytes of record values decoded between two yields to other tasks: with many small frames, these take 10 ms."""
+MAX_BATCH_BYTES = 4 * 1024 * 1024
+"""Bytes of record values after which a batch is complete. More records arrive while a batch is decoded, one record may have
+8 MiB, and a batch takes several times its size in memory."""
+MAX_RECORDS_BEFORE_GENESIS = 10_000
+"""Foreign records in front of the genesis that are kept in memory. More mean that this is not our topic."""
+READ_WAIT_SECONDS = 1.0
+"""How long a read waits for the first record. A changed bound of the handler takes effect within this time."""
+FAILED_WAIT_SECONDS = 5.0
+"""Pause after an error that a retry alone does not repair, so that a partition does not fill the worker's log."""
+FETCH_WAIT_SECONDS = 0.005
+"""Wait for what arrived during a pause: the broker has it already and answers at once."""
+STALLED_WAIT_SECONDS = 0.02
+"""Time between checks whether compaction has caught up; one of its steps takes about as long."""
+HELD_WAIT_SECONDS = 0.05
+"""Time between checks whether the bound of a finished handler has moved. A rebuild's switch waits for it."""
+PAUSE_FACTOR = 8.0
+"""How many times as long as its last commit took a partition may pause, so that commits take a bounded share of the
+machine."""
 
 
 class PartitionTask:
-    """Runs until cancelled, or until Unreadable says that only a newer worker can go on."""
+    """Runs until cancelled, or until Unreadable: then only a newer worker can continue."""
 
     def __init__(
         self,
@@ -111,49 +58,50 @@ class PartitionTask:
         item: Leasable,
         partitions: int,
         handler: Handler,
-        gate: Gate,
+        gate: SchemaGate,
         metrics: WorkerMetrics,
-        wanted: Wanted,
+        read_hints: ReadHints,
     ) -> None:
         self._kafka, self._namespace, self._partitions = kafka, namespace, partitions
         self._item, self._handler, self._gate, self._metrics = item, handler, gate, metrics
-        self._wanted = wanted
-        self.tidy = handler.tidying()
+        self._read_hints = read_hints
+        self.compaction = handler.compaction()
         self.busy = False
-        """More records wait than a batch takes."""
+        """More records wait than a batch holds."""
         self._log: Any = structlog.get_logger().bind(handler=item.handler, partition=str(item.where))
         self._backoff = Backoff()
-        self._most = handler.most_records
-        self.status = Status()
+        self._max_records = handler.max_records
+        self.status = PartitionStatus()
 
     async def run(self) -> None:
-        """Fold for ever. Raises Unreadable; every other failure is waited out."""
+        """Fold until cancelled. Raises Unreadable; every other failure is retried after a pause."""
         while True:
             try:
                 await self._session()
             except Unreadable as error:
                 self._handler.forget()
-                self.status.set(State.PAUSED, str(error))
+                self.status.set(PartitionState.PAUSED, str(error))
                 raise
             except Fenced as error:
-                self._failed(error, State.STARTING, "fenced: somebody else moved the checkpoint")
+                # Another worker moved the checkpoint. A new session starts from where that worker is.
+                self._fail(error, PartitionState.STARTING, "checkpoint_fenced")
                 await self._backoff.pause()
-            except LogRefused as error:
-                self._failed(error, State.REFUSED, "log refused")
-                await asyncio.sleep(REFUSED_WAIT)
-            except AWAY as error:
-                self._failed(error, State.WAITING, "Kafka or Postgres is away, or refuses: waiting")
+            except LogMismatch as error:
+                self._fail(error, PartitionState.LOG_MISMATCH, "log_mismatch")
+                await asyncio.sleep(FAILED_WAIT_SECONDS)
+            except SERVICE_ERRORS as error:
+                self._fail(error, PartitionState.WAITING, "services_unavailable")
                 await self._backoff.pause()
             except Exception as error:
-                # A bug is no poison: the partition stands still, in sight, and the others go on.
-                self._log.exception("partition failed", error=str(error))
-                self._failed(error, State.FAILED, "partition failed")
-                await asyncio.sleep(REFUSED_WAIT)
+                # A bug is not poison: the partition stops visibly, and the others continue.
+                self._log.exception("unexpected_error", error=str(error))
+                self._fail(error, PartitionState.FAILED, "partition_failed")
+                await asyncio.sleep(FAILED_WAIT_SECONDS)
 
-    def _failed(self, error: BaseException, state: State, event: str) -> None:
+    def _fail(self, error: BaseException, state: PartitionState, event: str) -> None:
         self._handler.forget()
-        # A batch that was too much for Postgres's time-out must not come again as it was.
-        self._most = max(1, self._most // 2)
+        # If the batch was too much for Postgres's timeout, the same batch would fail again.
+        self._max_records = max(1, self._max_records // 2)
         text = f"{type(error).__name__}: {error}"
         if (self.status.state, self.status.detail) != (state, text):
             self._log.warning(event, error=text)
@@ -161,61 +109,70 @@ class PartitionTask:
         self._metrics.failures.labels(self._item.handler, type(error).__name__).inc()
 
     async def _session(self) -> None:
+        """Fold from the checkpoint until an error ends the session; the next one starts from the checkpoint again."""
         checkpoint = await self._handler.checkpoint()
         async with open_partition(self._kafka, self._namespace, self._item.where) as source:
             if checkpoint is not None:
                 await source.check(checkpoint.genesis_id, checkpoint.next_offset, self._gate.catalog, self._partitions)
-                self._note(checkpoint)
+                self._report(checkpoint)
             source.seek(checkpoint.next_offset if checkpoint else 0)
-            self.status.set(State.FOLDING)
+            self.status.set(PartitionState.FOLDING)
+            # Records read before the genesis. Without its ids there is no checkpoint to commit, so they are handed to the
+            # handler again, followed by newer ones, until a batch contains the genesis.
             early: list[Raw] = []
-            rest = 0.0
+            # How long the next read lets records gather. Only a commit sets it, so the first record after a silence is
+            # folded at once.
+            pause = 0.0
             while True:
-                if self.tidy is not None and self.tidy.tidying.clogged:
-                    await asyncio.sleep(CLOGGED_WAIT)
+                if self.compaction is not None and self.compaction.backlog.clogged:
+                    await asyncio.sleep(STALLED_WAIT_SECONDS)
                     continue
                 if self._is_held(checkpoint):
-                    await asyncio.sleep(HELD_WAIT)
+                    await asyncio.sleep(HELD_WAIT_SECONDS)
                     continue
-                raws = early + await self._read(source, rest, checkpoint)
+                raws = early + await self._read(source, pause, checkpoint)
+                # The lease keeper may have set or moved the bound while the read waited, so it applies after the read.
                 bound = await self._cut_at_bound(source, checkpoint, raws)
-                rest = 0.0
+                pause = 0.0
                 position = bound
                 if len(raws) > len(early):
-                    began = time.perf_counter()
+                    started = time.perf_counter()
                     checkpoint = await self._apply(checkpoint, raws, source)
-                    rest = min(self._handler.most_rest, REST_FACTOR * (time.perf_counter() - began))
+                    pause = min(self._handler.max_pause_seconds, PAUSE_FACTOR * (time.perf_counter() - started))
                     early = raws if checkpoint is None else []
-                    if len(early) > MOST_BEFORE_GENESIS:
-                        raise LogRefused(f"{self._item.where}: no genesis among the first {len(early)} records")
+                    if len(early) > MAX_RECORDS_BEFORE_GENESIS:
+                        raise LogMismatch(f"{self._item.where}: no genesis among the first {len(early)} records")
+                    # A commit succeeded: short pauses again, and batches grow back to their full size.
                     self._backoff.reset()
-                    self._most = min(self._handler.most_records, self._most * 2)
+                    self._max_records = min(self._handler.max_records, self._max_records * 2)
                 else:
                     self.busy = False
                     if bound is None and checkpoint is not None:
                         position = await source.position()
                 if checkpoint is not None and position is not None and checkpoint.next_offset < position:
-                    # Kafka's own records, such as a transaction's markers, take offsets: who waits for the end waits for them.
-                    passed = Decoded(next_offset=position, broker_ms=checkpoint.broker_ms)
-                    checkpoint = (await self._handler.apply(checkpoint, passed)).checkpoint
+                    # Kafka's own records, such as transaction markers, take offsets but are never read. An empty batch moves
+                    # the checkpoint past them, since a reader that waits for the end offset waits for them as well.
+                    skipped = Decoded(next_offset=position, broker_ms=checkpoint.broker_ms)
+                    checkpoint = (await self._handler.apply(checkpoint, skipped)).checkpoint
                     assert checkpoint is not None
-                    self._note(checkpoint)
+                    self._report(checkpoint)
 
     def _is_held(self, checkpoint: Checkpoint | None) -> bool:
-        until = self._handler.until
-        if until is None or (checkpoint.next_offset if checkpoint else 0) < until:
-            self.status.set(State.FOLDING)
+        end_offset = self._handler.end_offset
+        if end_offset is None or (checkpoint.next_offset if checkpoint else 0) < end_offset:
+            self.status.set(PartitionState.FOLDING)
             return False
-        self.status.set(State.HELD, f"not to be folded beyond {until}")
+        self.status.set(PartitionState.HELD, f"folded up to its bound, {end_offset}")
         return True
 
     async def _cut_at_bound(
         self, source: PartitionReader, checkpoint: Checkpoint | None, raws: list[Raw]
     ) -> int | None:
-        """Take away what lies beyond the handler's bound, as it is now, and go back to it; answers the bound if it is reached."""
-        if self._handler.until is None:
+        """Remove records at or beyond the handler's bound and seek back to it. Return the bound if it is reached, else None."""
+        if self._handler.end_offset is None:
             return None
-        bound = max(self._handler.until, checkpoint.next_offset if checkpoint else 0)
+        # A bound that was set behind the checkpoint takes nothing back.
+        bound = max(self._handler.end_offset, checkpoint.next_offset if checkpoint else 0)
         if await source.position() < bound:
             return None
         while raws and raws[-1].position.offset >= bound:
@@ -223,44 +180,46 @@ class PartitionTask:
         source.seek(bound)
         return bound
 
-    async def _read(self, source: PartitionReader, rest: float, checkpoint: Checkpoint | None) -> list[Raw]:
-        """The next records. After a batch, `rest` seconds are left for more of them to gather: a commit costs the same for one
-        event as for a hundred. The first one after a silence does not wait, nor do those that a reader waits for."""
-        most = min(self._most, AT_ONCE)
-        if not rest or checkpoint is None:
-            return await source.read(most, READ_WAIT)
-        await self._wanted.rest(self._item.where, checkpoint.next_offset, rest)
-        raws = await source.read(most, READ_WAIT)
-        if raws and len(raws) < most:
-            # What was fetched before the rest; the broker has the rest's own, and answers at once.
-            raws += await source.read(most - len(raws), FETCH_WAIT)
+    async def _read(self, source: PartitionReader, pause: float, checkpoint: Checkpoint | None) -> list[Raw]:
+        """Read the next records.
+
+        `pause` seconds after a batch are left for more records to gather, since a commit costs the same for one event as for
+        a hundred. A read hint ends the pause.
+        """
+        limit = min(self._max_records, READ_RECORDS)
+        if not pause or checkpoint is None:
+            return await source.read(limit, READ_WAIT_SECONDS)
+        await self._read_hints.pause_unless_needed(self._item.where, checkpoint.next_offset, pause)
+        raws = await source.read(limit, READ_WAIT_SECONDS)
+        if raws and len(raws) < limit:
+            # The first read returned what was fetched before the pause; this one returns what arrived during it.
+            raws += await source.read(limit - len(raws), FETCH_WAIT_SECONDS)
         return raws
 
     async def _apply(
         self, checkpoint: Checkpoint | None, raws: list[Raw], source: PartitionReader
     ) -> Checkpoint | None:
-        # Before the genesis is found all records are kept as they are, and behind a bound none may be read.
-        goes_on = checkpoint is not None and self._handler.until is None
-        batch = await self._decode(raws, source if goes_on else None)
+        """Decode and handle a batch that begins with `raws`; return the checkpoint after it. Unreadable if it ends at a newer schema."""
+        # Reading on is safe only after the genesis, since `early` must have all records, and without a bound to cut at.
+        reads_on = checkpoint is not None and self._handler.end_offset is None
+        batch = await self._decode(raws, source if reads_on else None)
         if batch.records or batch.set_aside:
             started = time.perf_counter()
             applied = await self._handler.apply(checkpoint, batch)
             self._count(applied, time.perf_counter() - started)
             checkpoint = applied.checkpoint
             if checkpoint is not None:
-                self._note(checkpoint)
+                self._report(checkpoint)
         if batch.stopped_by is not None:
+            # What precedes the record is committed first, so the newer worker starts exactly at it.
             raw, schema_id = batch.stopped_by
             raise Unreadable(raw.position, schema_id)
         return checkpoint
 
     async def _decode(self, raws: list[Raw], source: PartitionReader | None) -> Decoded:
-        """Decode these records, and from the source as many more as are there already and a batch takes.
-
-        A look into `system`, after they were read, tells poison from upgrade for all ids that are not known.
-        """
+        """Decode these records and, with a source, as many more as have arrived already and fit into a batch."""
         batch = Decoded()
-        taken = size = 0
+        count = size = 0
         turns = Turns()
         while raws:
             for piece in _pieces(raws):
@@ -268,23 +227,24 @@ class PartitionTask:
                     break
                 await turns.end()
                 await self._decode_piece(piece, batch)
-            taken += len(raws)
+            count += len(raws)
             size += sum(len(raw.value or b"") for raw in raws)
-            if source is None or batch.stopped_by is not None or taken >= self._most or size >= MOST_BATCH_BYTES:
+            if source is None or batch.stopped_by is not None or count >= self._max_records or size >= MAX_BATCH_BYTES:
                 break
             await asyncio.sleep(0)
-            raws = await source.read(min(AT_ONCE, self._most - taken), 0)
-        self.busy = taken >= self._most
+            raws = await source.read(min(READ_RECORDS, self._max_records - count), 0)
+        self.busy = count >= self._max_records
         return batch
 
     async def _decode_piece(self, raws: list[Raw], batch: Decoded) -> None:
         decode_batch(raws, self._gate.catalog, self._partitions, into=batch)
         if batch.stopped_by is not None:
+            # An unknown schema id. The declarations are read after the record was, so they decide between poison and upgrade.
             rest = raws[raws.index(batch.stopped_by[0]) :]
             batch.stopped_by = None
             decode_batch(rest, self._gate.catalog, self._partitions, await self._gate.declared(), into=batch)
 
-    def _note(self, checkpoint: Checkpoint) -> None:
+    def _report(self, checkpoint: Checkpoint) -> None:
         self.status.next_offset = checkpoint.next_offset
         self.status.broker_ms = checkpoint.broker_ms
 
@@ -296,12 +256,14 @@ class PartitionTask:
         metrics.duplicates.labels(name).inc(applied.duplicates)
         metrics.rejected.labels(name).inc(applied.rejected)
         for reason, count in applied.set_aside.items():
-            metrics.set_aside.labels(name, reason.value).inc(count)
-            self._log.warning("set aside", reason=reason.value, records=count, next_offset=self.status.next_offset)
+            metrics.dead_letters.labels(name, reason.value).inc(count)
+            self._log.warning(
+                "records_dead_lettered", reason=reason.value, records=count, next_offset=self.status.next_offset
+            )
 
 
 def _pieces(raws: list[Raw]) -> Iterator[list[Raw]]:
-    """The records in pieces of a bounded size, or of one record."""
+    """Split records into pieces of about PIECE_BYTES, each of at least one record."""
     piece: list[Raw] = []
     size = 0
     for raw in raws:
@@ -312,6 +274,3 @@ def _pieces(raws: list[Raw]) -> Iterator[list[Raw]]:
             piece, size = [], 0
     if piece:
         yield piece
-
-
-__all__ = ["PartitionTask", "State", "Status"]

@@ -1,38 +1,57 @@
-"""How far readers wait for the folds: while somebody does, a partition lets no records gather."""
+"""Read hints: while a strong read waits for a partition, its fold commits at once instead of gathering records."""
 
 import asyncio
 import contextlib
+
+import structlog
 
 from runfold_projections.folding.checkpoint import hear, wanted_channel
 from runfold_projections.postgres.connection import open_connection
 from runfold_schemas.positions.position import Partition
 
+from .backoff import Backoff
+from .errors import SERVICE_ERRORS
 
-class Wanted:
-    """Ends (next offsets) that readers wait for. Hints only: who hears none folds a rest later."""
+_log = structlog.get_logger(__name__)
+
+
+class ReadHints:
+    """End offsets that readers wait for, per partition. They are hints: a lost one only delays a commit by one pause."""
 
     def __init__(self) -> None:
-        self._ends: dict[Partition, int] = {}
-        self._waiting: dict[Partition, asyncio.Event] = {}
+        self._end_offsets: dict[Partition, int] = {}
+        self._pausing: dict[Partition, asyncio.Event] = {}
 
-    def note(self, where: Partition, end: int) -> None:
-        """Somebody waits until `where` is folded up to `end`."""
-        if end > self._ends.get(where, 0):
-            self._ends[where] = end
-            if where in self._waiting:
-                self._waiting[where].set()
+    def record(self, where: Partition, end_offset: int) -> None:
+        """Register that a reader waits until `where` is folded up to `end_offset`; ends the partition's pause."""
+        if end_offset > self._end_offsets.get(where, 0):
+            self._end_offsets[where] = end_offset
+            if where in self._pausing:
+                self._pausing[where].set()
 
-    async def rest(self, where: Partition, next_offset: int, seconds: float) -> None:
-        """Return after so many seconds, or as soon as somebody waits for more than is folded."""
-        if self._ends.get(where, 0) > next_offset:
+    async def pause_unless_needed(self, where: Partition, next_offset: int, seconds: float) -> None:
+        """Return after `seconds`, or as soon as a reader needs more than is folded below `next_offset`."""
+        if self._end_offsets.get(where, 0) > next_offset:
             return
-        event = self._waiting[where] = asyncio.Event()
+        needed = self._pausing[where] = asyncio.Event()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await event.wait()
+                await needed.wait()
+
+    async def receive(self, dsn: str, namespace: str) -> None:
+        """Receive hints until cancelled; reconnects when the connection is lost."""
+        backoff = Backoff()
+        while True:
+            try:
+                await self.listen(dsn, namespace)
+                backoff.reset()
+            except SERVICE_ERRORS as error:
+                # The lease keeper reports the outage. Until the connection is back, readers wait one pause longer.
+                _log.debug("read_hints_unavailable", error=str(error))
+            await backoff.pause()
 
     async def listen(self, dsn: str, namespace: str) -> None:
-        """Hear readers until the connection is lost."""
-        async with open_connection(dsn, namespace, application="runfold worker wanted") as connection:
-            lost = await hear(connection, wanted_channel(namespace), self.note)
+        """Receive hints until the connection is lost."""
+        async with open_connection(dsn, namespace, application="runfold worker read hints") as connection:
+            lost = await hear(connection, wanted_channel(namespace), self.record)
             await lost.wait()

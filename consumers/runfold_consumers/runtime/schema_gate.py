@@ -1,4 +1,4 @@
-"""What this release can read, and what the log declares: poison or upgrade?"""
+"""Decides whether an unknown schema id is poison or belongs to a newer release."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -7,11 +7,11 @@ from runfold_schemas.codec.catalog import Catalog
 from runfold_schemas.codec.system_state import SystemState
 
 ReadSystem = Callable[[SystemState | None], Awaitable[SystemState]]
-"""Reads the `system` topic to its end, going on from a state."""
+"""Reads the `system` topic to its end, starting from an earlier state or, with None, from the beginning."""
 
 
-class Gate:
-    """Decides about schema ids that the catalog lacks. One per worker; partitions share its look-ups."""
+class SchemaGate:
+    """Looks up schema ids that the catalog lacks. One per worker, so that partitions share its look-ups."""
 
     def __init__(self, catalog: Catalog, read_system: ReadSystem) -> None:
         self.catalog = catalog
@@ -20,12 +20,14 @@ class Gate:
         self._reading = asyncio.Lock()
 
     async def system(self) -> SystemState:
-        """State of the `system` topic as of now or later."""
+        """Return the state of the `system` topic as of this call or later."""
         async with self._reading:
             self._state = await self._read_system(self._state)
             return self._state
 
     async def declared(self) -> frozenset[int]:
-        """The ids that the log declares, for any record read before this call: a declaration is acknowledged before its
-        first use."""
+        """Return the ids that the log declares.
+
+        Complete for any record read before this call: a declaration is acknowledged before its first use.
+        """
         return (await self.system()).declared

@@ -1,78 +1,83 @@
-"""Merges the segments of all partitions that a worker holds, a few at a time, beside their folds."""
+"""Compacts the segments of all partitions that a worker holds, a few at a time, beside their folds."""
 
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import structlog
 
-from runfold_consumers.runtime.handlers import Tidy
+from runfold_consumers.runtime.errors import SERVICE_ERRORS
+from runfold_consumers.runtime.handlers import PartitionCompaction
 from runfold_consumers.runtime.metrics import WorkerMetrics
-from runfold_consumers.runtime.partition_task import AWAY, PartitionTask
+from runfold_consumers.runtime.partition_task import PartitionTask
 from runfold_projections.control.leases import Leasable
 from runfold_projections.core.errors import Fenced, MergeFailed
 from runfold_projections.segments.compaction import Build
 
-AT_ONCE = 2
-"""Merges under way: while one computes, another one's segments are fetched or written."""
-IDLE = 0.25
-"""Seconds until the next look, where nothing was to be done."""
-FAILED = 5.0
+CONCURRENT_STEPS = 2
+"""While one step computes in the compaction process, another one's segments are fetched or written."""
+IDLE_SECONDS = 0.25
+"""Time between two rounds that found nothing to do. A source takes longer to fill up with new segments."""
+RETRY_SECONDS = 5.0
+"""Pause of a partition after a failed step: compaction is not urgent, and folding continues."""
 
 _log = structlog.get_logger(__name__)
 
 
-class Tidier:
-    """Goes round the partitions until cancelled. What fails is said, and tried again after a while: the folds go on."""
+class Compactor:
+    """Visits the partitions in turn until cancelled. A failed step is logged and retried; it never stops folding."""
 
     def __init__(
         self, build: Build, metrics: WorkerMetrics, tasks: Callable[[], Mapping[Leasable, PartitionTask]]
     ) -> None:
         self._build, self._metrics, self._tasks = build, metrics, tasks
-        self._under_way: set[Leasable] = set()
+        self._in_progress: set[Leasable] = set()
         self._not_before: dict[Leasable, float] = {}
 
     async def run(self) -> None:
-        """Merge for ever."""
+        """Compact until cancelled."""
         async with asyncio.TaskGroup() as group:
-            for _ in range(AT_ONCE):
-                group.create_task(self._round())
+            for _ in range(CONCURRENT_STEPS):
+                group.create_task(self._visit_partitions())
 
-    async def _round(self) -> None:
+    async def _visit_partitions(self) -> None:
         while True:
-            merged = 0
+            compacted = 0
             for item, task in list(self._tasks().items()):
-                tidy = task.tidy
-                if tidy is None or item in self._under_way or self._not_before.get(item, 0.0) > time.monotonic():
+                compaction = task.compaction
+                if (
+                    compaction is None
+                    or item in self._in_progress
+                    or self._not_before.get(item, 0.0) > time.monotonic()
+                ):
                     continue
-                self._under_way.add(item)
+                self._in_progress.add(item)
                 try:
-                    merged += await self._step(item, tidy, busy=task.busy)
+                    compacted += await self._step(item, compaction, busy=task.busy)
                 finally:
-                    self._under_way.discard(item)
-            await asyncio.sleep(0 if merged else IDLE)
+                    self._in_progress.discard(item)
+            await asyncio.sleep(0 if compacted else IDLE_SECONDS)
 
-    async def _step(self, item: Leasable, tidy: Tidy, *, busy: bool) -> int:
+    async def _step(self, item: Leasable, compaction: PartitionCompaction, *, busy: bool) -> int:
+        backlog = compaction.backlog
         try:
-            merged, left = await tidy.tidying.step(tidy.pool, busy=busy, build=self._build)
-        except (Fenced, MergeFailed, *AWAY) as error:
-            self._failed(item, tidy, error)
+            compacted, waiting = await backlog.step(compaction.pool, busy=busy, build=self._build)
+        except (Fenced, MergeFailed, *SERVICE_ERRORS) as error:
+            self._postpone(item, compaction, error)
             return 0
         except Exception as error:
-            _log.exception("merging failed", handler=item.handler, partition=str(item.where), error=repr(error))
-            self._failed(item, tidy, error)
+            _log.exception(
+                "unexpected_compaction_error", handler=item.handler, partition=str(item.where), error=repr(error)
+            )
+            self._postpone(item, compaction, error)
             return 0
-        tidy.tidying.failed = False
-        self._metrics.merge_backlog.labels(item.handler, str(item.where)).set(left)
-        return merged
+        backlog.failed = False
+        self._metrics.compaction_backlog.labels(item.handler, str(item.where)).set(waiting)
+        return compacted
 
-    def _failed(self, item: Leasable, tidy: Tidy, error: Any) -> None:
-        tidy.tidying.forget()
-        tidy.tidying.failed = True
-        self._not_before[item] = time.monotonic() + FAILED
-        self._metrics.failures.labels(f"{item.handler} merge", type(error).__name__).inc()
-        _log.warning("merging waits", handler=item.handler, partition=str(item.where), error=str(error))
-
-
-__all__ = ["Tidier"]
+    def _postpone(self, item: Leasable, compaction: PartitionCompaction, error: Exception) -> None:
+        compaction.backlog.forget()
+        compaction.backlog.failed = True
+        self._not_before[item] = time.monotonic() + RETRY_SECONDS
+        self._metrics.failures.labels(f"{item.handler} compaction", type(error).__name__).inc()
+        _log.warning("compaction_failed", handler=item.handler, partition=str(item.where), error=str(error))
