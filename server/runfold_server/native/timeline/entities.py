@@ -44,6 +44,10 @@ class Subject:
     holder: Callable[[Connection, str, Vector], Awaitable[Story[Any] | None]] | None = None
     namesakes: Callable[[Connection, str, Story[Any], Vector], Awaitable[list[Json]]] | None = None
 
+    def name_in(self, http: Request) -> str:
+        """Return the entity's name in a request's path."""
+        return str(http.path_params[self.parameter])
+
 
 async def _run_sources(conn: Connection, run_id: str, vector: Vector) -> Sources | None:
     return await _told(conn, (RunStory(run_id), LineStory(run_id)), vector)
