@@ -24,7 +24,7 @@ from runfold_server.http.responses import json_response
 from runfold_server.http.services import Services
 from runfold_server.mlflow.answers.registry import native_head
 from runfold_server.mlflow.registry.errors import said
-from runfold_server.mlflow.registry.writes import behind, needs_registry
+from runfold_server.mlflow.registry.writes import behind
 from runfold_server.openapi_schemas.common import (
     INT64,
     JSON,
@@ -36,6 +36,7 @@ from runfold_server.openapi_schemas.common import (
     listed,
     ref,
 )
+from runfold_server.writes.levels import require_level
 from runfold_server.writes.writes import RefusedWrite
 
 _MOST_BODY = 1024 * 1024
@@ -95,7 +96,7 @@ async def _promote(services: Services, call: RawCall[NoFields]) -> Response:
 
         return read
 
-    await needs_registry(services)
+    await require_level(services.log, ModelsPromoted)
     try:
         position, models = await services.writes.decide(event, call.origin, then)
     except RefusedWrite as refused:

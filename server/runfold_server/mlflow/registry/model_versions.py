@@ -31,13 +31,14 @@ from runfold_server.mlflow.answers import runs as pages_of
 from runfold_server.mlflow.messages import Tag
 from runfold_server.openapi_schemas.common import TEXT, having, page
 from runfold_server.reads.reader import Query
+from runfold_server.writes.levels import require_level
 
 from . import validation as limits
 from .errors import no_version
 from .registered_models import UNLEVELLED, VERSION, ModelRequest
 from .version_search import REGISTRY, canonical_stage, version_of
 from .version_sources import find_source
-from .writes import behind, decided, decided_then, needs_registry
+from .writes import behind, decided, decided_then
 
 Json = dict[str, Any]
 MOST_RESULTS = 200_000
@@ -107,7 +108,7 @@ async def _create(services: Services, call: Call[CreateVersion]) -> Json:
     request = call.request
     tags = dict(limits.check_tag(tag.key, tag.value) for tag in request.tags)
     prompt = tags.get("mlflow.prompt.is_prompt", "false").lower() == "true"
-    await needs_registry(services)
+    await require_level(services.log, ModelVersionCreated)
     found = await find_source(
         services, request.source, request.run_id, request.model_id, prompt=prompt, run_link=request.run_link
     )
