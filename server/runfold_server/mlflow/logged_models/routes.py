@@ -28,7 +28,7 @@ from runfold_server.http.messages import Message
 from runfold_server.http.operation import Call, Operation, TimeTravel
 from runfold_server.http.services import Services
 from runfold_server.mlflow import validation
-from runfold_server.mlflow.answers.logged_models import STATUSES, LoggedModelStatus, logged_model
+from runfold_server.mlflow.answers.logged_models import STATUSES, LoggedModelStatus, encode_logged_model
 from runfold_server.mlflow.errors import said
 from runfold_server.mlflow.messages import RunRequest, Tag
 from runfold_server.mlflow.registry.version_search import error_as_of
@@ -158,7 +158,7 @@ async def _create(services: Services, call: Call[CreateLoggedModel]) -> Json:
         params=params,
         tags=tags,
     )
-    return {"model": logged_model(row)}
+    return {"model": encode_logged_model(row)}
 
 
 def _name(name: str) -> str:
@@ -189,7 +189,7 @@ def _key(one: Tag, of: str) -> str:
 async def _get(services: Services, call: Call[GetLoggedModel]) -> Json:
     deleted = call.request.allow_deleted.lower() == "true"
     return {
-        "model": logged_model(
+        "model": encode_logged_model(
             await find_logged_model(services, call.request.model_id, deleted=deleted, as_of=call.as_of)
         )
     }
@@ -198,7 +198,7 @@ async def _get(services: Services, call: Call[GetLoggedModel]) -> Json:
 async def _finalize(services: Services, call: Call[FinalizeLoggedModel]) -> Json:
     model_id = call.request.model_id
     await _decided(services, call, LoggedModelFinalized(model_id=_id(model_id), status=_STATUS[call.request.status]))
-    return {"model": logged_model(await find_logged_model(services, model_id, deleted=True))}
+    return {"model": encode_logged_model(await find_logged_model(services, model_id, deleted=True))}
 
 
 async def _delete(services: Services, call: Call[LoggedModelRequest]) -> Json:

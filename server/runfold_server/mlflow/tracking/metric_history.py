@@ -8,7 +8,8 @@ from runfold_server.http.messages import Int32, Message
 from runfold_server.http.operation import Call, Operation, TimeTravel
 from runfold_server.http.services import Services
 from runfold_server.mlflow import page_tokens
-from runfold_server.mlflow.answers import runs
+from runfold_server.mlflow.answers.metrics import encode_history
+from runfold_server.mlflow.answers.values import encode_page
 from runfold_server.mlflow.messages import RunId
 from runfold_server.openapi_schemas.common import page
 from runfold_server.reads.reader import of_run, of_runs
@@ -41,7 +42,7 @@ async def _get_history(services: Services, call: Call[GetHistory]) -> dict[str, 
     ).value
     stop = len(rows.steps) if limit is None else offset + limit
     token = page_tokens.make_token(stop) if stop < len(rows.steps) else None
-    return runs.page("metrics", runs.history(key, rows, offset, stop), token)
+    return encode_page("metrics", encode_history(key, rows, offset, stop), token)
 
 
 OPERATIONS = (
