@@ -38,16 +38,27 @@ class BoundedCache(Generic[_K, _V]):
             self._entries.move_to_end(key)
             return entry[0]
 
-    def put(self, key: _K, value: _V, cost: int) -> None:
-        """Keep a value. Entries that were not used for longest make room; an entry that costs more than all may is not kept."""
+    def put(self, key: _K, value: _V, cost: int) -> list[_V]:
+        """Keep a value, and return those that had to make room: the least recently used, or itself if it alone costs too much."""
+        evicted: list[_V] = []
         with self._lock:
             # Two threads may have missed the same entry.
             _, before = self._entries.pop(key, (None, 0))
             self._entries[key] = (value, cost)
             self._cost += cost - before
             while self._cost > self._max_cost:
-                _, (_, freed) = self._entries.popitem(last=False)
+                _, (oldest, freed) = self._entries.popitem(last=False)
                 self._cost -= freed
+                evicted.append(oldest)
+        return evicted
+
+    def clear(self) -> list[_V]:
+        """Forget everything, and return all values."""
+        with self._lock:
+            values = [value for value, _ in self._entries.values()]
+            self._entries.clear()
+            self._cost = 0
+        return values
 
     def pop(self, key: _K) -> _V | None:
         """Forget a key and return its value; None if it is not there."""

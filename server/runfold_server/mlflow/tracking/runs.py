@@ -75,8 +75,9 @@ async def _create(services: Services, call: Call[CreateRun]) -> Json:
     for tag in request.tags:
         if not tag.key:
             raise InvalidParameter("Missing value for required parameter 'tags.key'.")
-        tags[validation.check_length("key", validation.MAX_KEY, tag.key)] = validation.check_length(
-            "value", validation.MAX_LONG_VALUE, tag.value
+        key = validation.check_length("key", validation.MAX_KEY, tag.key)
+        tags[key] = validation.check_reduction(
+            key, validation.check_length("value", validation.MAX_LONG_VALUE, tag.value)
         )
     name = _name(request.run_name, tags.get(RUN_NAME_TAG, ""))
     run_id = services.ids.run_id()
