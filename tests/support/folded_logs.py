@@ -14,7 +14,7 @@ from runfold_projections.postgres.connection import Connection, open_connection,
 from runfold_projections.segments.compaction import Source, merge_source
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.record import Raw, Record
-from runfold_schemas.events.runs import Genesis
+from runfold_schemas.events.system import Genesis
 from runfold_schemas.positions.position import Partition
 from tests.support.histories import cut
 from tests.support.services import Services

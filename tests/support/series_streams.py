@@ -12,7 +12,8 @@ import pytest
 
 from runfold_schemas.codec.batch import CONTENT_TYPE, Outgoing, encode_batch
 from runfold_schemas.events.frames import Point, from_points
-from runfold_schemas.events.runs import MetricsLogged, RunCreated
+from runfold_schemas.events.metrics import MetricsLogged
+from runfold_schemas.events.runs import RunCreated
 from runfold_schemas.positions.topics import Topic
 from tests.support.in_process import outgoing
 from tests.support.server_world import World

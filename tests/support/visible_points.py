@@ -9,7 +9,8 @@ from runfold_projections.metrics.branches import NO_RANK, Lineage, View
 from runfold_projections.series.visible_points import Branches
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.record import Raw, Record
-from runfold_schemas.events.runs import AttemptStarted, Genesis, MetricsLogged, RunForked, RunRewound
+from runfold_schemas.events.metrics import AttemptStarted, MetricsLogged, RunForked, RunRewound
+from runfold_schemas.events.system import Genesis
 from tests.support.histories import RUNS
 
 EXISTING = RUNS[:3]

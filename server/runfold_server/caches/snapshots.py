@@ -5,7 +5,6 @@ A handler is given the parts of the server with the past's tables in the place o
 
 import re
 import shlex
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,11 +15,12 @@ from starlette.requests import Request
 from runfold_projections.generations.snapshots import folded_part, past_named, past_of, past_schema
 from runfold_projections.postgres.connection import Connection, open_pool
 from runfold_projections.postgres.read_transaction import checkpoints
+from runfold_schemas.bounded_cache import BoundedCache
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.vector import Vector
 from runfold_server.core.config import ServerConfig
 from runfold_server.core.database import Database
-from runfold_server.core.errors import NoSuchPast, Unavailable
+from runfold_server.core.errors import NoSuchSnapshot, Unavailable
 from runfold_server.reads import moments as as_of
 from runfold_server.reads.reader import Positions, Query, Reader, Scope, Shown
 
@@ -81,16 +81,16 @@ class Pasts:
 
     def __init__(self, config: ServerConfig, database: Database, encode: EncodeRun) -> None:
         self._config, self._database, self._encode = config, database, encode
-        self._open: OrderedDict[tuple[str, tuple[tuple[Partition, int], ...]], Past] = OrderedDict()
+        self._open: BoundedCache[tuple[str, tuple[tuple[Partition, int], ...]], Past] = BoundedCache(MOST_OPEN)
 
     async def close(self) -> None:
         """Close all connections."""
-        while self._open:
-            await self._open.popitem()[1].exits.aclose()
+        for past in self._open.clear():
+            await past.exits.aclose()
 
     @asynccontextmanager
     async def asked(self, moments: as_of.Moments, request: Request) -> AsyncIterator[Past]:
-        """The past of the moment that a request names. NoSuchPast says how to make it."""
+        """The past of the moment that a request names. NoSuchSnapshot says how to make it."""
         name, vector = await self._find(moments, as_of.given(request))
         one = await self._opened(name, vector)
         one.users += 1
@@ -114,7 +114,7 @@ class Pasts:
         name = await self._ask(lambda connection: past_of(connection, resolved))
         if name is None:
             option = "--vector" if text[:1].isalpha() else "--at"
-            raise NoSuchPast(
+            raise NoSuchSnapshot(
                 f"Searches about the past need read models of it, and there are none of '{text}' ({as_of.said(resolved)}). "
                 f"Create them with `runfold past create {option} {shlex.quote(text)}`; `runfold past list` shows those that there are."
             )
@@ -129,15 +129,16 @@ class Pasts:
         found = self._open.get(key)
         if found is None:
             made = await self._new(name, vector)
-            found = self._open.setdefault(key, made)
-            if found is not made:
+            # Another request may have opened it meanwhile.
+            found = self._open.get(key)
+            if found is not None:
                 await made.exits.aclose()
-        self._open.move_to_end(key)
-        while len(self._open) > MOST_OPEN:
-            _, oldest = self._open.popitem(last=False)
-            oldest.gone = True
-            if not oldest.users:
-                await oldest.exits.aclose()
+                return found
+            found = made
+            for oldest in self._open.put(key, made, 1):
+                oldest.gone = True
+                if not oldest.users:
+                    await oldest.exits.aclose()
         return found
 
     async def _new(self, name: str, vector: Vector) -> Past:

@@ -10,7 +10,8 @@ from runfold_log.writer import Appended, LogWriter, topic_of
 from runfold_projections.operations.outcomes import Refused, refusal
 from runfold_projections.postgres.connection import Connection
 from runfold_schemas.codec.batch import Outgoing
-from runfold_schemas.events.runs import DEFAULT_WORKSPACE, Event
+from runfold_schemas.events.all_events import Event
+from runfold_schemas.events.base import DEFAULT_WORKSPACE
 from runfold_schemas.positions.position import Position
 from runfold_server.core.errors import Unavailable
 from runfold_server.core.metrics import ServerMetrics
@@ -115,6 +116,6 @@ class Writes:
             raise Unavailable(f"{MAY_TAKE_EFFECT} {error.message}", error.retry_after) from error
         self._observed.outcome(time.perf_counter() - began)
         if isinstance(answer, Refused):
-            self._observed.refused(answer.code)
+            self._observed.rejected(answer.code)
             raise RefusedWrite(event, answer)
         return answer

@@ -12,7 +12,7 @@ import pytest
 
 from runfold_schemas.codec.batch import Outgoing
 from runfold_schemas.events.frames import Frame, Point, from_points
-from runfold_schemas.events.runs import AttemptStarted, MetricsLogged, RunRewound
+from runfold_schemas.events.metrics import AttemptStarted, MetricsLogged, RunRewound
 from runfold_schemas.positions.topics import Topic
 from runfold_server.native.series import stream
 from runfold_server.streams import send_queue

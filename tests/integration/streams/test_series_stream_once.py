@@ -11,7 +11,7 @@ import pytest
 
 from runfold_schemas.codec.batch import Outgoing
 from runfold_schemas.events.frames import Frame, Point, from_points
-from runfold_schemas.events.runs import MetricsLogged, RunRewound
+from runfold_schemas.events.metrics import MetricsLogged, RunRewound
 from runfold_schemas.positions.topics import Topic
 from tests.support.in_process import outgoing
 from tests.support.series_streams import Stream, history, listen, metrics, run, send

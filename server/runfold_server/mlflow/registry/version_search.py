@@ -12,7 +12,7 @@ from runfold_projections.registry.as_of import (
 )
 from runfold_projections.registry.queries import RegisteredModel, get_registered_model
 from runfold_projections.registry.version_queries import STAGES, ModelVersion, get_model_version, model_version_by_alias
-from runfold_schemas.events.runs import DEFAULT_WORKSPACE
+from runfold_schemas.events.base import DEFAULT_WORKSPACE
 from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import Vector
 from runfold_server.core.entity_errors import as_of_suffix
@@ -20,8 +20,8 @@ from runfold_server.core.errors import ApiError, InvalidParameter, NotFound
 from runfold_server.http.services import Services
 from runfold_server.reads.reader import of_topics
 
-from . import validation as limits
-from .errors import no_model, no_version
+from . import registry_validation as limits
+from .registry_errors import no_model, no_version
 
 REGISTRY = of_topics(Topic.REGISTRY)
 _CANONICAL = {stage.lower(): stage for stage in STAGES}

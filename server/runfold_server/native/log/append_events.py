@@ -15,12 +15,12 @@ from runfold_schemas.codec.catalog import FEATURE_LEVEL, released_catalog
 from runfold_schemas.codec.record import Raw, read_record
 from runfold_schemas.codec.wire import schema_id_of
 from runfold_schemas.errors import BadRecord, SchemaError
-from runfold_schemas.events.runs import Genesis
+from runfold_schemas.events.system import Genesis
 from runfold_schemas.positions.position import Partition, Position
 from runfold_schemas.positions.topics import partition_count, partition_of
 from runfold_server.core.errors import ApiError, InvalidParameter, Unavailable
 from runfold_server.core.outages import kafka_outages
-from runfold_server.freshness.log_ends import FOLDED
+from runfold_server.freshness.end_offsets import FOLDED
 from runfold_server.http.body import read_body
 from runfold_server.http.messages import Message
 from runfold_server.http.operation import RawCall, RawOperation
@@ -29,6 +29,7 @@ from runfold_server.http.responses import json_response
 from runfold_server.http.services import Services
 from runfold_server.native.admission import admit
 from runfold_server.openapi_schemas.common import JSON, ref
+from runfold_server.writes.levels import too_new
 
 _WINDOW_BYTES = 256 * 1024
 _WINDOW_RECORDS = 500
@@ -84,9 +85,7 @@ class TooNew(SchemaError):
     """Older workers would not know the schema."""
 
     def __init__(self, subject: str, needed: int, level: int) -> None:
-        super().__init__(
-            f"{subject} needs feature level {needed}, the log is at {level}: run `runfold upgrade`, then restart the servers"
-        )
+        super().__init__(too_new(subject, needed, level).removesuffix("."))
 
 
 async def append_all(services: Services, checked: Sequence[Checked]) -> list[Position | ApiError]:

@@ -15,7 +15,7 @@ from runfold_projections.postgres.connection import Connection
 from runfold_projections.registry.history import ModelStory
 from runfold_projections.runs.history import RunStory
 from runfold_projections.webhooks.history import WebhookStory
-from runfold_schemas.events.runs import DEFAULT_WORKSPACE
+from runfold_schemas.events.base import DEFAULT_WORKSPACE
 from runfold_schemas.positions.position import Partition, Position
 from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import Vector

@@ -1,23 +1,21 @@
 """A fold's refusal in MLflow's words. The words depend on the call: the event tells which it was."""
 
 from runfold_projections.core.rejection import RejectionCode
-from runfold_schemas.events.runs import (
-    Event,
+from runfold_schemas.events.all_events import Event
+from runfold_schemas.events.experiments import (
     ExperimentDeleted,
     ExperimentFact,
     ExperimentRenamed,
     ExperimentRestored,
     ExperimentTagsDeleted,
-    ParamsLogged,
-    RunFact,
-    TagsDeleted,
 )
+from runfold_schemas.events.runs import ParamsLogged, RunFact, TagsDeleted
 from runfold_server.core.entity_errors import experiment_not_active, no_experiment, no_run, run_not_active
 from runfold_server.core.errors import AlreadyExists, ApiError, Internal, InvalidParameter, NotFound
 from runfold_server.writes.writes import RefusedWrite
 
 
-def said(refused: RefusedWrite, *, single_param: bool = False) -> ApiError:
+def as_mlflow_error(refused: RefusedWrite, *, single_param: bool = False) -> ApiError:
     """The error to answer. `single_param`: the call was log-parameter, whose message has another form than log-batch's."""
     event, details = refused.event, refused.refused.details
     try:
