@@ -14,6 +14,7 @@ from typing import Annotated, TypeVar
 
 from starlette.responses import Response
 
+from runfold_schemas.events.artifacts import ArtifactStored
 from runfold_server.core.errors import InvalidParameter, NotFound
 from runfold_server.http.body import read_body
 from runfold_server.http.json_body import read_json
@@ -22,11 +23,12 @@ from runfold_server.http.operation import RawCall, RawHandler, RawOperation, Tim
 from runfold_server.http.responses import json_response, with_moment
 from runfold_server.http.services import Services
 from runfold_server.openapi_schemas.common import INT64, JSON, NOTHING, TEXT, Schema, having, listed
+from runfold_server.writes.levels import require_level
 from runfold_storage.errors import ObjectMissing, UploadRejected
 from runfold_storage.objects import MARK, MOST_PARTS, abort
 
 from . import files
-from .paths import Place, find_file
+from .paths import ArtifactPath, parse_file_path
 from .proxy import PREFIXES, StorePath
 from .serving import disposition, media_type
 
@@ -75,7 +77,7 @@ async def _create(services: Services, call: RawCall[StorePath]) -> Response:
     body = await _body(services, call, CreateUpload)
     place = _place(call, body)
     services.artifacts.store.bucket.require()
-    await files.check_level(services)
+    await require_level(services.log, ArtifactStored)
     bucket, key = services.artifacts.store.bucket, services.artifacts.store.new_key()
     nonce = secrets.token_hex(16)
     begun = await bucket.request("create_multipart_upload", Key=key, Metadata={MARK: _mark(nonce, place)})
@@ -96,7 +98,7 @@ async def _complete(services: Services, call: RawCall[StorePath]) -> Response:
     key, nonce, upload_id = _upload(services, body)
     if not body.parts:
         raise InvalidParameter("Missing value for required parameter 'parts'.")
-    await files.check_level(services)
+    await require_level(services.log, ArtifactStored)
     parts = sorted(body.parts, key=lambda part: part.part_number)
     try:
         await services.artifacts.store.bucket.request(
@@ -127,9 +129,9 @@ async def _abort(services: Services, call: RawCall[StorePath]) -> Response:
 
 
 async def _presigned(services: Services, call: RawCall[StorePath]) -> Response:
-    place, as_of = find_file(call.request.path), await services.reads.moments.of(call.http)
+    place, as_of = parse_file_path(call.request.path), await services.reads.moments.of(call.http)
     found = await files.find(services, place, as_of)
-    await services.artifacts.checks.refuse_damaged(found)
+    await services.artifacts.checks.reject_damaged(found)
     name = found.path.rpartition("/")[2]
     url = await services.artifacts.store.bucket.presigned(
         "get_object",
@@ -147,13 +149,13 @@ async def _body(services: Services, call: RawCall[StorePath], message: type[M]) 
     return parse_message(message, read_json(body, call.http.headers.get("content-type")))
 
 
-def _place(call: RawCall[StorePath], body: UploadBody) -> Place:
+def _place(call: RawCall[StorePath], body: UploadBody) -> ArtifactPath:
     """The address names the folder; the file's name is that of the client's own file, whose path it sends."""
     name = _file_name(body.path)
-    return find_file("/".join(part for part in (call.request.path.rstrip("/"), name) if part))
+    return parse_file_path("/".join(part for part in (call.request.path.rstrip("/"), name) if part))
 
 
-def _mark(nonce: str, place: Place) -> str:
+def _mark(nonce: str, place: ArtifactPath) -> str:
     """What an upload's object carries: only who began the upload can complete it, and only as the file that it was begun for."""
     return hashlib.sha256("\0".join((nonce, place.owner, place.path)).encode()).hexdigest()
 

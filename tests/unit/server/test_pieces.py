@@ -23,10 +23,12 @@ from runfold_schemas.events.frames import Point
 from runfold_schemas.events.runs import ParamsLogged
 from runfold_server.app.application import listening_socket
 from runfold_server.core.errors import AlreadyExists, ErrorCode, InvalidParameter, NotFound, Unavailable
-from runfold_server.mlflow import page_tokens
+from runfold_server.mlflow import offset_tokens
 from runfold_server.mlflow import validation as limits
-from runfold_server.mlflow.answers import runs
-from runfold_server.mlflow.errors import said
+from runfold_server.mlflow.answers.metrics import encode_history
+from runfold_server.mlflow.answers.runs import encode_run
+from runfold_server.mlflow.answers.values import encode_number, encode_page
+from runfold_server.mlflow.rejection_errors import as_mlflow_error
 from runfold_server.mlflow.tracking.metric_points import metric_events
 from runfold_server.writes.writes import Origin, RefusedWrite
 
@@ -49,7 +51,7 @@ RUN = Run(
 
 
 def test_a_run_as_mlflow_shows_it() -> None:
-    shown = msgspec.to_builtins(runs.run(RUN))
+    shown = msgspec.to_builtins(encode_run(RUN))
     assert shown["info"] == {
         "run_uuid": "r",
         "run_id": "r",
@@ -71,17 +73,17 @@ def test_a_run_as_mlflow_shows_it() -> None:
 
 
 def test_numbers_that_json_lacks() -> None:
-    assert runs.number(math.nan) == "NaN"
-    assert runs.number(-math.inf) == -1.7976931348623157e308
+    assert encode_number(math.nan) == "NaN"
+    assert encode_number(-math.inf) == -1.7976931348623157e308
 
 
 def test_a_page_of_a_history() -> None:
     rows = History(np.array([1, 2, 3]), np.array([10, 20, 30]), np.array([0.5, math.nan, 1.0]))
-    assert msgspec.to_builtins(runs.history("k", rows, 1, 3)) == [
+    assert msgspec.to_builtins(encode_history("k", rows, 1, 3)) == [
         {"key": "k", "value": "NaN", "timestamp": 20, "step": 2},
         {"key": "k", "value": 1.0, "timestamp": 30, "step": 3},
     ]
-    assert runs.page("metrics", [], None) == {}
+    assert encode_page("metrics", [], None) == {}
 
 
 def test_an_error_as_mlflow_answers_it() -> None:
@@ -105,17 +107,17 @@ def test_errors_have_mlflows_status_and_class() -> None:
 
 @given(st.integers(1, 2**53))
 def test_tokens_come_back(offset: int) -> None:
-    assert page_tokens.read_token(page_tokens.make_token(offset)) == offset
+    assert offset_tokens.read_token(offset_tokens.make_token(offset)) == offset
 
 
 def test_tokens_as_mlflow_makes_them() -> None:
-    assert page_tokens.make_token(2) == "eyJvZmZzZXQiOiAyfQ=="
+    assert offset_tokens.make_token(2) == "eyJvZmZzZXQiOiAyfQ=="
 
 
 @pytest.mark.parametrize("token", ["zz", "e30=", "W10=", "eyJvZmZzZXQiOiAtMX0=", "eyJvZmZzZXQiOiAxZTk5fQ==", "é"])
 def test_tokens_nobody_made(token: str) -> None:
     with pytest.raises(InvalidParameter, match="Invalid page token"):
-        page_tokens.read_token(token)
+        offset_tokens.read_token(token)
 
 
 @pytest.mark.parametrize("name", ["../x", "/x", "x/", "a//b", ".", "", "a/../b", "a;b", "ä;", "a\nb"])
@@ -184,11 +186,11 @@ def refused(event: Event, code: RejectionCode, **details: object) -> RefusedWrit
 def test_a_changed_param_in_two_forms() -> None:
     conflict = {"key": "a", "new_value": "2", "old_value": "1"}
     one = refused(ParamsLogged(run_id="r", params={"a": "2"}), RejectionCode.PARAM_CHANGED, conflicts=[conflict])
-    assert said(one, single_param=True).message == (
+    assert as_mlflow_error(one, single_param=True).message == (
         "Changing param values is not allowed. Param with key='a' was already logged with value='1' for run ID='r'. "
         "Attempted logging new value '2'."
     )
-    assert said(one).message == (
+    assert as_mlflow_error(one).message == (
         "Changing param values is not allowed. Params were already "
         "logged='[{'key': 'a', 'old_value': '1', 'new_value': '2'}]' for run ID='r'."
     )
@@ -196,11 +198,11 @@ def test_a_changed_param_in_two_forms() -> None:
 
 def test_refusals_depend_on_the_call() -> None:
     code = RejectionCode.EXPERIMENT_NOT_ACTIVE
-    assert isinstance(said(refused(ExperimentDeleted(experiment_id=1), code)), NotFound)
-    assert isinstance(said(refused(ExperimentRenamed(experiment_id=1, name="x"), code)), InvalidParameter)
-    assert isinstance(said(refused(ExperimentTagsSet(experiment_id=1, tags={}), code)), InvalidParameter)
+    assert isinstance(as_mlflow_error(refused(ExperimentDeleted(experiment_id=1), code)), NotFound)
+    assert isinstance(as_mlflow_error(refused(ExperimentRenamed(experiment_id=1, name="x"), code)), InvalidParameter)
+    assert isinstance(as_mlflow_error(refused(ExperimentTagsSet(experiment_id=1, tags={}), code)), InvalidParameter)
     renamed = refused(ExperimentRenamed(experiment_id=1, name="x"), RejectionCode.EXPERIMENT_EXISTS)
-    assert isinstance(said(renamed), AlreadyExists)
+    assert isinstance(as_mlflow_error(renamed), AlreadyExists)
 
 
 def test_every_rejection_has_an_answer() -> None:
@@ -208,7 +210,7 @@ def test_every_rejection_has_an_answer() -> None:
         event: Event = ExperimentDeleted(experiment_id=1)
         if code.value.startswith(("run", "param", "tag")):
             event = ParamsLogged(run_id="r", params={})
-        assert said(refused(event, code)).status < 500
+        assert as_mlflow_error(refused(event, code)).status < 500
 
 
 def test_headers_that_enter_the_log_are_checked() -> None:

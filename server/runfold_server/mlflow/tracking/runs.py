@@ -15,10 +15,11 @@ from runfold_server.core.errors import InvalidParameter
 from runfold_server.http.messages import Message, Rule
 from runfold_server.http.operation import Call, Operation, TimeTravel
 from runfold_server.http.services import Services
-from runfold_server.mlflow import page_tokens, validation
-from runfold_server.mlflow.answers import runs
-from runfold_server.mlflow.errors import said
+from runfold_server.mlflow import offset_tokens, validation
+from runfold_server.mlflow.answers.runs import encode_created_run, encode_run, encode_run_info
+from runfold_server.mlflow.answers.values import encode_page
 from runfold_server.mlflow.messages import RunId, RunRequest, Tag, View
+from runfold_server.mlflow.rejection_errors import as_mlflow_error
 from runfold_server.openapi_schemas.common import having, page, ref
 from runfold_server.reads.one_run import RUN_TOPICS, find_run
 from runfold_server.reads.reader import of_topics
@@ -26,7 +27,7 @@ from runfold_server.writes.writes import RefusedWrite
 
 from .experiments import check_max_results, experiment_id
 from .run_tags import RUN_NAME_TAG
-from .writes import append_accepted
+from .tracking_writes import append_accepted
 
 Json = dict[str, Any]
 _IN_LOOP = 2_000
@@ -108,7 +109,7 @@ async def _create(services: Services, call: Call[CreateRun]) -> Json:
         datasets=[],
         models=[],
     )
-    return {"run": runs.created_run(row)}
+    return {"run": encode_created_run(row)}
 
 
 def _name(name: str, tag: str) -> str:
@@ -123,13 +124,13 @@ def _name(name: str, tag: str) -> str:
 async def _get(services: Services, call: Call[RunRequest]) -> Json:
     found = (await find_run(services.reads.reader, call.request.run_id, call.as_of)).value
     if len(found.metrics) > _IN_LOOP:
-        return {"run": await asyncio.to_thread(runs.run, found)}
-    return {"run": runs.run(found)}
+        return {"run": await asyncio.to_thread(encode_run, found)}
+    return {"run": encode_run(found)}
 
 
 async def _search(services: Services, call: Call[SearchRuns]) -> Json:
     request = call.request
-    limit, offset = request.max_results, page_tokens.read_token(request.page_token)
+    limit, offset = request.max_results, offset_tokens.read_token(request.page_token)
     check_max_results(limit)
     wanted = [validation.parse_experiment_id(text) for text in request.experiment_ids]
 
@@ -137,8 +138,8 @@ async def _search(services: Services, call: Call[SearchRuns]) -> Json:
     # MLflow's answer holds the metrics of each run, so the search waits for them, whether it needs_metrics() or not.
     rows = await services.caches.searches.strong(of_topics(*RUN_TOPICS), question)
     services.metrics.search_memory(services.caches.searches.nbytes)
-    token = page_tokens.make_token(offset + limit) if len(rows) > limit else None
-    return runs.page("runs", rows[:limit], token)
+    token = offset_tokens.make_token(offset + limit) if len(rows) > limit else None
+    return encode_page("runs", rows[:limit], token)
 
 
 async def _update(services: Services, call: Call[UpdateRun]) -> Json:
@@ -146,17 +147,17 @@ async def _update(services: Services, call: Call[UpdateRun]) -> Json:
     run_id, status, end_ms, name = request.run_id, request.status, request.end_time, request.run_name or None
     await services.caches.runs.active(run_id)
     if status is None and end_ms is None and name is None:
-        return {"run_info": runs.run_info((await find_run(services.reads.reader, run_id)).value)}
+        return {"run_info": encode_run_info((await find_run(services.reads.reader, run_id)).value)}
     if name is not None:
         validation.check_length("run_name", validation.MAX_RUN_NAME, name)
     event = RunUpdated(run_id=run_id, status=status, end_ms=end_ms, name=name)
     try:
         row = await services.writes.decide(event, call.origin, lambda _: lambda connection: get_run(connection, run_id))
     except RefusedWrite as refused:
-        raise said(refused) from None
+        raise as_mlflow_error(refused) from None
     if row is None:
         raise no_run(run_id)
-    return {"run_info": runs.run_info(row)}
+    return {"run_info": encode_run_info(row)}
 
 
 async def _delete(services: Services, call: Call[RunRequest]) -> Json:
