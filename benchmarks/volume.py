@@ -169,7 +169,7 @@ class Watch:
             await asyncio.sleep(1)
             numbers = await asyncio.to_thread(self._metrics)
             lag = max((v for name, v in numbers if name.startswith("runfold_lag_seconds")), default=0.0)
-            backlog = sum(v for name, v in numbers if name.startswith("runfold_merge_backlog"))
+            backlog = sum(v for name, v in numbers if name.startswith("runfold_compaction_backlog"))
             self.most_lag, self.most_backlog = max(self.most_lag, lag), max(self.most_backlog, backlog)
             if (now := time.perf_counter()) - said >= EVERY:
                 logged = self._logged()

@@ -1,1 +1,1 @@
-"""Async workers that read the log. One runtime for all: leases, batches, fenced commits, waiting out what is away."""
+"""Async workers that fold the log: leases, batches, fenced commits, retries, and reactions."""

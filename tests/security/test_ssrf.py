@@ -11,7 +11,8 @@ import httpx2
 import pytest
 
 from runfold_consumers.webhooks.deliverer import NO_ANSWER
-from runfold_consumers.webhooks.sender import Blocked, Manners, Sender, is_public, public_socket
+from runfold_consumers.webhooks.delivery_policy import DeliveryPolicy
+from runfold_consumers.webhooks.sender import AddressBlocked, Sender, is_public, public_socket
 from tests.support.server_world import World
 
 API = "/api/2.0/mlflow/webhooks"
@@ -76,7 +77,7 @@ def listener() -> Iterator[Listener]:
 @pytest.mark.parametrize("address", NOT_PUBLIC)
 def test_addresses_that_nobody_else_may_reach(address: str) -> None:
     assert not is_public(address)
-    with pytest.raises(Blocked):
+    with pytest.raises(AddressBlocked):
         public_socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", (address, 443)))
 
 
@@ -87,7 +88,7 @@ def test_addresses_that_anybody_may_reach(address: str) -> None:
 
 @pytest.mark.parametrize("host", SPELLINGS)
 async def test_no_spelling_of_an_address_reaches_this_machine(listener: Listener, host: str) -> None:
-    async with Sender(Manners(frozenset({"http", "https"}), timeout=5.0)) as sender:
+    async with Sender(DeliveryPolicy(frozenset({"http", "https"}), timeout=5.0)) as sender:
         for scheme in ("http", "https"):
             with pytest.raises((OSError, ValueError, aiohttp.ClientError)):
                 await sender.send(f"{scheme}://{host}:{listener.port}/", "id", "{}", None)
@@ -112,7 +113,7 @@ async def test_what_counts_is_the_address_that_is_connected_to_not_what_was_look
         ]
 
     monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", rebound)
-    async with Sender(Manners(frozenset({"http"}), timeout=3.0)) as sender:
+    async with Sender(DeliveryPolicy(frozenset({"http"}), timeout=3.0)) as sender:
         for _ in range(4):
             with pytest.raises((OSError, aiohttp.ClientError)):
                 await sender.send(f"http://rebound.example:{listener.port}/", "id", "{}", None)
@@ -129,7 +130,7 @@ async def test_redirects_are_not_followed(listener: Listener) -> None:
 
     server = await asyncio.start_server(redirect, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    async with server, Sender(Manners(frozenset({"http"}), private=True, timeout=5.0)) as sender:
+    async with server, Sender(DeliveryPolicy(frozenset({"http"}), private=True, timeout=5.0)) as sender:
         assert (await sender.send(f"http://127.0.0.1:{port}/", "id", "{}", None)).status == 307
     assert listener.reached == []
 

@@ -9,7 +9,8 @@ from typing import Any
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.record.util import calc_crc32c
 
-from runfold_consumers.worker.worker import Worker, WorkerConfig
+from runfold_consumers.worker.config import WorkerConfig
+from runfold_consumers.worker.worker import Worker
 from runfold_log.producer import RecordSender
 from runfold_log.system import read_system
 from runfold_projections.postgres.connection import open_pool

@@ -17,9 +17,10 @@ import asyncpg
 import httpx2
 import uvicorn
 
-from runfold_consumers.webhooks.deliverer import Webhooks
-from runfold_consumers.webhooks.sender import Manners
-from runfold_consumers.worker.worker import Worker, WorkerConfig
+from runfold_consumers.webhooks.delivery_policy import DeliveryPolicy
+from runfold_consumers.webhooks.reaction import WebhookReaction
+from runfold_consumers.worker.config import WorkerConfig
+from runfold_consumers.worker.worker import Worker
 from runfold_log.admin import create_log
 from runfold_log.cluster import KafkaCluster
 from runfold_log.system import read_system
@@ -34,8 +35,8 @@ from tests.support.services import Services, in_thread
 
 _numbers = itertools.count(1)
 PARTITIONS = 3
-LOCAL = Webhooks(Manners(frozenset({"http"}), private=True, timeout=2.0), attempts=6)
-"""Webhooks may be told on this machine."""
+LOCAL = DeliveryPolicy(frozenset({"http"}), private=True, timeout=2.0, attempts=6)
+"""Webhooks may have receivers on this machine."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,9 @@ async def _live(services: Services, ready: Callable[[World], Coroutine[Any, Any,
     await create_log(services.kafka, namespace, LogSettings(partitions=PARTITIONS), release="test")
     await migrate(services.postgres, namespace)
     system = functools.partial(read_system, services.kafka, namespace)
-    config = WorkerConfig(services.kafka, services.postgres, namespace, PARTITIONS, "test", system, webhooks=LOCAL)
+    config = WorkerConfig(
+        services.kafka, services.postgres, namespace, PARTITIONS, "test", system, reactions=(WebhookReaction(LOCAL),)
+    )
     worker = Worker(config)
     config_of_servers = ServerConfig(
         services.kafka,

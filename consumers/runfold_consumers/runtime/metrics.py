@@ -58,3 +58,9 @@ class WorkerMetrics:
         )
         self.held = Gauge("runfold_partitions_held", "Partitions this worker holds.", registry=r)
         self.blocked = Gauge("runfold_partitions_blocked", "Partitions that need a newer release.", registry=r)
+        self.sequence_holes = Gauge(
+            "runfold_sequence_holes",
+            "Sequence numbers that are missing below the highest received of their writers, by topic.",
+            ("topic",),
+            registry=r,
+        )

@@ -63,9 +63,17 @@ class Reaction(Protocol):
         return ()
 
 
+_PREFIX = "reaction "
+
+
 def handler_name(reaction: Reaction) -> str:
     """Return the name under which leases and metrics list the reaction."""
-    return f"reaction {reaction.name}"
+    return _PREFIX + reaction.name
+
+
+def is_reaction(handler: str) -> bool:
+    """Return whether a handler's name is a reaction's. All others are schemas of generations."""
+    return handler.startswith(_PREFIX)
 
 
 @dataclass

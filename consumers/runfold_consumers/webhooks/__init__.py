@@ -1,1 +1,1 @@
-"""Webhooks: a reaction that queues what is to be told, and who tells it."""
+"""Webhooks: a reaction that queues deliveries, and the tasks that send them."""

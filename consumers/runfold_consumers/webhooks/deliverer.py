@@ -1,125 +1,134 @@
-"""Tells what waits in the queue: each webhook by itself, so that a slow or dead receiver holds up nobody else."""
+"""Sends queued deliveries. Each webhook has a task of its own, so a slow or dead receiver delays no other."""
 
 import asyncio
 import random
 import time
-from dataclasses import dataclass, field
-from typing import Any
 
 import aiohttp
 import structlog
 
-from runfold_consumers.runtime.partition_task import AWAY, Backoff
-from runfold_projections.postgres.connection import open_pool
+from runfold_consumers.runtime.backoff import Backoff
+from runfold_consumers.runtime.errors import SERVICE_ERRORS
+from runfold_projections.postgres.connection import Pool, open_pool
 from runfold_projections.webhooks import deliveries
 from runfold_projections.webhooks.deliveries import Due
 
-from .reaction import WebhookReaction
-from .sender import Blocked, Manners, Sender
+from .delivery_policy import DeliveryPolicy
+from .metrics import WebhookMetrics
+from .sender import AddressBlocked, Sender
 
-AT_ONCE = 64
-"""Webhooks that one worker tells at the same time."""
-POLL = 0.25
-FIRST_PAUSE, MOST_PAUSE = 1.0, 3_600.0
+CONCURRENT_WEBHOOKS = 64
+"""Webhooks that one worker sends to at a time: each takes a connection and up to `policy.timeout` seconds."""
+POLL_SECONDS = 0.25
+"""Time between checks of an empty queue: the delay that receivers see, at the cost of an indexed query."""
+CLAIM_MARGIN_SECONDS = 10.0
+"""How much longer than two timeouts a claim lasts. A delivery whose claim ends while it is sent is sent twice."""
+FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 1.0, 3_600.0
+"""Pauses between attempts double from a second, for a receiver that restarts, to an hour."""
 KEEP_DAYS = 30.0
-TIDY_EVERY = 3_600.0
+"""How long delivered ones are listed; failed ones stay ten times as long, for redelivery."""
+CLEANUP_SECONDS = 3_600.0
+"""Time between two deletions of old deliveries."""
+POOL_SIZE = 4
+"""Connections for the queue. A statement takes a ms, so 64 webhooks share a few."""
+STATEMENT_SECONDS = 30.0
 _GONE = 410
 NO_ANSWER = "no answer in HTTP from a receiver at a public address; the worker's log says why"
-"""What callers are told of every such failure alike: which one it was would tell them what listens where in the worker's network."""
+"""The error that API callers see for all such failures alike: telling them apart would reveal what listens in the worker's
+network."""
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True)
-class Webhooks:
-    """How a worker tells webhooks. A delivery is tried `attempts` times, with pauses that double from a second to an hour."""
-
-    manners: Manners = field(default_factory=Manners)
-    attempts: int = 12
-
-    def reaction(self) -> WebhookReaction:
-        """What queues for it."""
-        return WebhookReaction(self.attempts)
-
-
-def pause_after(attempt: int, asked: float = 0.0) -> float:
-    """Seconds until the next try after the `attempt`-th: growing, with jitter, and no less than the receiver asked for, up to an hour."""
-    grown = min(MOST_PAUSE, FIRST_PAUSE * 2.0 ** min(attempt - 1, 20))
-    return float(max(grown * random.uniform(0.5, 1.0), min(asked, MOST_PAUSE)))
+def pause_after(attempt: int, retry_after: float = 0.0) -> float:
+    """Return the seconds until the attempt after the `attempt`-th: doubling, with jitter, and at least the receiver's
+    `retry_after`, up to an hour."""
+    grown = min(MAX_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** min(attempt - 1, 20))
+    return float(max(grown * random.uniform(0.5, 1.0), min(retry_after, MAX_PAUSE_SECONDS)))
 
 
 class Deliverer:
-    """Runs until cancelled. Several workers share the queue: each takes what nobody has."""
+    """Runs until cancelled. Workers share the queue: a claimed delivery is out of the others' sight for a while."""
 
-    def __init__(self, dsn: str, namespace: str, webhooks: Webhooks) -> None:
-        self._dsn, self._namespace, self._webhooks = dsn, namespace, webhooks
-        self._telling: dict[str, asyncio.Task[None]] = {}
-        self._tidied = time.monotonic()
+    def __init__(self, dsn: str, namespace: str, policy: DeliveryPolicy, metrics: WebhookMetrics) -> None:
+        self._dsn, self._namespace, self._policy, self._metrics = dsn, namespace, policy, metrics
+        self._sending: dict[str, asyncio.Task[None]] = {}
+        self._cleaned_up_at = time.monotonic()
 
     async def run(self) -> None:
-        """Tell for ever; wait while Postgres is away."""
+        """Send until cancelled; wait while Postgres is down."""
         backoff = Backoff()
         async with (
             open_pool(
-                self._dsn, self._namespace, application="runfold webhooks", min_size=0, max_size=4, timeout=30.0
+                self._dsn,
+                self._namespace,
+                application="runfold webhooks",
+                min_size=0,
+                max_size=POOL_SIZE,
+                timeout=STATEMENT_SECONDS,
             ) as pool,
-            Sender(self._webhooks.manners) as sender,
+            Sender(self._policy) as sender,
         ):
             try:
                 while True:
                     try:
-                        if not await self._round(pool, sender):
-                            await asyncio.sleep(POLL)
+                        if not await self._start_due(pool, sender):
+                            await asyncio.sleep(POLL_SECONDS)
                         backoff.reset()
-                    except AWAY as error:
-                        _log.debug("webhooks wait for Postgres", error=str(error))
+                    except SERVICE_ERRORS as error:
+                        _log.debug("deliveries_not_claimed", error=str(error))
                         await backoff.pause()
             finally:
-                for task in self._telling.values():
+                for task in self._sending.values():
                     task.cancel()
-                await asyncio.gather(*self._telling.values(), return_exceptions=True)
+                await asyncio.gather(*self._sending.values(), return_exceptions=True)
 
-    async def _round(self, pool: Any, sender: Sender) -> bool:
-        """Take what is due; whether there was anything."""
-        self._telling = {webhook: task for webhook, task in self._telling.items() if not task.done()}
-        room = AT_ONCE - len(self._telling)
-        if room <= 0:
+    async def _start_due(self, pool: Pool, sender: Sender) -> bool:
+        """Claim due deliveries and start to send them; return whether there were any."""
+        self._sending = {webhook: task for webhook, task in self._sending.items() if not task.done()}
+        free = CONCURRENT_WEBHOOKS - len(self._sending)
+        if free <= 0:
             return False
         async with pool.acquire() as connection:
-            # Twice the time of a try: what is taken by two is told twice.
-            held = 2 * self._webhooks.manners.timeout + 10
-            taken = await deliveries.claim(connection, held, room, list(self._telling))
-            if time.monotonic() - self._tidied > TIDY_EVERY:
-                self._tidied = time.monotonic()
+            claim_seconds = 2 * self._policy.timeout + CLAIM_MARGIN_SECONDS
+            claimed = await deliveries.claim(connection, claim_seconds, free, list(self._sending))
+            if time.monotonic() - self._cleaned_up_at > CLEANUP_SECONDS:
+                self._cleaned_up_at = time.monotonic()
                 await deliveries.tidy(connection, KEEP_DAYS)
-        for due in taken:
-            self._telling[due.webhook_id] = asyncio.create_task(self._tell(pool, sender, due))
-        return bool(taken)
+        for due in claimed:
+            self._sending[due.webhook_id] = asyncio.create_task(self._deliver(pool, sender, due))
+        return bool(claimed)
 
-    async def _tell(self, pool: Any, sender: Sender, due: Due) -> None:
+    async def _deliver(self, pool: Pool, sender: Sender, due: Due) -> None:
+        """Make one attempt and save its result."""
         status: int | None = None
         answer: str | None = None
-        asked = 0.0
+        retry_after = 0.0
         final = due.attempt >= due.most
-        why = ""
+        cause = ""
         try:
-            sent = await sender.send(due.url, due.delivery_id, due.body, due.secret)
-            status, answer, asked = sent.status, sent.answer, sent.retry_after
+            response = await sender.send(due.url, due.delivery_id, due.body, due.secret)
+            status, answer, retry_after = response.status, response.body, response.retry_after
             error = "" if 200 <= status < 300 else f"the receiver answered {status}"
             final = final or status == _GONE
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as reason:
-            error, why = NO_ANSWER, f"{type(reason).__name__}: {reason}"
-            final = final or isinstance(reason, Blocked) or isinstance(reason.__cause__, Blocked)
+            error, cause = NO_ANSWER, f"{type(reason).__name__}: {reason}"
+            final = final or isinstance(reason, AddressBlocked) or isinstance(reason.__cause__, AddressBlocked)
+        self._metrics.attempts.labels("delivered" if not error else "failed" if final else "retried").inc()
         try:
             async with pool.acquire() as connection:
                 if not error:
                     await deliveries.delivered(connection, due.delivery_id, status or 0, answer or "")
                     return
-                again = None if final else pause_after(due.attempt, asked)
-                await deliveries.failed(connection, due.delivery_id, status, answer, error, again)
-        except AWAY as away:
-            # It is due again by itself: at least once.
-            _log.warning("a delivery's end is not noted", delivery=due.delivery_id, error=str(away))
+                retry_seconds = None if final else pause_after(due.attempt, retry_after)
+                await deliveries.failed(connection, due.delivery_id, status, answer, error, retry_seconds)
+        except SERVICE_ERRORS as lost:
+            # The claim ends by itself and the delivery is sent again: at least once.
+            _log.warning("delivery_result_not_saved", delivery=due.delivery_id, error=str(lost))
             return
         _log.warning(
-            "delivery failed", webhook=due.webhook_id, delivery=due.delivery_id, error=why or error, again_in=again
+            "delivery_failed",
+            webhook=due.webhook_id,
+            delivery=due.delivery_id,
+            error=cause or error,
+            retry_seconds=retry_seconds,
         )

@@ -1,105 +1,65 @@
-"""From accepted events of the registry to deliveries in the queue. The queue's ids are made of webhook and event: telling twice queues once."""
+"""The webhook reaction: queues deliveries for accepted events of the registry, which background tasks send."""
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-from runfold_projections.operations.outcomes import refusals
+from runfold_consumers.runtime.reaction import Reaction, ReactionServices
 from runfold_projections.postgres.connection import Connection, Pool
 from runfold_projections.postgres.read_transaction import checkpoints
-from runfold_projections.webhooks.deliveries import Delivery, delivery_id, drop_of, enqueue
-from runfold_projections.webhooks.payloads import body, fits, is_mlflows, models_of, native_body, told
-from runfold_projections.webhooks.queries import Hook, numbers_given, prompts_among, webhooks
+from runfold_projections.webhooks.deliveries import drop_of, enqueue
+from runfold_projections.webhooks.queries import webhooks
 from runfold_schemas.codec.record import Record
-from runfold_schemas.events.registered_models import ModelVersionCreated
-from runfold_schemas.events.system import Genesis
 from runfold_schemas.events.webhooks import WebhookDeleted
+from runfold_schemas.positions.topics import Topic
 
-MOST_HOOKS = 10_000
-FOLD_WAIT = 30.0
-"""Seconds to wait for the fold before the reaction is begun anew."""
-_POLL = (0.02, 0.5)
+from .deliverer import Deliverer
+from .delivery_policy import DeliveryPolicy
+from .matching import MAX_WEBHOOKS, match_deliveries
+from .metrics import WebhookMetrics
+from .redelivery import Redeliverer
+
+FOLD_WAIT_SECONDS = 30.0
+"""Longer than a worker's restart. After that the reaction fails and its session starts again."""
+_FIRST_POLL_SECONDS, _MAX_POLL_SECONDS = 0.02, 0.5
+"""The fold is usually a batch behind, some ms; a fold that is replaying takes long."""
 
 
 @dataclass
-class WebhookReaction:
-    """Reads the log behind the fold, since only accepted events are told. `attempts`: how often a delivery is tried."""
+class WebhookReaction(Reaction):
+    """Follows the fold, since receivers hear of accepted events only."""
 
-    attempts: int
+    policy: DeliveryPolicy = field(default_factory=DeliveryPolicy)
     name: str = "webhooks"
+    topics: tuple[Topic, ...] = (Topic.REGISTRY,)
 
     async def react(self, pool: Pool, records: Sequence[Record]) -> None:
-        """Queue what these events are to tell. TimeoutError while the fold is behind them."""
+        """Queue the deliveries of these events. TimeoutError if the fold does not reach them in time.
+
+        Delivery ids are made of webhook and event, so a repeated call queues nothing twice.
+        """
         async with pool.acquire() as connection:
-            await _folded(connection, records[-1])
-            found = await deliveries(connection, records, self.attempts)
-            await enqueue(connection, found)
-            gone = [record.event.webhook_id for record in records if isinstance(record.event, WebhookDeleted)]
-            if gone:
-                there = {hook.webhook_id for hook in await webhooks(connection, None, MOST_HOOKS)}
-                await drop_of(connection, [webhook_id for webhook_id in gone if webhook_id not in there])
+            await _wait_until_folded(connection, records[-1])
+            deliveries = await match_deliveries(connection, records, self.policy.attempts)
+            await enqueue(connection, deliveries)
+            deleted = [record.event.webhook_id for record in records if isinstance(record.event, WebhookDeleted)]
+            if deleted:
+                existing = {hook.webhook_id for hook in await webhooks(connection, None, MAX_WEBHOOKS)}
+                await drop_of(connection, [webhook_id for webhook_id in deleted if webhook_id not in existing])
 
-
-async def deliveries(
-    connection: Connection, records: Sequence[Record], attempts: int, only: str | None = None
-) -> list[Delivery]:
-    """What these events, which are folded, tell whom. A webhook is told of what came after it; with `only`, one is told of everything."""
-    async with connection.transaction(isolation="repeatable_read", readonly=True):
-        hooks = await webhooks(connection, None, MOST_HOOKS)
-        hooks = [h for h in hooks if (h.active if only is None else h.webhook_id == only)]
-        if not hooks:
-            return []
-        refused = await refusals(connection, [(r.position, r.envelope.event_id) for r in records])
-        accepted = [
-            record
-            for record, refusal in zip(records, refused, strict=True)
-            if refusal is None and not isinstance(record.event, Genesis)
-        ]
-        prompts = {
-            workspace: await prompts_among(
-                connection,
-                workspace,
-                [name for one in accepted if one.envelope.workspace == workspace for name in models_of(one)],
-            )
-            for workspace in {record.envelope.workspace for record in accepted}
-        }
-        new = [record.position.offset for record in accepted if isinstance(record.event, ModelVersionCreated)]
-        numbers = await numbers_given(connection, new)
-    return [
-        delivery
-        for record in accepted
-        for hook in hooks
-        if hook.workspace == record.envelope.workspace and (only is not None or hook.born < record.position.offset)
-        for delivery in _of(hook, record, prompts[record.envelope.workspace], numbers, attempts)
-    ]
-
-
-def _of(hook: Hook, record: Record, prompts: frozenset[str], numbers: dict[int, int], attempts: int) -> list[Delivery]:
-    found = []
-    for kind, data in told(record, prompts, numbers.get(record.position.offset)):
-        if kind in hook.kinds:
-            found.append((kind, body(kind, data, record.timestamp_ms)))
-    if any(not is_mlflows(kind) and fits(kind, record.envelope.type) for kind in hook.kinds):
-        found.append((record.envelope.type, native_body(record)))
-    event_id = record.envelope.event_id
-    return [
-        Delivery(
-            delivery_id(hook.webhook_id, event_id, part),
-            hook.webhook_id,
-            event_id,
-            str(record.position),
-            record.position.offset,
-            kind,
-            text,
-            attempts,
+    def background_tasks(self, services: ReactionServices) -> Sequence[Coroutine[Any, Any, None]]:
+        """Return the tasks that send queued deliveries and requested redeliveries."""
+        deliverer = Deliverer(services.dsn, services.namespace, self.policy, WebhookMetrics(services.registry))
+        redeliverer = Redeliverer(
+            services.kafka, services.dsn, services.namespace, services.catalog, self.policy.attempts
         )
-        for part, (kind, text) in enumerate(found)
-    ]
+        return [deliverer.run(), redeliverer.run()]
 
 
-async def _folded(connection: Connection, last: Record) -> None:
-    pause, most = _POLL
-    async with asyncio.timeout(FOLD_WAIT):
+async def _wait_until_folded(connection: Connection, last: Record) -> None:
+    pause = _FIRST_POLL_SECONDS
+    async with asyncio.timeout(FOLD_WAIT_SECONDS):
         while (await checkpoints(connection)).get(last.position.where, 0) <= last.position.offset:
             await asyncio.sleep(pause)
-            pause = min(pause * 2, most)
+            pause = min(pause * 2, _MAX_POLL_SECONDS)

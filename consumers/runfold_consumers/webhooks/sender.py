@@ -1,4 +1,7 @@
-"""One POST to a receiver, signed as MLflow signs (`mlflow.webhooks.delivery` 3.17.2), to public addresses only unless told otherwise."""
+"""Posts a delivery to its receiver, signed like MLflow's (`mlflow.webhooks.delivery` 3.17.2).
+
+Only public addresses are reached, unless the policy allows others.
+"""
 
 import base64
 import hashlib
@@ -13,54 +16,47 @@ import aiohttp
 from aiohappyeyeballs import AddrInfoType
 from yarl import URL
 
+from .delivery_policy import DeliveryPolicy
+
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _UNICAST = ipaddress.IPv6Network("2000::/3")
-"""All that is assigned for the public IPv6 Internet; the rest of the address space is for other uses, or for none yet."""
-_REFUSED_V6 = (
+"""Everything assigned to the public IPv6 Internet. The rest of the address space has other uses, or none yet."""
+_DENIED_V6 = (
     ipaddress.IPv6Network("2001::/32"),  # Teredo
     ipaddress.IPv6Network("2002::/16"),  # 6to4
     ipaddress.IPv6Network("3fff::/20"),  # documentation
 )
-_REFUSED_V4 = (ipaddress.IPv4Network("192.88.99.0/24"),)
-"""Relays of 6to4: what they lead to is not what was checked."""
-MOST_ANSWER = 2_000
-"""Bytes that are kept of an answer."""
+_DENIED_V4 = (ipaddress.IPv4Network("192.88.99.0/24"),)
+"""Relays of 6to4: the address behind one was not checked."""
+MAX_BODY_BYTES = 2_000
+"""Part of a response that is kept, to show operators an error message."""
 
 
-class Blocked(OSError):
-    """The address is one that webhooks may not reach: of another scheme, or not public."""
+class AddressBlocked(OSError):
+    """The address has a scheme that is not allowed, or is not public."""
 
-    # One text for all of them: aiohttp raises the first of several errors of one text as it is.
+    # One text for all addresses of a name: aiohttp raises the first of several errors with the same text unchanged.
     def __str__(self) -> str:
         return "not an address that webhooks may reach"
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
-    """What the receiver answered. `retry_after`: what it asked for, in seconds."""
+class ReceiverResponse:
+    """A receiver's response. `retry_after`: its header of that name, in seconds, or 0."""
 
     status: int
-    answer: str
+    body: str
     retry_after: float
 
 
-@dataclass(frozen=True, slots=True)
-class Manners:
-    """How receivers are reached. `timeout` bounds a try, in seconds; `private` allows addresses that are not public."""
-
-    schemes: frozenset[str] = frozenset({"https"})
-    private: bool = False
-    timeout: float = 10.0
-
-
 def signature(secret: str, delivery_id: str, timestamp: str, body: str) -> str:
-    """`v1,` and the HMAC-SHA256 of id, time and body in base64."""
+    """Return `v1,` and the base64 HMAC-SHA256 of delivery id, timestamp and body."""
     signed = f"{delivery_id}.{timestamp}.{body}".encode()
     return "v1," + base64.b64encode(hmac.new(secret.encode(), signed, hashlib.sha256).digest()).decode()
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is one that anybody may reach."""
+    """Return whether an IP address is public."""
     try:
         ip = ipaddress.ip_address(address.split("%")[0])
     except ValueError:
@@ -68,46 +64,46 @@ def is_public(address: str) -> bool:
     if isinstance(ip, ipaddress.IPv6Address):
         embedded = _embedded(ip)
         if embedded is None:
-            return ip.is_global and ip in _UNICAST and not any(ip in network for network in _REFUSED_V6)
+            return ip.is_global and ip in _UNICAST and not any(ip in network for network in _DENIED_V6)
         ip = embedded
-    return ip.is_global and not ip.is_multicast and not any(ip in network for network in _REFUSED_V4)
+    return ip.is_global and not ip.is_multicast and not any(ip in network for network in _DENIED_V4)
 
 
 def _embedded(ip: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
-    """The IPv4 address that a mapped address, or one of the well-known NAT64 prefix, leads to."""
+    """Return the IPv4 address behind a mapped address or one with the well-known NAT64 prefix; None for others."""
     return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else ip.ipv4_mapped
 
 
 def public_socket(found: AddrInfoType) -> socket.socket:
-    """A socket for exactly this address; Blocked if it is not public.
+    """Open a socket for exactly this address; AddressBlocked if it is not public.
 
-    aiohttp calls this with what it connects the socket to. However a name was spelt, parsed or resolved, and whatever a second
-    look-up would answer, there is no other way to a connection.
+    aiohttp calls this with the address that it then connects to. So it does not matter how a name was spelled, parsed or
+    resolved, or what a second look-up would answer.
     """
     family, kind, protocol, _, address = found
     if not is_public(str(address[0])):
-        raise Blocked
+        raise AddressBlocked
     return socket.socket(family, kind, protocol)
 
 
 class Sender:
-    """Posts. Use as an async context manager; one per process."""
+    """Posts deliveries. An async context manager; one per process."""
 
-    def __init__(self, manners: Manners) -> None:
-        self._manners = manners
+    def __init__(self, policy: DeliveryPolicy) -> None:
+        self._policy = policy
 
     async def __aenter__(self) -> "Sender":
         connector = aiohttp.TCPConnector(
             resolver=aiohttp.ThreadedResolver(),
-            socket_factory=None if self._manners.private else public_socket,
+            socket_factory=None if self._policy.private else public_socket,
             force_close=True,
             use_dns_cache=False,
         )
-        # A proxy of the environment would be the one whose address was checked.
+        # With a proxy from the environment, the proxy's address would be checked instead of the receiver's.
         self._session = aiohttp.ClientSession(
             connector=connector,
             trust_env=False,
-            timeout=aiohttp.ClientTimeout(total=self._manners.timeout),
+            timeout=aiohttp.ClientTimeout(total=self._policy.timeout),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
         return self
@@ -115,11 +111,11 @@ class Sender:
     async def __aexit__(self, *_: Any) -> None:
         await self._session.close()
 
-    async def send(self, url: str, delivery_id: str, body: str, secret: str | None) -> Sent:
-        """Post a delivery. Blocked, or what aiohttp raises, if there is no answer."""
+    async def send(self, url: str, delivery_id: str, body: str, secret: str | None) -> ReceiverResponse:
+        """Post a delivery. Raises AddressBlocked, or aiohttp's errors, if there is no response."""
         target = URL(url)
-        if target.scheme not in self._manners.schemes:
-            raise Blocked
+        if target.scheme not in self._policy.schemes:
+            raise AddressBlocked
         timestamp = str(int(time.time()))
         headers = {
             "Content-Type": "application/json",
@@ -129,8 +125,8 @@ class Sender:
         if secret:
             headers["X-MLflow-Signature"] = signature(secret, delivery_id, timestamp, body)
         async with self._session.post(target, data=body.encode(), headers=headers, allow_redirects=False) as response:
-            answer = (await response.content.read(MOST_ANSWER)).decode(errors="replace").replace("\x00", "")
-            return Sent(response.status, answer, _seconds(response.headers.get("Retry-After", "")))
+            text = (await response.content.read(MAX_BODY_BYTES)).decode(errors="replace").replace("\x00", "")
+            return ReceiverResponse(response.status, text, _seconds(response.headers.get("Retry-After", "")))
 
 
 def _seconds(text: str) -> float:

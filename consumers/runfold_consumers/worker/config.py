@@ -34,6 +34,6 @@ class WorkerConfig:
     """How long a replaced generation is kept up to date."""
     hole_check_seconds: float = 60.0
     """Time between two counts of holes in sequences, each of which scans the `sequence` tables."""
-    wait_for_log: Callable[[Callable[[str], None]], Awaitable[int]] | None = None
+    wait_for_log: Callable[[Callable[[str], object]], Awaitable[int]] | None = None
     """Awaited first, if given: the log may not be created yet, or Kafka be down. Reports what it waits for to its argument and
     returns the count of partitions."""

@@ -1,4 +1,4 @@
-"""The worker's own HTTP: live, ready, metrics, and what it holds."""
+"""The worker's HTTP server: liveness, readiness, metrics, and the partitions it holds."""
 
 import asyncio
 from asyncio import Protocol
@@ -18,7 +18,7 @@ from .worker import Worker
 
 
 def health_app(worker: Worker) -> Starlette:
-    """Routes of one worker: /health/live, /health/ready, /status, /metrics."""
+    """Make the application of one worker: /health/live, /health/ready, /status, /metrics."""
 
     async def live(_: Request) -> Response:
         return PlainTextResponse("OK")
@@ -44,7 +44,7 @@ def health_app(worker: Worker) -> Starlette:
 
 
 def describe(worker: Worker) -> dict[str, Any]:
-    """What the worker holds and what it can't go on with, as JSON."""
+    """Return the worker's partitions, problems and blocked partitions as JSON."""
     return {
         "worker_id": worker.worker_id,
         "problems": worker.problems,
@@ -66,7 +66,7 @@ def describe(worker: Worker) -> dict[str, Any]:
 
 
 class _Embedded(uvicorn.Server):
-    """uvicorn without signal handlers of its own: the process that embeds it decides when to stop."""
+    """uvicorn without its signal handlers: the embedding process decides when to stop."""
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -76,7 +76,7 @@ class _Embedded(uvicorn.Server):
 async def serve_health(
     worker: Worker, host: str, port: int, guard: Callable[[ASGIApp], ASGIApp], protocol: type[Protocol]
 ) -> None:
-    """Serve until cancelled. `guard` wraps the application: it decides who may call. `protocol` speaks HTTP."""
+    """Serve until cancelled. `guard` wraps the application and denies callers; `protocol` is uvicorn's HTTP protocol."""
     config = uvicorn.Config(
         guard(health_app(worker)), host=host, port=port, log_level="warning", access_log=False, http=protocol
     )

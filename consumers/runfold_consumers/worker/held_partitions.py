@@ -70,9 +70,7 @@ class HeldPartitions:
             if isinstance(handler, ProjectionHandler) and item.handler in generations:
                 handler.update(generations[item.handler])
 
-    async def start(
-        self, item: Leasable, generations: Mapping[str, Generation], group: asyncio.TaskGroup
-    ) -> None:
+    async def start(self, item: Leasable, generations: Mapping[str, Generation], group: asyncio.TaskGroup) -> None:
         """Start the partition's task in `group`."""
         config = self._config
         handler = await self._handler(item, generations)

@@ -8,10 +8,12 @@ import structlog
 
 from runfold_consumers.runtime.errors import SERVICE_ERRORS
 from runfold_consumers.runtime.metrics import WorkerMetrics
+from runfold_consumers.runtime.reaction import is_reaction
 from runfold_projections.control.leases import LIVE, Leasable
 from runfold_projections.generations.rebuild import drop_expired
-from runfold_projections.operations.sequence_holes import count_holes
+from runfold_projections.operations.sequence_holes import hole_counts
 from runfold_projections.postgres.connection import open_connection
+from runfold_schemas.positions.topics import Topic
 
 from .config import WorkerConfig
 
@@ -24,11 +26,8 @@ _TIMEOUT_SECONDS = 60.0
 class Housekeeping:
     """Runs until cancelled. `held` returns the partitions that this worker holds."""
 
-    def __init__(
-        self, config: WorkerConfig, metrics: WorkerMetrics, held: Callable[[], Collection[Leasable]]
-    ) -> None:
+    def __init__(self, config: WorkerConfig, metrics: WorkerMetrics, held: Callable[[], Collection[Leasable]]) -> None:
         self._config, self._metrics, self._held = config, metrics, held
-        self._counted: set[str] = set()
         self._log: Any = structlog.get_logger(__name__)
 
     async def run(self) -> None:
@@ -55,24 +54,26 @@ class Housekeeping:
                 self._log.debug("standby_cleanup_failed", error=str(error))
 
     async def _count_holes(self) -> None:
-        """Count holes of the topics whose first live partition this worker holds, so that one worker reports each topic."""
-        config = self._config
+        """Count the holes of topics whose first live partition this worker holds, so that one worker reports each topic."""
+        config, gauge = self._config, self._metrics.sequence_holes
+        counted: set[Topic] = set()
         while True:
             await asyncio.sleep(config.hole_check_seconds)
-            schemas = {
-                item.handler: item.where.topic.value
-                for item in list(self._held())
-                if item.kind == LIVE and item.where.partition == 0 and not item.handler.startswith("reaction ")
+            topics = {
+                item.where.topic
+                for item in self._held()
+                if item.kind == LIVE and item.where.partition == 0 and not is_reaction(item.handler)
             }
-            for topic in self._counted - set(schemas.values()):
-                self._metrics.sequence_holes.remove(topic)
-            self._counted &= set(schemas.values())
+            for topic in counted - topics:
+                gauge.remove(topic.value)
+            counted &= topics
             try:
                 async with open_connection(
                     config.dsn, config.namespace, application="runfold worker", timeout=_TIMEOUT_SECONDS
                 ) as connection:
-                    for schema, topic in schemas.items():
-                        self._metrics.sequence_holes.labels(topic).set(await count_holes(connection, schema))
-                        self._counted.add(topic)
+                    holes = await hole_counts(connection)
+                for topic in topics & holes.keys():
+                    gauge.labels(topic.value).set(holes[topic].missing)
+                    counted.add(topic)
             except SERVICE_ERRORS as error:
                 self._log.debug("holes_not_counted", error=str(error))

@@ -1,7 +1,7 @@
-"""Processes of low priority that fold what is replayed, so that it takes no time from the folds that readers wait for.
+"""Low-priority processes that fold what is replayed, so that a rebuild takes no time from the folds that readers wait for.
 
-Each is a worker as any other, of the kind `replay`. They are there while there is something beside the live generations, and end when their
-standard input does, however their parent died.
+Each is an ordinary worker of kind `replay`. They run while a generation beside the live ones is folded, and end when their
+standard input closes, however their parent died.
 """
 
 import asyncio
@@ -13,31 +13,33 @@ from typing import Any
 
 import structlog
 
-LOOK = 0.2
-IDLE = 15.0
-"""Seconds without anything to replay after which the process is ended."""
-AGAIN = 2.0
-"""Seconds until a process that died is started anew."""
-GRACE = 10.0
+POLL_SECONDS = 0.2
+"""Time between checks of a process and of whether it is needed; a rebuild's start waits for it."""
+IDLE_SECONDS = 15.0
+"""Time without anything to replay after which a process ends. A start takes about a second of CPU."""
+RESTART_SECONDS = 2.0
+"""Pause before a process that died is replaced, so that one that fails at once does not use up the machine."""
+GRACE_SECONDS = 10.0
+"""Time to finish a batch and release leases before a process is killed."""
 
 _log: Any = structlog.get_logger(__name__)
 
 
-class Replayer:
-    """Keeps `count` processes, if there is a command for them."""
+class ReplayProcesses:
+    """Keeps `count` processes while they are needed; none without a command."""
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str] | None = None, count: int = 1) -> None:
         self._command, self._environment = tuple(command), environment
         self._count = count if command else 0
-        self._wanted_until = 0.0
+        self._needed_until = 0.0
 
-    def want(self, wanted: bool) -> None:
-        """Whether there is something to replay."""
-        if wanted:
-            self._wanted_until = time.monotonic() + IDLE
+    def set_needed(self, needed: bool) -> None:
+        """Report whether there is something to replay now."""
+        if needed:
+            self._needed_until = time.monotonic() + IDLE_SECONDS
 
     async def run(self) -> None:
-        """Start and end them as wanted, until cancelled."""
+        """Start and stop the processes as needed, until cancelled."""
         async with asyncio.TaskGroup() as group:
             for _ in range(self._count):
                 group.create_task(self._keep_one())
@@ -46,22 +48,22 @@ class Replayer:
         process: Process | None = None
         try:
             while True:
-                wanted = time.monotonic() < self._wanted_until
+                needed = time.monotonic() < self._needed_until
                 if process is not None and process.returncode is not None:
-                    _log.error("a replaying process ended by itself", code=process.returncode)
+                    _log.error("replay_process_died", exit_code=process.returncode)
                     process = None
-                    await asyncio.sleep(AGAIN)
-                elif wanted and process is None:
+                    await asyncio.sleep(RESTART_SECONDS)
+                elif needed and process is None:
                     process = await asyncio.create_subprocess_exec(
                         *self._command, stdin=PIPE, stdout=DEVNULL, env=self._environment
                     )
-                elif not wanted and process is not None:
+                elif not needed and process is not None:
                     ending, process = process, None
                     await _end(ending)
-                await asyncio.sleep(LOOK)
+                await asyncio.sleep(POLL_SECONDS)
         finally:
             if process is not None:
-                # Shielded: a process must not outlive its parent because that is in a hurry.
+                # Shielded, so that a second cancellation does not leave the process behind.
                 await asyncio.shield(_end(process))
 
 
@@ -69,7 +71,7 @@ async def _end(process: Process) -> None:
     assert process.stdin is not None
     process.stdin.close()
     try:
-        async with asyncio.timeout(GRACE):
+        async with asyncio.timeout(GRACE_SECONDS):
             await process.wait()
     except TimeoutError:
         with suppress(ProcessLookupError):

@@ -67,9 +67,7 @@ class Worker:
         if config.wait_for_log is not None:
             self._held.partitions = await config.wait_for_log(self._kafka.fail)
             self._kafka.answered()
-        services = ReactionServices(
-            config.kafka, config.dsn, config.namespace, config.catalog, self.metrics.registry
-        )
+        services = ReactionServices(config.kafka, config.dsn, config.namespace, config.catalog, self.metrics.registry)
         keeper = LeaseKeeper(
             config, self.worker_id, self._held, self._pools, self._replay, self.metrics, self._postgres
         )

@@ -47,6 +47,14 @@ class Ranges:
             return 0
         return self.bounds[0] + sum(b - a for a, b in zip(self.bounds[1:-1:2], self.bounds[2::2], strict=True))
 
+    @property
+    def missing(self) -> list[tuple[int, int]]:
+        """Return the holes below the highest received number as half-open ranges, in ascending order."""
+        if not self.bounds:
+            return []
+        starts, stops = [0, *self.bounds[1:-1:2]], self.bounds[::2]
+        return [(start, stop) for start, stop in zip(starts, stops, strict=True) if start < stop]
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Ranges) and self.bounds == other.bounds
 

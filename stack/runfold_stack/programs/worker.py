@@ -10,11 +10,13 @@ from typing import Any
 
 import structlog
 
-from runfold_consumers.runtime.partition_task import Backoff
-from runfold_consumers.webhooks.deliverer import Webhooks
-from runfold_consumers.webhooks.sender import Manners
+from runfold_consumers.runtime.backoff import Backoff
+from runfold_consumers.runtime.reaction import Reaction
+from runfold_consumers.webhooks.delivery_policy import DeliveryPolicy
+from runfold_consumers.webhooks.reaction import WebhookReaction
+from runfold_consumers.worker.config import WorkerConfig
 from runfold_consumers.worker.health import serve_health
-from runfold_consumers.worker.worker import Worker, WorkerConfig
+from runfold_consumers.worker.worker import Worker
 from runfold_log.admin import open_log
 from runfold_log.cluster import KafkaCluster
 from runfold_log.errors import LogNotCreated, LogUnavailable
@@ -67,6 +69,17 @@ async def run_worker(settings: Settings, services: Services) -> None:
     await until_signalled(_work(settings, services))
 
 
+def reactions(settings: Settings) -> tuple[Reaction, ...]:
+    """Make all reactions of a live worker, with their settings."""
+    webhooks = DeliveryPolicy(
+        frozenset(settings.webhook_schemes.split(",")),
+        private=settings.webhook_private,
+        timeout=settings.webhook_timeout,
+        attempts=settings.webhook_attempts,
+    )
+    return (WebhookReaction(webhooks),)
+
+
 async def _work(settings: Settings, services: Services) -> None:
     resolved = settings.with_kafka(services.kafka).model_copy(update={"postgres": services.postgres})
     config = _config(
@@ -76,10 +89,7 @@ async def _work(settings: Settings, services: Services) -> None:
         replay_command=command("replay"),
         replay_environment=environment(resolved),
         replay_processes=settings.replay_processes,
-        webhooks=Webhooks(
-            Manners(frozenset(settings.webhook_schemes.split(",")), settings.webhook_private, settings.webhook_timeout),
-            settings.webhook_attempts,
-        ),
+        reactions=reactions(settings),
     )
     worker = Worker(config)
     async with asyncio.TaskGroup() as group:

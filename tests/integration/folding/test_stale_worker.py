@@ -12,8 +12,8 @@ from runfold_consumers.runtime.handlers import ProjectionHandler
 from runfold_consumers.runtime.metrics import WorkerMetrics
 from runfold_consumers.runtime.partition_reader import open_partition
 from runfold_consumers.runtime.partition_task import PartitionTask
-from runfold_consumers.runtime.read_hints import Wanted
-from runfold_consumers.runtime.schema_gate import Gate
+from runfold_consumers.runtime.read_hints import ReadHints
+from runfold_consumers.runtime.schema_gate import SchemaGate
 from runfold_log.system import read_system
 from runfold_log.writer import LogWriter
 from runfold_projections.control.leases import Leasable
@@ -122,11 +122,18 @@ async def test_two_workers_that_both_believe_to_hold_a_partition_fold_every_even
     where = Partition(projection.topic, 0)
     item = Leasable(generation_of(installation, projection).schema_name, where)
     system = functools.partial(read_system, installation.services.kafka, installation.namespace)
-    gate, counted = Gate(released_catalog(), system), WorkerMetrics()
+    gate, counted = SchemaGate(released_catalog(), system), WorkerMetrics()
     async with handlers(installation, where, 2) as both:
         tasks = [
             PartitionTask(
-                installation.services.kafka, installation.namespace, item, PARTITIONS, handler, gate, counted, Wanted()
+                installation.services.kafka,
+                installation.namespace,
+                item,
+                PARTITIONS,
+                handler,
+                gate,
+                counted,
+                ReadHints(),
             )
             for handler in both
         ]

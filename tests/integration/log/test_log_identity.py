@@ -10,7 +10,7 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import NodeNotReadyError
 
-from runfold_consumers.runtime.partition_task import State
+from runfold_consumers.runtime.partition_status import PartitionState
 from runfold_log import topics
 from runfold_log.admin import LogInfo, create_log, open_log, upgrade_log
 from runfold_log.errors import LogMismatch, LogNotCreated, LogUnavailable
@@ -52,15 +52,15 @@ async def test_a_topic_made_anew_is_refused_whether_shorter_or_longer_than_befor
             [outgoing(Topic.EXPERIMENTS, e, writer="new", sequence=n) for n, e in enumerate(created(90, events))],
         )
     async with working(installation) as worker:
-        await until("the partition refused", lambda: _state(worker, Topic.EXPERIMENTS) == [State.REFUSED])
+        await until("the partition refused", lambda: _state(worker, Topic.EXPERIMENTS) == [PartitionState.LOG_MISMATCH])
         (problem,) = [problem for problem in worker.problems if problem.startswith("experiments:0")]
         assert "made anew" in problem or "made again" in problem
         assert "rebuild the projection" in problem
-        assert set(_state(worker, Topic.RUNS)) <= {State.STARTING, State.FOLDING}
+        assert set(_state(worker, Topic.RUNS)) <= {PartitionState.STARTING, PartitionState.FOLDING}
     assert await installation.rows() == rows
 
 
-def _state(worker: object, topic: Topic) -> list[State]:
+def _state(worker: object, topic: Topic) -> list[PartitionState]:
     return [status.state for item, status in worker.statuses.items() if item.where.topic is topic]  # type: ignore[attr-defined]
 
 

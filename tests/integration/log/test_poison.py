@@ -133,7 +133,7 @@ async def test_poison_is_set_aside_and_everything_around_it_is_folded(installati
         assert not worker.problems
         counted = sum(
             sample.value
-            for metric in worker.metrics.set_aside.collect()
+            for metric in worker.metrics.dead_letters.collect()
             for sample in metric.samples
             if sample.name.endswith("_total")
         )

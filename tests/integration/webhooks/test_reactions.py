@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+from runfold_consumers.runtime.reaction import Reaction
 from runfold_schemas.codec.record import Record
 from runfold_schemas.events.experiments import ExperimentCreated
 from runfold_schemas.positions.topics import Topic
@@ -11,10 +12,11 @@ from tests.support.in_process import append, fetch, outgoing, sender, until, wor
 from tests.support.installation import Installation
 
 
-class Witness:
+class Witness(Reaction):
     """Notes what it is told; refuses while `broken`."""
 
     name = "witness"
+    topics = (Topic.EXPERIMENTS,)
 
     def __init__(self) -> None:
         self.told: list[str] = []
@@ -34,7 +36,7 @@ async def test_a_reaction_is_told_every_event_once_in_order_and_not_again_by_a_r
     installation: Installation,
 ) -> None:
     witness = Witness()
-    async with sender(installation) as raw, working(installation, reactions={Topic.EXPERIMENTS: (witness,)}):
+    async with sender(installation) as raw, working(installation, reactions=(witness,)):
         records = [outgoing(Topic.EXPERIMENTS, event, sequence=n) for n, event in enumerate(_created(0, 20))]
         await append(installation, raw, records)
         await until("20 events told", lambda: len(witness.told) >= 20)
@@ -48,7 +50,7 @@ async def test_a_reaction_is_told_every_event_once_in_order_and_not_again_by_a_r
 async def test_a_failing_reaction_is_tried_again_and_projections_go_on(installation: Installation) -> None:
     witness = Witness()
     witness.broken = True
-    async with sender(installation) as raw, working(installation, reactions={Topic.EXPERIMENTS: (witness,)}) as worker:
+    async with sender(installation) as raw, working(installation, reactions=(witness,)) as worker:
         records = [outgoing(Topic.EXPERIMENTS, event, sequence=n) for n, event in enumerate(_created(0, 3))]
         await append(installation, raw, records)
         await installation.settled()
@@ -63,7 +65,7 @@ async def test_a_reaction_goes_on_where_the_last_worker_stopped(installation: In
     witness = Witness()
     async with sender(installation) as raw:
         for round_ in range(2):
-            async with working(installation, reactions={Topic.EXPERIMENTS: (witness,)}):
+            async with working(installation, reactions=(witness,)):
                 record = outgoing(Topic.EXPERIMENTS, _created(round_, 1)[0], sequence=round_)
                 await append(installation, raw, [record])
                 await until("told", lambda count=round_ + 1: len(witness.told) >= count)
