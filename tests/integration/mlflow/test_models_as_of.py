@@ -6,10 +6,10 @@ from typing import Any
 
 import httpx2
 import pytest
-from test_server_as_of import NATIVE, now
-from test_server_timeline import ask, events, kinds
 
 from tests.support.caller import API, Caller
+from tests.support.moments import NATIVE, now
+from tests.support.timelines import ask, events, kinds
 
 
 @pytest.fixture

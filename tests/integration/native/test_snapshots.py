@@ -10,7 +10,6 @@ from typing import Any
 import asyncpg
 import httpx2
 import pytest
-from test_server_as_of import HEADER, NATIVE, moment, now
 
 from runfold_projections.core.errors import BadPast, NoSuchPast
 from runfold_projections.generations.snapshots import Past
@@ -18,6 +17,7 @@ from runfold_server.caches import run_cache
 from runfold_stack.commands import snapshots_run
 from runfold_stack.errors import BadSetting
 from tests.support.caller import API, Caller
+from tests.support.moments import HEADER, NATIVE, moment, now
 from tests.support.server_world import World
 
 
