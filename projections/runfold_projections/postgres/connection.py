@@ -39,12 +39,23 @@ class Cursor(Protocol):
     def __await__(self) -> Generator[Any, None, Any]: ...
 
 
+class Transaction(AbstractAsyncContextManager[Any, bool | None], Protocol):
+    """A transaction: an `async with` block, or `start` and an end."""
+
+    async def start(self) -> None:
+        """Begin."""
+
+    async def commit(self) -> None:
+        """Keep what was changed."""
+
+    async def rollback(self) -> None:
+        """Undo what was changed."""
+
+
 class Connection(Queryable, Protocol):
     """What this program uses of an asyncpg connection, in or out of a pool: asyncpg's two classes share no base."""
 
-    def transaction(
-        self, *, isolation: Any = None, readonly: bool = False, deferrable: bool = False
-    ) -> AbstractAsyncContextManager[Any]:
+    def transaction(self, *, isolation: Any = None, readonly: bool = False, deferrable: bool = False) -> Transaction:
         """Open a transaction for an `async with` block; a nested one is a savepoint."""
 
     def cursor(self, query: str, *args: Any, prefetch: int | None = None, timeout: float | None = None) -> Cursor:
