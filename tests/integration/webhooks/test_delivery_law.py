@@ -124,7 +124,7 @@ async def _history(
     installation: Installation, rng: Random, failing: FailingReceiver
 ) -> tuple[dict[tuple[str, int, str], dict[str, str]], int]:
     """Append it, with deaths in between. What must be told to whom, and how often a worker was killed."""
-    hooks = {path[1:]: f"http://127.0.0.1:{moody.port}{path}" for path in MOODS}
+    hooks = {path[1:]: f"http://127.0.0.1:{failing.port}{path}" for path in MOODS}
     hooks["closed"] = f"http://127.0.0.1:{free_port()}/closed"
     wants = {hook: KINDS if hook == "good" else rng.sample(KINDS, 2) for hook in hooks}
     events: list[Event] = [generated(rng, number) for number in range(EVENTS)]
