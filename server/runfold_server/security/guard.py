@@ -28,7 +28,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, callers: Callers) -> None:
         self._app, self._callers = app, callers
-        self._known_host = lru_cache(_HOSTS_KEPT)(callers.takes_host)
+        self._known_host = lru_cache(_HOSTS_KEPT)(callers.allows_host)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -42,36 +42,36 @@ class Guard:
                 message["headers"] = [*given, *(header for header in _BROWSER_HEADERS if header[0] not in names)]
             await send(message)
 
-        refusal = self._refusal(scope)
-        if refusal is None:
+        denial = self._denial(scope)
+        if denial is None:
             await self._app(scope, receive, send_with_headers)
             return
-        _log.warning("caller_denied", path=scope["path"][:200], method=scope["method"], reason=refusal.message)
-        answer = Response(refusal.body(), refusal.status, refusal.headers(), "application/json")
+        _log.warning("caller_denied", path=scope["path"][:200], method=scope["method"], reason=denial.message)
+        answer = Response(denial.body(), denial.status, denial.headers(), "application/json")
         await answer(scope, receive, send_with_headers)
 
-    def _refusal(self, scope: Scope) -> ApiError | None:
+    def _denial(self, scope: Scope) -> ApiError | None:
         # Of every request, so by hand: Starlette's objects for headers cost more than the rest of this.
         hosts, origin = _host_and_origin(scope)
         # HTTP/1.0 knows no Host; browsers always send one.
         host = hosts[0] if hosts else None
         if host is None or scope["path"] in OPEN_PATHS:
             pass
-        elif len(hosts) > 1 or not self._takes_host(host, _address(scope)):
+        elif len(hosts) > 1 or not self._allows_host(host, _address(scope)):
             return PermissionDenied(
                 f"Invalid Host header {host[:100]!r} - possible DNS rebinding attack detected. "
                 "If this server is reached under that name, add it to RUNFOLD_ALLOWED_HOSTS."
             )
         writes = scope["method"] not in SAFE_METHODS
-        if writes and origin is not None and not self._callers.takes_origin(origin, host or ""):
+        if writes and origin is not None and not self._callers.allows_origin(origin, host or ""):
             return PermissionDenied(
                 f"Cross-origin request blocked: a page of {origin[:100]!r} may not change anything here. "
                 "If it should, add its origin to RUNFOLD_ALLOWED_ORIGINS."
             )
         return None
 
-    def _takes_host(self, host: str, server: str) -> bool:
-        takes = self._known_host if len(host) <= _KEPT_CHARS else self._callers.takes_host
+    def _allows_host(self, host: str, server: str) -> bool:
+        takes = self._known_host if len(host) <= _KEPT_CHARS else self._callers.allows_host
         return takes(host, server)
 
 

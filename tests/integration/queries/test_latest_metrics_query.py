@@ -90,7 +90,7 @@ async def test_an_unknown_key_has_an_empty_history(conn: Connection) -> None:
 
 
 async def test_remembered_histories_show_what_came_since_and_stay_within_their_bytes(conn: Connection) -> None:
-    histories = Histories(most_bytes=5000)
+    histories = Histories(max_bytes=5000)
     await insert(conn, "known", 1, [Point(key, 1.0, 1, 1) for key in "ab"])
     first = await histories.read(conn, "known", "a")
     assert await histories.read(conn, "known", "a") is first, "the next page does not read it again"

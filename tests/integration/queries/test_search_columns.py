@@ -15,7 +15,7 @@ from runfold_projections.folding.partition_fold import PartitionFold, decode_bat
 from runfold_projections.generations.generations import Projection, create_generation, switch
 from runfold_projections.postgres.connection import Connection, Pool, open_connection, open_pool
 from runfold_projections.postgres.read_transaction import snapshot
-from runfold_projections.run_search import run_finder
+from runfold_projections.run_search import run_columns, run_finder
 from runfold_projections.run_search.change_feed import ChangeFeed
 from runfold_projections.run_search.column_search import Search
 from runfold_projections.run_search.run_finder import Overtaken, RunFinder, run_ids_by_sql
@@ -266,7 +266,9 @@ def ordered(runs: list[Run], criteria: tuple[Order, ...]) -> list[Run]:
     if not any(order.key.name == "start_time" and order.key.kind is Kind.ATTRIBUTE for order in criteria):
         found.sort(key=lambda run: -run.start_ms)
     for order in reversed(criteria):
-        there, nan, missing = [], [], []
+        there: list[Any] = []
+        nan: list[Any] = []
+        missing: list[Any] = []
         for run in found:
             values = values_of(run, order.key.kind, order.key.name)
             group = missing if not values else nan if values[0] != values[0] else there
@@ -459,7 +461,7 @@ async def test_a_search_that_is_given_up_leaves_the_columns_that_it_has_loaded(
     for where in list(log.scribes):
         await log.fold(where, 1000)
     loaded: list[str] = []
-    load = run_finder.load_column
+    load = run_columns.load_column
 
     async def loading(conn: Connection, experiment_ids: Sequence[int], key: Key, *sizes: int) -> Any:
         if len(loaded) == 2:

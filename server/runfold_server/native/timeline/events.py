@@ -18,8 +18,8 @@ from runfold_schemas.positions.position import Position
 from runfold_schemas.positions.vector import Vector
 from runfold_server.core.errors import InvalidParameter
 from runfold_server.http.messages import Message, Rule
+from runfold_server.http.native_page_tokens import bad_page_token, decode_page_token, encode_page_token
 from runfold_server.http.operation import RawCall, RawHandler
-from runfold_server.http.page_tokens import bad_page_token, decode_page_token, encode_page_token
 from runfold_server.http.responses import json_response, with_moment
 from runfold_server.http.services import Services
 from runfold_server.reads import moments
