@@ -22,7 +22,7 @@ from volume import Spent
 
 from runfold_log.admin import open_log
 from runfold_log.producer import RecordSender
-from runfold_projections.generations.generations import Projection
+from runfold_projections.core.projection import Projection
 from runfold_projections.generations.rebuild import Phase, Told, rebuilding
 from runfold_projections.generations.state_hash import WHOLE, state_hash
 from runfold_projections.postgres.connection import open_connection, open_pool

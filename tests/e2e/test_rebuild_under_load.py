@@ -17,7 +17,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from runfold_projections.generations.generations import Projection, generations
+from runfold_projections.core.projection import Projection
+from runfold_projections.generations.generations import generations
 from runfold_projections.generations.state_hash import WHOLE, state_hash
 from runfold_projections.postgres.connection import open_connection
 from runfold_projections.postgres.read_transaction import checkpoints

@@ -14,7 +14,7 @@ from typing import Any
 import mlflow
 import pytest
 
-from runfold_projections.generations.generations import Projection
+from runfold_projections.core.projection import Projection
 from tests.support.in_process import fetch
 from tests.support.installation import Installation, Program
 from tests.support.receiver import Receiver, receiver

@@ -19,8 +19,9 @@ from aiokafka import TopicPartition
 from runfold_log.admin import Birth, LogInfo, create_log
 from runfold_log.reader import plain_consumer
 from runfold_projections.control.migrations import migrate
+from runfold_projections.core.projection import Projection
 from runfold_projections.generations.canonical_rows import Row, canonical_rows
-from runfold_projections.generations.generations import Projection, create_generation
+from runfold_projections.generations.generations import create_generation
 from runfold_projections.postgres.connection import open_pool
 from runfold_projections.postgres.read_transaction import checkpoints, reached, snapshot
 from runfold_schemas.positions.position import Partition

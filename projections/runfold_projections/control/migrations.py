@@ -7,7 +7,8 @@ from typing import NamedTuple
 import asyncpg
 
 from runfold_projections.core.errors import NotMigrated
-from runfold_projections.generations.generations import LAYOUTS, Projection, create_generation, retire, switch
+from runfold_projections.core.projection import Projection
+from runfold_projections.generations.generations import LAYOUTS, create_generation, retire, switch
 from runfold_projections.generations.snapshots import complete_pasts
 from runfold_projections.postgres.connection import Connection, identifier, open_connection, sql
 

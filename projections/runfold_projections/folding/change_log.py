@@ -8,7 +8,7 @@ batches shows in them, so they are no canonical rows.
 
 from collections.abc import Sequence
 
-from runfold_projections.generations.generations import Projection
+from runfold_projections.core.projection import Projection
 from runfold_projections.postgres.batch_statement import RowChange
 from runfold_schemas.positions.position import Partition
 

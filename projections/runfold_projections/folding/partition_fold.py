@@ -4,11 +4,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from runfold_projections.catalog import RegistryProjector
+from runfold_projections.core.projection import Projection
 from runfold_projections.core.projector import Projector
 from runfold_projections.core.rejection import Rejection
 from runfold_projections.core.turns import Turns
 from runfold_projections.experiments.projector import ExperimentsProjector
-from runfold_projections.generations.generations import Projection
 from runfold_projections.history.journal import Journal
 from runfold_projections.metrics.projector import MetricsProjector
 from runfold_projections.postgres.batch_statement import RowChange, columns

@@ -5,11 +5,12 @@ from collections.abc import AsyncIterator
 from dataclasses import astuple
 from typing import Any
 
+from runfold_projections.core.projection import Projection
 from runfold_projections.metrics.summaries import Block
 from runfold_projections.postgres.connection import Connection, sql
 from runfold_projections.segments.packs import read_segment
 
-from .generations import Projection, canonical_names
+from .generations import canonical_names
 
 Row = tuple[Any, ...]
 

@@ -5,10 +5,11 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from runfold_projections.core.projection import Projection
 from runfold_projections.postgres.connection import Connection
 
 from .canonical_rows import Row
-from .generations import Projection, canonical_names
+from .generations import canonical_names
 from .state_hash import PACKED, WHOLE, groups, listing, table_digest
 
 _ROWS_AT_ONCE = 1000

@@ -6,24 +6,9 @@ and then left alone; `retired`, whose schema is gone.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
+from runfold_projections.core.projection import Projection
 from runfold_projections.postgres.connection import Connection, generation_schema, identifier, sql
-from runfold_schemas.positions.topics import Topic
-
-
-class Projection(StrEnum):
-    """The projections, each folded from one topic."""
-
-    EXPERIMENTS = "experiments"
-    REGISTRY = "registry"
-    RUNS = "runs"
-    METRICS = "metrics"
-
-    @property
-    def topic(self) -> Topic:
-        return Topic(self.value)
-
 
 COMMON_TABLES = ("checkpoint", "sequence", "rejection", "set_aside", "journal", "journal_state", "journal_cause")
 TABLES: dict[Projection, tuple[str, ...]] = {

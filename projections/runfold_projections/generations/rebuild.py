@@ -16,6 +16,7 @@ from enum import StrEnum
 import asyncpg
 
 from runfold_projections.core.errors import Busy, NoSuchGeneration, Stalled
+from runfold_projections.core.projection import Projection
 from runfold_projections.postgres.connection import Connection, identifier, open_connection
 from runfold_projections.postgres.read_transaction import checkpoints, reached
 from runfold_schemas.positions.position import Partition
@@ -23,7 +24,7 @@ from runfold_schemas.positions.vector import Vector
 
 from .comparison import Difference, differences
 from .fingerprint import fingerprint
-from .generations import Generation, Projection, create_generation, retire, switch
+from .generations import Generation, create_generation, retire, switch
 from .inventory import checkpoints_of, generations_of
 from .state_hash import WHOLE
 

@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 
+from runfold_projections.core.projection import Projection
 from runfold_projections.metrics.summaries import Block
 from runfold_projections.postgres.connection import Connection, sql
 from runfold_projections.segments.distinct_points import distinct
 from runfold_projections.segments.packs import Columns, read_segment
 
 from .canonical_rows import Row
-from .generations import Projection, canonical_names
+from .generations import canonical_names
 
 WHOLE = 24 * 3600.0
 """Seconds that reading a table may take: it is bounded by its size alone."""

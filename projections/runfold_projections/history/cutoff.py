@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from runfold_projections.generations.generations import Projection
+from runfold_projections.core.projection import Projection
 from runfold_projections.postgres.connection import Connection
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.wire import schema_id_of

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
-from runfold_projections.generations.generations import Projection
+from runfold_projections.core.projection import Projection
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.record import Record
 from runfold_schemas.codec.wire import FRAME_BYTES, schema_id_of

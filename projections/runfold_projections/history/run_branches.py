@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from runfold_projections.generations.generations import Projection
+from runfold_projections.core.projection import Projection
 from runfold_schemas.codec.record import Record
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import Topic

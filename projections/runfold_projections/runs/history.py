@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from runfold_projections.core.projection import Projection
 from runfold_projections.core.rejection import Rejection
-from runfold_projections.generations.generations import Projection
 from runfold_projections.history.cutoff import partition_of_run
 from runfold_projections.history.entity_history import Step, Story, Unread, of_one_key, there
 from runfold_projections.history.state_codec import read_run

@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from runfold_projections.core.projection import Projection
 from runfold_projections.core.rejection import Rejection
-from runfold_projections.generations.generations import Projection
 from runfold_projections.history.entity_history import Step, Story, there
 from runfold_projections.history.state_codec import read_webhook
 from runfold_schemas.codec.record import Record

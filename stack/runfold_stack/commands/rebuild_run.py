@@ -8,8 +8,9 @@ from typing import Any
 
 from runfold_projections.control.migrations import check_migrated
 from runfold_projections.core.errors import NoSuchGeneration
+from runfold_projections.core.projection import Projection
 from runfold_projections.generations.comparison import Difference
-from runfold_projections.generations.generations import Generation, Projection
+from runfold_projections.generations.generations import Generation
 from runfold_projections.generations.inventory import Entry, inventory
 from runfold_projections.generations.rebuild import Compared, drop_generations, rebuilding
 from runfold_projections.generations.state_hash import WHOLE, state_hash

@@ -9,7 +9,7 @@ from aiokafka import TopicPartition
 from runfold_log.admin import LogInfo
 from runfold_log.cluster import KafkaCluster
 from runfold_log.reader import plain_consumer
-from runfold_projections.generations.generations import Projection
+from runfold_projections.core.projection import Projection
 from runfold_projections.postgres.connection import Pool
 from runfold_projections.postgres.read_transaction import checkpoints, reached
 from runfold_schemas.positions.position import Partition

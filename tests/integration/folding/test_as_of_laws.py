@@ -13,10 +13,10 @@ import pytest
 from test_queries_lines import EXISTING, Point, shown, told_by
 
 from runfold_projections.control.migrations import migrate
+from runfold_projections.core.projection import Projection
 from runfold_projections.core.rejection import Rejection
 from runfold_projections.experiments import fold as experiments
 from runfold_projections.folding.partition_fold import PartitionFold, decode_batch
-from runfold_projections.generations.generations import Projection
 from runfold_projections.history import journal as journals
 from runfold_projections.history.cutoff import born
 from runfold_projections.history.journal_reader import events_of

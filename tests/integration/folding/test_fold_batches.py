@@ -10,13 +10,14 @@ import pytest
 
 from runfold_projections.control.migrations import migrate
 from runfold_projections.core.errors import Fenced
+from runfold_projections.core.projection import Projection
 from runfold_projections.core.projector import Projector
 from runfold_projections.core.rejection import Rejection
 from runfold_projections.folding import partition_fold as batches
 from runfold_projections.folding.checkpoint import Checkpoint, load
 from runfold_projections.folding.partition_fold import PartitionFold, decode_batch, projector_for
 from runfold_projections.generations.canonical_rows import Row, canonical_rows
-from runfold_projections.generations.generations import COMMON_TABLES, TABLES, Projection, canonical_names
+from runfold_projections.generations.generations import COMMON_TABLES, TABLES, canonical_names
 from runfold_projections.metrics import model_blocks
 from runfold_projections.metrics.branches import NO_RANK
 from runfold_projections.metrics.summaries import Latest, Summary

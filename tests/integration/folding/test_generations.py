@@ -11,14 +11,8 @@ from runfold_projections.control import leases, migrations
 from runfold_projections.control.leases import Leasable
 from runfold_projections.control.migrations import check_migrated, migrate
 from runfold_projections.core.errors import NotMigrated
-from runfold_projections.generations.generations import (
-    LAYOUTS,
-    Generation,
-    Projection,
-    create_generation,
-    generations,
-    switch,
-)
+from runfold_projections.core.projection import Projection
+from runfold_projections.generations.generations import LAYOUTS, Generation, create_generation, generations, switch
 from runfold_projections.postgres.connection import Connection, open_connection, open_pool
 from runfold_projections.postgres.read_transaction import checkpoints, snapshot
 from runfold_schemas.positions.position import Partition

@@ -3,7 +3,8 @@
 import asyncio
 
 from runfold_log.writer import LogWriter
-from runfold_projections.generations.generations import COMMON_TABLES, TABLES, Projection
+from runfold_projections.core.projection import Projection
+from runfold_projections.generations.generations import COMMON_TABLES, TABLES
 from runfold_projections.postgres.connection import open_connection
 from runfold_schemas.events.runs import ExperimentCreated
 from tests.support.in_process import working

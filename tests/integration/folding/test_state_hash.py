@@ -12,11 +12,12 @@ from random import Random
 import pytest
 
 from runfold_projections.control.migrations import migrate
+from runfold_projections.core.projection import Projection
 from runfold_projections.folding.checkpoint import Checkpoint, load
 from runfold_projections.folding.partition_fold import PartitionFold, decode_batch
 from runfold_projections.generations.canonical_rows import Row, canonical_rows
 from runfold_projections.generations.comparison import Difference, differences
-from runfold_projections.generations.generations import COMMON_TABLES, TABLES, VIEWS, Projection, canonical_names
+from runfold_projections.generations.generations import COMMON_TABLES, TABLES, VIEWS, canonical_names
 from runfold_projections.generations.state_hash import PACKED, listing, state_hash
 from runfold_projections.metrics import model_blocks
 from runfold_projections.postgres.connection import Connection, open_connection

@@ -10,7 +10,7 @@ import pytest
 from test_as_of_laws import folded, told
 from test_queries_lines import Told
 
-from runfold_projections.generations.generations import Projection
+from runfold_projections.core.projection import Projection
 from runfold_projections.metrics.branches import NO_RANK
 from runfold_projections.series.duplicates import Logged, last_steps, logged_before
 from runfold_schemas.codec.record import Record

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runfold_projections.artifacts.fold import Artifacts, File, Place, is_below
-from runfold_projections.generations.generations import Projection
+from runfold_projections.core.projection import Projection
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.record import read_record
 from runfold_schemas.events.runs import ArtifactsDeleted, ArtifactStored

@@ -7,9 +7,9 @@ from random import Random
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from runfold_projections.core.projection import Projection
 from runfold_projections.core.rejection import Rejection
 from runfold_projections.experiments.fold import DELETED, Experiment, Experiments, fold
-from runfold_projections.generations.generations import Projection
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.record import Raw, Record, read_record
 from runfold_schemas.events.runs import ExperimentCreated, ExperimentFact, ExperimentRenamed, Genesis

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from runfold_projections.core.projection import Projection
 from runfold_projections.core.rejection import Rejection
 from runfold_projections.experiments import fold as experiments
 from runfold_projections.experiments.history import ExperimentStory
-from runfold_projections.generations.generations import Projection
 from runfold_projections.history.entity_history import Story, changed, passed_over
 from runfold_projections.history.journal import Entry
 from runfold_projections.history.journal_reader import Told

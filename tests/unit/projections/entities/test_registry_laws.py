@@ -9,8 +9,8 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from runfold_projections.core.projection import Projection
 from runfold_projections.core.rejection import Rejection, RejectionCode
-from runfold_projections.generations.generations import Projection
 from runfold_projections.registry.fold import Change, Models, fold
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.record import Record, read_record

@@ -9,8 +9,8 @@ from typing import Any
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from runfold_projections.core.projection import Projection
 from runfold_projections.core.rejection import Rejection, RejectionCode
-from runfold_projections.generations.generations import Projection
 from runfold_projections.runs.fold import DELETED, MAX_MODELS_CHARS, MODELS_TAG, RUN_NAME_TAG, Run, evolve, fold
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.record import Record, read_record
