@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 
-from runfold_projections.core.projector import Projector
+from runfold_projections.core.projector import Projector, StateAt
 from runfold_projections.core.rejection import Rejection
-from runfold_projections.history.journal import StateAt
 from runfold_projections.logged_models.projector import LoggedModelsProjector
 from runfold_projections.postgres.batch_statement import RowChange
 from runfold_projections.postgres.connection import Connection

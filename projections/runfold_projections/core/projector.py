@@ -1,7 +1,7 @@
-"""The part of a projector that all projections share."""
+"""The protocol that all projectors share."""
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
 
 from runfold_projections.postgres.batch_statement import RowChange
 from runfold_projections.postgres.connection import Connection
@@ -9,35 +9,49 @@ from runfold_schemas.codec.record import Record
 
 from .rejection import Rejection
 
+MOST_CACHED = 5_000
+"""Entities that a projector keeps in memory between batches; beyond them it starts over with an empty cache."""
+
+StateAt = Callable[[int], bytes | None]
+"""Returns an entity's encoded state as of a next offset inside the folded batch; called with rising offsets only."""
+
 
 class Projector(Protocol):
     """State of one partition of one projection, kept in memory between batches.
 
-    Used by one task only, in the order load, fold…, settle, changes; `forget` after any failure, since memory may then be ahead of
-    the tables. What is loaded is right if the batch's checkpoint is still in its place when the changes are written.
+    Used by one task only, in the order load, fold…, settle, changes, and committed after the commit; `forget` after any
+    failure, since memory may then be ahead of the tables. Loaded state is right if the batch's checkpoint is still in its
+    place when the changes are written.
     """
 
     async def load(self, connection: Connection, records: Sequence[Record]) -> None:
         """Bring the state that these records touch into memory."""
 
     def fold(self, record: Record) -> Rejection | None:
-        """Fold one record; computes only."""
+        """Fold one record. Computes only: no I/O."""
 
     def touched(self, record: Record, rejection: Rejection | None) -> Sequence[str]:
-        """Of the record that was folded last: the entities in whose journal it stands. Of a refused one also whom it collided with."""
+        """Return the entities whose journal gets the record folded last.
+
+        For a rejected one they include the entities that it collided with.
+        """
 
     def state(self, entity: str) -> bytes | None:
-        """The entity as it is after what was folded, as `states.py` writes it; None if it is not there, or has no such state."""
+        """Encode the entity's state after the folded records; None if it does not exist or has no encoded state."""
 
     async def settle(self, connection: Connection) -> None:
-        """Read what only the folded batch tells that it needs. The tables are still as they were before it."""
+        """Read what only the folded batch shows to be needed. The tables still have the rows from before the batch."""
 
     def changes(self) -> list[RowChange]:
-        """What changed in the tables since the last call."""
+        """Return the changes to the tables since the last call."""
 
     def forget(self) -> None:
-        """Drop everything held in memory."""
+        """Drop all state in memory."""
 
 
-MOST_CACHED = 5_000
-"""Entities a projector keeps in memory between batches; beyond it, it starts with an empty cache."""
+@runtime_checkable
+class Rereading(Protocol):
+    """A projector that holds only a part of some entities in memory."""
+
+    async def reread(self, connection: Connection, entity: str) -> StateAt | None:
+        """Read such an entity as it was before the batch and return its states within the batch; None for others."""

@@ -4,7 +4,7 @@ States: `building` until it is switched; `live`; `standby`, folded on so that on
 and then left alone; `retired`, whose schema is gone.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from runfold_projections.core.projection import Projection
@@ -230,12 +230,3 @@ async def retire(connection: Connection, schema_names: Iterable[str]) -> None:
     await connection.execute("DELETE FROM lease WHERE handler = ANY ($1::text[])", names)
     for name in names:
         await connection.execute(f"DROP SCHEMA IF EXISTS {identifier(name)} CASCADE")
-
-
-async def hear_of_generations(connection: Connection, namespace: str, note: Callable[[], None]) -> None:
-    """Call `note` whenever a generation comes, goes or is switched, as long as the connection lasts."""
-
-    def on_notice(*_: object) -> None:
-        note()
-
-    await connection.add_listener(f"{namespace}_generations", on_notice)

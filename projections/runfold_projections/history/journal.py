@@ -6,14 +6,12 @@ the checkpoint has passed is in it. How the log was cut into batches shows in th
 are canonical already.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
 
 import cramjam
 import msgspec
 
-from runfold_projections.core.projector import Projector
+from runfold_projections.core.projector import Projector, Rereading, StateAt
 from runfold_projections.core.rejection import Rejection
 from runfold_projections.postgres.batch_statement import RowChange, columns
 from runfold_projections.postgres.connection import Connection
@@ -126,18 +124,6 @@ def unsqueezed(data: bytes) -> bytes:
 def read_entries(data: bytes) -> list[Entry]:
     """The entries of a row, in the order of the log."""
     return _decoder.decode(unsqueezed(data))
-
-
-StateAt = Callable[[int], bytes | None]
-"""An entity's state as `states.py` writes it, as of a next offset within the batch that was folded; asked for rising offsets only."""
-
-
-@runtime_checkable
-class Rereading(Protocol):
-    """A projector that has entities of which it holds only a part in memory."""
-
-    async def reread(self, connection: Connection, entity: str) -> StateAt | None:
-        """Reads such an entity as it was before the batch, and tells what it was within it; None: it is none of those."""
 
 
 @dataclass(slots=True)

@@ -4,9 +4,8 @@ from collections.abc import Iterable, Sequence
 
 from msgspec.structs import astuple
 
-from runfold_projections.core.projector import MOST_CACHED
+from runfold_projections.core.projector import MOST_CACHED, StateAt
 from runfold_projections.core.rejection import Rejection
-from runfold_projections.history.journal import StateAt
 from runfold_projections.history.state_codec import write_model
 from runfold_projections.postgres.batch_statement import RowChange, columns
 from runfold_projections.postgres.connection import Connection
