@@ -5,11 +5,11 @@ from typing import Any
 from runfold_projections.core.projection import Projection
 from runfold_projections.core.rejection import Rejection
 from runfold_projections.history.entity_history import Step, Story, Unread, of_one_key
-from runfold_projections.history.state_codec import read_experiment
 from runfold_schemas.codec.record import Record
 from runfold_schemas.events.runs import ExperimentTagsDeleted, ExperimentTagsSet
 
 from . import fold
+from .state import decode_experiment
 
 
 class ExperimentStory(Story[fold.Experiment | None]):
@@ -24,7 +24,7 @@ class ExperimentStory(Story[fold.Experiment | None]):
         return None
 
     def read(self, data: bytes) -> fold.Experiment | None:
-        return read_experiment(data)
+        return decode_experiment(data)
 
     def step(self, state: fold.Experiment | None, record: Record) -> Step[fold.Experiment | None]:
         # Alone: what it could have to do with others was decided when its events were accepted.

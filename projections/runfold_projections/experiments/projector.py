@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 from runfold_projections.core.projector import MOST_CACHED
 from runfold_projections.core.rejection import Rejection
-from runfold_projections.history.state_codec import write_experiment
 from runfold_projections.postgres.batch_statement import RowChange, columns
 from runfold_projections.postgres.connection import Connection
 from runfold_schemas.codec.record import Record
 from runfold_schemas.events.runs import DEFAULT_WORKSPACE, ExperimentCreated, ExperimentFact, ExperimentRenamed, Genesis
 
 from .fold import DEFAULT_EXPERIMENT_NAME, Experiment, Experiments, fold
+from .state import encode_experiment
 
 
 class ExperimentsProjector:
@@ -90,7 +90,7 @@ class ExperimentsProjector:
 
     def state(self, entity: str) -> bytes | None:
         experiment = self._state.by_id.get(int(entity))
-        return None if experiment is None else write_experiment(experiment)
+        return None if experiment is None else encode_experiment(experiment)
 
     async def settle(self, connection: Connection) -> None:
         """All was loaded before."""

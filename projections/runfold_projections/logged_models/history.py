@@ -5,7 +5,6 @@ from typing import Any
 from runfold_projections.core.projection import Projection
 from runfold_projections.core.rejection import Rejection
 from runfold_projections.history.entity_history import Step, Story, Unread, of_one_key, there
-from runfold_projections.history.state_codec import read_logged_model
 from runfold_schemas.codec.record import Record
 from runfold_schemas.events.logged_models import (
     LoggedModelFact,
@@ -15,6 +14,7 @@ from runfold_schemas.events.logged_models import (
 )
 
 from . import fold
+from .state import decode_logged_model
 
 
 class LoggedModelStory(Story[fold.LoggedModel | None]):
@@ -29,7 +29,7 @@ class LoggedModelStory(Story[fold.LoggedModel | None]):
         return None
 
     def read(self, data: bytes) -> fold.LoggedModel | None:
-        return read_logged_model(data)
+        return decode_logged_model(data)
 
     def step(self, state: fold.LoggedModel | None, record: Record) -> Step[fold.LoggedModel | None]:
         if isinstance(record.event, LoggedModelFact):

@@ -6,13 +6,13 @@ from msgspec.structs import astuple
 
 from runfold_projections.core.projector import MOST_CACHED
 from runfold_projections.core.rejection import Rejection
-from runfold_projections.history.state_codec import write_logged_model
 from runfold_projections.postgres.batch_statement import RowChange, columns
 from runfold_projections.postgres.connection import Connection
 from runfold_schemas.codec.record import Record
 from runfold_schemas.events.logged_models import LoggedModelFact
 
 from .fold import LoggedModel, ModelHead, evolve, fold
+from .state import encode_logged_model
 
 
 class LoggedModelsProjector:
@@ -69,7 +69,7 @@ class LoggedModelsProjector:
 
     def state(self, entity: str) -> bytes | None:
         model = self._models.get(entity)
-        return None if model is None else write_logged_model(model)
+        return None if model is None else encode_logged_model(model)
 
     async def settle(self, connection: Connection) -> None:
         """All was loaded before."""

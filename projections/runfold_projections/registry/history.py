@@ -6,7 +6,6 @@ from typing import Any
 from runfold_projections.core.projection import Projection
 from runfold_projections.core.rejection import Rejection
 from runfold_projections.history.entity_history import Step, Story, Unread, there
-from runfold_projections.history.state_codec import read_model
 from runfold_schemas.codec.record import Record
 from runfold_schemas.events.base import Fact
 from runfold_schemas.events.registered_models import (
@@ -26,6 +25,7 @@ from runfold_schemas.events.registered_models import (
 from . import fold as models
 from .model_state import OneModel
 from .projector import model_entity
+from .state import decode_model
 
 
 class ModelStory(Story[OneModel]):
@@ -40,7 +40,7 @@ class ModelStory(Story[OneModel]):
         return OneModel()
 
     def read(self, data: bytes) -> OneModel:
-        return read_model(data)
+        return decode_model(data)
 
     def step(self, state: OneModel, record: Record) -> Step[OneModel]:
         event = record.event

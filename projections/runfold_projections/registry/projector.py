@@ -6,7 +6,6 @@ from msgspec.structs import astuple
 
 from runfold_projections.core.projector import MOST_CACHED, StateAt
 from runfold_projections.core.rejection import Rejection
-from runfold_projections.history.state_codec import write_model
 from runfold_projections.postgres.batch_statement import RowChange, columns
 from runfold_projections.postgres.connection import Connection
 from runfold_schemas.codec.record import Record
@@ -24,6 +23,7 @@ from runfold_schemas.events.registered_models import (
 
 from .fold import Change, Model, Models, Version, fold
 from .model_state import OneModel, of_model
+from .state import encode_model
 
 Name = tuple[str, str]
 _ENTITY = "model"
@@ -122,7 +122,7 @@ class RegisteredModelsProjector:
             while ahead is not None and ahead[0] < next_offset:
                 one.apply(ahead[1])
                 ahead = next(steps, None)
-            return write_model(born, one) if born in one.state.by_born else None
+            return encode_model(born, one) if born in one.state.by_born else None
 
         return state_at
 

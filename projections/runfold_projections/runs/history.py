@@ -7,7 +7,6 @@ from runfold_projections.core.projection import Projection
 from runfold_projections.core.rejection import Rejection
 from runfold_projections.history.cutoff import partition_of_run
 from runfold_projections.history.entity_history import Step, Story, Unread, of_one_key, there
-from runfold_projections.history.state_codec import read_run
 from runfold_schemas.codec.record import Record
 from runfold_schemas.events.base import Fact
 from runfold_schemas.events.runs import (
@@ -26,6 +25,7 @@ from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import Vector
 
 from . import fold
+from .state import decode_run
 
 
 class RunStory(Story[fold.Run | None]):
@@ -43,7 +43,7 @@ class RunStory(Story[fold.Run | None]):
         return None
 
     def read(self, data: bytes) -> fold.Run | None:
-        return read_run(data)
+        return decode_run(data)
 
     def step(self, state: fold.Run | None, record: Record) -> Step[fold.Run | None]:
         if isinstance(record.event, RunFact):

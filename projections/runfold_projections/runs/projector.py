@@ -8,7 +8,6 @@ from msgspec.structs import astuple
 from runfold_projections.artifacts.fold import Artifacts
 from runfold_projections.core.projector import MOST_CACHED
 from runfold_projections.core.rejection import Rejection
-from runfold_projections.history.state_codec import write_run
 from runfold_projections.postgres.batch_statement import RowChange, columns
 from runfold_projections.postgres.connection import Connection
 from runfold_schemas.codec.record import Record
@@ -16,6 +15,7 @@ from runfold_schemas.events.runs import ArtifactsDeleted, ArtifactStored, Datase
 from runfold_schemas.positions.position import Partition
 
 from .fold import Change, Head, Run, evolve, fold
+from .state import encode_run
 
 
 class RunsProjector:
@@ -132,7 +132,7 @@ class RunsProjector:
 
     def state(self, entity: str) -> bytes | None:
         run = self._runs.get(entity)
-        return None if run is None else write_run(run)
+        return None if run is None else encode_run(run)
 
     async def settle(self, connection: Connection) -> None:
         """All was loaded before."""

@@ -5,11 +5,11 @@ from typing import Any
 from runfold_projections.core.projection import Projection
 from runfold_projections.core.rejection import Rejection
 from runfold_projections.history.entity_history import Step, Story, there
-from runfold_projections.history.state_codec import read_webhook
 from runfold_schemas.codec.record import Record
 
 from . import fold
 from .projector import webhook_entity
+from .state import decode_webhook
 
 
 class WebhookStory(Story[fold.Webhook | None]):
@@ -24,7 +24,7 @@ class WebhookStory(Story[fold.Webhook | None]):
         return None
 
     def read(self, data: bytes) -> fold.Webhook | None:
-        return read_webhook(data)
+        return decode_webhook(data)
 
     def step(self, state: fold.Webhook | None, record: Record) -> Step[fold.Webhook | None]:
         answer = fold.fold(state, record)
