@@ -90,7 +90,8 @@ class ProjectionHandler:
             return await self._fold.apply(connection, before, batch)
 
     def tidying(self) -> Tidy | None:
-        return Tidy(self._pool, self._fold.tidying) if self.most_rest else None
+        tidying = self._fold.tidying
+        return None if tidying is None else Tidy(self._pool, tidying)
 
     def forget(self) -> None:
         self._fold.forget()

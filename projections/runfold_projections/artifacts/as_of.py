@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import Iterable, Sequence
 
-from runfold_projections.history.cutoff import below
-from runfold_projections.history.journal import read_entries
+from runfold_projections.history.cutoff import run_end_offset
+from runfold_projections.history.journal import decode_entries
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.search.tokens import storable
 from runfold_schemas.codec.catalog import released_catalog
@@ -23,7 +23,7 @@ async def artifacts_at(conn: Connection, owner: str, vector: Vector) -> list[Art
     """All files of an owner, by path."""
     if not storable(owner):
         return []
-    end = below(vector, Topic.RUNS, owner)
+    end = run_end_offset(vector, Topic.RUNS, owner)
     rows = await conn.fetch(_OF_OWNER, owner, end)
     return await asyncio.to_thread(_folded, [row["data"] for row in rows], end)
 
@@ -31,7 +31,7 @@ async def artifacts_at(conn: Connection, owner: str, vector: Vector) -> list[Art
 def _folded(rows: Sequence[bytes], end: int) -> list[Artifact]:
     catalog, found = released_catalog(), Artifacts()
     for data in rows:
-        for entry in read_entries(data):
+        for entry in decode_entries(data):
             # Most of a run's events are none of files, and are not decoded.
             if entry.offset < end and not entry.code and catalog.get(schema_id_of(entry.value)).subject in _FACTS:
                 event = decode(entry.value)

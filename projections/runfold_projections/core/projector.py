@@ -1,5 +1,6 @@
-"""The protocol that all projectors share."""
+"""The base of all projectors."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
@@ -16,35 +17,48 @@ StateAt = Callable[[int], bytes | None]
 """Returns an entity's encoded state as of a next offset inside the folded batch; called with rising offsets only."""
 
 
-class Projector(Protocol):
-    """State of one partition of one projection, kept in memory between batches.
+class Projector(ABC):
+    """State of one entity kind's part of one partition, kept in memory between batches.
 
     Used by one task only, in the order load, fold…, settle, changes, and committed after the commit; `forget` after any
     failure, since memory may then be ahead of the tables. Loaded state is right if the batch's checkpoint is still in its
     place when the changes are written.
     """
 
+    @abstractmethod
     async def load(self, connection: Connection, records: Sequence[Record]) -> None:
         """Bring the state that these records touch into memory."""
 
+    @abstractmethod
     def fold(self, record: Record) -> Rejection | None:
         """Fold one record. Computes only: no I/O."""
 
+    @abstractmethod
     def touched(self, record: Record, rejection: Rejection | None) -> Sequence[str]:
-        """Return the entities whose journal gets the record folded last.
+        """Return the entities whose journal gets the record that was folded last.
 
         For a rejected one they include the entities that it collided with.
         """
 
+    @abstractmethod
     def state(self, entity: str) -> bytes | None:
         """Encode the entity's state after the folded records; None if it does not exist or has no encoded state."""
 
-    async def settle(self, connection: Connection) -> None:
+    async def settle(self, connection: Connection) -> None:  # noqa: B027 - most projectors load all they need before
         """Read what only the folded batch shows to be needed. The tables still have the rows from before the batch."""
 
+    @abstractmethod
     def changes(self) -> list[RowChange]:
         """Return the changes to the tables since the last call."""
 
+    def repeated(self, offsets: Sequence[int]) -> list[RowChange]:
+        """Return the changes for records of the batch that had been received before, and were not folded again."""
+        return []
+
+    def committed(self) -> None:  # noqa: B027 - most projectors have nothing to do
+        """React to the commit of the batch."""
+
+    @abstractmethod
     def forget(self) -> None:
         """Drop all state in memory."""
 

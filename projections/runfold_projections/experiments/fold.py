@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 
-from runfold_projections.core.rejection import Rejection, RejectionCode
+from runfold_projections.core.rejection import Rejection
 from runfold_schemas.codec.record import Record
 from runfold_schemas.events.runs import (
     DEFAULT_WORKSPACE,
@@ -16,6 +16,8 @@ from runfold_schemas.events.runs import (
     ExperimentTagsSet,
     Genesis,
 )
+
+from .rejections import ExperimentRejection
 
 ACTIVE, DELETED = "active", "deleted"
 DEFAULT_EXPERIMENT_ID = 0
@@ -115,7 +117,7 @@ def _change(state: Experiments, now: Experiment, event: Event, time_ms: int) -> 
             for key in event.keys:
                 if key not in now.tags:
                     return Rejection(
-                        RejectionCode.EXPERIMENT_TAG_NOT_FOUND,
+                        ExperimentRejection.TAG_NOT_FOUND,
                         f"No tag with name: {key} in experiment with id {now.experiment_id}",
                         {"experiment_id": now.experiment_id, "key": key},
                     )
@@ -124,12 +126,12 @@ def _change(state: Experiments, now: Experiment, event: Event, time_ms: int) -> 
 
 
 def _exists(name: str) -> Rejection:
-    return Rejection(RejectionCode.EXPERIMENT_EXISTS, f"Experiment(name={name}) already exists.", {"name": name})
+    return Rejection(ExperimentRejection.EXISTS, f"Experiment(name={name}) already exists.", {"name": name})
 
 
 def _not_found(experiment_id: int) -> Rejection:
     return Rejection(
-        RejectionCode.EXPERIMENT_NOT_FOUND,
+        ExperimentRejection.NOT_FOUND,
         f"No Experiment with id={experiment_id} exists",
         {"experiment_id": experiment_id},
     )
@@ -137,7 +139,7 @@ def _not_found(experiment_id: int) -> Rejection:
 
 def _not_active(experiment: Experiment, what: str) -> Rejection:
     return Rejection(
-        RejectionCode.EXPERIMENT_NOT_ACTIVE,
+        ExperimentRejection.NOT_ACTIVE,
         f"The experiment {experiment.experiment_id} must be in the 'active' state to be {what}. "
         f"Current state is {experiment.lifecycle_stage}.",
         {"experiment_id": experiment.experiment_id, "lifecycle_stage": experiment.lifecycle_stage},

@@ -2,17 +2,23 @@
 
 from typing import Any
 
+from runfold_projections.core.entity import Histories, HistorySubject
+from runfold_projections.core.entity_history import EntityHistory, Skippable, Step, with_one_key
+from runfold_projections.core.errors import BadQuery
 from runfold_projections.core.projection import Projection
 from runfold_projections.core.rejection import Rejection
-from runfold_projections.history.entity_history import Step, Story, Unread, of_one_key
+from runfold_projections.history.timeline import known_histories
+from runfold_projections.postgres.connection import Connection
 from runfold_schemas.codec.record import Record
 from runfold_schemas.events.runs import ExperimentTagsDeleted, ExperimentTagsSet
+from runfold_schemas.positions.topics import Topic
+from runfold_schemas.positions.vector import Vector
 
 from . import fold
 from .state import decode_experiment
 
 
-class ExperimentStory(Story[fold.Experiment | None]):
+class ExperimentHistory(EntityHistory[fold.Experiment | None]):
     """The story of one experiment."""
 
     projection = Projection.EXPERIMENTS
@@ -23,7 +29,7 @@ class ExperimentStory(Story[fold.Experiment | None]):
     def start(self) -> fold.Experiment | None:
         return None
 
-    def read(self, data: bytes) -> fold.Experiment | None:
+    def decode(self, data: bytes) -> fold.Experiment | None:
         return decode_experiment(data)
 
     def step(self, state: fold.Experiment | None, record: Record) -> Step[fold.Experiment | None]:
@@ -49,13 +55,35 @@ class ExperimentStory(Story[fold.Experiment | None]):
             return getattr(state, name)
         return state.tags.get(name.removeprefix("tags.")) if name.startswith("tags.") else None
 
-    def unread(self, name: str) -> Unread:
+    def skippable(self, name: str) -> Skippable:
         key = name.removeprefix("tags.") if name.startswith("tags.") else None
         return {ExperimentTagsSet: key, ExperimentTagsDeleted: key}
 
-    def alone(self, record: Record, name: str) -> Record:
+    def narrowed(self, record: Record, name: str) -> Record:
         is_deletion = isinstance(record.event, ExperimentTagsDeleted)
-        return of_one_key(record, name.removeprefix("tags.")) if is_deletion else record
+        return with_one_key(record, name.removeprefix("tags.")) if is_deletion else record
 
 
 _HEAD = ("name", "lifecycle_stage", "artifact_location")
+
+
+async def _find(conn: Connection, text: str, vector: Vector) -> Histories | None:
+    try:
+        number = int(text) if len(text) < 100 else _LARGEST_ID + 1
+    except ValueError:
+        raise BadQuery(f"Invalid experiment ID '{text}'. Experiment ID must be a valid integer.") from None
+    if not 0 <= number <= _LARGEST_ID:
+        return None
+    return await known_histories(conn, (ExperimentHistory(number),), vector)
+
+
+_LARGEST_ID = 2**63 - 1
+
+
+SUBJECT = HistorySubject(
+    collection="experiments",
+    parameter="experiment_id",
+    topics=(Topic.EXPERIMENTS,),
+    find=_find,
+    missing="No Experiment with id={} exists",
+)

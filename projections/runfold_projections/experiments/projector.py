@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from runfold_projections.core.projector import MOST_CACHED
+from runfold_projections.core.projector import MOST_CACHED, Projector
 from runfold_projections.core.rejection import Rejection
 from runfold_projections.postgres.batch_statement import RowChange, columns
 from runfold_projections.postgres.connection import Connection
@@ -13,7 +13,7 @@ from .fold import DEFAULT_EXPERIMENT_NAME, Experiment, Experiments, fold
 from .state import encode_experiment
 
 
-class ExperimentsProjector:
+class ExperimentsProjector(Projector):
     """Projector of the `experiments` topic. A name looked up and not found is remembered as free."""
 
     def __init__(self) -> None:
@@ -91,9 +91,6 @@ class ExperimentsProjector:
     def state(self, entity: str) -> bytes | None:
         experiment = self._state.by_id.get(int(entity))
         return None if experiment is None else encode_experiment(experiment)
-
-    async def settle(self, connection: Connection) -> None:
-        """All was loaded before."""
 
     def changes(self) -> list[RowChange]:
         changed, self._changed = list(self._changed.values()), {}

@@ -8,8 +8,8 @@ batches shows in them, so they are no canonical rows.
 
 from collections.abc import Sequence
 
-from runfold_projections.core.projection import Projection
 from runfold_projections.postgres.batch_statement import RowChange
+from runfold_projections.postgres.connection import identifier
 from runfold_schemas.positions.position import Partition
 
 KEPT_RUN_IDS = 200_000
@@ -21,8 +21,8 @@ _ROW_COSTS = 1
 class ChangeLog:
     """Writes the rows of one partition, and takes away old ones. Holds nothing that a failed transaction would make wrong."""
 
-    def __init__(self, projection: Projection, where: Partition) -> None:
-        self._statements = _STATEMENTS.get(projection)
+    def __init__(self, table: str | None, where: Partition) -> None:
+        self._statements = None if table is None else _statements(table)
         self._partition = where.partition
         self._since_mark = 0
         self._marks: list[int] = []
@@ -42,19 +42,15 @@ class ChangeLog:
         return found
 
 
-_STATEMENTS = {
-    Projection.RUNS: (
-        """
-        INSERT INTO run_change (partition, first_offset, next_offset, run_ids)
+def _statements(table: str) -> tuple[str, str]:
+    """Return the statements that save the row of a batch, and that delete old rows."""
+    name = identifier(table)
+    return (
+        f"""
+        INSERT INTO {name} (partition, first_offset, next_offset, run_ids)
         SELECT $1::integer, $2::bigint, $3::bigint, $4::text[] WHERE EXISTS (SELECT FROM fence)
-        """,
-        "DELETE FROM run_change WHERE partition = $1::integer AND next_offset <= $2::bigint AND EXISTS (SELECT FROM fence)",
-    ),
-    Projection.METRICS: (
-        """
-        INSERT INTO metric_change (partition, first_offset, next_offset, run_ids)
-        SELECT $1::integer, $2::bigint, $3::bigint, $4::text[] WHERE EXISTS (SELECT FROM fence)
-        """,
-        "DELETE FROM metric_change WHERE partition = $1::integer AND next_offset <= $2::bigint AND EXISTS (SELECT FROM fence)",
-    ),
-}
+        """,  # noqa: S608 - checked and quoted
+        f"""
+        DELETE FROM {name} WHERE partition = $1::integer AND next_offset <= $2::bigint AND EXISTS (SELECT FROM fence)
+        """,  # noqa: S608 - checked and quoted
+    )

@@ -3,18 +3,14 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from runfold_projections.catalog import RegistryProjector
+from runfold_projections import catalog
 from runfold_projections.core.projection import Projection
-from runfold_projections.core.projector import Projector
 from runfold_projections.core.rejection import Rejection
 from runfold_projections.core.turns import Turns
-from runfold_projections.experiments.projector import ExperimentsProjector
 from runfold_projections.history.journal import Journal
-from runfold_projections.metrics.projector import MetricsProjector
 from runfold_projections.postgres.batch_statement import RowChange, columns
 from runfold_projections.postgres.connection import Connection
-from runfold_projections.runs.projector import RunsProjector
-from runfold_projections.segments.compaction_backlog import Tidying
+from runfold_projections.segments.compaction_backlog import Compacting, Tidying
 from runfold_schemas.codec.catalog import Catalog
 from runfold_schemas.codec.record import Raw, Record, read_record
 from runfold_schemas.errors import BadRecord, Reason, UndeclaredSchema
@@ -24,6 +20,7 @@ from runfold_schemas.positions.position import Partition
 from .change_log import ChangeLog
 from .checkpoint import Checkpoint, commit
 from .sequences import Ledger
+from .topic_projector import projector_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,44 +115,28 @@ def _early(record: Record) -> SetAside:
     return SetAside(raw, Reason.BEFORE_GENESIS, "the record stands before the partition's genesis")
 
 
-def projector_for(projection: Projection, where: Partition) -> Projector:
-    """A projector with empty memory."""
-    match projection:
-        case Projection.EXPERIMENTS:
-            return ExperimentsProjector()
-        case Projection.REGISTRY:
-            return RegistryProjector()
-        case Projection.RUNS:
-            return RunsProjector(where)
-        case Projection.METRICS:
-            return MetricsProjector(where)
-
-
 class PartitionFold:
     """Folds one partition into one generation, batch by batch. The connections it is given see the generation's schema."""
 
     def __init__(self, namespace: str, projection: Projection, where: Partition, partitions: int) -> None:
         self._namespace, self._where, self._partitions = namespace, where, partitions
-        self._projector = projector_for(projection, where)
+        self._projector = projector_for(catalog.entities_of(projection), where)
         self._ledger = Ledger(where)
-        self._changelog = ChangeLog(projection, where)
-        self._journal = Journal(where, self._projector)
-        self.tidying = Tidying(where.partition)
+        self._changelog = ChangeLog(catalog.change_table(projection), where)
+        self._journal = Journal(where, self._projector, catalog.creations(projection))
         self.announces = True
         """Whether commits are told to readers: those of a generation that nobody reads are not."""
+
+    @property
+    def tidying(self) -> Tidying | None:
+        """The compaction of what is folded; None if its tables need none."""
+        return self._projector.tidying if isinstance(self._projector, Compacting) else None
 
     def forget(self) -> None:
         """Drop all state in memory, as after a failed transaction."""
         self._projector.forget()
         self._ledger.forget()
         self._journal.forget()
-        self.tidying.forget()
-
-    def _note_fresh(self) -> None:
-        if isinstance(self._projector, MetricsProjector):
-            for source in self._projector.fresh:
-                self.tidying.add(source)
-            self._projector.fresh.clear()
 
     async def apply(self, connection: Connection, before: Checkpoint | None, batch: Decoded) -> Applied:
         """Fold and commit; a batch without records moves the checkpoint alone. Raises Fenced if the checkpoint moved; after any error `forget` must be called.
@@ -175,20 +156,16 @@ class PartitionFold:
             *self._journal.changes(),
             *self._ledger.changes(),
             *self._changelog.changes(before.next_offset if before else 0, after.next_offset, touched),
-            *self._repeats(repeats),
+            *(self._projector.repeated(repeats) if repeats else ()),
             *_rejections(rejections),
             *_set_aside(aside),
         ]
         await commit(connection, self._namespace, self._where, before, after, changes, announce=self.announces)
-        self._note_fresh()
+        self._projector.committed()
         reasons: dict[Reason, int] = {}
         for item in aside:
             reasons[item.reason] = reasons.get(item.reason, 0) + 1
         return Applied(after, len(records) - len(repeats), len(repeats), len(rejections), reasons)
-
-    def _repeats(self, offsets: list[int]) -> list[RowChange]:
-        noted = offsets and isinstance(self._projector, MetricsProjector)
-        return [RowChange(_SAVE_REPEATS, (self._where.partition, offsets))] if noted else []
 
     async def _fold(self, records: list[Record]) -> tuple[list[tuple[Record, Rejection]], list[int], list[str]]:
         """The rejections, the offsets of duplicates, and the entities that may have changed, each once."""
@@ -246,10 +223,6 @@ def _set_aside(found: list[SetAside]) -> list[RowChange]:
     return [RowChange(_SAVE_SET_ASIDE, columns(rows))] if rows else []
 
 
-_SAVE_REPEATS = """
-INSERT INTO metric_repeat (partition, log_offset)
-SELECT $1::integer, log_offset FROM unnest($2::bigint[]) AS new (log_offset) WHERE EXISTS (SELECT FROM fence)
-"""
 _SAVE_REJECTIONS = """
 INSERT INTO rejection (event_id, topic, partition, log_offset, entity, code, message, details, broker_ms)
 SELECT * FROM unnest($1::uuid[], $2::text[], $3::integer[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::jsonb[],

@@ -11,8 +11,8 @@ from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import Topic, partition_of
 from runfold_schemas.positions.vector import Vector
 
-from .journal import Entry, read_entries
-from .journal_reader import past_of
+from .journal import Entry, decode_entries
+from .journal_reader import load_replay
 
 
 def partition_of_run(vector: Vector, topic: Topic, run_id: str) -> Partition:
@@ -33,13 +33,13 @@ async def born(conn: Connection, run_ids: Sequence[str], vector: Vector) -> set[
     for row in rows:
         run_id = row["entity"]
         # Mostly the first event of all; before it may stand what was refused since there was no such run, and files.
-        if _creates(read_entries(row["data"]), ends[run_id]) or await _later(conn, run_id, ends[run_id]):
+        if _creates(decode_entries(row["data"]), ends[run_id]) or await _later(conn, run_id, ends[run_id]):
             found.add(run_id)
     return found
 
 
 async def _later(conn: Connection, run_id: str, end: int) -> bool:
-    past = await past_of(conn, Projection.RUNS, run_id, end)
+    past = await load_replay(conn, Projection.RUNS, run_id, end)
     return past.state is not None or _creates([told.entry for told in past.events], end)
 
 

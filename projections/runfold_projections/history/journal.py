@@ -18,10 +18,6 @@ from runfold_projections.postgres.connection import Connection
 from runfold_schemas.codec.envelope import Envelope, Writer
 from runfold_schemas.codec.record import Record
 from runfold_schemas.codec.wire import decode
-from runfold_schemas.events.logged_models import LoggedModelCreated
-from runfold_schemas.events.registered_models import RegisteredModelCreated
-from runfold_schemas.events.runs import ExperimentCreated, Genesis, RunCreated
-from runfold_schemas.events.webhooks import WebhookCreated
 from runfold_schemas.positions.position import Partition, Position
 
 EVERY = 256
@@ -31,8 +27,6 @@ _BYTES_PER_EVENT = 400
 _MOST_COUNTED = 50_000
 _COMPRESSED_FROM = 1024
 _LEVEL = 1
-_BIRTHS = (Genesis, ExperimentCreated, RunCreated, RegisteredModelCreated, LoggedModelCreated, WebhookCreated)
-"""Events whose entity, if they are accepted, has no rows yet, or next to none."""
 
 
 class Entry(msgspec.Struct, array_like=True, gc=False):
@@ -109,21 +103,21 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[Entry])
 
 
-def squeezed(data: bytes) -> bytes:
+def compress(data: bytes) -> bytes:
     """Bytes as they lie in a row: with a first byte that says whether they are compressed."""
     if len(data) < _COMPRESSED_FROM:
         return b"\x00" + data
     return b"\x01" + bytes(cramjam.zstd.compress(data, level=_LEVEL))
 
 
-def unsqueezed(data: bytes) -> bytes:
-    """What `squeezed` was given."""
+def decompress(data: bytes) -> bytes:
+    """What `compress` was given."""
     return bytes(cramjam.zstd.decompress(data[1:])) if data[0] else data[1:]
 
 
-def read_entries(data: bytes) -> list[Entry]:
+def decode_entries(data: bytes) -> list[Entry]:
     """The entries of a row, in the order of the log."""
-    return _decoder.decode(unsqueezed(data))
+    return _decoder.decode(decompress(data))
 
 
 @dataclass(slots=True)
@@ -137,10 +131,10 @@ class _Rows:
 
 
 class Journal:
-    """Writes the rows of one partition."""
+    """Writes the rows of one partition. Entities that one of the `creations` creates have no rows yet, or next to none."""
 
-    def __init__(self, where: Partition, projector: Projector) -> None:
-        self._partition, self._projector = where.partition, projector
+    def __init__(self, where: Partition, projector: Projector, creations: tuple[type, ...]) -> None:
+        self._partition, self._projector, self._creations = where.partition, projector, creations
         self.forget()
 
     def forget(self) -> None:
@@ -167,7 +161,7 @@ class Journal:
                 rows = self._rows[entity] = _Rows()
                 if entity not in self._left:
                     self._left[entity] = EVERY
-                    if rejection is not None or not isinstance(record.event, _BIRTHS):
+                    if rejection is not None or not isinstance(record.event, self._creations):
                         self._unknown[entity] = EVERY
             rows.entries.append(entry)
             if entry.causation_id:
@@ -190,7 +184,7 @@ class Journal:
 
     def _kept(self, entity: str, next_offset: int, state: bytes) -> int:
         """How many events the entity has until the next state."""
-        self._states.append((entity, next_offset, squeezed(state)))
+        self._states.append((entity, next_offset, compress(state)))
         return max(EVERY, len(state) // _BYTES_PER_EVENT)
 
     async def settle(self, connection: Connection) -> None:
@@ -238,7 +232,7 @@ class Journal:
                 own.entries[-1].offset,
                 len(own.entries),
                 max(0, self._left[entity]),
-                squeezed(_encoder.encode(own.entries)),
+                compress(_encoder.encode(own.entries)),
             )
             for entity, own in self._rows.items()
         ]

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from runfold_projections.history.cutoff import below, born
+from runfold_projections.history.cutoff import existing_runs, run_end_offset
 from runfold_projections.history.timeline import state_of
 from runfold_projections.metrics.model_metrics import ModelMetrics
 from runfold_projections.postgres.connection import Connection
@@ -16,7 +16,7 @@ from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import Vector
 
-from .history import LoggedModelStory
+from .history import LoggedModelHistory
 from .queries import VERSIONS_TAG, LoggedModel, MeasuredMetric, with_versions
 
 REGISTRY = Partition(Topic.REGISTRY, 0)
@@ -25,7 +25,7 @@ REGISTRY = Partition(Topic.REGISTRY, 0)
 async def logged_model_at(conn: Connection, workspace: str, model_id: str, vector: Vector) -> LoggedModel | None:
     """The model of this id, deleted or not, with what runs had measured of it. The versions that had been made of it
     are in their tag, as of the present."""
-    found = await state_of(conn, LoggedModelStory(model_id), vector.get(REGISTRY, 0)) if storable(model_id) else None
+    found = await state_of(conn, LoggedModelHistory(model_id), vector.get(REGISTRY, 0)) if storable(model_id) else None
     if found is None or found.head.workspace != workspace:
         return None
     head, tags = found.head, dict(sorted(found.tags.items()))
@@ -52,8 +52,8 @@ async def logged_model_at(conn: Connection, workspace: str, model_id: str, vecto
 async def _measured(conn: Connection, model_id: str, vector: Vector) -> list[MeasuredMetric]:
     rows = await conn.fetch(_RUNS, model_id)
     found = ModelMetrics()
-    for run_id in sorted(await born(conn, [row["run_id"] for row in rows], vector)):
-        end = below(vector, Topic.METRICS, run_id)
+    for run_id in sorted(await existing_runs(conn, [row["run_id"] for row in rows], vector)):
+        end = run_end_offset(vector, Topic.METRICS, run_id)
         cursor = await conn.cursor(_SEGMENTS, run_id, end)
         while segments := await cursor.fetch(_AT_ONCE):
             await asyncio.to_thread(_add, found, segments, model_id, run_id, end)

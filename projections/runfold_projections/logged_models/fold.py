@@ -9,7 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from runfold_projections.core import params
-from runfold_projections.core.rejection import Rejection, RejectionCode
+from runfold_projections.core.rejection import Rejection
 from runfold_projections.core.tags import change_tags
 from runfold_schemas.codec.record import Record
 from runfold_schemas.events.logged_models import (
@@ -22,6 +22,8 @@ from runfold_schemas.events.logged_models import (
     LoggedModelTagsSet,
     ModelStatus,
 )
+
+from .rejections import LoggedModelRejection
 
 ACTIVE, DELETED = "active", "deleted"
 PENDING: ModelStatus = "PENDING"
@@ -72,7 +74,7 @@ def fold(state: LoggedModel | None, record: Record) -> ModelChange | Rejection:
     # Another workspace's model is as good as none.
     if state is None or state.head.workspace != envelope.workspace:
         return Rejection(
-            RejectionCode.LOGGED_MODEL_NOT_FOUND,
+            LoggedModelRejection.NOT_FOUND,
             f"Logged model with ID '{event.model_id}' not found.",
             {"model_id": event.model_id},
         )
@@ -105,7 +107,7 @@ def evolve(state: LoggedModel | None, change: ModelChange) -> LoggedModel:
 def _create(state: LoggedModel | None, event: LoggedModelCreated, record: Record) -> ModelChange | Rejection:
     if state is not None:
         return Rejection(
-            RejectionCode.LOGGED_MODEL_EXISTS,
+            LoggedModelRejection.EXISTS,
             f"Logged model with ID '{event.model_id}' already exists.",
             {"model_id": event.model_id},
         )
@@ -131,7 +133,7 @@ def _params(state: LoggedModel, event: LoggedModelParamsLogged) -> ModelChange |
     changed = params.conflicts(state.params, event.params)
     if changed:
         return Rejection(
-            RejectionCode.LOGGED_MODEL_PARAM_CHANGED,
+            LoggedModelRejection.PARAM_CHANGED,
             f"Changing param values is not allowed. Params were already logged='{changed}' "
             f"for logged model ID='{event.model_id}'.",
             {"model_id": event.model_id, "conflicts": changed},
@@ -143,7 +145,7 @@ def _delete_tags(state: LoggedModel, event: LoggedModelTagsDeleted) -> ModelChan
     for key in event.keys:
         if key not in state.tags:
             return Rejection(
-                RejectionCode.LOGGED_MODEL_TAG_NOT_FOUND,
+                LoggedModelRejection.TAG_NOT_FOUND,
                 f"No tag with key {key!r} found for model with ID {event.model_id!r}.",
                 {"model_id": event.model_id, "key": key},
             )

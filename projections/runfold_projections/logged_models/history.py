@@ -2,9 +2,12 @@
 
 from typing import Any
 
+from runfold_projections.core.entity import Histories, HistorySubject
+from runfold_projections.core.entity_history import EntityHistory, Skippable, Step, with_one_key, without_nulls
 from runfold_projections.core.projection import Projection
 from runfold_projections.core.rejection import Rejection
-from runfold_projections.history.entity_history import Step, Story, Unread, of_one_key, there
+from runfold_projections.history.timeline import known_histories
+from runfold_projections.postgres.connection import Connection
 from runfold_schemas.codec.record import Record
 from runfold_schemas.events.logged_models import (
     LoggedModelFact,
@@ -12,15 +15,18 @@ from runfold_schemas.events.logged_models import (
     LoggedModelTagsDeleted,
     LoggedModelTagsSet,
 )
+from runfold_schemas.positions.topics import Topic
+from runfold_schemas.positions.vector import Vector
 
 from . import fold
 from .state import decode_logged_model
 
 
-class LoggedModelStory(Story[fold.LoggedModel | None]):
+class LoggedModelHistory(EntityHistory[fold.LoggedModel | None]):
     """The story of one logged model."""
 
     projection = Projection.REGISTRY
+    heads = ("status",)
 
     def __init__(self, model_id: str) -> None:
         self.entity = model_id
@@ -28,7 +34,7 @@ class LoggedModelStory(Story[fold.LoggedModel | None]):
     def start(self) -> fold.LoggedModel | None:
         return None
 
-    def read(self, data: bytes) -> fold.LoggedModel | None:
+    def decode(self, data: bytes) -> fold.LoggedModel | None:
         return decode_logged_model(data)
 
     def step(self, state: fold.LoggedModel | None, record: Record) -> Step[fold.LoggedModel | None]:
@@ -47,7 +53,7 @@ class LoggedModelStory(Story[fold.LoggedModel | None]):
             return {}
         found: dict[str, Any] = {name: getattr(state.head, name) for name in _HEAD}
         found |= {f"params.{key}": value for key, value in state.params.items()}
-        return there(found | {f"tags.{key}": value for key, value in state.tags.items()})
+        return without_nulls(found | {f"tags.{key}": value for key, value in state.tags.items()})
 
     def value(self, state: fold.LoggedModel | None, name: str) -> Any:
         if state is None:
@@ -62,15 +68,28 @@ class LoggedModelStory(Story[fold.LoggedModel | None]):
                 return state.tags.get(key)
         return None
 
-    def unread(self, name: str) -> Unread:
+    def skippable(self, name: str) -> Skippable:
         kind, _, key = name.partition(".")
         tag = key if kind == "tags" else None
         param = key if kind == "params" else None
         return {LoggedModelParamsLogged: param, LoggedModelTagsSet: tag, LoggedModelTagsDeleted: tag}
 
-    def alone(self, record: Record, name: str) -> Record:
+    def narrowed(self, record: Record, name: str) -> Record:
         is_deletion = isinstance(record.event, LoggedModelTagsDeleted)
-        return of_one_key(record, name.removeprefix("tags.")) if is_deletion else record
+        return with_one_key(record, name.removeprefix("tags.")) if is_deletion else record
 
 
 _HEAD = ("name", "status", "lifecycle_stage", "artifact_uri", "model_type", "source_run_id")
+
+
+async def _find(conn: Connection, model_id: str, vector: Vector) -> Histories | None:
+    return await known_histories(conn, (LoggedModelHistory(model_id),), vector)
+
+
+SUBJECT = HistorySubject(
+    collection="logged-models",
+    parameter="model_id",
+    topics=(Topic.REGISTRY,),
+    find=_find,
+    missing="Logged model with ID '{}' not found",
+)

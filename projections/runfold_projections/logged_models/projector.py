@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import astuple
 
-from runfold_projections.core.projector import MOST_CACHED
+from runfold_projections.core.projector import MOST_CACHED, Projector
 from runfold_projections.core.rejection import Rejection
 from runfold_projections.postgres.batch_statement import RowChange, columns
 from runfold_projections.postgres.connection import Connection
@@ -15,7 +15,7 @@ from .fold import LoggedModel, ModelHead, evolve, fold
 from .state import encode_logged_model
 
 
-class LoggedModelsProjector:
+class LoggedModelsProjector(Projector):
     """Projector of the events about logged models. A model looked up and not found is remembered as absent."""
 
     def __init__(self) -> None:
@@ -70,9 +70,6 @@ class LoggedModelsProjector:
     def state(self, entity: str) -> bytes | None:
         model = self._models.get(entity)
         return None if model is None else encode_logged_model(model)
-
-    async def settle(self, connection: Connection) -> None:
-        """All was loaded before."""
 
     def changes(self) -> list[RowChange]:
         found = []

@@ -7,11 +7,13 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
+from runfold_projections.core.projector import Projector
 from runfold_projections.core.rejection import Rejection
 from runfold_projections.core.turns import Turns
 from runfold_projections.postgres.batch_statement import RowChange, columns
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.segments.compaction import Source
+from runfold_projections.segments.compaction_backlog import Tidying
 from runfold_projections.segments.level0 import merged, packed
 from runfold_schemas.bounded_cache import Recent, names_cost
 from runfold_schemas.codec.record import Record
@@ -46,7 +48,7 @@ _Extent = tuple[tuple[str, str], tuple[int, int], int]
 """Least and greatest key, first and last step, points."""
 
 
-class MetricsProjector:
+class MetricsProjector(Projector):
     """Projector of one partition of the `metrics` topic.
 
     The frames of a batch are collected per source and folded merged, when it is settled: array operations on
@@ -56,6 +58,7 @@ class MetricsProjector:
 
     def __init__(self, where: Partition) -> None:
         self._partition = where.partition
+        self.tidying = Tidying(where.partition)
         self.forget()
 
     def forget(self) -> None:
@@ -63,7 +66,8 @@ class MetricsProjector:
         """In the order of their last use."""
         self._layouts = Layouts()
         self._frames: dict[Source, tuple[int, int, list[tuple[Frame, int]]]] = {}
-        self.fresh: list[Source] = []
+        self._fresh: list[Source] = []
+        self.tidying.forget()
         self._told = LineageRows()
         self._models = ModelMetrics()
         self._blocks, self._known = ModelBlocks(), KnownBlocks()
@@ -164,7 +168,7 @@ class MetricsProjector:
             keys, (first_step, last_step), points = extent
             steps = (first_step, last_step, points)
             segments.append((source.run_id, first_offset, *source[1:], *keys, last_offset, *steps, data))
-            self.fresh.append(source)
+            self._fresh.append(source)
         found = []
         if segments:
             found.append(RowChange(_SAVE_SEGMENTS, (self._partition, *columns(segments))))
@@ -192,6 +196,14 @@ class MetricsProjector:
         points = sum(len(frame.values) for frame in frames)
         return (first_key, last_key), (first_step, last_step), points
 
+    def repeated(self, offsets: Sequence[int]) -> list[RowChange]:
+        return [RowChange(_SAVE_REPEATS, (self._partition, list(offsets)))]
+
+    def committed(self) -> None:
+        for source in self._fresh:
+            self.tidying.add(source)
+        self._fresh.clear()
+
     def changes(self) -> list[RowChange]:
         told, self._told = self._told, LineageRows()
         settled, self._settled = self._settled, []
@@ -218,6 +230,10 @@ def _ends(steps: "array[int]") -> tuple[int, int]:
     return int(view.min()), int(view.max())
 
 
+_SAVE_REPEATS = """
+INSERT INTO metric_repeat (partition, log_offset)
+SELECT $1::integer, log_offset FROM unnest($2::bigint[]) AS new (log_offset) WHERE EXISTS (SELECT FROM fence)
+"""
 _SAVE_SEGMENTS = """
 INSERT INTO segment (partition, level, head, run_id, first_offset, attempt, rank, branch, first_key, last_key, last_offset, first_step,
                      last_step, points, data)

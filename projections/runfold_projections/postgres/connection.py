@@ -16,6 +16,9 @@ Connection: TypeAlias = Any
 Pool: TypeAlias = Any
 """An asyncpg pool."""
 
+LONG_READ_SECONDS = 24 * 3600.0
+"""Timeout of statements that read a whole table: only its size bounds them."""
+
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 

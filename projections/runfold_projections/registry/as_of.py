@@ -9,7 +9,7 @@ from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import Vector
 
-from .history import ModelStory
+from .history import RegisteredModelHistory
 from .model_state import OneModel
 from .queries import RegisteredModel
 from .version_queries import STAGES, ModelVersion
@@ -23,7 +23,7 @@ async def model_state_at(conn: Connection, workspace: str, name: str, vector: Ve
         return None
     end = vector.get(REGISTRY, 0)
     for born in await holders(conn, workspace, name, end):
-        one = await state_of(conn, ModelStory(born), end)
+        one = await state_of(conn, RegisteredModelHistory(born), end)
         model = one.state.by_born.get(born)
         if model is not None and model.name == name:
             return born, one
@@ -115,7 +115,7 @@ async def made_of_at(conn: Connection, workspace: str, model_id: str, vector: Ve
     found = []
     for row in await conn.fetch(_MADE_OF, model_id, end):
         born = row["born"]
-        state = (await state_of(conn, ModelStory(born), end)).state
+        state = (await state_of(conn, RegisteredModelHistory(born), end)).state
         model = state.by_born.get(born)
         if model is not None and model.workspace == workspace and not model.is_prompt:
             versions = state.versions.get(born, {}).values()

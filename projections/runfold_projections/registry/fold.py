@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import msgspec
 from msgspec.structs import replace
 
-from runfold_projections.core.rejection import Rejection, RejectionCode
+from runfold_projections.core.rejection import Rejection
 from runfold_schemas.codec.record import Record
 from runfold_schemas.events.registered_models import (
     ModelAliasDeleted,
@@ -32,6 +32,8 @@ from runfold_schemas.events.registered_models import (
     RegisteredModelTagsSet,
     VersionFact,
 )
+
+from .rejections import RegisteredModelRejection
 
 PROMPT_TAG = "mlflow.prompt.is_prompt"
 NO_STAGE, ARCHIVED = "None", "Archived"
@@ -266,7 +268,7 @@ def _promote(state: Models, event: ModelsPromoted, workspace: str, now: int) -> 
     failed = list(_failed_conditions(state, event, workspace))
     if failed:
         return Rejection(
-            RejectionCode.PROMOTION_CONDITION_FAILED,
+            RegisteredModelRejection.PROMOTION_CONDITION_FAILED,
             "Nothing was promoted: " + "; ".join(str(one["message"]) for one in failed),
             {"failed": failed},
         )
@@ -325,20 +327,20 @@ def _failure(state: Models, condition: PromotionCondition, workspace: str) -> tu
 
 def _exists(model: Model) -> Rejection:
     return Rejection(
-        RejectionCode.MODEL_EXISTS,
+        RegisteredModelRejection.EXISTS,
         f"Registered Model (name={model.name}) already exists.",
         {"name": model.name, "is_prompt": model.is_prompt},
     )
 
 
 def _no_model(name: str) -> Rejection:
-    return Rejection(RejectionCode.MODEL_NOT_FOUND, f"Registered Model with name={name} not found", {"name": name})
+    return Rejection(RegisteredModelRejection.NOT_FOUND, f"Registered Model with name={name} not found", {"name": name})
 
 
 def _no_version(name: str, version: int) -> Rejection:
     """The model has no such version, or not any more."""
     return Rejection(
-        RejectionCode.MODEL_VERSION_NOT_FOUND,
+        RegisteredModelRejection.VERSION_NOT_FOUND,
         f"Model Version (name={name}, version={version}) not found",
         {"name": name, "version": version},
     )

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from msgspec.structs import astuple
 
-from runfold_projections.core.projector import MOST_CACHED, StateAt
+from runfold_projections.core.projector import MOST_CACHED, Projector, StateAt
 from runfold_projections.core.rejection import Rejection
 from runfold_projections.postgres.batch_statement import RowChange, columns
 from runfold_projections.postgres.connection import Connection
@@ -29,7 +29,7 @@ Name = tuple[str, str]
 _ENTITY = "model"
 
 
-class RegisteredModelsProjector:
+class RegisteredModelsProjector(Projector):
     """Part of the registry's projector. Models are loaded with all their aliases, and with those versions that a batch names."""
 
     def __init__(self) -> None:
@@ -139,9 +139,6 @@ class RegisteredModelsProjector:
             pending.models.pop(born, None)
         pending.versions_gone += change.versions_gone
         pending.models_gone += change.models_gone
-
-    async def settle(self, connection: Connection) -> None:
-        """All was loaded before."""
 
     def changes(self) -> list[RowChange]:
         pending, self._pending = self._pending, Change()

@@ -9,7 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from runfold_projections.core import params
-from runfold_projections.core.rejection import Rejection, RejectionCode
+from runfold_projections.core.rejection import Rejection
 from runfold_projections.core.tags import change_tags
 from runfold_schemas.codec.record import Record
 from runfold_schemas.events.runs import (
@@ -27,6 +27,8 @@ from runfold_schemas.events.runs import (
     TagsSet,
     parse_json,
 )
+
+from .rejections import RunRejection
 
 ACTIVE, DELETED = "active", "deleted"
 RUN_NAME_TAG = "mlflow.runName"
@@ -84,7 +86,7 @@ def fold(state: Run | None, record: Record) -> Change | Rejection:
         return _create(state, event, record)
     assert isinstance(event, RunFact), event
     if state is None:
-        return Rejection(RejectionCode.RUN_NOT_FOUND, f"Run with id={event.run_id} not found", {"run_id": event.run_id})
+        return Rejection(RunRejection.NOT_FOUND, f"Run with id={event.run_id} not found", {"run_id": event.run_id})
     if isinstance(event, RunDeleted):
         # As MLflow's store: deleting a deleted run and restoring an active one change nothing and are no error.
         if state.head.lifecycle_stage == DELETED:
@@ -96,7 +98,7 @@ def fold(state: Run | None, record: Record) -> Change | Rejection:
         return Change(head=replace(state.head, lifecycle_stage=ACTIVE, deleted_ms=None))
     if state.head.lifecycle_stage != ACTIVE:
         return Rejection(
-            RejectionCode.RUN_NOT_ACTIVE,
+            RunRejection.NOT_ACTIVE,
             f"The run {event.run_id} must be in the 'active' state. Current state is {state.head.lifecycle_stage}.",
             {"run_id": event.run_id, "lifecycle_stage": state.head.lifecycle_stage},
         )
@@ -123,7 +125,7 @@ def _create(state: Run | None, event: RunCreated, record: Record) -> Change | Re
         if state.head.experiment_id == event.experiment_id:
             return NOTHING
         return Rejection(
-            RejectionCode.RUN_EXISTS,
+            RunRejection.EXISTS,
             f"Run {event.run_id} exists in experiment {state.head.experiment_id}; "
             f"a process can join it there, not in experiment {event.experiment_id}.",
             {"run_id": event.run_id, "experiment_id": state.head.experiment_id},
@@ -168,7 +170,7 @@ def _change(state: Run, event: RunFact) -> Change | Rejection:
             for key in event.keys:
                 if key not in state.tags:
                     return Rejection(
-                        RejectionCode.TAG_NOT_FOUND,
+                        RunRejection.TAG_NOT_FOUND,
                         f"No tag with name: {key} in run with id {event.run_id}",
                         {"run_id": event.run_id, "key": key},
                     )
@@ -187,7 +189,7 @@ def _params(state: Run, event: ParamsLogged) -> Change | Rejection:
     changed = params.conflicts(state.params, event.params)
     if changed:
         return Rejection(
-            RejectionCode.PARAM_CHANGED,
+            RunRejection.PARAM_CHANGED,
             f"Changing param values is not allowed. Params were already logged='{changed}' "
             f"for run ID='{event.run_id}'.",
             {"run_id": event.run_id, "conflicts": changed},

@@ -1,12 +1,16 @@
 """Of a run: its head, params, tags and inputs. Not its metrics, which have no journal."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from runfold_projections.core.entity import Histories, HistorySubject
+from runfold_projections.core.entity_history import EntityHistory, Skippable, Step, with_one_key, without_nulls
 from runfold_projections.core.projection import Projection
 from runfold_projections.core.rejection import Rejection
 from runfold_projections.history.cutoff import partition_of_run
-from runfold_projections.history.entity_history import Step, Story, Unread, of_one_key, there
+from runfold_projections.history.timeline import known_histories
+from runfold_projections.metrics.history import BranchHistory
+from runfold_projections.postgres.connection import Connection
 from runfold_schemas.codec.record import Record
 from runfold_schemas.events.base import Fact
 from runfold_schemas.events.runs import (
@@ -17,6 +21,7 @@ from runfold_schemas.events.runs import (
     OutputsLogged,
     ParamsLogged,
     RunFact,
+    RunUpdated,
     TagsDeleted,
     TagsSet,
 )
@@ -28,21 +33,22 @@ from . import fold
 from .state import decode_run
 
 
-class RunStory(Story[fold.Run | None]):
+class RunHistory(EntityHistory[fold.Run | None]):
     """The story of one run."""
 
     projection = Projection.RUNS
+    heads = ("status", "name")
 
     def __init__(self, run_id: str) -> None:
         self.entity = run_id
 
-    def where(self, vector: Vector) -> Partition:
+    def partition(self, vector: Vector) -> Partition:
         return partition_of_run(vector, Topic.RUNS, self.entity)
 
     def start(self) -> fold.Run | None:
         return None
 
-    def read(self, data: bytes) -> fold.Run | None:
+    def decode(self, data: bytes) -> fold.Run | None:
         return decode_run(data)
 
     def step(self, state: fold.Run | None, record: Record) -> Step[fold.Run | None]:
@@ -59,6 +65,11 @@ class RunStory(Story[fold.Run | None]):
                 return names, lambda: fold.evolve(state, change)
         return (), lambda: state
 
+    def requested_fields(self, event: Any) -> Iterator[str]:
+        yield from super().requested_fields(event)
+        if isinstance(event, RunUpdated) and (event.end_ms is not None or event.status == "RUNNING"):
+            yield "end_time"
+
     def fields(self, state: fold.Run | None) -> dict[str, Any]:
         if state is None:
             return {}
@@ -67,7 +78,7 @@ class RunStory(Story[fold.Run | None]):
         found |= {f"tags.{key}": value for key, value in state.tags.items()}
         found |= {f"datasets.{d.name}": d.digest for d in state.datasets}
         found |= {f"models.{model}": model for model in state.models}
-        return there(found | {f"outputs.{model}": step for model, step in state.outputs})
+        return without_nulls(found | {f"outputs.{model}": step for model, step in state.outputs})
 
     def value(self, state: fold.Run | None, name: str) -> Any:
         if state is None:
@@ -88,7 +99,7 @@ class RunStory(Story[fold.Run | None]):
                 return next((step for model, step in reversed(state.outputs) if model == key), None)
         return None
 
-    def unread(self, name: str) -> Unread:
+    def skippable(self, name: str) -> Skippable:
         found: dict[type[Fact], str | None] = dict.fromkeys(_ABOUT_KEYS)
         kind, _, key = name.partition(".")
         match kind:
@@ -106,8 +117,8 @@ class RunStory(Story[fold.Run | None]):
                 found[TagsSet] = fold.RUN_NAME_TAG
         return found
 
-    def alone(self, record: Record, name: str) -> Record:
-        return of_one_key(record, name.removeprefix("tags.")) if isinstance(record.event, TagsDeleted) else record
+    def narrowed(self, record: Record, name: str) -> Record:
+        return with_one_key(record, name.removeprefix("tags.")) if isinstance(record.event, TagsDeleted) else record
 
 
 _HEAD: dict[str, Callable[[fold.Head], Any]] = {
@@ -131,3 +142,16 @@ _ABOUT_KEYS: tuple[type[Fact], ...] = (
     ArtifactsDeleted,
 )
 """Events about what they name, and nothing else of the run."""
+
+
+async def _find(conn: Connection, run_id: str, vector: Vector) -> Histories | None:
+    return await known_histories(conn, (RunHistory(run_id), BranchHistory(run_id)), vector)
+
+
+SUBJECT = HistorySubject(
+    collection="runs",
+    parameter="run_id",
+    topics=(Topic.RUNS, Topic.METRICS),
+    find=_find,
+    missing="Run with id={} not found",
+)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from runfold_projections.history.cutoff import below, born
+from runfold_projections.history.cutoff import existing_runs, run_end_offset
 from runfold_projections.metrics.run_metrics import until
 from runfold_projections.metrics.summaries import Block, Summaries, Summary
 from runfold_projections.postgres.connection import Connection
@@ -20,7 +20,7 @@ from .visible_points import Part, lines_of, parts_of
 
 _AT_ONCE = 32
 _Stored = tuple[int | None, int | None, int, bytes]
-"""Last effective step, offset below which points count (None: no bound), head and data."""
+"""Last effective step, end offset of the points that count (None: no bound), head and data."""
 
 
 async def blocks_at(conn: Connection, run_id: str, as_of: Vector) -> list[Block]:
@@ -31,13 +31,13 @@ async def blocks_at(conn: Connection, run_id: str, as_of: Vector) -> list[Block]
     """
     lines = await lines_of(conn, [run_id], as_of)
     own, *more = parts_of(run_id, lines) or [Part(run_id, lines[run_id].view(None))]
-    end = below(as_of, Topic.METRICS, run_id)
+    end = run_end_offset(as_of, Topic.METRICS, run_id)
     if not more and not await conn.fetchval(_MOVED, run_id, end):
         rows = await conn.fetch(_BLOCKS, run_id)
         return [Block(row["keys"], row["numbers"], row["contexts"]) for row in rows]
     found = Summaries()
     for part in (own, *more):
-        end = below(as_of, Topic.METRICS, part.owner)
+        end = run_end_offset(as_of, Topic.METRICS, part.owner)
         cursor = await conn.cursor(_SEGMENTS, part.owner, end)
         while rows := await cursor.fetch(_AT_ONCE):
             await asyncio.to_thread(
@@ -73,7 +73,7 @@ async def latest_at(conn: Connection, run_id: str, as_of: Vector) -> list[Latest
 
 async def keys_at(conn: Connection, run_id: str, wanted: KeysWanted, as_of: Vector) -> list[KeySummary] | None:
     """`keys_of_run` at a moment of the past. Must run in a snapshot."""
-    if not storable(run_id) or not await born(conn, [run_id], as_of):
+    if not storable(run_id) or not await existing_runs(conn, [run_id], as_of):
         return None
     found = {key: summary for block in await blocks_at(conn, run_id, as_of) for key, summary in block.summaries()}
     fit = sorted(key for key in found if key.startswith(wanted.prefix) and key > wanted.after)
@@ -85,7 +85,7 @@ async def keys_of_runs_at(
     conn: Connection, run_ids: Sequence[str], pattern: str, limit: int, as_of: Vector
 ) -> list[str]:
     """`keys_of_runs` at a moment of the past. Must run in a snapshot."""
-    there = await born(conn, [run_id for run_id in run_ids if storable(run_id)], as_of)
+    there = await existing_runs(conn, [run_id for run_id in run_ids if storable(run_id)], as_of)
     keys = {key for run_id in there for block in await blocks_at(conn, run_id, as_of) for key in block.keys}
     return [row["key"] for row in await matching(conn, pattern, _MATCHING, sorted(keys), limit)]
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from runfold_projections.history.cutoff import below, born
+from runfold_projections.history.cutoff import existing_runs, run_end_offset
 from runfold_projections.metrics.branches import Attempt, Cut, Fork, View
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.search.tokens import storable
@@ -64,9 +64,9 @@ class Lines:
         """All runs whose points are shown."""
         return sorted({part.owner for parts in self.parts.values() for part in parts})
 
-    def below(self, run_id: str) -> int | None:
-        """The offset below which a run's points count; None: all do."""
-        return None if self.as_of is None else below(self.as_of, Topic.METRICS, run_id)
+    def end_offset(self, run_id: str) -> int | None:
+        """Return the end offset of the points of a run that count; None: all of them do."""
+        return None if self.as_of is None else run_end_offset(self.as_of, Topic.METRICS, run_id)
 
 
 async def read_lines(
@@ -110,9 +110,9 @@ async def lines_of(conn: Connection, run_ids: Sequence[str], as_of: Vector | Non
         rows = [
             row
             for row in rows
-            if row["log_offset"] is None or row["log_offset"] < below(as_of, Topic.METRICS, row["run_id"])
+            if row["log_offset"] is None or row["log_offset"] < run_end_offset(as_of, Topic.METRICS, row["run_id"])
         ]
-        there = await born(conn, [row["run_id"] for row in rows if row["kind"] == "run"], as_of)
+        there = await existing_runs(conn, [row["run_id"] for row in rows if row["kind"] == "run"], as_of)
     for kind, run_id, number, step, attempt, rank, opens, parent, _ in rows:
         line = lines.setdefault(run_id, Line())
         match kind:

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass, replace
 
-from runfold_projections.core.rejection import Rejection, RejectionCode
+from runfold_projections.core.rejection import Rejection
 from runfold_schemas.codec.record import Record
 from runfold_schemas.events.webhooks import WebhookCreated, WebhookDeleted, WebhookFact, WebhookUpdated
+
+from .rejections import WebhookRejection
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +32,7 @@ def fold(current: Webhook | None, record: Record) -> Webhook | Rejection:
     assert isinstance(event, WebhookFact)
     if isinstance(event, WebhookCreated):
         if current is not None:
-            return Rejection(
-                RejectionCode.WEBHOOK_EXISTS, f"webhook {event.webhook_id} exists", {"id": event.webhook_id}
-            )
+            return Rejection(WebhookRejection.EXISTS, f"webhook {event.webhook_id} exists", {"id": event.webhook_id})
         return Webhook(
             event.webhook_id,
             record.envelope.workspace,
@@ -47,7 +47,7 @@ def fold(current: Webhook | None, record: Record) -> Webhook | Rejection:
         )
     if current is None or current.is_deleted or current.workspace != record.envelope.workspace:
         return Rejection(
-            RejectionCode.WEBHOOK_NOT_FOUND, f"there is no webhook {event.webhook_id}", {"id": event.webhook_id}
+            WebhookRejection.NOT_FOUND, f"there is no webhook {event.webhook_id}", {"id": event.webhook_id}
         )
     if isinstance(event, WebhookDeleted):
         return replace(current, is_deleted=True, updated_ms=record.timestamp_ms)

@@ -2,20 +2,26 @@
 
 from typing import Any
 
+from runfold_projections.core.entity import Histories, HistorySubject
+from runfold_projections.core.entity_history import EntityHistory, Step, without_nulls
 from runfold_projections.core.projection import Projection
 from runfold_projections.core.rejection import Rejection
-from runfold_projections.history.entity_history import Step, Story, there
+from runfold_projections.history.timeline import known_histories
+from runfold_projections.postgres.connection import Connection
 from runfold_schemas.codec.record import Record
+from runfold_schemas.positions.topics import Topic
+from runfold_schemas.positions.vector import Vector
 
 from . import fold
 from .projector import webhook_entity
 from .state import decode_webhook
 
 
-class WebhookStory(Story[fold.Webhook | None]):
+class WebhookHistory(EntityHistory[fold.Webhook | None]):
     """The story of one webhook. Its secret was never in the log."""
 
     projection = Projection.REGISTRY
+    heads = ("name", "description", "url", "kinds", "active")
 
     def __init__(self, webhook_id: str) -> None:
         self.entity = webhook_entity(webhook_id)
@@ -23,7 +29,7 @@ class WebhookStory(Story[fold.Webhook | None]):
     def start(self) -> fold.Webhook | None:
         return None
 
-    def read(self, data: bytes) -> fold.Webhook | None:
+    def decode(self, data: bytes) -> fold.Webhook | None:
         return decode_webhook(data)
 
     def step(self, state: fold.Webhook | None, record: Record) -> Step[fold.Webhook | None]:
@@ -34,7 +40,7 @@ class WebhookStory(Story[fold.Webhook | None]):
     def fields(self, state: fold.Webhook | None) -> dict[str, Any]:
         if state is None:
             return {}
-        return there(
+        return without_nulls(
             {
                 "name": state.name,
                 "url": state.url,
@@ -44,3 +50,16 @@ class WebhookStory(Story[fold.Webhook | None]):
                 "lifecycle_stage": "deleted" if state.is_deleted else "active",
             }
         )
+
+
+async def _find(conn: Connection, webhook_id: str, vector: Vector) -> Histories | None:
+    return await known_histories(conn, (WebhookHistory(webhook_id),), vector)
+
+
+SUBJECT = HistorySubject(
+    collection="webhooks",
+    parameter="webhook_id",
+    topics=(Topic.REGISTRY,),
+    find=_find,
+    missing="There is no webhook of id '{}'",
+)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from runfold_projections.core.projector import MOST_CACHED
+from runfold_projections.core.projector import MOST_CACHED, Projector
 from runfold_projections.core.rejection import Rejection
 from runfold_projections.postgres.batch_statement import RowChange, columns
 from runfold_projections.postgres.connection import Connection
@@ -20,7 +20,7 @@ def webhook_entity(webhook_id: str) -> str:
     return f"{_PREFIX}{webhook_id}"
 
 
-class WebhooksProjector:
+class WebhooksProjector(Projector):
     """State of the webhooks that were asked about."""
 
     def __init__(self) -> None:
@@ -56,9 +56,6 @@ class WebhooksProjector:
     def state(self, entity: str) -> bytes | None:
         known = self._known.get(entity.removeprefix(_PREFIX)) if entity.startswith(_PREFIX) else None
         return None if known is None else encode_webhook(known)
-
-    async def settle(self, connection: Connection) -> None:
-        """All was loaded before."""
 
     def changes(self) -> list[RowChange]:
         if not self._changed:

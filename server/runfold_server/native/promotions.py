@@ -8,10 +8,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from runfold_log.writer import Appended
-from runfold_projections.core.rejection import RejectionCode
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.registry.as_of import registered_model_at
 from runfold_projections.registry.queries import RegisteredModel
+from runfold_projections.registry.rejections import RegisteredModelRejection
 from runfold_schemas.events.registered_models import MOST_IN_A_PROMOTION, ModelsPromoted
 from runfold_schemas.events.runs import DEFAULT_WORKSPACE
 from runfold_server.core.errors import ApiError, ErrorCode, InvalidParameter
@@ -71,7 +71,7 @@ async def _promote(api: Api, request: Request) -> Response:
     try:
         position, models = await api.writes.decide(event, Origin.of(request.headers.get), then)
     except RefusedWrite as refused:
-        if refused.refused.code == RejectionCode.PROMOTION_CONDITION_FAILED:
+        if refused.refused.code == RegisteredModelRejection.PROMOTION_CONDITION_FAILED:
             raise NotPromoted(refused.refused.message, refused.refused.details.get("failed", [])) from None
         raise said(refused) from None
     return json_response({"position": position, "models": [native_head(model) for model in models]})

@@ -18,8 +18,8 @@ from runfold_projections.core.rejection import Rejection
 from runfold_projections.experiments import fold as experiments
 from runfold_projections.folding.partition_fold import PartitionFold, decode_batch
 from runfold_projections.history import journal as journals
-from runfold_projections.history.cutoff import born
-from runfold_projections.history.journal_reader import events_of
+from runfold_projections.history.cutoff import existing_runs
+from runfold_projections.history.journal_reader import load_events
 from runfold_projections.metrics.summaries import Block
 from runfold_projections.postgres.connection import Connection, open_connection, open_pool
 from runfold_projections.runs import fold as runs
@@ -121,7 +121,7 @@ async def test_a_run_as_of_an_offset_is_what_a_fold_has_that_stopped_there(servi
         for end in [0, 1, *rng.sample(range(2, 300), 30), 301]:
             expected, at = runs_of(raws[:end]), vector(runs=end)
             assert {r: await run_at(connection, r, at) for r in RUNS} == {r: expected.get(r) for r in RUNS}
-            assert await born(connection, RUNS, at) == set(expected)
+            assert await existing_runs(connection, RUNS, at) == set(expected)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -235,7 +235,7 @@ async def test_the_journal_has_every_event_of_an_entity_once_with_its_outcome(
         entities = [row["entity"] for row in await connection.fetch("SELECT DISTINCT entity FROM journal")]
         found = {}
         for entity in entities:
-            events = await events_of(connection, projection, entity, below=1000, rows=1000, newest=False)
+            events = await load_events(connection, projection, entity, below=1000, rows=1000, newest=False)
             offsets = [one.entry.offset for one in events]
             assert offsets == sorted(set(offsets))
             for where, entry in events:

@@ -13,9 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runfold_projections.catalog import rejection_meanings
 from runfold_projections.core.rejection import RejectionCode
+from runfold_projections.experiments.rejections import ExperimentRejection
 from runfold_projections.operations.outcomes import Refused
 from runfold_projections.runs.queries import Dataset, LatestMetric, Run
+from runfold_projections.runs.rejections import RunRejection
 from runfold_projections.series.latest import History
 from runfold_schemas.events.frames import Point
 from runfold_schemas.events.runs import Event, ExperimentDeleted, ExperimentRenamed, ExperimentTagsSet, ParamsLogged
@@ -181,7 +184,7 @@ def refused(event: Event, code: RejectionCode, **details: object) -> RefusedWrit
 
 def test_a_changed_param_in_two_forms() -> None:
     conflict = {"key": "a", "new_value": "2", "old_value": "1"}
-    one = refused(ParamsLogged(run_id="r", params={"a": "2"}), RejectionCode.PARAM_CHANGED, conflicts=[conflict])
+    one = refused(ParamsLogged(run_id="r", params={"a": "2"}), RunRejection.PARAM_CHANGED, conflicts=[conflict])
     assert said(one, single_param=True).message == (
         "Changing param values is not allowed. Param with key='a' was already logged with value='1' for run ID='r'. "
         "Attempted logging new value '2'."
@@ -193,16 +196,16 @@ def test_a_changed_param_in_two_forms() -> None:
 
 
 def test_refusals_depend_on_the_call() -> None:
-    code = RejectionCode.EXPERIMENT_NOT_ACTIVE
+    code = ExperimentRejection.NOT_ACTIVE
     assert isinstance(said(refused(ExperimentDeleted(experiment_id=1), code)), NotFound)
     assert isinstance(said(refused(ExperimentRenamed(experiment_id=1, name="x"), code)), InvalidParameter)
     assert isinstance(said(refused(ExperimentTagsSet(experiment_id=1, tags={}), code)), InvalidParameter)
-    renamed = refused(ExperimentRenamed(experiment_id=1, name="x"), RejectionCode.EXPERIMENT_EXISTS)
+    renamed = refused(ExperimentRenamed(experiment_id=1, name="x"), ExperimentRejection.EXISTS)
     assert isinstance(said(renamed), AlreadyExists)
 
 
 def test_every_rejection_has_an_answer() -> None:
-    for code in RejectionCode:
+    for code in rejection_meanings():
         event: Event = ExperimentDeleted(experiment_id=1)
         if code.value.startswith(("run", "param", "tag")):
             event = ParamsLogged(run_id="r", params={})

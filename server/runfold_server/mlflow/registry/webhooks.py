@@ -6,10 +6,10 @@ import uuid
 from typing import Any
 from urllib.parse import urlsplit
 
-from runfold_projections.core.rejection import RejectionCode
 from runfold_projections.webhooks import deliveries
 from runfold_projections.webhooks.payloads import MLFLOW_KINDS, body, example, is_mlflows
 from runfold_projections.webhooks.queries import Hook, get_webhook, webhooks
+from runfold_projections.webhooks.rejections import WebhookRejection
 from runfold_schemas.events.webhooks import MAX_URL_CHARS, WebhookCreated, WebhookDeleted, WebhookFact, WebhookUpdated
 from runfold_schemas.positions.topics import Topic
 from runfold_server.core.errors import Internal, InvalidParameter, NotFound
@@ -50,7 +50,7 @@ async def _decide(api: Api, origin: Origin, event: WebhookFact) -> None:
     try:
         await api.writes.decided(event, origin)
     except RefusedWrite as refused:
-        if refused.refused.code == RejectionCode.WEBHOOK_NOT_FOUND.value:
+        if refused.refused.code == WebhookRejection.NOT_FOUND.value:
             raise no_webhook(event.webhook_id) from None
         raise Internal(f"The server's own event was refused: {refused.refused.message}") from None
 

@@ -7,11 +7,11 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from runfold_projections.core.entity_history import EntityHistory
 from runfold_projections.history import timeline
-from runfold_projections.history.entity_history import Story
 from runfold_projections.history.timeline import Difference
 from runfold_projections.postgres.connection import Connection
-from runfold_projections.runs.history import RunStory
+from runfold_projections.runs.history import RunHistory
 from runfold_projections.series.summaries_as_of import latest_at
 from runfold_schemas.positions.vector import Vector
 from runfold_server.http.dispatch import json_response
@@ -43,7 +43,7 @@ def diff(subject: Subject) -> Callable[[Api, Request], Awaitable[Response]]:
             then, now = await _both(connection, subject, sources[0], name, early, late)
             found = await _differences(connection, then, end_of(then, early), now, end_of(now, late))
             changes = [_changed(one) for one in found]
-            if isinstance(then, RunStory):
+            if isinstance(then, RunHistory):
                 changes += await _metrics(connection, name, early, late)
             return changes
 
@@ -54,8 +54,8 @@ def diff(subject: Subject) -> Callable[[Api, Request], Awaitable[Response]]:
 
 
 async def _both(
-    conn: Connection, subject: Subject, last: Story[Any], name: str, early: Vector, late: Vector
-) -> tuple[Story[Any], Story[Any]]:
+    conn: Connection, subject: Subject, last: EntityHistory[Any], name: str, early: Vector, late: Vector
+) -> tuple[EntityHistory[Any], EntityHistory[Any]]:
     """Whose the name was at each of the two moments. Where nobody had it at one of them, it is the other one's story."""
     if subject.holder is None:
         return last, last
@@ -63,7 +63,9 @@ async def _both(
     return then or now or last, now or then or last
 
 
-async def _differences(conn: Connection, then: Story[Any], first: int, now: Story[Any], below: int) -> list[Difference]:
+async def _differences(
+    conn: Connection, then: EntityHistory[Any], first: int, now: EntityHistory[Any], below: int
+) -> list[Difference]:
     if then.entity == now.entity:
         return await timeline.difference(conn, then, first, below)
     if first <= below:

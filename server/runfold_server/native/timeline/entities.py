@@ -6,15 +6,15 @@ from typing import Any
 
 from starlette.requests import Request
 
-from runfold_projections.experiments.history import ExperimentStory
+from runfold_projections.core.entity_history import EntityHistory
+from runfold_projections.experiments.history import ExperimentHistory
 from runfold_projections.history import timeline
-from runfold_projections.history.entity_history import Story
-from runfold_projections.history.run_branches import LineStory
-from runfold_projections.logged_models.history import LoggedModelStory
+from runfold_projections.logged_models.history import LoggedModelHistory
+from runfold_projections.metrics.history import BranchHistory
 from runfold_projections.postgres.connection import Connection
-from runfold_projections.registry.history import ModelStory
-from runfold_projections.runs.history import RunStory
-from runfold_projections.webhooks.history import WebhookStory
+from runfold_projections.registry.history import RegisteredModelHistory
+from runfold_projections.runs.history import RunHistory
+from runfold_projections.webhooks.history import WebhookHistory
 from runfold_schemas.events.runs import DEFAULT_WORKSPACE
 from runfold_schemas.positions.position import Partition, Position
 from runfold_schemas.positions.topics import Topic
@@ -27,7 +27,7 @@ from runfold_server.reads.reader import Scope, of_run, of_topics
 
 from .event_json import Json
 
-Sources = Sequence[Story[Any]]
+Sources = Sequence[EntityHistory[Any]]
 """The stories that together tell of an entity; the first one has its fields."""
 
 
@@ -41,48 +41,48 @@ class Subject:
     scope: Callable[[str], Scope]
     sources: Callable[[Connection, str, Vector], Awaitable[Sources | None]]
     missing: Callable[[Connection, str, Vector | None], Awaitable[NotFound]]
-    holder: Callable[[Connection, str, Vector], Awaitable[Story[Any] | None]] | None = None
-    namesakes: Callable[[Connection, str, Story[Any], Vector], Awaitable[list[Json]]] | None = None
+    holder: Callable[[Connection, str, Vector], Awaitable[EntityHistory[Any] | None]] | None = None
+    namesakes: Callable[[Connection, str, EntityHistory[Any], Vector], Awaitable[list[Json]]] | None = None
 
 
 async def _run_sources(conn: Connection, run_id: str, vector: Vector) -> Sources | None:
-    return await _told(conn, (RunStory(run_id), LineStory(run_id)), vector)
+    return await _told(conn, (RunHistory(run_id), BranchHistory(run_id)), vector)
 
 
 async def _experiment_sources(conn: Connection, text: str, vector: Vector) -> Sources | None:
-    return await _told(conn, (ExperimentStory(experiment_id(text)),), vector)
+    return await _told(conn, (ExperimentHistory(experiment_id(text)),), vector)
 
 
 async def _model_sources(conn: Connection, name: str, vector: Vector) -> Sources | None:
     born = await timeline.model_named(conn, DEFAULT_WORKSPACE, name, vector.get(Partition(Topic.REGISTRY, 0), 0))
-    return None if born is None else (ModelStory(born),)
+    return None if born is None else (RegisteredModelHistory(born),)
 
 
-async def _model_holding(conn: Connection, name: str, vector: Vector) -> Story[Any] | None:
+async def _model_holding(conn: Connection, name: str, vector: Vector) -> EntityHistory[Any] | None:
     born = await timeline.model_holding(conn, DEFAULT_WORKSPACE, name, vector.get(Partition(Topic.REGISTRY, 0), 0))
-    return None if born is None else ModelStory(born)
+    return None if born is None else RegisteredModelHistory(born)
 
 
-async def _model_namesakes(conn: Connection, name: str, story: Story[Any], vector: Vector) -> list[Json]:
+async def _model_namesakes(conn: Connection, name: str, story: EntityHistory[Any], vector: Vector) -> list[Json]:
     where = story.where(vector)
-    born = story.born if isinstance(story, ModelStory) else -1
+    born = story.born if isinstance(story, RegisteredModelHistory) else -1
     found = await timeline.namesakes(conn, DEFAULT_WORKSPACE, name, born, vector.get(where, 0))
     return [{"id": str(Position(*where, one.born)), "as_of": str(Position(*where, one.until))} for one in found]
 
 
 async def _logged_model_sources(conn: Connection, model_id: str, vector: Vector) -> Sources | None:
-    return await _told(conn, (LoggedModelStory(model_id),), vector)
+    return await _told(conn, (LoggedModelHistory(model_id),), vector)
 
 
 async def _webhook_sources(conn: Connection, webhook_id: str, vector: Vector) -> Sources | None:
-    return await _told(conn, (WebhookStory(webhook_id),), vector)
+    return await _told(conn, (WebhookHistory(webhook_id),), vector)
 
 
 async def _told(conn: Connection, sources: Sources, vector: Vector) -> Sources | None:
     return sources if await timeline.has_story(conn, sources[0], end_of(sources[0], vector)) else None
 
 
-def end_of(story: Story[Any], vector: Vector) -> int:
+def end_of(story: EntityHistory[Any], vector: Vector) -> int:
     """Where, at the moment of the vector, the partition ends that the story lies in."""
     return vector.get(story.where(vector), 0)
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from runfold_projections.history.journal_reader import Told
+from runfold_projections.history.journal_reader import HistoryEvent
 from runfold_schemas.codec.wire import decode
 from runfold_schemas.positions.position import Position
 
@@ -12,7 +12,7 @@ Json = dict[str, Any]
 OUTCOMES = ("accepted", "rejected")
 
 
-def said(told: Told) -> Json:
+def said(told: HistoryEvent) -> Json:
     """An event: where, when, who, what, and what the fold said of it."""
     where, entry = told
     event: Any = decode(entry.value)

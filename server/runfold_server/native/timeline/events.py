@@ -11,10 +11,10 @@ from starlette.responses import Response
 
 from runfold_projections.history import timeline
 from runfold_projections.history.journal import Entry
-from runfold_projections.history.run_branches import LineStory
 from runfold_projections.history.timeline import Happened
+from runfold_projections.metrics.history import BranchHistory
 from runfold_projections.postgres.connection import Connection
-from runfold_projections.runs.history import RunStory
+from runfold_projections.runs.history import RunHistory
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.wire import schema_id_of
 from runfold_schemas.positions.position import Position
@@ -54,7 +54,7 @@ def events(subject: Subject) -> Callable[[Api, Request], Awaitable[Response]]:
             if sources is None:
                 raise await subject.missing(connection, name, asked)
             answer = await _page(connection, sources, vector, args, fits, token)
-            if isinstance(sources[0], RunStory) and not token:
+            if isinstance(sources[0], RunHistory) and not token:
                 answer["logged"] = await _logged(connection, name, vector)
             if subject.namesakes is not None and not token:
                 answer["namesakes"] = await subject.namesakes(connection, name, sources[0], vector)
@@ -147,7 +147,7 @@ def _no_token() -> InvalidParameter:
 
 
 async def _logged(conn: Connection, run_id: str, vector: Vector) -> list[Json]:
-    where = LineStory(run_id).where(vector)
+    where = BranchHistory(run_id).where(vector)
     rows = await timeline.logged(conn, run_id, vector.get(where, 0))
     return [
         {

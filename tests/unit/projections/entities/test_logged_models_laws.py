@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from runfold_projections.core.rejection import Rejection, RejectionCode
 from runfold_projections.logged_models.fold import LoggedModel, evolve, fold
+from runfold_projections.logged_models.rejections import LoggedModelRejection
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.record import Record, read_record
 from runfold_schemas.events.logged_models import (
@@ -100,7 +101,7 @@ def test_a_model_is_pending_until_it_is_said_to_be_something_else() -> None:
 
 def test_an_id_is_taken_once_and_for_all() -> None:
     _, found = outcomes(CREATED, CREATED, LoggedModelDeleted(model_id="m-1"), CREATED)
-    exists = RejectionCode.LOGGED_MODEL_EXISTS
+    exists = LoggedModelRejection.EXISTS
     assert found == [None, exists, None, exists]
 
 
@@ -110,7 +111,7 @@ def test_a_param_may_be_repeated_and_not_changed_and_one_conflict_refuses_all() 
         LoggedModelParamsLogged(model_id="m-1", params={"lr": "1", "depth": "3"}),
         LoggedModelParamsLogged(model_id="m-1", params={"lr": "2", "width": "4"}),
     )
-    assert found == [None, None, RejectionCode.LOGGED_MODEL_PARAM_CHANGED]
+    assert found == [None, None, LoggedModelRejection.PARAM_CHANGED]
     assert model.params == {"lr": "1", "depth": "3"}
 
 
@@ -121,7 +122,7 @@ def test_tags_are_set_overwritten_and_removed_and_one_that_is_missing_refuses_al
         LoggedModelTagsDeleted(model_id="m-1", keys=["a", "c"]),
         LoggedModelTagsDeleted(model_id="m-1", keys=["b"]),
     )
-    assert found == [None, None, RejectionCode.LOGGED_MODEL_TAG_NOT_FOUND, None]
+    assert found == [None, None, LoggedModelRejection.TAG_NOT_FOUND, None]
     assert model.tags == {"a": "y"}
     assert model.head.updated_ms == 1000, "tags are not news of the model itself, as in MLflow"
 
@@ -138,5 +139,5 @@ def test_another_workspaces_model_is_not_there() -> None:
     step(models, records(CREATED, workspace="other")[0])
     refused = step(models, records(LoggedModelDeleted(model_id="m-1"))[0])
     assert refused is not None
-    assert refused.code is RejectionCode.LOGGED_MODEL_NOT_FOUND
+    assert refused.code is LoggedModelRejection.NOT_FOUND
     assert refused.message == "Logged model with ID 'm-1' not found."

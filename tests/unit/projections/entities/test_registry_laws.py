@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from runfold_projections.core.projection import Projection
-from runfold_projections.core.rejection import Rejection, RejectionCode
+from runfold_projections.core.rejection import Rejection
 from runfold_projections.registry.fold import Change, Models, fold
+from runfold_projections.registry.rejections import RegisteredModelRejection
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.record import Record, read_record
 from runfold_schemas.events.registered_models import (
@@ -190,7 +191,7 @@ def test_versions_and_aliases_go_with_their_model_through_a_swap_of_names() -> N
     assert {name: born for (_, name), born in state.by_name.items()} == {"n": 1, "m": 2}
     assert state.aliases[1] == {"prod": 1}
     assert isinstance(answers[-1], Rejection)
-    assert answers[-1].code is RejectionCode.MODEL_VERSION_NOT_FOUND
+    assert answers[-1].code is RegisteredModelRejection.VERSION_NOT_FOUND
 
 
 def _promotion(*conditions: PromotionCondition) -> ModelsPromoted:
@@ -232,7 +233,7 @@ def test_a_promotion_that_fails_says_every_condition_that_does_not_hold_and_what
     )
     answer = answers[-1]
     assert isinstance(answer, Rejection)
-    assert answer.code is RejectionCode.PROMOTION_CONDITION_FAILED
+    assert answer.code is RegisteredModelRejection.PROMOTION_CONDITION_FAILED
     assert answer.message == (
         "Nothing was promoted: condition 1 failed: @prod of 'm' was to stand on version 2, but it stands on version 1; "
         "condition 2 failed: @shadow of 'm' was to stand on version 7, but it is not set; "

@@ -10,8 +10,9 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from runfold_projections.core.projection import Projection
-from runfold_projections.core.rejection import Rejection, RejectionCode
+from runfold_projections.core.rejection import Rejection
 from runfold_projections.runs.fold import DELETED, MAX_MODELS_CHARS, MODELS_TAG, RUN_NAME_TAG, Run, evolve, fold
+from runfold_projections.runs.rejections import RunRejection
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.record import Record, read_record
 from runfold_schemas.events.runs import ModelLogged, ParamsLogged, RunCreated, RunFact, RunRestored, RunUpdated, TagsSet
@@ -71,7 +72,7 @@ def test_params_never_change_and_a_batch_with_one_conflict_adds_none(rng: Random
         rejection = step(runs, record)
         after = runs[record.entity].params if record.entity in runs else {}
         assert {key: after[key] for key in before} == before
-        if rejection is not None and rejection.code is RejectionCode.PARAM_CHANGED:
+        if rejection is not None and rejection.code is RunRejection.PARAM_CHANGED:
             assert isinstance(record.event, ParamsLogged)
             assert any(before.get(key, value) != value for key, value in record.event.params.items())
             assert after == before

@@ -2,17 +2,16 @@
 
 from typing import Any
 
+from runfold_projections.core.entity_history import EntityHistory, Step
 from runfold_projections.core.projection import Projection
+from runfold_projections.history.cutoff import partition_of_run
 from runfold_schemas.codec.record import Record
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import Vector
 
-from .cutoff import partition_of_run
-from .entity_history import Step, Story
 
-
-class LineStory(Story[None]):
+class BranchHistory(EntityHistory[None]):
     """The story of one run's lines."""
 
     projection = Projection.METRICS
@@ -20,13 +19,13 @@ class LineStory(Story[None]):
     def __init__(self, run_id: str) -> None:
         self.entity = run_id
 
-    def where(self, vector: Vector) -> Partition:
+    def partition(self, vector: Vector) -> Partition:
         return partition_of_run(vector, Topic.METRICS, self.entity)
 
     def start(self) -> None:
         return None
 
-    def read(self, data: bytes) -> None:
+    def decode(self, data: bytes) -> None:
         return None
 
     def step(self, state: None, record: Record) -> Step[None]:
