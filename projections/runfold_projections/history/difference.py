@@ -60,9 +60,9 @@ def _compare_with_successor(
         after |= {one["field"]: (one["to"], event) for one in changes}
     found: list[FieldDifference] = []
     for name in sorted({*before, *after}):
-        value, event = after.get(name, (None, loss))
+        value, cause = after.get(name, (None, loss))
         if before.get(name) != value:
-            found.append(FieldDifference(name, before.get(name), value, loss if value is None else event))
+            found.append(FieldDifference(name, before.get(name), value, loss if value is None else cause))
     return found
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from runfold_projections.history.cutoff import existing_runs, run_end_offset
-from runfold_projections.history.timeline import state_of
+from runfold_projections.history.timeline import state_at
 from runfold_projections.metrics.model_metrics import ModelMetrics
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.registry.as_of import made_of_at
@@ -25,7 +25,7 @@ REGISTRY = Partition(Topic.REGISTRY, 0)
 async def logged_model_at(conn: Connection, workspace: str, model_id: str, vector: Vector) -> LoggedModel | None:
     """The model of this id, deleted or not, with what runs had measured of it. The versions that had been made of it
     are in their tag, as of the present."""
-    found = await state_of(conn, LoggedModelHistory(model_id), vector.get(REGISTRY, 0)) if storable(model_id) else None
+    found = await state_at(conn, LoggedModelHistory(model_id), vector.get(REGISTRY, 0)) if storable(model_id) else None
     if found is None or found.head.workspace != workspace:
         return None
     head, tags = found.head, dict(sorted(found.tags.items()))

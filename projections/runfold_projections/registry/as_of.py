@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from runfold_projections.history.timeline import holders, state_of
+from runfold_projections.history.timeline import state_at
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.search.tokens import storable
 from runfold_schemas.positions.position import Partition
@@ -11,6 +11,7 @@ from runfold_schemas.positions.vector import Vector
 
 from .history import RegisteredModelHistory
 from .model_state import OneModel
+from .names import models_ever_named
 from .queries import RegisteredModel
 from .version_queries import STAGES, ModelVersion
 
@@ -22,8 +23,8 @@ async def model_state_at(conn: Connection, workspace: str, name: str, vector: Ve
     if not storable(workspace) or not storable(name):
         return None
     end = vector.get(REGISTRY, 0)
-    for born in await holders(conn, workspace, name, end):
-        one = await state_of(conn, RegisteredModelHistory(born), end)
+    for born in await models_ever_named(conn, workspace, name, end):
+        one = await state_at(conn, RegisteredModelHistory(born), end)
         model = one.state.by_born.get(born)
         if model is not None and model.name == name:
             return born, one
@@ -115,7 +116,7 @@ async def made_of_at(conn: Connection, workspace: str, model_id: str, vector: Ve
     found = []
     for row in await conn.fetch(_MADE_OF, model_id, end):
         born = row["born"]
-        state = (await state_of(conn, RegisteredModelHistory(born), end)).state
+        state = (await state_at(conn, RegisteredModelHistory(born), end)).state
         model = state.by_born.get(born)
         if model is not None and model.workspace == workspace and not model.is_prompt:
             versions = state.versions.get(born, {}).values()

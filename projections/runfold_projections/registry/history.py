@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from runfold_projections.core.entity_history import EntityHistory, Skippable, Step, without_nulls
+from runfold_projections.core.entity_history import EntityHistory, Skippable, Step, requested_fields, without_nulls
 from runfold_projections.core.projection import Projection
 from runfold_projections.core.rejection import Rejection
 from runfold_schemas.codec.record import Record
@@ -72,8 +72,10 @@ class RegisteredModelHistory(EntityHistory[OneModel]):
 
     def requested_fields(self, event: Any) -> Iterator[str]:
         if isinstance(event, ModelsPromoted):
-            for part in (*event.moves, *event.conditions):
-                yield from _alias_and_version(part.alias, part.version)
+            for move in event.moves:
+                yield from _alias_and_version(move.alias, move.version)
+            for condition in event.conditions:
+                yield from _alias_and_version(condition.alias, condition.version)
             return
         if isinstance(event, ModelAliasSet | ModelAliasDeleted):
             yield from _alias_and_version(event.alias, getattr(event, "version", None))

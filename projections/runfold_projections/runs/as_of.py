@@ -4,7 +4,7 @@ from runfold_projections.experiments import fold as experiments
 from runfold_projections.experiments.history import ExperimentHistory
 from runfold_projections.experiments.queries import Experiment
 from runfold_projections.history.cutoff import run_end_offset
-from runfold_projections.history.timeline import state_of
+from runfold_projections.history.timeline import state_at
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.search.tokens import storable
 from runfold_projections.series.summaries_as_of import latest_at
@@ -22,12 +22,12 @@ EXPERIMENTS = Partition(Topic.EXPERIMENTS, 0)
 
 async def run_at(conn: Connection, run_id: str, vector: Vector) -> runs.Run | None:
     """The run as folded, without its metrics and whatever became of its experiment; None if it was not there yet."""
-    return await state_of(conn, RunHistory(run_id), run_end_offset(vector, Topic.RUNS, run_id))
+    return await state_at(conn, RunHistory(run_id), run_end_offset(vector, Topic.RUNS, run_id))
 
 
 async def experiment_at(conn: Connection, experiment_id: int, vector: Vector) -> Experiment | None:
     """The experiment; None if it was not there yet."""
-    found = await state_of(conn, ExperimentHistory(experiment_id), vector.get(EXPERIMENTS, 0))
+    found = await state_at(conn, ExperimentHistory(experiment_id), vector.get(EXPERIMENTS, 0))
     if found is None:
         return None
     return Experiment(

@@ -11,7 +11,7 @@ from runfold_projections.postgres.notifications import listen_for_generations, l
 from runfold_projections.postgres.read_transaction import checkpoints
 from runfold_schemas.positions.position import Partition
 from runfold_server.core.errors import Unavailable
-from runfold_server.reads.outages import postgres_outages
+from runfold_server.core.outages import postgres_outages
 
 POLL = 0.25
 """Seconds after which a waiter looks for itself, should a notice have been lost."""

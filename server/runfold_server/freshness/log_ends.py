@@ -12,7 +12,7 @@ from runfold_log.writer import LogInfo
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import Topic, full_name
 from runfold_server.core.errors import Unavailable
-from runfold_server.reads.outages import kafka_outages
+from runfold_server.core.outages import kafka_outages
 
 FOLDED = (Topic.EXPERIMENTS, Topic.REGISTRY, Topic.RUNS, Topic.METRICS)
 """Topics that have read models."""

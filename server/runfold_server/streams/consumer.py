@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from runfold_log.bounded_consumer import BoundedConsumer
 from runfold_log.cluster import KafkaCluster
-from runfold_server.reads.outages import kafka_outages
+from runfold_server.core.outages import kafka_outages
 
 FETCH_WAIT_MS = 500
 _REQUEST_MS = 10_000

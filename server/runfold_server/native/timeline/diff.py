@@ -7,54 +7,55 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from runfold_projections.core.entity import HistorySubject
 from runfold_projections.core.entity_history import EntityHistory
-from runfold_projections.history import timeline
-from runfold_projections.history.timeline import Difference
+from runfold_projections.history.difference import FieldDifference, differences_between, differences_to_successor
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.runs.history import RunHistory
 from runfold_projections.series.summaries_as_of import latest_at
 from runfold_schemas.positions.vector import Vector
 from runfold_server.http.dispatch import json_response
-from runfold_server.http.operation import Api
 from runfold_server.http.request_fields import Field, parse_query
+from runfold_server.http.services import Services
 from runfold_server.native.series.json_numbers import number
 from runfold_server.reads import moments
 
-from .entities import Subject, end_of
+from .entities import find_histories, scope_of
 from .event_json import Json, said
 
 BETWEEN = (Field("from", required=True), Field("to"))
 
 
-def diff(subject: Subject) -> Callable[[Api, Request], Awaitable[Response]]:
+def diff(subject: HistorySubject) -> Callable[[Services, Request], Awaitable[Response]]:
     """The handler of a kind of entity."""
 
-    async def handler(api: Api, request: Request) -> Response:
+    async def handler(services: Services, request: Request) -> Response:
         args = parse_query(BETWEEN, request.query_params.multi_items())
         name = str(request.path_params[subject.parameter])
-        early = await api.moments.resolve(args["from"], "from")
-        late = await (api.ends.now() if args["to"] is None else api.moments.resolve(args["to"], "to"))
+        early = await services.reads.moments.resolve(args["from"], "from")
+        late = await (
+            services.reads.log_ends.now() if args["to"] is None else services.reads.moments.resolve(args["to"], "to")
+        )
         latest = {where: max(end, early.get(where, 0)) for where, end in late.items()}
 
         async def read(connection: Connection) -> list[Json]:
-            sources = await subject.sources(connection, name, latest)
-            if sources is None:
-                raise await subject.missing(connection, name, None if args["to"] is None else latest)
-            then, now = await _both(connection, subject, sources[0], name, early, late)
-            found = await _differences(connection, then, end_of(then, early), now, end_of(now, late))
+            as_of = None if args["to"] is None else latest
+            histories = await find_histories(connection, subject, name, latest, as_of)
+            then, now = await _both(connection, subject, histories[0], name, early, late)
+            found = await _differences(connection, then, then.end_offset(early), now, now.end_offset(late))
             changes = [_changed(one) for one in found]
             if isinstance(then, RunHistory):
                 changes += await _metrics(connection, name, early, late)
             return changes
 
-        shown = await api.reader.at(subject.scope(name)(latest), read)
+        shown = await services.reads.reader.at(scope_of(subject, name)(latest), read)
         return json_response({"from": moments.said(early), "to": moments.said(late), "changes": shown.value})
 
     return handler
 
 
 async def _both(
-    conn: Connection, subject: Subject, last: EntityHistory[Any], name: str, early: Vector, late: Vector
+    conn: Connection, subject: HistorySubject, last: EntityHistory[Any], name: str, early: Vector, late: Vector
 ) -> tuple[EntityHistory[Any], EntityHistory[Any]]:
     """Whose the name was at each of the two moments. Where nobody had it at one of them, it is the other one's story."""
     if subject.holder is None:
@@ -65,22 +66,22 @@ async def _both(
 
 async def _differences(
     conn: Connection, then: EntityHistory[Any], first: int, now: EntityHistory[Any], below: int
-) -> list[Difference]:
+) -> list[FieldDifference]:
     if then.entity == now.entity:
-        return await timeline.difference(conn, then, first, below)
+        return await differences_between(conn, then, first, below)
     if first <= below:
-        return await timeline.replacement(conn, then, first, now, below)
-    found = await timeline.replacement(conn, now, below, then, first)
+        return await differences_to_successor(conn, then, first, now, below)
+    found = await differences_to_successor(conn, now, below, then, first)
     return [replace(one, before=one.after, after=one.before) for one in found]
 
 
-def _changed(one: Difference) -> Json:
+def _changed(one: FieldDifference) -> Json:
     return {
         "field": one.field,
         "from": one.before,
         "to": one.after,
-        "by": one.told.entry.actor if one.told else None,
-        "event": said(one.told) if one.told else None,
+        "by": one.event.entry.actor if one.event else None,
+        "event": said(one.event) if one.event else None,
     }
 
 

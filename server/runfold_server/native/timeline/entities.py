@@ -1,147 +1,52 @@
-"""Whose stories can be asked for: runs, experiments, registered and logged models, webhooks."""
+"""Finding the entity whose history a request asks for: any kind that the catalog gives a history subject."""
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from starlette.requests import Request
 
+from runfold_projections.core.entity import Histories, HistorySubject
 from runfold_projections.core.entity_history import EntityHistory
-from runfold_projections.experiments.history import ExperimentHistory
-from runfold_projections.history import timeline
-from runfold_projections.logged_models.history import LoggedModelHistory
-from runfold_projections.metrics.history import BranchHistory
 from runfold_projections.postgres.connection import Connection
-from runfold_projections.registry.history import RegisteredModelHistory
-from runfold_projections.runs.history import RunHistory
-from runfold_projections.webhooks.history import WebhookHistory
-from runfold_schemas.events.runs import DEFAULT_WORKSPACE
-from runfold_schemas.positions.position import Partition, Position
-from runfold_schemas.positions.topics import Topic
+from runfold_schemas.positions.position import Position
 from runfold_schemas.positions.vector import Vector
+from runfold_server.core.entity_errors import as_of_suffix
 from runfold_server.core.errors import NotFound
-from runfold_server.http.operation import Api
-from runfold_server.mlflow.errors import no_experiment, no_run, then
-from runfold_server.mlflow.tracking.experiments import experiment_id
-from runfold_server.reads.reader import Scope, of_run, of_topics
+from runfold_server.http.services import Services
+from runfold_server.reads.reader import Scope, of_run
 
 from .event_json import Json
 
-Sources = Sequence[EntityHistory[Any]]
-"""The stories that together tell of an entity; the first one has its fields."""
+
+def scope_of(subject: HistorySubject, name: str) -> Scope:
+    """Return the partitions that hold the entity's events."""
+    return of_run(name, *subject.topics)
 
 
-@dataclass(frozen=True)
-class Subject:
-    """A kind of entity: how its path names it, which partitions tell of it, and who it is in the journal; None: nobody. `holder` and
-    `namesakes` are of entities whose name may go from one to another: whose it is at a moment, and who else had it."""
-
-    path: str
-    parameter: str
-    scope: Callable[[str], Scope]
-    sources: Callable[[Connection, str, Vector], Awaitable[Sources | None]]
-    missing: Callable[[Connection, str, Vector | None], Awaitable[NotFound]]
-    holder: Callable[[Connection, str, Vector], Awaitable[EntityHistory[Any] | None]] | None = None
-    namesakes: Callable[[Connection, str, EntityHistory[Any], Vector], Awaitable[list[Json]]] | None = None
+async def find_histories(
+    conn: Connection, subject: HistorySubject, name: str, vector: Vector, as_of: Vector | None
+) -> Histories:
+    """Return the histories of an entity up to a vector. NotFound, worded for the moment `as_of`, if it has none."""
+    found = await subject.find(conn, name, vector)
+    if found is not None:
+        return found
+    message = subject.missing.format(name) + as_of_suffix(as_of, subject.topics[0], name)
+    raise NotFound(message if as_of is None else message + await subject.missing_hint(conn, name, as_of))
 
 
-async def _run_sources(conn: Connection, run_id: str, vector: Vector) -> Sources | None:
-    return await _told(conn, (RunHistory(run_id), BranchHistory(run_id)), vector)
+async def find_namesakes(
+    conn: Connection, subject: HistorySubject, name: str, history: EntityHistory[Any], vector: Vector
+) -> list[Json] | None:
+    """Return the other entities that had the name, each with its id and until when; None where names don't move."""
+    if subject.namesakes is None:
+        return None
+    where = history.partition(vector)
+    return [
+        {"id": str(Position(*where, one.creation_offset)), "as_of": str(Position(*where, one.lost_at))}
+        for one in await subject.namesakes(conn, name, history, vector)
+    ]
 
 
-async def _experiment_sources(conn: Connection, text: str, vector: Vector) -> Sources | None:
-    return await _told(conn, (ExperimentHistory(experiment_id(text)),), vector)
-
-
-async def _model_sources(conn: Connection, name: str, vector: Vector) -> Sources | None:
-    born = await timeline.model_named(conn, DEFAULT_WORKSPACE, name, vector.get(Partition(Topic.REGISTRY, 0), 0))
-    return None if born is None else (RegisteredModelHistory(born),)
-
-
-async def _model_holding(conn: Connection, name: str, vector: Vector) -> EntityHistory[Any] | None:
-    born = await timeline.model_holding(conn, DEFAULT_WORKSPACE, name, vector.get(Partition(Topic.REGISTRY, 0), 0))
-    return None if born is None else RegisteredModelHistory(born)
-
-
-async def _model_namesakes(conn: Connection, name: str, story: EntityHistory[Any], vector: Vector) -> list[Json]:
-    where = story.where(vector)
-    born = story.born if isinstance(story, RegisteredModelHistory) else -1
-    found = await timeline.namesakes(conn, DEFAULT_WORKSPACE, name, born, vector.get(where, 0))
-    return [{"id": str(Position(*where, one.born)), "as_of": str(Position(*where, one.until))} for one in found]
-
-
-async def _logged_model_sources(conn: Connection, model_id: str, vector: Vector) -> Sources | None:
-    return await _told(conn, (LoggedModelHistory(model_id),), vector)
-
-
-async def _webhook_sources(conn: Connection, webhook_id: str, vector: Vector) -> Sources | None:
-    return await _told(conn, (WebhookHistory(webhook_id),), vector)
-
-
-async def _told(conn: Connection, sources: Sources, vector: Vector) -> Sources | None:
-    return sources if await timeline.has_story(conn, sources[0], end_of(sources[0], vector)) else None
-
-
-def end_of(story: EntityHistory[Any], vector: Vector) -> int:
-    """Where, at the moment of the vector, the partition ends that the story lies in."""
-    return vector.get(story.where(vector), 0)
-
-
-async def _no_run(conn: Connection, run_id: str, vector: Vector | None) -> NotFound:
-    return no_run(run_id, vector)
-
-
-async def _no_experiment(conn: Connection, text: str, vector: Vector | None) -> NotFound:
-    return no_experiment(text, vector)
-
-
-async def _no_model(conn: Connection, name: str, vector: Vector | None) -> NotFound:
-    message = f"Registered Model with name={name} not found{then(vector, Topic.REGISTRY)}"
-    if vector is None:
-        return NotFound(message)
-    # Whoever asks of the past knows a model by the name that it has now.
-    before = await timeline.named_before(conn, DEFAULT_WORKSPACE, name, vector.get(Partition(Topic.REGISTRY, 0), 0))
-    return NotFound(message if before is None else f"{message}: the model that got this name later was {before!r} then")
-
-
-async def _no_logged_model(conn: Connection, model_id: str, vector: Vector | None) -> NotFound:
-    return NotFound(f"Logged model with ID '{model_id}' not found{then(vector, Topic.REGISTRY)}")
-
-
-async def _no_webhook(conn: Connection, webhook_id: str, vector: Vector | None) -> NotFound:
-    return NotFound(f"There is no webhook of id '{webhook_id}'{then(vector, Topic.REGISTRY)}")
-
-
-SUBJECTS = (
-    Subject("runs/{run_id}", "run_id", lambda run_id: of_run(run_id, Topic.RUNS, Topic.METRICS), _run_sources, _no_run),
-    Subject(
-        "experiments/{experiment_id}",
-        "experiment_id",
-        lambda _: of_topics(Topic.EXPERIMENTS),
-        _experiment_sources,
-        _no_experiment,
-    ),
-    Subject(
-        "logged-models/{model_id}",
-        "model_id",
-        lambda _: of_topics(Topic.REGISTRY),
-        _logged_model_sources,
-        _no_logged_model,
-    ),
-    Subject(
-        "models/{name}",
-        "name",
-        lambda _: of_topics(Topic.REGISTRY),
-        _model_sources,
-        _no_model,
-        _model_holding,
-        _model_namesakes,
-    ),
-    Subject("webhooks/{webhook_id}", "webhook_id", lambda _: of_topics(Topic.REGISTRY), _webhook_sources, _no_webhook),
-)
-
-
-async def moment(api: Api, request: Request) -> tuple[Vector | None, Vector]:
+async def moment(services: Services, request: Request) -> tuple[Vector | None, Vector]:
     """The moment asked about, if any, and the vector up to which the answer goes: else all that there is."""
-    asked = await api.moments.of(request)
-    return asked, asked if asked is not None else await api.ends.now()
+    asked = await services.reads.moments.of(request)
+    return asked, asked if asked is not None else await services.reads.log_ends.now()

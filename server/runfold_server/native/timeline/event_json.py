@@ -12,9 +12,9 @@ Json = dict[str, Any]
 OUTCOMES = ("accepted", "rejected")
 
 
-def said(told: HistoryEvent) -> Json:
+def said(history_event: HistoryEvent) -> Json:
     """An event: where, when, who, what, and what the fold said of it."""
-    where, entry = told
+    where, entry = history_event
     event: Any = decode(entry.value)
     payload = event.model_dump(mode="json", by_alias=True) if isinstance(event, BaseModel) else {}
     # Where the store keeps the bytes is nobody's business but the server's.

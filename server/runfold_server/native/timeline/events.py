@@ -9,10 +9,11 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from runfold_projections.history import timeline
+from runfold_projections.core.entity import Histories, HistorySubject
 from runfold_projections.history.journal import Entry
-from runfold_projections.history.timeline import Happened
+from runfold_projections.history.timeline import EventWithChanges, history_page
 from runfold_projections.metrics.history import BranchHistory
+from runfold_projections.metrics.logged_extents import logged_extents
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.runs.history import RunHistory
 from runfold_schemas.codec.catalog import released_catalog
@@ -21,11 +22,11 @@ from runfold_schemas.positions.position import Position
 from runfold_schemas.positions.vector import Vector
 from runfold_server.core.errors import InvalidParameter
 from runfold_server.http.dispatch import json_response, saying
-from runfold_server.http.operation import Api
 from runfold_server.http.request_fields import Args, Field, Kind, parse_query
+from runfold_server.http.services import Services
 from runfold_server.reads import moments
 
-from .entities import Sources, Subject, end_of, moment
+from .entities import find_histories, find_namesakes, moment, scope_of
 from .event_json import OUTCOMES, Json, said
 
 MOST_EVENTS = 1_000
@@ -40,27 +41,26 @@ PAGE = (
 )
 
 
-def events(subject: Subject) -> Callable[[Api, Request], Awaitable[Response]]:
+def events(subject: HistorySubject) -> Callable[[Services, Request], Awaitable[Response]]:
     """The handler of a kind of entity."""
 
-    async def handler(api: Api, request: Request) -> Response:
+    async def handler(services: Services, request: Request) -> Response:
         args = parse_query(PAGE, request.query_params.multi_items())
         name = str(request.path_params[subject.parameter])
-        asked, vector = await moment(api, request)
+        asked, vector = await moment(services, request)
         fits, token = _fitting(args), _read_token(args["page_token"])
 
         async def read(connection: Connection) -> Json:
-            sources = await subject.sources(connection, name, vector)
-            if sources is None:
-                raise await subject.missing(connection, name, asked)
-            answer = await _page(connection, sources, vector, args, fits, token)
-            if isinstance(sources[0], RunHistory) and not token:
+            histories = await find_histories(connection, subject, name, vector, asked)
+            answer = await _page(connection, histories, vector, args, fits, token)
+            if isinstance(histories[0], RunHistory) and not token:
                 answer["logged"] = await _logged(connection, name, vector)
-            if subject.namesakes is not None and not token:
-                answer["namesakes"] = await subject.namesakes(connection, name, sources[0], vector)
+            namesakes = None if token else await find_namesakes(connection, subject, name, histories[0], vector)
+            if namesakes is not None:
+                answer["namesakes"] = namesakes
             return answer
 
-        shown = await api.reader.at(subject.scope(name)(vector), read)
+        shown = await services.reads.reader.at(scope_of(subject, name)(vector), read)
         return saying(json_response(shown.value | {"as_of": moments.said(vector)}), asked)
 
     return handler
@@ -92,26 +92,33 @@ def _check_type(kind: str, subjects: Iterable[str]) -> None:
 
 async def _page(
     conn: Connection,
-    sources: Sources,
+    histories: Histories,
     vector: Vector,
     args: Args,
     fits: Callable[[Entry], bool],
     token: Mapping[str, int | None],
 ) -> Json:
     limit, newest = args["limit"], args["order"] == "newest"
-    if token and token.keys() != {story.projection.value for story in sources}:
+    if token and token.keys() != {history.projection.value for history in histories}:
         raise _no_token()
-    found: list[tuple[str, Happened]] = []
+    found: list[tuple[str, EventWithChanges]] = []
     after: dict[str, int | None] = {}
-    for story in sources:
-        topic, end = story.projection.value, end_of(story, vector)
+    for history in histories:
+        topic, end = history.projection.value, history.end_offset(vector)
         start = token.get(topic, end if newest else 0)
         if start is None:
             after[topic] = None
             continue
-        first, below = (0, min(start, end)) if newest else (start, end)
-        page = await timeline.timeline(
-            conn, story, first=first, below=below, limit=limit, newest=newest, fits=fits, about=args["field"]
+        first, end_offset = (0, min(start, end)) if newest else (start, end)
+        page = await history_page(
+            conn,
+            history,
+            first=first,
+            end_offset=end_offset,
+            limit=limit,
+            newest=newest,
+            matches=fits,
+            about=args["field"],
         )
         found += [(topic, one) for one in page.events]
         after[topic] = page.next_offset
@@ -120,7 +127,7 @@ async def _page(
     for topic, one in reversed(found[limit:]):
         after[topic] = one.entry.offset + (1 if newest else 0)
     answer: Json = {
-        "events": [said(one.told) | {"changes": one.changes, "caused": one.caused} for _, one in found[:limit]]
+        "events": [said(one.event) | {"changes": one.changes, "caused": one.caused} for _, one in found[:limit]]
     }
     if any(offset is not None for offset in after.values()):
         answer["next_page_token"] = _make_token(after)
@@ -147,8 +154,8 @@ def _no_token() -> InvalidParameter:
 
 
 async def _logged(conn: Connection, run_id: str, vector: Vector) -> list[Json]:
-    where = BranchHistory(run_id).where(vector)
-    rows = await timeline.logged(conn, run_id, vector.get(where, 0))
+    where = BranchHistory(run_id).partition(vector)
+    rows = await logged_extents(conn, run_id, vector.get(where, 0))
     return [
         {
             **{name: value for name, value in row.items() if not name.endswith("_offset")},

@@ -1,12 +1,15 @@
 """The operations of all kinds of entities."""
 
+from collections.abc import Iterable
+
+from runfold_projections.catalog import history_subjects
+from runfold_projections.core.entity import HistorySubject
 from runfold_server.http.operation import RawOperation
+from runfold_server.http.prefixes import NATIVE_PREFIX
 from runfold_server.http.request_fields import Field
-from runfold_server.native import PREFIX
 from runfold_server.openapi_schemas.timeline import DIFF, EVENTS, WHY
 
 from .diff import BETWEEN, diff
-from .entities import SUBJECTS
 from .events import PAGE, events
 from .why import FIELD, why
 
@@ -17,9 +20,10 @@ _ABOUT = {
 }
 
 
-def _operations() -> tuple[RawOperation, ...]:
+def timeline_operations(subjects: Iterable[HistorySubject]) -> tuple[RawOperation, ...]:
+    """Return the operations on the histories of these kinds of entities."""
     made = []
-    for subject in SUBJECTS:
+    for subject in subjects:
         own = Field(subject.parameter, required=True)
         for what, handler, fields, answer, past in (
             ("events", events(subject), PAGE, EVENTS, True),
@@ -29,9 +33,9 @@ def _operations() -> tuple[RawOperation, ...]:
             made.append(
                 RawOperation(
                     "GET",
-                    f"{PREFIX}/{subject.path}/{what}",
+                    f"{NATIVE_PREFIX}/{subject.path}/{what}",
                     handler,
-                    f"Of one of {subject.path.split('/')[0]}: {_ABOUT[what][0].lower()}{_ABOUT[what][1:]}",
+                    f"Of one of {subject.collection}: {_ABOUT[what][0].lower()}{_ABOUT[what][1:]}",
                     {200: ("application/json", answer)},
                     (own, *fields),
                     past=past,
@@ -41,4 +45,4 @@ def _operations() -> tuple[RawOperation, ...]:
     return tuple(made)
 
 
-OPERATIONS = _operations()
+OPERATIONS = timeline_operations(history_subjects())

@@ -6,15 +6,17 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from runfold_projections.history import timeline
+from runfold_projections.core.entity import HistorySubject
+from runfold_projections.history.timeline import state_at
+from runfold_projections.history.why import field_settings
 from runfold_projections.postgres.connection import Connection
 from runfold_server.core.errors import NotFound
 from runfold_server.http.dispatch import json_response, saying
-from runfold_server.http.operation import Api
 from runfold_server.http.request_fields import Field, Kind, parse_query
+from runfold_server.http.services import Services
 from runfold_server.reads import moments
 
-from .entities import Subject, end_of, moment
+from .entities import find_histories, find_namesakes, moment, scope_of
 from .event_json import Json, said
 from .events import MOST_EVENTS
 
@@ -22,25 +24,23 @@ _MOST_NAMED = 20
 FIELD = (Field("field", required=True), Field("limit", Kind.INT32, default=100, least=1, most=MOST_EVENTS))
 
 
-def why(subject: Subject) -> Callable[[Api, Request], Awaitable[Response]]:
+def why(subject: HistorySubject) -> Callable[[Services, Request], Awaitable[Response]]:
     """The handler of a kind of entity."""
 
-    async def handler(api: Api, request: Request) -> Response:
+    async def handler(services: Services, request: Request) -> Response:
         args = parse_query(FIELD, request.query_params.multi_items())
         name, wanted = str(request.path_params[subject.parameter]), args["field"]
-        asked, vector = await moment(api, request)
+        asked, vector = await moment(services, request)
 
         async def read(connection: Connection) -> Json:
-            sources = await subject.sources(connection, name, vector)
-            if sources is None:
-                raise await subject.missing(connection, name, asked)
-            story, end = sources[0], end_of(sources[0], vector)
-            found = await timeline.why(connection, story, wanted, end)
-            others = await subject.namesakes(connection, name, story, vector) if subject.namesakes is not None else None
+            history = (await find_histories(connection, subject, name, vector, asked))[0]
+            end = history.end_offset(vector)
+            found = await field_settings(connection, history, wanted, end)
+            others = await find_namesakes(connection, subject, name, history, vector)
             if not found:
-                fields = story.fields(await timeline.state_of(connection, story, end))
+                fields = history.fields(await state_at(connection, history, end))
                 raise _unknown_field(wanted, fields, others or ())
-            events = [{"from": one.before, "to": one.after, "event": said(one.told)} for one in found]
+            events = [{"from": one.before, "to": one.after, "event": said(one.event)} for one in found]
             answer = {
                 "field": wanted,
                 "value": found[0].after,
@@ -49,7 +49,7 @@ def why(subject: Subject) -> Callable[[Api, Request], Awaitable[Response]]:
             }
             return answer if others is None else answer | {"namesakes": others}
 
-        shown = await api.reader.at(subject.scope(name)(vector), read)
+        shown = await services.reads.reader.at(scope_of(subject, name)(vector), read)
         return saying(json_response(shown.value | {"as_of": moments.said(vector)}), asked)
 
     return handler

@@ -11,7 +11,7 @@ from runfold_log.cluster import KafkaCluster
 from runfold_schemas.codec.record import Raw
 from runfold_schemas.positions.position import Partition, Position
 from runfold_schemas.positions.topics import full_name
-from runfold_server.reads.outages import kafka_outages
+from runfold_server.core.outages import kafka_outages
 from runfold_server.streams.consumer import FETCH_WAIT_MS, Gone, reading
 
 FETCH_BYTES = 256 * 1024

@@ -14,7 +14,7 @@ from runfold_log.reader import read_system
 from runfold_log.writer import LogInfo
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.system_state import SystemState
-from runfold_server.reads.outages import kafka_outages
+from runfold_server.core.outages import kafka_outages
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import Topic, full_name
 from runfold_schemas.positions.vector import parse_vector, write_vector
 from runfold_server.core.errors import InvalidParameter
-from runfold_server.reads.outages import kafka_outages
+from runfold_server.core.outages import kafka_outages
 from runfold_server.streams.consumer import Gone, asking
 
 BEGINNING, NOW = "beginning", "now"

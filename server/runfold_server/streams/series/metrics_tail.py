@@ -24,7 +24,7 @@ from runfold_schemas.errors import SchemaError
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import Topic, full_name
 from runfold_server.core.errors import Unavailable
-from runfold_server.reads.outages import kafka_outages
+from runfold_server.core.outages import kafka_outages
 from runfold_server.reads.reader import Reader
 from runfold_server.streams.consumer import FETCH_WAIT_MS, Gone, reading
 

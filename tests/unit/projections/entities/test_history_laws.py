@@ -15,7 +15,7 @@ from runfold_projections.experiments import fold as experiments
 from runfold_projections.experiments.history import ExperimentHistory
 from runfold_projections.history.journal import Entry
 from runfold_projections.history.journal_reader import HistoryEvent
-from runfold_projections.history.timeline import sets
+from runfold_projections.history.why import settings_among
 from runfold_projections.logged_models import fold as logged_models
 from runfold_projections.logged_models.history import LoggedModelHistory
 from runfold_projections.registry.history import RegisteredModelHistory
@@ -120,10 +120,12 @@ def agrees(accepted: Accepted) -> int:
     unread = 0
     for story, events in stories(accepted):
         for name, expected in all_sets(story, events).items():
-            assert [(s.told.entry.offset, s.before, s.after) for s in sets(story, events, name)] == expected, name
+            assert [
+                (s.told.entry.offset, s.before, s.after) for s in settings_among(story, events, name)
+            ] == expected, name
             passes = skip_filter(story.unread(name))
             unread += sum(passes(told.entry.value) for told in events)
-        assert sets(story, events, "no.such") == []
+        assert settings_among(story, events, "no.such") == []
     return unread
 
 
