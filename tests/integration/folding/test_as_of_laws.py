@@ -235,7 +235,7 @@ async def test_the_journal_has_every_event_of_an_entity_once_with_its_outcome(
         entities = [row["entity"] for row in await connection.fetch("SELECT DISTINCT entity FROM journal")]
         found = {}
         for entity in entities:
-            events = await load_events(connection, projection, entity, below=1000, rows=1000, newest=False)
+            events = await load_events(connection, projection, entity, end_offset=1000, rows=1000, newest=False)
             offsets = [one.entry.offset for one in events]
             assert offsets == sorted(set(offsets))
             for where, entry in events:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from runfold_projections.catalog import COMMON_TABLES, canonical_tables, entities_of
 from runfold_projections.control.migrations import migrate
 from runfold_projections.core.errors import Fenced
 from runfold_projections.core.projection import Projection
@@ -15,9 +16,9 @@ from runfold_projections.core.projector import Projector
 from runfold_projections.core.rejection import Rejection
 from runfold_projections.folding import partition_fold as batches
 from runfold_projections.folding.checkpoint import Checkpoint, load
-from runfold_projections.folding.partition_fold import PartitionFold, decode_batch, projector_for
+from runfold_projections.folding.partition_fold import PartitionFold, decode_batch
+from runfold_projections.folding.topic_projector import projector_for
 from runfold_projections.generations.canonical_rows import Row, canonical_rows
-from runfold_projections.generations.generations import COMMON_TABLES, TABLES, canonical_names
 from runfold_projections.metrics import model_blocks
 from runfold_projections.metrics.branches import NO_RANK
 from runfold_projections.metrics.summaries import Latest, Summary
@@ -89,6 +90,12 @@ class Breaking:
         await self._inner.settle(connection)
         self._maybe("settle")
 
+    def repeated(self, offsets: Sequence[int]) -> list[RowChange]:
+        return self._inner.repeated(offsets)
+
+    def committed(self) -> None:
+        self._inner.committed()
+
     def changes(self) -> list[RowChange]:
         changes = self._inner.changes()
         self._maybe("changes")
@@ -110,7 +117,12 @@ async def emptied(services: Services, projection: Projection) -> AsyncIterator[C
 
 
 async def clear(connection: Connection, projection: Projection) -> None:
-    await connection.execute(f"TRUNCATE {', '.join((*COMMON_TABLES, *TABLES[projection]))}")
+    await connection.execute(f"TRUNCATE {', '.join(tables_of(projection))}")
+
+
+def tables_of(projection: Projection) -> list[str]:
+    own = [table for entity in entities_of(projection) for table in entity.tables]
+    return [table.name for table in (*COMMON_TABLES, *own)]
 
 
 async def rows_of(connection: Connection, projection: Projection) -> Rows:
@@ -430,7 +442,8 @@ async def test_the_longest_texts_of_the_contract_fit_into_every_index(services: 
     for projection, fill in zip(Projection, (experiments, registry, runs, metrics), strict=True):
         rows = await _takes(services, projection, fill)
         assert not [row for row in rows if row[0] in ("set_aside", "rejection")]
-        own = {*canonical_names(projection)} - {*COMMON_TABLES, "segment", "metric_block"}
+        common = {table.name for table in COMMON_TABLES}
+        own = {name for name, _ in canonical_tables(projection)} - {*common, "segment", "metric_block"}
         assert {table for table, _ in rows} >= own | {"sequence"}
 
 

@@ -121,9 +121,9 @@ def agrees(accepted: Accepted) -> int:
     for story, events in stories(accepted):
         for name, expected in all_sets(story, events).items():
             assert [
-                (s.told.entry.offset, s.before, s.after) for s in settings_among(story, events, name)
+                (s.event.entry.offset, s.before, s.after) for s in settings_among(story, events, name)
             ] == expected, name
-            passes = skip_filter(story.unread(name))
+            passes = skip_filter(story.skippable(name))
             unread += sum(passes(told.entry.value) for told in events)
         assert settings_among(story, events, "no.such") == []
     return unread
@@ -170,7 +170,7 @@ def test_the_laws_leave_events_unread(kinds: str) -> None:
 
 
 def test_of_a_param_only_the_events_that_hold_its_name_are_read() -> None:
-    passes = skip_filter(RunHistory("r").unread("params.ü"))
+    passes = skip_filter(RunHistory("r").skippable("params.ü"))
     scribe = Scribe(Partition(Projection.RUNS.topic, 0))
     read_ones = [scribe.append(ParamsLogged(run_id="r", params={"a": "1", "ü": "2"})).value]
     others = [
