@@ -124,7 +124,9 @@ async def test_tables_of_an_older_layout_are_replaced_by_empty_ones_and_those_of
 ) -> None:
     await migrate(services.postgres, namespace)
     await fill(services, f"{namespace}_runs_1", "old", 10)
-    later = [replace(one, layout=one.layout + 1) if one.change_table == "run_change" else one for one in catalog.ENTITIES]
+    later = [
+        replace(one, layout=one.layout + 1) if one.change_table == "run_change" else one for one in catalog.ENTITIES
+    ]
     monkeypatch.setattr(catalog, "ENTITIES", tuple(later))
     async with connected(services, namespace) as connection:
         with pytest.raises(NotMigrated, match="tables of `runs` are of an older release: run `runfold migrate`"):
