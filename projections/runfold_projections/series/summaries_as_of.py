@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from runfold_projections.history.cutoff import existing_runs, run_end_offset
-from runfold_projections.metrics.run_metrics import until
+from runfold_projections.metrics.run_metrics import rows_up_to
 from runfold_projections.metrics.summaries import Block, Summaries, Summary
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.search.tokens import storable
@@ -58,9 +58,9 @@ def _add(found: Summaries, segments: Sequence[_Stored]) -> None:
     frames = []
     for limit, end, head, data in segments:
         if end is None:
-            frames += [until(frame, limit) for frame in read_segment(head, data)]
+            frames += [rows_up_to(frame, limit) for frame in read_segment(head, data)]
         else:
-            frames += [until(until_offset(*dated, end), limit) for dated in read_segment_dated(head, data)]
+            frames += [rows_up_to(until_offset(*dated, end), limit) for dated in read_segment_dated(head, data)]
     for frame in merge(frames):
         found.add(frame)
 

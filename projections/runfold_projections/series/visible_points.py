@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from runfold_projections.history.cutoff import existing_runs, run_end_offset
-from runfold_projections.metrics.branches import Attempt, Cut, Fork, View
+from runfold_projections.metrics.branches import Attempt, Cut, EffectiveView, Fork
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.search.tokens import storable
 from runfold_schemas.positions.topics import Topic
@@ -20,9 +20,9 @@ class Part:
     """Points of `owner` that a run shows. `view` None: all of them; `step`: the last one that was inherited, by all forks in between."""
 
     owner: str
-    view: View | None
+    view: EffectiveView | None
     step: int | None = None
-    heirs: tuple[View, ...] = ()
+    heirs: tuple[EffectiveView, ...] = ()
 
     def shows(self, branch: int) -> bool:
         """Whether anything of a branch may be shown."""
@@ -45,9 +45,9 @@ class Line:
     cuts: list[Cut] = field(default_factory=list)
     fork: Fork | None = None
 
-    def view(self, as_of: int | None) -> View:
+    def view(self, as_of: int | None) -> EffectiveView:
         """What is effective now, or was when `as_of` was the newest number."""
-        return View(self.attempts, self.cuts, as_of)
+        return EffectiveView(self.attempts, self.cuts, as_of)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def parts_of(run_id: str, lines: Mapping[str, Line], branches: Branches = "effec
     found: list[Part] = []
     as_of = branches if isinstance(branches, int) else None
     step: int | None = None
-    heirs: tuple[View, ...] = ()
+    heirs: tuple[EffectiveView, ...] = ()
     seen: set[str] = set()
     owner: str | None = run_id
     while owner is not None and owner not in seen and (line := lines.get(owner)) is not None and line.exists:

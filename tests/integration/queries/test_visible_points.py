@@ -14,7 +14,7 @@ import pytest
 from runfold_projections.control.migrations import migrate
 from runfold_projections.core.projection import Projection
 from runfold_projections.folding.partition_fold import PartitionFold, decode_batch
-from runfold_projections.metrics.branches import NO_RANK, Lineage, View
+from runfold_projections.metrics.branches import NO_RANK, EffectiveView, RunBranches
 from runfold_projections.postgres.connection import Connection, open_connection, open_pool
 from runfold_projections.segments.compaction import Source, merge_source
 from runfold_projections.series.branch_overview import branches_of
@@ -40,7 +40,7 @@ class Told:
     """One run, as its events tell it: every point with its branch."""
 
     def __init__(self) -> None:
-        self.lineage = Lineage()
+        self.lineage = RunBranches()
         self.points: list[tuple[int, Point]] = []
         self.fork: RunForked | None = None
 
@@ -70,7 +70,7 @@ def shown(runs: dict[str, Told], run_id: str, branches: Branches, heirs: tuple[s
     if told is None or run_id not in EXISTING or run_id in heirs:
         return set()
     lineage, as_of = told.lineage, branches if isinstance(branches, int) else None
-    view = View(lineage.attempts.values(), lineage.cuts, as_of)
+    view = EffectiveView(lineage.attempts.values(), lineage.cuts, as_of)
     found = set()
     for branch, point in told.points:
         limit = view.limit(branch, point[1])
