@@ -3,13 +3,12 @@
 import posixpath
 import re
 import urllib.parse
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 from runfold_schemas.events.artifact_paths import root_below
 from runfold_server.core.artifact_roots import is_own
 from runfold_server.core.errors import InvalidParameter
-from runfold_server.http.request_fields import invalid_value
+from runfold_server.http.field_values import invalid_value
 from runfold_server.mlflow.tracking.location_credentials import check_no_credentials
 
 MAX_METRICS = 1000
@@ -68,9 +67,8 @@ def check_length(what: str, limit: int, value: str) -> str:
     return value
 
 
-def check_metric(metric: Mapping[str, Any], path: str = "") -> None:
-    """Key, time and step of one metric; its value is a number already."""
-    key, value, time_ms = metric["key"], metric["value"], metric["timestamp"]
+def check_metric(key: str, value: float, time_ms: int, path: str = "") -> None:
+    """Check the key and the time (ms since the epoch) of a metric. `value` is for the message."""
     check_name(key, f"{path}name")
     if time_ms < 0:
         raise InvalidParameter(

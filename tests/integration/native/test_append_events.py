@@ -114,7 +114,7 @@ def test_a_listing_says_its_positions_and_takes_no_third_consistency(client: htt
         assert {name.partition(":")[0] for name in positions} == {"experiments", "registry", "runs", "metrics"}
     refused = client.get(NATIVE + listing, params={"consistency": "maybe"})
     assert refused.status_code == 400
-    assert "'consistency' supplied: strong or eventual" in refused.json()["message"]
+    assert "It is one of strong, eventual." in refused.json()["message"]
 
 
 @pytest.mark.parametrize("listing", ["rejections", "webhooks/deliveries", "runs/{run}/branches", "models/m"])

@@ -2,24 +2,29 @@
 
 from dataclasses import asdict
 
-from starlette.requests import Request
 from starlette.responses import Response
 
 from runfold_schemas.positions.topics import Topic
 from runfold_server.core.errors import NotFound
-from runfold_server.http.dispatch import json_response
-from runfold_server.http.operation import RawOperation
+from runfold_server.http.messages import Message
+from runfold_server.http.operation import RawCall, RawOperation
 from runfold_server.http.prefixes import NATIVE_PREFIX
-from runfold_server.http.request_fields import Field
+from runfold_server.http.responses import json_response
 from runfold_server.http.services import Services
-from runfold_server.openapi_schemas.common import TEXT, having
+from runfold_server.openapi_schemas.common import JSON, TEXT, having
 from runfold_server.reads.reader import of_topics
 
 from .queries import get_toy
 
 
-async def _toy(services: Services, request: Request) -> Response:
-    toy_id = str(request.path_params["toy_id"])
+class ToyById(Message, frozen=True):
+    """…/toys/{toy_id}."""
+
+    toy_id: str
+
+
+async def _toy(services: Services, call: RawCall[ToyById]) -> Response:
+    toy_id = call.request.toy_id
     read = await services.reads.reader.strong(of_topics(Topic.REGISTRY), lambda connection: get_toy(connection, toy_id))
     if read.value is None:
         raise NotFound(f"There is no toy '{toy_id}'")
@@ -30,9 +35,9 @@ OPERATIONS = (
     RawOperation(
         "GET",
         f"{NATIVE_PREFIX}/toys/{{toy_id}}",
+        ToyById,
         _toy,
         "A toy.",
-        {200: ("application/json", having({"toy_id": TEXT, "name": TEXT, "color": TEXT}))},
-        (Field("toy_id", required=True),),
+        {200: (JSON, having({"toy_id": TEXT, "name": TEXT, "color": TEXT}))},
     ),
 )

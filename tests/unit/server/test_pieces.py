@@ -28,7 +28,7 @@ from runfold_server.mlflow import page_tokens
 from runfold_server.mlflow import validation as limits
 from runfold_server.mlflow.answers import runs
 from runfold_server.mlflow.errors import said
-from runfold_server.mlflow.tracking.log_batch import metric_events
+from runfold_server.mlflow.tracking.metric_points import metric_events
 from runfold_server.writes.writes import Origin, RefusedWrite
 
 RUN = Run(

@@ -4,25 +4,33 @@ from typing import Any
 
 from runfold_schemas.positions.topics import Topic
 from runfold_server.core.errors import InvalidParameter
-from runfold_server.http.operation import Call, Operation
-from runfold_server.http.request_fields import Field, Kind
+from runfold_server.http.messages import Int32, Message
+from runfold_server.http.operation import Call, Operation, TimeTravel
 from runfold_server.http.services import Services
 from runfold_server.mlflow import page_tokens
 from runfold_server.mlflow.answers import runs
+from runfold_server.mlflow.messages import RunId
 from runfold_server.openapi_schemas.common import page
 from runfold_server.reads.reader import of_run, of_runs
 
-from .runs import RUN_ID
+
+class GetHistory(Message, frozen=True):
+    """metrics/get-history."""
+
+    run_id: RunId
+    metric_key: str
+    page_token: str | None = None
+    max_results: Int32 | None = None
 
 
-async def _get_history(services: Services, call: Call) -> dict[str, Any]:
-    args = call.args
-    run_id, key, limit = args["run_id"], args["metric_key"], args["max_results"]
+async def _get_history(services: Services, call: Call[GetHistory]) -> dict[str, Any]:
+    request = call.request
+    run_id, key, limit = request.run_id, request.metric_key, request.max_results
     if limit is not None and limit <= 0:
         raise InvalidParameter(
             f"Invalid value {limit} for parameter 'max_results' supplied. It must be a positive integer."
         )
-    offset = page_tokens.read_token(args["page_token"])
+    offset = page_tokens.read_token(request.page_token)
     rows = (
         await services.reads.reader.asked(
             call.as_of,
@@ -40,15 +48,10 @@ OPERATIONS = (
     Operation(
         "GET",
         "metrics/get-history",
+        GetHistory,
         _get_history,
-        (
-            RUN_ID,
-            Field("metric_key", required=True),
-            Field("page_token"),
-            Field("max_results", Kind.INT32),
-        ),
         about="The points of a metric, by time, step and value; without `max_results` all of them.",
         answer=page("metrics", "Metric"),
-        past=True,
+        time_travel=TimeTravel.AS_OF,
     ),
 )

@@ -33,6 +33,11 @@ async def find_histories(
     raise NotFound(message if as_of is None else message + await subject.missing_hint(conn, name, as_of))
 
 
+def name_in(subject: HistorySubject, http: Request) -> str:
+    """Return the entity's name in a request's path."""
+    return str(http.path_params[subject.parameter])
+
+
 async def find_namesakes(
     conn: Connection, subject: HistorySubject, name: str, history: EntityHistory[Any], vector: Vector
 ) -> list[Json] | None:

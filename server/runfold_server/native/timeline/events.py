@@ -3,10 +3,10 @@
 import base64
 import binascii
 import difflib
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated, Literal
 
 import msgspec
-from starlette.requests import Request
 from starlette.responses import Response
 
 from runfold_projections.core.entity import Histories, HistorySubject
@@ -21,38 +21,40 @@ from runfold_schemas.codec.wire import schema_id_of
 from runfold_schemas.positions.position import Position
 from runfold_schemas.positions.vector import Vector
 from runfold_server.core.errors import InvalidParameter
-from runfold_server.http.dispatch import json_response, saying
-from runfold_server.http.request_fields import Args, Field, Kind, parse_query
+from runfold_server.http.messages import Message, Rule
+from runfold_server.http.operation import RawCall, RawHandler
+from runfold_server.http.responses import json_response, with_moment
 from runfold_server.http.services import Services
 from runfold_server.reads import moments
 
-from .entities import find_histories, find_namesakes, moment, scope_of
-from .event_json import OUTCOMES, Json, said
+from .entities import find_histories, find_namesakes, moment, name_in, scope_of
+from .event_json import Json, OutcomeName, said
 
 MOST_EVENTS = 1_000
-_ORDERS = ("oldest", "newest")
-PAGE = (
-    Field("limit", Kind.INT32, default=100, least=1, most=MOST_EVENTS),
-    Field("order", Kind.CHOICE, default="oldest", choices=_ORDERS),
-    Field("type", Kind.STRINGS),
-    Field("outcome", Kind.CHOICE, choices=OUTCOMES),
-    Field("field"),
-    Field("page_token", default=""),
-)
 
 
-def events(subject: HistorySubject) -> Callable[[Services, Request], Awaitable[Response]]:
+class TimelinePage(Message, frozen=True):
+    """…/events."""
+
+    limit: Annotated[int, Rule(bits=32, least=1, most=MOST_EVENTS)] = 100
+    order: Literal["oldest", "newest"] = "oldest"
+    type: tuple[str, ...] = ()
+    outcome: OutcomeName | None = None
+    field: str | None = None
+    page_token: str = ""
+
+
+def events(subject: HistorySubject) -> RawHandler[TimelinePage]:
     """The handler of a kind of entity."""
 
-    async def handler(services: Services, request: Request) -> Response:
-        args = parse_query(PAGE, request.query_params.multi_items())
-        name = str(request.path_params[subject.parameter])
-        asked, vector = await moment(services, request)
-        fits, token = _fitting(args), _read_token(args["page_token"])
+    async def handler(services: Services, call: RawCall[TimelinePage]) -> Response:
+        request, name = call.request, name_in(subject, call.http)
+        asked, vector = await moment(services, call.http)
+        fits, token = _fitting(request), _read_token(request.page_token)
 
         async def read(connection: Connection) -> Json:
             histories = await find_histories(connection, subject, name, vector, asked)
-            answer = await _page(connection, histories, vector, args, fits, token)
+            answer = await _page(connection, histories, vector, request, fits, token)
             if isinstance(histories[0], RunHistory) and not token:
                 answer["logged"] = await _logged(connection, name, vector)
             namesakes = None if token else await find_namesakes(connection, subject, name, histories[0], vector)
@@ -61,15 +63,15 @@ def events(subject: HistorySubject) -> Callable[[Services, Request], Awaitable[R
             return answer
 
         shown = await services.reads.reader.at(scope_of(subject, name)(vector), read)
-        return saying(json_response(shown.value | {"as_of": moments.said(vector)}), asked)
+        return with_moment(json_response(shown.value | {"as_of": moments.said(vector)}), asked)
 
     return handler
 
 
-def _fitting(args: Args) -> Callable[[Entry], bool]:
-    types, outcome = args["type"], args["outcome"]
+def _fitting(request: TimelinePage) -> Callable[[Entry], bool]:
+    types, outcome = request.type, request.outcome
     catalog = released_catalog()
-    for one in types or ():
+    for one in types:
         _check_type(one, catalog.subjects)
 
     def fits(entry: Entry) -> bool:
@@ -94,11 +96,11 @@ async def _page(
     conn: Connection,
     histories: Histories,
     vector: Vector,
-    args: Args,
+    request: TimelinePage,
     fits: Callable[[Entry], bool],
     token: Mapping[str, int | None],
 ) -> Json:
-    limit, newest = args["limit"], args["order"] == "newest"
+    limit, newest = request.limit, request.order == "newest"
     if token and token.keys() != {history.projection.value for history in histories}:
         raise _no_token()
     found: list[tuple[str, EventWithChanges]] = []
@@ -118,7 +120,7 @@ async def _page(
             limit=limit,
             newest=newest,
             matches=fits,
-            about=args["field"],
+            about=request.field,
         )
         found += [(topic, one) for one in page.events]
         after[topic] = page.next_offset
