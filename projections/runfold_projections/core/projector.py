@@ -20,7 +20,7 @@ StateAt = Callable[[int], bytes | None]
 class Projector(ABC):
     """State of one entity kind's part of one partition, kept in memory between batches.
 
-    Used by one task only, in the order load, fold…, settle, changes, and committed after the commit; `forget` after any
+    Used by one task only, in the order load, fold…, load_deferred, changes, and committed after the commit; `forget` after any
     failure, since memory may then be ahead of the tables. Loaded state is right if the batch's checkpoint is still in its
     place when the changes are written.
     """
@@ -44,7 +44,7 @@ class Projector(ABC):
     def state(self, entity: str) -> bytes | None:
         """Encode the entity's state after the folded records; None if it does not exist or has no encoded state."""
 
-    async def settle(self, connection: Connection) -> None:  # noqa: B027 - most projectors load all they need before
+    async def load_deferred(self, connection: Connection) -> None:  # noqa: B027 - most projectors load all they need before
         """Read what only the folded batch shows to be needed. The tables still have the rows from before the batch."""
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Of an experiment."""
+"""The history of an experiment."""
 
 from typing import Any
 
@@ -18,22 +18,22 @@ from . import fold
 from .state import decode_experiment
 
 
-class ExperimentHistory(EntityHistory[fold.Experiment | None]):
-    """The story of one experiment."""
+class ExperimentHistory(EntityHistory[fold.ExperimentState | None]):
+    """The history of one experiment."""
 
     projection = Projection.EXPERIMENTS
 
     def __init__(self, experiment_id: int) -> None:
         self.entity, self._id = str(experiment_id), experiment_id
 
-    def start(self) -> fold.Experiment | None:
+    def start(self) -> fold.ExperimentState | None:
         return None
 
-    def decode(self, data: bytes) -> fold.Experiment | None:
+    def decode(self, data: bytes) -> fold.ExperimentState | None:
         return decode_experiment(data)
 
-    def step(self, state: fold.Experiment | None, record: Record) -> Step[fold.Experiment | None]:
-        # Alone: what it could have to do with others was decided when its events were accepted.
+    def step(self, state: fold.ExperimentState | None, record: Record) -> Step[fold.ExperimentState | None]:
+        # Folded alone: conflicts with other experiments were decided when its events were accepted.
         alone = fold.Experiments(next_id=self._id)
         if state is not None:
             alone.put(state)
@@ -41,14 +41,14 @@ class ExperimentHistory(EntityHistory[fold.Experiment | None]):
         after = state if isinstance(answer, Rejection) else answer
         return {**self.fields(state), **self.fields(after)}, lambda: after
 
-    def fields(self, state: fold.Experiment | None) -> dict[str, Any]:
+    def fields(self, state: fold.ExperimentState | None) -> dict[str, Any]:
         if state is None:
             return {}
         return {name: getattr(state, name) for name in _HEAD} | {
             f"tags.{key}": value for key, value in state.tags.items()
         }
 
-    def value(self, state: fold.Experiment | None, name: str) -> Any:
+    def value(self, state: fold.ExperimentState | None, name: str) -> Any:
         if state is None:
             return None
         if name in _HEAD:

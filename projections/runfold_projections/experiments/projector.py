@@ -9,12 +9,12 @@ from runfold_projections.postgres.connection import Connection
 from runfold_schemas.codec.record import Record
 from runfold_schemas.events.runs import DEFAULT_WORKSPACE, ExperimentCreated, ExperimentFact, ExperimentRenamed, Genesis
 
-from .fold import DEFAULT_EXPERIMENT_NAME, Experiment, Experiments, fold
+from .fold import DEFAULT_EXPERIMENT_NAME, Experiments, ExperimentState, fold
 from .state import encode_experiment
 
 
 class ExperimentsProjector(Projector):
-    """Projector of the `experiments` topic. A name looked up and not found is remembered as free."""
+    """Projector of the `experiments` topic. A name that was looked up and not found is remembered as free."""
 
     def __init__(self) -> None:
         self.forget()
@@ -23,8 +23,8 @@ class ExperimentsProjector(Projector):
         self._state = Experiments(next_id=-1)
         self._known_ids: set[int] = set()
         self._known_names: set[tuple[str, str]] = set()
-        self._changed: dict[int, Experiment] = {}
-        self._last: Experiment | None = None
+        self._changed: dict[int, ExperimentState] = {}
+        self._last: ExperimentState | None = None
         self._named: list[tuple[str, str, int, int]] = []
 
     async def load(self, connection: Connection, records: Sequence[Record]) -> None:
@@ -56,9 +56,9 @@ class ExperimentsProjector(Projector):
             [name for _, name in names],
         )
         for row in rows:
-            # What is in memory is newer than its row only within a batch, and loads come before folds.
+            # Memory is newer than the tables only within a batch, and a batch is loaded before it is folded.
             if row["experiment_id"] not in self._state.by_id:
-                self._state.put(Experiment(**{**dict(row), "created_by": str(row["created_by"])}))
+                self._state.put(ExperimentState(**{**dict(row), "created_by": str(row["created_by"])}))
         self._known_ids.update(ids)
         self._known_names.update(names)
 

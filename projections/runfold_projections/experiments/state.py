@@ -2,17 +2,17 @@
 
 import msgspec
 
-from .fold import Experiment
+from .fold import ExperimentState
 
 _encode = msgspec.msgpack.Encoder().encode
-_decoder = msgspec.msgpack.Decoder(Experiment)
+_decoder = msgspec.msgpack.Decoder(ExperimentState)
 
 
-def encode_experiment(experiment: Experiment) -> bytes:
+def encode_experiment(experiment: ExperimentState) -> bytes:
     """Encode an experiment; `decode_experiment` reads it back."""
     return _encode(experiment)
 
 
-def decode_experiment(data: bytes) -> Experiment:
+def decode_experiment(data: bytes) -> ExperimentState:
     """Decode what `encode_experiment` returned."""
     return _decoder.decode(data)

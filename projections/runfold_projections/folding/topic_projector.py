@@ -62,9 +62,9 @@ class TopicProjector(Projector):
     def state(self, entity: str) -> bytes | None:
         return next((state for part in self._parts if (state := part.state(entity)) is not None), None)
 
-    async def settle(self, connection: Connection) -> None:
+    async def load_deferred(self, connection: Connection) -> None:
         for part in self._parts:
-            await part.settle(connection)
+            await part.load_deferred(connection)
 
     def changes(self) -> list[RowChange]:
         return [change for part in self._parts for change in part.changes()]

@@ -11,7 +11,7 @@ from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import Topic, partition_of
 from runfold_schemas.positions.vector import Vector
 
-from .journal import Entry, decode_entries
+from .journal import JournalEntry, decode_entries
 from .journal_reader import load_replay
 
 
@@ -54,7 +54,7 @@ async def _created_later(conn: Connection, run_id: str, end_offset: int) -> bool
     return replay.state is not None or _creates([event.entry for event in replay.events], end_offset)
 
 
-def _creates(entries: Sequence[Entry], end_offset: int) -> bool:
+def _creates(entries: Sequence[JournalEntry], end_offset: int) -> bool:
     catalog = released_catalog()
     return any(
         entry.offset < end_offset

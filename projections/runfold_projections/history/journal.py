@@ -29,7 +29,7 @@ _COMPRESSED_FROM = 1024
 _LEVEL = 1
 
 
-class Entry(msgspec.Struct, array_like=True, gc=False):
+class JournalEntry(msgspec.Struct, array_like=True, gc=False):
     """An event of an entity. `code` and `message` say why the fold refused it; empty: it was accepted. Times are ms since the epoch."""
 
     offset: int
@@ -53,7 +53,7 @@ class Entry(msgspec.Struct, array_like=True, gc=False):
     traceparent: str
 
     @classmethod
-    def of(cls, record: Record, rejection: Rejection | None) -> "Entry":
+    def of(cls, record: Record, rejection: Rejection | None) -> "JournalEntry":
         """Of a record that was folded."""
         envelope = record.envelope
         writer = envelope.writer
@@ -100,7 +100,7 @@ class Entry(msgspec.Struct, array_like=True, gc=False):
 
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(list[Entry])
+_decoder = msgspec.msgpack.Decoder(list[JournalEntry])
 
 
 def compress(data: bytes) -> bytes:
@@ -115,7 +115,7 @@ def decompress(data: bytes) -> bytes:
     return bytes(cramjam.zstd.decompress(data[1:])) if data[0] else data[1:]
 
 
-def decode_entries(data: bytes) -> list[Entry]:
+def decode_entries(data: bytes) -> list[JournalEntry]:
     """The entries of a row, in the order of the log."""
     return _decoder.decode(decompress(data))
 
@@ -124,7 +124,7 @@ def decode_entries(data: bytes) -> list[Entry]:
 class _Rows:
     """What a batch adds to one entity."""
 
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[JournalEntry] = field(default_factory=list)
     accepted: bool = False
     due: list[int] = field(default_factory=list)
     """Next offsets, EVERY accepted events apart, at which a state may be kept that is not in memory."""
@@ -149,12 +149,12 @@ class Journal:
         self._states: list[tuple[str, int, bytes]] = []
         self._causes: list[tuple[str, int, str]] = []
 
-    def note(self, record: Record, rejection: Rejection | None) -> None:
+    def add(self, record: Record, rejection: Rejection | None) -> None:
         """An event that the projector has just folded."""
         entities = self._projector.touched(record, rejection)
         if not entities:
             return
-        entry = Entry.of(record, rejection)
+        entry = JournalEntry.of(record, rejection)
         for entity in entities:
             rows = self._rows.get(entity)
             if rows is None:
@@ -187,7 +187,7 @@ class Journal:
         self._states.append((entity, next_offset, compress(state)))
         return max(EVERY, len(state) // _BYTES_PER_EVENT)
 
-    async def settle(self, connection: Connection) -> None:
+    async def load_deferred(self, connection: Connection) -> None:
         """Learn of entities that the batch touched how many events lie behind their last state, and read states that are not in memory."""
         if self._unknown:
             await self._count(connection)

@@ -9,14 +9,14 @@ from runfold_projections.postgres.connection import Connection
 from runfold_projections.search.tokens import storable
 from runfold_schemas.positions.position import Partition
 
-from .journal import Entry, decode_entries, decompress
+from .journal import JournalEntry, decode_entries, decompress
 
 
 class HistoryEvent(NamedTuple):
     """An event of an entity, and the partition that holds it."""
 
     where: Partition
-    entry: Entry
+    entry: JournalEntry
 
 
 class Replay(NamedTuple):

@@ -13,7 +13,7 @@ from runfold_schemas.positions.position import Position
 from runfold_schemas.positions.vector import Vector
 
 from .field_matching import changes_field, requests_field
-from .journal import Entry
+from .journal import JournalEntry
 from .journal_reader import HistoryEvent, load_consequences, load_events, load_replay
 
 S = TypeVar("S")
@@ -33,7 +33,7 @@ class EventWithChanges:
     caused: list[Json] = field(default_factory=list)
 
     @property
-    def entry(self) -> Entry:
+    def entry(self) -> JournalEntry:
         return self.event.entry
 
     @property
@@ -58,7 +58,7 @@ async def history_page(
     end_offset: int,
     limit: int,
     newest: bool,
-    matches: Callable[[Entry], bool] = lambda _: True,
+    matches: Callable[[JournalEntry], bool] = lambda _: True,
     about: str | None = None,
 ) -> HistoryPage:
     """Read events at offsets from `first` and below `end_offset`, in the log's order or the newest first.
@@ -96,7 +96,7 @@ async def _scan(
     end_offset: int,
     limit: int,
     newest: bool,
-    matches: Callable[[Entry], bool],
+    matches: Callable[[JournalEntry], bool],
 ) -> tuple[list[HistoryEvent], list[HistoryEvent], int | None]:
     """Return all events scanned, those that match, and the offset to continue at."""
     scanned: list[HistoryEvent] = []

@@ -8,7 +8,7 @@ from runfold_projections.history.cutoff import existing_runs, run_end_offset
 from runfold_projections.history.timeline import state_at
 from runfold_projections.metrics.model_metrics import ModelMetrics
 from runfold_projections.postgres.connection import Connection
-from runfold_projections.registry.as_of import made_of_at
+from runfold_projections.registry.as_of import versions_made_of
 from runfold_projections.search.tokens import storable
 from runfold_projections.segments.level0 import until_offset
 from runfold_projections.segments.packs import read_segment, read_segment_dated
@@ -29,7 +29,7 @@ async def logged_model_at(conn: Connection, workspace: str, model_id: str, vecto
     if found is None or found.head.workspace != workspace:
         return None
     head, tags = found.head, dict(sorted(found.tags.items()))
-    made = await made_of_at(conn, workspace, model_id, vector)
+    made = await versions_made_of(conn, workspace, model_id, vector)
     if made:
         tags[VERSIONS_TAG] = with_versions(tags.get(VERSIONS_TAG), made)
     return LoggedModel(
@@ -68,7 +68,7 @@ async def _measured(conn: Connection, model_id: str, vector: Vector) -> list[Mea
             measured.dataset_digest or None,
             measured.run_id,
         )
-        for measured, metric in found.take().items()
+        for measured, metric in found.drain().items()
     ]
     return sorted(metrics, key=_place)
 

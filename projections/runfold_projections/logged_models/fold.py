@@ -29,7 +29,7 @@ ACTIVE, DELETED = "active", "deleted"
 PENDING: ModelStatus = "PENDING"
 
 
-class ModelHead(msgspec.Struct, frozen=True, gc=False):
+class LoggedModelHead(msgspec.Struct, frozen=True, gc=False):
     """A logged model without its params and tags. Times are ms since the epoch by the writers' clocks; tags and params do not move
     `updated_ms`, as in MLflow."""
 
@@ -48,24 +48,24 @@ class ModelHead(msgspec.Struct, frozen=True, gc=False):
 
 
 @dataclass(slots=True)
-class LoggedModel:
+class LoggedModelState:
     """A logged model as folded."""
 
-    head: ModelHead
+    head: LoggedModelHead
     params: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class ModelChange:
+class LoggedModelChange:
     """What an accepted event changes. A tag of None is removed; a head of None stays."""
 
-    head: ModelHead | None = None
+    head: LoggedModelHead | None = None
     params: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str | None] = field(default_factory=dict)
 
 
-def fold(state: LoggedModel | None, record: Record) -> ModelChange | Rejection:
+def fold(state: LoggedModelState | None, record: Record) -> LoggedModelChange | Rejection:
     """What the event changes about the model, or why it changes nothing. Computes only; see `evolve`."""
     event, envelope = record.event, record.envelope
     assert isinstance(event, LoggedModelFact), event
@@ -80,23 +80,23 @@ def fold(state: LoggedModel | None, record: Record) -> ModelChange | Rejection:
         )
     match event:
         case LoggedModelFinalized():
-            return ModelChange(head=replace(state.head, status=event.status, updated_ms=envelope.time_ms))
+            return LoggedModelChange(head=replace(state.head, status=event.status, updated_ms=envelope.time_ms))
         case LoggedModelDeleted():
-            return ModelChange(head=replace(state.head, lifecycle_stage=DELETED, updated_ms=envelope.time_ms))
+            return LoggedModelChange(head=replace(state.head, lifecycle_stage=DELETED, updated_ms=envelope.time_ms))
         case LoggedModelParamsLogged():
             return _params(state, event)
         case LoggedModelTagsSet():
-            return ModelChange(tags=dict(event.tags))
+            return LoggedModelChange(tags=dict(event.tags))
         case LoggedModelTagsDeleted():
             return _delete_tags(state, event)
     raise AssertionError(event)
 
 
-def evolve(state: LoggedModel | None, change: ModelChange) -> LoggedModel:
+def evolve(state: LoggedModelState | None, change: LoggedModelChange) -> LoggedModelState:
     """The state after a change. Takes the old state over: it must not be used afterwards."""
     if state is None:
         assert change.head is not None, "the first change of a model is its creation"
-        state = LoggedModel(change.head)
+        state = LoggedModelState(change.head)
     if change.head is not None:
         state.head = change.head
     state.params.update(change.params)
@@ -104,7 +104,7 @@ def evolve(state: LoggedModel | None, change: ModelChange) -> LoggedModel:
     return state
 
 
-def _create(state: LoggedModel | None, event: LoggedModelCreated, record: Record) -> ModelChange | Rejection:
+def _create(state: LoggedModelState | None, event: LoggedModelCreated, record: Record) -> LoggedModelChange | Rejection:
     if state is not None:
         return Rejection(
             LoggedModelRejection.EXISTS,
@@ -112,7 +112,7 @@ def _create(state: LoggedModel | None, event: LoggedModelCreated, record: Record
             {"model_id": event.model_id},
         )
     envelope = record.envelope
-    head = ModelHead(
+    head = LoggedModelHead(
         model_id=event.model_id,
         workspace=envelope.workspace,
         experiment_id=event.experiment_id,
@@ -126,10 +126,10 @@ def _create(state: LoggedModel | None, event: LoggedModelCreated, record: Record
         updated_ms=envelope.time_ms,
         created_by=envelope.event_id,
     )
-    return ModelChange(head, dict(event.params), dict(event.tags))
+    return LoggedModelChange(head, dict(event.params), dict(event.tags))
 
 
-def _params(state: LoggedModel, event: LoggedModelParamsLogged) -> ModelChange | Rejection:
+def _params(state: LoggedModelState, event: LoggedModelParamsLogged) -> LoggedModelChange | Rejection:
     changed = params.conflicts(state.params, event.params)
     if changed:
         return Rejection(
@@ -138,10 +138,10 @@ def _params(state: LoggedModel, event: LoggedModelParamsLogged) -> ModelChange |
             f"for logged model ID='{event.model_id}'.",
             {"model_id": event.model_id, "conflicts": changed},
         )
-    return ModelChange(params=params.added(state.params, event.params))
+    return LoggedModelChange(params=params.added(state.params, event.params))
 
 
-def _delete_tags(state: LoggedModel, event: LoggedModelTagsDeleted) -> ModelChange | Rejection:
+def _delete_tags(state: LoggedModelState, event: LoggedModelTagsDeleted) -> LoggedModelChange | Rejection:
     for key in event.keys:
         if key not in state.tags:
             return Rejection(
@@ -149,4 +149,4 @@ def _delete_tags(state: LoggedModel, event: LoggedModelTagsDeleted) -> ModelChan
                 f"No tag with key {key!r} found for model with ID {event.model_id!r}.",
                 {"model_id": event.model_id, "key": key},
             )
-    return ModelChange(tags=dict.fromkeys(event.keys))
+    return LoggedModelChange(tags=dict.fromkeys(event.keys))

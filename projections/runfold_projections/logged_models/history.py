@@ -22,7 +22,7 @@ from . import fold
 from .state import decode_logged_model
 
 
-class LoggedModelHistory(EntityHistory[fold.LoggedModel | None]):
+class LoggedModelHistory(EntityHistory[fold.LoggedModelState | None]):
     """The story of one logged model."""
 
     projection = Projection.REGISTRY
@@ -31,13 +31,13 @@ class LoggedModelHistory(EntityHistory[fold.LoggedModel | None]):
     def __init__(self, model_id: str) -> None:
         self.entity = model_id
 
-    def start(self) -> fold.LoggedModel | None:
+    def start(self) -> fold.LoggedModelState | None:
         return None
 
-    def decode(self, data: bytes) -> fold.LoggedModel | None:
+    def decode(self, data: bytes) -> fold.LoggedModelState | None:
         return decode_logged_model(data)
 
-    def step(self, state: fold.LoggedModel | None, record: Record) -> Step[fold.LoggedModel | None]:
+    def step(self, state: fold.LoggedModelState | None, record: Record) -> Step[fold.LoggedModelState | None]:
         if isinstance(record.event, LoggedModelFact):
             answer = fold.fold(state, record)
             if not isinstance(answer, Rejection):
@@ -48,14 +48,14 @@ class LoggedModelHistory(EntityHistory[fold.LoggedModel | None]):
                 return names, lambda: fold.evolve(state, change)
         return (), lambda: state
 
-    def fields(self, state: fold.LoggedModel | None) -> dict[str, Any]:
+    def fields(self, state: fold.LoggedModelState | None) -> dict[str, Any]:
         if state is None:
             return {}
         found: dict[str, Any] = {name: getattr(state.head, name) for name in _HEAD}
         found |= {f"params.{key}": value for key, value in state.params.items()}
         return without_nulls(found | {f"tags.{key}": value for key, value in state.tags.items()})
 
-    def value(self, state: fold.LoggedModel | None, name: str) -> Any:
+    def value(self, state: fold.LoggedModelState | None, name: str) -> Any:
         if state is None:
             return None
         if name in _HEAD:

@@ -11,7 +11,7 @@ from runfold_projections.postgres.connection import Connection
 from runfold_schemas.codec.record import Record
 from runfold_schemas.events.logged_models import LoggedModelFact
 
-from .fold import LoggedModel, ModelHead, evolve, fold
+from .fold import LoggedModelHead, LoggedModelState, evolve, fold
 from .state import encode_logged_model
 
 
@@ -22,11 +22,11 @@ class LoggedModelsProjector(Projector):
         self.forget()
 
     def forget(self) -> None:
-        self._models: dict[str, LoggedModel | None] = {}
+        self._models: dict[str, LoggedModelState | None] = {}
         self._clear_changes()
 
     def _clear_changes(self) -> None:
-        self._heads: dict[str, ModelHead] = {}
+        self._heads: dict[str, LoggedModelHead] = {}
         self._params: list[tuple[str, str, str]] = []
         self._tags: dict[tuple[str, str], str | None] = {}
 
@@ -40,7 +40,7 @@ class LoggedModelsProjector(Projector):
             missing = sorted(wanted)
         self._models.update(dict.fromkeys(missing))
         rows = await connection.fetch(_LOAD, missing)
-        found = {row["model_id"]: LoggedModel(ModelHead(**dict(row))) for row in rows}
+        found = {row["model_id"]: LoggedModelState(LoggedModelHead(**dict(row))) for row in rows}
         if not found:
             return
         for text, attribute in ((_LOAD_PARAMS, "params"), (_LOAD_TAGS, "tags")):

@@ -69,7 +69,7 @@ class ModelBlocks:
             known = self._found.get(of)
             self._found[of] = block if known is None else join(known, block)
 
-    def take(self) -> dict[BlockOf, ModelBlock]:
+    def drain(self) -> dict[BlockOf, ModelBlock]:
         """What was joined since the last call."""
         found, self._found = self._found, {}
         return found

@@ -69,7 +69,7 @@ class ModelMetrics:
             known = self.found.get(measured)
             self.found[measured] = metric if known is None else join(known, metric)
 
-    def take(self) -> dict[Measured, ModelMetric]:
+    def drain(self) -> dict[Measured, ModelMetric]:
         """What was joined since the last call."""
         found, self.found = self.found, {}
         return found

@@ -123,7 +123,7 @@ class MetricsProjector(Projector):
     def state(self, entity: str) -> bytes | None:
         return None
 
-    async def settle(self, connection: Connection) -> None:
+    async def load_deferred(self, connection: Connection) -> None:
         """Sum up anew what the batch's cuts may have taken from: keys that had effective points beyond them."""
         for run_id, step in self._cut_at.items():
             run = self._runs[run_id]
@@ -150,8 +150,8 @@ class MetricsProjector(Projector):
         found = []
         if segments:
             found.append(RowChange(_SAVE_SEGMENTS, (self._partition, *columns(segments))))
-        found += model_metric_changes(self._models.take())
-        found += self._known.changes(self._blocks.take())
+        found += model_metric_changes(self._models.drain())
+        found += self._known.changes(self._blocks.drain())
         touched, self._touched = self._touched, {}
         return [*found, *await summary_changes(((run_id, self._runs[run_id]) for run_id in touched), turns)]
 

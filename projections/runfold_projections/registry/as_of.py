@@ -110,7 +110,7 @@ async def newest_version_at(conn: Connection, workspace: str, name: str, vector:
     return versions[0] if versions else None
 
 
-async def made_of_at(conn: Connection, workspace: str, model_id: str, vector: Vector) -> list[tuple[str, str]]:
+async def versions_made_of(conn: Connection, workspace: str, model_id: str, vector: Vector) -> list[tuple[str, str]]:
     """Name and number of each version that was made of a logged model, by name and number; those of prompts are left out."""
     end = vector.get(REGISTRY, 0)
     found = []

@@ -21,7 +21,7 @@ from runfold_schemas.events.registered_models import (
     VersionFact,
 )
 
-from .fold import Change, Model, Models, Version, fold
+from .fold import Model, Models, RegisteredModelChange, Version, fold
 from .model_state import OneModel, of_model
 from .state import encode_model
 
@@ -40,11 +40,11 @@ class RegisteredModelsProjector(Projector):
         self._names: set[Name] = set()
         self._versions: set[tuple[int, int]] = set()
         self._stages: set[tuple[int, str]] = set()
-        self._pending = Change()
+        self._pending = RegisteredModelChange()
         self._told_of: dict[int, None] = {}
         self._namings: list[tuple[str, str, int, int]] = []
         self._made_of: list[tuple[str, int, int]] = []
-        self._steps: list[tuple[int, Change]] = []
+        self._steps: list[tuple[int, RegisteredModelChange]] = []
 
     async def load(self, connection: Connection, records: Sequence[Record]) -> None:
         if len(self._names) + len(self._versions) > MOST_CACHED:
@@ -126,7 +126,7 @@ class RegisteredModelsProjector(Projector):
 
         return state_at
 
-    def _note(self, change: Change) -> None:
+    def _note(self, change: RegisteredModelChange) -> None:
         pending = self._pending
         pending.models.update(change.models)
         pending.versions.update(change.versions)
@@ -141,7 +141,7 @@ class RegisteredModelsProjector(Projector):
         pending.models_gone += change.models_gone
 
     def changes(self) -> list[RowChange]:
-        pending, self._pending = self._pending, Change()
+        pending, self._pending = self._pending, RegisteredModelChange()
         self._steps = []
         gone, versions_gone = set(pending.models_gone), set(pending.versions_gone)
         # What is gone with its model or version is deleted by that change alone: no two may touch one row.
@@ -196,8 +196,8 @@ async def _stored(connection: Connection, born: int) -> OneModel:
     return one
 
 
-def _is_some(change: Change) -> bool:
-    return change != Change()
+def _is_some(change: RegisteredModelChange) -> bool:
+    return change != RegisteredModelChange()
 
 
 def _named(state: Models, record: Record) -> dict[int, None]:

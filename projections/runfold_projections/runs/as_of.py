@@ -20,7 +20,7 @@ from .queries import Run
 EXPERIMENTS = Partition(Topic.EXPERIMENTS, 0)
 
 
-async def run_at(conn: Connection, run_id: str, vector: Vector) -> runs.Run | None:
+async def run_at(conn: Connection, run_id: str, vector: Vector) -> runs.RunState | None:
     """The run as folded, without its metrics and whatever became of its experiment; None if it was not there yet."""
     return await state_at(conn, RunHistory(run_id), run_end_offset(vector, Topic.RUNS, run_id))
 

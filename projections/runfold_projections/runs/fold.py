@@ -53,7 +53,7 @@ class Head(msgspec.Struct, frozen=True, gc=False):
 
 
 @dataclass(slots=True)
-class Run:
+class RunState:
     """A run as folded. Datasets and models, those it reads and those it makes (with their step), keep their order of arrival."""
 
     head: Head
@@ -65,7 +65,7 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class RunChange:
     """What an accepted event changes. A tag of None is removed; a head of None stays."""
 
     head: Head | None = None
@@ -76,10 +76,10 @@ class Change:
     outputs: Sequence[tuple[str, int]] = ()
 
 
-NOTHING = Change()
+NOTHING = RunChange()
 
 
-def fold(state: Run | None, record: Record) -> Change | Rejection:
+def fold(state: RunState | None, record: Record) -> RunChange | Rejection:
     """What the event changes about the run, or why it changes nothing. Computes only; see `evolve`."""
     event = record.event
     if isinstance(event, RunCreated):
@@ -91,11 +91,11 @@ def fold(state: Run | None, record: Record) -> Change | Rejection:
         # As MLflow's store: deleting a deleted run and restoring an active one change nothing and are no error.
         if state.head.lifecycle_stage == DELETED:
             return NOTHING
-        return Change(head=replace(state.head, lifecycle_stage=DELETED, deleted_ms=record.envelope.time_ms))
+        return RunChange(head=replace(state.head, lifecycle_stage=DELETED, deleted_ms=record.envelope.time_ms))
     if isinstance(event, RunRestored):
         if state.head.lifecycle_stage == ACTIVE:
             return NOTHING
-        return Change(head=replace(state.head, lifecycle_stage=ACTIVE, deleted_ms=None))
+        return RunChange(head=replace(state.head, lifecycle_stage=ACTIVE, deleted_ms=None))
     if state.head.lifecycle_stage != ACTIVE:
         return Rejection(
             RunRejection.NOT_ACTIVE,
@@ -105,11 +105,11 @@ def fold(state: Run | None, record: Record) -> Change | Rejection:
     return _change(state, event)
 
 
-def evolve(state: Run | None, change: Change) -> Run:
+def evolve(state: RunState | None, change: RunChange) -> RunState:
     """The state after a change. Takes the old state over: it must not be used afterwards."""
     if state is None:
         assert change.head is not None, "the first change of a run is its creation"
-        state = Run(change.head)
+        state = RunState(change.head)
     if change.head is not None:
         state.head = change.head
     state.params.update(change.params)
@@ -120,7 +120,7 @@ def evolve(state: Run | None, change: Change) -> Run:
     return state
 
 
-def _create(state: Run | None, event: RunCreated, record: Record) -> Change | Rejection:
+def _create(state: RunState | None, event: RunCreated, record: Record) -> RunChange | Rejection:
     if state is not None:
         if state.head.experiment_id == event.experiment_id:
             return NOTHING
@@ -144,10 +144,10 @@ def _create(state: Run | None, event: RunCreated, record: Record) -> Change | Re
         artifact_uri=event.artifact_uri,
         created_by=record.envelope.event_id,
     )
-    return Change(head=head, tags={**event.tags, **({RUN_NAME_TAG: name} if name else {})})
+    return RunChange(head=head, tags={**event.tags, **({RUN_NAME_TAG: name} if name else {})})
 
 
-def _change(state: Run, event: RunFact) -> Change | Rejection:
+def _change(state: RunState, event: RunFact) -> RunChange | Rejection:
     match event:
         case RunUpdated():
             given: dict[str, Any] = {
@@ -160,12 +160,12 @@ def _change(state: Run, event: RunFact) -> Change | Rejection:
             if event.status == "RUNNING" and event.end_ms is None:
                 # It goes on after its end.
                 head = replace(head, end_ms=None)
-            return Change(head=head, tags={RUN_NAME_TAG: event.name} if event.name else {})
+            return RunChange(head=head, tags={RUN_NAME_TAG: event.name} if event.name else {})
         case ParamsLogged():
             return _params(state, event)
         case TagsSet():
             name = event.tags.get(RUN_NAME_TAG)
-            return Change(head=replace(state.head, name=name) if name else None, tags=dict(event.tags))
+            return RunChange(head=replace(state.head, name=name) if name else None, tags=dict(event.tags))
         case TagsDeleted():
             for key in event.keys:
                 if key not in state.tags:
@@ -174,18 +174,18 @@ def _change(state: Run, event: RunFact) -> Change | Rejection:
                         f"No tag with name: {key} in run with id {event.run_id}",
                         {"run_id": event.run_id, "key": key},
                     )
-            return Change(tags=dict.fromkeys(event.keys))
+            return RunChange(tags=dict.fromkeys(event.keys))
         case InputsLogged():
             return _inputs(state, event)
         case OutputsLogged():
             made = dict.fromkeys((output.model_id, output.step) for output in event.models)
-            return Change(outputs=[output for output in made if output not in state.outputs])
+            return RunChange(outputs=[output for output in made if output not in state.outputs])
         case ModelLogged():
             return _model(state, event)
     raise AssertionError(event)
 
 
-def _params(state: Run, event: ParamsLogged) -> Change | Rejection:
+def _params(state: RunState, event: ParamsLogged) -> RunChange | Rejection:
     changed = params.conflicts(state.params, event.params)
     if changed:
         return Rejection(
@@ -194,10 +194,10 @@ def _params(state: Run, event: ParamsLogged) -> Change | Rejection:
             f"for run ID='{event.run_id}'.",
             {"run_id": event.run_id, "conflicts": changed},
         )
-    return Change(params=params.added(state.params, event.params))
+    return RunChange(params=params.added(state.params, event.params))
 
 
-def _inputs(state: Run, event: InputsLogged) -> Change:
+def _inputs(state: RunState, event: InputsLogged) -> RunChange:
     seen = {(d.name, d.digest) for d in state.datasets}
     datasets = []
     for dataset in event.datasets:
@@ -205,10 +205,10 @@ def _inputs(state: Run, event: InputsLogged) -> Change:
             seen.add((dataset.name, dataset.digest))
             datasets.append(dataset)
     models = [model for model in dict.fromkeys(event.models) if model not in state.models]
-    return Change(datasets=datasets, models=models)
+    return RunChange(datasets=datasets, models=models)
 
 
-def _model(state: Run, event: ModelLogged) -> Change:
+def _model(state: RunState, event: ModelLogged) -> RunChange:
     """One more entry of the history of models. MLflow cuts a long one in the middle of its JSON, and then can't add to it any
     more; here the oldest entries go, and a tag that somebody set to something else begins anew. The same model again adds nothing."""
     entries = [json.dumps(entry) for entry in _models(state.tags.get(MODELS_TAG, ""))]
@@ -219,7 +219,7 @@ def _model(state: Run, event: ModelLogged) -> Change:
     size = sum(len(entry) + 2 for entry in entries)
     while size > MAX_MODELS_CHARS and len(entries) > 1:
         size -= len(entries.pop(0)) + 2
-    return Change(tags={MODELS_TAG: f"[{', '.join(entries)}]"})
+    return RunChange(tags={MODELS_TAG: f"[{', '.join(entries)}]"})
 
 
 def _models(text: str) -> list[Any]:

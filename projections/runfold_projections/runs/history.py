@@ -33,7 +33,7 @@ from . import fold
 from .state import decode_run
 
 
-class RunHistory(EntityHistory[fold.Run | None]):
+class RunHistory(EntityHistory[fold.RunState | None]):
     """The story of one run."""
 
     projection = Projection.RUNS
@@ -45,13 +45,13 @@ class RunHistory(EntityHistory[fold.Run | None]):
     def partition(self, vector: Vector) -> Partition:
         return partition_of_run(vector, Topic.RUNS, self.entity)
 
-    def start(self) -> fold.Run | None:
+    def start(self) -> fold.RunState | None:
         return None
 
-    def decode(self, data: bytes) -> fold.Run | None:
+    def decode(self, data: bytes) -> fold.RunState | None:
         return decode_run(data)
 
-    def step(self, state: fold.Run | None, record: Record) -> Step[fold.Run | None]:
+    def step(self, state: fold.RunState | None, record: Record) -> Step[fold.RunState | None]:
         if isinstance(record.event, RunFact):
             answer = fold.fold(state, record)
             if not isinstance(answer, Rejection) and (state is not None or answer.head is not None):
@@ -70,7 +70,7 @@ class RunHistory(EntityHistory[fold.Run | None]):
         if isinstance(event, RunUpdated) and (event.end_ms is not None or event.status == "RUNNING"):
             yield "end_time"
 
-    def fields(self, state: fold.Run | None) -> dict[str, Any]:
+    def fields(self, state: fold.RunState | None) -> dict[str, Any]:
         if state is None:
             return {}
         found: dict[str, Any] = {name: get(state.head) for name, get in _HEAD.items()}
@@ -80,7 +80,7 @@ class RunHistory(EntityHistory[fold.Run | None]):
         found |= {f"models.{model}": model for model in state.models}
         return without_nulls(found | {f"outputs.{model}": step for model, step in state.outputs})
 
-    def value(self, state: fold.Run | None, name: str) -> Any:
+    def value(self, state: fold.RunState | None, name: str) -> Any:
         if state is None:
             return None
         if name in _HEAD:

@@ -13,7 +13,7 @@ from runfold_schemas.codec.record import Record
 from runfold_schemas.events.runs import DatasetInput, RunFact
 from runfold_schemas.positions.position import Partition
 
-from .fold import Change, Head, Run, evolve, fold
+from .fold import Head, RunChange, RunState, evolve, fold
 from .state import encode_run
 
 
@@ -25,7 +25,7 @@ class RunsProjector(Projector):
         self.forget()
 
     def forget(self) -> None:
-        self._runs: dict[str, Run | None] = {}
+        self._runs: dict[str, RunState | None] = {}
         self._clear_changes()
 
     def _clear_changes(self) -> None:
@@ -56,7 +56,7 @@ class RunsProjector(Projector):
         if not rows:
             return
         found = [row["run_id"] for row in rows]
-        self._runs.update({row["run_id"]: Run(Head(**dict(row))) for row in rows})
+        self._runs.update({row["run_id"]: RunState(Head(**dict(row))) for row in rows})
         for table, attribute in (("run_param", "params"), ("run_tag", "tags")):
             for row in await connection.fetch(_SELECT_PAIRS[table], found):
                 getattr(self._runs[row["run_id"]], attribute)[row["key"]] = row["value"]
@@ -98,7 +98,7 @@ class RunsProjector(Projector):
             self._runs[run_id] = evolve(state, answer)
         return None
 
-    def _note(self, run_id: str, state: Run | None, change: Change) -> None:
+    def _note(self, run_id: str, state: RunState | None, change: RunChange) -> None:
         if change.head is not None:
             self._heads[run_id] = change.head
         if change.params:

@@ -92,8 +92,8 @@ def vector(**ends: int) -> Vector:
     return {Partition(topic, 0): ends.get(topic.value, 0) for topic in (Topic.EXPERIMENTS, Topic.RUNS, Topic.METRICS)}
 
 
-def runs_of(raws: Sequence[Raw]) -> dict[str, runs.Run]:
-    found: dict[str, runs.Run] = {}
+def runs_of(raws: Sequence[Raw]) -> dict[str, runs.RunState]:
+    found: dict[str, runs.RunState] = {}
     for record in told(raws):
         if isinstance(record.event, RunFact):
             state = found.get(record.entity)

@@ -12,11 +12,12 @@ from random import Random
 import pytest
 
 from runfold_projections.control.migrations import migrate
+from runfold_projections.core.canonical import Row
 from runfold_projections.core.errors import Fenced, MergeFailed
 from runfold_projections.core.projection import Projection
 from runfold_projections.folding.checkpoint import Checkpoint
 from runfold_projections.folding.partition_fold import PartitionFold, decode_batch
-from runfold_projections.generations.canonical_rows import Row, canonical_rows
+from runfold_projections.generations.canonical_rows import canonical_rows
 from runfold_projections.postgres.connection import Connection, Pool, open_pool
 from runfold_projections.segments import compaction, packs
 from runfold_projections.segments import compaction_backlog as backlog_module

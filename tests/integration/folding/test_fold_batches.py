@@ -10,6 +10,7 @@ import pytest
 
 from runfold_projections.catalog import COMMON_TABLES, canonical_tables, entities_of
 from runfold_projections.control.migrations import migrate
+from runfold_projections.core.canonical import Row
 from runfold_projections.core.errors import Fenced
 from runfold_projections.core.projection import Projection
 from runfold_projections.core.projector import Projector
@@ -18,7 +19,7 @@ from runfold_projections.folding import partition_fold as batches
 from runfold_projections.folding.checkpoint import Checkpoint, load
 from runfold_projections.folding.partition_fold import PartitionFold, decode_batch
 from runfold_projections.folding.topic_projector import projector_for
-from runfold_projections.generations.canonical_rows import Row, canonical_rows
+from runfold_projections.generations.canonical_rows import canonical_rows
 from runfold_projections.metrics import model_blocks
 from runfold_projections.metrics.branches import NO_RANK
 from runfold_projections.metrics.summaries import Latest, Summary
@@ -86,9 +87,9 @@ class Breaking:
     def state(self, entity: str) -> bytes | None:
         return self._inner.state(entity)
 
-    async def settle(self, connection: Connection) -> None:
-        await self._inner.settle(connection)
-        self._maybe("settle")
+    async def load_deferred(self, connection: Connection) -> None:
+        await self._inner.load_deferred(connection)
+        self._maybe("load_deferred")
 
     def repeated(self, offsets: Sequence[int]) -> list[RowChange]:
         return self._inner.repeated(offsets)
@@ -173,7 +174,7 @@ async def test_cuts_crashes_and_repeated_deliveries_change_no_row(
         while (at := checkpoint.next_offset if checkpoint else 0) < len(raws):
             batch = raws[at : at + rng.randint(1, 9)]
             before = checkpoint
-            Breaking.at = rng.choice(["", "", "load", "fold", "settle", "changes"])
+            Breaking.at = rng.choice(["", "", "load", "fold", "load_deferred", "changes"])
             try:
                 checkpoint = await apply(connection, fold, before, batch)
             except Crash:

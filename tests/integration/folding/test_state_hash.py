@@ -13,11 +13,11 @@ import pytest
 
 from runfold_projections.catalog import COMMON_TABLES, canonical_tables, entities_of
 from runfold_projections.control.migrations import migrate
-from runfold_projections.core.canonical import Listing
+from runfold_projections.core.canonical import Listing, Row
 from runfold_projections.core.projection import Projection
 from runfold_projections.folding.checkpoint import Checkpoint, load
 from runfold_projections.folding.partition_fold import PartitionFold, decode_batch
-from runfold_projections.generations.canonical_rows import Row, canonical_rows
+from runfold_projections.generations.canonical_rows import canonical_rows
 from runfold_projections.generations.comparison import Difference, differences
 from runfold_projections.generations.state_hash import state_hash
 from runfold_projections.metrics import model_blocks

@@ -10,7 +10,7 @@ import msgspec
 from starlette.responses import Response
 
 from runfold_projections.core.entity import Histories, HistorySubject
-from runfold_projections.history.journal import Entry
+from runfold_projections.history.journal import JournalEntry
 from runfold_projections.history.timeline import EventWithChanges, history_page
 from runfold_projections.metrics.history import BranchHistory
 from runfold_projections.metrics.logged_extents import logged_extents
@@ -68,13 +68,13 @@ def events(subject: HistorySubject) -> RawHandler[TimelinePage]:
     return handler
 
 
-def _fitting(request: TimelinePage) -> Callable[[Entry], bool]:
+def _fitting(request: TimelinePage) -> Callable[[JournalEntry], bool]:
     types, outcome = request.type, request.outcome
     catalog = released_catalog()
     for one in types:
         _check_type(one, catalog.subjects)
 
-    def fits(entry: Entry) -> bool:
+    def fits(entry: JournalEntry) -> bool:
         if outcome is not None and (outcome == "rejected") != bool(entry.code):
             return False
         subject = catalog.get(schema_id_of(entry.value)).subject
@@ -97,7 +97,7 @@ async def _page(
     histories: Histories,
     vector: Vector,
     request: TimelinePage,
-    fits: Callable[[Entry], bool],
+    fits: Callable[[JournalEntry], bool],
     token: Mapping[str, int | None],
 ) -> Json:
     limit, newest = request.limit, request.order == "newest"

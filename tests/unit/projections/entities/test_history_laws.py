@@ -13,7 +13,7 @@ from runfold_projections.core.projection import Projection
 from runfold_projections.core.rejection import Rejection
 from runfold_projections.experiments import fold as experiments
 from runfold_projections.experiments.history import ExperimentHistory
-from runfold_projections.history.journal import Entry
+from runfold_projections.history.journal import JournalEntry
 from runfold_projections.history.journal_reader import HistoryEvent
 from runfold_projections.history.why import settings_among
 from runfold_projections.logged_models import fold as logged_models
@@ -52,7 +52,7 @@ def log_of_models(rng: Random, length: int) -> list[Record]:
 
 
 def of_runs(log: Sequence[Record]) -> Accepted:
-    states: dict[str, runs.Run] = {}
+    states: dict[str, runs.RunState] = {}
     for record in log:
         if not isinstance(record.event, RunFact):
             continue
@@ -73,7 +73,7 @@ def of_experiments(log: Sequence[Record]) -> Accepted:
 
 
 def of_logged_models(log: Sequence[Record]) -> Accepted:
-    states: dict[str, logged_models.LoggedModel] = {}
+    states: dict[str, logged_models.LoggedModelState] = {}
     for record in log:
         if not isinstance(record.event, LoggedModelFact):
             continue
@@ -98,7 +98,7 @@ def of_registered_models(log: Sequence[Record]) -> Accepted:
 def stories(accepted: Accepted) -> list[tuple[EntityHistory[Any], list[HistoryEvent]]]:
     found: dict[str, tuple[EntityHistory[Any], list[HistoryEvent]]] = {}
     for story, record in accepted:
-        told = HistoryEvent(record.position.where, Entry.of(record, None))
+        told = HistoryEvent(record.position.where, JournalEntry.of(record, None))
         found.setdefault(story.entity, (story, []))[1].append(told)
     return list(found.values())
 

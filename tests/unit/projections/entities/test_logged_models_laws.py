@@ -7,7 +7,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from runfold_projections.core.rejection import Rejection, RejectionCode
-from runfold_projections.logged_models.fold import LoggedModel, evolve, fold
+from runfold_projections.logged_models.fold import LoggedModelState, evolve, fold
 from runfold_projections.logged_models.rejections import LoggedModelRejection
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.record import Record, read_record
@@ -40,7 +40,7 @@ def records(*events: Event, workspace: str = "default") -> list[Record]:
     return [read_record(scribe.append(event, workspace=workspace), released_catalog(), 1) for event in events]
 
 
-def step(models: dict[str, LoggedModel], record: Record) -> Rejection | None:
+def step(models: dict[str, LoggedModelState], record: Record) -> Rejection | None:
     assert isinstance(record.event, LoggedModelFact)
     model_id = record.event.model_id
     answer = fold(models.get(model_id), record)
@@ -50,9 +50,9 @@ def step(models: dict[str, LoggedModel], record: Record) -> Rejection | None:
     return None
 
 
-def outcomes(*events: Event) -> tuple[LoggedModel, list[RejectionCode | None]]:
+def outcomes(*events: Event) -> tuple[LoggedModelState, list[RejectionCode | None]]:
     """The one model after these events, and what became of each."""
-    models: dict[str, LoggedModel] = {}
+    models: dict[str, LoggedModelState] = {}
     found = [step(models, record) for record in records(*events)]
     return models["m-1"], [None if one is None else one.code for one in found]
 
@@ -61,7 +61,7 @@ def outcomes(*events: Event) -> tuple[LoggedModel, list[RejectionCode | None]]:
 @given(randoms, lengths)
 def test_a_fold_computes_only_and_an_event_changes_its_own_model_alone(rng: Random, length: int) -> None:
     scribe = Scribe(Partition(Topic.REGISTRY, 0))
-    models: dict[str, LoggedModel] = {}
+    models: dict[str, LoggedModelState] = {}
     for _ in range(length):
         raw = scribe.append(logged_model_event(rng), workspace=rng.choice(WORKSPACES))
         record = read_record(raw, released_catalog(), 1)
@@ -79,7 +79,7 @@ def test_a_fold_computes_only_and_an_event_changes_its_own_model_alone(rng: Rand
 @given(randoms, lengths)
 def test_what_a_model_was_born_with_never_changes(rng: Random, length: int) -> None:
     scribe = Scribe(Partition(Topic.REGISTRY, 0))
-    models: dict[str, LoggedModel] = {}
+    models: dict[str, LoggedModelState] = {}
     for _ in range(length):
         record = read_record(scribe.append(logged_model_event(rng)), released_catalog(), 1)
         before = copy.deepcopy(models)
@@ -135,7 +135,7 @@ def test_a_deleted_model_may_be_written_to_as_in_mlflow() -> None:
 
 
 def test_another_workspaces_model_is_not_there() -> None:
-    models: dict[str, LoggedModel] = {}
+    models: dict[str, LoggedModelState] = {}
     step(models, records(CREATED, workspace="other")[0])
     refused = step(models, records(LoggedModelDeleted(model_id="m-1"))[0])
     assert refused is not None

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from runfold_projections.core.projection import Projection
 from runfold_projections.core.rejection import Rejection
-from runfold_projections.registry.fold import Change, Models, fold
+from runfold_projections.registry.fold import Models, RegisteredModelChange, fold
 from runfold_projections.registry.rejections import RegisteredModelRejection
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.record import Record, read_record
@@ -45,7 +45,7 @@ class Tags:
         self.of_models: dict[tuple[int, str], str] = {}
         self.of_versions: dict[tuple[int, int, str], str] = {}
 
-    def apply(self, change: Change) -> None:
+    def apply(self, change: RegisteredModelChange) -> None:
         for kept, told in ((self.of_models, change.model_tags), (self.of_versions, change.version_tags)):
             for key, value in told.items():
                 kept.pop(key, None)  # type: ignore[attr-defined]
@@ -117,7 +117,7 @@ class RegistryMachine(RuleBasedStateMachine):
         assert self.state == before, "a fold computes only"
         accepted = not isinstance(answer, Rejection)
         assert self.simple.tell(record) == accepted
-        if isinstance(answer, Change):
+        if isinstance(answer, RegisteredModelChange):
             self.state.apply(answer)
             self.tags.apply(answer)
 
@@ -142,12 +142,12 @@ def records(*events: RegisteredModelFact) -> list[Record]:
     return [read_record(scribe.append(event), released_catalog(), 1) for event in events]
 
 
-def folded(*events: RegisteredModelFact) -> tuple[Models, list[Change | Rejection]]:
+def folded(*events: RegisteredModelFact) -> tuple[Models, list[RegisteredModelChange | Rejection]]:
     state, answers = Models(), []
     for record in records(*events):
         answer = fold(state, record)
         answers.append(answer)
-        if isinstance(answer, Change):
+        if isinstance(answer, RegisteredModelChange):
             state.apply(answer)
     return state, answers
 
@@ -213,7 +213,7 @@ def test_a_promotion_whose_conditions_hold_moves_all() -> None:
             PromotionCondition(name="m"),
         ),
     )
-    assert isinstance(answers[-1], Change)
+    assert isinstance(answers[-1], RegisteredModelChange)
     assert state.aliases[1] == {"prod": 2}
     assert {n: v.stage for n, v in state.versions[1].items()} == {1: "None", 2: "Production"}
 
