@@ -1,9 +1,9 @@
-"""The journal: every entity's own events, in the order of the log, each with its outcome. An index of the log that holds what it points to.
+"""The journal: every entity's own events, in the log's order, each with its outcome. A covering index of the log.
 
-What one batch holds of an entity is a row, so a run that was logged in one go is one row and not fifteen; and from time to time the
-entity's state is kept beside them, so that what it was at any moment is a short fold away. Written with the batch's other changes: whatever
-the checkpoint has passed is in it. How the log was cut into batches shows in the rows, so they are no canonical ones; outcomes
-are canonical already.
+The events of one entity in one batch are a row, so a run that is logged at once takes one row instead of fifteen. From time
+to time the entity's state is kept next to them, so that its state at any moment is a short fold away. The journal commits
+with the batch's other changes: it holds everything below the checkpoint. Its rows show how the log was cut into batches, so
+they are not canonical; outcomes are canonical elsewhere.
 """
 
 from dataclasses import dataclass, field
@@ -21,16 +21,16 @@ from runfold_schemas.codec.wire import decode
 from runfold_schemas.positions.position import Partition, Position
 
 EVERY = 256
-"""Events after which an entity's state is kept; more where the state is large (see `_BYTES_PER_EVENT`)."""
+"""Accepted events between two kept states of an entity; more where the state is large (see `_BYTES_PER_EVENT`)."""
 _BYTES_PER_EVENT = 400
-"""A state of so many bytes is worth an event less to fold: it bounds what states take by what events take."""
+"""Bytes of state per event: bounds the space of states by the space of events."""
 _MOST_COUNTED = 50_000
 _COMPRESSED_FROM = 1024
 _LEVEL = 1
 
 
 class JournalEntry(msgspec.Struct, array_like=True, gc=False):
-    """An event of an entity. `code` and `message` say why the fold refused it; empty: it was accepted. Times are ms since the epoch."""
+    """An event of an entity. `code` and `message` of a rejection are empty if it was accepted. Times are ms since the epoch."""
 
     offset: int
     broker_ms: int
@@ -54,7 +54,7 @@ class JournalEntry(msgspec.Struct, array_like=True, gc=False):
 
     @classmethod
     def of(cls, record: Record, rejection: Rejection | None) -> "JournalEntry":
-        """Of a record that was folded."""
+        """Make the entry of a folded record."""
         envelope = record.envelope
         writer = envelope.writer
         return cls(
@@ -80,7 +80,7 @@ class JournalEntry(msgspec.Struct, array_like=True, gc=False):
         )
 
     def record(self, where: Partition) -> Record:
-        """The record again."""
+        """Return the record of the entry."""
         event = decode(self.value)
         envelope = Envelope(
             event_id=self.event_id,
@@ -104,43 +104,43 @@ _decoder = msgspec.msgpack.Decoder(list[JournalEntry])
 
 
 def compress(data: bytes) -> bytes:
-    """Bytes as they lie in a row: with a first byte that says whether they are compressed."""
+    """Compress bytes for a row. The first byte tells compressed (1) from plain (0)."""
     if len(data) < _COMPRESSED_FROM:
         return b"\x00" + data
     return b"\x01" + bytes(cramjam.zstd.compress(data, level=_LEVEL))
 
 
 def decompress(data: bytes) -> bytes:
-    """What `compress` was given."""
+    """Return the bytes that `compress` was given."""
     return bytes(cramjam.zstd.decompress(data[1:])) if data[0] else data[1:]
 
 
 def decode_entries(data: bytes) -> list[JournalEntry]:
-    """The entries of a row, in the order of the log."""
+    """Decode the entries of a row, in the log's order."""
     return _decoder.decode(decompress(data))
 
 
 @dataclass(slots=True)
 class _Rows:
-    """What a batch adds to one entity."""
+    """The rows that a batch adds to one entity."""
 
     entries: list[JournalEntry] = field(default_factory=list)
     accepted: bool = False
     due: list[int] = field(default_factory=list)
-    """Next offsets, EVERY accepted events apart, at which a state may be kept that is not in memory."""
+    """Next offsets, EVERY accepted events apart, at which a state that is not in memory may be kept."""
 
 
 class Journal:
-    """Writes the rows of one partition. Entities that one of the `creations` creates have no rows yet, or next to none."""
+    """Writes the rows of one partition. Entities that one of the `creations` creates have no or few earlier rows."""
 
     def __init__(self, where: Partition, projector: Projector, creations: tuple[type, ...]) -> None:
         self._partition, self._projector, self._creations = where.partition, projector, creations
         self.forget()
 
     def forget(self) -> None:
-        """Drop what is in memory, as after a failed transaction."""
+        """Drop all state in memory, as after a failed transaction."""
         self._left: dict[str, int] = {}
-        """Per entity the events until its state is kept again."""
+        """Events per entity until its state is kept again."""
         self._clear()
 
     def _clear(self) -> None:
@@ -150,7 +150,7 @@ class Journal:
         self._causes: list[tuple[str, int, str]] = []
 
     def add(self, record: Record, rejection: Rejection | None) -> None:
-        """An event that the projector has just folded."""
+        """Add an event that the projector has just folded."""
         entities = self._projector.touched(record, rejection)
         if not entities:
             return
@@ -183,12 +183,12 @@ class Journal:
             self._unknown.pop(entity, None)
 
     def _kept(self, entity: str, next_offset: int, state: bytes) -> int:
-        """How many events the entity has until the next state."""
+        """Keep a state, and return the number of events until the next one."""
         self._states.append((entity, next_offset, compress(state)))
         return max(EVERY, len(state) // _BYTES_PER_EVENT)
 
     async def load_deferred(self, connection: Connection) -> None:
-        """Learn of entities that the batch touched how many events lie behind their last state, and read states that are not in memory."""
+        """Load how many events the touched entities have since their last state, and the states that are not in memory."""
         if self._unknown:
             await self._count(connection)
         for entity, rows in self._rows.items():
@@ -204,7 +204,7 @@ class Journal:
             if state is not None:
                 left = self._kept(entity, next_offset, state)
             left -= EVERY
-        # What came after the last of them was counted down from EVERY.
+        # The events after the last of them were counted down from EVERY.
         self._left[entity] += left
 
     async def _count(self, connection: Connection) -> None:
@@ -222,7 +222,7 @@ class Journal:
                 self._keep(entity, rows.entries[-1].offset + 1)
 
     def changes(self) -> list[RowChange]:
-        """The statements that write what was noted since the last call."""
+        """Return the changes that write what was added since the last call."""
         if not self._rows:
             return []
         rows = [

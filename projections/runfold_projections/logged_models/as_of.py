@@ -1,4 +1,4 @@
-"""Logged models as they were at a moment of the log."""
+"""Logged models as of a moment of the log."""
 
 import asyncio
 from collections.abc import Sequence
@@ -23,8 +23,10 @@ REGISTRY = Partition(Topic.REGISTRY, 0)
 
 
 async def logged_model_at(conn: Connection, workspace: str, model_id: str, vector: Vector) -> LoggedModel | None:
-    """The model of this id, deleted or not, with what runs had measured of it. The versions that had been made of it
-    are in their tag, as of the present."""
+    """Return the model of this id, deleted or not, with the metrics that runs had measured of it.
+
+    The tag with the versions that were created from it is as of the same moment.
+    """
     found = await state_at(conn, LoggedModelHistory(model_id), vector.get(REGISTRY, 0)) if storable(model_id) else None
     if found is None or found.head.workspace != workspace:
         return None
@@ -74,7 +76,7 @@ async def _measured(conn: Connection, model_id: str, vector: Vector) -> list[Mea
 
 
 def _place(metric: MeasuredMetric) -> tuple[Any, ...]:
-    # As the query of the present has it: what has no data set comes last.
+    # As in the query of the present, metrics without a dataset come last.
     names = (metric.dataset_name, metric.dataset_digest)
     return (metric.key, metric.run_id, *((name is None, name or "") for name in names))
 

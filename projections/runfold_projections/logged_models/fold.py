@@ -1,6 +1,6 @@
-"""Logged models: one state per model, changed by its own events only. Metrics of a model are another topic's: folds/model_metrics.py.
+"""Logged models: one state per model, changed by its own events only. Its metrics are in metrics/model_metrics.py.
 
-As in MLflow's store, a deleted model may still be written to, and its status may be set any number of times.
+As in MLflow's store, a deleted model can still be written to, and its status can be set any number of times.
 """
 
 from dataclasses import dataclass, field
@@ -30,8 +30,10 @@ PENDING: ModelStatus = "PENDING"
 
 
 class LoggedModelHead(msgspec.Struct, frozen=True, gc=False):
-    """A logged model without its params and tags. Times are ms since the epoch by the writers' clocks; tags and params do not move
-    `updated_ms`, as in MLflow."""
+    """A logged model without its params and tags. Times are ms since the epoch by the writers' clocks.
+
+    Tags and params do not change `updated_ms`, as in MLflow.
+    """
 
     model_id: str
     workspace: str
@@ -58,7 +60,7 @@ class LoggedModelState:
 
 @dataclass(frozen=True, slots=True)
 class LoggedModelChange:
-    """What an accepted event changes. A tag of None is removed; a head of None stays."""
+    """What an accepted event changes. A tag of None is removed; a head of None is unchanged."""
 
     head: LoggedModelHead | None = None
     params: dict[str, str] = field(default_factory=dict)
@@ -66,12 +68,12 @@ class LoggedModelChange:
 
 
 def fold(state: LoggedModelState | None, record: Record) -> LoggedModelChange | Rejection:
-    """What the event changes about the model, or why it changes nothing. Computes only; see `evolve`."""
+    """Return what the event changes about the model, to be applied by `evolve`; or why it is rejected."""
     event, envelope = record.event, record.envelope
     assert isinstance(event, LoggedModelFact), event
     if isinstance(event, LoggedModelCreated):
         return _create(state, event, record)
-    # Another workspace's model is as good as none.
+    # A model of another workspace counts as missing.
     if state is None or state.head.workspace != envelope.workspace:
         return Rejection(
             LoggedModelRejection.NOT_FOUND,
@@ -93,7 +95,7 @@ def fold(state: LoggedModelState | None, record: Record) -> LoggedModelChange | 
 
 
 def evolve(state: LoggedModelState | None, change: LoggedModelChange) -> LoggedModelState:
-    """The state after a change. Takes the old state over: it must not be used afterwards."""
+    """Return the state after a change. Reuses the old state, which is invalid afterwards."""
     if state is None:
         assert change.head is not None, "the first change of a model is its creation"
         state = LoggedModelState(change.head)

@@ -1,4 +1,4 @@
-"""Of a logged model: its head, params and tags. Not what runs measured of it."""
+"""The history of a logged model: its head, params and tags, without the metrics that runs measured of it."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ from .state import decode_logged_model
 
 
 class LoggedModelHistory(EntityHistory[fold.LoggedModelState | None]):
-    """The story of one logged model."""
+    """The history of one logged model."""
 
     projection = Projection.REGISTRY
     heads = ("status",)

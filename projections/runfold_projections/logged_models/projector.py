@@ -1,4 +1,4 @@
-"""Logged models into their tables: a part of the registry's projector."""
+"""Logged models into their tables."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ from .state import encode_logged_model
 
 
 class LoggedModelsProjector(Projector):
-    """Projector of the events about logged models. A model looked up and not found is remembered as absent."""
+    """Projector of logged models. A model that was looked up and not found is remembered as absent."""
 
     def __init__(self) -> None:
         self.forget()

@@ -1,4 +1,4 @@
-"""Of what tells how a run's points hang together: attempts, rewinds, forks. They have fields of no entity."""
+"""The history of a run's branches: attempts, rewinds, forks. It has no fields."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from runfold_schemas.positions.vector import Vector
 
 
 class BranchHistory(EntityHistory[None]):
-    """The story of one run's lines."""
+    """The history of one run's branches."""
 
     projection = Projection.METRICS
 

@@ -54,7 +54,7 @@ class Head(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(slots=True)
 class RunState:
-    """A run as folded. Datasets and models, those it reads and those it makes (with their step), keep their order of arrival."""
+    """A run as folded. Datasets and models, read and created (with their step), are in the order of arrival."""
 
     head: Head
     params: dict[str, str] = field(default_factory=dict)
@@ -66,7 +66,7 @@ class RunState:
 
 @dataclass(frozen=True, slots=True)
 class RunChange:
-    """What an accepted event changes. A tag of None is removed; a head of None stays."""
+    """What an accepted event changes. A tag of None is removed; a head of None is unchanged."""
 
     head: Head | None = None
     params: dict[str, str] = field(default_factory=dict)
@@ -80,7 +80,7 @@ NOTHING = RunChange()
 
 
 def fold(state: RunState | None, record: Record) -> RunChange | Rejection:
-    """What the event changes about the run, or why it changes nothing. Computes only; see `evolve`."""
+    """Return what the event changes about the run, to be applied by `evolve`; or why it is rejected."""
     event = record.event
     if isinstance(event, RunCreated):
         return _create(state, event, record)
@@ -88,7 +88,7 @@ def fold(state: RunState | None, record: Record) -> RunChange | Rejection:
     if state is None:
         return Rejection(RunRejection.NOT_FOUND, f"Run with id={event.run_id} not found", {"run_id": event.run_id})
     if isinstance(event, RunDeleted):
-        # As MLflow's store: deleting a deleted run and restoring an active one change nothing and are no error.
+        # As in MLflow's store, deleting a deleted run or restoring an active one changes nothing and is no error.
         if state.head.lifecycle_stage == DELETED:
             return NOTHING
         return RunChange(head=replace(state.head, lifecycle_stage=DELETED, deleted_ms=record.envelope.time_ms))
@@ -106,7 +106,7 @@ def fold(state: RunState | None, record: Record) -> RunChange | Rejection:
 
 
 def evolve(state: RunState | None, change: RunChange) -> RunState:
-    """The state after a change. Takes the old state over: it must not be used afterwards."""
+    """Return the state after a change. Reuses the old state, which is invalid afterwards."""
     if state is None:
         assert change.head is not None, "the first change of a run is its creation"
         state = RunState(change.head)
@@ -153,12 +153,12 @@ def _change(state: RunState, event: RunFact) -> RunChange | Rejection:
             given: dict[str, Any] = {
                 "status": event.status,
                 "end_ms": event.end_ms,
-                # An empty name is "not given", as in MLflow's update_run_info.
+                # An empty name counts as not given, as in MLflow's update_run_info.
                 "name": event.name or None,
             }
             head = replace(state.head, **{key: value for key, value in given.items() if value is not None})
             if event.status == "RUNNING" and event.end_ms is None:
-                # It goes on after its end.
+                # It continues after its end.
                 head = replace(head, end_ms=None)
             return RunChange(head=head, tags={RUN_NAME_TAG: event.name} if event.name else {})
         case ParamsLogged():
@@ -209,8 +209,11 @@ def _inputs(state: RunState, event: InputsLogged) -> RunChange:
 
 
 def _model(state: RunState, event: ModelLogged) -> RunChange:
-    """One more entry of the history of models. MLflow cuts a long one in the middle of its JSON, and then can't add to it any
-    more; here the oldest entries go, and a tag that somebody set to something else begins anew. The same model again adds nothing."""
+    """Add an entry to the history of models, unless the model is in it.
+
+    MLflow cuts a long history in the middle of its JSON and then can't add to it. Here the oldest entries are dropped, and a
+    tag that was set to another form starts over.
+    """
     entries = [json.dumps(entry) for entry in _models(state.tags.get(MODELS_TAG, ""))]
     model = json.dumps(parse_json(event.model))
     if model in entries:

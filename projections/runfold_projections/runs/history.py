@@ -1,4 +1,4 @@
-"""Of a run: its head, params, tags and inputs. Not its metrics, which have no journal."""
+"""The history of a run: its head, params, tags and inputs. Metrics have no journal."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -34,7 +34,7 @@ from .state import decode_run
 
 
 class RunHistory(EntityHistory[fold.RunState | None]):
-    """The story of one run."""
+    """The history of one run."""
 
     projection = Projection.RUNS
     heads = ("status", "name")
@@ -141,7 +141,7 @@ _ABOUT_KEYS: tuple[type[Fact], ...] = (
     ArtifactStored,
     ArtifactsDeleted,
 )
-"""Events about what they name, and nothing else of the run."""
+"""Events that change only the params, tags, inputs and files that they name."""
 
 
 async def _find(conn: Connection, run_id: str, vector: Vector) -> Histories | None:

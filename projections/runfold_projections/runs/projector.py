@@ -18,7 +18,7 @@ from .state import encode_run
 
 
 class RunsProjector(Projector):
-    """Projector of one partition of the `runs` topic. A run looked up and not found is remembered as absent."""
+    """Projector of the runs in one partition. A run that was looked up and not found is remembered as absent."""
 
     def __init__(self, where: Partition) -> None:
         self._partition = where.partition

@@ -1,4 +1,4 @@
-"""The fold of webhooks: which there are, and what each is told. Ids are never given twice."""
+"""The fold of webhooks: their settings. Ids are never reused."""
 
 from dataclasses import dataclass, replace
 
@@ -11,7 +11,10 @@ from .rejections import WebhookRejection
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """One webhook. `born` and `updated` are offsets in `registry`; times are the broker's, in ms."""
+    """A webhook as folded. `born` is the offset of its creation in `registry`.
+
+    Unlike in the other folds, times are the broker's: ms since the epoch. Changing that would change stored rows.
+    """
 
     webhook_id: str
     workspace: str
@@ -27,7 +30,7 @@ class Webhook:
 
 
 def fold(current: Webhook | None, record: Record) -> Webhook | Rejection:
-    """The webhook after an event about it, or why the event has no effect. `current` is None if there never was one of this id."""
+    """Return the webhook after an event, or why it is rejected. `current` is None if there never was one of this id."""
     event = record.event
     assert isinstance(event, WebhookFact)
     if isinstance(event, WebhookCreated):

@@ -1,4 +1,4 @@
-"""Of a webhook."""
+"""The history of a webhook."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ from .state import decode_webhook
 
 
 class WebhookHistory(EntityHistory[fold.Webhook | None]):
-    """The story of one webhook. Its secret was never in the log."""
+    """The history of one webhook. Its secret was never in the log."""
 
     projection = Projection.REGISTRY
     heads = ("name", "description", "url", "kinds", "active")

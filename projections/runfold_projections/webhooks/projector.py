@@ -16,12 +16,12 @@ _PREFIX = "webhook:"
 
 
 def webhook_entity(webhook_id: str) -> str:
-    """What the journal calls a webhook."""
+    """Return the name of a webhook in the journal."""
     return f"{_PREFIX}{webhook_id}"
 
 
 class WebhooksProjector(Projector):
-    """State of the webhooks that were asked about."""
+    """Projector of webhooks. One that was looked up and not found is remembered as absent."""
 
     def __init__(self) -> None:
         self.forget()

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from runfold_projections.webhooks import deliveries
-from runfold_projections.webhooks.payloads import MLFLOW_KINDS, body, example, is_mlflows
-from runfold_projections.webhooks.queries import Hook, get_webhook, webhooks
+from runfold_projections.webhooks.payloads import MLFLOW_KINDS, example, is_mlflows, mlflow_body
+from runfold_projections.webhooks.queries import WebhookRow, get_webhook, webhooks
 from runfold_projections.webhooks.rejections import WebhookRejection
 from runfold_schemas.events.webhooks import MAX_URL_CHARS, WebhookCreated, WebhookDeleted, WebhookFact, WebhookUpdated
 from runfold_schemas.positions.topics import Topic
@@ -102,7 +102,7 @@ def no_webhook(webhook_id: str) -> NotFound:
     return NotFound(f"Webhook with ID {webhook_id} not found.")
 
 
-async def find_webhook(services: Services, workspace: str, webhook_id: str) -> Hook:
+async def find_webhook(services: Services, workspace: str, webhook_id: str) -> WebhookRow:
     """The webhook, by a strong read; NotFound if there is none."""
     shown = await services.reads.reader.strong(
         REGISTRY, lambda connection: get_webhook(connection, workspace, webhook_id)
@@ -191,7 +191,7 @@ async def _test(services: Services, call: Call[TestWebhook]) -> Json:
         deliveries.TRIAL,
         0,
         kind,
-        body(kind, example(kind), services.ids.now_ms()),
+        mlflow_body(kind, example(kind), services.ids.now_ms()),
         1,
     )
     async with services.reads.database.connection() as connection:
@@ -205,7 +205,7 @@ async def _outcome(services: Services, delivery_id: str) -> Json:
         async with asyncio.timeout(TRIAL_WAIT):
             while True:
                 async with services.reads.database.connection() as connection:
-                    found = await deliveries.find(connection, delivery_id)
+                    found = await deliveries.find_delivery(connection, delivery_id)
                 if found is None or found["state"] != "waiting":
                     break
                 await asyncio.sleep(0.1)
@@ -273,7 +273,7 @@ def _kinds(events: Sequence[WebhookEvent]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def said(hook: Hook) -> Json:
+def said(hook: WebhookRow) -> Json:
     """A webhook as MLflow answers it. Patterns of event types, which MLflow does not know, are shown by the native API only."""
     kinds = [kind.split(".") for kind in hook.kinds if is_mlflows(kind)]
     return {
