@@ -3,7 +3,7 @@
 from runfold_projections.core.canonical import Listing
 from runfold_projections.core.entity import Entity, Table
 from runfold_projections.core.projection import Projection
-from runfold_schemas.events.runs import ArtifactsDeleted, ArtifactStored
+from runfold_schemas.events.artifacts import ArtifactsDeleted, ArtifactStored
 
 from .projector import ArtifactsProjector
 

@@ -7,7 +7,7 @@ from runfold_projections.core.rejection import Rejection
 from runfold_projections.postgres.batch_statement import RowChange, columns
 from runfold_projections.postgres.connection import Connection
 from runfold_schemas.codec.record import Record
-from runfold_schemas.events.runs import ArtifactsDeleted, ArtifactStored
+from runfold_schemas.events.artifacts import ArtifactsDeleted, ArtifactStored
 
 from .fold import Artifacts
 

@@ -3,7 +3,8 @@
 from runfold_projections.core.canonical import Listing
 from runfold_projections.core.entity import Entity, Table
 from runfold_projections.core.projection import Projection
-from runfold_schemas.events.runs import ExperimentCreated, ExperimentFact, Genesis
+from runfold_schemas.events.experiments import ExperimentCreated, ExperimentFact
+from runfold_schemas.events.system import Genesis
 
 from .history import SUBJECT
 from .projector import ExperimentsProjector

@@ -10,7 +10,7 @@ from runfold_projections.core.rejection import Rejection
 from runfold_projections.history.timeline import known_histories
 from runfold_projections.postgres.connection import Connection
 from runfold_schemas.codec.record import Record
-from runfold_schemas.events.runs import ExperimentTagsDeleted, ExperimentTagsSet
+from runfold_schemas.events.experiments import ExperimentTagsDeleted, ExperimentTagsSet
 from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import Vector
 

@@ -8,7 +8,7 @@ from runfold_projections.core.rejection import Rejection
 from runfold_projections.postgres.batch_statement import RowChange
 from runfold_projections.postgres.connection import Connection
 from runfold_schemas.codec.record import Record
-from runfold_schemas.events.runs import Genesis
+from runfold_schemas.events.system import Genesis
 from runfold_schemas.positions.position import Partition
 
 

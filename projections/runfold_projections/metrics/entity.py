@@ -3,7 +3,7 @@
 from runfold_projections.core.canonical import Listing
 from runfold_projections.core.entity import Entity, Table
 from runfold_projections.core.projection import Projection
-from runfold_schemas.events.runs import LineFact, MetricsLogged
+from runfold_schemas.events.metrics import BranchFact, MetricsLogged
 
 from .canonical import POINTS, SUMMARIES
 from .projector import MetricsProjector
@@ -62,7 +62,7 @@ METRICS = Entity(
     projector=MetricsProjector,
     facts=(
         MetricsLogged,
-        LineFact,
+        BranchFact,
     ),
     views=("metric", "model_metric"),
     change_table="metric_change",

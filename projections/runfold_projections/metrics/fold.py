@@ -6,7 +6,7 @@ The projector and the live streams both fold with it, so that a stream shows the
 from typing import NamedTuple
 
 from runfold_schemas.codec.record import Record
-from runfold_schemas.events.runs import AttemptStarted, LineFact, MetricsLogged, RunForked, RunRewound
+from runfold_schemas.events.metrics import AttemptStarted, BranchFact, MetricsLogged, RunForked, RunRewound
 
 from .branches import NO_RANK, Attempt, Cut, RunBranches
 
@@ -35,7 +35,7 @@ def fold(run: RunBranches, record: Record) -> Step:
     appeared = run.appear(writer.attempt)
     if isinstance(event, MetricsLogged):
         return Step(rank, run.branch(writer.attempt, rank, writer.id, record.envelope.sequence), appeared)
-    assert isinstance(event, LineFact), event
+    assert isinstance(event, BranchFact), event
     match event:
         case AttemptStarted():
             declared = writer.attempt not in run.declared

@@ -12,10 +12,9 @@ from runfold_projections.history.timeline import known_histories
 from runfold_projections.metrics.history import BranchHistory
 from runfold_projections.postgres.connection import Connection
 from runfold_schemas.codec.record import Record
+from runfold_schemas.events.artifacts import ArtifactsDeleted, ArtifactStored
 from runfold_schemas.events.base import Fact
 from runfold_schemas.events.runs import (
-    ArtifactsDeleted,
-    ArtifactStored,
     InputsLogged,
     ModelLogged,
     OutputsLogged,

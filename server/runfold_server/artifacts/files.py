@@ -8,7 +8,7 @@ from starlette.responses import Response
 from runfold_projections.artifacts.as_of import artifacts_at, entries_of
 from runfold_projections.artifacts.queries import Artifact, FolderEntry, find_artifact, list_artifacts
 from runfold_projections.postgres.connection import Connection
-from runfold_schemas.events.runs import ArtifactsDeleted, ArtifactStored
+from runfold_schemas.events.artifacts import ArtifactsDeleted, ArtifactStored
 from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import Vector
 from runfold_server.core.entity_errors import as_of_suffix

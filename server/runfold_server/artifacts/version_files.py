@@ -6,8 +6,8 @@ from urllib.parse import urlsplit
 from starlette.responses import Response
 
 from runfold_projections.registry.version_queries import ModelVersion
-from runfold_schemas.events.artifact_paths import root_below
-from runfold_schemas.events.runs import DEFAULT_WORKSPACE
+from runfold_schemas.events.artifact_paths import append_path
+from runfold_schemas.events.base import DEFAULT_WORKSPACE
 from runfold_server.core.errors import NotImplementedYet
 from runfold_server.http.messages import Message, Rule
 from runfold_server.http.operation import RawCall, RawOperation
@@ -46,7 +46,7 @@ async def _root(services: Services, version: ModelVersion) -> str:
     ]
     if root.startswith("runs:/") and origins[0] is not None:
         _, _, below = root.removeprefix("runs:/").partition("/")
-        root = root_below(origins[0].artifact_uri, below)
+        root = append_path(origins[0].artifact_uri, below)
     parsed = urlsplit(root)
     own = any(origin is not None and lies_within(root, origin.artifact_uri) for origin in origins)
     if parsed.scheme != "mlflow-artifacts" or parsed.netloc or not own:

@@ -3,17 +3,15 @@
 from runfold_projections.experiments.rejections import ExperimentRejection
 from runfold_projections.operations.outcomes import SET_ASIDE
 from runfold_projections.runs.rejections import RunRejection
-from runfold_schemas.events.runs import (
-    Event,
+from runfold_schemas.events.all_events import Event
+from runfold_schemas.events.experiments import (
     ExperimentDeleted,
     ExperimentFact,
     ExperimentRenamed,
     ExperimentRestored,
     ExperimentTagsDeleted,
-    ParamsLogged,
-    RunFact,
-    TagsDeleted,
 )
+from runfold_schemas.events.runs import ParamsLogged, RunFact, TagsDeleted
 from runfold_server.core.entity_errors import experiment_not_active, no_experiment, no_run, run_not_active
 from runfold_server.core.errors import AlreadyExists, ApiError, Internal, InvalidParameter, NotFound
 from runfold_server.writes.writes import RefusedWrite

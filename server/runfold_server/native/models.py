@@ -9,7 +9,7 @@ from runfold_projections.registry.as_of import model_state_at, shown_model
 from runfold_projections.registry.as_of import versions_of as past_versions
 from runfold_projections.registry.queries import RegisteredModel, get_registered_model
 from runfold_projections.registry.version_queries import ModelVersion, versions_of
-from runfold_schemas.events.runs import DEFAULT_WORKSPACE
+from runfold_schemas.events.base import DEFAULT_WORKSPACE
 from runfold_server.http.messages import Message, Rule
 from runfold_server.http.operation import RawCall, RawOperation, TimeTravel
 from runfold_server.http.prefixes import NATIVE_PREFIX

@@ -11,8 +11,8 @@ from runfold_projections.postgres.connection import Connection
 from runfold_projections.registry.as_of import registered_model_at
 from runfold_projections.registry.queries import RegisteredModel
 from runfold_projections.registry.rejections import RegisteredModelRejection
+from runfold_schemas.events.base import DEFAULT_WORKSPACE
 from runfold_schemas.events.registered_models import MOST_IN_A_PROMOTION, ModelsPromoted
-from runfold_schemas.events.runs import DEFAULT_WORKSPACE
 from runfold_server.core.errors import ApiError, ErrorCode, InvalidParameter
 from runfold_server.http.body import read_body
 from runfold_server.http.event_errors import first_problem

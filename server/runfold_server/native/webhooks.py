@@ -7,7 +7,7 @@ from starlette.responses import Response
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.webhooks import deliveries
 from runfold_projections.webhooks.queries import WebhookRow, webhooks
-from runfold_schemas.events.runs import DEFAULT_WORKSPACE
+from runfold_schemas.events.base import DEFAULT_WORKSPACE
 from runfold_schemas.positions.position import Partition, Position
 from runfold_schemas.positions.topics import Topic
 from runfold_server.core.errors import InvalidParameter, NotFound

@@ -6,7 +6,7 @@ from runfold_log.writer import LogWriter
 from runfold_projections.catalog import COMMON_TABLES, entities_of
 from runfold_projections.core.projection import Projection
 from runfold_projections.postgres.connection import open_connection
-from runfold_schemas.events.runs import ExperimentCreated
+from runfold_schemas.events.experiments import ExperimentCreated
 from tests.support.in_process import working
 from tests.support.installation import Installation, difference
 

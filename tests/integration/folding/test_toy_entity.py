@@ -27,8 +27,8 @@ from runfold_projections.history.why import field_settings
 from runfold_projections.postgres.connection import Connection, open_connection
 from runfold_schemas.codec.catalog import Catalog, released_catalog
 from runfold_schemas.codec.record import Raw
+from runfold_schemas.events.all_events import FACTS
 from runfold_schemas.events.registered_models import RegisteredModelCreated
-from runfold_schemas.events.runs import FACTS
 from runfold_schemas.positions.position import Partition
 from runfold_server.app import routes
 from runfold_server.native.timeline.routes import timeline_operations

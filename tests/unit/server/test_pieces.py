@@ -20,8 +20,10 @@ from runfold_projections.operations.outcomes import Refused
 from runfold_projections.runs.queries import Dataset, LatestMetric, Run
 from runfold_projections.runs.rejections import RunRejection
 from runfold_projections.series.latest import History
+from runfold_schemas.events.all_events import Event
+from runfold_schemas.events.experiments import ExperimentDeleted, ExperimentRenamed, ExperimentTagsSet
 from runfold_schemas.events.frames import Point
-from runfold_schemas.events.runs import Event, ExperimentDeleted, ExperimentRenamed, ExperimentTagsSet, ParamsLogged
+from runfold_schemas.events.runs import ParamsLogged
 from runfold_server.app.application import listening_socket
 from runfold_server.core.errors import AlreadyExists, ErrorCode, InvalidParameter, NotFound, Unavailable
 from runfold_server.mlflow import page_tokens

@@ -3,7 +3,8 @@
 import json
 from typing import Any
 
-from runfold_schemas.events.runs import MAX_MODEL_CHARS, ModelLogged, parse_json
+from runfold_schemas.events.base import parse_json
+from runfold_schemas.events.runs import MAX_MODEL_CHARS, ModelLogged
 from runfold_server.core.errors import InvalidParameter, NotImplementedYet
 from runfold_server.core.outages import kafka_outages
 from runfold_server.http.operation import Call, Operation

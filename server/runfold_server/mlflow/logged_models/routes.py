@@ -9,7 +9,9 @@ from runfold_projections.logged_models.as_of import logged_model_at
 from runfold_projections.logged_models.queries import LoggedModel, get_logged_model
 from runfold_projections.logged_models.rejections import LoggedModelRejection
 from runfold_projections.postgres.connection import Connection
-from runfold_schemas.events.artifact_paths import root_below
+from runfold_schemas.events.all_events import Event
+from runfold_schemas.events.artifact_paths import append_path
+from runfold_schemas.events.base import DEFAULT_WORKSPACE
 from runfold_schemas.events.logged_models import (
     LoggedModelCreated,
     LoggedModelDeleted,
@@ -18,7 +20,7 @@ from runfold_schemas.events.logged_models import (
     LoggedModelTagsDeleted,
     LoggedModelTagsSet,
 )
-from runfold_schemas.events.runs import DEFAULT_WORKSPACE, Event, ModelOutput, OutputsLogged
+from runfold_schemas.events.runs import ModelOutput, OutputsLogged
 from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import Vector
 from runfold_server.core.errors import AlreadyExists, ApiError, InvalidParameter, NotFound
@@ -134,7 +136,7 @@ async def _create(services: Services, call: Call[CreateLoggedModel]) -> Json:
         model_id=model_id,
         experiment_id=experiment.experiment_id,
         name=name,
-        artifact_uri=root_below(experiment.artifact_location, f"models/{model_id}/artifacts"),
+        artifact_uri=append_path(experiment.artifact_location, f"models/{model_id}/artifacts"),
         model_type=request.model_type or None,
         source_run_id=request.source_run_id or None,
         params=params,

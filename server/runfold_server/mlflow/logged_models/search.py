@@ -5,7 +5,7 @@ from typing import Any
 
 from runfold_projections.logged_models.queries import LoggedModel, ModelSearch, search_logged_models
 from runfold_projections.logged_models.search_vocabulary import MeasuredOn, check_orders, read_filter, read_order
-from runfold_schemas.events.runs import DEFAULT_WORKSPACE
+from runfold_schemas.events.base import DEFAULT_WORKSPACE
 from runfold_server.core.errors import InvalidParameter
 from runfold_server.http.messages import Int32, Message
 from runfold_server.http.operation import Call, Operation, TimeTravel

@@ -11,6 +11,7 @@ from runfold_projections.registry.version_queries import (
     model_version_created_at,
     search_model_versions,
 )
+from runfold_schemas.events.base import DEFAULT_WORKSPACE
 from runfold_schemas.events.registered_models import (
     ModelVersionCreated,
     ModelVersionDeleted,
@@ -20,7 +21,6 @@ from runfold_schemas.events.registered_models import (
     ModelVersionTagsSet,
     VersionFact,
 )
-from runfold_schemas.events.runs import DEFAULT_WORKSPACE
 from runfold_server.core.errors import Internal, InvalidParameter
 from runfold_server.http.messages import Message, Rule
 from runfold_server.http.operation import Call, Operation, TimeTravel

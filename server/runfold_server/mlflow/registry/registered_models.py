@@ -7,6 +7,7 @@ from runfold_projections.postgres.connection import Connection
 from runfold_projections.registry.as_of import registered_model_at
 from runfold_projections.registry.fold import PROMPT_TAG
 from runfold_projections.registry.queries import RegisteredModel, get_registered_model, search_registered_models
+from runfold_schemas.events.base import DEFAULT_WORKSPACE
 from runfold_schemas.events.registered_models import (
     ModelAliasDeleted,
     ModelAliasSet,
@@ -18,7 +19,6 @@ from runfold_schemas.events.registered_models import (
     RegisteredModelTagsDeleted,
     RegisteredModelTagsSet,
 )
-from runfold_schemas.events.runs import DEFAULT_WORKSPACE
 from runfold_server.core.errors import Internal, InvalidParameter
 from runfold_server.http.messages import Message, Rule
 from runfold_server.http.operation import Call, Operation, TimeTravel

@@ -12,7 +12,7 @@ from runfold_projections.registry.as_of import (
 )
 from runfold_projections.registry.queries import RegisteredModel, get_registered_model
 from runfold_projections.registry.version_queries import STAGES, ModelVersion, get_model_version, model_version_by_alias
-from runfold_schemas.events.runs import DEFAULT_WORKSPACE
+from runfold_schemas.events.base import DEFAULT_WORKSPACE
 from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import Vector
 from runfold_server.core.entity_errors import as_of_suffix

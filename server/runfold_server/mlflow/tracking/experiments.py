@@ -12,9 +12,9 @@ from runfold_projections.experiments.queries import (
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.runs.as_of import experiment_at, experiment_named_at
 from runfold_projections.runs.queries import ViewType
-from runfold_schemas.events.runs import (
-    DEFAULT_WORKSPACE,
-    Event,
+from runfold_schemas.events.all_events import Event
+from runfold_schemas.events.base import DEFAULT_WORKSPACE
+from runfold_schemas.events.experiments import (
     ExperimentCreated,
     ExperimentDeleted,
     ExperimentRenamed,

@@ -48,6 +48,8 @@ class GetHistoryBulkInterval(Message, frozen=True):
 
 
 _POINTS_OF = (Topic.METRICS, Topic.RUNS)
+_READ = (*_POINTS_OF, Topic.EXPERIMENTS)
+"""What answers are read from: an experiment may say how its runs' ranks are reduced."""
 _Found = tuple[list[runs.RunPointAnswer], set[str]]
 """Points, and the runs that some were inherited from."""
 
@@ -57,7 +59,7 @@ def _ancestors(found: _Found) -> Scope:
 
 
 async def _bulk(services: Services, call: Call[GetHistoryBulk]) -> Json:
-    """All points, by run id, then time, step and value; cut at `max_results`."""
+    """All points, by run id, then in the order of each history; cut at `max_results`."""
     request = call.request
     run_ids, key, limit = request.run_id, request.metric_key, min(request.max_results, MOST_POINTS)
     if not run_ids:
@@ -81,9 +83,7 @@ async def _bulk(services: Services, call: Call[GetHistoryBulk]) -> Json:
         return found, ancestors
 
     return {
-        "metrics": (
-            await services.reads.reader.asked(call.as_of, of_runs(run_ids, *_POINTS_OF), query, _ancestors)
-        ).value[0]
+        "metrics": (await services.reads.reader.asked(call.as_of, of_runs(run_ids, *_READ), query, _ancestors)).value[0]
     }
 
 
@@ -108,7 +108,7 @@ async def _interval(services: Services, call: Call[GetHistoryBulkInterval]) -> J
             ancestors |= rows.ancestors
         return found, ancestors
 
-    found, _ = (await services.reads.reader.asked(call.as_of, of_runs(run_ids, *_POINTS_OF), query, _ancestors)).value
+    found, _ = (await services.reads.reader.asked(call.as_of, of_runs(run_ids, *_READ), query, _ancestors)).value
     return runs.filled({"metrics": found})
 
 
@@ -138,7 +138,7 @@ OPERATIONS = (
         "metrics/get-history-bulk",
         GetHistoryBulk,
         _bulk,
-        about="The points of a metric of up to 100 runs, by run, time, step and value.",
+        about="The points of a metric of up to 100 runs, by run, time, step and value; of runs with a `runfold.rankReduction` one a step.",
         answer=having({"metrics": listed(ref("RunMetric"))}),
         time_travel=TimeTravel.AS_OF,
     ),
@@ -147,7 +147,8 @@ OPERATIONS = (
         "metrics/get-history-bulk-interval",
         GetHistoryBulkInterval,
         _interval,
-        about="The points of a metric of up to 100 runs, spread evenly over each run's points, by step, time and value.",
+        about="The points of a metric of up to 100 runs, spread evenly over each run's points, by step, time and value; of runs with a "
+        "`runfold.rankReduction` one a step.",
         answer=having({}, {"metrics": listed(ref("RunMetric"))}),
         time_travel=TimeTravel.AS_OF,
     ),

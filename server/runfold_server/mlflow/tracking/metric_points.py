@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from runfold_schemas.events.frames import MAX_FRAME_BYTES, Point, from_points
-from runfold_schemas.events.runs import MetricsLogged
+from runfold_schemas.events.metrics import MetricsLogged
 from runfold_server.http.messages import Message
 from runfold_server.mlflow import validation
 from runfold_server.mlflow.messages import RunId

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from runfold.names import run_name
 from runfold_projections.runs.queries import Run, RunHead, ViewType, get_run
-from runfold_schemas.events.artifact_paths import root_below
+from runfold_schemas.events.artifact_paths import append_path
 from runfold_schemas.events.runs import RunCreated, RunDeleted, RunRestored, RunUpdated
 from runfold_server.caches.run_cache import ACTIVE
 from runfold_server.caches.run_search_cache import Question
@@ -74,8 +74,9 @@ async def _create(services: Services, call: Call[CreateRun]) -> Json:
     for tag in request.tags:
         if not tag.key:
             raise InvalidParameter("Missing value for required parameter 'tags.key'.")
-        tags[validation.check_length("key", validation.MAX_KEY, tag.key)] = validation.check_length(
-            "value", validation.MAX_LONG_VALUE, tag.value
+        key = validation.check_length("key", validation.MAX_KEY, tag.key)
+        tags[key] = validation.check_reduction(
+            key, validation.check_length("value", validation.MAX_LONG_VALUE, tag.value)
         )
     name = _name(request.run_name, tags.get(RUN_NAME_TAG, ""))
     run_id = services.ids.run_id()
@@ -85,7 +86,7 @@ async def _create(services: Services, call: Call[CreateRun]) -> Json:
         name=name,
         user_id=request.user_id,
         start_ms=request.start_time,
-        artifact_uri=root_below(experiment.artifact_location, f"{run_id}/artifacts"),
+        artifact_uri=append_path(experiment.artifact_location, f"{run_id}/artifacts"),
         tags=tags | {RUN_NAME_TAG: name},
     )
     # Nobody else can have taken a fresh id, so no fold can refuse it: acknowledged on append.

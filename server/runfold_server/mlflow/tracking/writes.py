@@ -1,6 +1,6 @@
 """Writes to experiments and runs that the fold may reject, with the rejection in MLflow's words."""
 
-from runfold_schemas.events.runs import Event
+from runfold_schemas.events.all_events import Event
 from runfold_server.mlflow.errors import said
 from runfold_server.writes.writes import Origin, RefusedWrite, Writes
 

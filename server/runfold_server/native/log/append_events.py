@@ -15,12 +15,12 @@ from runfold_schemas.codec.catalog import FEATURE_LEVEL, released_catalog
 from runfold_schemas.codec.record import Raw, read_record
 from runfold_schemas.codec.wire import schema_id_of
 from runfold_schemas.errors import BadRecord, SchemaError
-from runfold_schemas.events.runs import Genesis
+from runfold_schemas.events.system import Genesis
 from runfold_schemas.positions.position import Partition, Position
 from runfold_schemas.positions.topics import partition_count, partition_of
 from runfold_server.core.errors import ApiError, InvalidParameter, Unavailable
 from runfold_server.core.outages import kafka_outages
-from runfold_server.freshness.log_ends import FOLDED
+from runfold_server.freshness.end_offsets import FOLDED
 from runfold_server.http.body import read_body
 from runfold_server.http.messages import Message
 from runfold_server.http.operation import RawCall, RawOperation

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from runfold_projections.operations import outcomes
 from runfold_projections.postgres.connection import Connection
-from runfold_server.freshness.log_ends import FOLDED
+from runfold_server.freshness.end_offsets import FOLDED
 from runfold_server.http.messages import Message, NoFields, Rule
 from runfold_server.http.operation import RawCall, RawHandler, RawOperation, TimeTravel
 from runfold_server.http.prefixes import NATIVE_PREFIX

@@ -7,7 +7,7 @@ from runfold_projections.metrics.branches import RunBranches
 from runfold_projections.metrics.fold import fold
 from runfold_projections.metrics.run_metrics import rows_up_to
 from runfold_schemas.codec.record import Record
-from runfold_schemas.events.runs import MetricsLogged
+from runfold_schemas.events.metrics import MetricsLogged
 
 
 def effective(records: Iterable[Record], branches: Mapping[str, RunBranches]) -> Iterator[Record]:

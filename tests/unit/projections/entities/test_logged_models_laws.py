@@ -11,6 +11,7 @@ from runfold_projections.logged_models.fold import LoggedModelState, evolve, fol
 from runfold_projections.logged_models.rejections import LoggedModelRejection
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.record import Record, read_record
+from runfold_schemas.events.all_events import Event
 from runfold_schemas.events.logged_models import (
     LoggedModelCreated,
     LoggedModelDeleted,
@@ -20,7 +21,6 @@ from runfold_schemas.events.logged_models import (
     LoggedModelTagsDeleted,
     LoggedModelTagsSet,
 )
-from runfold_schemas.events.runs import Event
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import Topic
 from tests.support.histories import WORKSPACES, Scribe
