@@ -46,7 +46,7 @@ async def _no_hint(_connection: Connection, _name: str, _vector: Vector) -> str:
 
 @dataclass(frozen=True, slots=True)
 class HistorySubject:
-    """How callers ask for an entity's history: as `<collection>/{<parameter>}`.
+    """How callers ask for an entity's history: as `<collection>/{<parameter>}`. `about` describes the parameter.
 
     `topics` hold its events; the first one decides since when it exists. `find` returns None for an entity without
     events. `missing` is the message then, with the name in place of `{}`; `missing_hint` may add to it where a caller
@@ -56,6 +56,7 @@ class HistorySubject:
 
     collection: str
     parameter: str
+    about: str
     topics: tuple[Topic, ...]
     find: Callable[[Connection, str, Vector], Awaitable[Histories | None]]
     missing: str

@@ -83,6 +83,7 @@ _LARGEST_ID = 2**63 - 1
 SUBJECT = HistorySubject(
     collection="experiments",
     parameter="experiment_id",
+    about="Id of the experiment.",
     topics=(Topic.EXPERIMENTS,),
     find=_find,
     missing="No Experiment with id={} exists",

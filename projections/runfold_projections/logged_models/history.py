@@ -89,6 +89,7 @@ async def _find(conn: Connection, model_id: str, vector: Vector) -> Histories | 
 SUBJECT = HistorySubject(
     collection="logged-models",
     parameter="model_id",
+    about="Id of the logged model.",
     topics=(Topic.REGISTRY,),
     find=_find,
     missing="Logged model with ID '{}' not found",

@@ -122,6 +122,7 @@ _REGISTRY = Partition(Topic.REGISTRY, 0)
 SUBJECT = HistorySubject(
     collection="models",
     parameter="name",
+    about="Name of the registered model.",
     topics=(Topic.REGISTRY,),
     find=_find,
     missing="Registered Model with name={} not found",

@@ -150,6 +150,7 @@ async def _find(conn: Connection, run_id: str, vector: Vector) -> Histories | No
 SUBJECT = HistorySubject(
     collection="runs",
     parameter="run_id",
+    about="Id of the run.",
     topics=(Topic.RUNS, Topic.METRICS),
     find=_find,
     missing="Run with id={} not found",

@@ -59,6 +59,7 @@ async def _find(conn: Connection, webhook_id: str, vector: Vector) -> Histories 
 SUBJECT = HistorySubject(
     collection="webhooks",
     parameter="webhook_id",
+    about="Id of the webhook.",
     topics=(Topic.REGISTRY,),
     find=_find,
     missing="There is no webhook of id '{}'",

@@ -48,5 +48,10 @@ async def _find(connection: Connection, toy_id: str, vector: Vector) -> Historie
 
 
 SUBJECT = HistorySubject(
-    collection="toys", parameter="toy_id", topics=(Topic.REGISTRY,), find=_find, missing="There is no toy '{}'"
+    collection="toys",
+    parameter="toy_id",
+    about="Id of the toy.",
+    topics=(Topic.REGISTRY,),
+    find=_find,
+    missing="There is no toy '{}'",
 )

@@ -1,12 +1,13 @@
 """toys/{toy_id} of the native API."""
 
 from dataclasses import asdict
+from typing import Annotated
 
 from starlette.responses import Response
 
 from runfold_schemas.positions.topics import Topic
 from runfold_server.core.errors import NotFound
-from runfold_server.http.messages import Message
+from runfold_server.http.messages import Message, Rule
 from runfold_server.http.operation import RawCall, RawOperation
 from runfold_server.http.prefixes import NATIVE_PREFIX
 from runfold_server.http.responses import json_response
@@ -20,7 +21,7 @@ from .queries import get_toy
 class ToyById(Message, frozen=True):
     """…/toys/{toy_id}."""
 
-    toy_id: str
+    toy_id: Annotated[str, Rule(about="Id of the toy.")]
 
 
 async def _toy(services: Services, call: RawCall[ToyById]) -> Response:

@@ -1,13 +1,13 @@
 """The operations of all kinds of entities."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from runfold_projections.catalog import history_subjects
 from runfold_projections.core.entity import HistorySubject
-from runfold_server.http.messages import Message
+from runfold_server.http.messages import Message, Rule
 from runfold_server.http.operation import RawHandler, RawOperation, TimeTravel
 from runfold_server.http.prefixes import NATIVE_PREFIX
 from runfold_server.openapi_schemas.common import JSON, Schema
@@ -31,7 +31,7 @@ def _operations(subject: HistorySubject) -> tuple[RawOperation[Any], ...]:
         return RawOperation(
             "GET",
             f"{NATIVE_PREFIX}/{subject.path}/{what}",
-            _with_parameter(message, subject.parameter),
+            _with_parameter(message, subject),
             handler,
             f"Of one of {subject.collection}: {_ABOUT[what][0].lower()}{_ABOUT[what][1:]}",
             {200: (JSON, answer)},
@@ -46,11 +46,12 @@ def _operations(subject: HistorySubject) -> tuple[RawOperation[Any], ...]:
     )
 
 
-def _with_parameter(message: type[Message], parameter: str) -> type[Message]:
+def _with_parameter(message: type[Message], subject: HistorySubject) -> type[Message]:
     """Return the message with the parameter of the path that names the entity."""
+    parameter = subject.parameter
     made: type[Any] = msgspec.defstruct(
         f"{message.__name__}Of{parameter.title().replace('_', '')}",
-        [(parameter, str)],
+        [(parameter, Annotated[str, Rule(about=subject.about)])],
         bases=(message,),
         kw_only=True,
         frozen=True,
