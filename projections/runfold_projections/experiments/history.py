@@ -83,7 +83,7 @@ _LARGEST_ID = 2**63 - 1
 SUBJECT = HistorySubject(
     collection="experiments",
     parameter="experiment_id",
-    about="Id of the experiment.",
+    about="Id of the experiment: a whole number in a string.",
     topics=(Topic.EXPERIMENTS,),
     find=_find,
     missing="No Experiment with id={} exists",
