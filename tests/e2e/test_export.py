@@ -105,7 +105,7 @@ def strange_log(seed: int) -> list[Outgoing]:
     """Events of every kind about a few experiments and runs: joins, conflicts, deletions, several attempts and ranks, odd numbers."""
     chance = random.Random(seed)
     return [
-        Outgoing(projection.topic, raw.key or b"", raw.value, raw.headers)
+        Outgoing(projection.topic, raw.key or b"", raw.value or b"", raw.headers)
         for projection in (Projection.EXPERIMENTS, Projection.RUNS, Projection.METRICS, Projection.REGISTRY)
         for raw in history(projection, chance, 150)[1:]
         if raw.key is not None

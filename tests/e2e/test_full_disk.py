@@ -2,7 +2,7 @@
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -136,10 +136,10 @@ async def test_postgres_disk_is_full_the_worker_waits_in_sight_and_goes_on(tmp_p
         await world.check()
 
 
-async def _works_again(attempt: functools.partial[object]) -> None:
+async def _works_again(attempt: Callable[[], Awaitable[object]]) -> None:
     for _ in range(60):
         try:
-            await attempt()  # type: ignore[misc]
+            await attempt()
             return
         except LogUnavailable:
             await asyncio.sleep(0.5)

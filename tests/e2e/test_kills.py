@@ -1,6 +1,7 @@
 """Everything is killed, again and again, under load."""
 
 import asyncio
+import functools
 import random
 import signal
 import time
@@ -57,12 +58,12 @@ async def _kill_all(installation: Installation, worker: Program, server: Program
     for number, name in enumerate(plan):
         part = number / (len(plan) + 1)
         acknowledged = load.book.acknowledged
-        await until(lambda part=part: load.done >= part or bool(load.book.failures), f"{part:.0%} of the load", 120)
+        await until(functools.partial(_progressed, load, part), f"{part:.0%} of the load", 120)
         # Something must have been folded and acknowledged in every life, or the kills would hit programs that do nothing.
         await until(lambda: _folds(worker), f"an event folded before kill {number} of {name}")
         assert_runs(server)
         await until(
-            lambda n=acknowledged: load.book.acknowledged > n or load.done >= 1 or bool(load.book.failures),
+            functools.partial(_acknowledged_more, load, acknowledged),
             f"a write acknowledged before kill {number} of {name}",
         )
         assert load.done < 1, f"the load ended before kill {number}"
@@ -79,3 +80,11 @@ async def _kill_all(installation: Installation, worker: Program, server: Program
 
 async def _folds(worker: Program) -> bool:
     return await folded_by(worker) > 0
+
+
+def _progressed(load: Load, part: float) -> bool:
+    return load.done >= part or bool(load.book.failures)
+
+
+def _acknowledged_more(load: Load, writes: int) -> bool:
+    return load.book.acknowledged > writes or load.done >= 1 or bool(load.book.failures)

@@ -70,7 +70,11 @@ async def listen(servers: Sequence[Program], since: str, chance: random.Random, 
         breaks_after = chance.randrange(1, 4)
         connections += 1
         url = f"{chance.choice(servers).url}{API}series:live"
-        query = [*(("run_id", run) for run in RUNS), *(("key", key) for key in KEYS), ("since", since)]
+        query: list[tuple[str, str | int | float | bool | None]] = [
+            *(("run_id", run) for run in RUNS),
+            *(("key", key) for key in KEYS),
+            ("since", since),
+        ]
         # Only the first time is the place that of the answer: a browser keeps its address and adds the header.
         headers = {"last-event-id": place} if place != since else {}
         try:

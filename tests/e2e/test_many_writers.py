@@ -83,8 +83,8 @@ async def _assert_there_once(http: httpx2.AsyncClient, run_id: str, books: list[
     assert tags == {key: value for book in books for key, value in book.tags.items() if key != "last"}
     sent: dict[str, list[tuple[int, int, float]]] = collections.defaultdict(list)
     for book in books:
-        for key, *point in book.points:
-            sent[key].append((point[0], point[1], point[2]))
+        for key, step, at, value in book.points:
+            sent[key].append((step, at, value))
     latest = {key: max((step, at, value) for at, step, value in points) for key, points in sent.items()}
     shown = {one["key"]: (one["step"], one["timestamp"], one["value"]) for one in data["metrics"]}
     assert len(data["metrics"]) == len(sent)

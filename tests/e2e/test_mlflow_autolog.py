@@ -106,7 +106,9 @@ def start_training(url: str, name: str, directory: Path) -> subprocess.Popen[str
 
 def runs_of(url: str, experiment: str) -> list[Any]:
     client = MlflowClient(url)
-    return list(client.search_runs([client.get_experiment_by_name(experiment).experiment_id]))
+    found = client.get_experiment_by_name(experiment)
+    assert found is not None
+    return list(client.search_runs([found.experiment_id]))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -91,8 +91,11 @@ def test_an_experiment_is_created_and_found_by_id_and_name(client: MlflowClient,
     found = client.get_experiment(made)
     assert (found.name, found.tags, found.lifecycle_stage) == (name, {"team": "vision"}, "active")
     assert found.artifact_location == f"mlflow-artifacts:/{made}"
+    assert found.creation_time is not None
     assert before - 5000 < found.creation_time < time.time() * 1000 + 5000
-    assert client.get_experiment_by_name(name).experiment_id == made
+    by_name = client.get_experiment_by_name(name)
+    assert by_name is not None
+    assert by_name.experiment_id == made
     assert client.get_experiment_by_name("nothing of this name") is None
 
 
@@ -177,7 +180,9 @@ def test_nested_runs_know_their_parent(fluent: str) -> None:
         for _ in range(2):
             with mlflow.start_run(nested=True) as child:
                 mlflow.log_metric("loss", 0.1)
-    assert mlflow.get_parent_run(child.info.run_id).info.run_id == parent.info.run_id
+    found = mlflow.get_parent_run(child.info.run_id)
+    assert found is not None
+    assert found.info.run_id == parent.info.run_id
     children = mlflow.search_runs([fluent], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'", output_format="list")
     assert len(children) == 2
 
@@ -254,6 +259,7 @@ def test_calls_that_do_not_wait(fluent: str) -> None:
             mlflow.set_tag("stage", "dev", synchronous=False),
         ]
         for each in waiting:
+            assert each is not None
             each.wait()
     mlflow.flush_async_logging()
     data = mlflow.get_run(run.info.run_id).data
@@ -362,8 +368,10 @@ def test_runs_of_several_experiments_are_searched_at_once(client: MlflowClient, 
 def test_data_sets_are_inputs_of_a_run(fluent: str) -> None:
     source = HTTPDatasetSource("https://example.com/digits.csv")
     with mlflow.start_run() as run:
-        mlflow.log_input(MetaDataset(source, name="digits"), context="train")
-    (found,) = mlflow.get_run(run.info.run_id).inputs.dataset_inputs
+        mlflow.log_input(MetaDataset(source, name="digits"), context="train")  # type: ignore[abstract]
+    inputs = mlflow.get_run(run.info.run_id).inputs
+    assert inputs is not None
+    (found,) = inputs.dataset_inputs
     assert found.dataset.name == "digits"
     assert "digits.csv" in found.dataset.source
     assert {tag.key: tag.value for tag in found.tags} == {"mlflow.data.context": "train"}
@@ -377,7 +385,9 @@ def test_a_data_set_logged_twice_is_one_input(client: MlflowClient, experiment: 
     dataset = Dataset("d", "abc", "local", "{}", "{}", "{}")
     for _ in range(2):
         client.log_inputs(run, [DatasetInput(dataset, [InputTag("mlflow.data.context", "eval")])])
-    assert [i.dataset.digest for i in client.get_run(run).inputs.dataset_inputs] == ["abc"]
+    inputs = client.get_run(run).inputs
+    assert inputs is not None
+    assert [i.dataset.digest for i in inputs.dataset_inputs] == ["abc"]
 
 
 # Errors, as MLflow words them
@@ -445,7 +455,9 @@ def test_what_one_server_acknowledged_the_other_shows(urls: Urls, name: str) -> 
     """Read your writes, whichever server is asked, with no pause between."""
     one, other = MlflowClient(urls.one), MlflowClient(urls.other)
     made = one.create_experiment(name)
-    assert other.get_experiment_by_name(name).experiment_id == made
+    by_name = other.get_experiment_by_name(name)
+    assert by_name is not None
+    assert by_name.experiment_id == made
     run = other.create_run(made).info.run_id
     for step in range(20):
         writer, reader = (one, other) if step % 2 else (other, one)
@@ -476,7 +488,9 @@ def test_of_two_who_create_one_name_at_once_one_is_told(urls: Urls, name: str) -
     for thread in threads:
         thread.join()
     assert told == ["RESOURCE_ALREADY_EXISTS"]
-    assert MlflowClient(urls.one).get_experiment_by_name(name).experiment_id == made[0]
+    by_name = MlflowClient(urls.one).get_experiment_by_name(name)
+    assert by_name is not None
+    assert by_name.experiment_id == made[0]
 
 
 @OVER_HTTP

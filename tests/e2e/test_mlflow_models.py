@@ -89,8 +89,9 @@ def test_a_scikit_learn_model_comes_back_and_is_an_output_of_its_run(
     assert (model.experiment_id, model.params["max_iter"]) == (experiment, "200")
     assert model.artifact_location == f"mlflow-artifacts:/{experiment}/models/{info.model_id}/artifacts"
     # The client copies the run's metrics of the model's step to the model.
-    assert [(m.key, m.step, m.run_id) for m in model.metrics] == [("accuracy", 0, run.info.run_id)]
+    assert [(m.key, m.step, m.run_id) for m in model.metrics or ()] == [("accuracy", 0, run.info.run_id)]
     made = MlflowClient(url).get_run(run.info.run_id)
+    assert made.outputs is not None
     assert [(output.model_id, output.step) for output in made.outputs.model_outputs] == [(info.model_id, 0)]
     assert made.data.metrics == {"accuracy": classifier.score(X, Y)}
     assert len(MlflowClient(url).get_metric_history(run.info.run_id, "accuracy")) == 1, "the copied point is the same"
@@ -126,7 +127,7 @@ def test_a_python_function_is_a_model(experiment: str) -> None:
 
 def test_the_best_checkpoint_on_a_data_set_is_a_search(experiment: str, classifier: LogisticRegression) -> None:
     digits, iris = (
-        MetaDataset(HTTPDatasetSource(f"https://example.org/{name}.csv"), name=name, digest=f"{name}-1")
+        MetaDataset(HTTPDatasetSource(f"https://example.org/{name}.csv"), name=name, digest=f"{name}-1")  # type: ignore[abstract]
         for name in ("digits", "iris")
     )
     ids = []
@@ -143,14 +144,14 @@ def test_the_best_checkpoint_on_a_data_set_is_a_search(experiment: str, classifi
         models = mlflow.search_logged_models([experiment], output_format="list", **search)
         return [ids.index(model.model_id) for model in models]
 
-    on_iris = [{"dataset_name": "iris", "dataset_digest": "iris-1"}]
-    best = [{"field_name": "metrics.acc", "ascending": False, **on_iris[0]}]
-    assert found(filter_string="metrics.acc > 0.6", datasets=on_iris, order_by=best) == [1, 2]
+    iris_only = [{"dataset_name": "iris", "dataset_digest": "iris-1"}]
+    best = [{"field_name": "metrics.acc", "ascending": False, **iris_only[0]}]
+    assert found(filter_string="metrics.acc > 0.6", datasets=iris_only, order_by=best) == [1, 2]
     assert found(filter_string="metrics.acc > 0.6", datasets=[{"dataset_name": "digits"}]) == [1, 0]
     assert found(filter_string="tags.step IN ('0', '2')", order_by=[{"field_name": "name"}]) == [0, 2]
     table = mlflow.search_logged_models([experiment], max_results=2, filter_string="name LIKE 'checkpoint-%'")
     assert sorted(table["name"]) == ["checkpoint-1", "checkpoint-2"]
-    on = {(m.dataset_name, m.dataset_digest): m.value for m in mlflow.get_logged_model(ids[0]).metrics}
+    on = {(m.dataset_name, m.dataset_digest): m.value for m in mlflow.get_logged_model(ids[0]).metrics or ()}
     assert on == {("iris", "iris-1"): 0.5, ("digits", "digits-1"): 0.9}
 
 
@@ -160,7 +161,7 @@ def test_metrics_of_an_active_model_are_its_own(experiment: str) -> None:
         for step in range(3):
             mlflow.log_metrics({"a": step, "b": -step}, step=step)
     found = mlflow.get_logged_model(model.model_id)
-    assert {(m.key, m.value, m.step) for m in found.metrics} == {("a", 2.0, 2), ("b", -2.0, 2)}
+    assert {(m.key, m.value, m.step) for m in found.metrics or ()} == {("a", 2.0, 2), ("b", -2.0, 2)}
     assert found.experiment_id == experiment
 
 
@@ -172,7 +173,7 @@ def test_an_upload_that_fails_leaves_a_failed_model(experiment: str, classifier:
     with mlflow.start_run():
         log(classifier, name="fine")
         with pytest.raises(pickle.PicklingError, match="not this one"):
-            log(Unpicklable())  # type: ignore[arg-type]
+            log(Unpicklable())
     states = {model.name: model.status for model in mlflow.search_logged_models([experiment], output_format="list")}
     assert states == {"fine": LoggedModelStatus.READY, "classifier": LoggedModelStatus.FAILED}
 
@@ -193,7 +194,7 @@ def test_a_registered_model_is_loaded_by_version_alias_and_id(url: str, classifi
         info = log(classifier, registered_model_name="iris")
     again = mlflow.register_model(info.model_uri, "iris", tags={"a": "1"})
     assert (info.registered_model_version, again.version) == ("1", "2")
-    client.set_registered_model_alias("iris", "prod", 2)
+    client.set_registered_model_alias("iris", "prod", "2")
     for uri in ("models:/iris/1", "models:/iris/2", "models:/iris@prod", "models:/iris/latest"):
         assert (mlflow.pyfunc.load_model(uri).predict(X) == classifier.predict(X)).all(), uri
     version = client.get_model_version_by_alias("iris", "prod")

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from runfold_server.mlflow.tracking.traces import Told
+from runfold_server.mlflow.tracking.declined_traces import Announced
 from tests.support.world_fixtures import client, here
 
 __all__ = ["client", "here"]
@@ -72,8 +72,8 @@ def test_spans_are_sent_no_more_once_the_server_has_said_so(here, client) -> Non
 
 
 def test_what_was_said_is_said_again_after_a_while_and_remembered_of_few() -> None:
-    assert [Told(remembered=60).before(("a",)) for _ in range(2)] == [False, False]
-    told = Told(most=2, remembered=60)
-    assert [told.before((who,)) for who in "aabcab"] == [False, True, False, False, False, False]
-    forgetful = Told(remembered=0)
-    assert [forgetful.before(("a",)) for _ in range(2)] == [False, False]
+    assert [Announced(remembered=60).announced_before(("a",)) for _ in range(2)] == [False, False]
+    told = Announced(most=2, remembered=60)
+    assert [told.announced_before((who,)) for who in "aabcab"] == [False, True, False, False, False, False]
+    forgetful = Announced(remembered=0)
+    assert [forgetful.announced_before(("a",)) for _ in range(2)] == [False, False]

@@ -272,7 +272,7 @@ def _get(client: _Client, run: _Run, _: str) -> None:
 
 
 def _history(client: _Client, run: _Run, _: str) -> None:
-    for key in run.points or {"m": ()}:
+    for key in run.points or ("m",):
         found = client.get("metrics/get-history", run_id=run.run_id, metric_key=key).get("metrics", [])
         seen = [(one["timestamp"], one["step"], one["value"]) for one in found]
         assert seen == sorted((at, step, value) for step, at, value in run.points.get(key, ()))

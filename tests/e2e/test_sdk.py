@@ -39,6 +39,7 @@ def test_mlflow_reads_what_was_logged(url: str, name: str) -> None:
         run.set_tags({"kind": "changed"})
     found = read(url, run.id)
     assert (found.info.status, found.info.run_name) == ("FINISHED", "first")
+    assert run.experiment_id is not None
     assert MlflowClient(url).get_experiment(run.experiment_id).name == name
     assert found.info.experiment_id == run.experiment_id
     assert found.info.start_time <= found.info.end_time
@@ -155,7 +156,9 @@ def test_two_processes_log_to_an_experiment_that_both_create(url: str, name: str
     ids = [process.communicate(timeout=60)[0].strip() for process in started]
     assert [process.returncode for process in started] == [0, 0]
     client = MlflowClient(url)
-    runs = client.search_runs([client.get_experiment_by_name(name).experiment_id], order_by=["tags.rank ASC"])
+    experiment = client.get_experiment_by_name(name)
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], order_by=["tags.rank ASC"])
     assert [run.info.run_id for run in runs] == ids
     for run in runs:
         assert run.info.status == "FINISHED"

@@ -1,6 +1,7 @@
 """Trainers, servers, workers, the broker and Postgres are killed while trainers log over both transports."""
 
 import asyncio
+import functools
 import os
 import random
 import signal
@@ -147,7 +148,7 @@ class _Job:
             else:
                 self.installation.services.kill(name, signal.SIGKILL)
             life = self._now[way, RANKS - 1]
-            await until(lambda life=life: life.unsent, f"points in the spool of a trainer by {way}")
+            await until(functools.partial(_has_unsent, life), f"points in the spool of a trainer by {way}")
             self._end_by_force(way, RANKS - 1)
             if name == "server":
                 self.server.start()
@@ -163,3 +164,7 @@ class _Job:
             if life.process.poll() is None:
                 life.process.kill()
                 life.process.wait(30)
+
+
+def _has_unsent(life: Life) -> bool:
+    return life.unsent

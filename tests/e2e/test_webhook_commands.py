@@ -13,6 +13,7 @@ from typing import Any
 
 import mlflow
 import pytest
+from mlflow.entities.webhook import WebhookEvent, WebhookEventStr
 
 from runfold_projections.core.projection import Projection
 from tests.support.in_process import fetch
@@ -138,7 +139,11 @@ def test_a_rebuild_and_a_rollback_of_every_projection_tell_nothing_and_what_come
     place: Place, heard: Receiver
 ) -> None:
     client = place.client
-    kinds = ["registered_model.created", "model_version.created", "model_version_alias.created"]
+    kinds: list[WebhookEventStr | WebhookEvent] = [
+        "registered_model.created",
+        "model_version.created",
+        "model_version_alias.created",
+    ]
     hook = client.create_webhook("quiet", f"{heard.url}/quiet", kinds)
     client.create_registered_model("quiet")
     client.create_model_version("quiet", "s3://bucket/m")

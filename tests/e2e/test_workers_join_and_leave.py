@@ -1,6 +1,7 @@
 """Workers come and go under load: partitions move, and nothing is lost, doubled or left undone."""
 
 import asyncio
+import functools
 import signal
 import time
 from pathlib import Path
@@ -58,8 +59,8 @@ async def _visits(installation: Installation, two: list[Program], load: Load) ->
             third.start()
             third.wait_ready()
         workers = [*two, third]
-        await until(lambda workers=workers: _shares(workers, [3, 4, 4]), f"visit {visit}: three workers share evenly")
-        await until(lambda third=third: _folds(third), f"visit {visit}: the third worker folds")
+        await until(functools.partial(_shares, workers, [3, 4, 4]), f"visit {visit}: three workers share evenly")
+        await until(functools.partial(_folds, third), f"visit {visit}: the third worker folds")
         worker_id = (await status_of(third))["worker_id"]
         folded.append(await folded_by(third))
         if visit % 2 == 0:

@@ -17,9 +17,9 @@ from runfold_server.app.application import open_services
 from runfold_server.core.config import ServerConfig
 from runfold_stack.commands.status import is_well, render, status
 from runfold_stack.config.services import Services
+from tests.support.caller import PROXY
 from tests.support.server_world import World
 
-PROXY = "/api/2.0/mlflow-artifacts/artifacts"
 SMALL, LARGE = b"trusted weights", os.urandom(9 * 1024 * 1024)
 _numbers = itertools.count(1)
 

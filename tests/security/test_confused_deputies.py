@@ -15,11 +15,11 @@ from runfold_schemas.events.logged_models import LoggedModelCreated
 from runfold_schemas.events.runs import RunCreated
 from runfold_schemas.events.webhooks import WebhookCreated
 from runfold_schemas.positions.topics import Topic
+from tests.support.caller import PROXY
 from tests.support.in_process import outgoing
 from tests.support.server_world import World
 
 API = "/api/2.0/mlflow/"
-PROXY = "/api/2.0/mlflow-artifacts/artifacts"
 MPU = "/api/2.0/mlflow-artifacts/mpu"
 NATIVE = "/api/runfold/v1/"
 _numbers = itertools.count(1)

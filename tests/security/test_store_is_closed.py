@@ -220,13 +220,14 @@ async def test_the_stores_own_shell_gets_nothing_without_the_certificate(store: 
     await untouched(store)
     # The same by the owner, from where the certificate lies, shows that the shell would have told it.
     shown = await asyncio.to_thread(
-        subprocess.run,
-        [program(), "shell", "-master", master, "-filer", filer],
-        input=f"fs.ls /buckets\nfs.cat /buckets/{BUCKET}/{NAME}\n",
-        cwd=store.directory,
-        capture_output=True,
-        text=True,
-        timeout=60,
+        lambda: subprocess.run(
+            [program(), "shell", "-master", master, "-filer", filer],
+            input=f"fs.ls /buckets\nfs.cat /buckets/{BUCKET}/{NAME}\n",
+            cwd=store.directory,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
     )
     assert BUCKET in shown.stdout
     async with owner(store) as s3:

@@ -6,6 +6,7 @@ from typing import Any
 import httpx2
 
 API = "/api/2.0/mlflow/"
+PROXY = "/api/2.0/mlflow-artifacts/artifacts"
 _names = itertools.count()
 
 

@@ -129,10 +129,10 @@ def read(record: Outgoing) -> Got:
 @contextmanager
 def event_server(port: int = 0, state: EventServer | None = None) -> Iterator[EventServer]:
     """The double on a port of 127.0.0.1, a free one if 0; with `state`, one that was there before and comes back."""
-    state = state or EventServer()
+    state = served = state or EventServer()
 
     class Handler(_Handler):
-        double = state
+        double: EventServer = served
 
     class Server(ThreadingHTTPServer):
         daemon_threads = True

@@ -179,7 +179,7 @@ class _HttpWriter:
             run.doubt("params", params)
             run.doubt("tags", tags)
 
-        body = {"run_id": run.run_id, "params": _pairs(params), "tags": _pairs(tags)}
+        body: dict[str, Any] = {"run_id": run.run_id, "params": _pairs(params), "tags": _pairs(tags)}
         if await self._tell("/runs/log-batch", body, doubt=doubt):
             run.params |= params
             run.tags |= tags

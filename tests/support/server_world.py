@@ -125,7 +125,7 @@ async def _live(services: Services, ready: Callable[[World], Coroutine[Any, Any,
 @contextmanager
 def world(services: Services) -> Iterator[World]:
     """Runs a world in a thread of its own, so that tests may call it as any client does."""
-    with in_thread(lambda ready: _live(services, ready)) as made:
+    with in_thread(functools.partial(_live, services)) as made:
         _await_ready(made)
         yield made
 

@@ -5,6 +5,7 @@ name services of yours instead; tests that kill services then fail loudly.
 """
 
 import asyncio
+import functools
 import os
 import signal
 import threading
@@ -65,7 +66,7 @@ def running_services(directory: Path) -> Iterator[Services]:
         cluster = KafkaCluster(kafka, KafkaSecurity.from_environment())
         yield Services(cluster, postgres, S3Config(s3) if s3 else None, None, None)
         return
-    with in_thread(lambda ready: _serve(directory, ready)) as services:
+    with in_thread(functools.partial(_serve, directory)) as services:
         yield services
 
 
@@ -80,7 +81,9 @@ async def _serve(directory: Path, ready: Callable[[Services], Coroutine[Any, Any
 def s3_of(stack: RunningStack) -> S3Config | None:
     """The stack's S3 store, as a server is told of it."""
     store = stack.endpoints.s3
-    return store and S3Config(store.endpoint, access_key=store.keys.access_key, secret_key=store.keys.secret_key)
+    if store is None:
+        return None
+    return S3Config(store.endpoint, access_key=store.keys.access_key, secret_key=store.keys.secret_key)
 
 
 @contextmanager

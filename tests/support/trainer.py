@@ -23,9 +23,14 @@ def base_of(run_id: str, rank: int, key: str) -> float:
     return float(zlib.crc32(f"{run_id} {rank} {key}".encode()) << 20)
 
 
+def _await_end_of_input(stop: threading.Event) -> None:
+    sys.stdin.read()
+    stop.set()
+
+
 def main(experiment: str, first: int, count: int, pause: float) -> None:
     stop = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
+    threading.Thread(target=_await_end_of_input, args=(stop,), daemon=True).start()
     rank, keys = int(os.environ["RUNFOLD_RANK"]), keys_of(count)
     with runfold.run(experiment) as run:
         print(run.spool, flush=True)

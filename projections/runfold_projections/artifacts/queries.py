@@ -30,11 +30,11 @@ class FolderEntry:
     size: int | None
 
 
-async def find_artifact(conn: Connection, owner: str, path: str) -> Artifact | None:
+async def find_artifact(connection: Connection, owner: str, path: str) -> Artifact | None:
     """Return the file at a path; None if there is none."""
     if not storable(owner) or not storable(path):
         return None
-    row = await conn.fetchrow(
+    row = await connection.fetchrow(
         "SELECT owner, path, size, sha256, object_key, stored_ms FROM artifact WHERE owner = $1 AND path = $2",
         owner,
         path,
@@ -54,9 +54,9 @@ GROUP BY 1, 2 ORDER BY 1, 2 DESC
 """
 
 
-async def list_artifacts(conn: Connection, owner: str, path: str) -> list[FolderEntry]:
+async def list_artifacts(connection: Connection, owner: str, path: str) -> list[FolderEntry]:
     """Return the entries of a folder, by name; "" is the owner's root. Empty for a file and for a missing path."""
     if not storable(owner) or not storable(path):
         return []
     start, end = (f"{path}/", f"{path}0") if path else ("", "")
-    return [FolderEntry(*row) for row in await conn.fetch(_LISTING, owner, start, end)]
+    return [FolderEntry(*row) for row in await connection.fetch(_LISTING, owner, start, end)]

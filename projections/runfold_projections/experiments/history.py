@@ -67,14 +67,14 @@ class ExperimentHistory(EntityHistory[fold.ExperimentState | None]):
 _HEAD = ("name", "lifecycle_stage", "artifact_location")
 
 
-async def _find(conn: Connection, text: str, vector: Vector) -> Histories | None:
+async def _find(connection: Connection, text: str, vector: Vector) -> Histories | None:
     try:
         number = int(text) if len(text) < 100 else _LARGEST_ID + 1
     except ValueError:
         raise BadQuery(f"Invalid experiment ID '{text}'. Experiment ID must be a valid integer.") from None
     if not 0 <= number <= _LARGEST_ID:
         return None
-    return await known_histories(conn, (ExperimentHistory(number),), vector)
+    return await known_histories(connection, (ExperimentHistory(number),), vector)
 
 
 _LARGEST_ID = 2**63 - 1

@@ -25,11 +25,11 @@ def run_end_offset(vector: Vector, topic: Topic, run_id: str) -> int:
     return vector.get(partition_of_run(vector, topic, run_id), 0)
 
 
-async def existing_runs(conn: Connection, run_ids: Sequence[str], vector: Vector) -> set[str]:
+async def existing_runs(connection: Connection, run_ids: Sequence[str], vector: Vector) -> set[str]:
     """Return those of the runs that had been created at the moment of a vector."""
     ends = {run_id: run_end_offset(vector, Topic.RUNS, run_id) for run_id in run_ids}
     found: set[str] = set()
-    rows = await conn.fetch(
+    rows = await connection.fetch(
         """
         SELECT wanted.entity, first.data
         FROM unnest($1::text[], $2::bigint[]) AS wanted (entity, end_offset) CROSS JOIN LATERAL (
@@ -44,13 +44,15 @@ async def existing_runs(conn: Connection, run_ids: Sequence[str], vector: Vector
     for row in rows:
         run_id = row["entity"]
         # The creation is mostly the first event. Before it there may be files, and events rejected for lack of the run.
-        if _creates(decode_entries(row["data"]), ends[run_id]) or await _created_later(conn, run_id, ends[run_id]):
+        if _creates(decode_entries(row["data"]), ends[run_id]) or await _created_later(
+            connection, run_id, ends[run_id]
+        ):
             found.add(run_id)
     return found
 
 
-async def _created_later(conn: Connection, run_id: str, end_offset: int) -> bool:
-    replay = await load_replay(conn, Projection.RUNS, run_id, end_offset)
+async def _created_later(connection: Connection, run_id: str, end_offset: int) -> bool:
+    replay = await load_replay(connection, Projection.RUNS, run_id, end_offset)
     return replay.state is not None or _creates([event.entry for event in replay.events], end_offset)
 
 

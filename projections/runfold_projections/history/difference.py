@@ -25,12 +25,12 @@ class FieldDifference:
 
 
 async def differences_between(
-    conn: Connection, history: EntityHistory[S], first: int, end_offset: int
+    connection: Connection, history: EntityHistory[S], first: int, end_offset: int
 ) -> list[FieldDifference]:
     """Compare the entity as of two end offsets of its partition, field by field; `first` may be the later one."""
     early, late = sorted((first, end_offset))
-    replay = await load_replay(conn, history.projection, history.entity, early)
-    events = await load_accepted(conn, history, early, late)
+    replay = await load_replay(connection, history.projection, history.entity, early)
+    events = await load_accepted(connection, history, early, late)
     found = await asyncio.to_thread(_compare_states, history, replay.state, replay.events, events)
     if first > end_offset:
         # Backwards in time no event made the change: undoing the same events did.
@@ -39,16 +39,16 @@ async def differences_between(
 
 
 async def differences_to_successor(
-    conn: Connection, old: EntityHistory[S], first: int, new: EntityHistory[S], end_offset: int
+    connection: Connection, old: EntityHistory[S], first: int, new: EntityHistory[S], end_offset: int
 ) -> list[FieldDifference]:
     """Compare an entity as of one offset with another, as of a later offset, that has taken its name.
 
     A field's later value comes with the event that set it; a missing one with the event by which the old entity lost
     its name.
     """
-    before = old.fields(await state_at(conn, old, first))
-    accepted = await load_accepted(conn, new, 0, end_offset)
-    loss = await _name_loss(conn, old, first, end_offset)
+    before = old.fields(await state_at(connection, old, first))
+    accepted = await load_accepted(connection, new, 0, end_offset)
+    loss = await _name_loss(connection, old, first, end_offset)
     return await asyncio.to_thread(_compare_with_successor, before, loss, new, accepted)
 
 
@@ -66,10 +66,12 @@ def _compare_with_successor(
     return found
 
 
-async def _name_loss(conn: Connection, history: EntityHistory[S], first: int, end_offset: int) -> HistoryEvent | None:
+async def _name_loss(
+    connection: Connection, history: EntityHistory[S], first: int, end_offset: int
+) -> HistoryEvent | None:
     """Return the first event from an offset on that changes the entity's name."""
-    replay = await load_replay(conn, history.projection, history.entity, first)
-    events = await load_accepted(conn, history, first, end_offset)
+    replay = await load_replay(connection, history.projection, history.entity, first)
+    events = await load_accepted(connection, history, first, end_offset)
 
     def search() -> HistoryEvent | None:
         state = fold_events(history, replay.state, replay.events)

@@ -26,13 +26,13 @@ class Replay(NamedTuple):
     events: list[HistoryEvent]
 
 
-async def load_replay(conn: Connection, projection: Projection, entity: str, end_offset: int) -> Replay:
+async def load_replay(connection: Connection, projection: Projection, entity: str, end_offset: int) -> Replay:
     """Load what the entity was below an end offset of its partition. One round trip."""
     if not storable(entity) or end_offset <= 0:
         return Replay(None, [])
     state: bytes | None = None
     since, events = 0, []
-    for first, partition, data in await conn.fetch(_statement(projection, _REPLAY), entity, end_offset):
+    for first, partition, data in await connection.fetch(_statement(projection, _REPLAY), entity, end_offset):
         if partition is None:
             state, since = decompress(data), first
         else:
@@ -41,7 +41,14 @@ async def load_replay(conn: Connection, projection: Projection, entity: str, end
 
 
 async def load_events(
-    conn: Connection, projection: Projection, entity: str, *, first: int = 0, end_offset: int, rows: int, newest: bool
+    connection: Connection,
+    projection: Projection,
+    entity: str,
+    *,
+    first: int = 0,
+    end_offset: int,
+    rows: int,
+    newest: bool,
 ) -> list[HistoryEvent]:
     """Load events of an entity, rejected ones too, at offsets from `first` and below `end_offset`.
 
@@ -50,16 +57,16 @@ async def load_events(
     if not storable(entity):
         return []
     statement = _statement(projection, _NEWEST_EVENTS if newest else _EVENTS)
-    found = await conn.fetch(statement, entity, first, end_offset, rows)
+    found = await connection.fetch(statement, entity, first, end_offset, rows)
     events = [event for row in found for event in _events_of(projection, row["partition"], row["data"])]
     events = [event for event in events if first <= event.entry.offset < end_offset]
     return sorted(events, key=lambda event: event.entry.offset, reverse=newest)
 
 
-async def load_consequences(conn: Connection, event_ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+async def load_consequences(connection: Connection, event_ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
     """Load, by event id, the entities and positions of the events that name it as their cause."""
     found: dict[str, list[dict[str, Any]]] = {}
-    for row in await conn.fetch(_CONSEQUENCES, event_ids):
+    for row in await connection.fetch(_CONSEQUENCES, event_ids):
         position = f"{row['projection']}:{row['partition']}:{row['log_offset']}"
         found.setdefault(row["causation_id"], []).append({"entity": row["entity"], "position": position})
     return found

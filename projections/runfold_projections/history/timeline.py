@@ -51,7 +51,7 @@ class HistoryPage:
 
 
 async def history_page(
-    conn: Connection,
+    connection: Connection,
     history: EntityHistory[S],
     *,
     first: int,
@@ -67,12 +67,12 @@ async def history_page(
     """
     at_once = limit if about is None else MAX_SCANNED_EVENTS
     scanned, found, more = await _scan(
-        conn, history.projection, history.entity, first, end_offset, at_once, newest, matches
+        connection, history.projection, history.entity, first, end_offset, at_once, newest, matches
     )
     if not found:
         return HistoryPage([], more)
     at = sorted(event.entry.offset for event in found)
-    replay = await load_replay(conn, history.projection, history.entity, at[0])
+    replay = await load_replay(connection, history.projection, history.entity, at[0])
     between = sorted((e for e in scanned if at[0] <= e.entry.offset <= at[-1] and not e.entry.code), key=_offset)
     changes = await asyncio.to_thread(_changes_by_offset, history, replay.state, replay.events, between)
     if about is not None:
@@ -80,7 +80,7 @@ async def history_page(
         if len(found) > limit:
             more = found[limit - 1].entry.offset + (0 if newest else 1)
             found = found[:limit]
-    caused = await load_consequences(conn, [event.entry.event_id for event in found])
+    caused = await load_consequences(connection, [event.entry.event_id for event in found])
     events = [
         EventWithChanges(event, changes.get(event.entry.offset, []), caused.get(event.entry.event_id, []))
         for event in found
@@ -89,7 +89,7 @@ async def history_page(
 
 
 async def _scan(
-    conn: Connection,
+    connection: Connection,
     projection: Projection,
     entity: str,
     first: int,
@@ -103,7 +103,7 @@ async def _scan(
     found: list[HistoryEvent] = []
     while len(scanned) < MAX_SCANNED_EVENTS:
         some = await load_events(
-            conn, projection, entity, first=first, end_offset=end_offset, rows=ROWS_AT_ONCE, newest=newest
+            connection, projection, entity, first=first, end_offset=end_offset, rows=ROWS_AT_ONCE, newest=newest
         )
         if not some:
             return scanned, found, None
@@ -154,17 +154,19 @@ def fold_events(history: EntityHistory[S], kept: bytes | None, events: Sequence[
     return state
 
 
-async def state_at(conn: Connection, history: EntityHistory[S], end_offset: int) -> S:
+async def state_at(connection: Connection, history: EntityHistory[S], end_offset: int) -> S:
     """Return the entity as of an end offset of its partition."""
-    replay = await load_replay(conn, history.projection, history.entity, end_offset)
+    replay = await load_replay(connection, history.projection, history.entity, end_offset)
     return await asyncio.to_thread(fold_events, history, replay.state, replay.events)
 
 
-async def load_accepted(conn: Connection, history: EntityHistory[S], first: int, end_offset: int) -> list[HistoryEvent]:
+async def load_accepted(
+    connection: Connection, history: EntityHistory[S], first: int, end_offset: int
+) -> list[HistoryEvent]:
     """Load all accepted events at offsets from `first` and below `end_offset`, in the log's order."""
     found: list[HistoryEvent] = []
     while some := await load_events(
-        conn,
+        connection,
         history.projection,
         history.entity,
         first=first,
@@ -177,17 +179,17 @@ async def load_accepted(conn: Connection, history: EntityHistory[S], first: int,
     return found
 
 
-async def has_history(conn: Connection, history: EntityHistory[Any], end_offset: int) -> bool:
+async def has_history(connection: Connection, history: EntityHistory[Any], end_offset: int) -> bool:
     """Return whether the entity has any event, even if only a rejected one."""
     if not storable(history.entity):
         return False
     return bool(
-        await load_events(conn, history.projection, history.entity, end_offset=end_offset, rows=1, newest=False)
+        await load_events(connection, history.projection, history.entity, end_offset=end_offset, rows=1, newest=False)
     )
 
 
 async def known_histories(
-    conn: Connection, histories: Sequence[EntityHistory[Any]], vector: Vector
+    connection: Connection, histories: Sequence[EntityHistory[Any]], vector: Vector
 ) -> Sequence[EntityHistory[Any]] | None:
     """Return an entity's histories if the first one has any event at the moment of a vector; else None."""
-    return histories if await has_history(conn, histories[0], histories[0].end_offset(vector)) else None
+    return histories if await has_history(connection, histories[0], histories[0].end_offset(vector)) else None

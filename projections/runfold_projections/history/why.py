@@ -23,9 +23,11 @@ class FieldSetting:
     after: Any
 
 
-async def field_settings(conn: Connection, history: EntityHistory[S], name: str, end_offset: int) -> list[FieldSetting]:
+async def field_settings(
+    connection: Connection, history: EntityHistory[S], name: str, end_offset: int
+) -> list[FieldSetting]:
     """Return the events that set a field below an end offset, the newest first: it set the value as of that offset."""
-    events = await load_accepted(conn, history, 0, end_offset)
+    events = await load_accepted(connection, history, 0, end_offset)
     return await asyncio.to_thread(settings_among, history, events, name)
 
 

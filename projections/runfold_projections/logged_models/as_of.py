@@ -22,16 +22,20 @@ from .queries import VERSIONS_TAG, LoggedModel, MeasuredMetric, with_versions
 REGISTRY = Partition(Topic.REGISTRY, 0)
 
 
-async def logged_model_at(conn: Connection, workspace: str, model_id: str, vector: Vector) -> LoggedModel | None:
+async def logged_model_at(connection: Connection, workspace: str, model_id: str, vector: Vector) -> LoggedModel | None:
     """Return the model of this id, deleted or not, with the metrics that runs had measured of it.
 
     The tag with the versions that were created from it is as of the same moment.
     """
-    found = await state_at(conn, LoggedModelHistory(model_id), vector.get(REGISTRY, 0)) if storable(model_id) else None
+    found = (
+        await state_at(connection, LoggedModelHistory(model_id), vector.get(REGISTRY, 0))
+        if storable(model_id)
+        else None
+    )
     if found is None or found.head.workspace != workspace:
         return None
     head, tags = found.head, dict(sorted(found.tags.items()))
-    made = await versions_made_of(conn, workspace, model_id, vector)
+    made = await versions_made_of(connection, workspace, model_id, vector)
     if made:
         tags[VERSIONS_TAG] = with_versions(tags.get(VERSIONS_TAG), made)
     return LoggedModel(
@@ -47,16 +51,16 @@ async def logged_model_at(conn: Connection, workspace: str, model_id: str, vecto
         updated_ms=head.updated_ms,
         params=dict(sorted(found.params.items())),
         tags=tags,
-        metrics=await _measured(conn, model_id, vector),
+        metrics=await _measured(connection, model_id, vector),
     )
 
 
-async def _measured(conn: Connection, model_id: str, vector: Vector) -> list[MeasuredMetric]:
-    rows = await conn.fetch(_RUNS, model_id)
+async def _measured(connection: Connection, model_id: str, vector: Vector) -> list[MeasuredMetric]:
+    rows = await connection.fetch(_RUNS, model_id)
     found = ModelMetrics()
-    for run_id in sorted(await existing_runs(conn, [row["run_id"] for row in rows], vector)):
+    for run_id in sorted(await existing_runs(connection, [row["run_id"] for row in rows], vector)):
         end = run_end_offset(vector, Topic.METRICS, run_id)
-        cursor = await conn.cursor(_SEGMENTS, run_id, end)
+        cursor = await connection.cursor(_SEGMENTS, run_id, end)
         while segments := await cursor.fetch(_AT_ONCE):
             await asyncio.to_thread(_add, found, segments, model_id, run_id, end)
     metrics = [

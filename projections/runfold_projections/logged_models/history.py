@@ -82,8 +82,8 @@ class LoggedModelHistory(EntityHistory[fold.LoggedModelState | None]):
 _HEAD = ("name", "status", "lifecycle_stage", "artifact_uri", "model_type", "source_run_id")
 
 
-async def _find(conn: Connection, model_id: str, vector: Vector) -> Histories | None:
-    return await known_histories(conn, (LoggedModelHistory(model_id),), vector)
+async def _find(connection: Connection, model_id: str, vector: Vector) -> Histories | None:
+    return await known_histories(connection, (LoggedModelHistory(model_id),), vector)
 
 
 SUBJECT = HistorySubject(

@@ -5,12 +5,12 @@ from typing import Any
 from runfold_projections.postgres.connection import Connection
 
 
-async def logged_extents(conn: Connection, run_id: str, end_offset: int) -> list[dict[str, Any]]:
+async def logged_extents(connection: Connection, run_id: str, end_offset: int) -> list[dict[str, Any]]:
     """Return offsets, steps and points per attempt, branch and rank (null: no rank), of what was logged below an end offset.
 
     Steps and points include those that one segment holds together with later ones.
     """
-    rows = await conn.fetch(
+    rows = await connection.fetch(
         """
         SELECT attempt, branch, rank, min(first_offset) AS first_offset,
                least(max(last_offset), $2 - 1) AS last_offset, min(first_step) AS first_step,

@@ -143,8 +143,8 @@ _ABOUT_KEYS: tuple[type[Fact], ...] = (
 """Events that change only the params, tags, inputs and files that they name."""
 
 
-async def _find(conn: Connection, run_id: str, vector: Vector) -> Histories | None:
-    return await known_histories(conn, (RunHistory(run_id), BranchHistory(run_id)), vector)
+async def _find(connection: Connection, run_id: str, vector: Vector) -> Histories | None:
+    return await known_histories(connection, (RunHistory(run_id), BranchHistory(run_id)), vector)
 
 
 SUBJECT = HistorySubject(

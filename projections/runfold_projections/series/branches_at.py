@@ -6,19 +6,21 @@ from runfold_projections.metrics.branches import Attempt, Cut, RunBranches
 from runfold_projections.postgres.connection import Connection
 
 
-async def branches_at(conn: Connection, run_ids: Sequence[str], start: int, stop: int) -> dict[str, RunBranches]:
+async def branches_at(connection: Connection, run_ids: Sequence[str], start: int, stop: int) -> dict[str, RunBranches]:
     """Return the branches, as of the offset `start`, of those runs that have a cut before the offset `stop`.
 
     The runs are of one partition of `metrics`. Complete only in a read transaction whose checkpoint has passed `stop`.
     """
-    found: dict[str, RunBranches] = {row["run_id"]: RunBranches() for row in await conn.fetch(_CUT, run_ids, stop)}
+    found: dict[str, RunBranches] = {
+        row["run_id"]: RunBranches() for row in await connection.fetch(_CUT, run_ids, stop)
+    }
     if not found:
         return found
     attempts: dict[str, list[tuple[str, Attempt]]] = {}
     cuts: dict[str, list[Cut]] = {}
-    for run_id, name, *attempt in await conn.fetch(_ATTEMPTS, list(found), start):
+    for run_id, name, *attempt in await connection.fetch(_ATTEMPTS, list(found), start):
         attempts.setdefault(run_id, []).append((name, Attempt(*attempt)))
-    for run_id, *cut in await conn.fetch(_CUTS, list(found), start):
+    for run_id, *cut in await connection.fetch(_CUTS, list(found), start):
         cuts.setdefault(run_id, []).append(Cut(*cut))
     for run_id, branches in found.items():
         branches.restore(attempts.get(run_id, ()), cuts.get(run_id, ()))

@@ -52,8 +52,8 @@ class WebhookHistory(EntityHistory[fold.Webhook | None]):
         )
 
 
-async def _find(conn: Connection, webhook_id: str, vector: Vector) -> Histories | None:
-    return await known_histories(conn, (WebhookHistory(webhook_id),), vector)
+async def _find(connection: Connection, webhook_id: str, vector: Vector) -> Histories | None:
+    return await known_histories(connection, (WebhookHistory(webhook_id),), vector)
 
 
 SUBJECT = HistorySubject(

@@ -63,6 +63,7 @@ async def test_a_store_without_keys_is_told_of_with_the_settings_that_name_them(
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("HOME", str(tmp_path))
+    assert services.s3 is not None
     keyless = replace(services.s3, access_key=None, secret_key=None)
     async with Bucket(keyless, timeout=5) as bucket:
         with pytest.raises(StorageUnavailable, match="Set RUNFOLD_S3_ACCESS_KEY and RUNFOLD_S3_SECRET_KEY"):

@@ -12,7 +12,6 @@ import pytest
 from runfold_server.artifacts.presigned import _file_name
 from tests.support.server_world import World
 
-PROXY = "/api/2.0/mlflow-artifacts/artifacts"
 NAMES = (
     "back\\slash.txt", "\\", "\\\\host", "a\\..\\b", "..\\up", "trailing.", "trailing..", "...", "trailing ",
     ".hidden", "-rf", "~", "a:b", "c:windows.txt", "CON", "s3:", "a*b", "a|b", "<a>", "\"quoted'", "$HOME",

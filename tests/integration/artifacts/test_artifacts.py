@@ -12,9 +12,9 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.support.caller import PROXY
 from tests.support.server_world import World
 
-PROXY = "/api/2.0/mlflow-artifacts/artifacts"
 API = "/api/2.0/mlflow/"
 _numbers = itertools.count(1)
 

@@ -8,9 +8,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.integration.artifacts.test_artifacts import PROXY
-from tests.integration.native.test_as_of import HEADER, moment, now
-from tests.support.caller import API, Caller
+from tests.support.caller import API, PROXY, Caller
+from tests.support.moments import HEADER, moment, now
 
 PRESIGNED = "/api/2.0/mlflow-artifacts/presigned"
 PATHS = ["a.txt", "m/MLmodel", "m/data/w.bin", "m/data", "z/é.txt", "m0"]
@@ -24,7 +23,8 @@ def caller(client: httpx2.Client) -> Caller:
 
 def told(client: httpx2.Client, run: str, **asked: str) -> dict[str, Any]:
     """What all reads of the run's files answer."""
-    root, found = f"0/{run}/artifacts", {}
+    root = f"0/{run}/artifacts"
+    found: dict[str, Any] = {}
     for path in PATHS:
         answer = client.get(f"{PROXY}/{root}/{path}", params=asked)
         found[path] = (answer.status_code, answer.content if answer.status_code == 200 else None)

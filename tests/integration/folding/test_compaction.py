@@ -91,6 +91,7 @@ async def test_merges_between_batches_change_no_row(
         async with plain.acquire() as connection:
             await apply(connection, new_fold(), None, raws)
         fold, checkpoint = new_fold(), None
+        assert fold.tidying is not None
         async with merged.acquire() as connection:
             while (at := checkpoint.next_offset if checkpoint else 0) < len(raws):
                 checkpoint = await apply(connection, fold, checkpoint, raws[at : at + rng.randint(1, 4)])

@@ -326,7 +326,7 @@ async def test_what_was_measured_of_models_is_of_all_points_that_name_them_cut_o
             for place, value in enumerate(frame.values):
                 row, column = divmod(place, len(frame.keys))
                 name = (frame.model_id or "", record.entity, frame.keys[column])
-                measured = (*name, frame.dataset_name or "", frame.dataset_digest or "")
+                measured: tuple[str, ...] = (*name, frame.dataset_name or "", frame.dataset_digest or "")
                 points.setdefault(measured, []).append((frame.times[row], frame.steps[row], value + 0.0))
     expected = []
     for measured, own in points.items():

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -218,7 +219,7 @@ async def test_generations_are_listed_with_vector_and_size(installation: Install
 async def test_state_hashes_of_a_replay_are_those_of_the_live_generations(installation: Installation) -> None:
     async with sender(installation) as raw, working(installation):
         await folded(installation, await write(installation, raw, 20))
-        schemas = {}
+        schemas: dict[Projection, Any] = {}
         await installation.replayed()
         async with control(installation) as connection:
             for entry in await inventory(connection):

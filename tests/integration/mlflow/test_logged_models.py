@@ -215,7 +215,7 @@ def test_what_was_measured_of_a_model_is_there_per_run_and_data_set(
     stores[0].log_batch(two, points, [], [])
     found = {
         (m.key, m.run_id, m.dataset_name, m.dataset_digest): (repr(m.value), m.step, m.timestamp, m.model_id)
-        for m in stores[1].get_logged_model(model_id).metrics
+        for m in stores[1].get_logged_model(model_id).metrics or ()
     }
     assert found == {
         ("acc", one, None, None): ("0.9", 3, 3, model_id),
@@ -226,7 +226,7 @@ def test_what_was_measured_of_a_model_is_there_per_run_and_data_set(
     # A finalized model is answered with what was acknowledged before.
     client.log_metric(one, "late", 1.0, timestamp=1, step=1, model_id=model_id)
     final = stores[1].finalize_logged_model(model_id, LoggedModelStatus.READY)
-    assert "late" in {metric.key for metric in final.metrics}
+    assert "late" in {metric.key for metric in final.metrics or ()}
 
 
 def test_inputs_and_outputs_of_a_run_are_models(

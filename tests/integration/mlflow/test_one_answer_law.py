@@ -33,7 +33,7 @@ generated = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check
 
 def pages(caller: Caller, path: str, name: str, *, post: bool = False, **query: Any) -> Iterator[Json]:
     """All that a search finds, three a page."""
-    token = {}
+    token: dict[str, Any] = {}
     while True:
         ask = caller.post if post else caller.get
         answer = ask(path, max_results=3, **query, **token)
@@ -148,7 +148,7 @@ def change(rng: Random, caller: Lenient, experiments: list[str], runs: list[str]
     """Anything a client does to an experiment or a run; what is refused changes nothing."""
     run, other, key, value = rng.choice(runs), rng.choice(runs), rng.choice("abü"), rng.choice(["", "1", "ü"])
     what = rng.randrange(10)
-    refusable = {
+    refusable: dict[int, tuple[str, Json]] = {
         0: ("runs/set-tag", {"run_id": run, "key": key, "value": value}),
         1: ("runs/log-parameter", {"run_id": run, "key": key, "value": value}),
         2: ("runs/log-metric", {"run_id": run, "key": key, "value": rng.random(), "timestamp": rng.randrange(9)}),

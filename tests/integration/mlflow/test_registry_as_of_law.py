@@ -13,10 +13,10 @@ import pytest
 
 from runfold_schemas.codec.batch import CONTENT_TYPE, encode_batch
 from runfold_schemas.positions.topics import Topic
-from tests.integration.native.test_as_of import HEADER, NATIVE, moment, now
 from tests.support import model_histories
 from tests.support.caller import API, Caller
 from tests.support.in_process import outgoing
+from tests.support.moments import HEADER, NATIVE, moment, now
 from tests.support.registry_histories import ALIASES, NAMES, registry_event
 
 SOAK = bool(os.environ.get("RUNFOLD_SOAK"))

@@ -102,7 +102,8 @@ def test_pages_hold_each_run_once(two: World) -> None:
         runs = [new_run(one, experiment, n % 3) for n in range(23)]
         for n, run_id in enumerate(runs):
             call(one, "runs/log-metric", run_id=run_id, key="m", value=n % 4, timestamp=1, step=1)
-        seen, token = [], None
+        seen: list[str] = []
+        token = None
         while True:
             words = {"experiment_ids": [experiment], "max_results": 5, "order_by": ["metrics.m"], "page_token": token}
             page = call(other if len(seen) % 2 else one, "runs/search", **words)

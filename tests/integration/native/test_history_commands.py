@@ -18,9 +18,9 @@ from runfold_schemas.events.runs import TagsSet
 from runfold_schemas.positions.topics import Topic
 from runfold_stack.commands.main import app
 from runfold_stack.errors import StackError
-from tests.integration.native.test_as_of import NATIVE, moment, now
 from tests.support.caller import API, Caller
 from tests.support.in_process import outgoing
+from tests.support.moments import NATIVE, moment, now
 from tests.support.server_world import World
 
 Run = Callable[..., tuple[str, str]]
@@ -195,11 +195,10 @@ def test_an_experiment_goes_by_the_name_that_it_had_then(here: World, run: Run, 
         caller.post("experiments/update", experiment_id=first, new_name="swapped before")
         caller.experiment("swapped")
         later = now(client)
-    for command in (("timeline", "experiment"), ("why", "experiment")):
-        field = ("name",) if command[0] == "why" else ()
-        assert run(*command, "swapped", *field)[0] != run(*command, first, *field)[0]
-        assert run(*command, "swapped", *field, "--as-of", then)[0] == run(*command, first, *field, "--as-of", then)[0]
-        assert "'swapped before' as of experiments:0:" in refused(*command, "swapped before", *field, "--as-of", then)
+    for command, which in ((("timeline", "experiment"), ()), (("why", "experiment"), ("name",))):
+        assert run(*command, "swapped", *which)[0] != run(*command, first, *which)[0]
+        assert run(*command, "swapped", *which, "--as-of", then)[0] == run(*command, first, *which, "--as-of", then)[0]
+        assert "'swapped before' as of experiments:0:" in refused(*command, "swapped before", *which, "--as-of", then)
     changed = run("diff", "experiment", "swapped before", "--from", then, "--to", later)[0]
     assert changed.startswith('name: "swapped" -> "swapped before"')
 

@@ -14,7 +14,7 @@ FILES = ("model/MLmodel", "model/data/a.bin", "model/data/b.bin", "model.txt", "
 
 
 @pytest.fixture
-async def conn(namespace: Namespace) -> AsyncIterator[Connection]:
+async def connection(namespace: Namespace) -> AsyncIterator[Connection]:
     async with (
         open_connection(namespace.dsn, namespace.name, application="test") as connection,
         connection.transaction(),
@@ -25,14 +25,14 @@ async def conn(namespace: Namespace) -> AsyncIterator[Connection]:
         yield connection
 
 
-async def listed(conn: Connection, path: str) -> list[tuple[str, bool, int | None]]:
-    return [(entry.name, entry.is_dir, entry.size) for entry in await list_artifacts(conn, "r", path)]
+async def listed(connection: Connection, path: str) -> list[tuple[str, bool, int | None]]:
+    return [(entry.name, entry.is_dir, entry.size) for entry in await list_artifacts(connection, "r", path)]
 
 
-async def test_a_folder_is_listed_by_name_with_its_folders_and_the_sizes_of_its_files(conn: Connection) -> None:
-    assert await listed(conn, "model") == [("MLmodel", False, 0), ("data", True, None)]
-    assert await listed(conn, "model/data") == [("a.bin", False, 1), ("b.bin", False, 2)]
-    assert await listed(conn, "") == [
+async def test_a_folder_is_listed_by_name_with_its_folders_and_the_sizes_of_its_files(connection: Connection) -> None:
+    assert await listed(connection, "model") == [("MLmodel", False, 0), ("data", True, None)]
+    assert await listed(connection, "model/data") == [("a.bin", False, 1), ("b.bin", False, 2)]
+    assert await listed(connection, "") == [
         ("both", True, None),
         ("both", False, 6),
         ("model", True, None),
@@ -43,12 +43,12 @@ async def test_a_folder_is_listed_by_name_with_its_folders_and_the_sizes_of_its_
 
 
 @pytest.mark.parametrize("path", ["model.txt", "mod", "absent", "model/data/a.bin", "mode_", "nul\x00"])
-async def test_what_is_no_folder_lists_nothing(conn: Connection, path: str) -> None:
-    assert await listed(conn, path) == []
+async def test_what_is_no_folder_lists_nothing(connection: Connection, path: str) -> None:
+    assert await listed(connection, path) == []
 
 
-async def test_a_file_is_found_by_owner_and_path(conn: Connection) -> None:
-    assert await find_artifact(conn, "r", "model/MLmodel") == Artifact("r", "model/MLmodel", 0, "hash", "key", 7)
-    assert await find_artifact(conn, "r", "model/else") is None
-    assert await find_artifact(conn, "r", "model") is None
-    assert await list_artifacts(conn, "other", "model") == [FolderEntry("else", False, 1)]
+async def test_a_file_is_found_by_owner_and_path(connection: Connection) -> None:
+    assert await find_artifact(connection, "r", "model/MLmodel") == Artifact("r", "model/MLmodel", 0, "hash", "key", 7)
+    assert await find_artifact(connection, "r", "model/else") is None
+    assert await find_artifact(connection, "r", "model") is None
+    assert await list_artifacts(connection, "other", "model") == [FolderEntry("else", False, 1)]

@@ -21,7 +21,7 @@ __all__ = ["namespace", "postgres_dsn"]
 
 
 @pytest.fixture
-async def conn(namespace: Namespace) -> AsyncIterator[Connection]:
+async def connection(namespace: Namespace) -> AsyncIterator[Connection]:
     async with (
         open_connection(namespace.dsn, namespace.name, application="test") as connection,
         connection.transaction(),
@@ -47,7 +47,7 @@ def ids(found: Sequence[Experiment]) -> list[int]:
     return [experiment.experiment_id for experiment in found]
 
 
-async def test_an_experiment_is_found_by_id_name_and_event(conn: Connection) -> None:
+async def test_an_experiment_is_found_by_id_name_and_event(connection: Connection) -> None:
     vision = Experiment(
         1,
         "default",
@@ -58,31 +58,31 @@ async def test_an_experiment_is_found_by_id_name_and_event(conn: Connection) -> 
         900,
         {"mlflow.note.content": "it's", "team": "red"},
     )
-    assert await get_experiment(conn, 1) == vision
-    assert await get_experiment_by_name(conn, "default", "vision") == vision
-    assert await experiment_created_by(conn, str(UUID(int=101))) == vision
+    assert await get_experiment(connection, 1) == vision
+    assert await get_experiment_by_name(connection, "default", "vision") == vision
+    assert await experiment_created_by(connection, str(UUID(int=101))) == vision
 
 
-async def test_a_deleted_experiment_is_still_found(conn: Connection) -> None:
-    found = await get_experiment_by_name(conn, "default", "Vision old")
+async def test_a_deleted_experiment_is_still_found(connection: Connection) -> None:
+    found = await get_experiment_by_name(connection, "default", "Vision old")
     assert found is not None
     assert found.lifecycle_stage == "deleted"
     assert found.tags == {}
 
 
-async def test_names_belong_to_a_workspace(conn: Connection) -> None:
-    found = await get_experiment_by_name(conn, "other", "vision")
+async def test_names_belong_to_a_workspace(connection: Connection) -> None:
+    found = await get_experiment_by_name(connection, "other", "vision")
     assert found is not None
     assert found.experiment_id == 4
 
 
-async def test_what_does_not_exist_or_can_not_is_none(conn: Connection) -> None:
-    assert await get_experiment(conn, 77) is None
-    assert await get_experiment(conn, 2**70) is None
-    assert await get_experiment_by_name(conn, "default", "VISION") is None
-    assert await get_experiment_by_name(conn, "default", "a\0b") is None
-    assert await experiment_created_by(conn, str(UUID(int=1))) is None
-    assert await experiment_created_by(conn, "zz") is None
+async def test_what_does_not_exist_or_can_not_is_none(connection: Connection) -> None:
+    assert await get_experiment(connection, 77) is None
+    assert await get_experiment(connection, 2**70) is None
+    assert await get_experiment_by_name(connection, "default", "VISION") is None
+    assert await get_experiment_by_name(connection, "default", "a\0b") is None
+    assert await experiment_created_by(connection, str(UUID(int=1))) is None
+    assert await experiment_created_by(connection, "zz") is None
 
 
 @pytest.mark.parametrize(
@@ -107,13 +107,15 @@ async def test_what_does_not_exist_or_can_not_is_none(conn: Connection) -> None:
         ("tags.team IS NOT NULL AND tags.`mlflow.note.content` IS NULL", [3]),
     ],
 )
-async def test_filters(conn: Connection, filter_string: str, expected: list[int]) -> None:
-    assert ids(await search_experiments(conn, "default", ViewType.ACTIVE_ONLY, filter_string, [], 10, 0)) == expected
+async def test_filters(connection: Connection, filter_string: str, expected: list[int]) -> None:
+    assert (
+        ids(await search_experiments(connection, "default", ViewType.ACTIVE_ONLY, filter_string, [], 10, 0)) == expected
+    )
 
 
-async def test_views_show_stages(conn: Connection) -> None:
-    assert ids(await search_experiments(conn, "default", ViewType.DELETED_ONLY, "", [], 10, 0)) == [2]
-    assert ids(await search_experiments(conn, "default", ViewType.ALL, "", [], 10, 0)) == [1, 3, 2, 0]
+async def test_views_show_stages(connection: Connection) -> None:
+    assert ids(await search_experiments(connection, "default", ViewType.DELETED_ONLY, "", [], 10, 0)) == [2]
+    assert ids(await search_experiments(connection, "default", ViewType.ALL, "", [], 10, 0)) == [1, 3, 2, 0]
 
 
 @pytest.mark.parametrize(
@@ -126,14 +128,16 @@ async def test_views_show_stages(conn: Connection) -> None:
         (["last_update_time ASC"], [0, 3, 1]),
     ],
 )
-async def test_orders(conn: Connection, order_by: list[str], expected: list[int]) -> None:
-    assert ids(await search_experiments(conn, "default", ViewType.ACTIVE_ONLY, "", order_by, 10, 0)) == expected
+async def test_orders(connection: Connection, order_by: list[str], expected: list[int]) -> None:
+    assert ids(await search_experiments(connection, "default", ViewType.ACTIVE_ONLY, "", order_by, 10, 0)) == expected
 
 
-async def test_pages(conn: Connection) -> None:
-    pages = [ids(await search_experiments(conn, "default", ViewType.ALL, "", [], 3, offset)) for offset in (0, 3, 6)]
+async def test_pages(connection: Connection) -> None:
+    pages = [
+        ids(await search_experiments(connection, "default", ViewType.ALL, "", [], 3, offset)) for offset in (0, 3, 6)
+    ]
     assert pages == [[1, 3, 2], [0], []]
     with pytest.raises(BadQuery):
-        await search_experiments(conn, "default", ViewType.ALL, "", [], 3, 2**63)
+        await search_experiments(connection, "default", ViewType.ALL, "", [], 3, 2**63)
     with pytest.raises(BadFilter, match="Invalid order_by entity: tag"):
-        await search_experiments(conn, "default", ViewType.ALL, "", ["tags.x"], 3, 0)
+        await search_experiments(connection, "default", ViewType.ALL, "", ["tags.x"], 3, 0)

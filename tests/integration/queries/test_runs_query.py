@@ -76,14 +76,14 @@ def the_run(number: int) -> Run:
 RUNS = [the_run(number) for number in range(10)]
 
 
-async def insert(conn: Connection, run: Run) -> None:
-    await conn.execute(
+async def insert(connection: Connection, run: Run) -> None:
+    await connection.execute(
         "INSERT INTO run VALUES ($1, 0, $2, $3, $4, $5, $6, $7, $8, NULL, $9, $10)",
         *(run.run_id, run.experiment_id, run.name, run.user_id, run.status, run.start_ms, run.end_ms),
         *(run.lifecycle_stage, run.artifact_uri, UUID(run.run_id)),
     )
     for table, pairs in (("run_param", run.params), ("run_tag", run.tags)):
-        await conn.executemany(
+        await connection.executemany(
             f"INSERT INTO {table} VALUES ($1, $2, $3)",  # noqa: S608 - two names of ours
             [(run.run_id, key, value) for key, value in pairs.items()],
         )
@@ -93,24 +93,24 @@ async def insert(conn: Connection, run: Run) -> None:
         summaries.put(m.key, Summary(latest, None, None))
     for number in range(summaries.blocks):
         block = summaries.block(number)
-        await conn.execute(
+        await connection.execute(
             "INSERT INTO metric_block (run_id, block, keys, numbers, contexts) VALUES ($1, $2, $3, $4, $5)",
             *(run.run_id, number, block.keys, block.numbers, block.contexts),
         )
-    await conn.executemany(
+    await connection.executemany(
         "INSERT INTO run_dataset VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         [
             (run.run_id, ordinal, d.name, d.digest, d.source_type, d.source, d.schema, d.profile, d.tags)
             for ordinal, d in enumerate(run.datasets)
         ],
     )
-    await conn.executemany(
+    await connection.executemany(
         "INSERT INTO run_model VALUES ($1, $2, $3)", [(run.run_id, at, model) for at, model in enumerate(run.models)]
     )
 
 
-async def insert_experiment(conn: Connection, experiment_id: int, stage: str) -> None:
-    await conn.execute(
+async def insert_experiment(connection: Connection, experiment_id: int, stage: str) -> None:
+    await connection.execute(
         "INSERT INTO experiment VALUES ($1, 'default', 'e' || $1::bigint, '', $2, 1, 1, $3)",
         experiment_id,
         stage,
@@ -119,7 +119,7 @@ async def insert_experiment(conn: Connection, experiment_id: int, stage: str) ->
 
 
 @pytest.fixture
-async def conn(namespace: Namespace) -> AsyncIterator[Connection]:
+async def connection(namespace: Namespace) -> AsyncIterator[Connection]:
     async with (
         open_connection(namespace.dsn, namespace.name, application="test") as connection,
         connection.transaction(),
@@ -164,9 +164,9 @@ def ids(runs: Sequence[Run]) -> list[str]:
 
 
 async def search(
-    conn: Connection, filter_string: str = "", order_by: Sequence[str] = (), view: ViewType = ViewType.ACTIVE_ONLY
+    connection: Connection, filter_string: str = "", order_by: Sequence[str] = (), view: ViewType = ViewType.ACTIVE_ONLY
 ) -> list[str]:
-    return ids(await search_runs(conn, [1], filter_string, view, order_by, 100, 0))
+    return ids(await search_runs(connection, [1], filter_string, view, order_by, 100, 0))
 
 
 FILTERS = [
@@ -222,11 +222,11 @@ FILTERS = [
 ]
 
 
-async def test_filters_find_what_mlflow_finds(conn: Connection) -> None:
+async def test_filters_find_what_mlflow_finds(connection: Connection) -> None:
     theirs = [as_mlflow(run) for run in RUNS]
     for filter_string in FILTERS:
         expected = {run.info.run_id for run in judge.filter(theirs, filter_string)}
-        assert set(await search(conn, filter_string)) == expected, filter_string
+        assert set(await search(connection, filter_string)) == expected, filter_string
 
 
 ORDERS = [
@@ -243,96 +243,98 @@ ORDERS = [
 ]
 
 
-async def test_orders_are_mlflows(conn: Connection) -> None:
+async def test_orders_are_mlflows(connection: Connection) -> None:
     theirs = [as_mlflow(run) for run in RUNS]
     for order_by in ORDERS:
         expected = [run.info.run_id for run in judge.sort(theirs, order_by)]
-        assert await search(conn, "", order_by) == expected, order_by
+        assert await search(connection, "", order_by) == expected, order_by
 
 
 @pytest.mark.parametrize(("key", "has_value"), [("end_time", ENDS), ("params.rate", RATES), ("tags.team", TEAMS)])
 @pytest.mark.parametrize("direction", ["ASC", "DESC"])
 async def test_runs_without_a_value_come_last(
-    conn: Connection, key: str, direction: str, has_value: list[object]
+    connection: Connection, key: str, direction: str, has_value: list[object]
 ) -> None:
     # MLflow's in-memory sort can't compare texts with its filler for None; its SQL store orders as asserted here.
-    order = await search(conn, "", [f"{key} {direction}"])
+    order = await search(connection, "", [f"{key} {direction}"])
     values = [has_value[int(found, 16)] for found in order]
     known = [value for value in values if value is not None]
     assert values == known + [None] * (len(values) - len(known))
     assert known == sorted(known, reverse=direction == "DESC")  # type: ignore[type-var]
 
 
-async def test_pages_are_disjoint_and_complete(conn: Connection) -> None:
-    pages = [ids(await search_runs(conn, [1], "", ViewType.ALL, ["metrics.loss"], 4, at)) for at in (0, 4, 8, 12)]
+async def test_pages_are_disjoint_and_complete(connection: Connection) -> None:
+    pages = [ids(await search_runs(connection, [1], "", ViewType.ALL, ["metrics.loss"], 4, at)) for at in (0, 4, 8, 12)]
     assert [len(page) for page in pages] == [4, 4, 2, 0]
-    assert [found for page in pages for found in page] == await search(conn, "", ["metrics.loss"])
+    assert [found for page in pages for found in page] == await search(connection, "", ["metrics.loss"])
 
 
-async def test_a_found_run_is_whole(conn: Connection) -> None:
-    found = await search_runs(conn, [1], "", ViewType.ALL, ["attributes.run_id"], 100, 0)
+async def test_a_found_run_is_whole(connection: Connection) -> None:
+    found = await search_runs(connection, [1], "", ViewType.ALL, ["attributes.run_id"], 100, 0)
     assert repr(found) == repr(RUNS)  # repr: NaN equals itself in it
     for run in RUNS:
-        assert repr(await get_run(conn, run.run_id)) == repr(run)
+        assert repr(await get_run(connection, run.run_id)) == repr(run)
     first = RUNS[1]
-    assert await run_head(conn, first.run_id) == RunHead(
+    assert await run_head(connection, first.run_id) == RunHead(
         first.run_id, 1, "active", first.status, first.name, first.artifact_uri
     )
 
 
-async def test_latest_values_are_stored_as_they_are(conn: Connection) -> None:
+async def test_latest_values_are_stored_as_they_are(connection: Connection) -> None:
     for number in (1, 5, 6):
-        run = await get_run(conn, run_id(number))
+        run = await get_run(connection, run_id(number))
         assert run is not None
         value = run.metrics[1].value
         assert math.isnan(value) if number == 1 else value == LOSSES[number]
 
 
-async def test_unknown_runs_and_experiments_are_nothing(conn: Connection) -> None:
-    assert await get_run(conn, "nope") is None
-    assert await get_run(conn, "a\0b") is None
-    assert await run_head(conn, "\ud800") is None
-    assert await search_runs(conn, [], "", ViewType.ALL, [], 10, 0) == []
-    assert await search_runs(conn, [5, 2**70], "", ViewType.ALL, [], 10, 0) == []
-    assert await search_runs(conn, [1], "", ViewType.ALL, [], 0, 0) == []
+async def test_unknown_runs_and_experiments_are_nothing(connection: Connection) -> None:
+    assert await get_run(connection, "nope") is None
+    assert await get_run(connection, "a\0b") is None
+    assert await run_head(connection, "\ud800") is None
+    assert await search_runs(connection, [], "", ViewType.ALL, [], 10, 0) == []
+    assert await search_runs(connection, [5, 2**70], "", ViewType.ALL, [], 10, 0) == []
+    assert await search_runs(connection, [1], "", ViewType.ALL, [], 0, 0) == []
 
 
-async def test_bad_arguments_are_refused_even_where_nothing_could_be_found(conn: Connection) -> None:
+async def test_bad_arguments_are_refused_even_where_nothing_could_be_found(connection: Connection) -> None:
     with pytest.raises(BadFilter):
-        await search_runs(conn, [], "nonsense", ViewType.ALL, [], 10, 0)
+        await search_runs(connection, [], "nonsense", ViewType.ALL, [], 10, 0)
     with pytest.raises(BadQuery):
-        await search_runs(conn, [1], "", ViewType.ALL, [], 10, -1)
+        await search_runs(connection, [1], "", ViewType.ALL, [], 10, -1)
 
 
-async def stages(conn: Connection, experiment_ids: list[int]) -> dict[ViewType, dict[str, str]]:
+async def stages(connection: Connection, experiment_ids: list[int]) -> dict[ViewType, dict[str, str]]:
     return {
-        view: {run.name: run.lifecycle_stage for run in await search_runs(conn, experiment_ids, "", view, [], 100, 0)}
+        view: {
+            run.name: run.lifecycle_stage for run in await search_runs(connection, experiment_ids, "", view, [], 100, 0)
+        }
         for view in ViewType
     }
 
 
-async def test_a_run_is_deleted_with_itself_or_its_experiment(conn: Connection) -> None:
-    await insert_experiment(conn, 2, "active")
-    await insert_experiment(conn, 3, "deleted")
-    await conn.execute("UPDATE run SET experiment_id = 2 WHERE run_id = ANY ($1)", [run_id(0), run_id(1)])
-    await conn.execute("UPDATE run SET experiment_id = 3 WHERE run_id = ANY ($1)", [run_id(2)])
-    await conn.execute("UPDATE run SET experiment_id = 4 WHERE run_id = ANY ($1)", [run_id(3)])
-    await conn.execute("UPDATE run SET lifecycle_stage = 'deleted' WHERE run_id = $1", run_id(1))
+async def test_a_run_is_deleted_with_itself_or_its_experiment(connection: Connection) -> None:
+    await insert_experiment(connection, 2, "active")
+    await insert_experiment(connection, 3, "deleted")
+    await connection.execute("UPDATE run SET experiment_id = 2 WHERE run_id = ANY ($1)", [run_id(0), run_id(1)])
+    await connection.execute("UPDATE run SET experiment_id = 3 WHERE run_id = ANY ($1)", [run_id(2)])
+    await connection.execute("UPDATE run SET experiment_id = 4 WHERE run_id = ANY ($1)", [run_id(3)])
+    await connection.execute("UPDATE run SET lifecycle_stage = 'deleted' WHERE run_id = $1", run_id(1))
 
     active = {"Run 0": "active", "Run 3": "active"}  # an experiment that is not there yet deletes nothing
     deleted = {"Run 1": "deleted", "Run 2": "deleted"}
     for several in ([2, 3, 4], [2, 3, 4, 2, 77]):
-        assert await stages(conn, several) == {
+        assert await stages(connection, several) == {
             ViewType.ACTIVE_ONLY: active,
             ViewType.DELETED_ONLY: deleted,
             ViewType.ALL: active | deleted,
         }
-    assert await stages(conn, [3]) == {
+    assert await stages(connection, [3]) == {
         ViewType.ACTIVE_ONLY: {},
         ViewType.DELETED_ONLY: {"Run 2": "deleted"},
         ViewType.ALL: {"Run 2": "deleted"},
     }
-    head, run = await run_head(conn, run_id(2)), await get_run(conn, run_id(2))
+    head, run = await run_head(connection, run_id(2)), await get_run(connection, run_id(2))
     assert head is not None
     assert run is not None
     assert head.lifecycle_stage == run.lifecycle_stage == "deleted"

@@ -23,7 +23,7 @@ Points = dict[tuple[str, str], list[tuple[int, int, float]]]
 
 
 @pytest.fixture
-async def conn(namespace: Namespace) -> AsyncIterator[Connection]:
+async def connection(namespace: Namespace) -> AsyncIterator[Connection]:
     async with (
         open_connection(namespace.dsn, namespace.name, application="test") as connection,
         connection.transaction(),
@@ -43,7 +43,7 @@ def frame(rng: Random, rows: int) -> Frame:
     return Frame(keys, steps, steps, array("d", [rng.random() for _ in range(rows * len(keys))]))
 
 
-async def insert(conn: Connection, run_id: str, offset: int, frames: list[Frame], *, merged: bool) -> None:
+async def insert(connection: Connection, run_id: str, offset: int, frames: list[Frame], *, merged: bool) -> None:
     keys = {key for one in frames for key in one.keys}
     rows = (
         [(p.first_key, p.last_key, p.points, p.head, p.data) for p in build(frames)]
@@ -51,7 +51,7 @@ async def insert(conn: Connection, run_id: str, offset: int, frames: list[Frame]
         else [(min(keys), max(keys), 0, 0, pack(frames))]
     )
     for first, last, points, head, data in rows:
-        await conn.execute(
+        await connection.execute(
             """
             INSERT INTO segment (run_id, first_offset, attempt, rank, branch, first_key, last_key, level, last_offset, first_step,
                                  last_step, partition, points, head, data)
@@ -70,7 +70,7 @@ def logged(frames: list[Frame], run_id: str, into: Points) -> None:
 
 @pytest.mark.parametrize("whole_bytes", [0, 500, 10**9])
 async def test_every_point_of_the_series_asked_for_is_read_and_no_other(
-    conn: Connection, monkeypatch: pytest.MonkeyPatch, whole_bytes: int
+    connection: Connection, monkeypatch: pytest.MonkeyPatch, whole_bytes: int
 ) -> None:
     monkeypatch.setattr(series, "WHOLE_BYTES", whole_bytes)
     monkeypatch.setattr(packs, "MOST_KEYS", 16)
@@ -79,11 +79,11 @@ async def test_every_point_of_the_series_asked_for_is_read_and_no_other(
     for offset in range(6):
         for run_id in ("r1", "r2", "unknown"):
             frames = [frame(rng, rng.choice([1, 3, 60])) for _ in range(3)]
-            await insert(conn, run_id, offset, frames, merged=offset < 4)
+            await insert(connection, run_id, offset, frames, merged=offset < 4)
             if run_id != "unknown":
                 logged(frames, run_id, all_points)
     wanted = [*rng.sample(KEYS, 5), "absent", "nul\x00"]
-    found = await read_series(conn, ["r2", "r1", "unknown", "r1"], wanted)
+    found = await read_series(connection, ["r2", "r1", "unknown", "r1"], wanted)
     read = {
         name: sorted(
             point

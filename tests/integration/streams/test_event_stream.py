@@ -87,12 +87,13 @@ def log_of(here: World) -> dict[Partition, list[tuple[int, str]]]:
 
 
 @contextmanager
-def listen(here: World, *, server: int = 0, last: str = "", **query: Any) -> Iterator[Iterator[Event]]:
+def listen(here: World, *, server: int = 0, last: str = "", begin: str = "", **query: Any) -> Iterator[Iterator[Event]]:
     """A stream for as long as the block lasts."""
     headers = {"last-event-id": last} if last else {}
+    params = ({"from": begin} if begin else {}) | query
     with (
         httpx2.Client(base_url=here.uris[server], timeout=30) as client,
-        client.stream("GET", f"{API}events:stream", params=query, headers=headers) as answer,
+        client.stream("GET", f"{API}events:stream", params=params, headers=headers) as answer,
     ):
         assert answer.status_code == 200, answer.read()
         assert answer.headers["content-type"].startswith("text/event-stream")
@@ -129,7 +130,7 @@ def test_from_the_beginning_every_record_is_told_once_and_in_order(
 ) -> None:
     send(client, tag(run, "1"), metric(run, 1), param(run, "1"))
     log = log_of(here)
-    with listen(here, **{"from": "beginning"}) as stream:
+    with listen(here, begin="beginning") as stream:
         events = told(stream, size(log))
         assert places(events) == log
         send(client, tag(run, "2"))
@@ -150,14 +151,14 @@ def test_a_stream_goes_on_behind_any_event_wherever_it_broke_off(here: World, cl
     events: list[Event] = []
     last, server = "", 0
     while size(places(events)) < size(log):
-        with listen(here, server=server, last=last, **{"from": "beginning"}) as stream:
+        with listen(here, server=server, last=last, begin="beginning") as stream:
             events += told(stream, min(chance.randrange(1, 20), size(log) - len(events)))
         last, server = events[-1].id, 1 - server
     assert places(events) == log
     # The id is a vector that says of each partition how far the client was told.
     log_id, _, vector = last.partition("@")
     assert parse_vector(vector) == {where: len(own) for where, own in log.items()}
-    with listen(here, **{"from": write_vector(parse_vector(vector))}) as stream:
+    with listen(here, begin=write_vector(parse_vector(vector))) as stream:
         send(client, tag(run, "last"))
         assert told(stream, 1)[0].data["data"]["tags"] == {"t": "last"}
     assert log_id == client.get(f"{API}positions").json()["log_id"]
@@ -171,16 +172,16 @@ def test_without_a_place_it_begins_now(here: World, client: httpx2.Client, run: 
 
 
 def test_a_time_is_the_brokers(here: World, client: httpx2.Client, run: str) -> None:
-    with listen(here, topic="runs", entity=run, **{"from": "beginning"}) as stream:
+    with listen(here, topic="runs", entity=run, begin="beginning") as stream:
         (first,) = told(stream, 1)
     time.sleep(0.05)
     send(client, tag(run, "later"))
-    with listen(here, topic="runs", entity=run, **{"from": "beginning"}) as stream:
+    with listen(here, topic="runs", entity=run, begin="beginning") as stream:
         _, second = told(stream, 2)
     for moment in (second.data["brokertime"], second.data["brokertime"].replace("Z", "+00:00")):
-        with listen(here, entity=run, **{"from": moment}) as stream:
+        with listen(here, entity=run, begin=moment) as stream:
             assert told(stream, 1)[0].data["id"] == second.data["id"]
-    with listen(here, entity=run, **{"from": first.data["brokertime"]}) as stream:
+    with listen(here, entity=run, begin=first.data["brokertime"]) as stream:
         assert [event.data["id"] for event in told(stream, 2)] == [first.data["id"], second.data["id"]]
 
 
@@ -200,7 +201,7 @@ def test_a_time_is_the_brokers(here: World, client: httpx2.Client, run: str) -> 
 )
 def test_filters(here: World, client: httpx2.Client, run: str, query: dict[str, Any], expected: list[str]) -> None:
     send(client, tag(run, "1"), param(run, "1"), metric(run, 1))
-    with listen(here, entity=run, **{"from": "beginning"}) as stream:
+    with listen(here, entity=run, begin="beginning") as stream:
         everything = told(stream, 4)
     assert {event.data["type"].rpartition(".")[2] for event in everything} == {
         "RunCreated",
@@ -210,7 +211,7 @@ def test_filters(here: World, client: httpx2.Client, run: str, query: dict[str, 
     }
     last = write_vector({where: len(own) for where, own in log_of(here).items()})
     # Behind all that is there: one more that every filter takes would hide what it took before it.
-    with listen(here, **({"entity": run, "from": "beginning"} | query)) as stream:
+    with listen(here, **({"entity": run, "begin": "beginning"} | query)) as stream:
         events = told(stream, len(expected)) if expected else []
         assert sorted(event.kind.rpartition(".")[2] for event in events) == sorted(expected)
     assert last
@@ -226,7 +227,7 @@ def test_a_models_promotions_and_what_gave_it_its_name_are_about_it(here: World,
     assert client.post(f"{API}models:promote", json={"moves": moves}).status_code == 200
     client.post(f"{API}models:promote", json={"moves": moves[:1], "conditions": [{"name": name}]})
     client.request("DELETE", f"{mlflow}registered-models/delete", json={"name": name})
-    with listen(here, entity=name, **{"from": "beginning"}) as stream:
+    with listen(here, entity=name, begin="beginning") as stream:
         kinds = [event.kind.rpartition(".")[2] for event in told(stream, 3)]
     assert kinds == ["RegisteredModelRenamed", "ModelsPromoted", "RegisteredModelDeleted"]
 
@@ -238,7 +239,7 @@ def test_outcomes_are_told_behind_the_fold(here: World, client: httpx2.Client, r
     broken = Outgoing(Topic.RUNS, run.encode(), b"no event at all", [])
     asyncio.run(_append(here, broken))
     send(client, tag(run, "last"))
-    with listen(here, entity=run, outcome="true", **{"from": "beginning"}) as stream:
+    with listen(here, entity=run, outcome="true", begin="beginning") as stream:
         events = told(stream, 7)
     runs = [(e.data.get("outcome"), e.data.get("outcomecode")) for e in events if e.data["position"].startswith("runs")]
     assert runs == [
@@ -252,7 +253,7 @@ def test_outcomes_are_told_behind_the_fold(here: World, client: httpx2.Client, r
     assert metrics == [[3.0], [4.0]]
     unreadable = next(e for e in events if e.kind == "unreadable")
     assert unreadable.data["data"]["reason"] == "framing"
-    with listen(here, topic="system", outcome="true", **{"from": "beginning"}) as stream:
+    with listen(here, topic="system", outcome="true", begin="beginning") as stream:
         assert "outcome" not in told(stream, 1)[0].data
 
 
@@ -271,7 +272,7 @@ def test_what_aiokafka_can_not_hand_out_hides_nothing(here: World, client: httpx
         send(client, *(metric(other, 1) for other in others), tag(run, "behind"), wait="append")
         events = told(stream, 7)
     assert sorted(event.kind.rpartition(".")[2] for event in events) == ["MetricsLogged"] * 6 + ["TagsSet"]
-    with listen(here, topic="runs", **{"from": "beginning"}) as stream:
+    with listen(here, topic="runs", begin="beginning") as stream:
         unreadable = next(event for event in stream if event.kind == "unreadable" and "UTF-8" in str(event.data))
     assert unreadable.data["data"]["reason"] == "envelope"
 
@@ -289,13 +290,13 @@ def test_without_points_only_their_outline_is_told(here: World, client: httpx2.C
     points = [Point(key, step, step, 1) for step in (3, 4, 9) for key in ("a", "b")]
     record = outgoing(Topic.METRICS, MetricsLogged(run, from_points(points)), writer=run)
     send(client, record)
-    with listen(here, entity=run, topic="metrics", points="false", **{"from": "beginning"}) as stream:
+    with listen(here, entity=run, topic="metrics", points="false", begin="beginning") as stream:
         (outline,) = told(stream, 1)
     assert outline.data["data"] == {
         "run_id": run,
         "frames": [{"keys": ["a", "b"], "rows": 3, "first_step": 3, "last_step": 9}],
     }
-    with listen(here, entity=run, topic="metrics", **{"from": "beginning"}) as stream:
+    with listen(here, entity=run, topic="metrics", begin="beginning") as stream:
         (whole,) = told(stream, 1)
     assert whole.data["data"]["frames"][0]["values"] == [3, 3, 4, 4, 9, 9]
 
@@ -306,7 +307,7 @@ def test_streams_far_behind_and_up_to_date_are_told_the_same(here: World, client
         for n in range(20):
             send(client, tag(run, str(n)), wait="append")
         first = told(live, 20)
-        with listen(here, entity=run, **{"from": "beginning"}) as late:
+        with listen(here, entity=run, begin="beginning") as late:
             assert [event.data for event in told(late, 21)][1:] == [event.data for event in first]
             send(client, tag(run, "20"))
             assert told(late, 1)[0].data == told(live, 1)[0].data
@@ -367,7 +368,7 @@ def _dechunked(data: bytes) -> bytes:
 
 
 def test_a_place_that_the_log_does_not_hold_ends_the_stream(here: World) -> None:
-    with listen(here, topic="experiments", **{"from": "experiments:0:1000000"}) as stream:
+    with listen(here, topic="experiments", begin="experiments:0:1000000") as stream:
         assert [(event.kind, event.data.get("reason")) for event in stream] == [("open", None), ("end", "gone")]
 
 
@@ -400,5 +401,5 @@ def test_events_as_large_as_they_may_be_are_streamed_and_so_is_what_follows(
         for value in values:
             send(client, tag(run, value))
             assert [event.data["data"]["tags"]["t"] == value for event in told(stream, 1)] == [True]
-    with listen(here, topic="runs", entity=run, **{"from": "beginning"}) as stream:
+    with listen(here, topic="runs", entity=run, begin="beginning") as stream:
         assert [len(event.data["data"].get("tags", {}).get("t", "")) for event in told(stream, 4)] == [0] + [2**23] * 3

@@ -21,7 +21,8 @@ from runfold_schemas.events.system import SchemaDeclared
 from runfold_schemas.ids import Ids
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import Topic
-from runfold_server.schema_registry.routes import BASE, MEDIA_TYPE
+from runfold_server.schema_registry.protocol import MEDIA_TYPE
+from runfold_server.schema_registry.routes import BASE
 from tests.support.server_world import World
 from tests.support.stopping import stop_process
 

@@ -13,8 +13,8 @@ from runfold_schemas.codec.batch import Outgoing
 from runfold_schemas.events.frames import Frame, Point, from_points
 from runfold_schemas.events.metrics import MetricsLogged, RunRewound
 from runfold_schemas.positions.topics import Topic
-from tests.integration.streams.test_series_stream import Stream, history, listen, metrics, run, send
 from tests.support.in_process import outgoing
+from tests.support.series_streams import Stream, history, listen, metrics, run, send
 from tests.support.server_world import World
 from tests.support.sse import Point as Told
 from tests.support.sse import points_of

@@ -12,6 +12,7 @@ import asyncpg
 import httpx2
 import mlflow
 import pytest
+from mlflow.entities.webhook import WebhookEvent, WebhookEventStr
 from mlflow.exceptions import MlflowException
 from mlflow.webhooks.delivery import _generate_hmac_signature
 
@@ -110,7 +111,7 @@ def test_addresses_that_are_refused(client: mlflow.MlflowClient, url: str) -> No
 def test_every_change_is_told_once_with_mlflows_payload_and_signature(
     client: mlflow.MlflowClient, heard: Receiver
 ) -> None:
-    kinds = [
+    kinds: list[WebhookEventStr | WebhookEvent] = [
         "registered_model.created",
         "model_version.created",
         "model_version_tag.set",

@@ -46,10 +46,11 @@ def shown(records: Any) -> list[list[tuple[Any, ...]]]:
     while records.has_next():
         batch = records.next_batch()
         assert batch.validate_crc()
-        out.append(
-            [(r.offset, r.timestamp, r.timestamp_type, r.key, r.value, r.checksum, list(r.headers)) for r in batch]
-        )
-        out[-1].append((batch.next_offset, batch.producer_id, batch.is_control_batch, batch.is_transactional))
+        rows: list[tuple[Any, ...]] = [
+            (r.offset, r.timestamp, r.timestamp_type, r.key, r.value, r.checksum, list(r.headers)) for r in batch
+        ]
+        out.append(rows)
+        rows.append((batch.next_offset, batch.producer_id, batch.is_control_batch, batch.is_transactional))
     return out
 
 

@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 from array import array
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,7 @@ class Half(Tensor):
         raise TypeError("Got unsupported ScalarType BFloat16")
 
 
-KINDS = {
+KINDS: dict[str, Callable[[list[float]], Any]] = {
     "list": list,
     "tuple": tuple,
     "array": lambda numbers: array("d", numbers),

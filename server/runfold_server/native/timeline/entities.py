@@ -23,14 +23,14 @@ def scope_of(subject: HistorySubject, name: str) -> Scope:
 
 
 async def find_histories(
-    conn: Connection, subject: HistorySubject, name: str, vector: Vector, as_of: Vector | None
+    connection: Connection, subject: HistorySubject, name: str, vector: Vector, as_of: Vector | None
 ) -> Histories:
     """Return the histories of an entity up to a vector. NotFound, worded for the moment `as_of`, if it has none."""
-    found = await subject.find(conn, name, vector)
+    found = await subject.find(connection, name, vector)
     if found is not None:
         return found
     message = subject.missing.format(name) + as_of_suffix(as_of, subject.topics[0], name)
-    raise NotFound(message if as_of is None else message + await subject.missing_hint(conn, name, as_of))
+    raise NotFound(message if as_of is None else message + await subject.missing_hint(connection, name, as_of))
 
 
 def name_in(subject: HistorySubject, http: Request) -> str:
@@ -39,7 +39,7 @@ def name_in(subject: HistorySubject, http: Request) -> str:
 
 
 async def find_namesakes(
-    conn: Connection, subject: HistorySubject, name: str, history: EntityHistory[Any], vector: Vector
+    connection: Connection, subject: HistorySubject, name: str, history: EntityHistory[Any], vector: Vector
 ) -> list[Json] | None:
     """Return the other entities that had the name, each with its id and until when; None where names don't move."""
     if subject.namesakes is None:
@@ -47,7 +47,7 @@ async def find_namesakes(
     where = history.partition(vector)
     return [
         {"id": str(Position(*where, one.creation_offset)), "as_of": str(Position(*where, one.lost_at))}
-        for one in await subject.namesakes(conn, name, history, vector)
+        for one in await subject.namesakes(connection, name, history, vector)
     ]
 
 

@@ -19,8 +19,8 @@ from runfold_schemas.positions.position import Position
 from runfold_schemas.positions.vector import Vector
 from runfold_server.core.errors import InvalidParameter
 from runfold_server.http.messages import Message, Rule
+from runfold_server.http.native_page_tokens import bad_page_token, decode_page_token, encode_page_token
 from runfold_server.http.operation import RawCall, RawHandler
-from runfold_server.http.page_tokens import bad_page_token, decode_page_token, encode_page_token
 from runfold_server.http.responses import json_response, with_moment
 from runfold_server.http.services import Services
 from runfold_server.reads import moments
@@ -91,7 +91,7 @@ def _check_type(kind: str, subjects: Iterable[str]) -> None:
 
 
 async def _page(
-    conn: Connection,
+    connection: Connection,
     histories: Histories,
     vector: Vector,
     request: TimelinePage,
@@ -111,7 +111,7 @@ async def _page(
             continue
         first, end_offset = (0, min(start, end)) if newest else (start, end)
         page = await history_page(
-            conn,
+            connection,
             history,
             first=first,
             end_offset=end_offset,
@@ -141,9 +141,9 @@ def _token(request: TimelinePage) -> Token:
     return decode_page_token(request.page_token, Token) if request.page_token else {}
 
 
-async def _logged(conn: Connection, run_id: str, vector: Vector) -> list[Json]:
+async def _logged(connection: Connection, run_id: str, vector: Vector) -> list[Json]:
     where = BranchHistory(run_id).partition(vector)
-    rows = await logged_extents(conn, run_id, vector.get(where, 0))
+    rows = await logged_extents(connection, run_id, vector.get(where, 0))
     return [
         {
             **{name: value for name, value in row.items() if not name.endswith("_offset")},

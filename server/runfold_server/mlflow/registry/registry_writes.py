@@ -1,4 +1,4 @@
-"""Writes to the registry: appended when the log can have them, answered when the fold has decided, refused in MLflow's words."""
+"""Writes to the registry: appended when the log can have them, answered when the fold has append_and_wait, refused in MLflow's words."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -11,42 +11,42 @@ from runfold_server.reads.reader import Query
 from runfold_server.writes.levels import require_level
 from runfold_server.writes.writes import Origin, RefusedWrite
 
-from .errors import said
+from .registry_errors import as_registry_error
 
 T = TypeVar("T")
 
 
-def behind(done: Appended) -> Vector:
+def vector_after(done: Appended) -> Vector:
     """The moment right after an event: what it was decided to do, and nothing later."""
     return {done.position.where: done.position.offset + 1}
 
 
-async def decide(
-    services: Services, origin: Origin, event: RegisteredModelFact, then: Callable[[Appended], Query[T]]
+async def append_and_read(
+    services: Services, origin: Origin, event: RegisteredModelFact, query_after: Callable[[Appended], Query[T]]
 ) -> T:
     """Append, wait for the fold, and answer from the same snapshot; ApiError if it was refused."""
     await require_level(services.log, type(event))
     try:
-        return await services.writes.decide(event, origin, then)
+        return await services.writes.decide(event, origin, query_after)
     except RefusedWrite as refused:
-        raise said(refused) from None
+        raise as_registry_error(refused) from None
 
 
-async def decided(services: Services, origin: Origin, event: RegisteredModelFact) -> Appended:
+async def append_and_wait(services: Services, origin: Origin, event: RegisteredModelFact) -> Appended:
     """`decide` for a write that answers nothing but what was asked."""
     await require_level(services.log, type(event))
     try:
         return await services.writes.decided(event, origin)
     except RefusedWrite as refused:
-        raise said(refused) from None
+        raise as_registry_error(refused) from None
 
 
-async def decided_then(
-    services: Services, origin: Origin, event: RegisteredModelFact, then: Callable[[Appended], Query[T]]
+async def append_and_query(
+    services: Services, origin: Origin, event: RegisteredModelFact, query_after: Callable[[Appended], Query[T]]
 ) -> T:
     """`decide` for an answer that one statement finds."""
     await require_level(services.log, type(event))
     try:
-        return await services.writes.decided_then(event, origin, then)
+        return await services.writes.decided_then(event, origin, query_after)
     except RefusedWrite as refused:
-        raise said(refused) from None
+        raise as_registry_error(refused) from None

@@ -1,7 +1,7 @@
 """Writes to experiments and runs that the fold may reject, with the rejection in MLflow's words."""
 
 from runfold_schemas.events.all_events import Event
-from runfold_server.mlflow.errors import said
+from runfold_server.mlflow.rejection_errors import as_mlflow_error
 from runfold_server.writes.writes import Origin, RefusedWrite, Writes
 
 
@@ -14,4 +14,4 @@ async def append_accepted(writes: Writes, event: Event, origin: Origin, *, singl
     try:
         await writes.decided(event, origin)
     except RefusedWrite as refused:
-        raise said(refused, single_param=single_param) from None
+        raise as_mlflow_error(refused, single_param=single_param) from None

@@ -9,7 +9,7 @@ from runfold_server.core.errors import AlreadyExists, ApiError, Internal, Invali
 from runfold_server.writes.writes import RefusedWrite
 
 
-def said(refused: RefusedWrite) -> ApiError:
+def as_registry_error(refused: RefusedWrite) -> ApiError:
     """The error to answer."""
     message, details = refused.refused.message, refused.refused.details
     if refused.refused.code == SET_ASIDE:

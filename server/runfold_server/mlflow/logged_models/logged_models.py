@@ -29,9 +29,9 @@ from runfold_server.http.operation import Call, Operation, TimeTravel
 from runfold_server.http.services import Services
 from runfold_server.mlflow import validation
 from runfold_server.mlflow.answers.logged_models import STATUSES, LoggedModelStatus, encode_logged_model
-from runfold_server.mlflow.errors import said
 from runfold_server.mlflow.messages import RunRequest, Tag
 from runfold_server.mlflow.registry.version_search import error_as_of
+from runfold_server.mlflow.rejection_errors import as_mlflow_error
 from runfold_server.mlflow.tracking.artifact_roots import check_run, no_logged_model
 from runfold_server.mlflow.tracking.experiments import experiment_id
 from runfold_server.openapi_schemas.common import having, ref
@@ -197,22 +197,24 @@ async def _get(services: Services, call: Call[GetLoggedModel]) -> Json:
 
 async def _finalize(services: Services, call: Call[FinalizeLoggedModel]) -> Json:
     model_id = call.request.model_id
-    await _decided(services, call, LoggedModelFinalized(model_id=_id(model_id), status=_STATUS[call.request.status]))
+    await _append_and_wait(
+        services, call, LoggedModelFinalized(model_id=_id(model_id), status=_STATUS[call.request.status])
+    )
     return {"model": encode_logged_model(await find_logged_model(services, model_id, deleted=True))}
 
 
 async def _delete(services: Services, call: Call[LoggedModelRequest]) -> Json:
-    return await _decided(services, call, LoggedModelDeleted(model_id=_id(call.request.model_id)))
+    return await _append_and_wait(services, call, LoggedModelDeleted(model_id=_id(call.request.model_id)))
 
 
 async def _log_params(services: Services, call: Call[LogModelParams]) -> Json:
     model_id, params = _id(call.request.model_id), _params(call.request.params)
-    return await _decided(services, call, LoggedModelParamsLogged(model_id=model_id, params=params))
+    return await _append_and_wait(services, call, LoggedModelParamsLogged(model_id=model_id, params=params))
 
 
 async def _set_tags(services: Services, call: Call[SetLoggedModelTags]) -> Json:
     model_id, tags = _id(call.request.model_id), _tags(call.request.tags)
-    return await _decided(services, call, LoggedModelTagsSet(model_id=model_id, tags=tags))
+    return await _append_and_wait(services, call, LoggedModelTagsSet(model_id=model_id, tags=tags))
 
 
 async def _delete_tag(services: Services, call: Call[DeleteLoggedModelTag]) -> Json:
@@ -220,7 +222,7 @@ async def _delete_tag(services: Services, call: Call[DeleteLoggedModelTag]) -> J
     if len(key) > validation.MAX_KEY:
         await find_logged_model(services, model_id, deleted=True)
         raise NotFound(f"No tag with key {key!r} found for model with ID {model_id!r}.")
-    return await _decided(services, call, LoggedModelTagsDeleted(model_id=model_id, keys=[key]))
+    return await _append_and_wait(services, call, LoggedModelTagsDeleted(model_id=model_id, keys=[key]))
 
 
 async def _log_outputs(services: Services, call: Call[LogOutputs]) -> Json:
@@ -228,7 +230,7 @@ async def _log_outputs(services: Services, call: Call[LogOutputs]) -> Json:
     models = [ModelOutput(model_id=one.model_id, step=one.step) for one in call.request.models]
     await require_level(services.log, OutputsLogged)
     await services.caches.runs.active(run_id)
-    return await _decided(services, call, OutputsLogged(run_id=run_id, models=models)) if models else {}
+    return await _append_and_wait(services, call, OutputsLogged(run_id=run_id, models=models)) if models else {}
 
 
 def _id(model_id: str) -> str:
@@ -238,12 +240,12 @@ def _id(model_id: str) -> str:
     return model_id
 
 
-async def _decided(services: Services, call: Call[Any], event: Event) -> Json:
+async def _append_and_wait(services: Services, call: Call[Any], event: Event) -> Json:
     await require_level(services.log, type(event))
     try:
         await services.writes.decided(event, call.origin)
     except RefusedWrite as refused:
-        raise _said(refused) from None
+        raise _as_logged_model_error(refused) from None
     return {}
 
 
@@ -255,10 +257,10 @@ _ERRORS: dict[str, type[ApiError]] = {
 }
 
 
-def _said(refused: RefusedWrite) -> ApiError:
+def _as_logged_model_error(refused: RefusedWrite) -> ApiError:
     # The fold's words about logged models are MLflow's.
     error = _ERRORS.get(refused.refused.code)
-    return said(refused) if error is None else error(refused.refused.message)
+    return as_mlflow_error(refused) if error is None else error(refused.refused.message)
 
 
 _ANSWER = having({"model": ref("LoggedModel")})

@@ -24,14 +24,14 @@ _LABEL = 300
 _OF = ("mlflow.sourceRun", "mlflow.source.name", "mlflow.user")
 
 
-class Told:
+class Announced:
     """Whom it was said to, and when; at most `most` of them, the latest."""
 
     def __init__(self, most: int = MOST, remembered: float = REMEMBERED) -> None:
         self._most, self._remembered = most, remembered
         self._known: OrderedDict[tuple[str, ...], float] = OrderedDict()
 
-    def before(self, whom: tuple[str, ...]) -> bool:
+    def announced_before(self, whom: tuple[str, ...]) -> bool:
         """Whether it was said to them lately; from now on it was."""
         now = time.monotonic()
         said = self._known.get(whom)
@@ -44,7 +44,7 @@ class Told:
         return False
 
 
-_told = Told()
+_announced = Announced()
 
 
 class Trace(Message, frozen=True):
@@ -59,7 +59,7 @@ class StartTrace(Message, frozen=True):
     trace: Trace
 
 
-def _whom(info: Json) -> tuple[str, ...]:
+def _tracer(info: Json) -> tuple[str, ...]:
     """Who traces: the experiment, and the run, or else the script and its user."""
     metadata = info.get("trace_metadata")
     known = metadata if isinstance(metadata, dict) else {}
@@ -68,7 +68,7 @@ def _whom(info: Json) -> tuple[str, ...]:
 
 async def _start(_: Services, call: Call[StartTrace]) -> Json:
     info = call.request.trace.trace_info
-    if not _told.before(_whom(info)):
+    if not _announced.announced_before(_tracer(info)):
         raise NotImplementedYet(
             "Traces are not served by this release of Runfold; they come with a later one. This trace is not kept, nor are those that "
             "follow, of which nothing more is said. MLFLOW_TRACE_SAMPLING_RATIO=0 turns tracing off."

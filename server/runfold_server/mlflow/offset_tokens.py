@@ -16,8 +16,8 @@ _MOST_OFFSET = 2**53
 _REDUCTIONS = [one.value for one in Reduction if one is not Reduction.ALL]
 
 
-class Behind(NamedTuple):
-    """The page of a history with this reduction that begins behind a step."""
+class PageAfterStep(NamedTuple):
+    """The page of a history with this reduction that begins after a step."""
 
     step: int
     reduction: Reduction
@@ -25,12 +25,12 @@ class Behind(NamedTuple):
 
 def make_token(offset: int) -> str:
     """Token of the page that begins at `offset`."""
-    return _written({"offset": offset})
+    return _encoded({"offset": offset})
 
 
-def make_token_behind(page: Behind) -> str:
+def make_step_token(page: PageAfterStep) -> str:
     """Token of a page of a history that is reduced over ranks."""
-    return _written({"after": page.step, "reduction": page.reduction})
+    return _encoded({"after": page.step, "reduction": page.reduction})
 
 
 def read_token(token: str | None) -> int:
@@ -38,7 +38,7 @@ def read_token(token: str | None) -> int:
     return _offset(_parsed(token)) if token else 0
 
 
-def read_token_of_history(token: str) -> int | Behind:
+def read_token_of_history(token: str) -> int | PageAfterStep:
     """Where a page of a history begins. InvalidParameter in MLflow's words."""
     parsed = _parsed(token)
     if not isinstance(parsed, dict) or "after" not in parsed:
@@ -46,10 +46,10 @@ def read_token_of_history(token: str) -> int | Behind:
     step, reduction = parsed["after"], parsed.get("reduction")
     if type(step) is not int or not -(2**63) <= step < 2**63 or reduction not in _REDUCTIONS:
         raise InvalidParameter(f"Invalid page token, parsed value={parsed}")
-    return Behind(step, Reduction(reduction))
+    return PageAfterStep(step, Reduction(reduction))
 
 
-def _written(value: dict[str, Any]) -> str:
+def _encoded(value: dict[str, Any]) -> str:
     return base64.b64encode(json.dumps(value).encode()).decode()
 
 

@@ -17,7 +17,7 @@ from runfold_server.core.errors import AlreadyExists, ApiError, Internal, Invali
 from runfold_server.writes.writes import RefusedWrite
 
 
-def said(refused: RefusedWrite, *, single_param: bool = False) -> ApiError:
+def as_mlflow_error(refused: RefusedWrite, *, single_param: bool = False) -> ApiError:
     """The error to answer. `single_param`: the call was log-parameter, whose message has another form than log-batch's."""
     event, details = refused.event, refused.refused.details
     if refused.refused.code == SET_ASIDE:
