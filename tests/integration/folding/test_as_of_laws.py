@@ -32,10 +32,10 @@ from runfold_schemas.events.system import Genesis
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import Vector
-from tests.support.folded_logs import folded, told
-from tests.support.histories import KEYS, RUNS, WORKSPACES, Scribe, history
-from tests.support.services import Services
-from tests.support.visible_points import EXISTING, Point, shown, told_by
+from tests.support.histories.folded_logs import folded, told
+from tests.support.histories.generator import KEYS, RUNS, WORKSPACES, Scribe, history
+from tests.support.histories.visible_points import EXISTING, Point, shown, told_by
+from tests.support.services.running import Services
 
 
 @pytest.fixture(autouse=True)

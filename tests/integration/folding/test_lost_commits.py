@@ -7,8 +7,8 @@ from runfold_projections.catalog import COMMON_TABLES, entities_of
 from runfold_projections.core.projection import Projection
 from runfold_projections.postgres.connection import open_connection
 from runfold_schemas.events.experiments import ExperimentCreated
-from tests.support.in_process import working
-from tests.support.installation import Installation, difference
+from tests.support.installations.in_process import working
+from tests.support.installations.installation import Installation, difference
 
 OWN = [
     table.name

@@ -18,8 +18,8 @@ from runfold_projections.generations.state_hash import state_hash
 from runfold_projections.postgres.connection import Connection, open_connection
 from runfold_schemas.events.runs import ParamsLogged, RunCreated
 from runfold_schemas.positions.topics import Topic
-from tests.support.in_process import append, fetch, folded, outgoing, sender, until, working
-from tests.support.installation import Installation
+from tests.support.installations.in_process import append, fetch, folded, outgoing, sender, until, working
+from tests.support.installations.installation import Installation
 
 
 @asynccontextmanager

@@ -24,10 +24,10 @@ from runfold_projections.registry.version_queries import get_model_version, vers
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import Topic
-from tests.support import model_histories
-from tests.support.histories import WORKSPACES, cut, history
-from tests.support.registry_histories import NAMES
-from tests.support.services import Services
+from tests.support.histories import logged_models as model_histories
+from tests.support.histories.generator import WORKSPACES, cut, history
+from tests.support.histories.registry import NAMES
+from tests.support.services.running import Services
 
 _numbers = itertools.count(1)
 SOAK = bool(os.environ.get("RUNFOLD_SOAK"))

@@ -28,8 +28,8 @@ from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.record import Raw
 from runfold_schemas.positions.position import Partition, Position
 from runfold_schemas.positions.topics import partition_count, partition_of
-from tests.support.histories import Scribe, history
-from tests.support.services import Services
+from tests.support.histories.generator import Scribe, history
+from tests.support.services.running import Services
 
 SOAK = bool(os.environ.get("RUNFOLD_SOAK"))
 EXAMPLES = 10_000 if SOAK else 60

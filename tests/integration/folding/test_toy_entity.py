@@ -34,8 +34,8 @@ from runfold_server.app import routes
 from runfold_server.native.timeline.routes import timeline_operations
 from runfold_server.openapi.document import document
 from tests.support import toy_entity
-from tests.support.histories import Scribe
-from tests.support.services import Services
+from tests.support.histories.generator import Scribe
+from tests.support.services.running import Services
 from tests.support.toy_entity.entity import TOYS
 from tests.support.toy_entity.events import EVENTS, ToyBroken, ToyMade, ToyPainted
 from tests.support.toy_entity.fold import Toy

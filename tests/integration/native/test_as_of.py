@@ -8,8 +8,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.support.caller import API, Caller
-from tests.support.moments import HEADER, NATIVE, moment, now
+from tests.support.api.moments import HEADER, NATIVE, moment, now
+from tests.support.mlflow.caller import API, Caller
 
 
 @pytest.fixture

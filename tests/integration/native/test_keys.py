@@ -7,7 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.support.caller import Caller
+from tests.support.mlflow.caller import Caller
 
 
 @pytest.fixture

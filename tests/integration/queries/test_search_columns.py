@@ -40,8 +40,8 @@ from runfold_schemas.events.runs import (
 )
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import Topic, partition_count, partition_of
-from tests.support.histories import Scribe
-from tests.support.postgres import Namespace, namespace, postgres_dsn
+from tests.support.histories.generator import Scribe
+from tests.support.services.postgres import Namespace, namespace, postgres_dsn
 
 __all__ = ["namespace", "postgres_dsn"]
 

@@ -23,9 +23,9 @@ from runfold_projections.series.points import read_series
 from runfold_projections.series.visible_points import Branches, read_lines
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.positions.position import Partition
-from tests.support.histories import KEYS, RUNS, cut, history
-from tests.support.services import Services
-from tests.support.visible_points import EXISTING, Point, Told, shown, told_by
+from tests.support.histories.generator import KEYS, RUNS, cut, history
+from tests.support.histories.visible_points import EXISTING, Point, Told, shown, told_by
+from tests.support.services.running import Services
 
 _numbers = itertools.count(1)
 

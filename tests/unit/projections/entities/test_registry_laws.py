@@ -30,9 +30,9 @@ from runfold_schemas.events.registered_models import (
 )
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import Topic
-from tests.support.histories import Scribe, history
-from tests.support.registry_histories import KINDS
-from tests.support.registry_model import SimpleRegistry
+from tests.support.histories.generator import Scribe, history
+from tests.support.histories.registry import KINDS
+from tests.support.histories.registry_model import SimpleRegistry
 
 laws = settings(max_examples=60, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 TagKey = TypeVar("TagKey")
