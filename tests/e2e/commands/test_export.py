@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import tests.support.services.running as real
-from runfold_projections.generations.generations import Projection
+from runfold_projections.core.projection import Projection
 from runfold_schemas.codec.batch import Outgoing
 from runfold_schemas.events.experiments import ExperimentCreated
 from runfold_schemas.events.frames import Frame

@@ -6,7 +6,9 @@ import json
 from importlib import import_module
 
 from runfold_projections.core.rejection import RejectionCode
+from runfold_projections.experiments.rejections import ExperimentRejection
 from runfold_projections.operations.outcomes import Refused
+from runfold_projections.runs.rejections import RunRejection
 from runfold_schemas.events.all_events import Event
 from runfold_schemas.events.experiments import ExperimentDeleted, ExperimentRenamed, ExperimentTagsSet
 from runfold_schemas.events.runs import ParamsLogged
@@ -40,7 +42,7 @@ def refused(event: Event, code: RejectionCode, **details: object) -> RefusedWrit
 
 def test_a_changed_param_in_two_forms() -> None:
     conflict = {"key": "a", "new_value": "2", "old_value": "1"}
-    one = refused(ParamsLogged(run_id="r", params={"a": "2"}), RejectionCode.PARAM_CHANGED, conflicts=[conflict])
+    one = refused(ParamsLogged(run_id="r", params={"a": "2"}), RunRejection.PARAM_CHANGED, conflicts=[conflict])
     assert as_mlflow_error(one, single_param=True).message == (
         "Changing param values is not allowed. Param with key='a' was already logged with value='1' for run ID='r'. "
         "Attempted logging new value '2'."
@@ -52,11 +54,11 @@ def test_a_changed_param_in_two_forms() -> None:
 
 
 def test_refusals_depend_on_the_call() -> None:
-    code = RejectionCode.EXPERIMENT_NOT_ACTIVE
+    code = ExperimentRejection.NOT_ACTIVE
     assert isinstance(as_mlflow_error(refused(ExperimentDeleted(experiment_id=1), code)), NotFound)
     assert isinstance(as_mlflow_error(refused(ExperimentRenamed(experiment_id=1, name="x"), code)), InvalidParameter)
     assert isinstance(as_mlflow_error(refused(ExperimentTagsSet(experiment_id=1, tags={}), code)), InvalidParameter)
-    renamed = refused(ExperimentRenamed(experiment_id=1, name="x"), RejectionCode.EXPERIMENT_EXISTS)
+    renamed = refused(ExperimentRenamed(experiment_id=1, name="x"), ExperimentRejection.EXISTS)
     assert isinstance(as_mlflow_error(renamed), AlreadyExists)
 
 
