@@ -17,9 +17,9 @@ from runfold_projections.postgres.connection import open_pool
 from runfold_projections.postgres.read_transaction import snapshot
 from runfold_projections.series.points import read_series
 from runfold_projections.transfer.runs import lines, pieces
-from tests.support.installation import Installation, Program
-from tests.support.load import seed_of_this_run
-from tests.support.sdk_world import command, kafka_uri_of
+from tests.support.installations.installation import Installation, Program
+from tests.support.installations.sdk_fixtures import command, kafka_uri_of
+from tests.support.load.load import seed_of_this_run
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".bench" / "torch" / "bin" / "python"

@@ -8,17 +8,18 @@ from typing import Any
 import pytest
 
 from runfold_projections.core.errors import Busy, NoSuchGeneration
+from runfold_projections.core.projection import Projection
 from runfold_projections.generations import rebuild as module
 from runfold_projections.generations.comparison import Difference
-from runfold_projections.generations.generations import Projection, generations
+from runfold_projections.generations.generations import generations
 from runfold_projections.generations.inventory import inventory
 from runfold_projections.generations.rebuild import Compared, Phase, Rebuild, Told, drop_expired, rebuilding
 from runfold_projections.generations.state_hash import state_hash
 from runfold_projections.postgres.connection import Connection, open_connection
 from runfold_schemas.events.runs import ParamsLogged, RunCreated
 from runfold_schemas.positions.topics import Topic
-from tests.support.in_process import append, fetch, folded, outgoing, sender, until, working
-from tests.support.installation import Installation
+from tests.support.installations.in_process import append, fetch, folded, outgoing, sender, until, working
+from tests.support.installations.installation import Installation
 
 
 @asynccontextmanager

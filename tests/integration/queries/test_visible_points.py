@@ -11,8 +11,8 @@ from uuid import UUID
 import pytest
 
 from runfold_projections.control.migrations import migrate
+from runfold_projections.core.projection import Projection
 from runfold_projections.folding.partition_fold import PartitionFold, decode_batch
-from runfold_projections.generations.generations import Projection
 from runfold_projections.postgres.connection import Connection, open_connection, open_pool
 from runfold_projections.segments.compaction import Source, merge_source
 from runfold_projections.series.branch_overview import branches_of
@@ -23,9 +23,9 @@ from runfold_projections.series.points import read_series
 from runfold_projections.series.visible_points import Branches, read_lines
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.positions.position import Partition
-from tests.support.histories import KEYS, RUNS, cut, history
-from tests.support.services import Services
-from tests.support.visible_points import EXISTING, Point, Told, shown, told_by
+from tests.support.histories.generator import KEYS, RUNS, cut, history
+from tests.support.histories.visible_points import EXISTING, Point, Told, shown, told_by
+from tests.support.services.running import Services
 
 _numbers = itertools.count(1)
 

@@ -18,7 +18,7 @@ from runfold_projections.metrics.run_metrics import RunMetrics
 from runfold_projections.metrics.summaries import Block, Summaries, Summary
 from runfold_projections.segments.level0 import merge, pack, read_all, read_key
 from runfold_schemas.events.frames import Frame
-from tests.support.histories import frame
+from tests.support.histories.generator import frame
 
 Context = tuple[str | None, str | None, str | None]
 Cell = tuple[int, int, str, Context]
