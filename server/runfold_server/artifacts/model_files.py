@@ -1,4 +1,4 @@
-"""A logged model's files by the model's id and a path below its root, as MLflow's pages ask for them."""
+"""Files of a logged model, by its id and a path below its root, as MLflow's pages request them."""
 
 from typing import Annotated, Any
 

@@ -1,4 +1,4 @@
-"""A run's files by the run's id and a path below its root, as MLflow's pages and `list_artifacts` ask for them."""
+"""Files of a run, by its id and a path below its root, as MLflow's pages and `list_artifacts` request them."""
 
 from typing import Annotated, Any
 
@@ -23,6 +23,7 @@ from .proxy import ANY, BYTES, announced, entries
 from .serving import FILE_STATUSES
 
 UPLOAD_BYTES = 10 * 1024 * 1024
+"""MLflow's limit of an upload through this route."""
 
 
 class ListRunFiles(RunRequest, frozen=True):
@@ -69,7 +70,7 @@ def _folder(run_id: str) -> str:
 
 
 async def _root(services: Services, run_id: str, as_of: Vector | None) -> str:
-    """Where the run's artifacts lie; NotFound if there is no such run, or was none then."""
+    """Return the root of the run's artifacts. NotFound if the run does not exist, or did not at `as_of`."""
     if as_of is not None:
         shown = await services.reads.reader.asked(
             as_of, of_run(run_id, Topic.RUNS), lambda connection: run_at(connection, run_id, as_of)

@@ -1,4 +1,4 @@
-"""ASGI middleware that refuses callers, and sets the headers that tell browsers what they may do with an answer."""
+"""ASGI middleware that denies requests by their headers, and sets security headers for browsers."""
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -10,7 +10,7 @@ from runfold_server.core.errors import ApiError, PermissionDenied
 from .callers import SAFE_METHODS, Callers
 
 OPEN_PATHS = frozenset({"/health", "/health/live", "/health/ready", "/version"})
-"""Answered whatever the Host header is, as MLflow does: orchestrators ask them under names of their own."""
+"""Paths served under any Host header, as MLflow does: orchestrators use names of their own."""
 
 _BROWSER_HEADERS = {
     "x-content-type-options": "nosniff",
@@ -21,7 +21,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Guard:
-    """Wraps an application. Whatever is refused here has not reached it."""
+    """Wraps an application, which denied requests never reach."""
 
     def __init__(self, app: ASGIApp, callers: Callers) -> None:
         self._app, self._callers = app, callers
@@ -48,7 +48,7 @@ class Guard:
 
     def _denial(self, scope: Scope) -> ApiError | None:
         headers = Headers(scope=scope)
-        # HTTP/1.0 knows no Host; browsers always send one.
+        # HTTP/1.0 has no Host header; browsers always send one.
         host, origin = headers.get("host"), headers.get("origin")
         if host is None or scope["path"] in OPEN_PATHS:
             pass
