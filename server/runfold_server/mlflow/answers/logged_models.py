@@ -93,4 +93,4 @@ SHAPES: Mapping[str, Schema] = {
         about="A logged model with its params and what was measured of it.",
     ),
 }
-"""Shapes by the names under which the document has them."""
+"""Schemas by their names in the document."""
