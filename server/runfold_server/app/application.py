@@ -74,7 +74,10 @@ def _pool(config: ServerConfig, application: str, most: int) -> AbstractAsyncCon
 
 @asynccontextmanager
 async def open_services(config: ServerConfig) -> AsyncIterator[Services]:
-    """Yield the services of one process. They open without Kafka, Postgres and S3: routes that need them answer 503 meanwhile."""
+    """Yield the services of one process.
+
+    They open without Kafka, Postgres and S3: routes that need them answer 503 meanwhile.
+    """
     ids, metrics, progress = Ids(), ServerMetrics(), Progress()
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(_pool(config, "runfold-server", config.pool_size))
@@ -159,7 +162,10 @@ def create_app(config: ServerConfig) -> Starlette:
 
 
 def _end_streams_at_signals(*stops: Callable[[], None]) -> None:
-    """End streams at a signal. A server that stops finishes its requests first, and a stream would keep it until its timeout."""
+    """End streams at a signal.
+
+    A server that stops finishes its requests first, and a stream would keep it until its timeout.
+    """
     if threading.current_thread() is not threading.main_thread():
         return
     loop = asyncio.get_running_loop()
@@ -195,8 +201,8 @@ def _end_with_parent() -> None:
 def listening_socket(host: str, port: int) -> socket.socket:
     """Return a bound socket whose accepted connections have TCP_NODELAY. OSError if the address is in use.
 
-    Linux passes the option on from the listener, whatever the event loop does. Without it every keep-alive request waits
-    40 ms for a delayed ACK.
+    Linux passes the option on from the listener, whatever the event loop does. Without it every keep-alive request
+    waits 40 ms for a delayed ACK.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)

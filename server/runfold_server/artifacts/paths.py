@@ -22,7 +22,10 @@ class ArtifactPath:
 
 
 def parse_path(proxy_path: str) -> ArtifactPath:
-    """Return the file or folder of a path in the store. InvalidParameter, in MLflow's words, if the path is not plain."""
+    """Return the file or folder of a path in the store.
+
+    InvalidParameter, in MLflow's words, if the path is not plain.
+    """
     check_safe(proxy_path)
     try:
         owner, path = owner_and_path(proxy_path)
@@ -75,12 +78,14 @@ def store_path(root: str, path: str, folder: str) -> str:
     parsed = urlsplit(root)
     if parsed.scheme != "mlflow-artifacts" or parsed.netloc:
         raise NotImplementedYet(
-            f"These artifacts are at {root}, outside of this server's store; clients read and write them there themselves."
+            f"These artifacts are at {root}, outside of this server's store; clients read and write them there "
+            "themselves."
         )
     own = own_folder(root, folder)
     if own is None:
         raise InvalidParameter(
-            f"The artifact URI {root} is not a folder of its own in this server's store: such a folder ends with '{folder}', "
+            f"The artifact URI {root} is not a folder of its own in this server's store: such a folder ends with "
+            f"'{folder}', "
             "is in no other run's or model's folder, and has no query."
         )
     return "/".join(part for part in (own, path) if part)

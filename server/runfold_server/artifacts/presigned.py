@@ -18,7 +18,7 @@ from runfold_schemas.events.artifacts import ArtifactStored
 from runfold_server.core.errors import InvalidParameter, NotFound
 from runfold_server.http.body import read_body
 from runfold_server.http.json_body import read_json
-from runfold_server.http.messages import Message, Rule, parse_message
+from runfold_server.http.messages import AnyText, Message, Rule, parse_message
 from runfold_server.http.operation import RawCall, RawHandler, RawOperation, TimeTravel
 from runfold_server.http.responses import json_response, with_moment
 from runfold_server.http.services import Services
@@ -45,7 +45,7 @@ M = TypeVar("M", bound=Message)
 class UploadBody(Message, frozen=True):
     """A body about an upload. `path` is that of the client's own file."""
 
-    path: str
+    path: AnyText
 
 
 class CreateUpload(UploadBody, frozen=True):
@@ -157,7 +157,7 @@ def _place(call: RawCall[StorePath], body: UploadBody) -> ArtifactPath:
 
 
 def _mark(nonce: str, place: ArtifactPath) -> str:
-    """Return the mark of an upload's object: only its own client can complete it, and only as the file it was created for."""
+    """Return the mark of an upload's object, with which only its client can complete it, and only as this file."""
     return hashlib.sha256("\0".join((nonce, place.owner, place.path)).encode()).hexdigest()
 
 

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from runfold_projections.artifacts.queries import Entry
 from runfold_server.core.errors import InvalidParameter
-from runfold_server.http.messages import Message
+from runfold_server.http.messages import AnyText, Message
 from runfold_server.http.operation import RawCall, RawOperation, TimeTravel
 from runfold_server.http.responses import json_response, with_moment
 from runfold_server.http.services import Services
@@ -37,13 +37,13 @@ def entries(found: Sequence[Entry], below: str = "") -> dict[str, Any]:
 class ListFolder(Message, frozen=True):
     """artifacts, by GET."""
 
-    path: str = ""
+    path: AnyText = ""
 
 
 class StorePath(Message, frozen=True):
     """A request about one path of the artifact store."""
 
-    path: str
+    path: AnyText
 
 
 async def _list(services: Services, call: RawCall[ListFolder]) -> Response:

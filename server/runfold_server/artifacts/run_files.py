@@ -10,7 +10,7 @@ from runfold_schemas.positions.vector import Vector
 from runfold_server.core.entity_errors import no_run
 from runfold_server.core.errors import InvalidParameter, TooLarge
 from runfold_server.http.body import read_body
-from runfold_server.http.messages import Message, Rule
+from runfold_server.http.messages import AnyText, Message, Rule
 from runfold_server.http.operation import Call, Operation, RawCall, RawOperation, TimeTravel
 from runfold_server.http.services import Services
 from runfold_server.mlflow.messages import RunRequest
@@ -29,7 +29,7 @@ UPLOAD_BYTES = 10 * 1024 * 1024
 class ListRunFiles(RunRequest, frozen=True):
     """artifacts/list."""
 
-    path: str = ""
+    path: AnyText = ""
     page_token: str = ""
 
 
@@ -40,14 +40,14 @@ class GetRunFile(Message, frozen=True):
     """get-artifact."""
 
     run_id: Annotated[str, Rule(alias="run_uuid", missing=_NEEDS_RUN_AND_PATH)]
-    path: Annotated[str, Rule(missing=_NEEDS_RUN_AND_PATH)]
+    path: Annotated[str, Rule(storable=False, missing=_NEEDS_RUN_AND_PATH)]
 
 
 class UploadRunFile(Message, frozen=True):
     """upload-artifact."""
 
     run_uuid: Annotated[str, Rule(missing="Request must specify run_uuid.")]
-    path: Annotated[str, Rule(missing="Request must specify path.")]
+    path: Annotated[str, Rule(storable=False, missing="Request must specify path.")]
 
 
 async def _list(services: Services, call: Call[ListRunFiles]) -> dict[str, Any]:

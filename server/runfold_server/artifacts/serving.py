@@ -49,7 +49,7 @@ _TEXTS = frozenset(
         "mlproject",
     ]
 )
-"""Extensions and whole names that MLflow shows as text (`mlflow.utils.mime_type_utils` 3.17.2, which has `mlproject` only)."""
+"""Extensions and whole names that MLflow shows as text (`mlflow.utils.mime_type_utils` 3.17.2)."""
 FILE_STATUSES = (200, 206, 304, 416)
 """Statuses of `file_response`, with the file's bytes or an empty body."""
 CHECKED_BEFORE_RANGE = 8 * 1024 * 1024
@@ -59,7 +59,9 @@ _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 
 async def file_response(store: Store, checks: Checks, request: Request, artifact: Artifact) -> Response:
-    """Return the response with a file or the requested range. The first bytes are read here: a store that is down is a 503.
+    """Return the response with a file or the requested range.
+
+    The first bytes are read here: a store that is down is a 503.
 
     A whole file is compared with its digest while it is sent, a small one before a range of it is. A range of a large
     file is sent unless the file is known to be damaged.
@@ -111,7 +113,10 @@ async def _all(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]
 
 
 def wanted_range(request: Request, artifact: Artifact) -> tuple[int, int, int]:
-    """Return start, end (exclusive) and status of the response. Several ranges, or a malformed one, get the whole file."""
+    """Return start, end (exclusive) and status of the response.
+
+    Several ranges, or a malformed one, get the whole file.
+    """
     whole = (0, artifact.size, 200)
     held = request.headers.get("if-range")
     match = _RANGE.fullmatch(request.headers.get("range", ""))

@@ -28,7 +28,7 @@ class GetVersionFile(Message, frozen=True):
 
     name: str
     version: str
-    path: Annotated[str, Rule(missing="Request must specify path.")]
+    path: Annotated[str, Rule(storable=False, missing="Request must specify path.")]
 
 
 async def _get(services: Services, call: RawCall[GetVersionFile]) -> Response:
@@ -51,7 +51,8 @@ async def _root(services: Services, version: ModelVersion) -> str:
     own = any(origin is not None and lies_within(root, origin.artifact_uri) for origin in origins)
     if parsed.scheme != "mlflow-artifacts" or parsed.netloc or not own:
         raise NotImplementedYet(
-            f"The files of this version are at {root}, outside of the folders of its run and model in this server's store; "
+            f"The files of this version are at {root}, outside of the folders of its run and model in this server's "
+            "store; "
             "clients read them there themselves."
         )
     return root

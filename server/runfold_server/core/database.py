@@ -11,7 +11,10 @@ from .outages import postgres_outages
 
 
 class Database:
-    """Connections for reads. They raise Unavailable while Postgres is down, InvalidParameter where the client's query is bad."""
+    """Connections for reads.
+
+    They raise Unavailable while Postgres is down, InvalidParameter where the client's query is bad.
+    """
 
     def __init__(self, pool: Pool, *, acquire_timeout: float) -> None:
         self._pool = pool

@@ -14,7 +14,8 @@ ApiError
 └── Internal           a fault of this program (500)
     └── DamagedBytes   the stored bytes of a file differ from its digest in the log (500)
 
-Status numbers are those of `mlflow.exceptions`, sqlstate and error_class those of `mlflow.error_classification` (3.17.2).
+Status numbers are those of `mlflow.exceptions`, sqlstate and error_class those of `mlflow.error_classification`
+(3.17.2).
 """
 
 from enum import Enum

@@ -29,7 +29,7 @@ _AWAY = (
 
 @contextmanager
 def postgres_outages() -> Iterator[None]:
-    """Turn asyncpg's errors of a Postgres that is down, slow or not migrated into Unavailable, and bad queries into 400."""
+    """Turn errors of a Postgres that is down, slow or not migrated into Unavailable, and bad queries into 400."""
     try:
         yield
     except TimeoutError:

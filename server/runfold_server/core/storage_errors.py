@@ -6,7 +6,10 @@ from .errors import ApiError, Internal, NotImplementedYet, TooLarge, Unavailable
 
 
 def as_api_error(error: StorageError) -> ApiError:
-    """Return the error to answer. An object that is missing here is a fault of this program: routes handle the others."""
+    """Return the error to answer.
+
+    An object that is missing here is a fault of this program: routes handle the others.
+    """
     match error:
         case StorageUnavailable():
             return Unavailable(str(error), error.retry_after)

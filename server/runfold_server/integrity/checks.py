@@ -51,7 +51,10 @@ class Checks:
         yield held
 
     async def is_whole(self, artifact: Artifact, reader: str = "check") -> bool:
-        """Read a file for its digest alone; return whether it matches. A file restored since leaves the list of damaged files."""
+        """Read a file for its digest alone; return whether it matches.
+
+        A file restored since leaves the list of damaged files.
+        """
         try:
             async for _ in self.read_whole(artifact, reader):
                 pass
@@ -106,9 +109,11 @@ class Checks:
 def _error(artifact: Artifact, found: str) -> DamagedBytes:
     if found == MISSING:
         return DamagedBytes(
-            f"The bytes of '{artifact.path}' are not in the artifact store any more: there is no object {artifact.object_key}."
+            f"The bytes of '{artifact.path}' are not in the artifact store any more: there is no object "
+            f"{artifact.object_key}."
         )
     return DamagedBytes(
-        f"The bytes of '{artifact.path}' in the artifact store are not those that were logged (SHA-256 {artifact.sha256}; "
+        f"The bytes of '{artifact.path}' in the artifact store are not those that were logged (SHA-256 "
+        f"{artifact.sha256}; "
         f"found: {found}). Restore the object {artifact.object_key} from a backup, or log the file again."
     )

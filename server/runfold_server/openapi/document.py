@@ -25,11 +25,13 @@ from .field_descriptions import meaning
 Json = dict[str, Any]
 _INTEGERS = {Kind.INT32: 2**31, Kind.INT64: 2**63}
 _ABOUT = f"""
-The REST API of Runfold. The calls of MLflow {MLFLOW_VERSION} are served under `/api/2.0/mlflow` and `/ajax-api/2.0/mlflow`.
+The REST API of Runfold. The calls of MLflow {MLFLOW_VERSION} are served under `/api/2.0/mlflow` and `/ajax-
+api/2.0/mlflow`.
 
-Bodies are JSON objects. Unknown fields are ignored, null means absent, whole numbers may come as strings, and names may be in camel
-case. Writes of a run's params and tags answer when the fold has accepted them, metrics when the log has them. A read sees every write
-that was acknowledged before it began. A fault of the program is a 500 with an error in the same shape as all others.
+Bodies are JSON objects. Unknown fields are ignored, null means absent, whole numbers may come as strings, and names
+may be in camel case. Writes of a run's params and tags answer when the fold has accepted them, metrics when the log
+has them. A read sees every write that was acknowledged before it began. A fault of the program is a 500 with an error
+in the same shape as all others.
 """
 _ERRORS = {
     400: "The request is wrong; the message names what would be right.",
@@ -38,7 +40,8 @@ _ERRORS = {
     413: "The body exceeds the server's limit.",
     429: "The client has reached its limit of open answers; end one, or try later.",
     501: "The log's feature level is too low: run `runfold upgrade`.",
-    503: "Kafka, Postgres or the workers are down or behind. A write was not acknowledged and may still take effect; repeat it.",
+    503: "Kafka, Postgres or the workers are down or behind. A write was not acknowledged and may still take effect; "
+    "repeat it.",
 }
 
 
@@ -111,7 +114,8 @@ _AS_OF: Json = {
     "name": moments.PARAMETER,
     "in": "query",
     "required": False,
-    "description": "A past moment: an ISO date or time (UTC unless it names a zone), milliseconds since the epoch, a position vector, "
+    "description": "A past moment: an ISO date or time (UTC unless it names a zone), milliseconds since the epoch, a "
+    "position vector, "
     f"or the name of a snapshot. The header `{moments.HEADER}` is equivalent.",
     "schema": {"type": "string"},
 }

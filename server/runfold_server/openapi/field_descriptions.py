@@ -83,15 +83,18 @@ MEANINGS: Mapping[str, str] = {
     "version": "Number of a version, or `latest`.",
     "actor": "Only events of these actors. Repeatable.",
     "entity": "Only events about these ids of runs, experiments and models, or names. Repeatable.",
-    "from": "`now` (the default), `beginning`, the id of an event, a position vector, a time by the broker's clock (RFC 3339, or ms since the epoch).",
+    "from": "`now` (the default), `beginning`, the id of an event, a position vector, a time by the broker's clock "
+    "(RFC 3339, or ms since the epoch).",
     "outcome": "`true`: send events once the fold has decided, with their `outcome`, and leave out duplicates.",
     "points": "`false`: send only keys, number of rows and steps of metrics.",
     "topic": "Only these topics, without their namespace. Repeatable.",
-    "type": "Only events whose type, or its last part, matches; `*`, `?` and `[...]` match characters. Repeatable. A pattern that "
+    "type": "Only events whose type, or its last part, matches; `*`, `?` and `[...]` match characters. Repeatable. A "
+    "pattern that "
     "matches no type of this release is accepted, because a newer release may append such events: a misspelt type gets "
     "nothing but heartbeats.",
     "workspace": "Only events of these workspaces. Repeatable.",
-    "/api/runfold/v1/events:stream.experiment_id": "Only events that name these experiments: their own, and those that create runs in them. Repeatable.",
+    "/api/runfold/v1/events:stream.experiment_id": "Only events that name these experiments: their own, and those "
+    "that create runs in them. Repeatable.",
     "action": "What happened to it: `CREATED`, `DELETED` or `SET`.",
     "webhooks.events.entity": "Kind of entity, such as `MODEL_VERSION`.",
     "webhooks/{webhook_id}.events.entity": "Kind of entity, such as `MODEL_VERSION`.",
@@ -110,11 +113,14 @@ MEANINGS: Mapping[str, str] = {
     "/api/runfold/v1/series:live.run_id": "Ids of runs. Repeatable.",
     "/api/runfold/v1/series:live.key": "Keys of metrics. Repeatable.",
     "experiments/search.max_results": "Most experiments to return: 1 to 50,000. There is no default.",
-    "logged-models.name": "Name of the model, which need not be unique: at most 500 characters, none of `/ : . % \" '`.",
+    "logged-models.name": 'Name of the model, which need not be unique: at most 500 characters, none of `/ : . % " '
+    "'`.",
     "logged-models.experiment_id": "Id of the experiment that the model belongs to.",
     "logged-models/{model_id}.status": "Outcome of the upload of the model's files.",
-    "logged-models/search.datasets": "Only metrics measured on one of these datasets count. Without a digest, any dataset of the name.",
-    "logged-models/search.filter": "Comparisons of `attributes.`, `metrics.`, `params.` and `tags.`, joined by AND. A metric matches if one of its points "
+    "logged-models/search.datasets": "Only metrics measured on one of these datasets count. Without a digest, any "
+    "dataset of the name.",
+    "logged-models/search.filter": "Comparisons of `attributes.`, `metrics.`, `params.` and `tags.`, joined by AND. "
+    "A metric matches if one of its points "
     "does.",
     "logged-models/search.max_results": "Most models to return, at most 1000.",
     "logged-models/search.order_by": "Columns to sort by; then by creation, newest first, and by id.",

@@ -21,7 +21,8 @@ MEANINGS: Mapping[str, str] = {
     **{f"registered-models/{call}.name": _NAME for call in _MODELS},
     **{f"model-versions/{call}.name": _NAME for call in _VERSIONS},
     "alias": "The alias without `@`: letters, digits, `_` and `-`; neither `latest` nor `v` and a number.",
-    "archive_existing_versions": "Whether the other versions in that stage become `Archived`. Only for `Staging` and `Production`.",
+    "archive_existing_versions": "Whether the other versions in that stage become `Archived`. Only for `Staging` and "
+    "`Production`.",
     "/api/runfold/v1/models/{name}.name": _NAME,
     "description": "Description.",
     "run_link": "Address of the run, if it is on another server.",
@@ -33,7 +34,8 @@ MEANINGS: Mapping[str, str] = {
     "model-versions/set-tag.value": _VALUE,
     "registered-models/search.max_results": "Most models to return: 1 to 1,000.",
     "model-versions/search.max_results": "Most versions to return: 1 to 200,000.",
-    "model-versions/create.source": "Address of the model: `models:/<logged model's id>`, `models:/<name>/<version>`, `runs:/<run id>/<path>`, or the "
+    "model-versions/create.source": "Address of the model: `models:/<logged model's id>`, "
+    "`models:/<name>/<version>`, `runs:/<run id>/<path>`, or the "
     "address of its files.",
     "model-versions/create.model_id": "Id of the logged model that it is.",
 }

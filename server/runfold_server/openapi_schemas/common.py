@@ -1,4 +1,6 @@
-"""JSON schemas that several answers share. Tests check real answers against them, and the OpenAPI document refers to them.
+"""JSON schemas that several answers share.
+
+Tests check real answers against them, and the OpenAPI document refers to them.
 
 MLflow leaves out empty lists and unset fields, so whatever is not required here may be missing.
 """

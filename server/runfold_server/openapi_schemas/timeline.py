@@ -40,7 +40,8 @@ EVENT, SETTING = ref("TimelineEvent"), ref("SettingEvent")
 _NAMESAKES = listed(having({"id": TEXT, "as_of": POSITION}))
 NAMESAKES: Schema = {
     **_NAMESAKES,
-    "description": "Earlier registered models of this name, the latest first, and the last moment at which each had it. With that as "
+    "description": "Earlier registered models of this name, the latest first, and the last moment at which each had "
+    "it. With that as "
     "`as_of`, the same request is about the other model.",
 }
 _LOGGED = having(

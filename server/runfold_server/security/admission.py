@@ -1,4 +1,7 @@
-"""Slots for streams and large answers, limited in all and for each client. A slot is acquired before the work begins."""
+"""Slots for streams and large answers, limited in all and for each client.
+
+A slot is acquired before the work begins.
+"""
 
 import asyncio
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Which requests of browsers are allowed: no names that DNS rebinding leads here, no writes from pages of other origins.
+"""Rules for requests of browsers: no names that DNS rebinding leads here, no writes from other origins.
 
 Pure rules over the Host and Origin headers. Clients other than browsers send no Origin and pass.
 """
@@ -15,7 +15,7 @@ _PRIVATE = tuple(
     ipaddress.ip_network(network)
     for network in ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "0.0.0.0/32", "::1/128", "fc00::/7")
 )
-"""MLflow's ranges (`mlflow.server.security_utils` 3.17.2), compared as addresses: its patterns allow `10.evil.example`."""
+"""MLflow's ranges (`mlflow.server.security_utils` 3.17.2) as addresses. Its patterns allow `10.evil.example`."""
 
 
 @dataclass(frozen=True, slots=True)
