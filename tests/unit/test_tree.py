@@ -87,6 +87,17 @@ def test_requirements_are_pinned_with_hashes(name: str) -> None:
         assert "--hash=sha256:" in block, block[:80]
 
 
+def test_no_folder_of_the_tests_is_imported_in_place_of_a_package() -> None:
+    """pytest puts the folders of test modules on the path, where `import torch` finds a folder of that name: an empty package."""
+    pinned = {
+        match.lower().replace("-", "_")
+        for path in (ROOT / "requirements").glob("*.txt")
+        for match in re.findall(r"^([\w.-]+)==", path.read_text(), re.MULTILINE)
+    }
+    folders = {path.relative_to(ROOT / "tests") for path in committed() if path.is_relative_to(ROOT / "tests")}
+    assert {part for path in folders for part in path.parent.parts} & pinned == set()
+
+
 @pytest.mark.parametrize(("room", "package"), ROOMS.items())
 def test_a_room_says_what_it_is_for(room: str, package: str) -> None:
     assert [p.name for p in (ROOT / room).iterdir() if (p / "__init__.py").exists()] == [package]
