@@ -101,7 +101,8 @@ def test_the_hugging_face_trainer(train: Any) -> None:
     assert left.history(run, "loss") == list(range(1, 9))
     assert left.history(run, "eval_loss") == [4, 8]
     assert run.data.params.items() >= {"num_train_epochs": "2", "hidden_size": "16"}.items()
-    assert any(path.endswith("checkpoint-8/model.safetensors") for path in left.files(run))
+    # It logs each checkpoint's folder as a model of that name.
+    assert "checkpoint-8/artifacts/checkpoint-8/model.safetensors" in left.files(run, "checkpoint-8")
 
 
 def test_lightning_s_logger_under_ddp_is_one_run(train: Any) -> None:
