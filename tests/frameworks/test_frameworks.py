@@ -7,10 +7,11 @@ import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
-from framework_trainings import BIN, PYTHON, TRAININGS, complaints, trained
-from installation import free_port
-from mlflow_uris import KINDS, mlflow_uri
-from sdk_world import World
+
+from tests.support.framework_trainings import BIN, PYTHON, TRAININGS, complaints, trained
+from tests.support.installation import free_port
+from tests.support.mlflow_uris import KINDS, mlflow_uri
+from tests.support.sdk_world import World
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

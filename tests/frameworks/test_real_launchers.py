@@ -9,9 +9,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
-from framework_trainings import BENCH, BIN, PYTHON, TRAININGS, complaints, trained
-from installation import free_port
-from sdk_world import World
+
+from tests.support.framework_trainings import BENCH, BIN, PYTHON, TRAININGS, complaints, trained
+from tests.support.installation import free_port
+from tests.support.sdk_world import World
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

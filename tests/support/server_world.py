@@ -16,20 +16,21 @@ from typing import Any
 import asyncpg
 import httpx2
 import uvicorn
-from conformance import check
-from services import Services, in_thread
 
-from runfold.birth import Birth, create_log
-from runfold.reading import read_system
 from runfold_consumers.webhooks.deliverer import Webhooks
-from runfold_consumers.webhooks.sending import Manners
-from runfold_consumers.worker import Worker, WorkerConfig
-from runfold_projections.migrate import migrate
-from runfold_schemas.cluster import KafkaCluster
-from runfold_server.app import create_app, listening_socket
-from runfold_server.config import ServerConfig
-from runfold_server.security.patience import BoundedProtocol
+from runfold_consumers.webhooks.sender import Manners
+from runfold_consumers.worker.worker import Worker, WorkerConfig
+from runfold_log.admin import create_log
+from runfold_log.cluster import KafkaCluster
+from runfold_log.system import read_system
+from runfold_log.topics import LogSettings
+from runfold_projections.control.migrations import migrate
+from runfold_server.app.application import create_app, listening_socket
+from runfold_server.core.config import ServerConfig
+from runfold_server.security.timeouts import BoundedProtocol
 from runfold_stack.embedded import RunningStack
+from tests.support.conformance import check
+from tests.support.services import Services, in_thread
 
 _numbers = itertools.count(1)
 PARTITIONS = 3
@@ -84,7 +85,7 @@ class _Server(uvicorn.Server):
 
 async def _live(services: Services, ready: Callable[[World], Coroutine[Any, Any, None]]) -> None:
     namespace = f"served_{next(_numbers)}"
-    await create_log(services.kafka, namespace, Birth(partitions=PARTITIONS), release="test")
+    await create_log(services.kafka, namespace, LogSettings(partitions=PARTITIONS), release="test")
     await migrate(services.postgres, namespace)
     system = functools.partial(read_system, services.kafka, namespace)
     config = WorkerConfig(services.kafka, services.postgres, namespace, PARTITIONS, "test", system, webhooks=LOCAL)

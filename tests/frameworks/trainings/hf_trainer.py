@@ -24,7 +24,8 @@ rows = [
 ]
 arguments = TrainingArguments(
     "output", run_name="mine", report_to="mlflow", num_train_epochs=2, per_device_train_batch_size=8, use_cpu=True,
-    ddp_backend="gloo", logging_steps=1, eval_strategy="epoch", save_strategy="epoch", disable_tqdm=True,
+    ddp_backend="gloo" if "RANK" in os.environ else None,
+    logging_steps=1, eval_strategy="epoch", save_strategy="epoch", disable_tqdm=True,
 )  # fmt: skip
 trainer = Trainer(model, arguments, train_dataset=rows, eval_dataset=rows[:8])
 trainer.train()
