@@ -11,13 +11,14 @@ from runfold.launcher.child_environment import hand_down
 from runfold.launcher.process_context import ATTEMPT_VARIABLE, Place, where_we_run
 from runfold.pipeline.encoder import RunEncoder, checked
 from runfold.pipeline.recovery import send_leftovers, take_over
-from runfold.pipeline.rows import strings
+from runfold.pipeline.rows import strings, tag_texts
 from runfold.pipeline.run_writer import RunWriter
 from runfold.pipeline.sender import Shipper, shippers
 from runfold.spool.layout import About
 from runfold.transports.base import Experiment
 from runfold.transports.opener import opener
-from runfold_schemas.events.runs import AttemptStarted, LineFact, ParamsLogged, RunCreated, RunForked
+from runfold_schemas.events.metrics import AttemptStarted, BranchFact, RunForked
+from runfold_schemas.events.runs import ParamsLogged, RunCreated
 from runfold_schemas.ids import Ids
 
 from .active_run import Run
@@ -61,7 +62,7 @@ def start(
     attempt = place.attempt or ("" if place.beside else ids.event_id())
     encoder = RunEncoder(run_id, ids, node=place.node[:250], rank=place.rank, attempt=attempt)
     turns = _turns(place, run_id, start_step, inherits)
-    first_tags = strings(tags, "tag")
+    first_tags = tag_texts(tags)
     creation = _creation(encoder, ids, place, named or NAMELESS, name, first_tags)
     shipper = None if settings.offline else shippers.to(settings.uri)
     joined, found = _find(shipper, settings, named, place) if shipper else (Joined(), None)
@@ -121,9 +122,9 @@ def fork_of(
     return start(settings, experiment, params, name, {**lineage, **tags}, run_id, inherits=inherits)
 
 
-def _turns(place: Place, run_id: str, start_step: int | None, inherits: Inherits | None) -> list[LineFact]:
+def _turns(place: Place, run_id: str, start_step: int | None, inherits: Inherits | None) -> list[BranchFact]:
     """What comes before the points. ValueError: a field breaks the contract."""
-    turns: list[LineFact] = []
+    turns: list[BranchFact] = []
     if start_step is not None:
         if place.beside:
             raise SdkError(f"start_step is what an attempt says, and {ATTEMPT_VARIABLE} is set to none: unset it")

@@ -14,7 +14,7 @@ from runfold_schemas.events.frames import Frame
 from .rows import Keys
 
 if TYPE_CHECKING:
-    from runfold_schemas.events.runs import LineFact
+    from runfold_schemas.events.metrics import BranchFact
 
 _FRAME_BYTES = 600
 """What CPython takes for a frame and its arrays beyond their contents, and a margin for its encoded form."""
@@ -77,7 +77,7 @@ class Control:
 class Turn:
     """An event of the run's line, such as a rewind: it lies among the points in their order, and shares their sequence."""
 
-    event: "LineFact"
+    event: "BranchFact"
     size: int = _FRAME_BYTES
     points: int = 0
 
@@ -250,7 +250,7 @@ class Buffer:
         self._wake()
         return True
 
-    def add_turn(self, event: "LineFact", step: int | None) -> None:
+    def add_turn(self, event: "BranchFact", step: int | None) -> None:
         """Append an event behind all rows so far, whether there is room or not; steps go on behind `step`. SdkError: closed."""
         with self._lock:
             if self._closed:

@@ -11,8 +11,10 @@ from runfold_schemas.codec import wire
 from runfold_schemas.codec.batch import Outgoing
 from runfold_schemas.codec.envelope import Envelope, Writer
 from runfold_schemas.errors import BadEvent
+from runfold_schemas.events.all_events import Event
+from runfold_schemas.events.base import Fact
 from runfold_schemas.events.frames import MAX_FRAME_BYTES, Frame, most_key_bytes, split
-from runfold_schemas.events.runs import Event, Fact, LineFact, MetricsLogged
+from runfold_schemas.events.metrics import BranchFact, MetricsLogged
 from runfold_schemas.ids import Ids
 from runfold_schemas.positions.topics import Topic
 
@@ -38,7 +40,7 @@ class RunEncoder:
         """A fact about the run as a record; ValueError if it is larger than a record may be."""
         return self._record(Topic.RUNS, event)
 
-    def turn(self, event: LineFact) -> Outgoing:
+    def turn(self, event: BranchFact) -> Outgoing:
         """An attempt's start, a rewind or a fork as a record. To be called in the order of the points, by the thread that calls `metrics`."""
         return self._record(Topic.METRICS, event)
 

@@ -21,8 +21,9 @@ from runfold.spool.writer import SEGMENT_BYTES, SpoolWriter
 from runfold_schemas.codec.batch import encode_item
 from runfold_schemas.codec.metrics import check_frame
 from runfold_schemas.errors import BadEvent
+from runfold_schemas.events.base import Fact
 from runfold_schemas.events.frames import Frame, Point, from_points
-from runfold_schemas.events.runs import Fact, LineFact
+from runfold_schemas.events.metrics import BranchFact
 
 from .buffer import Buffer
 from .columns import chunks
@@ -131,7 +132,7 @@ class RunWriter:
         if not taken:
             self._tell_full()
 
-    def add_turn(self, event: LineFact, step: int | None = None) -> None:
+    def add_turn(self, event: BranchFact, step: int | None = None) -> None:
         """Append an event of the run's line among its points; steps go on behind `step`."""
         self._buffer.add_turn(event, step)
 
