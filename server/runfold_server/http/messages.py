@@ -41,6 +41,7 @@ class Rule:
     missing_error: type[InvalidParameter] = InvalidParameter
     fallback: Any = None
     storable: bool = True
+    about: str = ""
 
 
 Int32 = Annotated[int, Rule(bits=32)]
@@ -105,6 +106,7 @@ def _field(info: msgspec.structs.FieldInfo) -> Field:
         fallback=rule.fallback,
         storable=rule.storable,
         attribute=info.name,
+        about=rule.about,
         **details,
     )
 
