@@ -31,15 +31,15 @@ class NotMigrated(ProjectionError):
     """Run `runfold migrate` with this release first."""
 
 
-class MergeFailed(ProjectionError):
+class CompactionFailed(ProjectionError):
     """Segments could not be merged; they stay as they are, and readable."""
 
 
-class BadPast(ProjectionError):
+class BadSnapshot(ProjectionError):
     """The name or the moment of a past is taken, or malformed."""
 
 
-class NoSuchPast(ProjectionError):
+class NoSuchSnapshot(ProjectionError):
     """There is no past of this name."""
 
 

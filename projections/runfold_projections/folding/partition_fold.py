@@ -14,7 +14,7 @@ from runfold_projections.metrics.projector import MetricsProjector
 from runfold_projections.postgres.batch_statement import RowChange, columns
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.runs.projector import RunsProjector
-from runfold_projections.segments.compaction_backlog import Tidying
+from runfold_projections.segments.compaction_backlog import PartitionCompaction
 from runfold_schemas.codec.catalog import Catalog
 from runfold_schemas.codec.record import Raw, Record, read_record
 from runfold_schemas.errors import BadRecord, Reason, UndeclaredSchema
@@ -140,7 +140,7 @@ class PartitionFold:
         self._ledger = Ledger(where)
         self._changelog = ChangeLog(projection, where)
         self._journal = Journal(where, self._projector)
-        self.tidying = Tidying(where.partition)
+        self.tidying = PartitionCompaction(where.partition)
         self.announces = True
         """Whether commits are told to readers: those of a generation that nobody reads are not."""
 

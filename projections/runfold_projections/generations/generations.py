@@ -247,7 +247,7 @@ async def retire(connection: Connection, schema_names: Iterable[str]) -> None:
         await connection.execute(f"DROP SCHEMA IF EXISTS {identifier(name)} CASCADE")
 
 
-async def hear_of_generations(connection: Connection, namespace: str, note: Callable[[], None]) -> None:
+async def listen_for_generations(connection: Connection, namespace: str, note: Callable[[], None]) -> None:
     """Call `note` whenever a generation comes, goes or is switched, as long as the connection lasts."""
 
     def on_notice(*_: object) -> None:

@@ -11,8 +11,8 @@ from runfold_projections.core.rejection import Rejection
 from runfold_projections.core.turns import Turns
 from runfold_projections.postgres.batch_statement import RowChange, columns
 from runfold_projections.postgres.connection import Connection
-from runfold_projections.segments.compaction import Source
-from runfold_projections.segments.level0 import merged, packed
+from runfold_projections.segments.compaction import SegmentSource
+from runfold_projections.segments.level0 import encode_level0_in_slices, join_in_slices
 from runfold_schemas.bounded_cache import BoundedCache, names_cost
 from runfold_schemas.codec.record import Record
 from runfold_schemas.events.frames import Frame
@@ -63,8 +63,8 @@ class MetricsProjector:
         self._runs: OrderedDict[str, RunMetrics] = OrderedDict()
         """In the order of their last use."""
         self._layouts = Layouts()
-        self._frames: dict[Source, tuple[int, int, list[tuple[Frame, int]]]] = {}
-        self.fresh: list[Source] = []
+        self._frames: dict[SegmentSource, tuple[int, int, list[tuple[Frame, int]]]] = {}
+        self.fresh: list[SegmentSource] = []
         self._told = LineageRows()
         self._models = ModelMetrics()
         self._blocks, self._known = ModelBlocks(), KnownBlocks()
@@ -104,7 +104,7 @@ class MetricsProjector:
         match event:
             case MetricsLogged():
                 branch = run.lineage.branch(writer.attempt, rank, writer.id, record.envelope.sequence)
-                self._collect(Source(event.run_id, writer.attempt, rank, branch), record.position.offset, event)
+                self._collect(SegmentSource(event.run_id, writer.attempt, rank, branch), record.position.offset, event)
             case AttemptStarted():
                 self._start(record, event, run, None if event.all_ranks else rank)
             case RunRewound():
@@ -116,7 +116,7 @@ class MetricsProjector:
                 self._told.fork(record, event)
         return None
 
-    def _collect(self, source: Source, offset: int, event: MetricsLogged) -> None:
+    def _collect(self, source: SegmentSource, offset: int, event: MetricsLogged) -> None:
         first, _, frames = self._frames.get(source) or (offset, offset, [])
         frames.extend((frame, offset) for frame in event.frames)
         self._frames[source] = (first, offset, frames)
@@ -157,11 +157,11 @@ class MetricsProjector:
         segments = []
         frames_of, self._frames = self._frames, {}
         for source, (first_offset, last_offset, parts) in frames_of.items():
-            frames, came = await merged(parts, turns)
+            frames, came = await join_in_slices(parts, turns)
             if not frames:
                 continue
             extent = await self._add(source, frames, turns)
-            data = await packed(frames, came, turns)
+            data = await encode_level0_in_slices(frames, came, turns)
             keys, (first_step, last_step), points = extent
             steps = (first_step, last_step, points)
             segments.append((source.run_id, first_offset, *source[1:], *keys, last_offset, *steps, data))
@@ -174,7 +174,7 @@ class MetricsProjector:
         touched, self._touched = self._touched, {}
         return [*found, *await changed(((run_id, self._runs[run_id]) for run_id in touched), turns)]
 
-    async def _add(self, source: Source, frames: Sequence[Frame], turns: Turns) -> _Extent:
+    async def _add(self, source: SegmentSource, frames: Sequence[Frame], turns: Turns) -> _Extent:
         """Sum up and measure."""
         run = self._runs[source.run_id]
         limit = run.lineage.view().limit(source.branch, source.rank) if run.lineage.cuts else None

@@ -6,7 +6,7 @@ from runfold_projections.metrics.branches import Attempt, Cut, Lineage
 from runfold_projections.postgres.connection import Connection
 
 
-async def lineages_at(connection: Connection, run_ids: Sequence[str], start: int, stop: int) -> dict[str, Lineage]:
+async def branches_at(connection: Connection, run_ids: Sequence[str], start: int, stop: int) -> dict[str, Lineage]:
     """Lineages of those of these runs that have a cut before the offset `stop`, each as the events before `start` told it.
 
     The runs are of one partition of `metrics`. Complete only in a snapshot whose checkpoint has passed `stop`.

@@ -21,7 +21,7 @@ class Database:
     async def snapshot(self) -> AsyncIterator[Connection]:
         """A connection in a read-only snapshot."""
         with postgres_outages():
-            async with snapshots.snapshot(self._pool, self._timeout) as connection:
+            async with snapshots.read_transaction(self._pool, self._timeout) as connection:
                 yield connection
 
     @asynccontextmanager

@@ -7,7 +7,7 @@ from heapq import heappop, heappush
 import structlog
 
 from runfold_projections.folding.checkpoint import hear, progress_channel
-from runfold_projections.generations.generations import hear_of_generations
+from runfold_projections.generations.generations import listen_for_generations
 from runfold_projections.postgres.connection import open_connection
 from runfold_projections.postgres.read_transaction import checkpoints
 from runfold_schemas.positions.position import Partition
@@ -107,7 +107,7 @@ async def listen(progress: Progress, dsn: str, namespace: str) -> None:
 async def _hear(progress: Progress, dsn: str, namespace: str) -> None:
     async with open_connection(dsn, namespace, application="runfold-server-progress") as connection:
         lost = await hear(connection, progress_channel(namespace), progress.note)
-        await hear_of_generations(connection, namespace, progress.note_switch)
+        await listen_for_generations(connection, namespace, progress.note_switch)
         progress.note_switch()
         # The known must be complete before it is waited on: what was committed before LISTEN announces itself no more.
         for where, next_offset in (await checkpoints(connection)).items():

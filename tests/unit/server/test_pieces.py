@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runfold_projections.core.rejection import RejectionCode
-from runfold_projections.operations.outcomes import Refused
+from runfold_projections.operations.outcomes import RejectedEvent
 from runfold_projections.runs.queries import Dataset, LatestMetric, Run
-from runfold_projections.series.latest import History
+from runfold_projections.series.latest import MetricHistory
 from runfold_schemas.events.all_events import Event
 from runfold_schemas.events.experiments import ExperimentDeleted, ExperimentRenamed, ExperimentTagsSet
 from runfold_schemas.events.frames import Point
@@ -78,7 +78,7 @@ def test_numbers_that_json_lacks() -> None:
 
 
 def test_a_page_of_a_history() -> None:
-    rows = History(np.array([1, 2, 3]), np.array([10, 20, 30]), np.array([0.5, math.nan, 1.0]))
+    rows = MetricHistory(np.array([1, 2, 3]), np.array([10, 20, 30]), np.array([0.5, math.nan, 1.0]))
     assert msgspec.to_builtins(encode_history("k", rows, 1, 3)) == [
         {"key": "k", "value": "NaN", "timestamp": 20, "step": 2},
         {"key": "k", "value": 1.0, "timestamp": 30, "step": 3},
@@ -180,7 +180,7 @@ def test_metrics_of_one_request_stay_below_a_frame() -> None:
 
 
 def refused(event: Event, code: RejectionCode, **details: object) -> RefusedWrite:
-    return RefusedWrite(event, Refused(code.value, "the fold's words", dict(details)))
+    return RefusedWrite(event, RejectedEvent(code.value, "the fold's words", dict(details)))
 
 
 def test_a_changed_param_in_two_forms() -> None:
