@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from runfold_projections.core.projection import Projection
 from runfold_projections.folding.checkpoint import Checkpoint, load
 from runfold_projections.folding.partition_fold import Applied, Decoded, PartitionFold
-from runfold_projections.generations.generations import Generation, Projection
+from runfold_projections.generations.generations import Generation
 from runfold_projections.postgres.connection import Pool
-from runfold_projections.segments.compaction_backlog import Tidying
+from runfold_projections.segments.compaction_backlog import PartitionCompaction
 from runfold_schemas.positions.position import Partition
 
 METRICS_PAUSE_SECONDS = 0.025
@@ -24,11 +25,11 @@ fetch."""
 
 
 @dataclass(frozen=True, slots=True)
-class PartitionCompaction:
-    """Compaction of a partition's segments, and the pool to run it with."""
+class CompactionWork:
+    """The compaction of a partition's segments, and the pool to run it with."""
 
     pool: Pool
-    backlog: Tidying
+    compaction: PartitionCompaction
 
 
 class Handler(Protocol):
@@ -47,7 +48,7 @@ class Handler(Protocol):
     async def apply(self, before: Checkpoint | None, batch: Decoded) -> Applied:
         """Handle a batch and move the checkpoint. After any error, `forget` is called."""
 
-    def compaction(self) -> PartitionCompaction | None:
+    def compaction(self) -> CompactionWork | None:
         """Return the compaction that runs beside the folding; None if there is none."""
 
     def forget(self) -> None:
@@ -79,8 +80,9 @@ class ProjectionHandler:
         async with self._pool.acquire() as connection:
             return await self._fold.apply(connection, before, batch)
 
-    def compaction(self) -> PartitionCompaction | None:
-        return PartitionCompaction(self._pool, self._fold.tidying) if self.max_pause_seconds else None
+    def compaction(self) -> CompactionWork | None:
+        compaction = self._fold.tidying
+        return None if compaction is None else CompactionWork(self._pool, compaction)
 
     def forget(self) -> None:
         self._fold.forget()

@@ -65,7 +65,7 @@ class PartitionTask:
         self._kafka, self._namespace, self._partitions = kafka, namespace, partitions
         self._item, self._handler, self._gate, self._metrics = item, handler, gate, metrics
         self._read_hints = read_hints
-        self.compaction = handler.compaction()
+        self.compaction_work = handler.compaction()
         self.busy = False
         """More records wait than a batch holds."""
         self._log: Any = structlog.get_logger().bind(handler=item.handler, partition=str(item.where))
@@ -124,7 +124,7 @@ class PartitionTask:
             # folded at once.
             pause = 0.0
             while True:
-                if self.compaction is not None and self.compaction.backlog.clogged:
+                if self.compaction_work is not None and self.compaction_work.compaction.stalled:
                     await asyncio.sleep(STALLED_WAIT_SECONDS)
                     continue
                 if self._is_held(checkpoint):
@@ -222,13 +222,14 @@ class PartitionTask:
         count = size = 0
         turns = Turns()
         while raws:
-            for piece in _pieces(raws):
+            value_bytes = sum([len(raw.value or b"") for raw in raws])
+            for piece in _pieces(raws) if value_bytes > PIECE_BYTES else (raws,):
                 if batch.stopped_by is not None:
                     break
                 await turns.end()
                 await self._decode_piece(piece, batch)
             count += len(raws)
-            size += sum(len(raw.value or b"") for raw in raws)
+            size += value_bytes
             if source is None or batch.stopped_by is not None or count >= self._max_records or size >= MAX_BATCH_BYTES:
                 break
             await asyncio.sleep(0)

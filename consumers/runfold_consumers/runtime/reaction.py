@@ -21,7 +21,7 @@ from runfold_schemas.events.system import Genesis
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import Topic
 
-from .handlers import MAX_RECORDS, PartitionCompaction
+from .handlers import MAX_RECORDS, CompactionWork
 
 REACTION_PAUSE_SECONDS = 0.1
 """No caller waits for a reaction, and each of its batches costs as much as a fold's. The first event after a silence does
@@ -103,7 +103,7 @@ class ReactionHandler:
             await cursors.advance(connection, self.reaction.name, self.where, before, after)
         return Applied(after, len(events), 0, 0, {})
 
-    def compaction(self) -> PartitionCompaction | None:
+    def compaction(self) -> CompactionWork | None:
         return None
 
     def forget(self) -> None:

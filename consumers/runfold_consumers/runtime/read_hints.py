@@ -5,8 +5,8 @@ import contextlib
 
 import structlog
 
-from runfold_projections.folding.checkpoint import hear, wanted_channel
 from runfold_projections.postgres.connection import open_connection
+from runfold_projections.postgres.notifications import listen_for_positions, read_hint_channel
 from runfold_schemas.positions.position import Partition
 
 from .backoff import Backoff
@@ -53,5 +53,5 @@ class ReadHints:
     async def listen(self, dsn: str, namespace: str) -> None:
         """Receive hints until the connection is lost."""
         async with open_connection(dsn, namespace, application="runfold worker read hints") as connection:
-            lost = await hear(connection, wanted_channel(namespace), self.record)
+            lost = await listen_for_positions(connection, read_hint_channel(namespace), self.record)
             await lost.wait()

@@ -93,7 +93,7 @@ class Deliverer:
             claimed = await deliveries.claim(connection, claim_seconds, free, list(self._sending))
             if time.monotonic() - self._cleaned_up_at > CLEANUP_SECONDS:
                 self._cleaned_up_at = time.monotonic()
-                await deliveries.tidy(connection, KEEP_DAYS)
+                await deliveries.delete_old(connection, KEEP_DAYS)
         for due in claimed:
             self._sending[due.webhook_id] = asyncio.create_task(self._deliver(pool, sender, due))
         return bool(claimed)
@@ -117,10 +117,10 @@ class Deliverer:
         try:
             async with pool.acquire() as connection:
                 if not error:
-                    await deliveries.delivered(connection, due.delivery_id, status or 0, answer or "")
+                    await deliveries.mark_delivered(connection, due.delivery_id, status or 0, answer or "")
                     return
                 retry_seconds = None if final else pause_after(due.attempt, retry_after)
-                await deliveries.failed(connection, due.delivery_id, status, answer, error, retry_seconds)
+                await deliveries.mark_failed(connection, due.delivery_id, status, answer, error, retry_seconds)
         except SERVICE_ERRORS as lost:
             # The claim ends by itself and the delivery is sent again: at least once.
             _log.warning("delivery_result_not_saved", delivery=due.delivery_id, error=str(lost))

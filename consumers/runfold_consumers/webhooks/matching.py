@@ -2,11 +2,18 @@
 
 from collections.abc import Sequence
 
-from runfold_projections.operations.outcomes import refusals
+from runfold_projections.operations.outcomes import read_rejections
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.webhooks.deliveries import Delivery, delivery_id
-from runfold_projections.webhooks.payloads import body, fits, is_mlflows, models_of, native_body, told
-from runfold_projections.webhooks.queries import Hook, numbers_given, prompts_among, webhooks
+from runfold_projections.webhooks.payloads import (
+    is_mlflows,
+    matches_pattern,
+    mlflow_body,
+    models_named,
+    native_body,
+    payloads_of,
+)
+from runfold_projections.webhooks.queries import WebhookRow, prompts_among, version_numbers, webhooks
 from runfold_schemas.codec.record import Record
 from runfold_schemas.events.registered_models import ModelVersionCreated
 from runfold_schemas.events.system import Genesis
@@ -28,7 +35,7 @@ async def match_deliveries(
         hooks = [h for h in hooks if (h.active if only is None else h.webhook_id == only)]
         if not hooks:
             return []
-        refused = await refusals(connection, [(r.position, r.envelope.event_id) for r in records])
+        refused = await read_rejections(connection, [(r.position, r.envelope.event_id) for r in records])
         accepted = [
             record
             for record, refusal in zip(records, refused, strict=True)
@@ -38,12 +45,12 @@ async def match_deliveries(
             workspace: await prompts_among(
                 connection,
                 workspace,
-                [name for one in accepted if one.envelope.workspace == workspace for name in models_of(one)],
+                [name for one in accepted if one.envelope.workspace == workspace for name in models_named(one)],
             )
             for workspace in {record.envelope.workspace for record in accepted}
         }
         new = [record.position.offset for record in accepted if isinstance(record.event, ModelVersionCreated)]
-        numbers = await numbers_given(connection, new)
+        numbers = await version_numbers(connection, new)
     return [
         delivery
         for record in accepted
@@ -54,15 +61,15 @@ async def match_deliveries(
 
 
 def _deliveries(
-    hook: Hook, record: Record, prompts: frozenset[str], numbers: dict[int, int], attempts: int
+    hook: WebhookRow, record: Record, prompts: frozenset[str], numbers: dict[int, int], attempts: int
 ) -> list[Delivery]:
     """Return what one webhook gets of one accepted event: MLflow's payloads, and ours if it subscribes to the event's type."""
     payloads = [
-        (kind, body(kind, data, record.timestamp_ms))
-        for kind, data in told(record, prompts, numbers.get(record.position.offset))
+        (kind, mlflow_body(kind, data, record.timestamp_ms))
+        for kind, data in payloads_of(record, prompts, numbers.get(record.position.offset))
         if kind in hook.kinds
     ]
-    if any(not is_mlflows(kind) and fits(kind, record.envelope.type) for kind in hook.kinds):
+    if any(not is_mlflows(kind) and matches_pattern(kind, record.envelope.type) for kind in hook.kinds):
         payloads.append((record.envelope.type, native_body(record)))
     event_id = record.envelope.event_id
     return [

@@ -8,7 +8,7 @@ from typing import Any
 from runfold_consumers.runtime.reaction import Reaction, ReactionServices
 from runfold_projections.postgres.connection import Connection, Pool
 from runfold_projections.postgres.read_transaction import checkpoints
-from runfold_projections.webhooks.deliveries import drop_of, enqueue
+from runfold_projections.webhooks.deliveries import delete_of, enqueue
 from runfold_projections.webhooks.queries import webhooks
 from runfold_schemas.codec.record import Record
 from runfold_schemas.events.webhooks import WebhookDeleted
@@ -46,7 +46,7 @@ class WebhookReaction(Reaction):
             deleted = [record.event.webhook_id for record in records if isinstance(record.event, WebhookDeleted)]
             if deleted:
                 existing = {hook.webhook_id for hook in await webhooks(connection, None, MAX_WEBHOOKS)}
-                await drop_of(connection, [webhook_id for webhook_id in deleted if webhook_id not in existing])
+                await delete_of(connection, [webhook_id for webhook_id in deleted if webhook_id not in existing])
 
     def background_tasks(self, services: ReactionServices) -> Sequence[Coroutine[Any, Any, None]]:
         """Return the tasks that send queued deliveries and requested redeliveries."""

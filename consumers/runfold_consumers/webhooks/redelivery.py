@@ -49,7 +49,7 @@ class Redeliverer:
             while True:
                 try:
                     async with pool.acquire() as connection:
-                        request = await deliveries.claim_again(connection, CLAIM_SECONDS)
+                        request = await deliveries.claim_redelivery(connection, CLAIM_SECONDS)
                         if request is not None:
                             await self._queue_part(connection, *request)
                     backoff.reset()
@@ -69,4 +69,4 @@ class Redeliverer:
         records = decode_batch(raws, self._catalog, 1, frozenset()).records
         found = await match_deliveries(connection, records, self._attempts, only=webhook_id)
         await deliveries.enqueue(connection, found, again=True)
-        await deliveries.went_on(connection, webhook_id, start, max(after, start))
+        await deliveries.advance_redelivery(connection, webhook_id, start, max(after, start))

@@ -16,8 +16,8 @@ from runfold_consumers.runtime.metrics import WorkerMetrics
 from runfold_projections.control import leases
 from runfold_projections.control.migrations import check_migrated
 from runfold_projections.core.errors import NotMigrated
-from runfold_projections.generations.generations import hear_of_generations
 from runfold_projections.postgres.connection import Connection, open_connection
+from runfold_projections.postgres.notifications import listen_for_generations
 
 from .config import WorkerConfig
 from .generation_pools import GenerationPools
@@ -92,10 +92,10 @@ class LeaseKeeper:
             config.dsn, config.namespace, application="runfold worker", durable=True
         ) as connection:
             await check_migrated(connection)
-            await leases.enter(
+            await leases.register_worker(
                 connection, self._worker_id, socket.gethostname(), os.getpid(), config.release, config.kinds
             )
-            await hear_of_generations(connection, config.namespace, self._on_generations_changed)
+            await listen_for_generations(connection, config.namespace, self._on_generations_changed)
             # The lost connection may mean that Postgres crashed, and a crash takes back commits that had not reached its disk.
             # A task whose partition gets no new records would never notice, so all tasks restart from the checkpoints.
             await self._held.stop_all()
@@ -103,7 +103,7 @@ class LeaseKeeper:
                 yield connection
             except asyncio.CancelledError:
                 await self._held.stop_all()
-                await leases.leave(connection, self._worker_id)
+                await leases.remove_worker(connection, self._worker_id)
                 raise
 
     async def _renew(self, connection: Connection, group: asyncio.TaskGroup) -> None:
@@ -113,15 +113,15 @@ class LeaseKeeper:
         self._replay.set_needed(self._work_list.has_replay)
         held.update_generations(generations)
         held.blocked = {item: error for item, error in held.blocked.items() if item in work}
-        leased, surplus = await leases.renew(connection, self._worker_id, work, held.blocked)
+        leased, surplus = await leases.renew_leases(connection, self._worker_id, work, held.blocked)
         if surplus:
             # The task ends before its lease does, so two workers never fold a partition for longer than a fence allows.
             await held.stop(surplus)
-            await leases.release(connection, self._worker_id, surplus)
+            await leases.release_leases(connection, self._worker_id, surplus)
         ended = held.ended()
         if ended:
             await held.stop(ended)
-            await leases.release(connection, self._worker_id, ended)
+            await leases.release_leases(connection, self._worker_id, ended)
         wanted = leased - set(surplus) - set(ended)
         await held.stop([item for item in held.items if item not in wanted])
         for item in wanted - set(held.items):

@@ -10,7 +10,7 @@ from runfold_consumers.runtime.partition_status import PartitionState, Partition
 from runfold_consumers.runtime.reaction import ReactionServices
 from runfold_consumers.runtime.read_hints import ReadHints
 from runfold_projections.control.leases import Leasable
-from runfold_projections.segments.compaction_process import MergeProcess
+from runfold_projections.segments.compaction_process import CompactionProcess
 from runfold_schemas.ids import Ids
 
 from .compactor import Compactor
@@ -73,7 +73,7 @@ class Worker:
         )
         async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
             await stack.enter_async_context(self._pools)
-            compaction = await stack.enter_async_context(MergeProcess())
+            compaction = await stack.enter_async_context(CompactionProcess())
             group.create_task(self._lag.run(lambda: self.statuses, self._kafka))
             group.create_task(self._read_hints.receive(config.dsn, config.namespace))
             group.create_task(Housekeeping(config, self.metrics, lambda: self._held.items).run())

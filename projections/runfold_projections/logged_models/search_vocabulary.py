@@ -1,4 +1,5 @@
-"""What a search of logged models may say: MLflow 3.17.2's `search_logged_model_utils` has another language than the other searches."""
+"""Vocabulary of searches of logged models: as in MLflow 3.17.2's `search_logged_model_utils`, another language than other
+searches."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,14 +7,14 @@ from dataclasses import dataclass
 from runfold_projections.core.errors import BadFilter
 from runfold_projections.search.grammar import ListOperand, RawClause, read_clauses
 from runfold_projections.search.tokens import Lexeme, Token, unquoted
-from runfold_projections.search.tree import Among, Clause, Compare, Key, Kind, Operator, Order
+from runfold_projections.search.tree import Among, Clause, Compare, Key, KeyKind, Operator, Order
 from runfold_projections.search.vocabulary import MAX_ORDERS, whole_or_broken
 
-ENTITIES: Mapping[str, Kind] = {
-    "attributes": Kind.ATTRIBUTE,
-    "metrics": Kind.METRIC,
-    "params": Kind.PARAM,
-    "tags": Kind.TAG,
+ENTITIES: Mapping[str, KeyKind] = {
+    "attributes": KeyKind.ATTRIBUTE,
+    "metrics": KeyKind.METRIC,
+    "params": KeyKind.PARAM,
+    "tags": KeyKind.TAG,
 }
 _NAMES = {kind: name for name, kind in ENTITIES.items()}
 CREATED, UPDATED = "creation_timestamp_ms", "last_updated_timestamp_ms"
@@ -36,7 +37,7 @@ _TEXTUAL = ("=", "!=", "LIKE", "ILIKE", "IN", "NOT IN")
 
 @dataclass(frozen=True, slots=True)
 class MeasuredOn:
-    """A data set that metrics were measured on; without a digest, any of the name."""
+    """A dataset that metrics were measured on; without a digest, any of the name."""
 
     name: str
     digest: str | None = None
@@ -44,7 +45,7 @@ class MeasuredOn:
 
 @dataclass(frozen=True, slots=True)
 class ModelOrder:
-    """One criterion to order by: for a metric, its latest value on the data set, if one is named."""
+    """One criterion of an order: for a metric, its latest value, on the dataset if one is named."""
 
     order: Order
     name: str | None = None
@@ -52,7 +53,10 @@ class ModelOrder:
 
 
 def read_filter(text: str) -> tuple[Clause, ...]:
-    """The clauses that must all hold; none for an empty text. BadFilter says what is wrong, in MLflow's words where it has some."""
+    """Parse a filter into clauses that must all hold; none for an empty text.
+
+    Raises BadFilter, with MLflow's message where it has one.
+    """
     clauses, strays = read_clauses(text)
     if strays:
         raise _no_comparisons(text)
@@ -60,20 +64,20 @@ def read_filter(text: str) -> tuple[Clause, ...]:
 
 
 def read_order(field: str, ascending: bool, name: str | None = None, digest: str | None = None) -> ModelOrder:
-    """A criterion. BadFilter for a field that nothing can be ordered by."""
+    """Parse a criterion. Raises BadFilter for a field that can't order models."""
     entity, dot, key = field.partition(".")
     if not dot:
         known = _ALIASES.get(field, field)
         if known not in ATTRIBUTES:
             raise BadFilter(f"Invalid order by field name: {field}")
-        return ModelOrder(Order(Key(Kind.ATTRIBUTE, known), ascending))
+        return ModelOrder(Order(Key(KeyKind.ATTRIBUTE, known), ascending))
     if entity != "metrics":
         raise BadFilter(f"Invalid order by field name: {field}. Only metrics are supported.")
-    return ModelOrder(Order(Key(Kind.METRIC, unquoted(key)), ascending), name or None, digest or None)
+    return ModelOrder(Order(Key(KeyKind.METRIC, unquoted(key)), ascending), name or None, digest or None)
 
 
 def check_orders(orders: Sequence[object]) -> None:
-    """BadFilter if there are too many: each may be a join."""
+    """Raise BadFilter if there are too many criteria: each may be a join."""
     if len(orders) > MAX_ORDERS:
         raise BadFilter(f"An order may have {MAX_ORDERS} criteria, this one has {len(orders)}")
 
@@ -82,7 +86,7 @@ def _clause(text: str, raw: RawClause) -> Clause:
     if not isinstance(raw.left, Token) or raw.left.lexeme is not Lexeme.NAME or raw.right is None:
         raise _no_comparisons(text)
     key = _key(raw.left.text)
-    numeric = key.kind is Kind.METRIC or key.name in (CREATED, UPDATED)
+    numeric = key.kind is KeyKind.METRIC or key.name in (CREATED, UPDATED)
     known = _NUMERIC if numeric else _TEXTUAL
     if raw.operator not in known:
         raise BadFilter(
@@ -111,7 +115,7 @@ def _key(text: str) -> Key:
     if kind is None:
         raise BadFilter(f"Invalid entity type: {entity!r}. Expected one of {list(ENTITIES)}.")
     name = unquoted(name)
-    if kind is Kind.ATTRIBUTE:
+    if kind is KeyKind.ATTRIBUTE:
         name = _ALIASES.get(name, name)
         if name not in ATTRIBUTES:
             raise BadFilter(f"Invalid attribute key '{name}' specified. Valid keys are {sorted(ATTRIBUTES)}")
@@ -121,12 +125,12 @@ def _key(text: str) -> Key:
 def _number_clause(key: Key, operator: str, right: Token | ListOperand) -> Compare:
     if not isinstance(right, Token) or right.lexeme is not Lexeme.NUMBER:
         raise BadFilter(f"Expected a number to compare {_NAMES[key.kind]}.{key.name} with. Found {right.text}")
-    value = float(right.text) if key.kind is Kind.METRIC else whole_or_broken(right.text)
+    value = float(right.text) if key.kind is KeyKind.METRIC else whole_or_broken(right.text)
     return Compare(key, Operator(operator), value)
 
 
 def _text(token: Token) -> str:
-    # MLflow takes bare words and numbers for texts too: params.lr = 0.01 is its own example.
+    # MLflow accepts bare words and numbers as texts, too: params.lr = 0.01 is its own example.
     return unquoted(token.text) if token.lexeme is not Lexeme.NUMBER else token.text
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from runfold_projections.generations.generations import Projection
+from runfold_projections.core.projection import Projection
 from runfold_projections.postgres.connection import Connection
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.sequences import Ranges

@@ -10,21 +10,21 @@ from typing import Any
 
 import pytest
 
+from runfold_projections.core.projection import Projection
 from runfold_projections.core.rejection import Rejection
 from runfold_projections.experiments import fold as experiments
 from runfold_projections.folding.partition_fold import decode_batch
-from runfold_projections.generations.generations import Projection
 from runfold_projections.history import journal as journals
-from runfold_projections.history.cutoff import born
-from runfold_projections.history.journal_reader import events_of
+from runfold_projections.history.cutoff import existing_runs
+from runfold_projections.history.journal_reader import load_events
 from runfold_projections.metrics.summaries import Block
 from runfold_projections.runs import fold as runs
 from runfold_projections.runs.as_of import experiment_at, experiment_named_at, run_at, run_shown_at
-from runfold_projections.series.full_history import Wanted, read_histories
+from runfold_projections.series.full_history import HistoryFilter, read_histories
 from runfold_projections.series.latest import history as key_history
 from runfold_projections.series.points import read_series
 from runfold_projections.series.summaries_as_of import blocks_at
-from runfold_projections.series.visible_points import read_lines
+from runfold_projections.series.visible_points import read_visible_runs
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.record import Raw
 from runfold_schemas.events.runs import RunCreated, RunFact
@@ -32,10 +32,10 @@ from runfold_schemas.events.system import Genesis
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import Vector
-from tests.support.folded_logs import folded, told
-from tests.support.histories import KEYS, RUNS, WORKSPACES, Scribe, history
-from tests.support.services import Services
-from tests.support.visible_points import EXISTING, Point, shown, told_by
+from tests.support.histories.folded_logs import folded, told
+from tests.support.histories.generator import KEYS, RUNS, WORKSPACES, Scribe, history
+from tests.support.histories.visible_points import EXISTING, Point, shown, told_by
+from tests.support.services.running import Services
 
 
 @pytest.fixture(autouse=True)
@@ -47,8 +47,8 @@ def vector(**ends: int) -> Vector:
     return {Partition(topic, 0): ends.get(topic.value, 0) for topic in (Topic.EXPERIMENTS, Topic.RUNS, Topic.METRICS)}
 
 
-def runs_of(raws: Sequence[Raw]) -> dict[str, runs.Run]:
-    found: dict[str, runs.Run] = {}
+def runs_of(raws: Sequence[Raw]) -> dict[str, runs.RunState]:
+    found: dict[str, runs.RunState] = {}
     for record in told(raws):
         if isinstance(record.event, RunFact):
             state = found.get(record.entity)
@@ -76,7 +76,7 @@ async def test_a_run_as_of_an_offset_is_what_a_fold_has_that_stopped_there(servi
         for end in [0, 1, *rng.sample(range(2, 300), 30), 301]:
             expected, at = runs_of(raws[:end]), vector(runs=end)
             assert {r: await run_at(connection, r, at) for r in RUNS} == {r: expected.get(r) for r in RUNS}
-            assert await born(connection, RUNS, at) == set(expected)
+            assert await existing_runs(connection, RUNS, at) == set(expected)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -135,18 +135,18 @@ async def test_series_as_of_an_offset_are_those_of_a_fold_that_stopped_there(ser
         for end in [0, *rng.sample(range(1, 250), 15), 251]:
             at, stopped = vector(runs=4, metrics=end), told_by(raws[:end])
             for branches in ("effective", "all"):
-                lines = await read_lines(connection, RUNS, branches, at)
+                lines = await read_visible_runs(connection, RUNS, branches, at)
                 found = await read_series(connection, RUNS, KEYS, lines)
                 expected = {run_id: shown(stopped, run_id, branches) for run_id in RUNS}
                 assert {run_id: points_in(found, run_id) for run_id in RUNS} == expected
-            sources = [one async for one in read_histories(connection, EXISTING, KEYS[:3], Wanted(), at)]
+            sources = [one async for one in read_histories(connection, EXISTING, KEYS[:3], HistoryFilter(), at)]
             assert {(s.run_id, s.key) for s in sources} == {
                 (run_id, point[0]) for run_id in EXISTING for point in shown(stopped, run_id, "effective")
             }
             rows = await key_history(connection, "r0", "a", at)
             points = {point[2:] for point in shown(stopped, "r0", "effective") if point[0] == "a"}
             assert {(step, time) for step, time, _ in points} == set(zip(rows.steps, rows.times, strict=True))
-        not_yet = await read_lines(connection, EXISTING, "effective", vector(runs=1, metrics=251))
+        not_yet = await read_visible_runs(connection, EXISTING, "effective", vector(runs=1, metrics=251))
         assert await read_series(connection, EXISTING, KEYS, not_yet) == {}
 
 
@@ -190,7 +190,7 @@ async def test_the_journal_has_every_event_of_an_entity_once_with_its_outcome(
         entities = [row["entity"] for row in await connection.fetch("SELECT DISTINCT entity FROM journal")]
         found = {}
         for entity in entities:
-            events = await events_of(connection, projection, entity, below=1000, rows=1000, newest=False)
+            events = await load_events(connection, projection, entity, end_offset=1000, rows=1000, newest=False)
             offsets = [one.entry.offset for one in events]
             assert offsets == sorted(set(offsets))
             for where, entry in events:

@@ -9,8 +9,8 @@ from runfold_schemas.events.frames import Point, from_points
 from runfold_schemas.events.metrics import MetricsLogged
 from runfold_schemas.events.runs import ParamsLogged, RunCreated
 from runfold_schemas.positions.topics import Topic
-from tests.support.in_process import append, fetch, folded, outgoing, sender, working
-from tests.support.installation import Installation, difference
+from tests.support.installations.in_process import append, fetch, folded, outgoing, sender, working
+from tests.support.installations.installation import Installation, difference
 
 
 def _points(run_id: str, step: int, count: int = 1) -> MetricsLogged:

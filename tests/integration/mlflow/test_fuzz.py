@@ -1,4 +1,6 @@
-"""Requests made from the OpenAPI document, right ones and wrong ones: never a 500, answers as declared, and a refused one changes nothing.
+"""Valid and invalid requests generated from the OpenAPI document.
+
+None gets a 500, all answers match their schemas, and a rejected request changes nothing.
 
 `RUNFOLD_SOAK` makes it long, and `RUNFOLD_SEED` another one: `make soak`.
 """
@@ -24,9 +26,9 @@ from runfold_schemas.events.runs import RunCreated
 from runfold_schemas.ids import Ids
 from runfold_schemas.positions.topics import Topic
 from runfold_server.app.routes import api_document
-from tests.support.conformance import problems
-from tests.support.server_world import World, world
-from tests.support.services import Services
+from tests.support.api.conformance import problems
+from tests.support.installations.server_pair import ServerPair, server_pair
+from tests.support.services.running import Services
 
 SOAK = bool(os.environ.get("RUNFOLD_SOAK"))
 JSON = "application/json"
@@ -41,9 +43,12 @@ OPERATIONS = {
     and all(body.media_type == JSON for body in operation.body)
     and (list(operation.query) or list(operation.body))
 }
-"""Calls with parameters or a JSON body: with the others there is nothing to get wrong. A live stream has no end to wait for: what they refuse
+"""Calls with parameters or a JSON body: with the others there is nothing to get wrong.
+
+A live stream has no end to wait for: what they refuse
 is in test_series_stream.py and test_event_stream.py."""
-# The servers run in threads of this process and draw from its global random, which Hypothesis takes for a strategy's doing.
+# The servers run in threads of this process and draw from its global random, which Hypothesis takes for a strategy's
+# doing.
 pytestmark = pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisDeprecationWarning")
 MODES = {mode.value: mode for mode in schemathesis.GenerationMode}
 repeatable = seed(int(os.environ.get("RUNFOLD_SEED", "1"))) if SOAK else lambda test: test
@@ -61,21 +66,21 @@ fuzz = settings(
 class Target:
     """A server, and entities that a request may name."""
 
-    here: World
+    servers: ServerPair
     session: requests.Session
     known: dict[str, list[str]]
 
     @property
     def uri(self) -> str:
-        return self.here.uris[0]
+        return self.servers.uris[0]
 
 
 @pytest.fixture(scope="module")
 def target(services: Services) -> Iterator[Target]:
-    with world(services) as here, requests.Session() as session:
+    with server_pair(services) as servers, requests.Session() as session:
 
         def call(path: str, **body: Any) -> Any:
-            answer = session.post(f"{here.uris[0]}/api/2.0/mlflow/{path}", json=body, timeout=30)
+            answer = session.post(f"{servers.uris[0]}/api/2.0/mlflow/{path}", json=body, timeout=30)
             assert answer.status_code == 200, answer.text
             return answer.json()
 
@@ -97,7 +102,7 @@ def target(services: Services) -> Iterator[Target]:
             "order_by": ["metrics.key DESC", "name"],
             "timestamp": [0, 1],
         }
-        yield Target(here, session, known)
+        yield Target(servers, session, known)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -112,12 +117,12 @@ def test_no_request_is_a_fault_and_a_refused_one_changes_nothing(
     for holder in (case.query, case.body):
         if isinstance(holder, dict):
             _name_what_is_there(holder, target.known, data)
-    before = target.here.log_size()
+    before = target.servers.log_size()
     answer = case.call(base_url=target.uri, session=target.session, timeout=30)
     kind = answer.headers.get("content-type", [""])[0]
     assert problems(answer.request.method or "", case.operation.path, answer.status_code, kind, answer.content) == []
     if 400 <= answer.status_code < 500:
-        ends, refused = (after - was for after, was in zip(target.here.log_size(), before, strict=True))
+        ends, refused = (after - was for after, was in zip(target.servers.log_size(), before, strict=True))
         assert ends == refused, f"{ends} records were appended, {refused} refused: {answer.status_code} {answer.text}"
 
 
@@ -153,13 +158,13 @@ wrong_bytes = st.one_of(
 @settings(fuzz, max_examples=10 * EXAMPLES)
 @given(wrong_bytes, st.sampled_from(["append", "outcome"]))
 def test_a_batch_of_events_is_appended_whole_or_not_at_all(target: Target, body: bytes, wait: str) -> None:
-    before, _ = target.here.log_size()
+    before, _ = target.servers.log_size()
     answer = target.session.post(
         f"{target.uri}{EVENTS}", params={"wait": wait}, data=body, headers={"content-type": CONTENT_TYPE}, timeout=30
     )
     kind = answer.headers.get("content-type", "")
     assert problems("POST", EVENTS, answer.status_code, kind, answer.content) == []
-    appended = target.here.log_size()[0] - before
+    appended = target.servers.log_size()[0] - before
     if answer.status_code == 400:
         assert appended == 0
     else:

@@ -1,23 +1,15 @@
-"""Requests within MLflow's limits are taken whole, however many bytes their texts have, and values come back as they were sent."""
+"""Requests within MLflow's limits are accepted however many bytes their texts have, and values come back unchanged."""
 
 import itertools
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import httpx2
 import pytest
 
-from tests.support.caller import Caller
-from tests.support.server_world import World
+from tests.support.mlflow.caller import Caller
 
 _names = itertools.count()
-
-
-@pytest.fixture
-def call(here: World) -> Iterator[Caller]:
-    with here.client(0) as one, here.client(1) as two:
-        yield Caller(one, two)
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
-"""Asked about a moment, the API answers what it answered then: registered models, versions, aliases and logged models over a generated history,
-by the vector and by the broker's time, what was not there included."""
+"""Asked about a past moment, the API answers what it answered then, by vector and by the broker's time.
+
+Checked for registered models, versions, aliases and logged models over a generated history, missing ones included.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +15,11 @@ import pytest
 
 from runfold_schemas.codec.batch import CONTENT_TYPE, encode_batch
 from runfold_schemas.positions.topics import Topic
-from tests.support import model_histories
-from tests.support.caller import API, Caller
-from tests.support.in_process import outgoing
-from tests.support.moments import HEADER, NATIVE, moment, now
-from tests.support.registry_histories import ALIASES, NAMES, registry_event
+from tests.support.api.moments import HEADER, NATIVE, moment, now
+from tests.support.histories import logged_models as model_histories
+from tests.support.histories.registry import ALIASES, NAMES, registry_event
+from tests.support.installations.in_process import outgoing
+from tests.support.mlflow.caller import API, Caller
 
 SOAK = bool(os.environ.get("RUNFOLD_SOAK"))
 SEEDS, PIECES, EVENTS = (20, 25, 60) if SOAK else (1, 7, 50)

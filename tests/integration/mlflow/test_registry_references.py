@@ -1,4 +1,4 @@
-"""A version, or a logged model, names runs and logged models that are there; names that models get are ones that a URI can hold."""
+"""Versions and logged models name existing runs and models, and models get names that a URI can contain."""
 
 from __future__ import annotations
 
@@ -10,17 +10,12 @@ import pytest
 from runfold_schemas.codec.batch import CONTENT_TYPE, encode_batch
 from runfold_schemas.events.registered_models import RegisteredModelCreated
 from runfold_schemas.positions.topics import Topic
-from tests.support.caller import API, Caller
-from tests.support.in_process import outgoing
+from tests.support.installations.in_process import outgoing
+from tests.support.mlflow.caller import API, Caller
 
 NOBODY = "0" * 32
 NO_MODEL = "m-" + "0" * 32
 _numbers = itertools.count()
-
-
-@pytest.fixture
-def caller(client: httpx2.Client) -> Caller:
-    return Caller(client)
 
 
 @pytest.fixture

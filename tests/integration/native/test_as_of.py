@@ -8,13 +8,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.support.caller import API, Caller
-from tests.support.moments import HEADER, NATIVE, moment, now
-
-
-@pytest.fixture
-def caller(client: httpx2.Client) -> Caller:
-    return Caller(client)
+from tests.support.api.moments import HEADER, NATIVE, moment, now
+from tests.support.mlflow.caller import API, Caller
 
 
 def test_a_run_is_told_as_it_was_by_time_and_by_vector(client: httpx2.Client, caller: Caller) -> None:

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import httpx2
-import pytest
 
 from runfold_schemas.codec.batch import CONTENT_TYPE, encode_batch
 from runfold_schemas.events.metrics import RunRewound
 from runfold_schemas.events.runs import TagsSet
 from runfold_schemas.positions.topics import Topic
-from tests.support.caller import Caller
-from tests.support.in_process import outgoing
-from tests.support.moments import NATIVE, now
-from tests.support.timelines import ask, events, kinds
-
-
-@pytest.fixture
-def caller(client: httpx2.Client) -> Caller:
-    return Caller(client)
+from tests.support.api.moments import NATIVE, now
+from tests.support.api.timelines import ask, events, kinds
+from tests.support.installations.in_process import outgoing
+from tests.support.mlflow.caller import Caller
 
 
 def test_the_timeline_of_a_run_has_what_was_accepted_and_what_was_refused(

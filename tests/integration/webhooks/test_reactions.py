@@ -8,8 +8,8 @@ from runfold_consumers.runtime.reaction import Reaction
 from runfold_schemas.codec.record import Record
 from runfold_schemas.events.experiments import ExperimentCreated
 from runfold_schemas.positions.topics import Topic
-from tests.support.in_process import append, fetch, outgoing, sender, until, working
-from tests.support.installation import Installation
+from tests.support.installations.in_process import append, fetch, outgoing, sender, until, working
+from tests.support.installations.installation import Installation
 
 
 class Witness(Reaction):

@@ -23,7 +23,7 @@ from runfold_schemas.codec.record import Raw, RefusedBatch, read_record
 from runfold_schemas.codec.wire import MAX_VALUE_BYTES
 from runfold_schemas.errors import BadRecord, Reason
 from runfold_schemas.positions.topics import Topic
-from tests.support import bombs
+from tests.support.doubles import bombs
 
 ROOT = Path(__file__).parents[3]
 CODECS = (0, *bombs.CODECS.values())

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import runfold
 from runfold.pipeline.columns import doubles, whole_steps
-from tests.support.event_server import EventServer
+from tests.support.doubles.event_server import EventServer
 
 
 class Tensor:

@@ -21,7 +21,7 @@ from runfold.spool.frames import MAGIC, Kind, pack, scan
 from runfold.spool.layout import spools
 from runfold_schemas.events.metrics import MetricsLogged
 from runfold_schemas.events.runs import ParamsLogged, RunCreated, RunUpdated
-from tests.support.event_server import EventServer, Fault, event_server
+from tests.support.doubles.event_server import EventServer, Fault, event_server
 
 
 def offline(steps: int = 10, **given: object) -> runfold.Run:

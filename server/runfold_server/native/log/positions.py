@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from starlette.responses import Response
 
 from runfold_projections.operations import outcomes
+from runfold_projections.operations.sequence_holes import writers_with_holes
 from runfold_projections.postgres.connection import Connection
 from runfold_server.freshness.end_offsets import FOLDED
 from runfold_server.http.messages import Message, NoFields, Rule
@@ -50,7 +51,7 @@ async def _positions(services: Services, _: RawCall[NoFields]) -> Response:
 
 
 class ListRecords(Message, frozen=True):
-    """A list of records or events, latest first."""
+    """A page of a list."""
 
     limit: Annotated[int, Rule(bits=32, least=0, most=_MOST_LISTED)] = 100
     offset: Annotated[int, Rule(bits=32, least=0)] = 0
@@ -73,6 +74,10 @@ def _listing(name: str, query: Listing) -> RawHandler[ListRecords]:
         return json_response({name: list(rows[:limit]), "positions": shown.said()} | more)
 
     return handler
+
+
+async def _sequence_holes(connection: Connection, limit: int, offset: int) -> list[Json]:
+    return [holes.as_json() for holes in await writers_with_holes(connection, limit, offset)]
 
 
 def _list_shape(name: str, **fields: Schema) -> Schema:
@@ -100,7 +105,7 @@ OPERATIONS = (
         "GET",
         f"{NATIVE_PREFIX}/set-aside",
         ListRecords,
-        _listing("set_aside", outcomes.recent_set_aside),
+        _listing("set_aside", outcomes.recent_dead_letters),
         "Records that no fold can read, latest first. An eventual read unless asked otherwise: it answers while Kafka is away.",
         {200: (JSON, _list_shape("set_aside", reason=TEXT, value_size=NULLABLE_INT, key=NULLABLE_TEXT))},
         errors=(400, 503),
@@ -116,6 +121,38 @@ OPERATIONS = (
             200: (
                 JSON,
                 _list_shape("rejections", event_id=TEXT, entity=TEXT, code=TEXT, details={"type": "object"}),
+            )
+        },
+        errors=(400, 503),
+        time_travel=TimeTravel.SNAPSHOT,
+    ),
+    RawOperation(
+        "GET",
+        f"{NATIVE_PREFIX}/sequence-holes",
+        ListRecords,
+        _listing("sequence_holes", _sequence_holes),
+        "Writers with holes in their sequences: numbers that are missing below the highest received. `first` has the first "
+        "missing numbers or ranges. An eventual read unless requested otherwise: it answers while Kafka is down.",
+        {
+            200: (
+                JSON,
+                having(
+                    {
+                        "sequence_holes": listed(
+                            having(
+                                {
+                                    "partition": TEXT,
+                                    "entity": TEXT,
+                                    "writer": TEXT,
+                                    "missing": INT64,
+                                    "first": listed(TEXT),
+                                }
+                            )
+                        ),
+                        "positions": POSITIONS,
+                    },
+                    {"next_offset": INT64},
+                ),
             )
         },
         errors=(400, 503),
