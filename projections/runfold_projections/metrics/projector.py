@@ -14,7 +14,8 @@ from runfold_projections.postgres.batch_statement import RowChange, columns
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.segments.compaction import SegmentSource
 from runfold_projections.segments.compaction_backlog import PartitionCompaction
-from runfold_projections.segments.level0 import encode_level0_in_slices, join_in_slices
+from runfold_projections.segments.frame_groups import join_in_slices
+from runfold_projections.segments.level0 import encode_level0_in_slices
 from runfold_schemas.bounded_cache import BoundedCache, names_cost
 from runfold_schemas.codec.record import Record
 from runfold_schemas.events.frames import Frame
@@ -59,7 +60,7 @@ class MetricsProjector(Projector):
 
     def __init__(self, where: Partition) -> None:
         self._partition = where.partition
-        self.tidying = PartitionCompaction(where.partition)
+        self.compaction = PartitionCompaction(where.partition)
         self.forget()
 
     def forget(self) -> None:
@@ -68,7 +69,7 @@ class MetricsProjector(Projector):
         self._layouts = Layouts()
         self._frames: dict[SegmentSource, tuple[int, int, list[tuple[Frame, int]]]] = {}
         self._fresh: list[SegmentSource] = []
-        self.tidying.forget()
+        self.compaction.forget()
         self._branch_rows = BranchRows()
         self._models = ModelMetrics()
         self._blocks, self._known = ModelBlocks(), KnownBlocks()
@@ -180,7 +181,7 @@ class MetricsProjector(Projector):
 
     def committed(self) -> None:
         for source in self._fresh:
-            self.tidying.add(source)
+            self.compaction.add(source)
         self._fresh.clear()
 
     def changes(self) -> list[RowChange]:
