@@ -14,13 +14,11 @@ from runfold_projections.registry.rejections import RegisteredModelRejection
 from runfold_schemas.events.base import DEFAULT_WORKSPACE
 from runfold_schemas.events.registered_models import MOST_IN_A_PROMOTION, ModelsPromoted
 from runfold_server.core.errors import ApiError, ErrorCode, InvalidParameter
-from runfold_server.http.body import read_body
-from runfold_server.http.event_errors import first_problem
-from runfold_server.http.json_body import read_json
 from runfold_server.http.messages import Int32, Message, NoFields, parse_message
 from runfold_server.http.operation import RawCall, RawOperation
 from runfold_server.http.prefixes import NATIVE_PREFIX
-from runfold_server.http.responses import json_response
+from runfold_server.http.request_body import read_body, read_json
+from runfold_server.http.responses import first_problem, json_response
 from runfold_server.http.services import Services
 from runfold_server.mlflow.registry.registry_errors import as_registry_error
 from runfold_server.mlflow.registry.registry_writes import vector_after
