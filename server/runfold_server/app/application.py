@@ -47,9 +47,9 @@ from runfold_server.reads.reader import Reader
 from runfold_server.security.callers import Callers
 from runfold_server.security.guard import Guard
 from runfold_server.security.timeouts import BoundedProtocol
-from runfold_server.streams.events.feeds import events
+from runfold_server.streams.events.feed import event_feeds
 from runfold_server.streams.events.schema_definitions import Definitions
-from runfold_server.streams.series.hub import Hub
+from runfold_server.streams.series.feed import series_feed
 from runfold_server.writes.writes import Writes
 from runfold_storage.bucket import Bucket
 from runfold_storage.objects import Store
@@ -124,8 +124,8 @@ async def open_services(config: ServerConfig) -> AsyncIterator[Services]:
                         searches=RunSearches(reader, encode_run, config.search_bytes),
                     ),
                     streams=StreamServices(
-                        series=Hub(config.kafka, config.namespace, reader),
-                        events=events(config.kafka, reader, timeout=config.kafka_timeout),
+                        series=series_feed(config.kafka, reader),
+                        events=event_feeds(config.kafka, reader, timeout=config.kafka_timeout),
                         definitions=Definitions(config.kafka, log.connect, timeout=config.kafka_timeout),
                     ),
                     artifacts=ArtifactServices(store=store, checks=checks),

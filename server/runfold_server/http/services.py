@@ -16,9 +16,9 @@ from runfold_server.integrity.checks import Checks
 from runfold_server.reads.exports import Exports
 from runfold_server.reads.moments import Moments
 from runfold_server.reads.reader import Reader
-from runfold_server.streams.events.feeds import Events
+from runfold_server.streams.events.feed import EventFeeds
 from runfold_server.streams.events.schema_definitions import Definitions
-from runfold_server.streams.series.hub import Hub
+from runfold_server.streams.series.feed import SeriesFeed
 from runfold_server.writes.writes import Writes
 from runfold_storage.objects import Store
 
@@ -51,8 +51,8 @@ class CacheServices:
 class StreamServices:
     """Live streams of the log, and the schemas that its events are written in."""
 
-    series: Hub
-    events: Events
+    series: SeriesFeed
+    events: EventFeeds
     definitions: Definitions
 
 

@@ -20,7 +20,7 @@ from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import Vector
 from runfold_server.core.entity_errors import no_run
 from runfold_server.core.errors import BadBody, InvalidParameter
-from runfold_server.freshness.stream_position import place_of
+from runfold_server.freshness.stream_position import stream_position
 from runfold_server.http.body import read_body
 from runfold_server.http.messages import NoFields
 from runfold_server.http.operation import RawCall, RawOperation, TimeTravel
@@ -105,9 +105,9 @@ async def _export(services: Services, query: Query, wanted: Wanted, asked: Asked
         shown = await services.reads.reader.read(Consistency(query.consistency), scope, read, as_of=as_of)
     form, spool = shown.value
     head: Head = {"positions": shown.said()}
-    place = place_of(services.log.info, query.runs, shown.positions)
+    position = stream_position(services.log.info, query.runs, shown.positions)
     try:
-        front = form.front(head | ({} if place is None else {"live": str(place)}))
+        front = form.front(head | ({} if position is None else {"live": str(position)}))
         return with_moment(Export(front, spool, taken, form.media_type), as_of)
     except BaseException:
         spool.close()

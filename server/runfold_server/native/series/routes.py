@@ -20,7 +20,7 @@ from runfold_projections.series.summaries_as_of import keys_of_runs_at
 from runfold_projections.series.visible_points import read_lines
 from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import Vector
-from runfold_server.freshness.stream_position import place_of
+from runfold_server.freshness.stream_position import stream_position
 from runfold_server.http.body import read_body
 from runfold_server.http.messages import NoFields
 from runfold_server.http.operation import RawCall, RawOperation, TimeTravel
@@ -65,9 +65,9 @@ async def _answer(
 ) -> Response:
     drawn = await asyncio.to_thread(draw, wanted, shown.value)
     drawn.head["positions"] = shown.said()
-    place = place_of(services.log.info, shown.value.runs, shown.positions)
-    if place is not None:
-        drawn.head["live"] = str(place)
+    position = stream_position(services.log.info, shown.value.runs, shown.positions)
+    if position is not None:
+        drawn.head["live"] = str(position)
     if MEDIA_TYPE in request.headers.get("accept", ""):
         return with_moment(Response(await asyncio.to_thread(_binary, drawn), media_type=MEDIA_TYPE), as_of)
     answer = drawn.head | {"x_values": drawn.chart.x.tolist(), "columns": _as_lists(drawn)}
