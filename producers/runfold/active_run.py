@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from runfold.pipeline.columns import doubles, flat, whole_steps, width_of
 from runfold.pipeline.param_groups import ParamGroups
-from runfold.pipeline.rows import RowReader, strings, whole_step
+from runfold.pipeline.rows import RowReader, strings, tag_texts, whole_step
 from runfold_schemas.ids import Ids
 
 from . import exit_code
@@ -131,7 +131,7 @@ class Run:
         from runfold.pipeline.encoder import checked
         from runfold_schemas.events.runs import TagsSet
 
-        self._writer.add_fact(checked(TagsSet, run_id=self.id, tags=strings(tags, "tag")))
+        self._writer.add_fact(checked(TagsSet, run_id=self.id, tags=tag_texts(tags)))
 
     def rewind(self, step: int, ranks: Ranks = "own") -> None:
         """Training goes back to this step: points logged before at greater steps are cut off from the series, and stay in the history.

@@ -11,7 +11,7 @@ from runfold.launcher.child_environment import hand_down
 from runfold.launcher.process_context import ATTEMPT_VARIABLE, Place, where_we_run
 from runfold.pipeline.encoder import RunEncoder, checked
 from runfold.pipeline.recovery import send_leftovers, take_over
-from runfold.pipeline.rows import strings
+from runfold.pipeline.rows import strings, tag_texts
 from runfold.pipeline.run_writer import RunWriter
 from runfold.pipeline.sender import Shipper, shippers
 from runfold.spool.layout import About
@@ -62,7 +62,7 @@ def start(
     attempt = place.attempt or ("" if place.beside else ids.event_id())
     encoder = RunEncoder(run_id, ids, node=place.node[:250], rank=place.rank, attempt=attempt)
     turns = _turns(place, run_id, start_step, inherits)
-    first_tags = strings(tags, "tag")
+    first_tags = tag_texts(tags)
     creation = _creation(encoder, ids, place, named or NAMELESS, name, first_tags)
     shipper = None if settings.offline else shippers.to(settings.uri)
     joined, found = _find(shipper, settings, named, place) if shipper else (Joined(), None)

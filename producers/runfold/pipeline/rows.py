@@ -151,6 +151,22 @@ def strings(tree: Mapping[str, Any], what: str) -> dict[str, str]:
     return {name: str(value) for name, value in flatten(tree, what)}
 
 
+def tag_texts(tags: Mapping[str, Any]) -> dict[str, str]:
+    """Tags as texts. One that the server reads, and would not understand, is told by a warning: it is no reason to end a training."""
+    from runfold_schemas.events.rank_reduction import REDUCTION_TAG, Reduction
+
+    found = strings(tags, "tag")
+    value = found.get(REDUCTION_TAG, Reduction.ALL)
+    if value not in set(Reduction):
+        _log.warning(
+            "runfold: the tag %s is %.100r, which means nothing, so that MLflow shows the points of all ranks: it is one of %s",
+            REDUCTION_TAG,
+            value,
+            ", ".join(Reduction),
+        )
+    return found
+
+
 def whole_step(step: Any) -> int:
     """A step as an int; TypeError if it is no whole number."""
     try:

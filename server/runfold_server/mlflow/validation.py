@@ -6,6 +6,7 @@ import urllib.parse
 from collections.abc import Iterable
 
 from runfold_schemas.events.artifact_paths import append_path
+from runfold_schemas.events.rank_reduction import REDUCTION_TAG, Reduction
 from runfold_server.core.artifact_roots import is_own
 from runfold_server.core.errors import InvalidParameter
 from runfold_server.http.field_values import invalid_value
@@ -87,13 +88,22 @@ def check_param(key: str, value: str, path: str = "") -> tuple[str, str]:
 def check_tag(key: str, value: str, path: str = "") -> tuple[str, str]:
     """A run's tag; its value is kept whole."""
     check_name(key, f"{path}key")
-    return check_length(f"{path}key", MAX_KEY, key), check_length(f"{path}value", MAX_LONG_VALUE, value)
+    check_length(f"{path}key", MAX_KEY, key)
+    return key, check_reduction(key, check_length(f"{path}value", MAX_LONG_VALUE, value))
 
 
 def check_experiment_tag(key: str, value: str) -> tuple[str, str]:
     """An experiment's tag; long values are refused."""
     check_name(key, "key")
-    return check_length("key", MAX_KEY, key), check_length("value", MAX_EXPERIMENT_TAG_VALUE, value)
+    check_length("key", MAX_KEY, key)
+    return key, check_reduction(key, check_length("value", MAX_EXPERIMENT_TAG_VALUE, value))
+
+
+def check_reduction(key: str, value: str) -> str:
+    """A tag's value; the tag that says what becomes of ranks has few."""
+    if key == REDUCTION_TAG and value not in set(Reduction):
+        raise InvalidParameter(f"{invalid_value(REDUCTION_TAG, value)} It is one of {', '.join(Reduction)}.")
+    return value
 
 
 def check_experiment_name(name: str) -> str:

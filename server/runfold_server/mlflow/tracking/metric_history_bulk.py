@@ -11,7 +11,8 @@ from runfold_server.core.errors import InvalidParameter
 from runfold_server.http.messages import Int32, Message, Rule
 from runfold_server.http.operation import Call, Operation, TimeTravel
 from runfold_server.http.services import Services
-from runfold_server.mlflow.answers import runs
+from runfold_server.mlflow.answers.metrics import RunPointAnswer, encode_run_points
+from runfold_server.mlflow.answers.values import without_empty
 from runfold_server.openapi_schemas.common import having, listed, ref
 from runfold_server.reads.reader import Scope, of_runs
 
@@ -48,7 +49,9 @@ class GetHistoryBulkInterval(Message, frozen=True):
 
 
 _POINTS_OF = (Topic.METRICS, Topic.RUNS)
-_Found = tuple[list[runs.RunPointAnswer], set[str]]
+_READ = (*_POINTS_OF, Topic.EXPERIMENTS)
+"""What answers are read from: an experiment may say how its runs' ranks are reduced."""
+_Found = tuple[list[RunPointAnswer], set[str]]
 """Points, and the runs that some were inherited from."""
 
 
@@ -57,7 +60,7 @@ def _ancestors(found: _Found) -> Scope:
 
 
 async def _bulk(services: Services, call: Call[GetHistoryBulk]) -> Json:
-    """All points, by run id, then time, step and value; cut at `max_results`."""
+    """All points, by run id, then in the order of each history; cut at `max_results`."""
     request = call.request
     run_ids, key, limit = request.run_id, request.metric_key, min(request.max_results, MOST_POINTS)
     if not run_ids:
@@ -70,20 +73,18 @@ async def _bulk(services: Services, call: Call[GetHistoryBulk]) -> Json:
         raise InvalidParameter("GetMetricHistoryBulk request must specify a metric_key.")
 
     async def query(connection: Connection) -> _Found:
-        found: list[runs.RunPointAnswer] = []
+        found: list[RunPointAnswer] = []
         ancestors: set[str] = set()
         for run_id in sorted(set(run_ids)):
             if len(found) >= limit:
                 break
             rows = await services.caches.histories.read(connection, run_id, key, call.as_of)
-            found += runs.run_points(run_id, key, rows, slice(0, limit - len(found)))
+            found += encode_run_points(run_id, key, rows, slice(0, limit - len(found)))
             ancestors |= rows.ancestors
         return found, ancestors
 
     return {
-        "metrics": (
-            await services.reads.reader.asked(call.as_of, of_runs(run_ids, *_POINTS_OF), query, _ancestors)
-        ).value[0]
+        "metrics": (await services.reads.reader.asked(call.as_of, of_runs(run_ids, *_READ), query, _ancestors)).value[0]
     }
 
 
@@ -100,16 +101,16 @@ async def _interval(services: Services, call: Call[GetHistoryBulkInterval]) -> J
         )
 
     async def query(connection: Connection) -> _Found:
-        found: list[runs.RunPointAnswer] = []
+        found: list[RunPointAnswer] = []
         ancestors: set[str] = set()
         for run_id in run_ids:
             rows = await services.caches.histories.read(connection, run_id, key, call.as_of)
-            found += runs.run_points(run_id, key, rows, sampled(rows, limit, start, end))
+            found += encode_run_points(run_id, key, rows, sampled(rows, limit, start, end))
             ancestors |= rows.ancestors
         return found, ancestors
 
-    found, _ = (await services.reads.reader.asked(call.as_of, of_runs(run_ids, *_POINTS_OF), query, _ancestors)).value
-    return runs.filled({"metrics": found})
+    found, _ = (await services.reads.reader.asked(call.as_of, of_runs(run_ids, *_READ), query, _ancestors)).value
+    return without_empty({"metrics": found})
 
 
 def sampled(rows: History, limit: int, start: int | None, end: int | None) -> Any:
@@ -138,7 +139,7 @@ OPERATIONS = (
         "metrics/get-history-bulk",
         GetHistoryBulk,
         _bulk,
-        about="The points of a metric of up to 100 runs, by run, time, step and value.",
+        about="The points of a metric of up to 100 runs, by run, time, step and value; of runs with a `runfold.rankReduction` one a step.",
         answer=having({"metrics": listed(ref("RunMetric"))}),
         time_travel=TimeTravel.AS_OF,
     ),
@@ -147,7 +148,8 @@ OPERATIONS = (
         "metrics/get-history-bulk-interval",
         GetHistoryBulkInterval,
         _interval,
-        about="The points of a metric of up to 100 runs, spread evenly over each run's points, by step, time and value.",
+        about="The points of a metric of up to 100 runs, spread evenly over each run's points, by step, time and value; of runs with a "
+        "`runfold.rankReduction` one a step.",
         answer=having({}, {"metrics": listed(ref("RunMetric"))}),
         time_travel=TimeTravel.AS_OF,
     ),
