@@ -15,7 +15,7 @@ from runfold_server.http.operation import Call, Operation, RawCall, RawOperation
 from runfold_server.http.services import Services
 from runfold_server.mlflow.messages import RunRequest
 from runfold_server.openapi_schemas.common import JSON, TEXT, having, listed, ref
-from runfold_server.reads.reader import of_run
+from runfold_server.reads.scopes import of_run
 
 from . import files
 from .paths import find_file, find_place, proxied, safe
@@ -71,8 +71,8 @@ def _folder(run_id: str) -> str:
 async def _root(services: Services, run_id: str, as_of: Vector | None) -> str:
     """Where the run's artifacts lie; NotFound if there is no such run, or was none then."""
     if as_of is not None:
-        shown = await services.reads.reader.asked(
-            as_of, of_run(run_id, Topic.RUNS), lambda connection: run_at(connection, run_id, as_of)
+        shown = await services.reads.reader.read(
+            of_run(run_id, Topic.RUNS), lambda connection: run_at(connection, run_id, as_of), as_of=as_of
         )
         if shown.value is None:
             raise no_run(run_id, as_of)

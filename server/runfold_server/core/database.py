@@ -18,15 +18,15 @@ class Database:
         self._timeout = acquire_timeout
 
     @asynccontextmanager
-    async def snapshot(self) -> AsyncIterator[Connection]:
-        """A connection in a read-only snapshot."""
+    async def read_transaction(self) -> AsyncIterator[Connection]:
+        """A connection in a read-only transaction, which shows one moment."""
         with postgres_outages():
             async with snapshots.snapshot(self._pool, self._timeout) as connection:
                 yield connection
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """A connection for one statement, which is a snapshot of its own."""
+        """A connection for one statement, which shows one moment by itself."""
         with postgres_outages():
             async with self._pool.acquire(timeout=self._timeout) as connection:
                 yield connection

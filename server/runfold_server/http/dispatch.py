@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 from runfold_server.core.errors import ApiError, Internal, InvalidParameter, NotImplementedYet
 from runfold_server.core.storage_errors import as_api_error
 from runfold_server.reads import moments
-from runfold_server.writes.writes import Origin
+from runfold_server.writes.writes import WriteOrigin
 from runfold_storage.errors import StorageError
 
 from .body import read_body
@@ -86,7 +86,7 @@ async def _answer_raw(services: Services, operation: RawOperation[Any], request:
     pairs = [*request.path_params.items(), *request.query_params.multi_items()]
     call = RawCall(request, parse_query(operation.request, pairs))
     if operation.time_travel is TimeTravel.SNAPSHOT and moments.given(request):
-        async with services.reads.snapshots.asked(services.reads.moments, request) as snapshot:
+        async with services.reads.snapshots.open_for(services.reads.moments, request) as snapshot:
             return with_moment(await operation.handler(services.in_snapshot(snapshot), call), snapshot.vector)
     return await operation.handler(services, call)
 
@@ -138,10 +138,10 @@ class MlflowRoutes:
         operation = match.methods.get("GET" if request.method == "HEAD" else request.method)
         if operation is None:
             return Response(NOT_ALLOWED_PAGE, 405, {"allow": ", ".join(sorted(match.methods))}, "text/html")
-        origin = Origin.of(request.headers.get)
+        origin = WriteOrigin.from_headers(request.headers.get)
         if operation.time_travel is TimeTravel.SNAPSHOT and moments.given(request):
             parsed = await _parse(services, request, operation, match.placed)
-            async with services.reads.snapshots.asked(services.reads.moments, request) as snapshot:
+            async with services.reads.snapshots.open_for(services.reads.moments, request) as snapshot:
                 answer = await operation.handler(services.in_snapshot(snapshot), Call(parsed, origin))
                 return with_moment(json_response(answer), snapshot.vector)
         if operation.time_travel is TimeTravel.NONE:

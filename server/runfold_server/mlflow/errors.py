@@ -12,16 +12,16 @@ from runfold_schemas.events.experiments import (
 from runfold_schemas.events.runs import ParamsLogged, RunFact, TagsDeleted
 from runfold_server.core.entity_errors import experiment_not_active, no_experiment, no_run, run_not_active
 from runfold_server.core.errors import AlreadyExists, ApiError, Internal, InvalidParameter, NotFound
-from runfold_server.writes.writes import RefusedWrite
+from runfold_server.writes.writes import RejectedWrite
 
 
-def said(refused: RefusedWrite, *, single_param: bool = False) -> ApiError:
+def said(refused: RejectedWrite, *, single_param: bool = False) -> ApiError:
     """The error to answer. `single_param`: the call was log-parameter, whose message has another form than log-batch's."""
-    event, details = refused.event, refused.refused.details
+    event, details = refused.event, refused.rejection.details
     try:
-        code = RejectionCode(refused.refused.code)
+        code = RejectionCode(refused.rejection.code)
     except ValueError:
-        return Internal(f"The server's own event was set aside: {refused.refused.message}")
+        return Internal(f"The server's own event was set aside: {refused.rejection.message}")
     match code:
         case RejectionCode.EXPERIMENT_EXISTS:
             return AlreadyExists(f"Experiment(name={details.get('name', getattr(event, 'name', ''))}) already exists.")
@@ -42,8 +42,8 @@ def said(refused: RefusedWrite, *, single_param: bool = False) -> ApiError:
         case RejectionCode.PARAM_CHANGED:
             return _param_changed(event, details.get("conflicts", []), single_param)
         case RejectionCode.RUN_EXISTS:
-            return AlreadyExists(refused.refused.message)
-    return InvalidParameter(refused.refused.message)
+            return AlreadyExists(refused.rejection.message)
+    return InvalidParameter(refused.rejection.message)
 
 
 def _experiment_not_active(event: Event, stage: str) -> ApiError:

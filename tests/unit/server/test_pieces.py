@@ -30,7 +30,7 @@ from runfold_server.mlflow.answers.runs import encode_run
 from runfold_server.mlflow.answers.values import encode_number, encode_page
 from runfold_server.mlflow.errors import said
 from runfold_server.mlflow.tracking.metric_points import metric_events
-from runfold_server.writes.writes import Origin, RefusedWrite
+from runfold_server.writes.writes import RejectedWrite, WriteOrigin
 
 RUN = Run(
     run_id="r",
@@ -179,8 +179,8 @@ def test_metrics_of_one_request_stay_below_a_frame() -> None:
     assert len(wide) > 1
 
 
-def refused(event: Event, code: RejectionCode, **details: object) -> RefusedWrite:
-    return RefusedWrite(event, Refused(code.value, "the fold's words", dict(details)))
+def refused(event: Event, code: RejectionCode, **details: object) -> RejectedWrite:
+    return RejectedWrite(event, Refused(code.value, "the fold's words", dict(details)))
 
 
 def test_a_changed_param_in_two_forms() -> None:
@@ -215,8 +215,8 @@ def test_every_rejection_has_an_answer() -> None:
 
 def test_headers_that_enter_the_log_are_checked() -> None:
     good = {"traceparent": "00-" + "a" * 32 + "-" + "b" * 16 + "-01", "x-request-id": "abc"}
-    assert Origin.of(good.get) == Origin(correlation_id="abc", traceparent=good["traceparent"])
-    assert Origin.of({"traceparent": "x", "x-request-id": "a\tb"}.get) == Origin()
+    assert WriteOrigin.of(good.get) == WriteOrigin(correlation_id="abc", traceparent=good["traceparent"])
+    assert WriteOrigin.of({"traceparent": "x", "x-request-id": "a\tb"}.get) == WriteOrigin()
 
 
 def test_accepted_connections_send_at_once() -> None:

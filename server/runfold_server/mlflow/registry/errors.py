@@ -5,14 +5,14 @@ from runfold_projections.registry.fold import PROMPT_TAG
 from runfold_schemas.events.all_events import Event
 from runfold_schemas.events.registered_models import ModelAliasSet, RegisteredModelCreated, VersionFact
 from runfold_server.core.errors import AlreadyExists, ApiError, Internal, InvalidParameter, NotFound
-from runfold_server.writes.writes import RefusedWrite
+from runfold_server.writes.writes import RejectedWrite
 
 
-def said(refused: RefusedWrite) -> ApiError:
+def said(refused: RejectedWrite) -> ApiError:
     """The error to answer."""
-    message, details = refused.refused.message, refused.refused.details
+    message, details = refused.rejection.message, refused.rejection.details
     try:
-        code = RejectionCode(refused.refused.code)
+        code = RejectionCode(refused.rejection.code)
     except ValueError:
         return Internal(f"The server's own event was set aside: {message}")
     match code:

@@ -9,7 +9,7 @@ from runfold_schemas.positions.vector import Vector
 from runfold_server.http.services import Services
 from runfold_server.reads.reader import Query
 from runfold_server.writes.levels import require_level
-from runfold_server.writes.writes import Origin, RefusedWrite
+from runfold_server.writes.writes import RejectedWrite, WriteOrigin
 
 from .errors import said
 
@@ -22,31 +22,31 @@ def behind(done: Appended) -> Vector:
 
 
 async def decide(
-    services: Services, origin: Origin, event: RegisteredModelFact, then: Callable[[Appended], Query[T]]
+    services: Services, origin: WriteOrigin, event: RegisteredModelFact, then: Callable[[Appended], Query[T]]
 ) -> T:
     """Append, wait for the fold, and answer from the same snapshot; ApiError if it was refused."""
     await require_level(services.log, type(event))
     try:
-        return await services.writes.decide(event, origin, then)
-    except RefusedWrite as refused:
+        return await services.writes.append_and_read(event, origin, then)
+    except RejectedWrite as refused:
         raise said(refused) from None
 
 
-async def decided(services: Services, origin: Origin, event: RegisteredModelFact) -> Appended:
+async def decided(services: Services, origin: WriteOrigin, event: RegisteredModelFact) -> Appended:
     """`decide` for a write that answers nothing but what was asked."""
     await require_level(services.log, type(event))
     try:
-        return await services.writes.decided(event, origin)
-    except RefusedWrite as refused:
+        return await services.writes.append_and_wait(event, origin)
+    except RejectedWrite as refused:
         raise said(refused) from None
 
 
 async def decided_then(
-    services: Services, origin: Origin, event: RegisteredModelFact, then: Callable[[Appended], Query[T]]
+    services: Services, origin: WriteOrigin, event: RegisteredModelFact, then: Callable[[Appended], Query[T]]
 ) -> T:
     """`decide` for an answer that one statement finds."""
     await require_level(services.log, type(event))
     try:
-        return await services.writes.decided_then(event, origin, then)
-    except RefusedWrite as refused:
+        return await services.writes.append_wait_query(event, origin, then)
+    except RejectedWrite as refused:
         raise said(refused) from None

@@ -29,7 +29,8 @@ from runfold_server.http.services import Services
 from runfold_server.native.branches import which
 from runfold_server.openapi_schemas.common import INT64, JSON, MS, POSITIONS, TEXT, having, listed
 from runfold_server.reads.exports import Export, Spool
-from runfold_server.reads.reader import Consistency, of_topics
+from runfold_server.reads.reader import Consistency
+from runfold_server.reads.scopes import of_topics
 from runfold_server.security.admission import Taken
 
 from . import arrow
@@ -102,9 +103,9 @@ async def _export(services: Services, query: Query, wanted: Wanted, asked: Asked
     async with services.reads.exports.reading:
         # All partitions: a run may show points of those that it was forked from.
         scope = of_topics(Topic.METRICS, Topic.RUNS)
-        shown = await services.reads.reader.read(Consistency(query.consistency), scope, read, as_of=as_of)
+        shown = await services.reads.reader.read(scope, read, as_of=as_of, consistency=Consistency(query.consistency))
     form, spool = shown.value
-    head: Head = {"positions": shown.said()}
+    head: Head = {"positions": shown.positions_json()}
     position = stream_position(services.log.info, query.runs, shown.positions)
     try:
         front = form.front(head | ({} if position is None else {"live": str(position)}))

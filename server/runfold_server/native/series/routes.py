@@ -29,7 +29,8 @@ from runfold_server.http.services import Services
 from runfold_server.mlflow.validation import parse_experiment_id
 from runfold_server.openapi_schemas.common import JSON, NULLABLE_NUMBER, NULLABLE_TEXT, POSITIONS, TEXT, having, listed
 from runfold_server.reads.moments import given
-from runfold_server.reads.reader import Consistency, Shown, of_topics
+from runfold_server.reads.reader import Consistency, ReadResult
+from runfold_server.reads.scopes import of_topics
 
 from .chart import Drawn, Found, draw
 from .history import LIVE
@@ -45,8 +46,10 @@ async def _query(services: Services, call: RawCall[NoFields]) -> Response:
     wanted = parse(await read_body(request, _MOST_BODY))
     if isinstance(wanted.query.runs, Filter) and given(request):
         # A search goes over everything: the past's read models answer it, and have the points of its moment alone.
-        async with services.reads.snapshots.asked(services.reads.moments, request) as past:
-            shown = await past.reader.eventual(lambda connection: _find(connection, wanted, None))
+        async with services.reads.snapshots.open_for(services.reads.moments, request) as past:
+            shown = await past.reader.read(
+                of_topics(), lambda connection: _find(connection, wanted, None), consistency=Consistency.EVENTUAL
+            )
         return await _answer(services, request, wanted, shown, past.vector)
     # What a search finds hangs on experiments, too.
     topics = (Topic.METRICS, Topic.RUNS, *([Topic.EXPERIMENTS] if isinstance(wanted.query.runs, Filter) else []))
@@ -56,15 +59,15 @@ async def _query(services: Services, call: RawCall[NoFields]) -> Response:
         return await _find(connection, wanted, as_of)
 
     reader = services.reads.pattern_reader if isinstance(wanted.query.metrics, Matching) else services.reads.reader
-    shown = await reader.read(Consistency(wanted.query.consistency), of_topics(*topics), read, as_of=as_of)
+    shown = await reader.read(of_topics(*topics), read, as_of=as_of, consistency=Consistency(wanted.query.consistency))
     return await _answer(services, request, wanted, shown, as_of)
 
 
 async def _answer(
-    services: Services, request: Request, wanted: Wanted, shown: Shown[Found], as_of: Vector | None
+    services: Services, request: Request, wanted: Wanted, shown: ReadResult[Found], as_of: Vector | None
 ) -> Response:
     drawn = await asyncio.to_thread(draw, wanted, shown.value)
-    drawn.head["positions"] = shown.said()
+    drawn.head["positions"] = shown.positions_json()
     position = stream_position(services.log.info, shown.value.runs, shown.positions)
     if position is not None:
         drawn.head["live"] = str(position)

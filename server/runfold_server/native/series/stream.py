@@ -21,9 +21,9 @@ from runfold_server.http.operation import RawCall, RawOperation
 from runfold_server.http.services import Services
 from runfold_server.http.sse import MEDIA_TYPE, EventStream, Say, event
 from runfold_server.openapi_schemas.common import TEXT
-from runfold_server.reads.reader import of_runs
+from runfold_server.reads.scopes import of_runs
 from runfold_server.security.admission import Taken
-from runfold_server.streams.series.deduplication import Fresh
+from runfold_server.streams.series.deduplication import Deduplicator
 from runfold_server.streams.series.feed import SeriesFeed
 from runfold_server.streams.series.subscription import Cut, SeriesSubscription, merged
 
@@ -66,14 +66,14 @@ async def _series_of(services: Services, call: RawCall[FollowSeries], place: Tak
     if given is not None:
         _check(given, now, partitions_of(info, runs))
     subscription = SeriesSubscription(runs, keys, request.rank, given or now)
-    return _Series(services.streams.series, subscription, info, Fresh(services.reads.reader), place)
+    return _Series(services.streams.series, subscription, info, Deduplicator(services.reads.reader), place)
 
 
 async def _positions_with(services: Services, runs: list[str]) -> Any:
     async def read(connection: Connection) -> list[str]:
         return await unknown_runs(connection, runs)
 
-    shown = await services.reads.reader.strong(of_runs(runs, Topic.RUNS), read)
+    shown = await services.reads.reader.read(of_runs(runs, Topic.RUNS), read)
     if shown.value:
         raise no_run(shown.value[0])
     return shown.positions
@@ -92,10 +92,15 @@ class _Series(EventStream):
     """Tells a subscription."""
 
     def __init__(
-        self, feed: SeriesFeed, subscription: SeriesSubscription, info: LogInfo, fresh: Fresh, place: Taken
+        self,
+        feed: SeriesFeed,
+        subscription: SeriesSubscription,
+        info: LogInfo,
+        deduplicator: Deduplicator,
+        place: Taken,
     ) -> None:
         super().__init__(place)
-        self._feed, self._subscription, self._info, self._fresh = feed, subscription, info, fresh
+        self._feed, self._subscription, self._info, self._deduplicator = feed, subscription, info, deduplicator
 
     async def tell(self, say: Say) -> None:
         subscription = self._subscription
@@ -111,7 +116,7 @@ class _Series(EventStream):
                 if isinstance(told, Cut):
                     await say(_event("cut", place, told._asdict()))
                 elif told:
-                    if fresh := await self._fresh.of(told):
+                    if fresh := await self._deduplicator.new_points(told):
                         await say(_event("points", place, {"series": await asyncio.to_thread(_series, fresh)}))
                     if not subscription.has_pending:
                         await asyncio.sleep(GATHER)

@@ -50,7 +50,7 @@ def diff(subject: Subject) -> RawHandler[Between]:
                 changes += await _metrics(connection, name, early, late)
             return changes
 
-        shown = await services.reads.reader.at(subject.scope(name)(latest), read)
+        shown = await services.reads.reader.read_after(subject.scope(name)(latest), read)
         return json_response({"from": moments.said(early), "to": moments.said(late), "changes": shown.value})
 
     return handler

@@ -23,7 +23,7 @@ from runfold_server.core.entity_errors import as_of_suffix, no_experiment, no_ru
 from runfold_server.core.errors import NotFound
 from runfold_server.http.services import Services
 from runfold_server.mlflow.tracking.experiments import experiment_id
-from runfold_server.reads.reader import Scope, of_run, of_topics
+from runfold_server.reads.scopes import Scope, of_run, of_topics
 
 from .event_json import Json
 

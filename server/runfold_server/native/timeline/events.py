@@ -60,7 +60,7 @@ def events(subject: Subject) -> RawHandler[TimelinePage]:
                 answer["namesakes"] = await subject.namesakes(connection, name, sources[0], vector)
             return answer
 
-        shown = await services.reads.reader.at(subject.scope(name)(vector), read)
+        shown = await services.reads.reader.read_after(subject.scope(name)(vector), read)
         return with_moment(json_response(shown.value | {"as_of": moments.said(vector)}), asked)
 
     return handler

@@ -9,7 +9,7 @@ from runfold_schemas.codec.record import Record
 from runfold_schemas.positions.position import Partition
 from runfold_server.freshness.end_offsets import FOLDED
 from runfold_server.reads.reader import Reader
-from runfold_server.streams.fold_wait import read_when_folded
+from runfold_server.streams.patient_reads import read_when_folded
 
 from .event_json import ACCEPTED, DUPLICATE, Entry
 

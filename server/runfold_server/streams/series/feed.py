@@ -19,9 +19,9 @@ from runfold_schemas.errors import SchemaError
 from runfold_schemas.positions.position import Partition
 from runfold_server.reads.reader import Reader
 from runfold_server.security.admission import Places
-from runfold_server.streams.fold_wait import read_when_folded
 from runfold_server.streams.live_feed import Audience, LiveFeed, StreamKind
 from runfold_server.streams.log_reader import Gone
+from runfold_server.streams.patient_reads import read_when_folded
 
 from .effective_points import effective
 from .subscription import SeriesSubscription
