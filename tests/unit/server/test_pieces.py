@@ -215,8 +215,8 @@ def test_every_rejection_has_an_answer() -> None:
 
 def test_headers_that_enter_the_log_are_checked() -> None:
     good = {"traceparent": "00-" + "a" * 32 + "-" + "b" * 16 + "-01", "x-request-id": "abc"}
-    assert WriteOrigin.of(good.get) == WriteOrigin(correlation_id="abc", traceparent=good["traceparent"])
-    assert WriteOrigin.of({"traceparent": "x", "x-request-id": "a\tb"}.get) == WriteOrigin()
+    assert WriteOrigin.from_headers(good.get) == WriteOrigin(correlation_id="abc", traceparent=good["traceparent"])
+    assert WriteOrigin.from_headers({"traceparent": "x", "x-request-id": "a\tb"}.get) == WriteOrigin()
 
 
 def test_accepted_connections_send_at_once() -> None:
