@@ -112,7 +112,7 @@ async def open_services(config: ServerConfig) -> AsyncIterator[Services]:
                         database=database,
                         reader=reader,
                         pattern_reader=Reader(patient, ends, progress, metrics, hints, wait=config.read_wait),
-                        moments=Moments(ends, named=snapshots.vector_named),
+                        moments=Moments(ends, vector_named=snapshots.vector_named),
                         snapshots=snapshots,
                         log_ends=ends,
                         exports=Exports(),

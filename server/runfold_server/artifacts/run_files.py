@@ -59,7 +59,7 @@ async def _list(services: Services, call: Call[ListRunFiles]) -> dict[str, Any]:
 
 async def _get(services: Services, call: RawCall[GetRunFile]) -> Response:
     run_id, path = call.request.run_id, safe(call.request.path)
-    as_of = await services.reads.moments.of(call.http)
+    as_of = await services.reads.moments.of_request(call.http)
     root = await _root(services, run_id, as_of)
     return await files.send(services, call.http, find_place(proxied(root, path, _folder(run_id))), as_of)
 

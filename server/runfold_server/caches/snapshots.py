@@ -103,7 +103,7 @@ class Snapshots:
     @asynccontextmanager
     async def open_for(self, resolver: moments.Moments, request: Request) -> AsyncIterator[OpenSnapshot]:
         """The snapshot of the moment that a request names. The message of NoSuchPast has the command that creates it."""
-        name, vector = await self._find(resolver, moments.given(request))
+        name, vector = await self._find(resolver, moments.requested_moment(request))
         snapshot = await self._opened(name, vector)
         snapshot.users += 1
         try:
@@ -128,7 +128,7 @@ class Snapshots:
             option = "--vector" if text[:1].isalpha() else "--at"
             raise NoSuchPast(
                 f"Searches about the past need read models of it, and there are none of '{text}' "
-                f"({moments.said(resolved)}). Create them with `runfold past create {option} {shlex.quote(text)}`; "
+                f"({moments.vector_text(resolved)}). Create them with `runfold past create {option} {shlex.quote(text)}`; "
                 "`runfold past list` shows those that there are."
             )
         return name, resolved

@@ -56,7 +56,7 @@ class BranchesOfRun(Message, frozen=True):
 
 async def _branches(services: Services, call: RawCall[BranchesOfRun]) -> Response:
     run_id, limit, offset = call.request.run_id, call.request.limit, call.request.offset
-    as_of = await services.reads.moments.of(call.http)
+    as_of = await services.reads.moments.of_request(call.http)
     shown = await services.reads.reader.read(
         of_run(run_id, Topic.METRICS, Topic.RUNS),
         lambda connection: branches_of(connection, run_id, limit + 1, offset, as_of),

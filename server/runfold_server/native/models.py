@@ -38,7 +38,7 @@ class VersionsOfModel(Message, frozen=True):
 
 async def _model(services: Services, call: RawCall[VersionsOfModel]) -> Response:
     name, limit, offset = call.request.name, call.request.limit, call.request.offset
-    as_of = await services.reads.moments.of(call.http)
+    as_of = await services.reads.moments.of_request(call.http)
 
     async def query(connection: Connection) -> Found | None:
         if as_of is not None:

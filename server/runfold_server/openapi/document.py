@@ -113,7 +113,7 @@ _AS_OF: Json = {
     "in": "query",
     "required": False,
     "description": "The moment of the past to ask about: an ISO date or time (UTC if no zone is named), milliseconds since the epoch, a "
-    f"position vector, or the name of a past. The header `{moments.HEADER}` says the same.",
+    f"position vector, or the name of a snapshot. The header `{moments.HEADER}` says the same.",
     "schema": {"type": "string"},
 }
 _AS_OF_SAID: Json = {

@@ -130,7 +130,7 @@ def test_pasts_are_listed_and_one_moment_has_one(here: World, client: httpx2.Cli
         create(here, now(client), "first")
     with pytest.raises(BadPast, match="1 to 17 lower-case letters"):
         create(here, now(client), "Upper")
-    with pytest.raises(BadSetting, match="'--at' supplied: it lies ahead"):
+    with pytest.raises(BadSetting, match="'--at' supplied: it is ahead"):
         create(here, "2999-01-01")
     with pytest.raises(BadSetting, match="reads as a moment, and as another one"):
         create(here, now(client), "20260301")

@@ -76,7 +76,7 @@ async def _history(services: Services, call: RawCall[NoFields]) -> Response:
     query = _parse(await read_body(request, _MOST_BODY))
     wanted = Wanted(*query.steps, query.rank, query.attempt, which(query.branches))
     in_arrow = arrow.MEDIA_TYPE in request.headers.get("accept", "")
-    as_of = await services.reads.moments.of(request)
+    as_of = await services.reads.moments.of_request(request)
     with await services.reads.exports.places.wait(request, services.config.read_wait) as place:
         return await _export(services, query, wanted, Asked(in_arrow, as_of, place))
 

@@ -40,7 +40,7 @@ async def _keys(services: Services, call: RawCall[KeysQuery]) -> Response:
     request = call.request
     run_id, limit = request.run_id, request.limit
     after = decode_page_token(request.page_token, str) if request.page_token else ""
-    as_of = await services.reads.moments.of(call.http)
+    as_of = await services.reads.moments.of_request(call.http)
     wanted = KeysWanted(request.prefix, request.regex, after, limit + 1)
 
     async def read(connection: Connection) -> KeysOfRun | None:

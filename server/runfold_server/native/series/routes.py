@@ -28,7 +28,7 @@ from runfold_server.http.responses import json_response, with_moment
 from runfold_server.http.services import Services
 from runfold_server.mlflow.validation import parse_experiment_id
 from runfold_server.openapi_schemas.common import JSON, NULLABLE_NUMBER, NULLABLE_TEXT, POSITIONS, TEXT, having, listed
-from runfold_server.reads.moments import given
+from runfold_server.reads.moments import requested_moment
 from runfold_server.reads.reader import Consistency, ReadResult
 from runfold_server.reads.scopes import of_topics
 
@@ -44,7 +44,7 @@ Json = dict[str, Any]
 async def _query(services: Services, call: RawCall[NoFields]) -> Response:
     request = call.http
     wanted = parse(await read_body(request, _MOST_BODY))
-    if isinstance(wanted.query.runs, Filter) and given(request):
+    if isinstance(wanted.query.runs, Filter) and requested_moment(request):
         # A search goes over everything: the past's read models answer it, and have the points of its moment alone.
         async with services.reads.snapshots.open_for(services.reads.moments, request) as past:
             shown = await past.reader.read(
@@ -53,7 +53,7 @@ async def _query(services: Services, call: RawCall[NoFields]) -> Response:
         return await _answer(services, request, wanted, shown, past.vector)
     # What a search finds hangs on experiments, too.
     topics = (Topic.METRICS, Topic.RUNS, *([Topic.EXPERIMENTS] if isinstance(wanted.query.runs, Filter) else []))
-    as_of = await services.reads.moments.of(request)
+    as_of = await services.reads.moments.of_request(request)
 
     async def read(connection: Connection) -> Found:
         return await _find(connection, wanted, as_of)

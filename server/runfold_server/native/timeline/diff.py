@@ -51,7 +51,9 @@ def diff(subject: Subject) -> RawHandler[Between]:
             return changes
 
         shown = await services.reads.reader.read_after(subject.scope(name)(latest), read)
-        return json_response({"from": moments.said(early), "to": moments.said(late), "changes": shown.value})
+        return json_response(
+            {"from": moments.vector_text(early), "to": moments.vector_text(late), "changes": shown.value}
+        )
 
     return handler
 

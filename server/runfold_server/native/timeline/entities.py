@@ -147,5 +147,5 @@ SUBJECTS = (
 
 async def moment(services: Services, request: Request) -> tuple[Vector | None, Vector]:
     """The moment asked about, if any, and the vector up to which the answer goes: else all that there is."""
-    asked = await services.reads.moments.of(request)
+    asked = await services.reads.moments.of_request(request)
     return asked, asked if asked is not None else await services.reads.log_ends.now()

@@ -61,7 +61,7 @@ def events(subject: Subject) -> RawHandler[TimelinePage]:
             return answer
 
         shown = await services.reads.reader.read_after(subject.scope(name)(vector), read)
-        return with_moment(json_response(shown.value | {"as_of": moments.said(vector)}), asked)
+        return with_moment(json_response(shown.value | {"as_of": moments.vector_text(vector)}), asked)
 
     return handler
 

@@ -55,7 +55,7 @@ def why(subject: Subject) -> RawHandler[WhyField]:
             return answer if others is None else answer | {"namesakes": others}
 
         shown = await services.reads.reader.read_after(subject.scope(name)(vector), read)
-        return with_moment(json_response(shown.value | {"as_of": moments.said(vector)}), asked)
+        return with_moment(json_response(shown.value | {"as_of": moments.vector_text(vector)}), asked)
 
     return handler
 
