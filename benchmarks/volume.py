@@ -29,8 +29,8 @@ from volume_load import LOADS, Share, neptune_keys
 
 from runfold_log.cluster import KafkaCluster
 from runfold_log.writer import LogWriter
-from runfold_projections.folding.checkpoint import progress_channel
 from runfold_projections.postgres.connection import open_connection, open_pool
+from runfold_projections.postgres.notifications import progress_channel
 from runfold_projections.postgres.read_transaction import checkpoints
 from runfold_projections.segments.compaction_backlog import QUIET
 from runfold_schemas.events.frames import Point, from_points
@@ -248,7 +248,7 @@ class RunningLoad:
     """Processes of a load, ready to go."""
 
     def __init__(
-        self, uri: str, kafka: KafkaCluster, namespace: str, load: str, seconds: float, rate: float = 0.0
+        self, uri: str, kafka: KafkaCluster | None, namespace: str, load: str, seconds: float, rate: float = 0.0
     ) -> None:
         self._counted = [_spawn.Value("q", 0, lock=False) for _ in range(PROCESSES)]
         ready, self._go, self._out = _spawn.Semaphore(0), _spawn.Event(), _spawn.Queue()

@@ -1,4 +1,4 @@
-"""Runs by what their params and tags say: the groups that a chart shows as one line each."""
+"""Groups of runs by their params and tags: a chart shows each group as one line."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -9,7 +9,7 @@ from runfold_schemas.positions.vector import Vector
 from .as_of import run_at
 
 Group = tuple[tuple[str, str | None], ...]
-"""Names (`params.lr`, `tags.team`) with the value that all its runs have; None: they have none."""
+"""Names (`params.lr`, `tags.team`), each with the value that all runs of the group have; None: they have none."""
 
 _VALUES = """
 SELECT run_id, 'params.' || key AS name, value FROM run_param
@@ -20,15 +20,16 @@ SELECT run_id, 'tags.' || key, value FROM run_tag WHERE run_id = ANY ($1::text[]
 
 
 async def groups_of(
-    conn: Connection,
+    connection: Connection,
     run_ids: Sequence[str],
     by: Sequence[str] | None,
     excepted: Collection[str] = (),
     as_of: Vector | None = None,
 ) -> dict[str, Group]:
-    """The group of each run, now or at a moment of the past: by the values of these names, or, where `by` is None, of all params but the excepted ones.
+    """Return the group of each run, now or at a moment: by the values of these names, or, where `by` is None, of all params but
+    the excepted ones.
 
-    A name without `params.` or `tags.` in front is a param's.
+    A name without the prefix `params.` or `tags.` is a param's.
     """
     names = None if by is None else [_full(name) for name in by]
     runs = [run_id for run_id in run_ids if storable(run_id)]
@@ -36,17 +37,17 @@ async def groups_of(
     values: dict[str, dict[str, str]] = {run_id: {} for run_id in run_ids}
     if as_of is not None:
         for run_id in runs:
-            values[run_id] = await _values_at(conn, run_id, asked, as_of)
+            values[run_id] = await _values_at(connection, run_id, asked, as_of)
     else:
-        for row in await conn.fetch(_VALUES, runs, asked):
+        for row in await connection.fetch(_VALUES, runs, asked):
             values[row["run_id"]][row["name"]] = row["value"]
     if names is None:
         names = _all_but(values, {_full(name) for name in excepted})
     return {run_id: tuple((name, own.get(name)) for name in names) for run_id, own in values.items()}
 
 
-async def _values_at(conn: Connection, run_id: str, asked: Sequence[str] | None, as_of: Vector) -> dict[str, str]:
-    run = await run_at(conn, run_id, as_of)
+async def _values_at(connection: Connection, run_id: str, asked: Sequence[str] | None, as_of: Vector) -> dict[str, str]:
+    run = await run_at(connection, run_id, as_of)
     if run is None:
         return {}
     found = {f"params.{key}": value for key, value in run.params.items()}

@@ -5,8 +5,9 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
+from typing import Protocol, runtime_checkable
 
-from runfold_projections.postgres.connection import Connection, Pool
+from runfold_projections.postgres.connection import Pool, Queryable
 
 from .compaction import FAN_OUT, Build, Source, build_in_thread, merge_source
 
@@ -77,7 +78,7 @@ class Backlog:
             del self._fresh[source]
             self._full.discard(source)
 
-    async def load(self, connection: Connection, partition: int) -> None:
+    async def load(self, connection: Queryable, partition: int) -> None:
         """Add what lies in the tables of a generation."""
         for row in await connection.fetch(
             """
@@ -87,6 +88,13 @@ class Backlog:
             partition,
         ):
             self.add(Source(row["run_id"], row["attempt"], row["rank"], row["branch"]), row["segments"])
+
+
+@runtime_checkable
+class Compacting(Protocol):
+    """A projector that writes segments, which are to be compacted."""
+
+    tidying: "Tidying"
 
 
 class Tidying:

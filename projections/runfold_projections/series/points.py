@@ -63,7 +63,7 @@ JOIN segment s ON s.run_id = wanted.run_id AND s.first_offset = wanted.first_off
 
 
 async def read_series(
-    conn: Connection, run_ids: Sequence[str], keys: Sequence[str], lines: Lines | None = None
+    connection: Connection, run_ids: Sequence[str], keys: Sequence[str], lines: Lines | None = None
 ) -> dict[Series, list[Piece]]:
     """Pieces of every series of these runs and keys that has points, in the order of the log.
 
@@ -71,17 +71,17 @@ async def read_series(
     are.
     Nothing of unknown runs. A point may stand in several pieces. Must run in a snapshot: it takes several statements.
     """
-    lines = lines or await read_lines(conn, run_ids)
+    lines = lines or await read_lines(connection, run_ids)
     wanted = sorted(set(filter(storable, keys)))
     shown = _Shown(lines)
-    rows = await conn.fetch(_SEGMENTS, lines.owners, wanted, WHOLE_BYTES)
+    rows = await connection.fetch(_SEGMENTS, lines.owners, wanted, WHOLE_BYTES)
     segments = [segment for segment in (_Segment(*row) for row in rows) if shown.of(segment)]
     found: dict[Series, list[Piece]] = {}
     unpacking: list[asyncio.Future[dict[Series, list[Piece]]]] = []
     try:
         # While one part is unpacked, the next one's bytes come from Postgres.
         for part, needed in _parts(segments, wanted, shown):
-            fetched = await _slices(conn, part, needed)
+            fetched = await _slices(connection, part, needed)
             unpacking.append(asyncio.ensure_future(asyncio.to_thread(_read, part, wanted, fetched, shown)))
         for unpacked in unpacking:
             for series, pieces in (await unpacked).items():
@@ -99,7 +99,7 @@ def _parts(
     slices: list[set[tuple[int, int]]] = []
     size = 0
     for segment in segments:
-        needed = set() if segment.whole else _needed(segment, keys, dated=shown.below(segment) is not None)
+        needed = set() if segment.whole else _needed(segment, keys, dated=shown.end_offset(segment) is not None)
         part.append(segment)
         slices.append(needed)
         size += len(segment.data) + sum(length for _, length in needed)
@@ -114,7 +114,7 @@ class _Shown:
     """Who shows the points of a segment, and up to which step."""
 
     def __init__(self, lines: Lines) -> None:
-        self._below = {owner: lines.below(owner) for owner in lines.owners}
+        self._below = {owner: lines.end_offset(owner) for owner in lines.owners}
         self._by_owner: dict[str, list[tuple[str, Part]]] = {}
         for run_id, parts in lines.parts.items():
             for part in parts:
@@ -135,14 +135,14 @@ class _Shown:
                     found.append((run_id, limit))
         return found
 
-    def below(self, segment: _Segment) -> int | None:
+    def end_offset(self, segment: _Segment) -> int | None:
         """The offset below which points of a segment count; None: all of them do."""
         below = self._below[segment.run_id]
         return None if below is None or segment.last_offset < below else below
 
 
 async def _slices(
-    conn: Connection, segments: Sequence[_Segment], needed: Sequence[set[tuple[int, int]]]
+    connection: Connection, segments: Sequence[_Segment], needed: Sequence[set[tuple[int, int]]]
 ) -> dict[tuple[int, int], bytes]:
     rows = [
         (n, start, size, s.run_id, s.first_offset, s.attempt, s.rank, s.first_key)
@@ -151,7 +151,7 @@ async def _slices(
     ]
     if not rows:
         return {}
-    found = await conn.fetch(_SLICES, *zip(*rows, strict=True))
+    found = await connection.fetch(_SLICES, *zip(*rows, strict=True))
     return {(row["segment"], row["start"]): row["data"] for row in found}
 
 
@@ -170,7 +170,7 @@ def _read(
     found: dict[Series, list[Piece]] = {}
     for n, segment in enumerate(segments):
         pack = Pack(segment.head, _fetcher(n, segment, fetched)) if segment.head else None
-        to, below = shown.of(segment), shown.below(segment)
+        to, below = shown.of(segment), shown.end_offset(segment)
         for key in _within(segment, keys):
             pieces: list[Any] = (
                 list(pack.column(key, below)) if pack is not None else [read_key(segment.data, key, below)]

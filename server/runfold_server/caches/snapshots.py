@@ -20,7 +20,7 @@ from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.vector import Vector
 from runfold_server.core.config import ServerConfig
 from runfold_server.core.database import Database
-from runfold_server.core.errors import NoSuchPast, Unavailable
+from runfold_server.core.errors import NoSuchSnapshot, Unavailable
 from runfold_server.reads import moments
 from runfold_server.reads.reader import Consistency, Query, Reader, ReadResult
 from runfold_server.reads.scopes import PartitionOffsets, Scope
@@ -102,7 +102,7 @@ class Snapshots:
 
     @asynccontextmanager
     async def open_for(self, resolver: moments.Moments, request: Request) -> AsyncIterator[OpenSnapshot]:
-        """The snapshot of the moment that a request names. The message of NoSuchPast has the command that creates it."""
+        """The snapshot of the moment that a request names. The message of NoSuchSnapshot has the command that creates it."""
         name, vector = await self._find(resolver, moments.requested_moment(request))
         snapshot = await self._opened(name, vector)
         snapshot.users += 1
@@ -126,7 +126,7 @@ class Snapshots:
         name = await self._run(lambda connection: past_of(connection, resolved))
         if name is None:
             option = "--vector" if text[:1].isalpha() else "--at"
-            raise NoSuchPast(
+            raise NoSuchSnapshot(
                 f"Searches about the past need read models of it, and there are none of '{text}' "
                 f"({moments.vector_text(resolved)}). Create them with `runfold past create {option} {shlex.quote(text)}`; "
                 "`runfold past list` shows those that there are."

@@ -6,9 +6,8 @@ from heapq import heappop, heappush
 
 import structlog
 
-from runfold_projections.folding.checkpoint import hear, progress_channel
-from runfold_projections.generations.generations import hear_of_generations
 from runfold_projections.postgres.connection import open_connection
+from runfold_projections.postgres.notifications import listen_for_generations, listen_for_positions, progress_channel
 from runfold_projections.postgres.read_transaction import checkpoints
 from runfold_schemas.positions.position import Partition
 from runfold_server.core.errors import Unavailable
@@ -107,8 +106,8 @@ async def listen(progress: FoldProgress, dsn: str, namespace: str) -> None:
 
 async def _hear(progress: FoldProgress, dsn: str, namespace: str) -> None:
     async with open_connection(dsn, namespace, application="runfold-server-progress") as connection:
-        lost = await hear(connection, progress_channel(namespace), progress.record)
-        await hear_of_generations(connection, namespace, progress.record_switch)
+        lost = await listen_for_positions(connection, progress_channel(namespace), progress.record)
+        await listen_for_generations(connection, namespace, progress.record_switch)
         progress.record_switch()
         # Complete before anybody waits: what was committed before LISTEN is not announced again.
         for where, next_offset in (await checkpoints(connection)).items():

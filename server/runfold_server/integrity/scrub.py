@@ -6,7 +6,7 @@ import time
 
 import structlog
 
-from runfold_projections.artifacts.checks import advance, end_pass, files_after, release_turn, take_turn
+from runfold_projections.artifacts.checks import advance, claim_pass, end_pass, files_after, release_pass
 from runfold_projections.artifacts.queries import Artifact
 from runfold_server.core.database import Database
 from runfold_server.core.errors import ApiError
@@ -16,7 +16,7 @@ from runfold_storage.objects import Store
 
 from .checks import Checks
 
-LOOK_SECONDS = 30.0
+POLL_SECONDS = 30.0
 """Between two looks whether a pass is due, and after a failure."""
 LEAST_RATE = 16 * 1024 * 1024
 """Bytes a second that a pass reads at most, unless it would take more than half of the period then."""
@@ -52,28 +52,28 @@ class Scrub:
             # Another server may go on at once. If Postgres is away it waits until the turn has run out.
             with contextlib.suppress(ApiError, TimeoutError):
                 async with asyncio.timeout(RELEASE_SECONDS), self._database.connection() as connection:
-                    await release_turn(connection, self._holder)
+                    await release_pass(connection, self._holder)
 
     async def _pass_after_pass(self) -> None:
-        pause = min(LOOK_SECONDS, self._period)
+        pause = min(POLL_SECONDS, self._period)
         while True:
             await asyncio.sleep(pause)
             try:
                 pause = await self.step()
             except (ApiError, StorageError) as error:
-                pause = LOOK_SECONDS
+                pause = POLL_SECONDS
                 _log.warning("artifact_check_postponed", error=str(error))
 
     async def step(self) -> float:
         """Read the next files, if it is this server's turn. Returns the seconds to wait until the next step."""
         async with self._database.connection() as connection:
-            turn = await take_turn(connection, self._holder, self._period)
+            turn = await claim_pass(connection, self._holder, self._period)
             if turn is None:
-                return min(LOOK_SECONDS, self._period)
+                return min(POLL_SECONDS, self._period)
             files = await files_after(connection, turn, _BATCH)
             if not files:
                 await end_pass(connection, self._holder)
-                return min(LOOK_SECONDS, self._period)
+                return min(POLL_SECONDS, self._period)
         rate = max(LEAST_RATE, 2 * turn.total_bytes / self._period)
         for artifact in files:
             began = time.monotonic()
@@ -90,4 +90,4 @@ class Scrub:
         except StorageUnavailable as error:
             # One object that the store can't read, since its disk is damaged, must not end every pass; a store that is away must.
             await self._store.bucket.exists()
-            await self._checks.note_unreadable(artifact, str(error))
+            await self._checks.record_unreadable(artifact, str(error))

@@ -7,10 +7,10 @@ from pydantic import ValidationError
 from starlette.responses import Response
 
 from runfold_log.writer import Appended
-from runfold_projections.core.rejection import RejectionCode
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.registry.as_of import registered_model_at
 from runfold_projections.registry.queries import RegisteredModel
+from runfold_projections.registry.rejections import RegisteredModelRejection
 from runfold_schemas.events.base import DEFAULT_WORKSPACE
 from runfold_schemas.events.registered_models import MOST_IN_A_PROMOTION, ModelsPromoted
 from runfold_server.core.errors import ApiError, ErrorCode, InvalidParameter
@@ -22,8 +22,8 @@ from runfold_server.http.operation import RawCall, RawOperation
 from runfold_server.http.prefixes import NATIVE_PREFIX
 from runfold_server.http.responses import json_response
 from runfold_server.http.services import Services
-from runfold_server.mlflow.registry.errors import said
-from runfold_server.mlflow.registry.writes import behind
+from runfold_server.mlflow.registry.registry_errors import as_registry_error
+from runfold_server.mlflow.registry.registry_writes import vector_after
 from runfold_server.openapi_schemas.common import (
     INT64,
     JSON,
@@ -90,20 +90,22 @@ async def _promote(services: Services, call: RawCall[NoFields]) -> Response:
     event = _event(parse_message(Promotion, raw))
     names = list(dict.fromkeys(move.name for move in event.moves))
 
-    def then(done: Appended) -> Any:
+    def query_after(done: Appended) -> Any:
         async def read(connection: Connection) -> tuple[str, list[RegisteredModel]]:
-            models = [await registered_model_at(connection, DEFAULT_WORKSPACE, name, behind(done)) for name in names]
+            models = [
+                await registered_model_at(connection, DEFAULT_WORKSPACE, name, vector_after(done)) for name in names
+            ]
             return str(done.position), [model for model in models if model is not None]
 
         return read
 
     await require_level(services.log, ModelsPromoted)
     try:
-        position, models = await services.writes.append_and_read(event, call.origin, then)
+        position, models = await services.writes.append_and_read(event, call.origin, query_after)
     except RejectedWrite as refused:
-        if refused.rejection.code == RejectionCode.PROMOTION_CONDITION_FAILED:
+        if refused.rejection.code == RegisteredModelRejection.PROMOTION_CONDITION_FAILED:
             raise NotPromoted(refused.rejection.message, refused.rejection.details.get("failed", [])) from None
-        raise said(refused) from None
+        raise as_registry_error(refused) from None
     return json_response({"position": position, "models": [encode_model(model) for model in models]})
 
 

@@ -18,7 +18,7 @@ from runfold_log.cluster import KafkaCluster
 from runfold_log.reader import FETCH_WAIT_SECONDS, Stretch
 from runfold_schemas.positions.position import Partition, Position
 from runfold_server.core.errors import Unavailable
-from runfold_server.security.admission import Places
+from runfold_server.security.admission import Slots
 
 from .log_reader import Gone, StreamReader, open_stream_reader
 from .send_queue import End, SendQueue
@@ -98,9 +98,9 @@ class StreamKind(ABC, Generic[S, Item]):
 class LiveFeed(Generic[S, Item]):
     """All live streams of one kind in one server process."""
 
-    def __init__(self, kafka: KafkaCluster, kind: StreamKind[S, Item], places: Places) -> None:
+    def __init__(self, kafka: KafkaCluster, kind: StreamKind[S, Item], slots: Slots) -> None:
         self._kafka, self._kind = kafka, kind
-        self.places = places
+        self.slots = slots
         self._readers: dict[Partition | None, _CommonReader[S, Item]] = {}
         self._streams: set[S] = set()
         self._catching_up = asyncio.Semaphore(CATCHING_UP)

@@ -116,6 +116,6 @@ class Writes:
             raise Unavailable(f"{MAY_TAKE_EFFECT} {error.message}", error.retry_after) from error
         self._metrics.outcome(time.perf_counter() - began)
         if isinstance(answer, Refused):
-            self._metrics.refused(answer.code)
+            self._metrics.rejected(answer.code)
             raise RejectedWrite(event, answer)
         return answer

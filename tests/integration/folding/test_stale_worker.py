@@ -18,8 +18,9 @@ from runfold_log.system import read_system
 from runfold_log.writer import LogWriter
 from runfold_projections.control.leases import Leasable
 from runfold_projections.core.errors import Fenced
+from runfold_projections.core.projection import Projection
 from runfold_projections.folding.partition_fold import Decoded, decode_batch
-from runfold_projections.generations.generations import Generation, Projection
+from runfold_projections.generations.generations import Generation
 from runfold_projections.postgres.connection import open_pool
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.record import Raw
@@ -28,8 +29,8 @@ from runfold_schemas.events.metrics import MetricsLogged
 from runfold_schemas.events.runs import ParamsLogged, RunCreated, TagsSet
 from runfold_schemas.ids import Ids
 from runfold_schemas.positions.position import Partition
-from tests.support.installation import Installation
-from tests.support.load import unequal
+from tests.support.installations.installation import Installation
+from tests.support.load.load import unequal
 
 PARTITIONS = 2
 RUNS = 20

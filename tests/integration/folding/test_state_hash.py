@@ -8,25 +8,28 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from random import Random
+from typing import cast
 
 import pytest
 
+from runfold_projections.catalog import COMMON_TABLES, canonical_tables, entities_of
 from runfold_projections.control.migrations import migrate
+from runfold_projections.core.canonical import Listing, Row
+from runfold_projections.core.projection import Projection
 from runfold_projections.folding.checkpoint import Checkpoint, load
 from runfold_projections.folding.partition_fold import PartitionFold, decode_batch
-from runfold_projections.generations.canonical_rows import Row, canonical_rows
+from runfold_projections.generations.canonical_rows import canonical_rows
 from runfold_projections.generations.comparison import Difference, differences
-from runfold_projections.generations.generations import COMMON_TABLES, TABLES, VIEWS, Projection, canonical_names
-from runfold_projections.generations.state_hash import PACKED, listing, state_hash
+from runfold_projections.generations.state_hash import state_hash
 from runfold_projections.metrics import model_blocks
-from runfold_projections.postgres.connection import Connection, open_connection
+from runfold_projections.postgres.connection import Connection, Pool, open_connection
 from runfold_projections.segments.compaction import Source, merge_source
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.record import Raw
 from runfold_schemas.positions.position import Partition, Position
 from runfold_schemas.positions.topics import partition_count, partition_of
-from tests.support.histories import Scribe, history
-from tests.support.services import Services
+from tests.support.histories.generator import Scribe, history
+from tests.support.services.running import Services
 
 SOAK = bool(os.environ.get("RUNFOLD_SOAK"))
 EXAMPLES = 10_000 if SOAK else 60
@@ -44,7 +47,8 @@ async def emptied(services: Services, namespace: str, projection: Projection) ->
 
 
 async def clear(connection: Connection, projection: Projection) -> None:
-    tables = (*COMMON_TABLES, *TABLES[projection])
+    own = [table for entity in entities_of(projection) for table in entity.tables]
+    tables = [table.name for table in (*COMMON_TABLES, *own)]
     # TRUNCATE makes new files, twelve of them; most examples are a handful of rows.
     await connection.execute("; ".join(f"DELETE FROM {table}" for table in tables))  # noqa: S608 - names of ours
 
@@ -169,7 +173,7 @@ async def test_how_points_are_packed_does_not_show_in_the_hash(services: Service
         merged = 0
         for row in await connection.fetch("SELECT DISTINCT run_id, attempt, rank, branch, partition FROM segment"):
             source = Source(row["run_id"], row["attempt"], row["rank"], row["branch"])
-            merged += (await merge_source(_Pool(connection), row["partition"], source, quiet=True)).fewer
+            merged += (await merge_source(cast(Pool, _Pool(connection)), row["partition"], source, quiet=True)).fewer
         assert merged > 0
         assert await hashed(connection, projection) == before
 
@@ -194,12 +198,12 @@ class _Pool:
 async def test_every_table_that_holds_state_is_listed_by_a_unique_key(services: Services) -> None:
     for projection in Projection:
         async with emptied(services, "hashes", projection) as connection:
-            for table in canonical_names(projection):
-                found = None if table in PACKED else listing(table)
+            views = {view for entity in entities_of(projection) for view in entity.views}
+            for table, found in canonical_tables(projection):
                 # A view is grouped by what it is listed by.
-                if found is None or table in VIEWS.get(projection, ()):
+                if not isinstance(found, Listing) or table in views:
                     continue
-                assert set(found.key) <= set(found.names)
+                assert set(found.key) <= set(found.columns)
                 async for row in _unique_indexes(connection, table):
                     if set(row) <= set(found.key):
                         break

@@ -13,7 +13,8 @@ from structlog.testing import capture_logs
 from runfold_log.admin import create_log, open_log
 from runfold_log.system import read_system
 from runfold_log.topics import LogSettings
-from runfold_projections.generations.generations import Projection, create_generation, generations, retire, switch
+from runfold_projections.core.projection import Projection
+from runfold_projections.generations.generations import create_generation, generations, retire, switch
 from runfold_projections.postgres.connection import open_connection
 from runfold_schemas.codec.batch import Outgoing
 from runfold_schemas.codec.system_state import SystemState
@@ -22,8 +23,18 @@ from runfold_schemas.events.runs import RunCreated
 from runfold_schemas.events.system import Genesis, SchemaDeclared
 from runfold_schemas.positions.position import Partition, Position
 from runfold_schemas.positions.topics import Topic, full_name
-from tests.support.in_process import append, bare_topic, break_headers, fetch, folded, outgoing, sender, until, working
-from tests.support.installation import Installation, difference
+from tests.support.installations.in_process import (
+    append,
+    bare_topic,
+    break_headers,
+    fetch,
+    folded,
+    outgoing,
+    sender,
+    until,
+    working,
+)
+from tests.support.installations.installation import Installation, difference
 
 EXPERIMENTS = Partition(Topic.EXPERIMENTS, 0)
 

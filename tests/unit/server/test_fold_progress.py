@@ -18,7 +18,7 @@ from runfold_server.freshness.fold_progress import FoldProgress
 from runfold_server.freshness.read_hints import ReadHintSender
 from runfold_server.reads import reader as reads
 from runfold_server.reads.reader import Consistency, FoldsBehind, Reader
-from runfold_server.reads.scopes import of_run, of_topics
+from runfold_server.reads.scopes import Scope, of_run, of_topics
 
 RUNS_0, RUNS_1, METRICS_0 = Partition(Topic.RUNS, 0), Partition(Topic.RUNS, 1), Partition(Topic.METRICS, 0)
 EXPERIMENTS_0 = Partition(Topic.EXPERIMENTS, 0)
@@ -194,7 +194,7 @@ async def test_what_is_found_may_show_that_more_partitions_matter() -> None:
     """A forked run's read waits for the partitions of the runs that it inherits from."""
     rows, ends = Rows({RUNS_0: 5, RUNS_1: 2}, {RUNS_0: 5, RUNS_1: 3}), {RUNS_0: 5, RUNS_1: 3, METRICS_0: 9}
 
-    def also(found: str) -> reads.Scope:
+    def also(found: str) -> Scope:
         return lambda ends: {where: end for where, end in ends.items() if where is RUNS_1 and found == "rows"}
 
     shown = await reader(rows, ends, FoldProgress()).read(lambda ends: {RUNS_0: ends[RUNS_0]}, answer, also)

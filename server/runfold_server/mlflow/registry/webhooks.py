@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
-from runfold_projections.core.rejection import RejectionCode
 from runfold_projections.webhooks import deliveries
-from runfold_projections.webhooks.payloads import MLFLOW_KINDS, body, example, is_mlflows
-from runfold_projections.webhooks.queries import Hook, get_webhook, webhooks
+from runfold_projections.webhooks.payloads import MLFLOW_KINDS, example, is_mlflows, mlflow_body
+from runfold_projections.webhooks.queries import WebhookRow, get_webhook, webhooks
+from runfold_projections.webhooks.rejections import WebhookRejection
 from runfold_schemas.events.webhooks import MAX_URL_CHARS, WebhookCreated, WebhookDeleted, WebhookFact, WebhookUpdated
 from runfold_schemas.positions.topics import Topic
 from runfold_server.core.errors import Internal, InvalidParameter, NotFound
@@ -101,7 +101,7 @@ def no_webhook(webhook_id: str) -> NotFound:
     return NotFound(f"Webhook with ID {webhook_id} not found.")
 
 
-async def find_webhook(services: Services, workspace: str, webhook_id: str) -> Hook:
+async def find_webhook(services: Services, workspace: str, webhook_id: str) -> WebhookRow:
     """The webhook, by a strong read; NotFound if there is none."""
     shown = await services.reads.reader.read(
         REGISTRY, lambda connection: get_webhook(connection, workspace, webhook_id)
@@ -111,12 +111,12 @@ async def find_webhook(services: Services, workspace: str, webhook_id: str) -> H
     return shown.value
 
 
-async def _decide(services: Services, origin: WriteOrigin, event: WebhookFact) -> None:
+async def _append_and_wait(services: Services, origin: WriteOrigin, event: WebhookFact) -> None:
     await require_level(services.log, type(event))
     try:
         await services.writes.append_and_wait(event, origin)
     except RejectedWrite as refused:
-        if refused.rejection.code == RejectionCode.WEBHOOK_NOT_FOUND.value:
+        if refused.rejection.code == WebhookRejection.NOT_FOUND.value:
             raise no_webhook(event.webhook_id) from None
         raise Internal(f"The server's own event was refused: {refused.rejection.message}") from None
 
@@ -134,8 +134,8 @@ async def _create(services: Services, call: Call[CreateWebhook]) -> Json:
     )
     # First: a webhook that is there is never told anything without its signature.
     await _keep_secret(services, webhook_id, request.secret)
-    await _decide(services, call.origin, event)
-    return {"webhook": said(await find_webhook(services, call.origin.workspace, webhook_id))}
+    await _append_and_wait(services, call.origin, event)
+    return {"webhook": encode_webhook(await find_webhook(services, call.origin.workspace, webhook_id))}
 
 
 async def _update(services: Services, call: Call[UpdateWebhook]) -> Json:
@@ -150,14 +150,14 @@ async def _update(services: Services, call: Call[UpdateWebhook]) -> Json:
         description=request.description,
         active=None if request.status is None else request.status == "ACTIVE",
     )
-    await _decide(services, call.origin, event)
+    await _append_and_wait(services, call.origin, event)
     if request.secret is not None:
         await _keep_secret(services, webhook_id, request.secret)
-    return {"webhook": said(await find_webhook(services, call.origin.workspace, webhook_id))}
+    return {"webhook": encode_webhook(await find_webhook(services, call.origin.workspace, webhook_id))}
 
 
 async def _get(services: Services, call: Call[WebhookRequest]) -> Json:
-    return {"webhook": said(await find_webhook(services, call.origin.workspace, call.request.webhook_id))}
+    return {"webhook": encode_webhook(await find_webhook(services, call.origin.workspace, call.request.webhook_id))}
 
 
 async def _list(services: Services, call: Call[ListWebhooks]) -> Json:
@@ -168,12 +168,12 @@ async def _list(services: Services, call: Call[ListWebhooks]) -> Json:
     )
     found = shown.value
     more = {"next_page_token": found[limit - 1].webhook_id} if len(found) > limit else {}
-    return {"webhooks": [said(hook) for hook in found[:limit]]} | more
+    return {"webhooks": [encode_webhook(hook) for hook in found[:limit]]} | more
 
 
 async def _delete(services: Services, call: Call[WebhookRequest]) -> Json:
     await find_webhook(services, call.origin.workspace, call.request.webhook_id)
-    await _decide(services, call.origin, WebhookDeleted(webhook_id=call.request.webhook_id))
+    await _append_and_wait(services, call.origin, WebhookDeleted(webhook_id=call.request.webhook_id))
     return {}
 
 
@@ -190,7 +190,7 @@ async def _test(services: Services, call: Call[TestWebhook]) -> Json:
         deliveries.TRIAL,
         0,
         kind,
-        body(kind, example(kind), services.ids.now_ms()),
+        mlflow_body(kind, example(kind), services.ids.now_ms()),
         1,
     )
     async with services.reads.database.connection() as connection:
@@ -204,7 +204,7 @@ async def _outcome(services: Services, delivery_id: str) -> Json:
         async with asyncio.timeout(TRIAL_WAIT):
             while True:
                 async with services.reads.database.connection() as connection:
-                    found = await deliveries.find(connection, delivery_id)
+                    found = await deliveries.find_delivery(connection, delivery_id)
                 if found is None or found["state"] != "waiting":
                     break
                 await asyncio.sleep(0.1)
@@ -272,7 +272,7 @@ def _kinds(events: Sequence[WebhookEvent]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def said(hook: Hook) -> Json:
+def encode_webhook(hook: WebhookRow) -> Json:
     """A webhook as MLflow answers it. Patterns of event types, which MLflow does not know, are shown by the native API only."""
     kinds = [kind.split(".") for kind in hook.kinds if is_mlflows(kind)]
     return {

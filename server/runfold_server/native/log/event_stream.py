@@ -14,9 +14,9 @@ from runfold_server.http.messages import Message, Rule
 from runfold_server.http.operation import RawCall, RawOperation
 from runfold_server.http.prefixes import NATIVE_PREFIX
 from runfold_server.http.services import Services
-from runfold_server.http.sse import MEDIA_TYPE, EventStream, Say, event
+from runfold_server.http.sse import MEDIA_TYPE, EventStream, SendEvents, encode_event
 from runfold_server.openapi_schemas.common import TEXT
-from runfold_server.security.admission import Taken
+from runfold_server.security.admission import Slot
 from runfold_server.streams.events.feed import EventFeed
 from runfold_server.streams.events.filters import Filter, patterns
 from runfold_server.streams.events.start_positions import NOW, write_id
@@ -53,11 +53,11 @@ class FollowEvents(Message, frozen=True):
 
 async def _stream(services: Services, call: RawCall[FollowEvents]) -> Response:
     feed = services.streams.events.decided if call.request.outcome == "true" else services.streams.events.plain
-    with feed.places.take(call.http) as place:
+    with feed.slots.acquire(call.http) as place:
         return await _events_of(services, call, feed, place)
 
 
-async def _events_of(services: Services, call: RawCall[FollowEvents], feed: EventFeed, place: Taken) -> Response:
+async def _events_of(services: Services, call: RawCall[FollowEvents], feed: EventFeed, place: Slot) -> Response:
     wanted = _filter(call.request)
     with kafka_outages():
         info = await services.log.connect()
@@ -95,22 +95,22 @@ class _Events(EventStream):
     """Tells what is followed."""
 
     def __init__(
-        self, feed: EventFeed, following: EventSubscription, info: LogInfo, place: Taken, *, points: bool
+        self, feed: EventFeed, following: EventSubscription, info: LogInfo, place: Slot, *, points: bool
     ) -> None:
         super().__init__(place)
         self._feed, self._following, self._info, self._points = feed, following, info, points
 
-    async def tell(self, say: Say) -> None:
+    async def run(self, send: SendEvents) -> None:
         following = self._following
-        await say(self._said("open", {}))
+        await send(self._said("open", {}))
         async with self._feed.feeding(following, self._info):
             while True:
                 await following.wait_for_items(HEARTBEAT)
                 if following.end is not None:
-                    await say(self._said("end", {"reason": following.end.value, "message": following.reason}))
+                    await send(self._said("end", {"reason": following.end.value, "message": following.reason}))
                     return
                 following.mark_all_sent()
-                await say(await self._events() or self._said("heartbeat", {}))
+                await send(await self._events() or self._said("heartbeat", {}))
 
     async def _events(self) -> bytes:
         """What waits, up to about AT_ONCE bytes."""
@@ -124,14 +124,14 @@ class _Events(EventStream):
                 kind, data = entry.told(self._points)
             following.pop()
             following.mark_all_sent()
-            parts.append(event(kind, write_id(self._info.log_id, following.sent), data))
+            parts.append(encode_event(kind, write_id(self._info.log_id, following.sent), data))
             size += len(parts[-1])
         return b"".join(parts)
 
     def _said(self, kind: str, data: dict[str, Any]) -> bytes:
         told = self._following.sent
         # An empty id makes a browser forget its own: there was no such place.
-        return event(kind, write_id(self._info.log_id, told) if told else "", msgspec.json.encode(data))
+        return encode_event(kind, write_id(self._info.log_id, told) if told else "", msgspec.json.encode(data))
 
 
 OPERATIONS = (

@@ -31,7 +31,7 @@ from runfold_server.openapi_schemas.common import INT64, JSON, MS, POSITIONS, TE
 from runfold_server.reads.exports import Export, Spool
 from runfold_server.reads.reader import Consistency
 from runfold_server.reads.scopes import of_topics
-from runfold_server.security.admission import Taken
+from runfold_server.security.admission import Slot
 
 from . import arrow
 from .arrow import Column, Type
@@ -77,7 +77,7 @@ async def _history(services: Services, call: RawCall[NoFields]) -> Response:
     wanted = Wanted(*query.steps, query.rank, query.attempt, which(query.branches))
     in_arrow = arrow.MEDIA_TYPE in request.headers.get("accept", "")
     as_of = await services.reads.moments.of_request(request)
-    with await services.reads.exports.places.wait(request, services.config.read_wait) as place:
+    with await services.reads.exports.slots.acquire_within(request, services.config.read_wait) as place:
         return await _export(services, query, wanted, Asked(in_arrow, as_of, place))
 
 
@@ -86,7 +86,7 @@ class Asked(NamedTuple):
 
     in_arrow: bool
     as_of: Vector | None
-    place: Taken
+    place: Slot
 
 
 async def _export(services: Services, query: Query, wanted: Wanted, asked: Asked) -> Response:
@@ -106,9 +106,9 @@ async def _export(services: Services, query: Query, wanted: Wanted, asked: Asked
         shown = await services.reads.reader.read(scope, read, as_of=as_of, consistency=Consistency(query.consistency))
     form, spool = shown.value
     head: Head = {"positions": shown.positions_json()}
-    position = stream_position(services.log.info, query.runs, shown.positions)
+    place = stream_position(services.log.info, query.runs, shown.positions)
     try:
-        front = form.front(head | ({} if position is None else {"live": str(position)}))
+        front = form.front(head | ({} if place is None else {"live": str(place)}))
         return with_moment(Export(front, spool, taken, form.media_type), as_of)
     except BaseException:
         spool.close()

@@ -19,10 +19,10 @@ from runfold_server.freshness.stream_position import StreamPosition, partitions_
 from runfold_server.http.messages import Message, Rule
 from runfold_server.http.operation import RawCall, RawOperation
 from runfold_server.http.services import Services
-from runfold_server.http.sse import MEDIA_TYPE, EventStream, Say, event
+from runfold_server.http.sse import MEDIA_TYPE, EventStream, SendEvents, encode_event
 from runfold_server.openapi_schemas.common import TEXT
 from runfold_server.reads.scopes import of_runs
-from runfold_server.security.admission import Taken
+from runfold_server.security.admission import Slot
 from runfold_server.streams.series.deduplication import Deduplicator
 from runfold_server.streams.series.feed import SeriesFeed
 from runfold_server.streams.series.subscription import Cut, SeriesSubscription, merged
@@ -46,11 +46,11 @@ class FollowSeries(Message, frozen=True):
 
 
 async def _live(services: Services, call: RawCall[FollowSeries]) -> Response:
-    with services.streams.series.places.take(call.http) as place:
+    with services.streams.series.slots.acquire(call.http) as place:
         return await _series_of(services, call, place)
 
 
-async def _series_of(services: Services, call: RawCall[FollowSeries], place: Taken) -> Response:
+async def _series_of(services: Services, call: RawCall[FollowSeries], place: Slot) -> Response:
     request = call.request
     runs, keys = list(dict.fromkeys(request.run_id)), list(dict.fromkeys(request.key))
     # A browser that connects again says what it was told last; the address is still that of the first time.
@@ -97,35 +97,35 @@ class _Series(EventStream):
         subscription: SeriesSubscription,
         info: LogInfo,
         deduplicator: Deduplicator,
-        place: Taken,
+        place: Slot,
     ) -> None:
         super().__init__(place)
         self._feed, self._subscription, self._info, self._deduplicator = feed, subscription, info, deduplicator
 
-    async def tell(self, say: Say) -> None:
+    async def run(self, send: SendEvents) -> None:
         subscription = self._subscription
-        await say(_event("open", str(subscription.position), {}))
+        await send(_event("open", str(subscription.position), {}))
         async with self._feed.feeding(subscription, self._info):
             while True:
                 await subscription.wait_for_items(HEARTBEAT)
                 told = subscription.pop_event()
                 place = str(subscription.position)
                 if subscription.end is not None:
-                    await say(_event("end", place, {"reason": subscription.end.value, "message": subscription.reason}))
+                    await send(_event("end", place, {"reason": subscription.end.value, "message": subscription.reason}))
                     return
                 if isinstance(told, Cut):
-                    await say(_event("cut", place, told._asdict()))
+                    await send(_event("cut", place, told._asdict()))
                 elif told:
                     if fresh := await self._deduplicator.new_points(told):
-                        await say(_event("points", place, {"series": await asyncio.to_thread(_series, fresh)}))
+                        await send(_event("points", place, {"series": await asyncio.to_thread(_series, fresh)}))
                     if not subscription.has_pending:
                         await asyncio.sleep(GATHER)
                 else:
-                    await say(_event("heartbeat", place, {}))
+                    await send(_event("heartbeat", place, {}))
 
 
 def _event(kind: str, place: str, data: dict[str, Any]) -> bytes:
-    return event(kind, place, msgspec.json.encode(data))
+    return encode_event(kind, place, msgspec.json.encode(data))
 
 
 def _series(points: list[Logged]) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from runfold_log.reader import Stretch
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import partition_count
 from runfold_server.reads.reader import Reader
-from runfold_server.security.admission import Places
+from runfold_server.security.admission import Slots
 from runfold_server.streams.live_feed import Audience, LiveFeed, StreamKind
 
 from .event_json import Entry
@@ -76,6 +76,6 @@ def event_feeds(kafka: KafkaCluster, reader: Reader, *, timeout: float) -> Event
     starts = StartPositions(kafka, timeout)
 
     def feed(kind: EventStreams) -> EventFeed:
-        return LiveFeed(kafka, kind, Places("streams of events", MAX_STREAMS, MAX_STREAMS_PER_CLIENT))
+        return LiveFeed(kafka, kind, Slots("streams of events", MAX_STREAMS, MAX_STREAMS_PER_CLIENT))
 
     return EventFeeds(starts, feed(EventStreams(starts)), feed(EventStreams(starts, outcomes_from=reader)))

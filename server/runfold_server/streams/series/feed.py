@@ -8,17 +8,17 @@ from collections.abc import Sequence
 from runfold_log.admin import LogInfo
 from runfold_log.cluster import KafkaCluster
 from runfold_log.reader import Stretch
-from runfold_projections.metrics.branches import Lineage
+from runfold_projections.metrics.branches import RunBranches
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.search.tokens import storable
-from runfold_projections.series.branches_at import lineages_at
+from runfold_projections.series.branches_at import branches_at
 from runfold_projections.series.skipped_offsets import passed_over
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.record import Record, read_record
 from runfold_schemas.errors import SchemaError
 from runfold_schemas.positions.position import Partition
 from runfold_server.reads.reader import Reader
-from runfold_server.security.admission import Places
+from runfold_server.security.admission import Slots
 from runfold_server.streams.live_feed import Audience, LiveFeed, StreamKind
 from runfold_server.streams.log_reader import Gone
 from runfold_server.streams.patient_reads import read_when_folded
@@ -59,12 +59,12 @@ class SeriesStreams(StreamKind[SeriesSubscription, Record]):
         start, end = wanted[0].position.offset, wanted[-1].position.offset + 1
         run_ids = sorted(filter(storable, {raw.key.decode(errors="replace") for raw in wanted if raw.key is not None}))
 
-        async def query(connection: Connection) -> tuple[frozenset[int], dict[str, Lineage]]:
+        async def query(connection: Connection) -> tuple[frozenset[int], dict[str, RunBranches]]:
             skipped = await passed_over(connection, where.partition, start, end)
-            return skipped, await lineages_at(connection, run_ids, start, end)
+            return skipped, await branches_at(connection, run_ids, start, end)
 
         # The branches of the runs that have cuts, as they were before `start`.
-        skipped, lineages = await read_when_folded(self._reader, where, end, query)
+        skipped, branches = await read_when_folded(self._reader, where, end, query)
         records = []
         for raw in wanted:
             if raw.position.offset in skipped:
@@ -74,7 +74,7 @@ class SeriesStreams(StreamKind[SeriesSubscription, Record]):
             except SchemaError as error:
                 # The fold could read it, so a newer release wrote and folds it.
                 raise Gone(f"this server can't read {raw.position}: {error}; it is older than its workers") from error
-        return list(effective(records, lineages))
+        return list(effective(records, branches))
 
 
 SeriesFeed = LiveFeed[SeriesSubscription, Record]
@@ -82,4 +82,4 @@ SeriesFeed = LiveFeed[SeriesSubscription, Record]
 
 def series_feed(kafka: KafkaCluster, reader: Reader) -> SeriesFeed:
     """The streams of series of one server process."""
-    return LiveFeed(kafka, SeriesStreams(reader), Places("streams of series", MAX_STREAMS, MAX_STREAMS_PER_CLIENT))
+    return LiveFeed(kafka, SeriesStreams(reader), Slots("streams of series", MAX_STREAMS, MAX_STREAMS_PER_CLIENT))

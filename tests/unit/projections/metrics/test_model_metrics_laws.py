@@ -10,7 +10,7 @@ from runfold_projections.metrics.model_blocks import BlockOf, ModelBlock, ModelB
 from runfold_projections.metrics.model_blocks import join as join_blocks
 from runfold_projections.metrics.model_metrics import Measured, ModelMetric, ModelMetrics, join
 from runfold_schemas.events.frames import Frame, Point, from_points
-from tests.support.histories import frame
+from tests.support.histories.generator import frame
 
 randoms = st.randoms(use_true_random=False)
 NAN = math.nan
@@ -30,7 +30,7 @@ def of(frames: list[Frame]) -> dict[Measured, ModelMetric]:
     made = ModelMetrics()
     for one in frames:
         made.add("r", one)
-    return made.take()
+    return made.drain()
 
 
 @settings(max_examples=200, deadline=None)
@@ -97,7 +97,7 @@ def in_blocks(frames: list[Frame]) -> dict[BlockOf, ModelBlock]:
     made = ModelBlocks()
     for one in frames:
         made.add("r", one)
-    return made.take()
+    return made.drain()
 
 
 def by_key(blocks: dict[BlockOf, ModelBlock]) -> dict[Measured, ModelMetric]:
