@@ -110,12 +110,8 @@ async def _promote(services: Services, call: RawCall[NoFields]) -> Response:
 
 
 def _event(promotion: Promotion) -> ModelsPromoted:
-    fields = msgspec.to_builtins(promotion)
     try:
-        # The event's validation is strict: it takes lists, not tuples.
-        return ModelsPromoted.model_validate(
-            fields | {"conditions": list(fields["conditions"]), "moves": list(fields["moves"])}
-        )
+        return ModelsPromoted.model_validate_json(msgspec.json.encode(promotion))
     except ValidationError as error:
         raise InvalidParameter(first_problem(error)) from None
 

@@ -1,10 +1,9 @@
-"""MLflow's logged models over real Kafka and Postgres: its unmodified client through every call, and what it can't say by bare HTTP."""
+"""MLflow's logged models over real Kafka and Postgres: every call of its client, and bare HTTP for the rest."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
 from itertools import count
 from typing import Any
 
@@ -31,13 +30,6 @@ with warnings.catch_warnings():
     from mlflow import MlflowClient
 
 _names = count(1)
-
-
-@pytest.fixture
-def call(servers: ServerPair) -> Iterator[Caller]:
-    """Every call goes to the other server than the one before."""
-    with servers.client(0) as one, servers.client(1) as two:
-        yield Caller(one, two)
 
 
 @pytest.fixture
@@ -165,7 +157,8 @@ def test_what_can_not_be_made_is_refused_in_mlflows_words(call: Caller, experime
         ({"experiment_id": "999999"}, "No Experiment with id=999999 exists"),
         (
             {"experiment_id": experiment, "name": "a/b"},
-            "Invalid model name ('a/b') provided. Model name must be a non-empty string and cannot contain the following "
+            "Invalid model name ('a/b') provided. Model name must be a non-empty string and cannot contain the "
+            "following "
             "characters: ('/', ':', '.', '%', '\"', \"'\")",
         ),
         (

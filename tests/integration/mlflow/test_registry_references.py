@@ -1,4 +1,4 @@
-"""A version, or a logged model, names runs and logged models that are there; names that models get are ones that a URI can hold."""
+"""Versions and logged models name existing runs and models, and models get names that a URI can contain."""
 
 from __future__ import annotations
 
@@ -16,11 +16,6 @@ from tests.support.mlflow.caller import API, Caller
 NOBODY = "0" * 32
 NO_MODEL = "m-" + "0" * 32
 _numbers = itertools.count()
-
-
-@pytest.fixture
-def caller(client: httpx2.Client) -> Caller:
-    return Caller(client)
 
 
 @pytest.fixture
