@@ -24,7 +24,7 @@ class Database:
     async def read_transaction(self) -> AsyncIterator[Connection]:
         """Yield a connection in a read-only transaction, which sees one moment."""
         with postgres_outages():
-            async with snapshots.snapshot(self._pool, self._timeout) as connection:
+            async with snapshots.read_transaction(self._pool, self._timeout) as connection:
                 yield connection
 
     @asynccontextmanager

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Generic, TypeVar, overload
 
-from runfold_projections.operations.outcomes import Refused, outcomes
+from runfold_projections.operations.outcomes import RejectedEvent, read_outcomes
 from runfold_projections.postgres.connection import Connection
-from runfold_projections.postgres.read_transaction import checkpoints, reached
+from runfold_projections.postgres.read_transaction import checkpoints, has_reached
 from runfold_schemas.positions.position import Partition, Position
 from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import Vector
@@ -33,7 +33,7 @@ GATHERING = Topic.METRICS
 """The topic whose workers let records gather for a moment unless a read hint comes."""
 T = TypeVar("T")
 Query = Callable[[Connection], Awaitable[T]]
-Outcome = tuple[int, Refused | None]
+Outcome = tuple[int, RejectedEvent | None]
 """A checkpoint, and the rejection of an event that it has passed."""
 
 
@@ -116,9 +116,9 @@ class Reader:
         return await self._retry_until_folded(wanted, lambda: self._try_read(wanted, query, also))
 
     @overload
-    async def outcome(self, position: Position) -> Refused | None: ...
+    async def outcome(self, position: Position) -> RejectedEvent | None: ...
     @overload
-    async def outcome(self, position: Position, query: Query[T]) -> Refused | T: ...
+    async def outcome(self, position: Position, query: Query[T]) -> RejectedEvent | T: ...
     async def outcome(self, position: Position, query: Query[Any] | None = None) -> Any:
         """The rejection of the event at this position, once it is folded; None if it was accepted.
 
@@ -165,16 +165,16 @@ class Reader:
     ) -> ReadResult[T] | PartitionOffsets:
         async with self._database.read_transaction() as connection:
             positions = await checkpoints(connection)
-            if not reached(positions, ends):
+            if not has_reached(positions, ends):
                 return positions
             value = await query(connection)
             if also is not None:
                 ends.update(also(value))
-            return ReadResult(value, positions) if reached(positions, ends) else positions
+            return ReadResult(value, positions) if has_reached(positions, ends) else positions
 
     async def _try_outcome(
         self, position: Position, query: Query[T] | None
-    ) -> ReadResult[Refused | T | None] | PartitionOffsets:
+    ) -> ReadResult[RejectedEvent | T | None] | PartitionOffsets:
         next_offset, refused = await self._outcomes[position.where].get(position)
         positions = {position.where: next_offset}
         if next_offset <= position.offset:
@@ -188,7 +188,7 @@ class Reader:
         """The outcomes at positions of one partition."""
         async with self._database.connection() as connection:
             offsets = [position.offset for position in positions]
-            next_offset, refused = await outcomes(connection, positions[0].where, offsets)
+            next_offset, refused = await read_outcomes(connection, positions[0].where, offsets)
         return {position: (next_offset, refused.get(position.offset)) for position in positions}
 
 

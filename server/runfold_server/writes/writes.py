@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from runfold_log.writer import Appended, LogWriter, topic_of
-from runfold_projections.operations.outcomes import Refused, refusal
+from runfold_projections.operations.outcomes import RejectedEvent, read_rejection
 from runfold_projections.postgres.connection import Connection
 from runfold_schemas.codec.batch import Outgoing
 from runfold_schemas.events.all_events import Event
@@ -46,7 +46,7 @@ class WriteOrigin:
 class RejectedWrite(Exception):
     """A fold rejected the event, or its record went to the dead letters. Each API has its own message for it."""
 
-    def __init__(self, event: Event, rejection: Refused) -> None:
+    def __init__(self, event: Event, rejection: RejectedEvent) -> None:
         super().__init__(rejection.message)
         self.event = event
         self.rejection = rejection
@@ -97,16 +97,16 @@ class Writes:
         appended = await self.append(event, origin)
         position = appended.position
 
-        async def read(connection: Connection) -> Refused | T:
-            rejection = await refusal(connection, position)
+        async def read(connection: Connection) -> RejectedEvent | T:
+            rejection = await read_rejection(connection, position)
             return rejection if rejection is not None else await query(appended)(connection)
 
-        async def outcome() -> Refused | T:
+        async def outcome() -> RejectedEvent | T:
             return (await self._reader.read_after({position.where: position.offset + 1}, read)).value
 
         return await self._accepted(event, outcome)
 
-    async def _accepted(self, event: Event, outcome: Callable[[], Awaitable[Refused | T]]) -> T:
+    async def _accepted(self, event: Event, outcome: Callable[[], Awaitable[RejectedEvent | T]]) -> T:
         began = time.perf_counter()
         try:
             answer = await outcome()
@@ -115,7 +115,7 @@ class Writes:
         except Unavailable as error:
             raise Unavailable(f"{MAY_TAKE_EFFECT} {error.message}", error.retry_after) from error
         self._metrics.outcome(time.perf_counter() - began)
-        if isinstance(answer, Refused):
+        if isinstance(answer, RejectedEvent):
             self._metrics.rejected(answer.code)
             raise RejectedWrite(event, answer)
         return answer

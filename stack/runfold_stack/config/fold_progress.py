@@ -8,7 +8,7 @@ from runfold_log.reader import LogReader
 from runfold_projections.core.projection import Projection
 from runfold_projections.postgres.connection import Pool
 from runfold_projections.postgres.fold_wait import wait_for_folds
-from runfold_projections.postgres.read_transaction import checkpoints, reached
+from runfold_projections.postgres.read_transaction import checkpoints, has_reached
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.vector import Vector
 from runfold_stack.errors import FoldsBehind
@@ -24,12 +24,12 @@ async def log_ends(kafka: KafkaCluster, info: LogInfo) -> dict[Partition, int]:
 
 
 async def until_folded(pool: Pool, want: Mapping[Partition, int], patience: float) -> None:
-    """Return once the folds have reached these end offsets. FoldsBehind if they did not move for `patience` seconds."""
+    """Return once the folds have has_reached these end offsets. FoldsBehind if they did not move for `patience` seconds."""
 
     async def look() -> tuple[Vector, bool]:
         async with pool.acquire() as connection:
             have = await checkpoints(connection)
-        return have, reached(have, want)
+        return have, has_reached(have, want)
 
     def stalled(have: Vector) -> FoldsBehind:
         where = next(where for where, end in want.items() if have.get(where, 0) < end)

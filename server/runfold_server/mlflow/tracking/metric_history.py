@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from runfold_projections.series.latest import History
+from runfold_projections.series.latest import MetricHistory
 from runfold_schemas.events.rank_reduction import Reduction
 from runfold_schemas.positions.topics import Topic
 from runfold_server.core.errors import InvalidParameter
@@ -57,13 +57,13 @@ def _reduction_of(page: int | offset_tokens.PageAfterStep | None) -> Reduction |
     return page.reduction if isinstance(page, offset_tokens.PageAfterStep) else Reduction.ALL
 
 
-def _start(page: int | offset_tokens.PageAfterStep | None, rows: History) -> int:
+def _start(page: int | offset_tokens.PageAfterStep | None, rows: MetricHistory) -> int:
     if isinstance(page, offset_tokens.PageAfterStep):
         return int(np.searchsorted(rows.steps, page.step, "right"))
     return page or 0
 
 
-def _token(rows: History, stop: int) -> str:
+def _token(rows: MetricHistory, stop: int) -> str:
     if rows.reduction is Reduction.ALL:
         return offset_tokens.make_token(stop)
     return offset_tokens.make_step_token(offset_tokens.PageAfterStep(int(rows.steps[stop - 1]), rows.reduction))

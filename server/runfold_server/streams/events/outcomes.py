@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from runfold_projections.operations.outcomes import Refused, refusals
+from runfold_projections.operations.outcomes import RejectedEvent, read_rejections
 from runfold_projections.postgres.connection import Connection
-from runfold_projections.series.skipped_offsets import repeated
+from runfold_projections.series.skipped_offsets import repeated_offsets
 from runfold_schemas.codec.record import Record
 from runfold_schemas.positions.position import Partition
 from runfold_server.freshness.end_offsets import FOLDED
@@ -25,8 +25,8 @@ async def set_outcomes(reader: Reader, where: Partition, entries: Sequence[Entry
     start, end = entries[0].position.offset, entries[-1].position.offset + 1
     events = [(entry.position, _event_id(entry)) for entry in entries]
 
-    async def query(connection: Connection) -> tuple[list[Refused | None], frozenset[int]]:
-        return await refusals(connection, events), await repeated(connection, where, start, end)
+    async def query(connection: Connection) -> tuple[list[RejectedEvent | None], frozenset[int]]:
+        return await read_rejections(connection, events), await repeated_offsets(connection, where, start, end)
 
     refused, repeats = await read_when_folded(reader, where, end, query)
     for entry, found in zip(entries, refused, strict=True):

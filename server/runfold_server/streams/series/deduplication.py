@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from runfold_projections.series.duplicates import Before, Logged, last_steps, logged_before, rows_of
+from runfold_projections.series.duplicates import Duplicates, LoggedPoints, find_duplicates, last_steps, rows_of
 from runfold_server.reads.reader import Reader
 from runfold_server.streams.patient_reads import read_when_available
 
@@ -31,14 +31,14 @@ class _Known:
     last: int = -1
     latest_ms: int = 0
 
-    def may_have(self, points: Logged) -> bool:
+    def may_have(self, points: LoggedPoints) -> bool:
         """Whether any of the points may have been logged before."""
         lowest, highest = int(points.steps.min()), int(points.steps.max())
         if lowest > self.last_step:
             return False
         return not (self.first <= lowest and highest <= self.last and int(points.times.min()) > self.latest_ms)
 
-    def include(self, points: Logged) -> None:
+    def include(self, points: LoggedPoints) -> None:
         """Widen the bounds by these points."""
         self.last_step = max(self.last_step, int(points.steps.max()))
         self.latest_ms = max(self.latest_ms, int(points.times.max()))
@@ -51,7 +51,7 @@ class Deduplicator:
         self._reader = reader
         self._known: dict[SeriesKey, _Known] = {}
 
-    async def new_points(self, points: Sequence[Logged]) -> list[Logged]:
+    async def new_points(self, points: Sequence[LoggedPoints]) -> list[LoggedPoints]:
         """Those of these points, in the order of the log, that no earlier event had logged. Waits for as long as Postgres is away.
 
         The fold has passed all of them: it had when they were read from the log.
@@ -68,7 +68,7 @@ class Deduplicator:
             self._narrow(points[n], found)
         return list(_once(_without(points, before)))
 
-    async def _load_bounds(self, points: Sequence[Logged]) -> None:
+    async def _load_bounds(self, points: Sequence[LoggedPoints]) -> None:
         if len(self._known) > MAX_KNOWN:
             self._known.clear()
         new = {_key(one): one for one in reversed(points) if _key(one) not in self._known}
@@ -78,25 +78,25 @@ class Deduplicator:
                 key: _Known(_NO_STEP if step is None else step) for key, step in zip(new, steps, strict=True)
             }
 
-    def _narrow(self, points: Logged, found: Before) -> None:
+    def _narrow(self, points: LoggedPoints, found: Duplicates) -> None:
         known = self._known[_key(points)]
         known.first, known.last = int(points.steps.min()), int(points.steps.max())
         known.latest_ms = max(known.latest_ms, found.latest_ms)
 
-    async def _logged_before(self, points: Sequence[Logged]) -> list[Before]:
-        return await read_when_available(self._reader, lambda conn: logged_before(conn, points)) if points else []
+    async def _logged_before(self, points: Sequence[LoggedPoints]) -> list[Duplicates]:
+        return await read_when_available(self._reader, lambda conn: find_duplicates(conn, points)) if points else []
 
 
-def _key(points: Logged) -> SeriesKey:
+def _key(points: LoggedPoints) -> SeriesKey:
     return (points.run_id, points.key, points.attempt, points.rank)
 
 
-def _without(points: Sequence[Logged], before: Mapping[int, Before]) -> Iterator[Logged]:
+def _without(points: Sequence[LoggedPoints], before: Mapping[int, Duplicates]) -> Iterator[LoggedPoints]:
     for n, one in enumerate(points):
         yield _filtered(one, ~before[n].mask) if n in before and before[n].mask.any() else one
 
 
-def _once(points: Iterable[Logged]) -> Iterator[Logged]:
+def _once(points: Iterable[LoggedPoints]) -> Iterator[LoggedPoints]:
     """Remove what one event itself has twice."""
     points = list(points)
     frames = Counter((_key(one), one.offset) for one in points)
@@ -109,7 +109,7 @@ def _once(points: Iterable[Logged]) -> Iterator[Logged]:
             yield one
 
 
-def _unseen(points: Logged, seen: set[tuple[int, int, int]]) -> Logged:
+def _unseen(points: LoggedPoints, seen: set[tuple[int, int, int]]) -> LoggedPoints:
     is_new = []
     for row in rows_of((points.steps, points.times, points.values)):
         is_new.append(row not in seen)
@@ -117,5 +117,5 @@ def _unseen(points: Logged, seen: set[tuple[int, int, int]]) -> Logged:
     return points if all(is_new) else _filtered(points, np.array(is_new, bool))
 
 
-def _filtered(points: Logged, mask: NDArray[np.bool_]) -> Logged:
+def _filtered(points: LoggedPoints, mask: NDArray[np.bool_]) -> LoggedPoints:
     return points._replace(steps=points.steps[mask], times=points.times[mask], values=points.values[mask])

@@ -12,7 +12,7 @@ from runfold_projections.metrics.branches import RunBranches
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.search.tokens import storable
 from runfold_projections.series.branches_at import branches_at
-from runfold_projections.series.skipped_offsets import passed_over
+from runfold_projections.series.skipped_offsets import skipped_offsets
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.record import Record, read_record
 from runfold_schemas.errors import SchemaError
@@ -60,7 +60,7 @@ class SeriesStreams(StreamKind[SeriesSubscription, Record]):
         run_ids = sorted(filter(storable, {raw.key.decode(errors="replace") for raw in wanted if raw.key is not None}))
 
         async def query(connection: Connection) -> tuple[frozenset[int], dict[str, RunBranches]]:
-            skipped = await passed_over(connection, where.partition, start, end)
+            skipped = await skipped_offsets(connection, where.partition, start, end)
             return skipped, await branches_at(connection, run_ids, start, end)
 
         # The branches of the runs that have cuts, as they were before `start`.

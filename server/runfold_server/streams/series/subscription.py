@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runfold_projections.metrics.branches import NO_RANK
-from runfold_projections.series.duplicates import Logged
+from runfold_projections.series.duplicates import LoggedPoints
 from runfold_schemas.codec.record import Record
 from runfold_schemas.events.metrics import AttemptStarted, MetricsLogged, RunRewound
 from runfold_schemas.positions.position import Partition
@@ -36,7 +36,7 @@ class Cut(NamedTuple):
     why: str
 
 
-class SeriesSubscription(SendQueue[Record, Sequence[Logged] | Cut]):
+class SeriesSubscription(SendQueue[Record, Sequence[LoggedPoints] | Cut]):
     """Series of runs, from a position in the log on."""
 
     def __init__(self, runs: Sequence[str], keys: Sequence[str], rank: int | None, start: StreamPosition) -> None:
@@ -67,7 +67,7 @@ class SeriesSubscription(SendQueue[Record, Sequence[Logged] | Cut]):
             entries = 1 if isinstance(found, Cut) else len(found)
             self.put(where, record.position.offset + 1, found, _ENTRY_BYTES * entries + _POINT_BYTES * points)
 
-    def _points(self, record: Record) -> list[Logged]:
+    def _points(self, record: Record) -> list[LoggedPoints]:
         event, writer = record.event, record.envelope.writer
         rank = NO_RANK if writer.rank is None else writer.rank
         if not isinstance(event, MetricsLogged) or self._rank not in (None, rank):
@@ -81,13 +81,15 @@ class SeriesSubscription(SendQueue[Record, Sequence[Logged] | Cut]):
                     # A copy: a view would hold the whole frame, which may have thousands of other keys.
                     values = table[:, column].copy()
                     found.append(
-                        Logged(event.run_id, key, writer.attempt, rank, record.position.offset, steps, times, values)
+                        LoggedPoints(
+                            event.run_id, key, writer.attempt, rank, record.position.offset, steps, times, values
+                        )
                     )
         return found
 
-    def pop_event(self) -> list[Logged] | Cut:
+    def pop_event(self) -> list[LoggedPoints] | Cut:
         """Pop the next points to send, in the order of the log, or a cut by itself; `position` is then behind them."""
-        found: list[Logged] = []
+        found: list[LoggedPoints] = []
         nbytes = 0
         while nbytes < EVENT_BYTES and (item := self.peek()) is not None:
             if isinstance(item, Cut):
@@ -112,9 +114,9 @@ def _cut(record: Record) -> Cut | None:
     return None if event.start_step is None else Cut(event.run_id, writer.attempt, rank, event.start_step, "start")
 
 
-def merged(points: Sequence[Logged]) -> Mapping[SeriesKey, Columns]:
+def merged(points: Sequence[LoggedPoints]) -> Mapping[SeriesKey, Columns]:
     """Points by run, key, attempt and rank, in the order of the log."""
-    parts: dict[SeriesKey, list[Logged]] = {}
+    parts: dict[SeriesKey, list[LoggedPoints]] = {}
     for one in points:
         parts.setdefault((one.run_id, one.key, one.attempt, one.rank), []).append(one)
     return {
