@@ -130,7 +130,7 @@ async def _abort(services: Services, call: RawCall[StorePath]) -> Response:
 
 
 async def _presigned(services: Services, call: RawCall[StorePath]) -> Response:
-    place, as_of = parse_file_path(call.request.path), await services.reads.moments.of(call.http)
+    place, as_of = parse_file_path(call.request.path), await services.reads.moments.of_request(call.http)
     found = await files.find(services, place, as_of)
     await services.artifacts.checks.reject_damaged(found)
     name = found.path.rpartition("/")[2]

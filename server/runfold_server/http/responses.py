@@ -33,5 +33,5 @@ def error_response(error: ApiError) -> Response:
 def with_moment(response: Response, vector: Vector | None) -> Response:
     """Return the response with the vector that it shows in a header; None is the present and adds none."""
     if vector is not None:
-        response.headers[moments.HEADER] = moments.said(vector)
+        response.headers[moments.HEADER] = moments.vector_text(vector)
     return response

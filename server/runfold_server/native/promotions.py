@@ -36,7 +36,7 @@ from runfold_server.openapi_schemas.common import (
     ref,
 )
 from runfold_server.writes.levels import require_level
-from runfold_server.writes.writes import RefusedWrite
+from runfold_server.writes.writes import RejectedWrite
 
 from .model_json import encode_model
 
@@ -101,10 +101,10 @@ async def _promote(services: Services, call: RawCall[NoFields]) -> Response:
 
     await require_level(services.log, ModelsPromoted)
     try:
-        position, models = await services.writes.decide(event, call.origin, query_after)
-    except RefusedWrite as refused:
-        if refused.refused.code == RegisteredModelRejection.PROMOTION_CONDITION_FAILED:
-            raise NotPromoted(refused.refused.message, refused.refused.details.get("failed", [])) from None
+        position, models = await services.writes.append_and_read(event, call.origin, query_after)
+    except RejectedWrite as refused:
+        if refused.rejection.code == RegisteredModelRejection.PROMOTION_CONDITION_FAILED:
+            raise NotPromoted(refused.rejection.message, refused.rejection.details.get("failed", [])) from None
         raise as_registry_error(refused) from None
     return json_response({"position": position, "models": [encode_model(model) for model in models]})
 

@@ -216,7 +216,7 @@ async def _search(services: Services, call: Call[SearchVersions]) -> Json:
             connection, DEFAULT_WORKSPACE, call.request.filter, call.request.order_by, limit + 1, offset
         )
 
-    rows = (await services.reads.reader.strong(REGISTRY, query)).value
+    rows = (await services.reads.reader.read(REGISTRY, query)).value
     token = offset_tokens.make_token(offset + limit) if len(rows) > limit else None
     found = [encode_model_version(row) for row in rows[:limit]]
     return encode_page("model_versions", found, token)

@@ -172,7 +172,7 @@ async def _outcomes(
     async def query(connection: Connection) -> list[outcomes.RejectedEvent | None]:
         return await outcomes.read_rejections(connection, asked)
 
-    found = (await services.reads.reader.at(want, query)).value
+    found = (await services.reads.reader.read_after(want, query)).value
     return {position: refused for (position, _), refused in zip(asked, found, strict=True)}
 
 
