@@ -70,7 +70,10 @@ class Part(Message, frozen=True):
 class CompleteUpload(AbortUpload, frozen=True):
     """The body of mpu/complete."""
 
-    parts: Annotated[tuple[Part, ...], Rule(about="The parts that were sent.")] = ()
+    parts: Annotated[
+        tuple[Part, ...],
+        Rule(about="The parts that were sent.", missing="Missing value for required parameter 'parts'."),
+    ]
 
 
 async def _create(services: Services, call: RawCall[StorePath]) -> Response:
