@@ -1,4 +1,4 @@
-"""Registered models, their versions and aliases as they were at a moment of the log."""
+"""Registered models, their versions and aliases as of a moment of the log."""
 
 from collections.abc import Sequence
 
@@ -21,7 +21,7 @@ REGISTRY = Partition(Topic.REGISTRY, 0)
 async def model_state_at(
     connection: Connection, workspace: str, name: str, vector: Vector
 ) -> tuple[int, OneModel] | None:
-    """The model that had this name, and its identity."""
+    """Return the identity and the state of the model that had this name; None if none had it."""
     if not storable(workspace) or not storable(name):
         return None
     end = vector.get(REGISTRY, 0)
@@ -36,13 +36,13 @@ async def model_state_at(
 async def registered_model_at(
     connection: Connection, workspace: str, name: str, vector: Vector
 ) -> RegisteredModel | None:
-    """The model that had this name, with the latest version that it had of each stage."""
+    """Return the model that had this name, with its latest version of each stage."""
     found = await model_state_at(connection, workspace, name, vector)
     return None if found is None else shown_model(*found)
 
 
 def shown_model(born: int, one: OneModel) -> RegisteredModel:
-    """A model as it is shown."""
+    """Return a model as queries of the present return it."""
     model = one.state.by_born[born]
     newest = {version.stage: number for number, version in sorted(one.state.versions.get(born, {}).items())}
     latest = sorted(newest[stage] for stage in STAGES if stage in newest)
@@ -62,13 +62,13 @@ def shown_model(born: int, one: OneModel) -> RegisteredModel:
 
 
 def versions_of(born: int, one: OneModel, limit: int, offset: int) -> list[ModelVersion]:
-    """A page of a model's versions, the largest number first."""
+    """Return a page of a model's versions, the largest number first."""
     numbers = sorted(one.state.versions.get(born, {}), reverse=True)
     return shown_versions(born, one, numbers[offset : offset + limit])
 
 
 def shown_versions(born: int, one: OneModel, numbers: Sequence[int]) -> list[ModelVersion]:
-    """These versions of a model, those of them that there are."""
+    """Return those of these versions of a model that exist."""
     model, versions = one.state.by_born[born], one.state.versions.get(born, {})
     standing: dict[int, list[str]] = {}
     for alias, on in sorted(one.state.aliases.get(born, {}).items()):
@@ -98,14 +98,14 @@ def shown_versions(born: int, one: OneModel, numbers: Sequence[int]) -> list[Mod
 async def model_version_at(
     connection: Connection, workspace: str, name: str, number: int, vector: Vector
 ) -> ModelVersion | None:
-    """The version of this number."""
+    """Return the version of this number; None if it did not exist."""
     found = await model_state_at(connection, workspace, name, vector)
     versions = [] if found is None else shown_versions(*found, [number])
     return versions[0] if versions else None
 
 
 async def newest_version_at(connection: Connection, workspace: str, name: str, vector: Vector) -> ModelVersion | None:
-    """The version that was made last."""
+    """Return the version that was created last, if it existed; else None."""
     found = await model_state_at(connection, workspace, name, vector)
     if found is None:
         return None
@@ -117,7 +117,7 @@ async def newest_version_at(connection: Connection, workspace: str, name: str, v
 async def versions_made_of(
     connection: Connection, workspace: str, model_id: str, vector: Vector
 ) -> list[tuple[str, str]]:
-    """Name and number of each version that was made of a logged model, by name and number; those of prompts are left out."""
+    """Return name and number of the versions created from a logged model, in order, without those of prompts."""
     end = vector.get(REGISTRY, 0)
     found = []
     for row in await connection.fetch(_MADE_OF, model_id, end):

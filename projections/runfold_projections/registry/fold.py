@@ -1,6 +1,7 @@
-"""Registered models, their versions and aliases: names unique per workspace, numbers in log order, promotions wholly or not at all.
+"""Registered models, their versions and aliases: unique names per workspace, numbers in log order, atomic promotions.
 
-A model is known by `born`, the offset of the event that created it; its name may change and may later be another's.
+A model's identity is `born`, the offset of the event that created it. Its name may change, and later name another
+model.
 """
 
 from collections.abc import Iterator
@@ -40,9 +41,10 @@ NO_STAGE, ARCHIVED = "None", "Archived"
 
 
 class Model(msgspec.Struct, frozen=True, gc=False):
-    """A registered model as folded; times are ms since the epoch by the writers' clocks.
+    """A registered model as folded. Times are ms since the epoch by the writers' clocks.
 
-    `renamed_ms` counts as an update of every version that it has. `is_prompt`: it has MLflow's tag of prompts, whatever its value.
+    `renamed_ms` counts as an update of all its versions. `is_prompt`: it has MLflow's tag of prompts, whatever the
+    value.
     """
 
     born: int
@@ -57,7 +59,7 @@ class Model(msgspec.Struct, frozen=True, gc=False):
 
 
 class Version(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A version as folded. `storage_location` is where its files lie if that is not the source."""
+    """A version as folded. `storage_location` is the location of its files if it is not the source."""
 
     born: int
     version: int
@@ -75,7 +77,7 @@ class Version(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 @dataclass(slots=True)
 class RegisteredModelChange:
-    """What an event changes: new rows by their keys, and None or the lists of `gone` for what is taken away."""
+    """What an event changes: new rows by key; None, or the lists `…_gone`, for deleted ones."""
 
     models: dict[int, Model] = field(default_factory=dict)
     versions: dict[tuple[int, int], Version] = field(default_factory=dict)
@@ -88,7 +90,7 @@ class RegisteredModelChange:
 
 @dataclass(slots=True)
 class Models:
-    """State of the registered models, or the part of it that a batch of events can touch."""
+    """All registered models, or those that a batch of events can touch."""
 
     by_born: dict[int, Model] = field(default_factory=dict)
     by_name: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -96,7 +98,7 @@ class Models:
     aliases: dict[int, dict[str, int]] = field(default_factory=dict)
 
     def put(self, model: Model) -> None:
-        """Take in a new or changed model."""
+        """Add or replace a model."""
         before = self.by_born.get(model.born)
         if before is not None and before.name != model.name:
             self._free(before)
@@ -104,7 +106,7 @@ class Models:
         self.by_name[model.workspace, model.name] = model.born
 
     def apply(self, change: RegisteredModelChange) -> None:
-        """Take in a fold's answer."""
+        """Apply the result of a fold."""
         for model in change.models.values():
             self.put(model)
         for (born, number), version in change.versions.items():
@@ -122,13 +124,13 @@ class Models:
             self.aliases.pop(born, None)
 
     def _free(self, model: Model) -> None:
-        # One batch may swap two names: what another model has taken meanwhile stays its own.
+        # One batch may swap two names: a name that another model has by now stays with it.
         if self.by_name.get((model.workspace, model.name)) == model.born:
             del self.by_name[model.workspace, model.name]
 
 
 def fold(state: Models, record: Record) -> RegisteredModelChange | Rejection:
-    """What the event changes, to be applied to the state; or why it changes nothing."""
+    """Return what the event changes, to be applied to the state; or why it is rejected."""
     event, workspace, now = record.event, record.envelope.workspace, record.envelope.time_ms
     assert isinstance(event, RegisteredModelFact), event
     if isinstance(event, ModelsPromoted):
@@ -267,7 +269,7 @@ def _stage(
     archive_existing: bool,
     now: int,
 ) -> None:
-    """Add a move to a stage to the change, which may hold moves already."""
+    """Add a move to a stage to a change, which may have moves already."""
     born = model.born
     change.models[born] = replace(model, updated_ms=now)
     if archive_existing:
@@ -305,7 +307,7 @@ def _promote(state: Models, event: ModelsPromoted, workspace: str, now: int) -> 
 
 
 def _failed_conditions(state: Models, event: ModelsPromoted, workspace: str) -> Iterator[dict[str, object]]:
-    """Each condition that does not hold: its place in the list, what was asked, what holds, and both as a sentence."""
+    """Return each condition that fails: its index, the expected and the actual value, and both as a sentence."""
     for index, condition in enumerate(event.conditions):
         failure = _failure(state, condition, workspace)
         if failure is not None:
@@ -352,7 +354,7 @@ def _no_model(name: str) -> Rejection:
 
 
 def _no_version(name: str, version: int) -> Rejection:
-    """The model has no such version, or not any more."""
+    """Reject: the model has no such version, or no longer."""
     return Rejection(
         RegisteredModelRejection.VERSION_NOT_FOUND,
         f"Model Version (name={name}, version={version}) not found",

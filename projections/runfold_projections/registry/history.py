@@ -1,4 +1,4 @@
-"""Of a registered model, with all its versions and aliases."""
+"""The history of a registered model, with all its versions and aliases."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -32,7 +32,7 @@ from .state import decode_model
 
 
 class RegisteredModelHistory(EntityHistory[OneModel]):
-    """The story of one registered model; `born` is its identity."""
+    """The history of one registered model; `born` is its identity."""
 
     projection = Projection.REGISTRY
     heads = ("stage", "description")
@@ -52,7 +52,7 @@ class RegisteredModelHistory(EntityHistory[OneModel]):
             return (), lambda: state
         model = state.state.by_born.get(self.born)
         if isinstance(event, ModelsPromoted):
-            # Of a promotion that was accepted: the other models' part is their story.
+            # Of an accepted promotion, the moves of other models belong to their histories.
             moves = [move for move in event.moves if model is not None and move.name == model.name]
             record = replace(record, event=event.model_copy(update={"conditions": [], "moves": moves}))
         answer = models.fold(state.state, record)

@@ -21,7 +21,7 @@ MAX_NAMESAKES = 20
 
 
 async def models_ever_named(connection: Connection, workspace: str, name: str, end_offset: int) -> list[int]:
-    """Return the identities of the models that ever got this name below an end offset of `registry`, the latest first."""
+    """Return the identities of models that ever got this name below an end offset of `registry`, latest first."""
     rows = await connection.fetch(
         """
         SELECT born FROM model_naming WHERE workspace = $1 AND name = $2 AND log_offset < $3

@@ -30,7 +30,7 @@ _ENTITY = "model"
 
 
 class RegisteredModelsProjector(Projector):
-    """Part of the registry's projector. Models are loaded with all their aliases, and with those versions that a batch names."""
+    """Projector of registered models. Loads models with all their aliases, and the versions that a batch names."""
 
     def __init__(self) -> None:
         self.forget()
@@ -104,11 +104,11 @@ class RegisteredModelsProjector(Projector):
         return [model_entity(born) for born in self._told_of]
 
     def state(self, entity: str) -> bytes | None:
-        # Only those versions are in memory that events named lately, and no tags: see `reread`.
+        # Memory holds only recently named versions, and no tags: see `reread`.
         return None
 
     async def reread(self, connection: Connection, entity: str) -> StateAt | None:
-        """All of a model: the tables have it as it was before the batch, whose changes come on top."""
+        """Read a whole model: the tables have it as before the batch; the batch's changes are applied on top."""
         kind, _, number = entity.partition(":")
         if kind != _ENTITY or not number.isdecimal():
             return None
@@ -144,7 +144,7 @@ class RegisteredModelsProjector(Projector):
         pending, self._pending = self._pending, RegisteredModelChange()
         self._steps = []
         gone, versions_gone = set(pending.models_gone), set(pending.versions_gone)
-        # What is gone with its model or version is deleted by that change alone: no two may touch one row.
+        # Rows of a deleted model or version are deleted by that change alone: no two changes may touch one row.
         versions = [v for (born, _), v in pending.versions.items() if born not in gone]
         version_keys = [key for key in dict.fromkeys(pending.versions_gone) if key[0] not in gone]
         aliases = {key: on for key, on in pending.aliases.items() if key[0] not in gone}
@@ -176,12 +176,12 @@ class RegisteredModelsProjector(Projector):
 
 
 def model_entity(born: int) -> str:
-    """What the journal calls a registered model."""
+    """Return the name of a registered model in the journal."""
     return f"{_ENTITY}:{born}"
 
 
 async def _stored(connection: Connection, born: int) -> OneModel:
-    """A model with everything, as the tables have it; empty if they have it not."""
+    """Load a whole model from the tables; empty if it is not there."""
     one = OneModel()
     for row in await connection.fetch(_WHOLE, born):
         one.state.put(Model(**dict(row)))
@@ -201,7 +201,7 @@ def _is_some(change: RegisteredModelChange) -> bool:
 
 
 def _named(state: Models, record: Record) -> dict[int, None]:
-    """The models that an event speaks of, by the names that they have before it."""
+    """Return the models that an event names, by their names before it."""
     event = record.event
     names = [event.name] if isinstance(event, ModelFact) else []
     if isinstance(event, RegisteredModelRenamed):
@@ -213,7 +213,7 @@ def _named(state: Models, record: Record) -> dict[int, None]:
 
 
 class _Touched:
-    """Of which names, versions, and stages to be emptied a batch speaks."""
+    """The names, versions, and stages to be emptied that a batch mentions."""
 
     def __init__(self, records: Sequence[Record]) -> None:
         self._versions: dict[Name, set[int]] = {}
@@ -245,11 +245,12 @@ class _Touched:
         return set(self._versions)
 
     def versions_of(self, name: Name) -> set[int]:
-        """Versions that the batch may speak of as those of the model that has this name before it: names move within a batch."""
+        """Return the versions that the batch may mean of the model that has this name before it: names move within a
+        batch."""
         return set[int]().union(*(self._versions[one] for one in self._together(name)))
 
     def stages_of(self, name: Name) -> set[str]:
-        """The same of stages."""
+        """Return the stages to be emptied that the batch may mean of that model."""
         return set[str]().union(*(self._stages[one] for one in self._together(name)))
 
     def _together(self, name: Name) -> set[Name]:
@@ -261,8 +262,8 @@ def _saved(statement: str, rows: Iterable[Sequence[object]]) -> list[RowChange]:
     return [RowChange(statement, columns(found))] if found else []
 
 
-# LATERAL … OFFSET 0: row by row through the index. A plan is made while the tables of a new generation are empty, when a join by hash, which
-# reads them whole, looks cheap; and it stays, whatever comes, until they are analysed.
+# LATERAL … OFFSET 0: row by row through the index. A plan is made while the tables of a new generation are empty, when
+# a join by hash, which reads them whole, looks cheap; and it stays, whatever comes, until they are analysed.
 _MODELS = """
 SELECT m.born, m.workspace, m.name, m.description, m.created_ms, m.updated_ms, m.renamed_ms, m.last_version, m.is_prompt
 FROM unnest($1::text[], $2::text[]) AS wanted (workspace, name) CROSS JOIN LATERAL (
@@ -274,7 +275,8 @@ SELECT born, workspace, name, description, created_ms, updated_ms, renamed_ms, l
 FROM registered_model WHERE born = $1
 """
 _ALL_VERSIONS = """
-SELECT born, version, log_offset, source, storage_location, run_id, run_link, model_id, description, stage, created_ms, updated_ms
+SELECT born, version, log_offset, source, storage_location, run_id, run_link, model_id, description, stage, created_ms,
+    updated_ms
 FROM model_version WHERE born = $1 ORDER BY version
 """
 _MODEL_TAGS = "SELECT key, value FROM registered_model_tag WHERE born = $1"
@@ -282,27 +284,34 @@ _VERSION_TAGS = "SELECT version, key, value FROM model_version_tag WHERE born = 
 _ALIASES = "SELECT born, alias, version FROM model_alias WHERE born = ANY ($1::bigint[])"
 _VERSIONS = """
 SELECT v.* FROM unnest($1::bigint[], $2::integer[]) AS wanted (born, version) CROSS JOIN LATERAL (
-    SELECT born, version, log_offset, source, storage_location, run_id, run_link, model_id, description, stage, created_ms, updated_ms
+    SELECT born, version, log_offset, source, storage_location, run_id, run_link, model_id, description, stage,
+        created_ms, updated_ms
     FROM model_version WHERE born = wanted.born AND version = wanted.version OFFSET 0
 ) v
 UNION ALL
 SELECT v.* FROM unnest($3::bigint[], $4::text[]) AS wanted (born, stage) CROSS JOIN LATERAL (
-    SELECT born, version, log_offset, source, storage_location, run_id, run_link, model_id, description, stage, created_ms, updated_ms
+    SELECT born, version, log_offset, source, storage_location, run_id, run_link, model_id, description, stage,
+        created_ms, updated_ms
     FROM model_version WHERE born = wanted.born AND stage = wanted.stage OFFSET 0
 ) v
 """
 _SAVE_MODELS = """
-INSERT INTO registered_model (born, workspace, name, description, created_ms, updated_ms, renamed_ms, last_version, is_prompt)
-SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[], $8::integer[], $9::boolean[])
+INSERT INTO registered_model (born, workspace, name, description, created_ms, updated_ms, renamed_ms, last_version,
+    is_prompt)
+SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[],
+    $8::integer[], $9::boolean[])
 WHERE EXISTS (SELECT FROM fence)
 ON CONFLICT (born) DO UPDATE SET
-    name = excluded.name, description = excluded.description, updated_ms = excluded.updated_ms, renamed_ms = excluded.renamed_ms,
+    name = excluded.name, description = excluded.description, updated_ms = excluded.updated_ms,
+        renamed_ms = excluded.renamed_ms,
     last_version = excluded.last_version, is_prompt = excluded.is_prompt
 """
 _SAVE_VERSIONS = """
-INSERT INTO model_version (born, version, log_offset, source, storage_location, run_id, run_link, model_id, description, stage, created_ms,
+INSERT INTO model_version (born, version, log_offset, source, storage_location, run_id, run_link, model_id,
+    description, stage, created_ms,
                            updated_ms)
-SELECT * FROM unnest($1::bigint[], $2::integer[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
+SELECT * FROM unnest($1::bigint[], $2::integer[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[],
+    $8::text[], $9::text[],
                      $10::text[], $11::bigint[], $12::bigint[])
 WHERE EXISTS (SELECT FROM fence)
 ON CONFLICT (born, version) DO UPDATE SET

@@ -1,4 +1,5 @@
-"""Which reduction over ranks a run's histories showed at a moment of the past; what they show now, `history_mark` finds."""
+"""Which reduction over ranks a run's histories showed at a moment of the past; what they show now, `history_mark`
+finds."""
 
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.search.tokens import storable
