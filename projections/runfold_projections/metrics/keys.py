@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
 import numpy as np
+from numpy.typing import NDArray
 
 BLOCK = 512
 """Keys stored together: those numbered from n * BLOCK on, in the order of their first appearance."""
@@ -25,7 +26,7 @@ class Places(NamedTuple):
     """Places of some keys of a run: their numbers (int64 array), the blocks that hold them, and whether each is named
     once."""
 
-    numbers: Any
+    numbers: NDArray[np.int64]
     blocks: frozenset[int]
     once: bool
     few: tuple[int, ...]

@@ -11,6 +11,7 @@ from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from runfold_schemas.bounded_cache import BoundedCache, names_cost
 from runfold_schemas.events.frames import Frame
@@ -52,9 +53,9 @@ class ModelBlock:
     keys: tuple[str, ...]
     time_ms: int
     step: int
-    latest: Any
-    least: Any
-    most: Any
+    latest: NDArray[np.float64]
+    least: NDArray[np.float64]
+    most: NDArray[np.float64]
 
 
 class ModelBlocks:
@@ -92,7 +93,7 @@ def join(one: ModelBlock, other: ModelBlock) -> ModelBlock:
     return ModelBlock(one.keys, newer.time_ms, newer.step, latest, least, most)
 
 
-_Parts = tuple[tuple[bytes, tuple[str, ...], Any], ...]
+_Parts = tuple[tuple[bytes, tuple[str, ...], NDArray[np.int64]], ...]
 _parts: BoundedCache[tuple[str, ...], _Parts] = BoundedCache(8 * 1024 * 1024)
 
 

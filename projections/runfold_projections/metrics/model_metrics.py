@@ -12,6 +12,7 @@ from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from runfold_schemas.events.frames import Frame
 
@@ -93,17 +94,17 @@ class FrameSummary(NamedTuple):
 
     time_ms: int
     step: int
-    latest: Any
-    least: Any
-    most: Any
+    latest: NDArray[np.float64]
+    least: NDArray[np.float64]
+    most: NDArray[np.float64]
 
 
 def summarize_frame(frame: Frame) -> FrameSummary:
     """Summarize a frame that has rows."""
-    steps: Any = np.frombuffer(frame.steps, np.int64)
-    times: Any = np.frombuffer(frame.times, np.int64)
+    steps: NDArray[np.int64] = np.frombuffer(frame.steps, np.int64)
+    times: NDArray[np.int64] = np.frombuffer(frame.times, np.int64)
     # Adding 0.0 turns -0.0 into 0.0: the order of arrival must not decide between the two.
-    values: Any = np.frombuffer(frame.values, np.float64).reshape(frame.rows, len(frame.keys)) + 0.0
+    values: NDArray[np.float64] = np.frombuffer(frame.values, np.float64).reshape(frame.rows, len(frame.keys)) + 0.0
     newest = times == times.max()
     newest &= steps == steps[newest].max()
     at = int(np.flatnonzero(newest)[0])

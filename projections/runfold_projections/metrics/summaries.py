@@ -9,9 +9,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from struct import pack, unpack_from
-from typing import Any
+from typing import TypeAlias, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from runfold_schemas.events.frames import Frame
 
@@ -23,6 +24,9 @@ _FIRST_ROOM = 8
 _RUN_BYTES, _KEY_BYTES, _CONTEXT_BYTES = 2000, 41, 200
 """Measured bytes: of a run with its branches; of a key's numbers; of a key's context."""
 
+T = TypeVar("T", np.float64, np.int64, np.bool_)
+Floats: TypeAlias = NDArray[np.float64]
+Ints: TypeAlias = NDArray[np.int64]
 Context = tuple[str | None, str | None, str | None]
 Cell = tuple[int, int, float, bool, bool, str, str, str]
 NO_CONTEXT: Context = (None, None, None)
@@ -72,7 +76,7 @@ class Block:
     numbers: bytes
     contexts: dict[str, Context] | None = None
 
-    def columns(self) -> tuple[Any, Any, Any, Any, Any]:
+    def columns(self) -> tuple[Floats, Floats, Floats, Ints, Ints]:
         """Return values, least, most (float64, NaN for none), steps and times (int64)."""
         count = len(self.keys)
         reals = np.frombuffer(self.numbers, ">f8", 3 * count).astype(np.float64).reshape(3, count)
@@ -170,9 +174,9 @@ class Summaries(Mapping[str, Summary]):
             return
         if width <= FEW_KEYS and len(frame.values) <= FEW_VALUES and self._add_few(frame):
             return
-        steps: Any = np.frombuffer(frame.steps, np.int64)
-        times: Any = np.frombuffer(frame.times, np.int64)
-        values: Any = np.frombuffer(frame.values, np.float64).reshape(rows, width)
+        steps: Ints = np.frombuffer(frame.steps, np.int64)
+        times: Ints = np.frombuffer(frame.times, np.int64)
+        values: Floats = np.frombuffer(frame.values, np.float64).reshape(rows, width)
         context = _context(frame)
         places = self._at(frame.keys)
         if places.once:
@@ -326,7 +330,7 @@ class Summaries(Mapping[str, Summary]):
         for place, context in block.placed():
             self._contexts[start + place] = tuple(context)  # type: ignore[assignment]
 
-    def taken(self) -> tuple[set[int], set[int]]:
+    def drain_changed(self) -> tuple[set[int], set[int]]:
         """Return the blocks that changed since the last call, and those of them whose keys changed."""
         dirty, grown = self._dirty | self._grown, self._grown
         self._dirty, self._grown = set(), set()
@@ -357,11 +361,12 @@ class Summaries(Mapping[str, Summary]):
         if size <= len(self._value):
             return
         room = max(size, 2 * len(self._value), _FIRST_ROOM)
-        self._value, self._step, self._time = (_wider(old, room, 0) for old in (self._value, self._step, self._time))
+        self._value = _wider(self._value, room, 0)
+        self._step, self._time = _wider(self._step, room, 0), _wider(self._time, room, 0)
         self._least, self._most = _wider(self._least, room, math.nan), _wider(self._most, room, math.nan)
         self._there = _wider(self._there, room, False)
 
-    def _join(self, at: Any, steps: Any, times: Any, values: Any, context: Context) -> None:
+    def _join(self, at: Ints, steps: Ints, times: Ints, values: Floats, context: Context) -> None:
         # Adding 0.0 turns -0.0 into 0.0: an extreme must not depend on the order of arrival.
         self._least[at] = np.fmin(self._least[at], np.fmin.reduce(values, axis=0) + 0.0)
         self._most[at] = np.fmax(self._most[at], np.fmax.reduce(values, axis=0) + 0.0)
@@ -369,9 +374,9 @@ class Summaries(Mapping[str, Summary]):
         newest = newest[times[newest] == times[newest].max()]
         step, time = int(steps[newest[0]]), int(times[newest[0]])
         for row in newest:
-            self._take(at, step, time, values[row], context)
+            self._join_row(at, step, time, values[row], context)
 
-    def _take(self, at: Any, step: int, time: int, values: Any, context: Context) -> None:
+    def _join_row(self, at: Ints, step: int, time: int, values: Floats, context: Context) -> None:
         there, own_step, own_time = self._there[at], self._step[at], self._time[at]
         newer = ~there | (own_step < step) | ((own_step == step) & (own_time < time))
         for n in np.flatnonzero(there & (own_step == step) & (own_time == time)).tolist():
@@ -396,7 +401,7 @@ class Summaries(Mapping[str, Summary]):
             self._contexts[at] = context
 
 
-def _wider(old: Any, room: int, nothing: Any) -> Any:
+def _wider(old: NDArray[T], room: int, nothing: float) -> NDArray[T]:
     new = np.full(room, nothing, old.dtype)
     new[: len(old)] = old
     return new

@@ -51,7 +51,7 @@ async def summary_changes(runs: Iterable[tuple[str, RunMetrics]], turns: Turns) 
     whole: list[tuple[Any, ...]] = []
     gone: list[tuple[str, int]] = []
     for run_id, run in runs:
-        dirty, grown = run.summaries.taken()
+        dirty, grown = run.summaries.drain_changed()
         for number in sorted(dirty):
             if turns.is_over:
                 await turns.end()
