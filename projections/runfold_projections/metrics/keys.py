@@ -5,7 +5,7 @@ Runs whose keys start alike share one list, which grows in place: a new key cost
 
 from collections.abc import Sequence
 from sys import getsizeof
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from weakref import WeakValueDictionary
 
 import numpy as np
