@@ -25,11 +25,11 @@ async def model_state_at(
     if not storable(workspace) or not storable(name):
         return None
     end = vector.get(REGISTRY, 0)
-    for born in await models_ever_named(connection, workspace, name, end):
-        one = await state_at(connection, RegisteredModelHistory(born), end)
-        model = one.state.by_born.get(born)
+    for creation_offset in await models_ever_named(connection, workspace, name, end):
+        one = await state_at(connection, RegisteredModelHistory(creation_offset), end)
+        model = one.state.by_offset.get(creation_offset)
         if model is not None and model.name == name:
-            return born, one
+            return creation_offset, one
     return None
 
 
@@ -41,13 +41,13 @@ async def registered_model_at(
     return None if found is None else shown_model(*found)
 
 
-def shown_model(born: int, one: OneModel) -> RegisteredModel:
+def shown_model(creation_offset: int, one: OneModel) -> RegisteredModel:
     """Return a model as queries of the present return it."""
-    model = one.state.by_born[born]
-    newest = {version.stage: number for number, version in sorted(one.state.versions.get(born, {}).items())}
+    model = one.state.by_offset[creation_offset]
+    newest = {version.stage: number for number, version in sorted(one.state.versions.get(creation_offset, {}).items())}
     latest = sorted(newest[stage] for stage in STAGES if stage in newest)
     return RegisteredModel(
-        born=born,
+        creation_offset=creation_offset,
         workspace=model.workspace,
         name=model.name,
         description=model.description,
@@ -56,26 +56,26 @@ def shown_model(born: int, one: OneModel) -> RegisteredModel:
         last_version=model.last_version,
         is_prompt=model.is_prompt,
         tags=dict(sorted(one.tags.items())),
-        aliases=dict(sorted(one.state.aliases.get(born, {}).items())),
-        latest=shown_versions(born, one, latest),
+        aliases=dict(sorted(one.state.aliases.get(creation_offset, {}).items())),
+        latest=shown_versions(creation_offset, one, latest),
     )
 
 
-def versions_of(born: int, one: OneModel, limit: int, offset: int) -> list[ModelVersion]:
+def versions_of(creation_offset: int, one: OneModel, limit: int, offset: int) -> list[ModelVersion]:
     """Return a page of a model's versions, the largest number first."""
-    numbers = sorted(one.state.versions.get(born, {}), reverse=True)
-    return shown_versions(born, one, numbers[offset : offset + limit])
+    numbers = sorted(one.state.versions.get(creation_offset, {}), reverse=True)
+    return shown_versions(creation_offset, one, numbers[offset : offset + limit])
 
 
-def shown_versions(born: int, one: OneModel, numbers: Sequence[int]) -> list[ModelVersion]:
+def shown_versions(creation_offset: int, one: OneModel, numbers: Sequence[int]) -> list[ModelVersion]:
     """Return those of these versions of a model that exist."""
-    model, versions = one.state.by_born[born], one.state.versions.get(born, {})
+    model, versions = one.state.by_offset[creation_offset], one.state.versions.get(creation_offset, {})
     standing: dict[int, list[str]] = {}
-    for alias, on in sorted(one.state.aliases.get(born, {}).items()):
+    for alias, on in sorted(one.state.aliases.get(creation_offset, {}).items()):
         standing.setdefault(on, []).append(alias)
     return [
         ModelVersion(
-            born=born,
+            creation_offset=creation_offset,
             name=model.name,
             version=number,
             source=version.source,
@@ -109,8 +109,8 @@ async def newest_version_at(connection: Connection, workspace: str, name: str, v
     found = await model_state_at(connection, workspace, name, vector)
     if found is None:
         return None
-    born, one = found
-    versions = shown_versions(born, one, [one.state.by_born[born].last_version])
+    creation_offset, one = found
+    versions = shown_versions(creation_offset, one, [one.state.by_offset[creation_offset].last_version])
     return versions[0] if versions else None
 
 
@@ -121,11 +121,11 @@ async def versions_made_of(
     end = vector.get(REGISTRY, 0)
     found = []
     for row in await connection.fetch(_MADE_OF, model_id, end):
-        born = row["born"]
-        state = (await state_at(connection, RegisteredModelHistory(born), end)).state
-        model = state.by_born.get(born)
+        creation_offset = row["born"]
+        state = (await state_at(connection, RegisteredModelHistory(creation_offset), end)).state
+        model = state.by_offset.get(creation_offset)
         if model is not None and model.workspace == workspace and not model.is_prompt:
-            versions = state.versions.get(born, {}).values()
+            versions = state.versions.get(creation_offset, {}).values()
             found += [(model.name, version.version) for version in versions if version.model_id == model_id]
     return [(name, str(number)) for name, number in sorted(found)]
 

@@ -1,7 +1,7 @@
 """Registered models, their versions and aliases: unique names per workspace, numbers in log order, atomic promotions.
 
-A model's identity is `born`, the offset of the event that created it. Its name may change, and later name another
-model.
+A model's identity is `creation_offset`, the offset of the event that created it. Its name may change, and later name
+another model.
 """
 
 from collections.abc import Iterator
@@ -47,7 +47,7 @@ class Model(msgspec.Struct, frozen=True, gc=False):
     value.
     """
 
-    born: int
+    creation_offset: int
     workspace: str
     name: str
     description: str | None
@@ -61,7 +61,7 @@ class Model(msgspec.Struct, frozen=True, gc=False):
 class Version(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A version as folded. `storage_location` is the location of its files if it is not the source."""
 
-    born: int
+    creation_offset: int
     version: int
     log_offset: int
     source: str
@@ -92,40 +92,40 @@ class RegisteredModelChange:
 class Models:
     """All registered models, or those that a batch of events can touch."""
 
-    by_born: dict[int, Model] = field(default_factory=dict)
+    by_offset: dict[int, Model] = field(default_factory=dict)
     by_name: dict[tuple[str, str], int] = field(default_factory=dict)
     versions: dict[int, dict[int, Version]] = field(default_factory=dict)
     aliases: dict[int, dict[str, int]] = field(default_factory=dict)
 
     def put(self, model: Model) -> None:
         """Add or replace a model."""
-        before = self.by_born.get(model.born)
+        before = self.by_offset.get(model.creation_offset)
         if before is not None and before.name != model.name:
             self._free(before)
-        self.by_born[model.born] = model
-        self.by_name[model.workspace, model.name] = model.born
+        self.by_offset[model.creation_offset] = model
+        self.by_name[model.workspace, model.name] = model.creation_offset
 
     def apply(self, change: RegisteredModelChange) -> None:
         """Apply the result of a fold."""
         for model in change.models.values():
             self.put(model)
-        for (born, number), version in change.versions.items():
-            self.versions.setdefault(born, {})[number] = version
-        for (born, alias), stands_on in change.aliases.items():
+        for (creation_offset, number), version in change.versions.items():
+            self.versions.setdefault(creation_offset, {})[number] = version
+        for (creation_offset, alias), stands_on in change.aliases.items():
             if stands_on is None:
-                self.aliases.get(born, {}).pop(alias, None)
+                self.aliases.get(creation_offset, {}).pop(alias, None)
             else:
-                self.aliases.setdefault(born, {})[alias] = stands_on
-        for born, number in change.versions_gone:
-            self.versions.get(born, {}).pop(number, None)
-        for born in change.models_gone:
-            self._free(self.by_born.pop(born))
-            self.versions.pop(born, None)
-            self.aliases.pop(born, None)
+                self.aliases.setdefault(creation_offset, {})[alias] = stands_on
+        for creation_offset, number in change.versions_gone:
+            self.versions.get(creation_offset, {}).pop(number, None)
+        for creation_offset in change.models_gone:
+            self._free(self.by_offset.pop(creation_offset))
+            self.versions.pop(creation_offset, None)
+            self.aliases.pop(creation_offset, None)
 
     def _free(self, model: Model) -> None:
         # One batch may swap two names: a name that another model has by now stays with it.
-        if self.by_name.get((model.workspace, model.name)) == model.born:
+        if self.by_name.get((model.workspace, model.name)) == model.creation_offset:
             del self.by_name[model.workspace, model.name]
 
 
@@ -142,7 +142,7 @@ def fold(state: Models, record: Record) -> RegisteredModelChange | Rejection:
     if model is None:
         return _no_model(event.name)
     if isinstance(event, VersionFact):
-        version = state.versions.get(model.born, {}).get(event.version)
+        version = state.versions.get(model.creation_offset, {}).get(event.version)
         if version is None:
             return _no_version(event.name, event.version)
         return _change_version(state, model, version, event, now)
@@ -150,17 +150,17 @@ def fold(state: Models, record: Record) -> RegisteredModelChange | Rejection:
 
 
 def _find(state: Models, workspace: str, name: str) -> Model | None:
-    born = state.by_name.get((workspace, name))
-    return None if born is None else state.by_born[born]
+    creation_offset = state.by_name.get((workspace, name))
+    return None if creation_offset is None else state.by_offset[creation_offset]
 
 
 def _create(state: Models, event: RegisteredModelCreated, record: Record) -> RegisteredModelChange | Rejection:
     there = _find(state, record.envelope.workspace, event.name)
     if there is not None:
         return _exists(there)
-    born, now = record.position.offset, record.envelope.time_ms
+    creation_offset, now = record.position.offset, record.envelope.time_ms
     model = Model(
-        born=born,
+        creation_offset=creation_offset,
         workspace=record.envelope.workspace,
         name=event.name,
         description=event.description,
@@ -171,40 +171,44 @@ def _create(state: Models, event: RegisteredModelCreated, record: Record) -> Reg
         is_prompt=PROMPT_TAG in event.tags,
     )
     return RegisteredModelChange(
-        models={born: model}, model_tags={(born, key): value for key, value in event.tags.items()}
+        models={creation_offset: model}, model_tags={(creation_offset, key): value for key, value in event.tags.items()}
     )
 
 
 def _change_model(state: Models, model: Model, event: ModelFact, record: Record) -> RegisteredModelChange | Rejection:
-    born, now = model.born, record.envelope.time_ms
+    creation_offset, now = model.creation_offset, record.envelope.time_ms
     match event:
         case RegisteredModelDescribed():
-            return RegisteredModelChange(models={born: replace(model, description=event.description, updated_ms=now)})
+            return RegisteredModelChange(
+                models={creation_offset: replace(model, description=event.description, updated_ms=now)}
+            )
         case RegisteredModelRenamed():
             taken = _find(state, model.workspace, event.new_name)
-            if taken is not None and taken.born != born:
+            if taken is not None and taken.creation_offset != creation_offset:
                 return _exists(taken)
             return RegisteredModelChange(
-                models={born: replace(model, name=event.new_name, updated_ms=now, renamed_ms=now)}
+                models={creation_offset: replace(model, name=event.new_name, updated_ms=now, renamed_ms=now)}
             )
         case RegisteredModelDeleted():
-            return RegisteredModelChange(models_gone=[born])
+            return RegisteredModelChange(models_gone=[creation_offset])
         case RegisteredModelTagsSet():
-            change = RegisteredModelChange(model_tags={(born, key): value for key, value in event.tags.items()})
+            change = RegisteredModelChange(
+                model_tags={(creation_offset, key): value for key, value in event.tags.items()}
+            )
             if PROMPT_TAG in event.tags:
-                change.models[born] = replace(model, is_prompt=True)
+                change.models[creation_offset] = replace(model, is_prompt=True)
             return change
         case RegisteredModelTagsDeleted():
-            change = RegisteredModelChange(model_tags={(born, key): None for key in event.keys})
+            change = RegisteredModelChange(model_tags={(creation_offset, key): None for key in event.keys})
             if PROMPT_TAG in event.keys:
-                change.models[born] = replace(model, is_prompt=False)
+                change.models[creation_offset] = replace(model, is_prompt=False)
             return change
         case ModelAliasSet():
-            if event.version not in state.versions.get(born, {}):
+            if event.version not in state.versions.get(creation_offset, {}):
                 return _no_version(event.name, event.version)
-            return RegisteredModelChange(aliases={(born, event.alias): event.version})
+            return RegisteredModelChange(aliases={(creation_offset, event.alias): event.version})
         case ModelAliasDeleted():
-            return RegisteredModelChange(aliases={(born, event.alias): None})
+            return RegisteredModelChange(aliases={(creation_offset, event.alias): None})
         case ModelVersionCreated():
             return _create_version(model, event, record)
     raise AssertionError(event)
@@ -213,7 +217,7 @@ def _change_model(state: Models, model: Model, event: ModelFact, record: Record)
 def _create_version(model: Model, event: ModelVersionCreated, record: Record) -> RegisteredModelChange:
     now, number = record.envelope.time_ms, model.last_version + 1
     version = Version(
-        born=model.born,
+        creation_offset=model.creation_offset,
         version=number,
         log_offset=record.position.offset,
         source=event.source,
@@ -227,16 +231,16 @@ def _create_version(model: Model, event: ModelVersionCreated, record: Record) ->
         updated_ms=now,
     )
     return RegisteredModelChange(
-        models={model.born: replace(model, last_version=number, updated_ms=now)},
-        versions={(model.born, number): version},
-        version_tags={(model.born, number, key): value for key, value in event.tags.items()},
+        models={model.creation_offset: replace(model, last_version=number, updated_ms=now)},
+        versions={(model.creation_offset, number): version},
+        version_tags={(model.creation_offset, number, key): value for key, value in event.tags.items()},
     )
 
 
 def _change_version(
     state: Models, model: Model, version: Version, event: VersionFact, now: int
 ) -> RegisteredModelChange:
-    key = (model.born, version.version)
+    key = (model.creation_offset, version.version)
     match event:
         case ModelVersionDescribed():
             return RegisteredModelChange(
@@ -247,10 +251,12 @@ def _change_version(
             _stage(state, change, model, version, event.stage, event.archive_existing, now)
             return change
         case ModelVersionDeleted():
-            standing = [alias for alias, on in state.aliases.get(model.born, {}).items() if on == version.version]
+            standing = [
+                alias for alias, on in state.aliases.get(model.creation_offset, {}).items() if on == version.version
+            ]
             return RegisteredModelChange(
-                models={model.born: replace(model, updated_ms=now)},
-                aliases={(model.born, alias): None for alias in standing},
+                models={model.creation_offset: replace(model, updated_ms=now)},
+                aliases={(model.creation_offset, alias): None for alias in standing},
                 versions_gone=[key],
             )
         case ModelVersionTagsSet():
@@ -270,14 +276,14 @@ def _stage(
     now: int,
 ) -> None:
     """Add a move to a stage to a change, which may have moves already."""
-    born = model.born
-    change.models[born] = replace(model, updated_ms=now)
+    creation_offset = model.creation_offset
+    change.models[creation_offset] = replace(model, updated_ms=now)
     if archive_existing:
-        for number, before in state.versions.get(born, {}).items():
-            other = change.versions.get((born, number), before)
+        for number, before in state.versions.get(creation_offset, {}).items():
+            other = change.versions.get((creation_offset, number), before)
             if other.stage == stage and number != version.version:
-                change.versions[born, number] = replace(other, stage=ARCHIVED, updated_ms=now)
-    change.versions[born, version.version] = replace(version, stage=stage, updated_ms=now)
+                change.versions[creation_offset, number] = replace(other, stage=ARCHIVED, updated_ms=now)
+    change.versions[creation_offset, version.version] = replace(version, stage=stage, updated_ms=now)
 
 
 def _promote(state: Models, event: ModelsPromoted, workspace: str, now: int) -> RegisteredModelChange | Rejection:
@@ -295,12 +301,12 @@ def _promote(state: Models, event: ModelsPromoted, workspace: str, now: int) -> 
             return _no_model(move.name)
         version = None
         if move.version is not None:
-            there = state.versions.get(model.born, {}).get(move.version)
+            there = state.versions.get(model.creation_offset, {}).get(move.version)
             if there is None:
                 return _no_version(move.name, move.version)
-            version = change.versions.get((model.born, move.version), there)
+            version = change.versions.get((model.creation_offset, move.version), there)
         if move.alias is not None:
-            change.aliases[model.born, move.alias] = move.version
+            change.aliases[model.creation_offset, move.alias] = move.version
         if move.stage is not None and version is not None:
             _stage(state, change, model, version, move.stage, move.archive_existing, now)
     return change
@@ -322,7 +328,7 @@ def _failure(state: Models, condition: PromotionCondition, workspace: str) -> tu
     if model is None:
         return f"there is no registered model {name!r}", None
     if condition.alias is not None:
-        stands_on = state.aliases.get(model.born, {}).get(condition.alias)
+        stands_on = state.aliases.get(model.creation_offset, {}).get(condition.alias)
         if stands_on == wanted:
             return None
         asked = "not to be set" if wanted is None else f"to stand on version {wanted}"
@@ -330,7 +336,7 @@ def _failure(state: Models, condition: PromotionCondition, workspace: str) -> tu
         return f"@{condition.alias} of {name!r} was {asked}, but it {found}", stands_on
     if wanted is None:
         return None
-    version = state.versions.get(model.born, {}).get(wanted)
+    version = state.versions.get(model.creation_offset, {}).get(wanted)
     if version is None:
         return f"{name!r} has no version {wanted}", None
     if condition.stage in (None, version.stage):

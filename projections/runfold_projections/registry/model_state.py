@@ -28,14 +28,14 @@ class OneModel:
         return self
 
 
-def of_model(change: RegisteredModelChange, born: int) -> RegisteredModelChange:
+def of_model(change: RegisteredModelChange, creation_offset: int) -> RegisteredModelChange:
     """Return the part of a change that concerns one model."""
     return RegisteredModelChange(
-        models={key: model for key, model in change.models.items() if key == born},
-        versions={key: version for key, version in change.versions.items() if key[0] == born},
-        aliases={key: on for key, on in change.aliases.items() if key[0] == born},
-        model_tags={key: value for key, value in change.model_tags.items() if key[0] == born},
-        version_tags={key: value for key, value in change.version_tags.items() if key[0] == born},
-        models_gone=[one for one in change.models_gone if one == born],
-        versions_gone=[one for one in change.versions_gone if one[0] == born],
+        models={key: model for key, model in change.models.items() if key == creation_offset},
+        versions={key: version for key, version in change.versions.items() if key[0] == creation_offset},
+        aliases={key: on for key, on in change.aliases.items() if key[0] == creation_offset},
+        model_tags={key: value for key, value in change.model_tags.items() if key[0] == creation_offset},
+        version_tags={key: value for key, value in change.version_tags.items() if key[0] == creation_offset},
+        models_gone=[one for one in change.models_gone if one == creation_offset],
+        versions_gone=[one for one in change.versions_gone if one[0] == creation_offset],
     )

@@ -54,9 +54,17 @@ class RegisteredModelsProjector(Projector):
         if names:
             await self._load_models(connection, names)
             self._names.update(names)
-        borns = {name: self._state.by_name[name] for name in touched.names if name in self._state.by_name}
-        versions = {(born, n) for name, born in borns.items() for n in touched.versions_of(name)} - self._versions
-        stages = {(born, one) for name, born in borns.items() for one in touched.stages_of(name)} - self._stages
+        creation_offsets = {name: self._state.by_name[name] for name in touched.names if name in self._state.by_name}
+        versions = {
+            (creation_offset, n)
+            for name, creation_offset in creation_offsets.items()
+            for n in touched.versions_of(name)
+        } - self._versions
+        stages = {
+            (creation_offset, one)
+            for name, creation_offset in creation_offsets.items()
+            for one in touched.stages_of(name)
+        } - self._stages
         if versions or stages:
             await self._load_versions(connection, sorted(versions), sorted(stages))
             self._versions.update(versions)
@@ -64,10 +72,10 @@ class RegisteredModelsProjector(Projector):
 
     async def _load_models(self, connection: Connection, names: list[Name]) -> None:
         rows = await connection.fetch(_MODELS, [workspace for workspace, _ in names], [name for _, name in names])
-        new = [Model(**dict(row)) for row in rows if row["born"] not in self._state.by_born]
+        new = [Model(*row.values()) for row in rows if row["born"] not in self._state.by_offset]
         for model in new:
             self._state.put(model)
-        for row in await connection.fetch(_ALIASES, [model.born for model in new]) if new else ():
+        for row in await connection.fetch(_ALIASES, [model.creation_offset for model in new]) if new else ():
             self._state.aliases.setdefault(row["born"], {})[row["alias"]] = row["version"]
 
     async def _load_versions(
@@ -75,33 +83,39 @@ class RegisteredModelsProjector(Projector):
     ) -> None:
         rows = await connection.fetch(
             _VERSIONS,
-            [born for born, _ in versions],
+            [creation_offset for creation_offset, _ in versions],
             [number for _, number in versions],
-            [born for born, _ in stages],
+            [creation_offset for creation_offset, _ in stages],
             [stage for _, stage in stages],
         )
         for row in rows:
-            self._state.versions.setdefault(row["born"], {})[row["version"]] = Version(**dict(row))
+            self._state.versions.setdefault(row["born"], {})[row["version"]] = Version(*row.values())
 
     def fold(self, record: Record) -> Rejection | None:
         self._told_of = _named(self._state, record)
         answer = fold(self._state, record)
         if isinstance(answer, Rejection):
             return answer
-        before = {born: model.name for born in answer.models if (model := self._state.by_born.get(born)) is not None}
+        before = {
+            creation_offset: model.name
+            for creation_offset in answer.models
+            if (model := self._state.by_offset.get(creation_offset)) is not None
+        }
         self._state.apply(answer)
         self._note(answer)
         self._steps.append((record.position.offset, answer))
         self._told_of |= dict.fromkeys(answer.models)
-        for born, model in answer.models.items():
-            if before.get(born) != model.name:
-                self._namings.append((model.workspace, model.name, record.position.offset, born))
+        for creation_offset, model in answer.models.items():
+            if before.get(creation_offset) != model.name:
+                self._namings.append((model.workspace, model.name, record.position.offset, creation_offset))
         if isinstance(record.event, ModelVersionCreated) and record.event.model_id is not None:
-            self._made_of += [(record.event.model_id, record.position.offset, born) for born in answer.models]
+            self._made_of += [
+                (record.event.model_id, record.position.offset, creation_offset) for creation_offset in answer.models
+            ]
         return None
 
     def touched(self, record: Record, rejection: Rejection | None) -> Sequence[str]:
-        return [model_entity(born) for born in self._told_of]
+        return [model_entity(creation_offset) for creation_offset in self._told_of]
 
     def state(self, entity: str) -> bytes | None:
         # Memory holds only recently named versions, and no tags: see `reread`.
@@ -112,9 +126,11 @@ class RegisteredModelsProjector(Projector):
         kind, _, number = entity.partition(":")
         if kind != _ENTITY or not number.isdecimal():
             return None
-        born = int(number)
-        one = await _stored(connection, born)
-        steps = iter([(offset, part) for offset, change in self._steps if _is_some(part := of_model(change, born))])
+        creation_offset = int(number)
+        one = await _stored(connection, creation_offset)
+        steps = iter(
+            [(offset, part) for offset, change in self._steps if _is_some(part := of_model(change, creation_offset))]
+        )
         ahead = next(steps, None)
 
         def state_at(next_offset: int) -> bytes | None:
@@ -122,7 +138,7 @@ class RegisteredModelsProjector(Projector):
             while ahead is not None and ahead[0] < next_offset:
                 one.apply(ahead[1])
                 ahead = next(steps, None)
-            return encode_model(born, one) if born in one.state.by_born else None
+            return encode_model(creation_offset, one) if creation_offset in one.state.by_offset else None
 
         return state_at
 
@@ -135,8 +151,8 @@ class RegisteredModelsProjector(Projector):
         pending.version_tags.update(change.version_tags)
         for version in change.versions_gone:
             pending.versions.pop(version, None)
-        for born in change.models_gone:
-            pending.models.pop(born, None)
+        for creation_offset in change.models_gone:
+            pending.models.pop(creation_offset, None)
         pending.versions_gone += change.versions_gone
         pending.models_gone += change.models_gone
 
@@ -145,7 +161,7 @@ class RegisteredModelsProjector(Projector):
         self._steps = []
         gone, versions_gone = set(pending.models_gone), set(pending.versions_gone)
         # Rows of a deleted model or version are deleted by that change alone: no two changes may touch one row.
-        versions = [v for (born, _), v in pending.versions.items() if born not in gone]
+        versions = [v for (creation_offset, _), v in pending.versions.items() if creation_offset not in gone]
         version_keys = [key for key in dict.fromkeys(pending.versions_gone) if key[0] not in gone]
         aliases = {key: on for key, on in pending.aliases.items() if key[0] not in gone}
         model_tags = {key: value for key, value in pending.model_tags.items() if key[0] not in gone}
@@ -175,23 +191,25 @@ class RegisteredModelsProjector(Projector):
         return found
 
 
-def model_entity(born: int) -> str:
+def model_entity(creation_offset: int) -> str:
     """Return the name of a registered model in the journal."""
-    return f"{_ENTITY}:{born}"
+    return f"{_ENTITY}:{creation_offset}"
 
 
-async def _stored(connection: Connection, born: int) -> OneModel:
+async def _stored(connection: Connection, creation_offset: int) -> OneModel:
     """Load a whole model from the tables; empty if it is not there."""
     one = OneModel()
-    for row in await connection.fetch(_WHOLE, born):
-        one.state.put(Model(**dict(row)))
-    if born not in one.state.by_born:
+    for row in await connection.fetch(_WHOLE, creation_offset):
+        one.state.put(Model(*row.values()))
+    if creation_offset not in one.state.by_offset:
         return one
-    one.state.aliases[born] = {row["alias"]: row["version"] for row in await connection.fetch(_ALIASES, [born])}
-    rows = await connection.fetch(_ALL_VERSIONS, born)
-    one.state.versions[born] = {row["version"]: Version(*row.values()) for row in rows}
-    one.tags = {row["key"]: row["value"] for row in await connection.fetch(_MODEL_TAGS, born)}
-    for row in await connection.fetch(_VERSION_TAGS, born):
+    one.state.aliases[creation_offset] = {
+        row["alias"]: row["version"] for row in await connection.fetch(_ALIASES, [creation_offset])
+    }
+    rows = await connection.fetch(_ALL_VERSIONS, creation_offset)
+    one.state.versions[creation_offset] = {row["version"]: Version(*row.values()) for row in rows}
+    one.tags = {row["key"]: row["value"] for row in await connection.fetch(_MODEL_TAGS, creation_offset)}
+    for row in await connection.fetch(_VERSION_TAGS, creation_offset):
         one.version_tags.setdefault(row["version"], {})[row["key"]] = row["value"]
     return one
 
@@ -209,7 +227,7 @@ def _named(state: Models, record: Record) -> dict[int, None]:
     if isinstance(event, ModelsPromoted):
         names = [move.name for move in event.moves] + [condition.name for condition in event.conditions]
     found = (state.by_name.get((record.envelope.workspace, name)) for name in names)
-    return dict.fromkeys(born for born in found if born is not None)
+    return dict.fromkeys(creation_offset for creation_offset in found if creation_offset is not None)
 
 
 class _Touched:

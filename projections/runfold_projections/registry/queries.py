@@ -16,10 +16,10 @@ from .version_queries import ModelVersion, latest_versions
 class RegisteredModel:
     """A registered model. Times are ms since the epoch by the writers' clocks.
 
-    `born` is its identity, which renames keep. `latest` has the version of the largest number per stage.
+    `creation_offset` is its identity, which renames keep. `latest` has the version of the largest number per stage.
     """
 
-    born: int
+    creation_offset: int
     workspace: str
     name: str
     description: str | None
@@ -72,11 +72,11 @@ async def search_registered_models(
     """
     clauses, orders = REGISTERED_MODELS.filter(filter_string), REGISTERED_MODELS.order(order_by)
     statement = page_of_models(workspace, clauses, orders, limit, offset)
-    borns = [row["born"] for row in await connection.fetch(statement.text, *statement.values)]
-    if not borns:
+    creation_offsets = [row["born"] for row in await connection.fetch(statement.text, *statement.values)]
+    if not creation_offsets:
         return []
-    latest = await latest_versions(connection, borns)
-    return [made_model(row, latest[row["born"]]) for row in await connection.fetch(_BY_BORNS, borns)]
+    latest = await latest_versions(connection, creation_offsets)
+    return [made_model(row, latest[row["born"]]) for row in await connection.fetch(_BY_BORNS, creation_offsets)]
 
 
 async def _model(connection: Connection, row: Any) -> RegisteredModel | None:
@@ -90,4 +90,4 @@ def made_model(row: Any, latest: list[ModelVersion]) -> RegisteredModel:
     fields = dict(row)
     tags = dict(zip(fields.pop("tag_keys") or (), fields.pop("tag_values") or (), strict=True))
     aliases = dict(zip(fields.pop("aliases") or (), fields.pop("versions") or (), strict=True))
-    return RegisteredModel(**fields, tags=tags, aliases=aliases, latest=latest)
+    return RegisteredModel(creation_offset=fields.pop("born"), **fields, tags=tags, aliases=aliases, latest=latest)

@@ -13,9 +13,9 @@ from .search_vocabulary import MODEL_VERSIONS
 
 @dataclass(frozen=True, slots=True)
 class ModelVersion:
-    """A version. Times are ms since the epoch by the writers' clocks; `born` is its model's identity."""
+    """A version. Times are ms since the epoch by the writers' clocks; `creation_offset` is its model's identity."""
 
-    born: int
+    creation_offset: int
     name: str
     version: int
     source: str
@@ -92,15 +92,15 @@ async def model_version_created_at(connection: Connection, offset: int) -> Model
     return _version(await connection.fetchrow(_CREATED_AT, offset))
 
 
-async def versions_of(connection: Connection, born: int, limit: int, offset: int) -> list[ModelVersion]:
+async def versions_of(connection: Connection, creation_offset: int, limit: int, offset: int) -> list[ModelVersion]:
     """Return a page of a model's versions, the largest number first."""
-    return [made_version(row) for row in await connection.fetch(_OF_MODEL, born, limit, offset)]
+    return [made_version(row) for row in await connection.fetch(_OF_MODEL, creation_offset, limit, offset)]
 
 
-async def latest_versions(connection: Connection, borns: Sequence[int]) -> dict[int, list[ModelVersion]]:
+async def latest_versions(connection: Connection, creation_offsets: Sequence[int]) -> dict[int, list[ModelVersion]]:
     """Return, per model identity, the version of the largest number of each stage, by number."""
-    found: dict[int, list[ModelVersion]] = {born: [] for born in borns}
-    for row in await connection.fetch(_LATEST, list(borns), STAGES) if borns else ():
+    found: dict[int, list[ModelVersion]] = {creation_offset: [] for creation_offset in creation_offsets}
+    for row in await connection.fetch(_LATEST, list(creation_offsets), STAGES) if creation_offsets else ():
         found[row["born"]].append(made_version(row))
     return found
 
@@ -117,7 +117,11 @@ async def search_model_versions(
     statement = page_of_versions(workspace, clauses, orders, limit, offset)
     keys = [(row["born"], row["version"]) for row in await connection.fetch(statement.text, *statement.values)]
     rows = (
-        await connection.fetch(_BY_KEYS, [born for born, _ in keys], [version for _, version in keys]) if keys else ()
+        await connection.fetch(
+            _BY_KEYS, [creation_offset for creation_offset, _ in keys], [version for _, version in keys]
+        )
+        if keys
+        else ()
     )
     return [made_version(row) for row in rows]
 
@@ -130,4 +134,5 @@ def made_version(row: Any) -> ModelVersion:
     """Make a version from a row of COLUMNS."""
     fields = dict(row)
     tags = dict(zip(fields.pop("tag_keys") or (), fields.pop("tag_values") or (), strict=True))
-    return ModelVersion(**{**fields, "tags": tags, "aliases": fields["aliases"] or []})
+    aliases = fields.pop("aliases") or []
+    return ModelVersion(creation_offset=fields.pop("born"), **fields, tags=tags, aliases=aliases)
