@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from runfold_projections.operations.outcomes import refusals
+from runfold_projections.operations.outcomes import read_rejections
 from runfold_projections.postgres.connection import Connection, Pool
 from runfold_projections.postgres.read_transaction import checkpoints
 from runfold_projections.webhooks.deliveries import Delivery, delete_of, delivery_id, enqueue
@@ -56,7 +56,7 @@ async def deliveries(
         hooks = [h for h in hooks if (h.active if only is None else h.webhook_id == only)]
         if not hooks:
             return []
-        refused = await refusals(connection, [(r.position, r.envelope.event_id) for r in records])
+        refused = await read_rejections(connection, [(r.position, r.envelope.event_id) for r in records])
         accepted = [
             record
             for record, refusal in zip(records, refused, strict=True)

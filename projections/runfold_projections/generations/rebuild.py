@@ -18,11 +18,11 @@ import asyncpg
 from runfold_projections.core.errors import Busy, NoSuchGeneration, Stalled
 from runfold_projections.core.projection import Projection
 from runfold_projections.postgres.connection import LONG_READ_SECONDS, Connection, identifier, open_connection
-from runfold_projections.postgres.read_transaction import checkpoints, reached
+from runfold_projections.postgres.read_transaction import checkpoints, has_reached
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.vector import Vector
 
-from .comparison import Difference, differences
+from .comparison import RowDifference, differences
 from .fingerprint import fingerprint
 from .generations import Generation, create_generation, retire, switch
 from .inventory import checkpoints_of, generations_of
@@ -52,7 +52,7 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class RebuildProgress:
     """Progress: how many of the log's records are folded. `total` grows while others write. `past`: the name of one, of all projections."""
 
     generation: Generation
@@ -62,12 +62,12 @@ class Told:
     past: str | None = None
 
 
-Tell = Callable[[Told], None]
-Report = Callable[[Difference], None]
+OnProgress = Callable[[RebuildProgress], None]
+OnDifference = Callable[[RowDifference], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class ComparisonResult:
     """What a comparison found, and at which vector."""
 
     vector: dict[Partition, int]
@@ -83,7 +83,7 @@ class Rebuild:
     """
 
     def __init__(
-        self, dsn: str, namespace: str, projection: Projection, control: Connection, tell: Tell, patience: float
+        self, dsn: str, namespace: str, projection: Projection, control: Connection, tell: OnProgress, patience: float
     ) -> None:
         self._dsn, self._namespace, self._projection = dsn, namespace, projection
         self._control, self._tell, self._patience = control, tell, patience
@@ -110,9 +110,9 @@ class Rebuild:
         """Return once it is folded about as far as the live one."""
         await self._near(generation, Phase.REPLAY)
 
-    async def compare(self, generation: Generation, report: Report) -> Compared:
+    async def compare(self, generation: Generation, report: OnDifference) -> ComparisonResult:
         """Every row that differs, at one vector. The generation is free to go on afterwards."""
-        compared: list[Compared] = []
+        compared: list[ComparisonResult] = []
 
         async def look(old: Connection, new: Connection, vector: dict[Partition, int]) -> None:
             self._say(generation, Phase.COMPARE, vector, vector)
@@ -121,7 +121,7 @@ class Rebuild:
                 found += 1
                 outcomes += difference.alters_outcome
                 report(difference)
-            compared.append(Compared(vector, found, outcomes))
+            compared.append(ComparisonResult(vector, found, outcomes))
 
         while not await self._at_one_vector(generation, look):
             await asyncio.sleep(HEARD)
@@ -210,7 +210,7 @@ class Rebuild:
         while True:
             have = await checkpoints_of(self._control, live.schema_name)
             want = await checkpoints_of(self._control, generation.schema_name)
-            if reached(have, want):
+            if has_reached(have, want):
                 return
             watch.see(have)
             await asyncio.sleep(LOOK)
@@ -256,14 +256,14 @@ class Rebuild:
 
     async def _level(self, generation: Generation, want: Mapping[Partition, int]) -> bool:
         deadline = time.monotonic() + LEVEL_WAIT
-        while not reached(await checkpoints_of(self._control, generation.schema_name), want):
+        while not has_reached(await checkpoints_of(self._control, generation.schema_name), want):
             if time.monotonic() > deadline:
                 return False
             await asyncio.sleep(0.01)
         return True
 
     def _say(self, generation: Generation, phase: Phase, have: Vector, want: Vector) -> None:
-        self._tell(Told(generation, phase, sum(have.values()), max(sum(want.values()), sum(have.values()))))
+        self._tell(RebuildProgress(generation, phase, sum(have.values()), max(sum(want.values()), sum(have.values()))))
 
 
 class _Watch:
@@ -286,7 +286,7 @@ class _Watch:
 
 @asynccontextmanager
 async def rebuilding(
-    dsn: str, namespace: str, projection: Projection, tell: Tell = lambda _: None, *, patience: float = 60.0
+    dsn: str, namespace: str, projection: Projection, tell: OnProgress = lambda _: None, *, patience: float = 60.0
 ) -> AsyncIterator[Rebuild]:
     """The right to rebuild a projection, or to go back, for as long as the block lasts. Busy if somebody else has it."""
     async with open_connection(dsn, namespace, application="runfold rebuild", durable=True, timeout=60.0) as control:

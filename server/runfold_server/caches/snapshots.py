@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from starlette.requests import Request
 
-from runfold_projections.generations.snapshots import folded_part, past_named, past_of, past_schema
+from runfold_projections.generations.snapshots import folded_part, snapshot_at, snapshot_schema, snapshot_vector
 from runfold_projections.postgres.connection import Connection, open_pool
 from runfold_projections.postgres.read_transaction import checkpoints
 from runfold_schemas.bounded_cache import BoundedCache
@@ -103,7 +103,7 @@ class Pasts:
 
     async def named(self, name: str) -> Vector | None:
         """The vector of the past of this name; None if there is none."""
-        return await self._ask(lambda connection: past_named(connection, name))
+        return await self._ask(lambda connection: snapshot_vector(connection, name))
 
     async def _find(self, moments: as_of.Moments, text: str) -> tuple[str, Vector]:
         if _NAME.fullmatch(text):
@@ -111,7 +111,7 @@ class Pasts:
             if vector is not None:
                 return text, vector
         resolved = folded_part(await moments.resolve(text))
-        name = await self._ask(lambda connection: past_of(connection, resolved))
+        name = await self._ask(lambda connection: snapshot_at(connection, resolved))
         if name is None:
             option = "--vector" if text[:1].isalpha() else "--at"
             raise NoSuchSnapshot(
@@ -147,7 +147,7 @@ class Pasts:
         pool = await exits.enter_async_context(
             open_pool(
                 config.dsn,
-                past_schema(config.namespace, name),
+                snapshot_schema(config.namespace, name),
                 application="runfold-server-past",
                 min_size=0,
                 max_size=_POOL,

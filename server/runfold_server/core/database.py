@@ -24,7 +24,7 @@ class Database:
     async def snapshot(self) -> AsyncIterator[Connection]:
         """Yield a connection in a read-only transaction that sees one snapshot."""
         with postgres_outages():
-            async with snapshots.snapshot(self._pool, self._timeout) as connection:
+            async with snapshots.read_transaction(self._pool, self._timeout) as connection:
                 yield connection
 
     @asynccontextmanager

@@ -4,8 +4,8 @@ from typing import Annotated, Any
 
 from starlette.responses import Response
 
-from runfold_projections.series.branch_overview import MOST_FORKS, Branches, branches_of
-from runfold_projections.series.visible_points import Branches as Which
+from runfold_projections.series.branch_overview import MOST_FORKS, BranchOverview, read_branch_overview
+from runfold_projections.series.visible_points import BranchChoice as Which
 from runfold_schemas.positions.topics import Topic
 from runfold_server.core.entity_errors import no_run
 from runfold_server.core.errors import InvalidParameter
@@ -59,7 +59,7 @@ async def _branches(services: Services, call: RawCall[BranchesOfRun]) -> Respons
     shown = await services.reads.reader.read(
         Consistency(call.request.consistency),
         of_run(run_id, Topic.METRICS, Topic.RUNS),
-        lambda connection: branches_of(connection, run_id, limit + 1, offset, as_of),
+        lambda connection: read_branch_overview(connection, run_id, limit + 1, offset, as_of),
         as_of=as_of,
     )
     found = shown.value
@@ -73,7 +73,7 @@ async def _branches(services: Services, call: RawCall[BranchesOfRun]) -> Respons
     return with_moment(json_response(answer), as_of)
 
 
-def _said(run_id: str, found: Branches, limit: int, partition: str) -> Json:
+def _said(run_id: str, found: BranchOverview, limit: int, partition: str) -> Json:
     return {
         "run_id": run_id,
         "branch": found.newest,

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, TypeVar
 
-from runfold_projections.operations.outcomes import Refused, outcomes
+from runfold_projections.operations.outcomes import RejectedEvent, read_outcomes
 from runfold_projections.postgres.connection import Connection
-from runfold_projections.postgres.read_transaction import checkpoints, reached
+from runfold_projections.postgres.read_transaction import checkpoints, has_reached
 from runfold_schemas.positions.position import Partition, Position
 from runfold_schemas.positions.topics import PARTITIONED, Topic, partition_of
 from runfold_schemas.positions.vector import Vector
@@ -32,7 +32,7 @@ GATHERING = Topic.METRICS
 T = TypeVar("T")
 Query = Callable[[Connection], Awaitable[T]]
 Positions = Mapping[Partition, int]
-Outcome = tuple[int, Refused | None]
+Outcome = tuple[int, RejectedEvent | None]
 """A checkpoint (next offset), and what an event that it has passed was refused for."""
 Scope = Callable[[Positions], Positions]
 """Picks, from the ends of all partitions, those that a read depends on."""
@@ -127,13 +127,13 @@ class Reader:
         shown = await self.at(scope(as_of), query, None if also is None else lambda value: also(value)(as_of))
         return Shown(shown.value, as_of)
 
-    async def outcome(self, position: Position) -> Refused | None:
+    async def outcome(self, position: Position) -> RejectedEvent | None:
         """Why the event at this position had no effect, once it is folded; None: it was accepted. Cheaper than a snapshot, and one statement
         answers all who wait for the same partition at the same time."""
         want = {position.where: position.offset + 1}
         return (await self._until(want, lambda: self._try_outcome(position))).value
 
-    async def outcome_then(self, position: Position, query: Query[T]) -> Refused | T:
+    async def outcome_then(self, position: Position, query: Query[T]) -> RejectedEvent | T:
         """`outcome`, and if it was accepted, what the query finds after that. Only for a query of one statement: it has no snapshot."""
         want = {position.where: position.offset + 1}
         return (await self._until(want, lambda: self._try_outcome_then(position, query))).value
@@ -166,14 +166,14 @@ class Reader:
     ) -> Shown[T] | dict[Partition, int]:
         async with self._database.snapshot() as connection:
             have = await checkpoints(connection)
-            if not reached(have, want):
+            if not has_reached(have, want):
                 return have
             value = await query(connection)
             if also is not None:
                 want.update(also(value))
-            return Shown(value, have) if reached(have, want) else have
+            return Shown(value, have) if has_reached(have, want) else have
 
-    async def _try_outcome(self, position: Position) -> Shown[Refused | None] | Positions:
+    async def _try_outcome(self, position: Position) -> Shown[RejectedEvent | None] | Positions:
         next_offset, refused = await self._outcomes[position.where].get(position)
         have = {position.where: next_offset}
         return Shown(refused, have) if next_offset > position.offset else have
@@ -182,10 +182,10 @@ class Reader:
         """Of positions of one partition."""
         async with self._database.connection() as connection:
             offsets = [position.offset for position in positions]
-            next_offset, refused = await outcomes(connection, positions[0].where, offsets)
+            next_offset, refused = await read_outcomes(connection, positions[0].where, offsets)
         return {position: (next_offset, refused.get(position.offset)) for position in positions}
 
-    async def _try_outcome_then(self, position: Position, query: Query[T]) -> Shown[Refused | T] | Positions:
+    async def _try_outcome_then(self, position: Position, query: Query[T]) -> Shown[RejectedEvent | T] | Positions:
         found = await self._try_outcome(position)
         if not isinstance(found, Shown):
             return found

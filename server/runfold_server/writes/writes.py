@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from runfold_log.writer import Appended, LogWriter, topic_of
-from runfold_projections.operations.outcomes import Refused, refusal
+from runfold_projections.operations.outcomes import RejectedEvent, read_rejection
 from runfold_projections.postgres.connection import Connection
 from runfold_schemas.codec.batch import Outgoing
 from runfold_schemas.events.all_events import Event
@@ -46,7 +46,7 @@ class Origin:
 class RefusedWrite(Exception):
     """A fold refused the event, or it was set aside. APIs say so in their own words."""
 
-    def __init__(self, event: Event, refused: Refused) -> None:
+    def __init__(self, event: Event, refused: RejectedEvent) -> None:
         super().__init__(refused.message)
         self.event = event
         self.refused = refused
@@ -86,11 +86,11 @@ class Writes:
         appended = await self.append(event, origin)
         position = appended.position
 
-        async def found(connection: Connection) -> Refused | T:
-            refused = await refusal(connection, position)
+        async def found(connection: Connection) -> RejectedEvent | T:
+            refused = await read_rejection(connection, position)
             return refused if refused is not None else await then(appended)(connection)
 
-        async def ask() -> Refused | T:
+        async def ask() -> RejectedEvent | T:
             return (await self._reader.at({position.where: position.offset + 1}, found)).value
 
         return await self._told(event, ask)
@@ -106,7 +106,7 @@ class Writes:
         appended = await self.append(event, origin)
         return await self._told(event, lambda: self._reader.outcome_then(appended.position, then(appended)))
 
-    async def _told(self, event: Event, ask: Callable[[], Awaitable[Refused | T]]) -> T:
+    async def _told(self, event: Event, ask: Callable[[], Awaitable[RejectedEvent | T]]) -> T:
         began = time.perf_counter()
         try:
             answer = await ask()
@@ -115,7 +115,7 @@ class Writes:
         except Unavailable as error:
             raise Unavailable(f"{MAY_TAKE_EFFECT} {error.message}", error.retry_after) from error
         self._observed.outcome(time.perf_counter() - began)
-        if isinstance(answer, Refused):
+        if isinstance(answer, RejectedEvent):
             self._observed.rejected(answer.code)
             raise RefusedWrite(event, answer)
         return answer

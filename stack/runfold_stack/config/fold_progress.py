@@ -9,7 +9,7 @@ from runfold_log.cluster import KafkaCluster
 from runfold_log.reader import LogReader
 from runfold_projections.core.projection import Projection
 from runfold_projections.postgres.connection import Pool
-from runfold_projections.postgres.read_transaction import checkpoints, reached
+from runfold_projections.postgres.read_transaction import checkpoints, has_reached
 from runfold_schemas.positions.position import Partition
 from runfold_stack.errors import FoldsBehind
 
@@ -30,7 +30,7 @@ async def until_folded(pool: Pool, want: Mapping[Partition, int], patience: floa
     while True:
         async with pool.acquire() as connection:
             have = await checkpoints(connection)
-        if reached(have, want):
+        if has_reached(have, want):
             return
         if have != seen:
             quiet_since, seen = time.monotonic(), have

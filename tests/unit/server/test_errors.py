@@ -7,7 +7,7 @@ from importlib import import_module
 
 from runfold_projections.core.rejection import RejectionCode
 from runfold_projections.experiments.rejections import ExperimentRejection
-from runfold_projections.operations.outcomes import Refused
+from runfold_projections.operations.outcomes import RejectedEvent
 from runfold_projections.runs.rejections import RunRejection
 from runfold_schemas.events.all_events import Event
 from runfold_schemas.events.experiments import ExperimentDeleted, ExperimentRenamed, ExperimentTagsSet
@@ -37,7 +37,7 @@ def test_errors_have_mlflows_status_and_class() -> None:
 
 
 def refused(event: Event, code: RejectionCode, **details: object) -> RefusedWrite:
-    return RefusedWrite(event, Refused(code.value, "the fold's words", dict(details)))
+    return RefusedWrite(event, RejectedEvent(code.value, "the fold's words", dict(details)))
 
 
 def test_a_changed_param_in_two_forms() -> None:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from runfold_projections.postgres.connection import Connection
-from runfold_projections.series.latest import History
+from runfold_projections.series.latest import MetricHistory
 from runfold_schemas.positions.topics import Topic
 from runfold_server.core.errors import InvalidParameter
 from runfold_server.http.messages import Int32, Message, Rule
@@ -51,7 +51,7 @@ class GetHistoryBulkInterval(Message, frozen=True):
 
 _POINTS_OF = (Topic.METRICS, Topic.RUNS)
 _READ = (*_POINTS_OF, Topic.EXPERIMENTS)
-"""What answers are read from: an experiment may say how its runs' ranks are reduced."""
+"""Topics that answers are read from. An experiment may set the rank reduction of its runs."""
 _Found = tuple[list[RunPointAnswer], set[str]]
 """Points, and the runs that some points were inherited from."""
 
@@ -115,7 +115,7 @@ async def _interval(services: Services, call: Call[GetHistoryBulkInterval]) -> J
     return without_empty({"metrics": found})
 
 
-def sampled(rows: History, limit: int, start: int | None, end: int | None) -> Any:
+def sampled(rows: MetricHistory, limit: int, start: int | None, end: int | None) -> Any:
     """Return indexes of at most `limit` points with start <= step <= end, in order of (step, time, value).
 
     As MLflow's SQL does: the first point of each of `limit` buckets of NTILE, but the very last point for the last

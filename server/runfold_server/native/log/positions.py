@@ -100,7 +100,7 @@ OPERATIONS = (
         "GET",
         f"{NATIVE_PREFIX}/set-aside",
         ListRecords,
-        _listing("set_aside", outcomes.recent_set_aside),
+        _listing("set_aside", outcomes.recent_dead_letters),
         "Records that no fold can read, latest first. An eventual read unless asked otherwise: it answers while Kafka is away.",
         {200: (JSON, _list_shape("set_aside", reason=TEXT, value_size=NULLABLE_INT, key=NULLABLE_TEXT))},
         errors=(400, 503),

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from starlette.responses import Response
 
 from runfold_projections.postgres.connection import Connection
-from runfold_projections.series.keys import MOST_PATTERN, KeysOfRun, KeySummary, KeysWanted, keys_of_run
+from runfold_projections.series.keys import MOST_PATTERN, KeyFilter, KeySummary, RunKeys, keys_of_run
 from runfold_projections.series.summaries_as_of import keys_at
 from runfold_schemas.positions.topics import Topic
 from runfold_server.core.entity_errors import no_run
@@ -40,13 +40,13 @@ async def _keys(services: Services, call: RawCall[KeysQuery]) -> Response:
     run_id, limit = request.run_id, request.limit
     after = decode_page_token(request.page_token, str) if request.page_token else ""
     as_of = await services.reads.moments.of(call.http)
-    wanted = KeysWanted(request.prefix, request.regex, after, limit + 1)
+    wanted = KeyFilter(request.prefix, request.regex, after, limit + 1)
 
-    async def read(connection: Connection) -> KeysOfRun | None:
+    async def read(connection: Connection) -> RunKeys | None:
         if as_of is None:
             return await keys_of_run(connection, run_id, wanted)
         found = await keys_at(connection, run_id, wanted, as_of)
-        return None if found is None else KeysOfRun(found)
+        return None if found is None else RunKeys(found)
 
     reader = services.reads.reader if request.regex is None else services.reads.pattern_reader
     shown = await reader.read(

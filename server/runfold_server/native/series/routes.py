@@ -9,7 +9,7 @@ import numpy as np
 from starlette.requests import Request
 from starlette.responses import Response
 
-from runfold_projections.charts.grid import X, drawable
+from runfold_projections.charts.grid import XAxis, drawable
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.run_search.run_finder import run_ids_by_sql
 from runfold_projections.runs.groups import groups_of
@@ -17,7 +17,7 @@ from runfold_projections.runs.queries import ViewType, parse_search, start_times
 from runfold_projections.series.keys import keys_of_runs
 from runfold_projections.series.points import read_series
 from runfold_projections.series.summaries_as_of import keys_of_runs_at
-from runfold_projections.series.visible_points import read_lines
+from runfold_projections.series.visible_points import read_visible_runs
 from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import Vector
 from runfold_server.freshness.stream_position import place_of
@@ -84,14 +84,14 @@ async def _find(connection: Connection, wanted: Wanted, as_of: Vector | None) ->
         else:
             keys = await keys_of_runs_at(connection, runs, keys.regex, MOST_KEYS + 1, as_of)
     check_counts(runs, keys)
-    starts = await start_times(connection, runs) if wanted.x is X.RELATIVE else {}
+    starts = await start_times(connection, runs) if wanted.x is XAxis.RELATIVE else {}
     groups = None
     if isinstance(query.group_by, Except):
         groups = await groups_of(connection, runs, None, query.group_by.names, as_of)
     elif query.group_by is not None:
         groups = await groups_of(connection, runs, query.group_by, as_of=as_of)
     read = keys if wanted.along is None else [*keys, wanted.along]
-    lines = await read_lines(connection, runs, wanted.branches, as_of)
+    lines = await read_visible_runs(connection, runs, wanted.branches, as_of)
     return Found(runs, keys, await read_series(connection, runs, read, lines), starts, groups)
 
 
@@ -162,7 +162,7 @@ OPERATIONS = (
         "of ranks, or aggregates over them, smoothed if asked for. "
         f"JSON, or binary where {MEDIA_TYPE} is accepted. Of the past, runs that a filter finds are found in a past of the moment.",
         {200: (JSON, _HEAD)},
-        takes=JSON,
+        body_type=JSON,
         body=BODY,
         also=MEDIA_TYPE,
         time_travel=TimeTravel.AS_OF,

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.search.tokens import storable
-from runfold_projections.series.duplicates import Logged
+from runfold_projections.series.duplicates import LoggedPoints
 from runfold_projections.series.full_history import unknown_runs
 from runfold_schemas.positions.topics import Topic
 from runfold_server.core.entity_errors import no_run
@@ -120,7 +120,7 @@ def _event(kind: str, place: str, data: dict[str, Any]) -> bytes:
     return encode_event(kind, place, msgspec.json.encode(data))
 
 
-def _series(points: list[Logged]) -> list[dict[str, Any]]:
+def _series(points: list[LoggedPoints]) -> list[dict[str, Any]]:
     return [
         {
             "run_id": run_id,

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from runfold_projections.operations.outcomes import Refused
+from runfold_projections.operations.outcomes import RejectedEvent
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.envelope import format_time
 from runfold_schemas.codec.record import Raw, Record, read_record
@@ -32,7 +32,7 @@ class Entry:
         self._partitions = partitions
         self.outcome = ""
         """Accepted, rejected, set_aside or duplicate; empty where nobody asked, and for records that no fold decides about."""
-        self.refused: Refused | None = None
+        self.refused: RejectedEvent | None = None
         self._told: dict[bool, bytes] = {}
 
     @cached_property

@@ -6,9 +6,9 @@ from typing import TypeVar
 
 import structlog
 
-from runfold_projections.operations.outcomes import Refused, refusals
+from runfold_projections.operations.outcomes import RejectedEvent, read_rejections
 from runfold_projections.postgres.connection import Connection
-from runfold_projections.series.skipped_offsets import repeated
+from runfold_projections.series.skipped_offsets import repeated_offsets
 from runfold_schemas.codec.record import Record
 from runfold_schemas.positions.position import Partition
 from runfold_server.core.errors import Unavailable
@@ -35,8 +35,8 @@ class Judge:
         start, stop = entries[0].raw.position.offset, entries[-1].raw.position.offset + 1
         asked = [(entry.raw.position, _event_id(entry)) for entry in entries]
 
-        async def query(connection: Connection) -> tuple[list[Refused | None], frozenset[int]]:
-            return await refusals(connection, asked), await repeated(connection, where, start, stop)
+        async def query(connection: Connection) -> tuple[list[RejectedEvent | None], frozenset[int]]:
+            return await read_rejections(connection, asked), await repeated_offsets(connection, where, start, stop)
 
         refused, repeats = await self._when_folded(where, stop, query)
         for entry, found in zip(entries, refused, strict=True):

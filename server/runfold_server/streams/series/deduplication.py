@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 import structlog
 
-from runfold_projections.series.duplicates import Before, Logged, last_steps, logged_before, rows_of
+from runfold_projections.series.duplicates import Duplicates, LoggedPoints, find_duplicates, last_steps, rows_of
 from runfold_server.core.errors import Unavailable
 from runfold_server.reads.reader import Query, Reader
 
@@ -31,14 +31,14 @@ class _Known:
     last: int = -1
     latest_ms: int = 0
 
-    def may_have(self, points: Logged) -> bool:
+    def may_have(self, points: LoggedPoints) -> bool:
         """Whether any of the points may have been logged before."""
         lowest, highest = int(points.steps.min()), int(points.steps.max())
         if lowest > self.last_step:
             return False
         return not (self.first <= lowest and highest <= self.last and int(points.times.min()) > self.latest_ms)
 
-    def note(self, points: Logged) -> None:
+    def note(self, points: LoggedPoints) -> None:
         """They are logged now."""
         self.last_step = max(self.last_step, int(points.steps.max()))
         self.latest_ms = max(self.latest_ms, int(points.times.max()))
@@ -51,7 +51,7 @@ class Fresh:
         self._reader = reader
         self._known: dict[Name, _Known] = {}
 
-    async def of(self, points: Sequence[Logged]) -> list[Logged]:
+    async def of(self, points: Sequence[LoggedPoints]) -> list[LoggedPoints]:
         """Those of these points, in the order of the log, that no earlier event had logged. Waits for as long as Postgres is away."""
         await self._meet(points)
         doubtful: list[int] = []
@@ -65,7 +65,7 @@ class Fresh:
             self._learn(points[n], found)
         return list(_once(_without(points, before)))
 
-    async def _meet(self, points: Sequence[Logged]) -> None:
+    async def _meet(self, points: Sequence[LoggedPoints]) -> None:
         if len(self._known) > MOST_KNOWN:
             self._known.clear()
         new = {_name(one): one for one in reversed(points) if _name(one) not in self._known}
@@ -75,13 +75,13 @@ class Fresh:
                 name: _Known(_NO_STEP if step is None else step) for name, step in zip(new, steps, strict=True)
             }
 
-    def _learn(self, points: Logged, found: Before) -> None:
+    def _learn(self, points: LoggedPoints, found: Duplicates) -> None:
         known = self._known[_name(points)]
         known.first, known.last = int(points.steps.min()), int(points.steps.max())
         known.latest_ms = max(known.latest_ms, found.latest_ms)
 
-    async def _look(self, points: Sequence[Logged]) -> list[Before]:
-        return await self._ask(lambda connection: logged_before(connection, points)) if points else []
+    async def _look(self, points: Sequence[LoggedPoints]) -> list[Duplicates]:
+        return await self._ask(lambda connection: find_duplicates(connection, points)) if points else []
 
     async def _ask(self, query: Query[T]) -> T:
         while True:
@@ -93,16 +93,16 @@ class Fresh:
                 await asyncio.sleep(min(1.0, error.retry_after))
 
 
-def _name(points: Logged) -> Name:
+def _name(points: LoggedPoints) -> Name:
     return (points.run_id, points.key, points.attempt, points.rank)
 
 
-def _without(points: Sequence[Logged], before: Mapping[int, Before]) -> Iterator[Logged]:
+def _without(points: Sequence[LoggedPoints], before: Mapping[int, Duplicates]) -> Iterator[LoggedPoints]:
     for n, one in enumerate(points):
         yield _kept(one, ~before[n].mask) if n in before and before[n].mask.any() else one
 
 
-def _once(points: Iterable[Logged]) -> Iterator[Logged]:
+def _once(points: Iterable[LoggedPoints]) -> Iterator[LoggedPoints]:
     """An event may say the same twice, too."""
     points = list(points)
     frames = Counter((_name(one), one.offset) for one in points)
@@ -115,7 +115,7 @@ def _once(points: Iterable[Logged]) -> Iterator[Logged]:
             yield one
 
 
-def _unsaid(points: Logged, said: set[tuple[int, int, int]]) -> Logged:
+def _unsaid(points: LoggedPoints, said: set[tuple[int, int, int]]) -> LoggedPoints:
     fresh = []
     for row in rows_of((points.steps, points.times, points.values)):
         fresh.append(row not in said)
@@ -123,5 +123,5 @@ def _unsaid(points: Logged, said: set[tuple[int, int, int]]) -> Logged:
     return points if all(fresh) else _kept(points, np.array(fresh, bool))
 
 
-def _kept(points: Logged, mask: Any) -> Logged:
+def _kept(points: LoggedPoints, mask: Any) -> LoggedPoints:
     return points._replace(steps=points.steps[mask], times=points.times[mask], values=points.values[mask])

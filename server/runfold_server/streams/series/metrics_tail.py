@@ -14,7 +14,7 @@ from runfold_projections.metrics.branches import RunBranches
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.search.tokens import storable
 from runfold_projections.series.branches_at import branches_at
-from runfold_projections.series.skipped_offsets import passed_over
+from runfold_projections.series.skipped_offsets import skipped_offsets
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.record import Raw, Record, read_record
 from runfold_schemas.errors import SchemaError
@@ -67,7 +67,7 @@ class Tail:
         """Which offsets the fold passed over, and branches of the runs that have cuts, as of `start`."""
 
         async def query(connection: Connection) -> tuple[frozenset[int], dict[str, RunBranches]]:
-            left_out = await passed_over(connection, self._where.partition, start, stop)
+            left_out = await skipped_offsets(connection, self._where.partition, start, stop)
             return left_out, await branches_at(connection, run_ids, start, stop)
 
         while True:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from runfold_projections.metrics.branches import NO_RANK
-from runfold_projections.series.duplicates import Logged
+from runfold_projections.series.duplicates import LoggedPoints
 from runfold_schemas.codec.record import Record
 from runfold_schemas.events.metrics import AttemptStarted, MetricsLogged, RunRewound
 from runfold_server.freshness.stream_position import Place
@@ -27,7 +27,7 @@ class Cut(NamedTuple):
     why: str
 
 
-class Subscription(Pending[int, Sequence[Logged] | Cut]):
+class Subscription(Pending[int, Sequence[LoggedPoints] | Cut]):
     """Series of runs, from a place in the log on. Whoever reads the log calls `take`, the stream calls `next`."""
 
     def __init__(self, runs: Sequence[str], keys: Sequence[str], rank: int | None, place: Place) -> None:
@@ -57,7 +57,7 @@ class Subscription(Pending[int, Sequence[Logged] | Cut]):
             nbytes = _ENTRY_BYTES if isinstance(told, Cut) else sum(_ENTRY_BYTES + 24 * len(one.steps) for one in told)
             self.put(partition, record.position.offset + 1, told, nbytes)
 
-    def _points(self, record: Record) -> list[Logged]:
+    def _points(self, record: Record) -> list[LoggedPoints]:
         event, writer = record.event, record.envelope.writer
         rank = NO_RANK if writer.rank is None else writer.rank
         if not isinstance(event, MetricsLogged) or self._rank not in (None, rank):
@@ -71,13 +71,15 @@ class Subscription(Pending[int, Sequence[Logged] | Cut]):
                     # A copy: a view would hold the whole frame, of which there may be thousands of other keys.
                     values = table[:, column].copy()
                     found.append(
-                        Logged(event.run_id, key, writer.attempt, rank, record.position.offset, steps, times, values)
+                        LoggedPoints(
+                            event.run_id, key, writer.attempt, rank, record.position.offset, steps, times, values
+                        )
                     )
         return found
 
-    def next(self) -> list[Logged] | Cut:
+    def next(self) -> list[LoggedPoints] | Cut:
         """The next points to tell, in the order of the log, or a cut by itself; `place` is then behind them."""
-        found: list[Logged] = []
+        found: list[LoggedPoints] = []
         cut: Cut | None = None
         nbytes = 0
         while nbytes < EVENT_BYTES and cut is None and (told := self.peek()) is not None:
@@ -102,9 +104,9 @@ def _cut(record: Record) -> Cut | None:
     return None if event.start_step is None else Cut(event.run_id, writer.attempt, rank, event.start_step, "start")
 
 
-def merged(points: Sequence[Logged]) -> Mapping[tuple[str, str, str, int], tuple[Any, Any, Any]]:
+def merged(points: Sequence[LoggedPoints]) -> Mapping[tuple[str, str, str, int], tuple[Any, Any, Any]]:
     """Points by series, attempt and rank: steps, times, values, in their order."""
-    parts: dict[tuple[str, str, str, int], list[Logged]] = {}
+    parts: dict[tuple[str, str, str, int], list[LoggedPoints]] = {}
     for one in points:
         parts.setdefault((one.run_id, one.key, one.attempt, one.rank), []).append(one)
     return {
