@@ -131,9 +131,9 @@ class PartitionFold:
         """Whether commits notify readers: not in a generation that nobody reads."""
 
     @property
-    def tidying(self) -> PartitionCompaction | None:
+    def compaction(self) -> PartitionCompaction | None:
         """The compaction of the folded segments; None if the projection has none."""
-        return self._projector.tidying if isinstance(self._projector, Compacting) else None
+        return self._projector.compaction if isinstance(self._projector, Compacting) else None
 
     def forget(self) -> None:
         """Drop all state in memory, as after a failed transaction."""

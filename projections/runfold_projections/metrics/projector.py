@@ -60,7 +60,7 @@ class MetricsProjector(Projector):
 
     def __init__(self, where: Partition) -> None:
         self._partition = where.partition
-        self.tidying = PartitionCompaction(where.partition)
+        self.compaction = PartitionCompaction(where.partition)
         self.forget()
 
     def forget(self) -> None:
@@ -69,7 +69,7 @@ class MetricsProjector(Projector):
         self._layouts = Layouts()
         self._frames: dict[SegmentSource, tuple[int, int, list[tuple[Frame, int]]]] = {}
         self._fresh: list[SegmentSource] = []
-        self.tidying.forget()
+        self.compaction.forget()
         self._branch_rows = BranchRows()
         self._models = ModelMetrics()
         self._blocks, self._known = ModelBlocks(), KnownBlocks()
@@ -184,7 +184,7 @@ class MetricsProjector(Projector):
 
     def committed(self) -> None:
         for source in self._fresh:
-            self.tidying.add(source)
+            self.compaction.add(source)
         self._fresh.clear()
 
     def changes(self) -> list[RowChange]:
