@@ -98,19 +98,19 @@ class MetricsProjector(Projector):
 
     def fold(self, record: Record) -> Rejection | None:
         event = record.event
-        if isinstance(event, Genesis):
-            return None
-        assert isinstance(event, MetricsLogged | BranchFact), event
-        run_id = event.run_id
-        step = fold(self._runs[run_id].branches, record)
         if isinstance(event, MetricsLogged):
-            source = SegmentSource(run_id, record.envelope.writer.attempt, step.rank, step.branch)
+            step = fold(self._runs[event.run_id].branches, record)
+            source = SegmentSource(event.run_id, record.envelope.writer.attempt, step.rank, step.branch)
             self._collect(source, record.position.offset, event)
-            if step.appeared is None:
-                return None
-        self._branch_rows.add(record, step)
-        if step.cut is not None:
-            self._cut_at[run_id] = min(step.cut.step, self._cut_at.get(run_id, step.cut.step))
+            if step.appeared is not None:
+                self._branch_rows.add(record, step)
+        elif isinstance(event, BranchFact):
+            step = fold(self._runs[event.run_id].branches, record)
+            self._branch_rows.add(record, step)
+            if step.cut is not None:
+                self._cut_at[event.run_id] = min(step.cut.step, self._cut_at.get(event.run_id, step.cut.step))
+        else:
+            assert isinstance(event, Genesis), event
         return None
 
     def _collect(self, source: SegmentSource, offset: int, event: MetricsLogged) -> None:
