@@ -14,7 +14,7 @@ from runfold_schemas.events.experiments import ExperimentDeleted, ExperimentRena
 from runfold_schemas.events.runs import ParamsLogged
 from runfold_server.core.errors import AlreadyExists, ErrorCode, InvalidParameter, NotFound, Unavailable
 from runfold_server.mlflow.rejection_errors import as_mlflow_error
-from runfold_server.writes.writes import RefusedWrite
+from runfold_server.writes.writes import RejectedWrite
 
 
 def test_an_error_as_mlflow_answers_it() -> None:
@@ -36,8 +36,8 @@ def test_errors_have_mlflows_status_and_class() -> None:
         assert (body.get("sqlstate", ""), body.get("error_class", "")) == (code.sqlstate, code.error_class)
 
 
-def refused(event: Event, code: RejectionCode, **details: object) -> RefusedWrite:
-    return RefusedWrite(event, RejectedEvent(code.value, "the fold's words", dict(details)))
+def refused(event: Event, code: RejectionCode, **details: object) -> RejectedWrite:
+    return RejectedWrite(event, RejectedEvent(code.value, "the fold's words", dict(details)))
 
 
 def test_a_changed_param_in_two_forms() -> None:
