@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from random import Random
 from typing import Any, TypeVar
 
+import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -138,7 +139,7 @@ class RegistryMachine(RuleBasedStateMachine):
             assert set(aliases.values()) <= set(self.state.versions.get(born, {}))
 
 
-TestRegistry = RegistryMachine.TestCase
+TestRegistry = pytest.mark.soak(RegistryMachine.TestCase)
 TestRegistry.settings = settings(max_examples=10_000 if SOAK else 300, stateful_step_count=40, deadline=None)
 
 
