@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 SEED ?= 1
+INSTALL := pip install -q --disable-pip-version-check
 PYTEST := $(BIN)/pytest -q
 PARALLEL := -n 2 --dist loadfile
 SUITES := unit integration security e2e
 
-.PHONY: help demo up test $(SUITES) soak lint types layers compat docs lock clean test-torch bench-torch bench-sdk bench-packs
+.PHONY: help demo up test $(SUITES) soak lint types layers compat docs lock clean test-torch test-frameworks bench-torch bench-sdk bench-packs
 
 help: ## this list
 	@sed -nE 's/^([a-z%-]+):.*## (.*)/make \1 \2/p' $(MAKEFILE_LIST) | awk '{ printf "%-6s %-16s", $$1, $$2; $$1 = $$2 = ""; print }'
@@ -57,7 +58,7 @@ TORCH_PYTHON ?= /usr/bin/python3
 TORCH := .bench/torch/.installed
 
 test-torch: $(VENV)/.dev $(TORCH) ## torchrun that loses a rank, PyTorch models; needs Debian's python3-torch, or TORCH_PYTHON
-	$(PYTEST) tests/torch
+	$(PYTEST) tests/pytorch
 
 bench-torch: $(VENV)/.demo $(TORCH) ## what logging costs a PyTorch training loop; needs the same
 	$(BIN)/python benchmarks/torch_loop.py
@@ -65,8 +66,23 @@ bench-torch: $(VENV)/.demo $(TORCH) ## what logging costs a PyTorch training loo
 $(TORCH): requirements/client.txt requirements/torch.txt pyproject.toml
 	@$(TORCH_PYTHON) -c 'import torch.distributed.run' || { echo "no PyTorch in $(TORCH_PYTHON): apt-get install python3-torch python3-venv, or set TORCH_PYTHON"; exit 1; }
 	$(TORCH_PYTHON) -m venv --system-site-packages .bench/torch
-	.bench/torch/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements/client.txt -r requirements/torch.txt
+	.bench/torch/bin/$(INSTALL) --require-hashes -r requirements/client.txt -r requirements/torch.txt
 	printf '%s\n' $(CURDIR)/schemas $(CURDIR)/log $(CURDIR)/producers > $$(.bench/torch/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/runfold.pth
+	touch $@
+
+FRAMEWORKS := .bench/frameworks/.installed
+
+test-frameworks: $(VENV)/.dev $(FRAMEWORKS) ## trainings under MLflow's integrations and real launchers; installs 7 GB into .bench
+	$(PYTEST) tests/frameworks
+
+# Runfold is installed as a package, since MLflow finds the plugin by its entry points. MPICH has an environment of its
+# own: its programs have the names of Open MPI's, which is among the frameworks.
+$(FRAMEWORKS): requirements/client.txt requirements/frameworks.txt requirements/build.txt requirements/mpich.txt pyproject.toml
+	$(PYTHON) -m venv .bench/frameworks
+	.bench/frameworks/bin/$(INSTALL) --require-hashes -r requirements/client.txt -r requirements/frameworks.txt -r requirements/build.txt
+	.bench/frameworks/bin/$(INSTALL) --no-deps --no-build-isolation -e .
+	$(PYTHON) -m venv .bench/mpich
+	.bench/mpich/bin/$(INSTALL) --require-hashes -r requirements/mpich.txt
 	touch $@
 
 # Pins with hashes and without the address of an index. Run after a change of dependencies.
@@ -81,6 +97,8 @@ lock: $(VENV)/.dev ## pin the dependencies again
 	echo hatchling | $(PIN) - -c requirements/dev.txt -o requirements/build.txt
 	printf "mlflow==$(MLFLOW)\npsycopg2-binary\n" | $(PIN) - -o requirements/bench-mlflow.txt
 	printf "mlflow-skinny==$(MLFLOW)\npandas<2.3\nnumpy<1.25\n" | $(PIN) - -c requirements/client.txt -o requirements/torch.txt
+	printf "mlflow==$(MLFLOW)\ntorch\nlightning\ntransformers\naccelerate\nxgboost\nmpi4py\nopenmpi\n" | $(PIN) - -c requirements/client.txt -o requirements/frameworks.txt
+	echo mpich | $(PIN) - -o requirements/mpich.txt
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("Runfold needs Python 3.11 or later, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
@@ -88,8 +106,8 @@ $(VENV)/bin/python:
 
 # Installed without build isolation: the build backend is pinned like everything else.
 $(VENV)/.demo $(VENV)/.dev: $(VENV)/.%: requirements/%.txt $(VENV)/bin/python pyproject.toml
-	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r $<
-	$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/$(INSTALL) --require-hashes -r $<
+	$(BIN)/$(INSTALL) --no-deps --no-build-isolation -e .
 	touch $@ $(VENV)/.demo
 
 clean: ## remove what make made
