@@ -10,7 +10,8 @@ from runfold_server.core.errors import ApiError
 from runfold_server.reads import moments
 
 NOT_FOUND_PAGE = (
-    "<!doctype html>\n<html lang=en>\n<title>404 Not Found</title>\n<h1>Not Found</h1>\n<p>The requested URL was not found "
+    "<!doctype html>\n<html lang=en>\n<title>404 Not Found</title>\n<h1>Not Found</h1>\n<p>The requested URL was not "
+    "found "
     "on the server. If you entered the URL manually please check your spelling and try again.</p>\n"
 )
 NOT_ALLOWED_PAGE = (
