@@ -84,7 +84,7 @@ RawHandler = Callable[[Services, RawCall[R]], Awaitable[Response]]
 class RawOperation(Generic[R]):
     """One method of one whole path, served by a handler that reads the body and makes the response itself.
 
-    `path` is Starlette's, with its placeholders; `request` declares what the path and the query hold. `takes` is the
+    `path` is Starlette's, with its placeholders; `request` declares what the path and the query hold. `body_type` is the
     media type of the body, if there is one. `answers` has the media type and, for JSON, the schema of each status.
     Errors have MLflow's shape.
     """
@@ -95,7 +95,7 @@ class RawOperation(Generic[R]):
     handler: RawHandler[R]
     about: str
     answers: Mapping[int, tuple[str, Schema]]
-    takes: str = ""
+    body_type: str = ""
     body: Schema | None = None
     """The schema of a JSON body."""
     also: str = ""

@@ -107,7 +107,7 @@ def check_experiment_tag(key: str, value: str) -> tuple[str, str]:
 
 
 def check_reduction(key: str, value: str) -> str:
-    """A tag's value; the tag that says what becomes of ranks has few."""
+    """Return a valid value of a tag. The tag of the rank reduction allows only its own values."""
     if key == REDUCTION_TAG and value not in set(Reduction):
         raise InvalidParameter(f"{invalid_value(REDUCTION_TAG, value)} It is one of {', '.join(Reduction)}.")
     return value

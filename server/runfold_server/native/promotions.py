@@ -155,7 +155,7 @@ OPERATIONS = (
                 ),
             ),
         },
-        takes=JSON,
+        body_type=JSON,
         body=_BODY,
         errors=(400, 404, 413, 501, 503),
     ),

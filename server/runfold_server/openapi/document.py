@@ -94,13 +94,13 @@ def _call(operation: Operation[Any]) -> Json:
     )
     placed = set(PLACEHOLDER.findall(operation.path))
     in_path = [field for field in operation.fields if field.name in placed]
-    asked = [_AS_OF] if operation.time_travel is not TimeTravel.NONE else []
-    if asked:
+    moment = [_AS_OF] if operation.time_travel is not TimeTravel.NONE else []
+    if moment:
         described["responses"]["200"]["headers"] = _AS_OF_SAID
     if operation.method == "GET":
-        return described | {"parameters": [*_parameters(operation.path, operation.fields, placed), *asked]}
-    if in_path or asked:
-        described["parameters"] = [*_parameters(operation.path, in_path, placed), *asked]
+        return described | {"parameters": [*_parameters(operation.path, operation.fields, placed), *moment]}
+    if in_path or moment:
+        described["parameters"] = [*_parameters(operation.path, in_path, placed), *moment]
     in_body = [field for field in operation.fields if field.name not in placed]
     if not in_body and in_path:
         return described
@@ -138,15 +138,15 @@ def _raw(raw: RawOperation[Any]) -> Json:
         described["parameters"].append(_AS_OF)
     if raw.also:
         described["responses"]["200"]["content"][raw.also] = {"schema": _BYTES}
-    if raw.takes:
-        described["requestBody"] = {"required": True, "content": {raw.takes: {"schema": raw.body or _BYTES}}}
+    if raw.body_type:
+        described["requestBody"] = {"required": True, "content": {raw.body_type: {"schema": raw.body or _BYTES}}}
     return described
 
 
 def _described(
     about: str, tag: str, name: str, answers: Mapping[int, tuple[str, Schema]], errors: Iterable[int]
 ) -> Json:
-    refused = {str(status): {"$ref": f"#/components/responses/{status}"} for status in errors}
+    errors_by_status = {str(status): {"$ref": f"#/components/responses/{status}"} for status in errors}
     answered = {
         str(status): {
             "description": "Done." if status < 300 else _ERRORS.get(status, "Not done."),
@@ -159,7 +159,7 @@ def _described(
         "summary": about.split(". ")[0].rstrip("."),
         "description": about,
         "tags": [tag],
-        "responses": dict(sorted((refused | answered).items())),
+        "responses": dict(sorted((errors_by_status | answered).items())),
     }
 
 

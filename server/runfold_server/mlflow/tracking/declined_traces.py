@@ -107,6 +107,6 @@ SPANS = RawOperation(
     _spans,
     "OpenTelemetry's spans are not kept. The message makes MLflow's client stop sending them.",
     {},
-    takes="application/x-protobuf",
+    body_type="application/x-protobuf",
     errors=(501,),
 )

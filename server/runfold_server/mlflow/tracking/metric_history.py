@@ -40,7 +40,7 @@ async def _get_history(services: Services, call: Call[GetHistory]) -> dict[str, 
         await services.reads.reader.asked(
             call.as_of,
             of_run(run_id, Topic.METRICS, Topic.RUNS, Topic.EXPERIMENTS),
-            lambda connection: services.caches.histories.read(connection, run_id, key, call.as_of, _of_page(page)),
+            lambda connection: services.caches.histories.read(connection, run_id, key, call.as_of, _reduction_of(page)),
             lambda found: of_runs(found.ancestors, Topic.METRICS, Topic.RUNS),
         )
     ).value
@@ -50,8 +50,8 @@ async def _get_history(services: Services, call: Call[GetHistory]) -> dict[str, 
     return encode_page("metrics", encode_history(key, rows, start, stop), token)
 
 
-def _of_page(page: int | offset_tokens.PageAfterStep | None) -> Reduction | None:
-    """The reduction of the pages before this one; None for the first one, which has the run's."""
+def _reduction_of(page: int | offset_tokens.PageAfterStep | None) -> Reduction | None:
+    """Return the reduction of the earlier pages; None for the first page, which uses the run's."""
     if page is None:
         return None
     return page.reduction if isinstance(page, offset_tokens.PageAfterStep) else Reduction.ALL

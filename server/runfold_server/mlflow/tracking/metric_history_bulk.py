@@ -51,7 +51,7 @@ class GetHistoryBulkInterval(Message, frozen=True):
 
 _POINTS_OF = (Topic.METRICS, Topic.RUNS)
 _READ = (*_POINTS_OF, Topic.EXPERIMENTS)
-"""What answers are read from: an experiment may say how its runs' ranks are reduced."""
+"""Topics that answers are read from. An experiment may set the rank reduction of its runs."""
 _Found = tuple[list[RunPointAnswer], set[str]]
 """Points, and the runs that some points were inherited from."""
 

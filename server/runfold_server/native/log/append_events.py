@@ -202,7 +202,7 @@ OPERATIONS = (
         _events,
         "Append a batch of records of a native client, as `producers` encodes them. A bad record refuses the whole batch.",
         {200: (JSON, ref("Outcomes")), 503: (JSON, ref("Outcomes"))},
-        takes=CONTENT_TYPE,
+        body_type=CONTENT_TYPE,
         errors=(400, 413, 503),
     ),
 )

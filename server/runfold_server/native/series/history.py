@@ -294,7 +294,7 @@ OPERATIONS = (
         "Every point of many series, each once, with attempt, rank, step, time and value. Per attempt (in the order of their appearance), branch and "
         f"rank, by step, time and value. JSON, or an Arrow IPC stream where {arrow.MEDIA_TYPE} is accepted. At most {MOST_POINTS:,} points.",
         {200: (JSON, having({"series": listed(_SERIES), "positions": POSITIONS}, {"live": LIVE}))},
-        takes=JSON,
+        body_type=JSON,
         body=_BODY,
         also=arrow.MEDIA_TYPE,
         time_travel=TimeTravel.AS_OF,

@@ -162,7 +162,7 @@ OPERATIONS = (
         "of ranks, or aggregates over them, smoothed if asked for. "
         f"JSON, or binary where {MEDIA_TYPE} is accepted. Of the past, runs that a filter finds are found in a past of the moment.",
         {200: (JSON, _HEAD)},
-        takes=JSON,
+        body_type=JSON,
         body=BODY,
         also=MEDIA_TYPE,
         time_travel=TimeTravel.AS_OF,
