@@ -10,7 +10,7 @@ from runfold_projections.core.turns import Turns
 from runfold_projections.history.journal import Journal
 from runfold_projections.postgres.batch_statement import RowChange, columns
 from runfold_projections.postgres.connection import Connection
-from runfold_projections.segments.compaction_backlog import Compacting, Tidying
+from runfold_projections.segments.compaction_backlog import Compacting, PartitionCompaction
 from runfold_schemas.codec.catalog import Catalog
 from runfold_schemas.codec.record import Raw, Record, read_record
 from runfold_schemas.errors import BadRecord, Reason, UndeclaredSchema
@@ -128,7 +128,7 @@ class PartitionFold:
         """Whether commits notify readers: not in a generation that nobody reads."""
 
     @property
-    def tidying(self) -> Tidying | None:
+    def tidying(self) -> PartitionCompaction | None:
         """The compaction of the folded segments; None if the projection has none."""
         return self._projector.tidying if isinstance(self._projector, Compacting) else None
 

@@ -12,9 +12,9 @@ from runfold_projections.core.rejection import Rejection
 from runfold_projections.core.turns import Turns
 from runfold_projections.postgres.batch_statement import RowChange, columns
 from runfold_projections.postgres.connection import Connection
-from runfold_projections.segments.compaction import Source
-from runfold_projections.segments.compaction_backlog import Tidying
-from runfold_projections.segments.level0 import merged, packed
+from runfold_projections.segments.compaction import SegmentSource
+from runfold_projections.segments.compaction_backlog import PartitionCompaction
+from runfold_projections.segments.level0 import encode_level0_in_slices, join_in_slices
 from runfold_schemas.bounded_cache import BoundedCache, names_cost
 from runfold_schemas.codec.record import Record
 from runfold_schemas.events.frames import Frame
@@ -59,15 +59,15 @@ class MetricsProjector(Projector):
 
     def __init__(self, where: Partition) -> None:
         self._partition = where.partition
-        self.tidying = Tidying(where.partition)
+        self.tidying = PartitionCompaction(where.partition)
         self.forget()
 
     def forget(self) -> None:
         self._runs: OrderedDict[str, RunMetrics] = OrderedDict()
         """In the order of their last use."""
         self._layouts = Layouts()
-        self._frames: dict[Source, tuple[int, int, list[tuple[Frame, int]]]] = {}
-        self._fresh: list[Source] = []
+        self._frames: dict[SegmentSource, tuple[int, int, list[tuple[Frame, int]]]] = {}
+        self._fresh: list[SegmentSource] = []
         self.tidying.forget()
         self._branch_rows = BranchRows()
         self._models = ModelMetrics()
@@ -103,7 +103,7 @@ class MetricsProjector(Projector):
         run_id = event.run_id
         step = fold(self._runs[run_id].branches, record)
         if isinstance(event, MetricsLogged):
-            source = Source(run_id, record.envelope.writer.attempt, step.rank, step.branch)
+            source = SegmentSource(run_id, record.envelope.writer.attempt, step.rank, step.branch)
             self._collect(source, record.position.offset, event)
             if step.appeared is None:
                 return None
@@ -112,7 +112,7 @@ class MetricsProjector(Projector):
             self._cut_at[run_id] = min(step.cut.step, self._cut_at.get(run_id, step.cut.step))
         return None
 
-    def _collect(self, source: Source, offset: int, event: MetricsLogged) -> None:
+    def _collect(self, source: SegmentSource, offset: int, event: MetricsLogged) -> None:
         first, _, frames = self._frames.get(source) or (offset, offset, [])
         frames.extend((frame, offset) for frame in event.frames)
         self._frames[source] = (first, offset, frames)
@@ -139,11 +139,11 @@ class MetricsProjector(Projector):
         segments = []
         frames_of, self._frames = self._frames, {}
         for source, (first_offset, last_offset, parts) in frames_of.items():
-            frames, came = await merged(parts, turns)
+            frames, came = await join_in_slices(parts, turns)
             if not frames:
                 continue
             extent = await self._add(source, frames, turns)
-            data = await packed(frames, came, turns)
+            data = await encode_level0_in_slices(frames, came, turns)
             keys, (first_step, last_step), points = extent
             steps = (first_step, last_step, points)
             segments.append((source.run_id, first_offset, *source[1:], *keys, last_offset, *steps, data))
@@ -156,7 +156,7 @@ class MetricsProjector(Projector):
         touched, self._touched = self._touched, {}
         return [*found, *await summary_changes(((run_id, self._runs[run_id]) for run_id in touched), turns)]
 
-    async def _add(self, source: Source, frames: Sequence[Frame], turns: Turns) -> _Extent:
+    async def _add(self, source: SegmentSource, frames: Sequence[Frame], turns: Turns) -> _Extent:
         """Sum up and measure."""
         run = self._runs[source.run_id]
         limit = run.branches.view().limit(source.branch, source.rank) if run.branches.cuts else None

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 from runfold_projections.postgres.connection import Connection
-from runfold_projections.segments.level0 import merge
+from runfold_projections.segments.level0 import join_frames
 from runfold_projections.segments.packs import read_segment
 
 from .run_metrics import rows_up_to
@@ -57,5 +57,5 @@ async def summed_up(
 
 def _add(found: Summaries, segments: Sequence[tuple[int | None, int, bytes]]) -> None:
     frames = (rows_up_to(frame, limit) for limit, head, data in segments for frame in read_segment(head, data))
-    for frame in merge(frames):
+    for frame in join_frames(frames):
         found.add(frame)

@@ -6,8 +6,8 @@ them, and then the clause is one as any other; else models, and clauses about th
 
 from collections.abc import Callable, Sequence
 
-from runfold_projections.search.sql import Parameters, Statement, compared, page
-from runfold_projections.search.tree import Clause, Compare, Kind, Operator, Order, Presence
+from runfold_projections.search.sql import Parameters, Statement, comparison_sql, page_sql
+from runfold_projections.search.tree import Clause, Compare, KeyKind, Operator, Order, Presence
 
 from .fold import PROMPT_TAG
 
@@ -35,7 +35,7 @@ def page_of_models(
     if all(order.key.name != "name" for order in orders):
         order_by.append("m.name")
     return _statement(
-        "SELECT m.born\nFROM registered_model m", where, order_by, page(limit, offset, parameters), parameters
+        "SELECT m.born\nFROM registered_model m", where, order_by, page_sql(limit, offset, parameters), parameters
     )
 
 
@@ -57,7 +57,7 @@ def page_of_versions(
     named = {order.key.name for order in orders}
     order_by += [text for name, text in (("name", "m.name"), ("version_number", "v.version DESC")) if name not in named]
     begin = "SELECT v.born, v.version\nFROM model_version v JOIN registered_model m USING (born)"
-    return _statement(begin, where, order_by, page(limit, offset, parameters), parameters)
+    return _statement(begin, where, order_by, page_sql(limit, offset, parameters), parameters)
 
 
 def _statement(
@@ -85,10 +85,12 @@ def _conditions(
     for clause in clauses:
         # The registry's vocabulary knows no presence.
         assert not isinstance(clause, Presence)
-        if clause.key.kind is Kind.ATTRIBUTE:
-            found.append(compared(columns[clause.key.name], clause, parameters))
+        if clause.key.kind is KeyKind.ATTRIBUTE:
+            found.append(comparison_sql(columns[clause.key.name], clause, parameters))
         elif prompts or clause.key.name != PROMPT_TAG:
-            test = f"t.key = {parameters.add(clause.key.name, 'text')} AND {compared('t.value', clause, parameters)}"
+            test = (
+                f"t.key = {parameters.add(clause.key.name, 'text')} AND {comparison_sql('t.value', clause, parameters)}"
+            )
             found.append(held(test))
     return found
 
@@ -103,7 +105,7 @@ def _version_tag(test: str) -> str:
 
 def _asks_for_prompts(clauses: Sequence[Clause]) -> bool:
     for clause in clauses:
-        if clause.key.kind is Kind.TAG and clause.key.name == PROMPT_TAG and isinstance(clause, Compare):
+        if clause.key.kind is KeyKind.TAG and clause.key.name == PROMPT_TAG and isinstance(clause, Compare):
             value = str(clause.value).lower()
             return (clause.operator, value) in ((Operator.EQUAL, "true"), (Operator.UNEQUAL, "false"))
     return False

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runfold_projections.postgres.connection import Connection
-from runfold_projections.run_search.column_search import Search
+from runfold_projections.run_search.column_search import RunSearch
 from runfold_projections.run_search.run_finder import run_ids_by_sql
-from runfold_projections.run_search.run_sql import Scope
+from runfold_projections.run_search.run_sql import SearchScope
 from runfold_projections.search.sql import check_page
 from runfold_projections.search.tokens import storable
-from runfold_projections.search.tree import Kind
+from runfold_projections.search.tree import KeyKind
 from runfold_projections.search.view import ViewType
 from runfold_projections.search.vocabulary import RUNS
 from runfold_projections.series.latest import LatestMetric
@@ -130,16 +130,18 @@ async def search_runs(
     return await runs_by_id(connection, await run_ids_by_sql(connection, search, limit, offset), search.scope.deleted)
 
 
-def read_search(experiment_ids: Sequence[int], filter_string: str, view: ViewType, order_by: Sequence[str]) -> Search:
+def read_search(
+    experiment_ids: Sequence[int], filter_string: str, view: ViewType, order_by: Sequence[str]
+) -> RunSearch:
     """Parse a search as if none of its experiments were deleted. Raises BadFilter for an invalid expression."""
     clauses, orders = RUNS.filter(filter_string), RUNS.order(order_by)
     known = tuple(sorted({number for number in experiment_ids if -(2**63) <= number < 2**63}))
-    return Search(Scope(known, frozenset(), view), clauses, orders)
+    return RunSearch(SearchScope(known, frozenset(), view), clauses, orders)
 
 
 async def parse_search(
     connection: Connection, experiment_ids: Sequence[int], filter_string: str, view: ViewType, order_by: Sequence[str]
-) -> Search:
+) -> RunSearch:
     """Parse a search, with the deleted experiments of the connection's read transaction."""
     search = read_search(experiment_ids, filter_string, view, order_by)
     return search.where_deleted(await _deleted_among(connection, search.scope.experiments))
@@ -157,7 +159,7 @@ async def runs_by_id(connection: Connection, run_ids: Sequence[str], deleted: fr
 def needs_metrics(filter_string: str, order_by: Sequence[str]) -> bool:
     """Return whether the runs of a search, or their order, depend on metrics. Raises BadFilter as `search_runs` does."""
     keys = [clause.key for clause in RUNS.filter(filter_string)] + [order.key for order in RUNS.order(order_by)]
-    return any(key.kind is Kind.METRIC for key in keys)
+    return any(key.kind is KeyKind.METRIC for key in keys)
 
 
 async def _one(connection: Connection, run_id: str) -> Any:

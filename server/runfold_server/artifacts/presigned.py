@@ -16,10 +16,9 @@ from starlette.responses import Response
 
 from runfold_schemas.events.artifacts import ArtifactStored
 from runfold_server.core.errors import InvalidParameter, NotFound
-from runfold_server.http.body import read_body
-from runfold_server.http.json_body import read_json
 from runfold_server.http.messages import AnyText, Message, Rule, parse_message
 from runfold_server.http.operation import RawCall, RawHandler, RawOperation, TimeTravel
+from runfold_server.http.request_body import read_body, read_json
 from runfold_server.http.responses import json_response, with_moment
 from runfold_server.http.services import Services
 from runfold_server.openapi_schemas.common import INT64, JSON, NOTHING, TEXT, Schema, having, listed
@@ -130,7 +129,7 @@ async def _abort(services: Services, call: RawCall[StorePath]) -> Response:
 
 
 async def _presigned(services: Services, call: RawCall[StorePath]) -> Response:
-    place, as_of = parse_file_path(call.request.path), await services.reads.moments.of(call.http)
+    place, as_of = parse_file_path(call.request.path), await services.reads.moments.of_request(call.http)
     found = await files.find(services, place, as_of)
     await services.artifacts.checks.reject_damaged(found)
     name = found.path.rpartition("/")[2]

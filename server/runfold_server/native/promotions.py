@@ -14,13 +14,11 @@ from runfold_projections.registry.rejections import RegisteredModelRejection
 from runfold_schemas.events.base import DEFAULT_WORKSPACE
 from runfold_schemas.events.registered_models import MOST_IN_A_PROMOTION, ModelsPromoted
 from runfold_server.core.errors import ApiError, ErrorCode, InvalidParameter
-from runfold_server.http.body import read_body
-from runfold_server.http.event_errors import first_problem
-from runfold_server.http.json_body import read_json
 from runfold_server.http.messages import Int32, Message, NoFields, parse_message
 from runfold_server.http.operation import RawCall, RawOperation
 from runfold_server.http.prefixes import NATIVE_PREFIX
-from runfold_server.http.responses import json_response
+from runfold_server.http.request_body import read_body, read_json
+from runfold_server.http.responses import first_problem, json_response
 from runfold_server.http.services import Services
 from runfold_server.mlflow.registry.registry_errors import as_registry_error
 from runfold_server.mlflow.registry.registry_writes import vector_after
@@ -36,7 +34,7 @@ from runfold_server.openapi_schemas.common import (
     ref,
 )
 from runfold_server.writes.levels import require_level
-from runfold_server.writes.writes import RefusedWrite
+from runfold_server.writes.writes import RejectedWrite
 
 from .model_json import encode_model
 
@@ -101,10 +99,10 @@ async def _promote(services: Services, call: RawCall[NoFields]) -> Response:
 
     await require_level(services.log, ModelsPromoted)
     try:
-        position, models = await services.writes.decide(event, call.origin, query_after)
-    except RefusedWrite as refused:
-        if refused.refused.code == RegisteredModelRejection.PROMOTION_CONDITION_FAILED:
-            raise NotPromoted(refused.refused.message, refused.refused.details.get("failed", [])) from None
+        position, models = await services.writes.append_and_read(event, call.origin, query_after)
+    except RejectedWrite as refused:
+        if refused.rejection.code == RegisteredModelRejection.PROMOTION_CONDITION_FAILED:
+            raise NotPromoted(refused.rejection.message, refused.rejection.details.get("failed", [])) from None
         raise as_registry_error(refused) from None
     return json_response({"position": position, "models": [encode_model(model) for model in models]})
 

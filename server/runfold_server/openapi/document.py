@@ -115,8 +115,7 @@ _AS_OF: Json = {
     "in": "query",
     "required": False,
     "description": "A past moment: an ISO date or time (UTC unless it names a zone), milliseconds since the epoch, a "
-    "position vector, "
-    f"or the name of a snapshot. The header `{moments.HEADER}` is equivalent.",
+    f"position vector, or the name of a snapshot. The header `{moments.HEADER}` is equivalent.",
     "schema": {"type": "string"},
 }
 _AS_OF_SAID: Json = {

@@ -178,7 +178,7 @@ async def _search(services: Services, call: Call[SearchModels]) -> Json:
             connection, DEFAULT_WORKSPACE, call.request.filter, call.request.order_by, limit + 1, offset
         )
 
-    rows = (await services.reads.reader.strong(REGISTRY, query)).value
+    rows = (await services.reads.reader.read(REGISTRY, query)).value
     token = offset_tokens.make_token(offset + limit) if len(rows) > limit else None
     return encode_page("registered_models", [encode_registered_model(row) for row in rows[:limit]], token)
 
