@@ -69,6 +69,7 @@ async def shown_at(connection: Connection, offset: int) -> Answers:
     return found
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("seed", range(SEEDS))
 async def test_the_registry_as_of_an_offset_is_what_was_shown_there(
     services: Services, seed: int, monkeypatch: pytest.MonkeyPatch

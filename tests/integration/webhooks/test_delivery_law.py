@@ -76,6 +76,7 @@ def generated(rng: Random, number: int) -> Event:
     )
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(7200 if SOAK else 240)
 @pytest.mark.parametrize("seed", range(SEED, SEED + HISTORIES))
 async def test_every_matching_event_is_told_under_one_id_or_is_among_the_failed(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from random import Random
 from typing import Any, TypeVar
 
+import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -145,7 +146,7 @@ class RegistryMachine(RuleBasedStateMachine):
             assert set(aliases.values()) <= set(self.state.versions.get(creation_offset, {}))
 
 
-TestRegistry = RegistryMachine.TestCase
+TestRegistry = pytest.mark.soak(RegistryMachine.TestCase)
 TestRegistry.settings = settings(max_examples=10_000 if SOAK else 300, stateful_step_count=40, deadline=None)
 
 
