@@ -11,7 +11,8 @@ from runfold_projections.run_search.column_search import RunSearch
 from runfold_projections.run_search.run_finder import ColumnsLoading, RunFinder, SnapshotTooOld
 from runfold_projections.runs.queries import Run, ViewType, parse_search, read_search, runs_by_id
 from runfold_schemas.bounded_cache import BoundedCache
-from runfold_server.reads.reader import Reader, Scope
+from runfold_server.reads.reader import Reader
+from runfold_server.reads.scopes import Scope
 
 _TRIES = 5
 _AT_ONCE = 250
@@ -51,7 +52,7 @@ class RunSearches:
         """A page of runs in MLflow's JSON, by a strong read. Its words are checked in it: a bad one is InvalidParameter."""
         overtaken = 0
         while overtaken < _TRIES:
-            page = (await self._reader.strong(scope, lambda connection: self._page(connection, question))).value
+            page = (await self._reader.read(scope, lambda connection: self._page(connection, question))).value
             if isinstance(page, list):
                 return page
             if page is None:
@@ -59,7 +60,7 @@ class RunSearches:
             else:
                 await self._finder.free(page)
         # Other searches keep overtaking this one: SQL needs no state of theirs.
-        return (await self._reader.strong(scope, lambda connection: self._page_by_sql(connection, question))).value
+        return (await self._reader.read(scope, lambda connection: self._page_by_sql(connection, question))).value
 
     async def _page(self, connection: Connection, question: Question) -> list[msgspec.Raw] | RunSearch | None:
         """The page in the connection's snapshot; None if what is kept is newer, the search if it has to wait for others."""

@@ -125,7 +125,7 @@ def test_pasts_are_listed_and_one_moment_has_one(servers: ServerPair, client: ht
         create(servers, now(client), "first")
     with pytest.raises(BadSnapshot, match="1 to 17 lower-case letters"):
         create(servers, now(client), "Upper")
-    with pytest.raises(BadSetting, match="'--at' supplied: it lies ahead"):
+    with pytest.raises(BadSetting, match="'--at' supplied: it is ahead"):
         create(servers, "2999-01-01")
     with pytest.raises(BadSetting, match="reads as a moment, and as another one"):
         create(servers, now(client), "20260301")

@@ -28,7 +28,8 @@ from runfold_server.openapi_schemas.common import (
     having,
     listed,
 )
-from runfold_server.reads.reader import Consistency, of_topics
+from runfold_server.reads.reader import Consistency
+from runfold_server.reads.scopes import of_topics
 
 _MOST_LISTED = 1000
 Json = dict[str, Any]
@@ -64,13 +65,13 @@ def _listing(name: str, query: Listing) -> RawHandler[ListRecords]:
     async def handler(services: Services, call: RawCall[ListRecords]) -> Response:
         limit, offset = call.request.limit, call.request.offset
         shown = await services.reads.reader.read(
-            Consistency(call.request.consistency),
             of_topics(*FOLDED),
             lambda connection: query(connection, limit + 1, offset),
+            consistency=Consistency(call.request.consistency),
         )
         rows = shown.value
         more = next_page(len(rows), limit, offset)
-        return json_response({name: list(rows[:limit]), "positions": shown.said()} | more)
+        return json_response({name: list(rows[:limit]), "positions": shown.positions_json()} | more)
 
     return handler
 

@@ -20,16 +20,17 @@ from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import Vector
 from runfold_server.core.entity_errors import no_run
 from runfold_server.core.errors import BadBody, InvalidParameter
-from runfold_server.freshness.stream_position import place_of
-from runfold_server.http.body import read_body
+from runfold_server.freshness.stream_position import stream_position
 from runfold_server.http.messages import NoFields
 from runfold_server.http.operation import RawCall, RawOperation, TimeTravel
+from runfold_server.http.request_body import read_body
 from runfold_server.http.responses import with_moment
 from runfold_server.http.services import Services
 from runfold_server.native.branches import which
 from runfold_server.openapi_schemas.common import INT64, JSON, MS, POSITIONS, TEXT, having, listed
 from runfold_server.reads.exports import Export, Spool
-from runfold_server.reads.reader import Consistency, of_topics
+from runfold_server.reads.reader import Consistency
+from runfold_server.reads.scopes import of_topics
 from runfold_server.security.admission import Slot
 
 from . import arrow
@@ -75,7 +76,7 @@ async def _history(services: Services, call: RawCall[NoFields]) -> Response:
     query = _parse(await read_body(request, _MOST_BODY))
     wanted = HistoryFilter(*query.steps, query.rank, query.attempt, which(query.branches))
     in_arrow = arrow.MEDIA_TYPE in request.headers.get("accept", "")
-    as_of = await services.reads.moments.of(request)
+    as_of = await services.reads.moments.of_request(request)
     with await services.reads.exports.slots.acquire_within(request, services.config.read_wait) as place:
         return await _export(services, query, wanted, Asked(in_arrow, as_of, place))
 
@@ -102,10 +103,10 @@ async def _export(services: Services, query: Query, wanted: HistoryFilter, asked
     async with services.reads.exports.reading:
         # All partitions: a run may show points of those that it was forked from.
         scope = of_topics(Topic.METRICS, Topic.RUNS)
-        shown = await services.reads.reader.read(Consistency(query.consistency), scope, read, as_of=as_of)
+        shown = await services.reads.reader.read(scope, read, as_of=as_of, consistency=Consistency(query.consistency))
     form, spool = shown.value
-    head: Head = {"positions": shown.said()}
-    place = place_of(services.log.info, query.runs, shown.positions)
+    head: Head = {"positions": shown.positions_json()}
+    place = stream_position(services.log.info, query.runs, shown.positions)
     try:
         front = form.front(head | ({} if place is None else {"live": str(place)}))
         return with_moment(Export(front, spool, taken, form.media_type), as_of)
