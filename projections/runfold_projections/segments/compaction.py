@@ -102,10 +102,10 @@ async def compact_source(
         """,
         *source,
     )
-    plan_compaction = plan_compaction((SegmentSize(*row) for row in sizes), quiet=quiet)
-    if plan_compaction is None:
+    chosen = plan_compaction((SegmentSize(*row) for row in sizes), quiet=quiet)
+    if chosen is None:
         return 0
-    end_level, level = plan_compaction
+    end_level, level = chosen
     found = await pool.fetch(
         """
         SELECT level, first_offset, last_offset, first_step, last_step, first_key, head, data FROM segment
