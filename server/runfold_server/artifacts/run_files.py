@@ -9,9 +9,9 @@ from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import Vector
 from runfold_server.core.entity_errors import no_run
 from runfold_server.core.errors import InvalidParameter, TooLarge
-from runfold_server.http.body import read_body
 from runfold_server.http.messages import AnyText, Message, Rule
 from runfold_server.http.operation import Call, Operation, RawCall, RawOperation, TimeTravel
+from runfold_server.http.request_body import read_body
 from runfold_server.http.services import Services
 from runfold_server.mlflow.messages import RunRequest
 from runfold_server.openapi_schemas.common import JSON, TEXT, having, listed, ref

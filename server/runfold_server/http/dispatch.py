@@ -20,13 +20,11 @@ from runfold_server.reads import moments
 from runfold_server.writes.writes import WriteOrigin
 from runfold_storage.errors import StorageError
 
-from .body import read_body
-from .event_errors import first_problem
-from .json_body import check_content_type, read_json
 from .messages import Message, parse_message, parse_query
 from .operation import Call, Operation, RawCall, RawOperation, TimeTravel
 from .path_matching import Match, Paths
-from .responses import NOT_ALLOWED_PAGE, NOT_FOUND_PAGE, error_response, json_response, with_moment
+from .request_body import check_content_type, read_body, read_json
+from .responses import NOT_ALLOWED_PAGE, NOT_FOUND_PAGE, error_response, first_problem, json_response, with_moment
 from .services import Services
 
 _log = structlog.get_logger(__name__)

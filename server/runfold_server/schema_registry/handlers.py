@@ -6,9 +6,9 @@ from typing import Annotated, Any
 import msgspec
 from starlette.requests import Request
 
-from runfold_server.http.body import read_body
 from runfold_server.http.messages import AnyText, Message, NoFields, Rule
 from runfold_server.http.operation import RawCall
+from runfold_server.http.request_body import read_body
 from runfold_server.http.services import Services
 from runfold_server.streams.events.schema_definitions import Definition, same
 

@@ -117,6 +117,7 @@ async def in_pieces(
     return await hashed(connection, projection)
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(300 if not SOAK else 7200)
 @pytest.mark.parametrize("projection", list(Projection))
 async def test_any_interleaving_batches_and_crashes_give_one_hash(

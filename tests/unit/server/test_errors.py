@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from importlib import import_module
 
+from runfold_projections.catalog import rejection_meanings
 from runfold_projections.core.rejection import RejectionCode
 from runfold_projections.experiments.rejections import ExperimentRejection
 from runfold_projections.operations.outcomes import RejectedEvent
@@ -63,7 +64,8 @@ def test_refusals_depend_on_the_call() -> None:
 
 
 def test_every_rejection_has_an_answer() -> None:
-    for code in RejectionCode:
+    assert rejection_meanings()
+    for code in rejection_meanings():
         event: Event = ExperimentDeleted(experiment_id=1)
         if code.value.startswith(("run", "param", "tag")):
             event = ParamsLogged(run_id="r", params={})

@@ -167,8 +167,8 @@ async def _create(services: Services, call: Call[CreateLoggedModel]) -> Json:
 def _name(name: str) -> str:
     if any(character in name for character in _BAD_CHARACTERS):
         raise InvalidParameter(
-            f"Invalid model name ({name!r}) provided. Model name must be a non-empty string "
-            f"and cannot contain the following characters: {_BAD_CHARACTERS}"
+            f"Invalid model name ({name!r}) provided. Model name must be a non-empty string and cannot contain the "
+            f"following characters: {_BAD_CHARACTERS}"
         )
     return validation.check_length("name", MAX_MODEL_NAME, name or run_name(_random))
 

@@ -185,8 +185,7 @@ async def _transition(services: Services, call: Call[TransitionStage]) -> Json:
     if archive and stage not in _ACTIVE:
         raise InvalidParameter(
             f"Model version transition cannot archive existing model versions because '{call.request.stage}' is not "
-            "an Active stage. "
-            f"Valid stages are {list(_ACTIVE)}"
+            f"an Active stage. Valid stages are {list(_ACTIVE)}"
         )
     name, number = _named_version(call.request)
     event = ModelVersionStaged.model_validate(

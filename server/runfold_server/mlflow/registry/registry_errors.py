@@ -35,8 +35,7 @@ def _exists(event: Event, name: str, is_prompt: bool) -> AlreadyExists:
     if there != new:
         return AlreadyExists(
             f"Tried to create a {new} with name {name!r}, but the name is already taken by a {there}. MLflow does "
-            "not allow creating a "
-            "model and a prompt with the same name."
+            "not allow creating a model and a prompt with the same name."
         )
     return AlreadyExists(f"{new.title()} (name={name}) already exists.")
 

@@ -233,8 +233,7 @@ def check_name(name: str) -> str:
     if not _WEBHOOK_NAME.fullmatch(name):
         raise InvalidParameter(
             f"Webhook name {name[:1000]!r} is invalid. It must start and end with a letter or digit, be less than 63 "
-            "characters long, "
-            "and contain only letters, digits, dots (.), underscores (_), and hyphens (-)."
+            "characters long, and contain only letters, digits, dots (.), underscores (_), and hyphens (-)."
         )
     return name
 

@@ -76,8 +76,7 @@ OPERATIONS = (
         GetHistory,
         _get_history,
         about="The points of a metric, by time, step and value; without `max_results` all of them. With the tag "
-        "`runfold.rankReduction` "
-        "of the run or its experiment one point a step, by step.",
+        "`runfold.rankReduction` of the run or its experiment one point a step, by step.",
         answer=page("metrics", "Metric"),
         time_travel=TimeTravel.AS_OF,
     ),

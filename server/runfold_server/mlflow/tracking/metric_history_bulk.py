@@ -155,8 +155,7 @@ OPERATIONS = (
         GetHistoryBulkInterval,
         _interval,
         about="The points of a metric of up to 100 runs, spread evenly over each run's points, by step, time and "
-        "value; of runs with a "
-        "`runfold.rankReduction` one a step.",
+        "value; of runs with a `runfold.rankReduction` one a step.",
         answer=having({}, {"metrics": listed(ref("RunMetric"))}),
         time_travel=TimeTravel.AS_OF,
     ),

@@ -115,8 +115,8 @@ async def _create(services: Services, call: Call[CreateRun]) -> Json:
 def _name(name: str, tag: str) -> str:
     if name and tag and name != tag:
         raise InvalidParameter(
-            "Both 'run_name' argument and 'mlflow.runName' tag are specified, but with "
-            f"different values (run_name='{name}', mlflow.runName='{tag}')."
+            "Both 'run_name' argument and 'mlflow.runName' tag are specified, but with different values "
+            f"(run_name='{name}', mlflow.runName='{tag}')."
         )
     return validation.check_length("run_name", validation.MAX_RUN_NAME, name or tag or run_name(_random))
 

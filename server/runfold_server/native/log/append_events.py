@@ -21,10 +21,10 @@ from runfold_schemas.positions.topics import partition_count, partition_of
 from runfold_server.core.errors import ApiError, InvalidParameter, Unavailable
 from runfold_server.core.outages import kafka_outages
 from runfold_server.freshness.end_offsets import FOLDED
-from runfold_server.http.body import read_body
 from runfold_server.http.messages import Message
 from runfold_server.http.operation import RawCall, RawOperation
 from runfold_server.http.prefixes import NATIVE_PREFIX
+from runfold_server.http.request_body import read_body
 from runfold_server.http.responses import json_response
 from runfold_server.http.services import Services
 from runfold_server.native.admission import admit

@@ -21,9 +21,9 @@ from runfold_schemas.positions.vector import Vector
 from runfold_server.core.entity_errors import no_run
 from runfold_server.core.errors import BadBody, InvalidParameter
 from runfold_server.freshness.stream_position import stream_position
-from runfold_server.http.body import read_body
 from runfold_server.http.messages import NoFields
 from runfold_server.http.operation import RawCall, RawOperation, TimeTravel
+from runfold_server.http.request_body import read_body
 from runfold_server.http.responses import with_moment
 from runfold_server.http.services import Services
 from runfold_server.native.branches import which

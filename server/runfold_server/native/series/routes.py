@@ -21,9 +21,9 @@ from runfold_projections.series.visible_points import read_visible_runs
 from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import Vector
 from runfold_server.freshness.stream_position import stream_position
-from runfold_server.http.body import read_body
 from runfold_server.http.messages import NoFields
 from runfold_server.http.operation import RawCall, RawOperation, TimeTravel
+from runfold_server.http.request_body import read_body
 from runfold_server.http.responses import json_response, with_moment
 from runfold_server.http.services import Services
 from runfold_server.mlflow.validation import parse_experiment_id
