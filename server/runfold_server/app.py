@@ -15,6 +15,7 @@ from typing import Any
 import uvicorn
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.supervisors import Multiprocess
 
 from runfold.log import LogWriter
@@ -145,7 +146,11 @@ def create_app(config: ServerConfig) -> Starlette:
         routes=routes(lambda: opened[0]),
         lifespan=lifespan,
         exception_handlers={404: not_found},
-        middleware=[Middleware(Guard, Callers(config.allowed_hosts, config.allowed_origins))],
+        middleware=[
+            # Also without a proxy to trust: then it trusts nobody.
+            Middleware(ProxyHeadersMiddleware, list(config.trusted_proxies)),
+            Middleware(Guard, Callers(config.allowed_hosts, config.allowed_origins)),
+        ],
     )
 
 
@@ -212,6 +217,7 @@ def serve(config: ServerConfig, listener: socket.socket | None = None) -> None:
         access_log=False,
         log_config=None,
         server_header=False,
+        proxy_headers=False,  # uvicorn's default believes whoever is on this machine
         timeout_graceful_shutdown=int(config.graceful_shutdown),
         timeout_keep_alive=75,
     )
