@@ -14,6 +14,7 @@ from runfold_projections.queries.metrics import History
 from runfold_projections.queries.runs import Dataset, LatestMetric, Run
 
 Json = dict[str, Any]
+_AT_ONCE = 10_000
 LARGEST = 1.7976931348623157e308
 """What MLflow's database makes of an infinity."""
 
@@ -158,9 +159,14 @@ class PointAnswer(msgspec.Struct, gc=False):
 
 def history(key: str, rows: History, start: int, stop: int) -> list[PointAnswer]:
     """MLflow's `Metric`s of a page of one key's points."""
-    values = rows.values[start:stop]
-    shown = values.tolist() if np.isfinite(values).all() else map(number, values.tolist())
-    return list(map(PointAnswer, repeat(key), shown, rows.times[start:stop].tolist(), rows.steps[start:stop].tolist()))
+    found: list[PointAnswer] = []
+    # Some at a time: the loop below holds the interpreter.
+    for at in range(start, min(stop, len(rows.values)), _AT_ONCE):
+        piece = slice(at, min(stop, at + _AT_ONCE))
+        values = rows.values[piece]
+        shown = values.tolist() if np.isfinite(values).all() else map(number, values.tolist())
+        found += map(PointAnswer, repeat(key), shown, rows.times[piece].tolist(), rows.steps[piece].tolist())
+    return found
 
 
 class RunPointAnswer(msgspec.Struct, gc=False):

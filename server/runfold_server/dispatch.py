@@ -19,6 +19,7 @@ from runfold_schemas.vector import Vector
 
 from .api import Api, Call, Operation, RawOperation
 from .errors import ApiError, Internal, InvalidParameter, NotImplementedYet, TooLarge
+from .large import BODY_BYTES, InPieces, beside, is_large, pieces
 from .reading import as_of
 from .requests import Args, check_content_type, parse_json, parse_query, read_json
 from .templates import Match, Paths
@@ -69,6 +70,13 @@ def _first_problem(error: ValidationError) -> str:
 def error_response(error: ApiError) -> Response:
     """The error as MLflow answers it."""
     return Response(error.body(), error.status, error.headers(), "application/json")
+
+
+async def json_answer(value: Any, status: int = 200) -> Response:
+    """The same for what may be large: then it is encoded beside the event loop, and sent in pieces."""
+    if is_large(value):
+        return InPieces(await beside(pieces, value), status)
+    return json_response(value, status)
 
 
 def json_response(value: Any, status: int = 200) -> Response:
@@ -168,13 +176,13 @@ class MlflowRoutes:
             args = await _arguments(api, request, operation, match.placed)
             async with api.pasts.asked(api.moments, request) as past:
                 answer = await operation.handler(api.then(past), Call(args, Origin.of(request.headers.get)))
-                return saying(json_response(answer), past.vector)
+                return saying(await json_answer(answer), past.vector)
         if not operation.past:
             _refuse_past(request, operation.method, path)
         args = await _arguments(api, request, operation, match.placed)
         vector = await api.moments.of(request)
         answer = await operation.handler(api, Call(args, Origin.of(request.headers.get), vector))
-        return saying(json_response(answer), vector)
+        return saying(await json_answer(answer), vector)
 
 
 async def _arguments(api: Api, request: Request, operation: Operation, placed: Mapping[str, str]) -> Args:
@@ -187,6 +195,12 @@ async def _arguments(api: Api, request: Request, operation: Operation, placed: M
     if request.method in ("GET", "HEAD", "DELETE") and not body:
         return parse_json(operation.fields, placed)
     content_type = Headers(scope=request.scope).get("content-type")
+    if len(body) > BODY_BYTES:
+        return await beside(_parsed, operation, body, content_type, placed)
+    return _parsed(operation, body, content_type, placed)
+
+
+def _parsed(operation: Operation, body: bytes, content_type: str | None, placed: Mapping[str, str]) -> Args:
     if operation.quick is not None and (args := operation.quick(body)) is not None:
         check_content_type(content_type)
         return args

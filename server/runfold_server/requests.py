@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from .errors import BadBody, InvalidParameter
+from .large import refuse_many
 
 Args = dict[str, Any]
 """Field name -> parsed value; absent optional fields have their default."""
@@ -60,15 +61,15 @@ class _WrongType(Exception):
 
 
 def read_json(body: bytes, content_type: str | None) -> dict[str, Any]:
-    """The JSON object of a body; an empty body is an empty object. BadBody says what is wrong with it."""
+    """The JSON object of a body; an empty body is an empty object. BadBody says what is wrong with it, TooLarge that there is too much."""
     check_content_type(content_type)
     if not body.strip():
         return {}
     try:
-        value = msgspec.json.decode(body)
+        value = _decoded(body)
         # Older MLflow clients encode their JSON twice.
         if isinstance(value, str):
-            value = msgspec.json.decode(value)
+            value = _decoded(value.encode())
     except (msgspec.DecodeError, UnicodeError, RecursionError, ValueError) as error:
         raise BadBody(f"The request body is not valid JSON: {error}") from None
     if value is None:
@@ -76,6 +77,11 @@ def read_json(body: bytes, content_type: str | None) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise BadBody(f"The request body must be a JSON object, not {_type_name(value)}.")
     return value
+
+
+def _decoded(body: bytes) -> Any:
+    refuse_many(body)
+    return msgspec.json.decode(body)
 
 
 def check_content_type(content_type: str | None) -> None:

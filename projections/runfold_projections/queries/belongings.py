@@ -1,5 +1,6 @@
 """What belongs to runs: params, tags, latest metrics, data sets and models, for many runs at once."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter, itemgetter
@@ -38,6 +39,9 @@ class Belongings:
     ancestors: frozenset[str] = frozenset()
     """Runs that metrics may be inherited from."""
 
+
+_AT_ONCE = 4_000
+"""Metrics made between two looks at other requests."""
 
 # Rows of one shape in one round trip: measured 2.5 times as fast as arrays aggregated per run. Sorted here, for the same reason.
 _ALL = """
@@ -90,18 +94,24 @@ async def belongings(conn: Connection, run_ids: Sequence[str]) -> dict[str, Belo
     for _, run_id, output in sorted(outputs):
         found[run_id].outputs.append(output)
     inherits = await inherited(conn, forked) if forked else {}
+    made = 0
     for run_id, own in found.items():
-        _add_metrics(own, blocks.get(run_id, []), inherits.get(run_id))
+        for block in _metrics_of(own, blocks.get(run_id, []), inherits.get(run_id)):
+            own.metrics += latest_metrics(block)
+            made += len(block.keys)
+            if made >= _AT_ONCE:
+                made = 0
+                await asyncio.sleep(0)
         own.params = dict(sorted(own.params.items()))
         own.tags = dict(sorted(own.tags.items()))
         own.metrics.sort(key=attrgetter("key"))
     return found
 
 
-def _add_metrics(own: Belongings, blocks: Sequence[Block], more: Inherited | None) -> None:
-    if more is not None:
-        both = joined(blocks, more)
-        blocks = [both.block(n) for n in range(both.blocks)]
-        own.ancestors = more.ancestors
-    for block in blocks:
-        own.metrics += latest_metrics(block)
+def _metrics_of(own: Belongings, blocks: Sequence[Block], more: Inherited | None) -> Sequence[Block]:
+    """The blocks that hold a run's metrics, with what it inherits."""
+    if more is None:
+        return blocks
+    both = joined(blocks, more)
+    own.ancestors = more.ancestors
+    return [both.block(n) for n in range(both.blocks)]

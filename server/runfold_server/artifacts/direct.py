@@ -15,9 +15,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ..api import Api, RawHandler, RawOperation
-from ..dispatch import json_response, read_body, saying
+from ..dispatch import json_answer, json_response, read_body, saying
 from ..document.shapes import INT64, JSON, NOTHING, TEXT, Schema, having, listed
 from ..errors import InvalidParameter, NotFound
+from ..large import BODY_BYTES, beside
 from ..requests import Args, Field, Kind, parse_json, read_json
 from ..writes import Origin
 from . import files
@@ -57,7 +58,7 @@ async def _create(api: Api, request: Request) -> Response:
             credentials.append({"url": url, "part_number": number})
             if number % _SIGNED_AT_ONCE == 0:
                 await asyncio.sleep(0.001)  # others who wait are served between
-    return json_response({"upload_id": f"{key.rpartition('/')[2]}.{nonce}.{upload_id}", "credentials": credentials})
+    return await json_answer({"upload_id": f"{key.rpartition('/')[2]}.{nonce}.{upload_id}", "credentials": credentials})
 
 
 async def _complete(api: Api, request: Request) -> Response:
@@ -114,7 +115,14 @@ async def _presigned(api: Api, request: Request) -> Response:
 
 async def _arguments(api: Api, request: Request, fields: tuple[Field, ...]) -> Args:
     body = await read_body(request, api.config.max_body_bytes)
-    return parse_json(fields, read_json(body, request.headers.get("content-type")))
+    content_type = request.headers.get("content-type")
+    if len(body) > BODY_BYTES:
+        return await beside(_parsed, fields, body, content_type)
+    return _parsed(fields, body, content_type)
+
+
+def _parsed(fields: tuple[Field, ...], body: bytes, content_type: str | None) -> Args:
+    return parse_json(fields, read_json(body, content_type))
 
 
 def _place(request: Request, args: Args) -> Place:

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from runfold_projections.queries.artifacts import Entry
 
 from ..api import Api, RawOperation
-from ..dispatch import json_response, saying
+from ..dispatch import json_answer, json_response, saying
 from ..document.shapes import JSON, NOTHING, TEXT, having, listed, ref
 from ..errors import InvalidParameter
 from ..requests import Field
@@ -37,7 +37,7 @@ def entries(found: Sequence[Entry], below: str = "") -> dict[str, Any]:
 async def _list(api: Api, request: Request) -> Response:
     place = find_place(request.query_params.get("path", "").rstrip("/"))
     as_of = await api.moments.of(request)
-    return saying(json_response(entries(await files.listing(api, place, as_of))), as_of)
+    return saying(await json_answer(entries(await files.listing(api, place, as_of))), as_of)
 
 
 async def _get(api: Api, request: Request) -> Response:

@@ -10,6 +10,7 @@ from runfold_schemas.events import MetricsLogged
 from runfold_schemas.frames import MAX_FRAME_BYTES, Point, from_points
 
 from ..errors import InvalidParameter
+from ..large import refuse_many
 from ..requests import Args
 from . import limits
 
@@ -42,7 +43,8 @@ def read_metrics(body: bytes) -> Args | None:
 
     The fields' own parser takes more forms and says what is wrong with a request, at twenty times the cost.
     """
-    _refuse_many(body)
+    _refuse_entities(body)
+    refuse_many(body)
     try:
         batch = _decoder.decode(body)
     except (msgspec.DecodeError, UnicodeError):
@@ -56,7 +58,7 @@ def read_metrics(body: bytes) -> Args | None:
     return {"run_id": batch.run_id, "points": points, "metrics": [], "params": [], "tags": []}
 
 
-def _refuse_many(body: bytes) -> None:
+def _refuse_entities(body: bytes) -> None:
     """Refuse a batch of far too many entities before it is decoded, which would hold up everybody else."""
     # In JSON these bytes are always a whole text: within one, its quotation marks are escaped. An entity has at most two of them.
     entities = body.count(b'"key"') // 2

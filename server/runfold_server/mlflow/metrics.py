@@ -8,6 +8,7 @@ from .. import answers
 from ..api import Api, Call, Operation
 from ..document.shapes import page
 from ..errors import InvalidParameter
+from ..large import ITEMS, beside
 from ..reading.reads import of_run, of_runs
 from ..requests import Field, Kind
 from . import pages
@@ -32,7 +33,11 @@ async def _get_history(api: Api, call: Call) -> dict[str, Any]:
     ).value
     stop = len(rows.steps) if limit is None else offset + limit
     token = pages.make_token(stop) if stop < len(rows.steps) else None
-    return answers.page("metrics", answers.history(key, rows, offset, stop), token)
+    if min(stop, len(rows.steps)) - offset > ITEMS:
+        shown = await beside(answers.history, key, rows, offset, stop)
+    else:
+        shown = answers.history(key, rows, offset, stop)
+    return answers.page("metrics", shown, token)
 
 
 OPERATIONS = (

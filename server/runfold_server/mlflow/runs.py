@@ -1,6 +1,5 @@
 """runs/create, get, search, update, delete, restore."""
 
-import asyncio
 import random
 from typing import Any
 
@@ -13,6 +12,7 @@ from .. import answers
 from ..api import Api, Call, Operation
 from ..document.shapes import having, page, ref
 from ..errors import InvalidParameter
+from ..large import ITEMS, beside
 from ..reading.heads import ACTIVE
 from ..reading.one_run import RUN_TOPICS, find_run
 from ..reading.reads import of_topics
@@ -24,8 +24,6 @@ from .experiments import TAG, VIEWS, check_max_results, experiment_id
 from .refusals import no_run, said
 
 Json = dict[str, Any]
-_IN_LOOP = 2_000
-"""Metrics of a run beyond which its answer is made in a thread."""
 _random = random.SystemRandom()
 RUN_NAME_TAG = "mlflow.runName"
 STATUSES = ("RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED")
@@ -87,8 +85,8 @@ def _name(name: str, tag: str) -> str:
 
 async def _get(api: Api, call: Call) -> Json:
     found = (await find_run(api, call.args["run_id"], call.as_of)).value
-    if len(found.metrics) > _IN_LOOP:
-        return {"run": await asyncio.to_thread(answers.run, found)}
+    if len(found.metrics) > ITEMS:
+        return {"run": await beside(answers.run, found)}
     return {"run": answers.run(found)}
 
 

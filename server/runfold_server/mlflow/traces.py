@@ -15,6 +15,7 @@ from starlette.responses import Response
 from ..api import Api, Call, Operation, RawOperation
 from ..document.shapes import having
 from ..errors import NotImplementedYet
+from ..large import refuse_many
 from ..requests import Args, Field, Kind
 
 Json = dict[str, Any]
@@ -50,6 +51,7 @@ _told = Told()
 
 def read_trace(body: bytes) -> Args | None:
     """What the client says of a trace, whole; None for all that is not plainly right."""
+    refuse_many(body)
     try:
         said = msgspec.json.decode(body, type=dict[str, dict[str, Any]])
     except (msgspec.DecodeError, UnicodeError):

@@ -10,7 +10,7 @@ from runfold_projections.queries.lines import Branches as Which
 from runfold_schemas.topics import Topic
 
 from ..api import Api, RawOperation
-from ..dispatch import json_response, saying
+from ..dispatch import json_answer, saying
 from ..document.shapes import INT64, JSON, MS, NULLABLE_INT, NULLABLE_TEXT, POSITION, POSITIONS, TEXT, having, listed
 from ..errors import InvalidParameter
 from ..mlflow.refusals import no_run
@@ -51,7 +51,7 @@ async def _branches(api: Api, request: Request) -> Response:
     )
     more = next_page(len(found.branches), limit, offset)
     answer = _said(run_id, found, limit, str(partition)) | more | {"positions": shown.said()}
-    return saying(json_response(answer), as_of)
+    return saying(await json_answer(answer), as_of)
 
 
 def _said(run_id: str, found: Branches, limit: int, partition: str) -> Json:

@@ -21,7 +21,7 @@ from runfold_schemas.topics import partition_count, partition_of
 from runfold_schemas.wire import schema_id_of
 
 from ..api import Api, RawOperation
-from ..dispatch import json_response, read_body
+from ..dispatch import json_answer, json_response, read_body
 from ..document.shapes import (
     JSON,
     ref,
@@ -148,7 +148,7 @@ async def _events(api: Api, request: Request) -> Response:
             failed = failed or error
     answer: Json = {"results": [_result(result, known) for result in results]}
     if failed is None:
-        return json_response(answer)
+        return await json_answer(answer)
     response = json_response(answer | {"error_code": failed.code.wire, "message": failed.message}, failed.status)
     response.headers.update(failed.headers())
     return response

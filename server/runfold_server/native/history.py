@@ -24,6 +24,7 @@ from ..api import Api, RawOperation
 from ..dispatch import read_body, saying
 from ..document.shapes import INT64, JSON, MS, POSITIONS, TEXT, having, listed
 from ..errors import BadBody, InvalidParameter
+from ..large import refuse_many
 from ..mlflow.refusals import no_run
 from ..reading.exports import Export, Spool
 from ..reading.places import place_of
@@ -112,6 +113,7 @@ async def _export(api: Api, query: Query, wanted: Wanted, asked: Asked) -> Respo
 
 
 def _parse(body: bytes) -> Query:
+    refuse_many(body)
     try:
         query = msgspec.json.decode(body, type=Query)
     except (msgspec.DecodeError, UnicodeError) as error:

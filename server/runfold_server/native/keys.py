@@ -13,7 +13,7 @@ from runfold_projections.queries.past_metrics import keys_at
 from runfold_schemas.topics import Topic
 
 from ..api import Api, RawOperation
-from ..dispatch import json_response, saying
+from ..dispatch import json_answer, saying
 from ..document.shapes import INT64, JSON, MS, POSITIONS, TEXT, TOKEN, having, listed
 from ..errors import InvalidParameter
 from ..mlflow.refusals import no_run
@@ -60,7 +60,7 @@ async def _keys(api: Api, request: Request) -> Response:
     answer: dict[str, Any] = {"metrics": [_summary(one) for one in page], "positions": shown.said()}
     if len(keys) > limit:
         answer["next_page_token"] = _make_token(page[-1].key)
-    return saying(json_response(answer), as_of)
+    return saying(await json_answer(answer), as_of)
 
 
 def _summary(one: KeySummary) -> dict[str, Any]:

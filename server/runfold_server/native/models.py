@@ -13,7 +13,7 @@ from runfold_projections.queries.registered_models import RegisteredModel, get_r
 from runfold_schemas.events import DEFAULT_WORKSPACE
 
 from ..api import Api, RawOperation
-from ..dispatch import json_response, saying
+from ..dispatch import json_answer, saying
 from ..document.shapes import INT64, JSON, POSITIONS, having, listed, ref
 from ..mlflow.registry_refusals import no_model
 from ..mlflow.versions_found import REGISTRY, then
@@ -50,7 +50,7 @@ async def _model(api: Api, request: Request) -> Response:
         "positions": shown.said(),
     }
     more = next_page(len(versions), limit, offset)
-    return saying(json_response(answer | more), as_of)
+    return saying(await json_answer(answer | more), as_of)
 
 
 OPERATIONS = (

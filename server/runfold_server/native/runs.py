@@ -8,8 +8,9 @@ from starlette.responses import Response
 from runfold_projections.queries.runs import Run
 
 from ..api import Api, RawOperation
-from ..dispatch import json_response, saying
+from ..dispatch import json_answer, saying
 from ..document.shapes import INT64, JSON, MS, NULLABLE_INT, POSITIONS, STAGE, TEXT, Schema, having, listed, ref
+from ..large import ITEMS, beside
 from ..mlflow.runs import STATUSES
 from ..reading.one_run import find_run
 from ..reading.reads import Consistency
@@ -22,7 +23,9 @@ from .parameters import consistency, consistency_field
 async def _run(api: Api, request: Request) -> Response:
     as_of = await api.moments.of(request)
     shown = await find_run(api, request.path_params["run_id"], as_of, consistency(request, Consistency.STRONG))
-    return saying(json_response({"run": native_run(shown.value), "positions": shown.said()}), as_of)
+    many = len(shown.value.metrics) > ITEMS
+    run = await beside(native_run, shown.value) if many else native_run(shown.value)
+    return saying(await json_answer({"run": run, "positions": shown.said()}), as_of)
 
 
 def native_run(row: Run) -> dict[str, Any]:

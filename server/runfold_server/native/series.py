@@ -22,7 +22,7 @@ from runfold_schemas.topics import Topic
 from runfold_schemas.vector import Vector
 
 from ..api import Api, RawOperation
-from ..dispatch import json_response, read_body, saying
+from ..dispatch import json_answer, read_body, saying
 from ..document.shapes import JSON, NULLABLE_NUMBER, NULLABLE_TEXT, POSITIONS, TEXT, having, listed
 from ..mlflow.limits import parse_experiment_id
 from ..reading.as_of import given
@@ -65,7 +65,7 @@ async def _answer(api: Api, request: Request, wanted: Wanted, shown: Shown[Found
     if MEDIA_TYPE in request.headers.get("accept", ""):
         return saying(Response(await asyncio.to_thread(_binary, drawn), media_type=MEDIA_TYPE), as_of)
     answer = drawn.head | {"x_values": drawn.chart.x.tolist(), "columns": _as_lists(drawn)}
-    return saying(json_response(answer), as_of)
+    return saying(await json_answer(answer), as_of)
 
 
 async def _find(conn: Connection, wanted: Wanted, as_of: Vector | None) -> Found:

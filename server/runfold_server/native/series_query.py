@@ -14,6 +14,7 @@ from runfold_projections.smoothing import MOST_WIDTH, Kind
 
 from ..document.shapes import TEXT, Schema, having, listed
 from ..errors import BadBody, InvalidParameter
+from ..large import refuse_many
 from ..reading.reads import Consistency
 from .branches import which
 
@@ -106,6 +107,7 @@ class Wanted:
 
 def parse(body: bytes) -> Wanted:
     """BadBody or InvalidParameter, saying what is wrong."""
+    refuse_many(body)
     try:
         query = msgspec.json.decode(body, type=Query)
     except (msgspec.DecodeError, UnicodeError) as error:

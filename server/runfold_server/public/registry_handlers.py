@@ -8,6 +8,7 @@ from starlette.requests import Request
 
 from ..api import Api
 from ..dispatch import read_body
+from ..large import refuse_many
 from .definitions import Definition, same
 from .registry_protocol import RegistryError, Text, no_schema, no_subject, no_version
 
@@ -159,8 +160,10 @@ async def _of_id(api: Api, request: Request) -> Definition:
 
 
 async def _same(api: Api, request: Request, versions: Sequence[Definition]) -> Definition | None:
+    sent = await read_body(request, api.config.max_body_bytes)
+    refuse_many(sent)
     try:
-        body = msgspec.json.decode(await read_body(request, api.config.max_body_bytes))
+        body = msgspec.json.decode(sent)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise RegistryError(400, f"The request body is not valid JSON: {error}") from None
     text = body.get("schema") if isinstance(body, dict) else None

@@ -16,7 +16,7 @@ from runfold_projections.queries.timelines import Difference
 from runfold_schemas.vector import Vector
 
 from ..api import Api
-from ..dispatch import json_response
+from ..dispatch import json_answer
 from ..native.numbers import number
 from ..reading import as_of
 from ..requests import Field, parse_query
@@ -48,7 +48,7 @@ def diff(subject: Subject) -> Callable[[Api, Request], Awaitable[Response]]:
             return changes
 
         shown = await api.reader.at(subject.scope(name)(latest), read)
-        return json_response({"from": as_of.said(early), "to": as_of.said(late), "changes": shown.value})
+        return await json_answer({"from": as_of.said(early), "to": as_of.said(late), "changes": shown.value})
 
     return handler
 

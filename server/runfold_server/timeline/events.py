@@ -21,7 +21,7 @@ from runfold_schemas.vector import Vector
 from runfold_schemas.wire import schema_id_of
 
 from ..api import Api
-from ..dispatch import json_response, saying
+from ..dispatch import json_answer, saying
 from ..errors import InvalidParameter
 from ..reading import as_of
 from ..requests import Args, Field, Kind, parse_query
@@ -61,7 +61,7 @@ def events(subject: Subject) -> Callable[[Api, Request], Awaitable[Response]]:
             return answer
 
         shown = await api.reader.at(subject.scope(name)(vector), read)
-        return saying(json_response(shown.value | {"as_of": as_of.said(vector)}), asked)
+        return saying(await json_answer(shown.value | {"as_of": as_of.said(vector)}), asked)
 
     return handler
 

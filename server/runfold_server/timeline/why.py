@@ -10,7 +10,7 @@ from runfold_projections.database import Connection
 from runfold_projections.queries import timelines
 
 from ..api import Api
-from ..dispatch import json_response, saying
+from ..dispatch import json_answer, saying
 from ..errors import NotFound
 from ..reading import as_of
 from ..requests import Field, Kind, parse_query
@@ -50,7 +50,7 @@ def why(subject: Subject) -> Callable[[Api, Request], Awaitable[Response]]:
             return answer if others is None else answer | {"namesakes": others}
 
         shown = await api.reader.at(subject.scope(name)(vector), read)
-        return saying(json_response(shown.value | {"as_of": as_of.said(vector)}), asked)
+        return saying(await json_answer(shown.value | {"as_of": as_of.said(vector)}), asked)
 
     return handler
 
