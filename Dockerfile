@@ -9,6 +9,8 @@ RUN python -m venv /opt/runfold \
     && python -m pip install --no-cache-dir --require-hashes -r requirements/build.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY schemas schemas
+COPY log log
+COPY storage storage
 COPY producers producers
 COPY projections projections
 COPY consumers consumers

@@ -60,7 +60,7 @@ bench-rebuild: $(VENV)/.demo
 	$(BIN)/python benchmarks/rebuild.py
 
 bench-packs: $(VENV)/.dev
-	$(BIN)/python benchmarks/packs.py
+	$(BIN)/python benchmarks/segments.py
 
 bench-search: $(VENV)/.demo
 	$(BIN)/python benchmarks/search.py
@@ -95,11 +95,11 @@ $(TORCH): requirements/client.txt requirements/torch.txt pyproject.toml
 	@$(TORCH_PYTHON) -c 'import torch.distributed.run' || { echo "no PyTorch in $(TORCH_PYTHON): apt-get install python3-torch python3-venv, or name another by TORCH_PYTHON"; exit 1; }
 	$(TORCH_PYTHON) -m venv --system-site-packages .bench/torch
 	.bench/torch/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements/client.txt -r requirements/torch.txt
-	printf '%s\n' $(CURDIR)/schemas $(CURDIR)/producers > $$(.bench/torch/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/runfold.pth
+	printf '%s\n' $(CURDIR)/schemas $(CURDIR)/log $(CURDIR)/producers > $$(.bench/torch/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/runfold.pth
 	touch $@
 
 soak: $(VENV)/.dev
-	RUNFOLD_SOAK=1 RUNFOLD_SEED=$(SEED) $(BIN)/pytest tests/e2e/test_kills.py tests/e2e/test_workers_join_and_leave.py tests/e2e/test_read_your_writes.py tests/e2e/test_many_writers.py tests/e2e/test_sdk_distributed.py tests/e2e/test_sdk_kills.py tests/e2e/test_rebuild_under_load.py tests/e2e/test_export.py tests/integration/test_state_hash.py tests/integration/test_registry_past_law.py tests/integration/test_server_registry_past_law.py tests/integration/test_webhook_law.py tests/integration/test_server_live_once.py tests/integration/test_fuzz.py tests/unit/projections/test_fold_laws_registered_models.py -q -s --timeout 7200
+	RUNFOLD_SOAK=1 RUNFOLD_SEED=$(SEED) $(BIN)/pytest tests/e2e/test_kills.py tests/e2e/test_workers_join_and_leave.py tests/e2e/test_read_your_writes.py tests/e2e/test_many_writers.py tests/e2e/test_sdk_distributed.py tests/e2e/test_sdk_kills.py tests/e2e/test_rebuild_under_load.py tests/e2e/test_export.py tests/integration/folding/test_state_hash.py tests/integration/folding/test_registry_history_law.py tests/integration/mlflow/test_registry_as_of_law.py tests/integration/webhooks/test_webhook_law.py tests/integration/streams/test_series_stream_once.py tests/integration/mlflow/test_fuzz.py tests/unit/projections/entities/test_registry_laws.py -q -s --timeout 7200
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -107,10 +107,10 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/deptry .
-	$(BIN)/python -m runfold_schemas.compat
+	$(BIN)/python -m runfold_schemas.codec.compat
 
 docs: $(VENV)/.dev
-	$(BIN)/python -m runfold_stack.reference
+	$(BIN)/python -m runfold_stack.reference.pages
 
 # The pins, with hashes and without the address of an index; run after a change of dependencies.
 PIN := $(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --custom-compile-command "make lock"

@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx2
 from machine import describe
 
-from runfold_stack.settings import load_settings
-from runfold_stack.up import runfold_up
+from runfold_stack.config.settings import load_settings
+from runfold_stack.programs.up import runfold_up
 
 MB = 1024 * 1024
 ROOT = f"/api/2.0/mlflow-artifacts/artifacts/0/{'b' * 32}/artifacts"

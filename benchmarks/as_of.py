@@ -12,8 +12,8 @@ from typing import Any
 import httpx2
 from machine import describe
 
-from runfold_stack.settings import load_settings
-from runfold_stack.up import runfold_up
+from runfold_stack.config.settings import load_settings
+from runfold_stack.programs.up import runfold_up
 
 EVENTS = int(os.environ.get("AS_OF_EVENTS", "10000"))
 ASKED = 200

@@ -19,11 +19,11 @@ from rich.console import Console
 from rich.table import Table
 
 import runfold
-from runfold_projections.backlog import QUIET
-from runfold_server.native.arrow import MEDIA_TYPE as ARROW
-from runfold_server.native.series import MEDIA_TYPE as SERIES
-from runfold_stack.settings import load_settings
-from runfold_stack.up import runfold_up
+from runfold_projections.segments.compaction_backlog import QUIET
+from runfold_server.native.series.arrow import MEDIA_TYPE as ARROW
+from runfold_server.native.series.routes import MEDIA_TYPE as SERIES
+from runfold_stack.config.settings import load_settings
+from runfold_stack.programs.up import runfold_up
 
 API = "/api/runfold/v1/"
 KEYS, RUNS, STEPS = ("loss", "accuracy", "lr"), 50, 10_000

@@ -20,32 +20,32 @@ from rich.console import Console
 from rich.table import Table
 from volume import Spent
 
-from runfold.birth import open_log
-from runfold.kafka import RecordSender
-from runfold_projections.database import open_connection, open_pool
-from runfold_projections.generations import Projection
-from runfold_projections.queries.snapshot import checkpoints, reached, snapshot
-from runfold_projections.rebuilding import Phase, Told, rebuilding
-from runfold_projections.statehash import WHOLE, state_hash
-from runfold_schemas import wire
-from runfold_schemas.batch import Outgoing
-from runfold_schemas.envelope import Envelope, Writer
-from runfold_schemas.events import Event, MetricsLogged, ParamsLogged, RunCreated, RunUpdated, TagsSet
-from runfold_schemas.frames import Frame
-from runfold_schemas.ids import Ids
-from runfold_schemas.logged_models import LoggedModelCreated, LoggedModelFinalized
-from runfold_schemas.position import Partition
-from runfold_schemas.registered_models import (
+from runfold_log.admin import open_log
+from runfold_log.producer import RecordSender
+from runfold_projections.generations.generations import Projection
+from runfold_projections.generations.rebuild import Phase, Told, rebuilding
+from runfold_projections.generations.state_hash import WHOLE, state_hash
+from runfold_projections.postgres.connection import open_connection, open_pool
+from runfold_projections.postgres.read_transaction import checkpoints, reached, snapshot
+from runfold_schemas.codec import wire
+from runfold_schemas.codec.batch import Outgoing
+from runfold_schemas.codec.envelope import Envelope, Writer
+from runfold_schemas.events.frames import Frame
+from runfold_schemas.events.logged_models import LoggedModelCreated, LoggedModelFinalized
+from runfold_schemas.events.registered_models import (
     ModelAliasSet,
     ModelVersionCreated,
     ModelVersionStaged,
     ModelVersionTagsSet,
     RegisteredModelCreated,
 )
-from runfold_schemas.topics import Topic, partition_count, partition_of
-from runfold_stack.settings import load_settings
-from runfold_stack.standing import log_ends, until_folded
-from runfold_stack.up import Up, runfold_up
+from runfold_schemas.events.runs import Event, MetricsLogged, ParamsLogged, RunCreated, RunUpdated, TagsSet
+from runfold_schemas.ids import Ids
+from runfold_schemas.positions.position import Partition
+from runfold_schemas.positions.topics import Topic, partition_count, partition_of
+from runfold_stack.config.fold_progress import log_ends, until_folded
+from runfold_stack.config.settings import load_settings
+from runfold_stack.programs.up import Up, runfold_up
 
 AT_ONCE = 500
 table = Table(box=None, pad_edge=False)

@@ -16,8 +16,8 @@ from machine import describe
 from rich.console import Console
 from tracking import Results
 
-from runfold_stack.settings import load_settings
-from runfold_stack.up import runfold_up
+from runfold_stack.config.settings import load_settings
+from runfold_stack.programs.up import runfold_up
 
 CACHE = Path(__file__).parents[1] / ".bench"
 WARM_UP = 1.0

@@ -25,13 +25,13 @@ from machine import describe
 from rich.console import Console
 from rich.table import Table
 
-from runfold_projections.database import open_connection, open_pool
-from runfold_projections.generations import Projection
-from runfold_projections.queries.runs import ViewType, search_runs
-from runfold_projections.queries.snapshot import snapshot
-from runfold_server import answers
-from runfold_stack.settings import load_settings
-from runfold_stack.up import Up, runfold_up
+from runfold_projections.generations.generations import Projection
+from runfold_projections.postgres.connection import open_connection, open_pool
+from runfold_projections.postgres.read_transaction import snapshot
+from runfold_projections.runs.queries import ViewType, search_runs
+from runfold_server.mlflow.answers import runs as answers
+from runfold_stack.config.settings import load_settings
+from runfold_stack.programs.up import Up, runfold_up
 
 API = "/api/2.0/mlflow"
 GIVE_UP = 20.0

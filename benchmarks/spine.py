@@ -15,11 +15,11 @@ from rich.console import Console
 from rich.table import Table
 
 import runfold
-from runfold_projections.database import open_pool
-from runfold_projections.generations import Projection, create_generation
-from runfold_projections.queries.snapshot import checkpoints, reached, snapshot
-from runfold_stack.settings import load_settings
-from runfold_stack.up import Up, runfold_up
+from runfold_projections.generations.generations import Projection, create_generation
+from runfold_projections.postgres.connection import open_pool
+from runfold_projections.postgres.read_transaction import checkpoints, reached, snapshot
+from runfold_stack.config.settings import load_settings
+from runfold_stack.programs.up import Up, runfold_up
 
 API = "/api/2.0/mlflow"
 table = Table(box=None, pad_edge=False)

@@ -94,8 +94,8 @@ def main() -> None:
 
     from machine import describe
 
-    from runfold_stack.settings import load_settings
-    from runfold_stack.up import runfold_up
+    from runfold_stack.config.settings import load_settings
+    from runfold_stack.programs.up import runfold_up
 
     async def measure() -> None:
         print(

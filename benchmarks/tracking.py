@@ -23,8 +23,8 @@ from rich.console import Console
 from rich.table import Table
 from volume import RunningLoad
 
-from runfold_stack.settings import load_settings
-from runfold_stack.up import Up, runfold_up
+from runfold_stack.config.settings import load_settings
+from runfold_stack.programs.up import Up, runfold_up
 
 CACHE = Path(__file__).parents[1] / ".bench"
 HISTORY_POINTS = 100_000

@@ -27,17 +27,17 @@ from rich.console import Console
 from rich.table import Table
 from volume_load import LOADS, Share, neptune_keys
 
-from runfold.log import LogWriter
-from runfold_projections.backlog import QUIET
-from runfold_projections.checkpoint import progress_channel
-from runfold_projections.database import open_connection, open_pool
-from runfold_projections.queries.snapshot import checkpoints
-from runfold_schemas.cluster import KafkaCluster
-from runfold_schemas.events import MetricsLogged
-from runfold_schemas.frames import Point, from_points
-from runfold_schemas.position import Partition, Position
-from runfold_stack.settings import Settings, load_settings
-from runfold_stack.up import Up, runfold_up
+from runfold_log.cluster import KafkaCluster
+from runfold_log.writer import LogWriter
+from runfold_projections.folding.checkpoint import progress_channel
+from runfold_projections.postgres.connection import open_connection, open_pool
+from runfold_projections.postgres.read_transaction import checkpoints
+from runfold_projections.segments.compaction_backlog import QUIET
+from runfold_schemas.events.frames import Point, from_points
+from runfold_schemas.events.runs import MetricsLogged
+from runfold_schemas.positions.position import Partition, Position
+from runfold_stack.config.settings import Settings, load_settings
+from runfold_stack.programs.up import Up, runfold_up
 
 _spawn = get_context("spawn")
 PROCESSES = 4
@@ -376,7 +376,7 @@ async def folded(up: Up, settings: Settings) -> None:
     """Wait until the fold has reached the log's end."""
     from aiokafka import AIOKafkaConsumer, TopicPartition
 
-    from runfold_schemas.topics import Topic, full_name
+    from runfold_schemas.positions.topics import Topic, full_name
 
     consumer = AIOKafkaConsumer(**up.kafka.options(), group_id=None, enable_auto_commit=False)
     await consumer.start()

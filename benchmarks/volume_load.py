@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 import runfold
-from runfold_schemas.cluster import KafkaCluster
+from runfold_log.cluster import KafkaCluster
 
 Step = Callable[[], int]
 """Logs some points and answers how many."""
@@ -141,13 +141,13 @@ def slowkeys(share: Share) -> Iterator[Step]:
 def _many(share: Share, keys: Callable[[int], tuple[str, ...]], points: int) -> Iterator[Step]:
     """10,000 runs in turn. Their events are made by the SDK's encoder and sent by its sender of
     records: ten thousand open runs with a spool each are no training's business on one machine."""
-    from runfold.encoding import RunEncoder
-    from runfold.kafka import RecordSender
-    from runfold_schemas.batch import Outgoing
-    from runfold_schemas.frames import Frame
+    from runfold.pipeline.encoder import RunEncoder
+    from runfold_log.producer import RecordSender
+    from runfold_schemas.codec.batch import Outgoing
+    from runfold_schemas.events.frames import Frame
     from runfold_schemas.ids import Ids
-    from runfold_schemas.position import Partition
-    from runfold_schemas.topics import Topic, partition_of
+    from runfold_schemas.positions.position import Partition
+    from runfold_schemas.positions.topics import Topic, partition_of
 
     ids = Ids()
     rng = np.random.default_rng(share.number)

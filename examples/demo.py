@@ -15,11 +15,11 @@ import httpx2
 from rich.console import Console
 from rich.table import Table
 
-from runfold.birth import open_log
-from runfold_schemas.topics import Topic
-from runfold_stack.settings import load_settings
-from runfold_stack.tail import tail
-from runfold_stack.up import Up, runfold_up
+from runfold_log.admin import open_log
+from runfold_schemas.positions.topics import Topic
+from runfold_stack.commands.tail import tail
+from runfold_stack.config.settings import load_settings
+from runfold_stack.programs.up import Up, runfold_up
 
 HERE = Path(__file__).parent
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)

@@ -5,8 +5,9 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from installation import Installation, new_installation
-from services import Services, running_services
+
+from tests.support.installation import Installation, new_installation
+from tests.support.services import Services, running_services
 
 _numbers = itertools.count(1)
 

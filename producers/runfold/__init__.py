@@ -3,10 +3,10 @@
 Only what is named in `__all__` is public here. The other modules of this package are how the log is written; the server uses them.
 """
 
-from ._run import Run
+from .active_run import Run
 from .errors import NotConnected, RunfoldError, SdkError, ServerRefused
-from .opening import fork, run
 from .promotion import promote
+from .public_api import fork, run
 from .settings import VERSION as __version__
 
 __all__ = ["NotConnected", "Run", "RunfoldError", "SdkError", "ServerRefused", "__version__", "fork", "promote", "run"]

@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .address import URI_VARIABLE
 from .errors import NotConnected, SdkError, ServerRefused
 from .settings import Settings
+from .tracking_uri import URI_VARIABLE
 
 PATH = "/api/runfold/v1/models:promote"
 _TIMEOUT = 30.0
@@ -35,8 +35,8 @@ def promote(
     ServerRefused: a condition does not hold, or a move can't be made; the message says which and what holds. NotConnected: no answer;
     the promotion may still have taken effect, and repeating it is safe if its conditions no longer hold then.
     """
-    from .http import HttpTransport
-    from .transport import Never, TryAgain
+    from runfold.transports.base import Never, TryAgain
+    from runfold.transports.http import HttpTransport
 
     conditions = (
         list(only_if) if isinstance(only_if, Iterable) and not isinstance(only_if, str | Mapping) else [only_if]

@@ -7,8 +7,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Self
 
-from .address import URI_VARIABLE, api_of
 from .errors import SdkError
+from .tracking_uri import URI_VARIABLE, api_of
 
 DEFAULT_URI = "http://127.0.0.1:5000"
 

@@ -1,11 +1,12 @@
-"""Errors of the contract.
+"""The root of all of Runfold's errors, and those of the contract.
 
-SchemaError
-├── BadRecord          the bytes are not an event: the record is set aside
-├── UndeclaredSchema   the schema id is not known here: `system` says whether that is poison or an upgrade
-├── BadEvent           a writer asks to encode something the contract forbids
-├── BadCatalog         the schema files of this release contradict each other
-└── BadKafkaSecurity   settings of how to be let in by Kafka that don't fit each other
+RunfoldError
+└── SchemaError
+    ├── BadRecord          the bytes are not an event: the record is set aside
+    ├── UndeclaredSchema   the schema id is not known here: `system` says whether that is poison or an upgrade
+    ├── BadEvent           a writer asks to encode something the contract forbids
+    ├── BadCatalog         the schema files of this release contradict each other
+    └── BadKafkaSecurity   settings of how to be let in by Kafka that don't fit each other
 """
 
 from enum import StrEnum
@@ -32,7 +33,11 @@ MAX_MESSAGE_CHARS = 500
 """Longest message of a BadRecord."""
 
 
-class SchemaError(Exception):
+class RunfoldError(Exception):
+    """Root of all errors that Runfold raises on purpose."""
+
+
+class SchemaError(RunfoldError):
     """Root of the contract's errors."""
 
 

@@ -1,5 +1,5 @@
 """`python -m runfold_stack` is `runfold`."""
 
-from .cli import main
+from runfold_stack.commands.main import main
 
 main()

@@ -5,7 +5,8 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from sdk_world import kafka_uri, name, url, world
+
+from tests.support.sdk_world import kafka_uri, name, url, world
 
 __all__ = ["kafka_uri", "name", "url", "world"]
 

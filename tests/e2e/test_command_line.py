@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
-from installation import free_port, s3_variables
 
 import runfold
+from tests.support.installation import free_port, s3_variables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from installation import Installation
-    from services import Services
+    from tests.support.installation import Installation
+    from tests.support.services import Services
 
 BOUND_SECONDS = 60.0
 """How long anything may take before a test calls it hanging. Nothing here measures speed."""

@@ -14,15 +14,20 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-import services as real
-from histories import history
-from in_process import append, outgoing, sender
-from installation import Installation, new_installation
-from sdk_world import command
 
-from runfold_projections.generations import Projection
-from runfold_schemas.batch import Outgoing
-from runfold_schemas.events import (
+import tests.support.services as real
+from runfold_projections.generations.generations import Projection
+from runfold_schemas.codec.batch import Outgoing
+from runfold_schemas.events.frames import Frame
+from runfold_schemas.events.logged_models import (
+    LoggedModelCreated,
+    LoggedModelDeleted,
+    LoggedModelFinalized,
+    LoggedModelParamsLogged,
+    LoggedModelTagsDeleted,
+    LoggedModelTagsSet,
+)
+from runfold_schemas.events.runs import (
     ExperimentCreated,
     MetricsLogged,
     ModelOutput,
@@ -32,21 +37,16 @@ from runfold_schemas.events import (
     RunUpdated,
     TagsSet,
 )
-from runfold_schemas.frames import Frame
-from runfold_schemas.logged_models import (
-    LoggedModelCreated,
-    LoggedModelDeleted,
-    LoggedModelFinalized,
-    LoggedModelParamsLogged,
-    LoggedModelTagsDeleted,
-    LoggedModelTagsSet,
-)
-from runfold_schemas.topics import Topic
+from runfold_schemas.positions.topics import Topic
+from runfold_stack.config.services import Services
 from runfold_stack.errors import BadExport, FoldsBehind, NothingChosen
-from runfold_stack.parquet.exporting import Choice, export
-from runfold_stack.parquet.importing import Report, import_export
-from runfold_stack.parquet.layout import EXPERIMENTS, FILES, LINES, MANIFEST, MODELS, POINTS, RUNS, Manifest, facts_of
-from runfold_stack.services import Services
+from runfold_stack.transfer.exporting import Choice, export
+from runfold_stack.transfer.importing import Report, import_export
+from runfold_stack.transfer.layout import EXPERIMENTS, FILES, LINES, MANIFEST, MODELS, POINTS, RUNS, Manifest, facts_of
+from tests.support.histories import history
+from tests.support.in_process import append, outgoing, sender
+from tests.support.installation import Installation, new_installation
+from tests.support.sdk_world import command
 
 ALL = Choice()
 Rows = dict[str, list[Any]]

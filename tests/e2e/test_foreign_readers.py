@@ -9,7 +9,8 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from installation import Installation, Program
+
+from tests.support.installation import Installation, Program
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 WITHOUT_OURS = """

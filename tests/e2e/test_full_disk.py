@@ -8,20 +8,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from in_process import until, working
-from installation import Installation, difference
-from services import Services
-from small_disk import Ballast, small_disk
 
-from runfold.birth import Birth, create_log
-from runfold.errors import LogUnavailable
-from runfold.log import LogWriter
-from runfold_projections.database import open_pool
-from runfold_projections.migrate import migrate
-from runfold_schemas.events import MetricsLogged, ParamsLogged, RunCreated
-from runfold_schemas.frames import Point, from_points
+from runfold_log.admin import Birth, create_log
+from runfold_log.errors import LogUnavailable
+from runfold_log.writer import LogWriter
+from runfold_projections.control.migrations import migrate
+from runfold_projections.postgres.connection import open_pool
+from runfold_schemas.events.frames import Point, from_points
+from runfold_schemas.events.runs import MetricsLogged, ParamsLogged, RunCreated
 from runfold_stack.embedded import embedded_stack
-from runfold_stack.supervisor import PartState
+from runfold_stack.supervision.supervisor import PartState
+from tests.support.in_process import until, working
+from tests.support.installation import Installation, difference
+from tests.support.services import Services
+from tests.support.small_disk import Ballast, small_disk
 
 NAMESPACE = "disk"
 RUN = RunCreated(run_id="r", experiment_id=0, name="r", start_ms=1, artifact_uri="u")

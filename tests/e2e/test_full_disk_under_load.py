@@ -9,14 +9,14 @@ from typing import Any
 import asyncpg
 import httpx2
 import pytest
-from cramped import Cramped, cramped_installation
-from installation import Program
-from load import API, Load, seed_of_this_run, unequal, wrongs
-from watching import answer_of, status_of, until
 
-from runfold.errors import LogUnavailable
-from runfold.log import LogWriter
-from runfold_schemas.events import ExperimentCreated
+from runfold_log.errors import LogUnavailable
+from runfold_log.writer import LogWriter
+from runfold_schemas.events.runs import ExperimentCreated
+from tests.support.installation import Program
+from tests.support.load import API, Load, seed_of_this_run, unequal, wrongs
+from tests.support.small_disk_installation import Cramped, cramped_installation
+from tests.support.waiting import answer_of, status_of, until
 
 ANSWER_WITHIN = 30.0
 APPEND_TIMEOUT = 5.0

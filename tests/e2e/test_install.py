@@ -5,7 +5,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from plain_install import build_wheel, install
+
+from tests.support.plain_install import build_wheel, install
 
 COMMANDS = (
     "up", "server", "worker", "migrate", "upgrade", "topics create", "status", "sync", "events tail", "version", "export",

@@ -6,9 +6,10 @@ import signal
 import time
 
 import pytest
-from installation import Installation, Program
-from load import Load, seed_of_this_run, soak_factor, unequal, wrongs
-from watching import assert_runs, folded_by, until
+
+from tests.support.installation import Installation, Program
+from tests.support.load import Load, seed_of_this_run, soak_factor, unequal, wrongs
+from tests.support.waiting import assert_runs, folded_by, until
 
 SOAK = soak_factor(5)
 RUNS, ROWS = 500 * SOAK, 40

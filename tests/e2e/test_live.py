@@ -7,17 +7,17 @@ import random
 from collections.abc import Sequence
 
 import httpx2
-from in_process import outgoing, place
-from installation import Installation, Program
-from load import seed_of_this_run, soak_factor
-from sse import Point, events, points_of
 
-from runfold.kafka import RecordSender
-from runfold_schemas.batch import Outgoing
-from runfold_schemas.events import MetricsLogged, RunCreated
-from runfold_schemas.frames import Point as Logged
-from runfold_schemas.frames import from_points
-from runfold_schemas.topics import Topic
+from runfold_log.producer import RecordSender
+from runfold_schemas.codec.batch import Outgoing
+from runfold_schemas.events.frames import Point as Logged
+from runfold_schemas.events.frames import from_points
+from runfold_schemas.events.runs import MetricsLogged, RunCreated
+from runfold_schemas.positions.topics import Topic
+from tests.support.in_process import outgoing, place
+from tests.support.installation import Installation, Program
+from tests.support.load import seed_of_this_run, soak_factor
+from tests.support.sse import Point, events, points_of
 
 RUNS = ("one", "two", "three")
 KEYS = ("loss", "acc")

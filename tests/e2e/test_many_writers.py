@@ -8,8 +8,9 @@ from typing import Any
 
 import httpx2
 import pytest
-from installation import Installation
-from load import soak_factor
+
+from tests.support.installation import Installation
+from tests.support.load import soak_factor
 
 API = "/api/2.0/mlflow/"
 CLIENTS = 32

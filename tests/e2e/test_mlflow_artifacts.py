@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from mlflow_uris import KINDS, mlflow_uri
-from shared_world import shared_installation, start_together
+
+from tests.support.mlflow_uris import KINDS, mlflow_uri
+from tests.support.shared_world import shared_installation, start_together
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -23,7 +24,7 @@ with warnings.catch_warnings():
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from services import Services
+    from tests.support.services import Services
 
 
 @pytest.fixture(scope="module", params=KINDS)

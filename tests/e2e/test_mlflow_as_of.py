@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import httpx2
 import pytest
-from shared_world import shared_installation, start_together
 
-from runfold.mlflow_past import VARIABLE, AsOfHeader
+from runfold.mlflow_plugin.as_of_header import VARIABLE, AsOfHeader
+from tests.support.shared_world import shared_installation, start_together
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -22,7 +22,7 @@ with warnings.catch_warnings():
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from services import Services
+    from tests.support.services import Services
 
 
 @pytest.fixture(autouse=True)

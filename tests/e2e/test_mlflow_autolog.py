@@ -14,8 +14,9 @@ import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
-from mlflow_uris import KINDS, mlflow_uri
-from shared_world import shared_installation
+
+from tests.support.mlflow_uris import KINDS, mlflow_uri
+from tests.support.shared_world import shared_installation
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from services import Services
+    from tests.support.services import Services
 
 SCRIPT = """
 import sys

@@ -10,7 +10,8 @@ from itertools import chain, count
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
-from shared_world import shared_installation, start_together
+
+from tests.support.shared_world import shared_installation, start_together
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -24,11 +25,10 @@ with warnings.catch_warnings():
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from services import Services
+    from tests.support.services import Services
 
 LARGEST = 1.7976931348623157e308
 _numbers = count(1)
-
 
 OVER_HTTP = pytest.mark.parametrize("urls", [""], ids=["http"], indirect=True)
 """For what relies on metrics being there when the call returns: the plugin's calls do not wait for the server."""

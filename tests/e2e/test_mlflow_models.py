@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from mlflow_uris import KINDS, mlflow_uri
-from shared_world import shared_installation, start_together
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
+
+from tests.support.mlflow_uris import KINDS, mlflow_uri
+from tests.support.shared_world import shared_installation, start_together
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -30,7 +31,7 @@ with warnings.catch_warnings():
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from services import Services
+    from tests.support.services import Services
 
 X, Y = load_iris(return_X_y=True)
 _numbers = count(1)

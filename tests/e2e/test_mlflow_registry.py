@@ -12,8 +12,9 @@ import httpx2
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException, RestException
-from server_world import World, world
-from services import Services
+
+from tests.support.server_world import World, world
+from tests.support.services import Services
 
 S3 = "s3://bucket/model"
 CLIENTS = 8

@@ -6,11 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from runfold_server.mlflow.traces import Told
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-
-from world_fixtures import client, here
+from runfold_server.mlflow.tracking.traces import Told
+from tests.support.world_fixtures import client, here
 
 __all__ = ["client", "here"]
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import httpx2
 import pytest
-from installation import Installation
-from load import seed_of_this_run, soak_factor
-from watching import folded_by
+
+from tests.support.installation import Installation
+from tests.support.load import seed_of_this_run, soak_factor
+from tests.support.waiting import folded_by
 
 API = "/api/2.0/mlflow/"
 INTERLEAVINGS = 1000 * soak_factor(10)

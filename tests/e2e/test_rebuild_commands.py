@@ -5,12 +5,12 @@ import subprocess
 import sys
 
 import asyncpg
-from in_process import append, folded, outgoing, sender
-from installation import Installation
 
-from runfold_projections.generations import Projection
-from runfold_schemas.events import ParamsLogged, RunCreated
-from runfold_schemas.topics import Topic
+from runfold_projections.generations.generations import Projection
+from runfold_schemas.events.runs import ParamsLogged, RunCreated
+from runfold_schemas.positions.topics import Topic
+from tests.support.in_process import append, folded, outgoing, sender
+from tests.support.installation import Installation
 
 
 async def test_a_damaged_row_is_found_refused_repaired_and_the_way_back_is_kept(installation: Installation) -> None:

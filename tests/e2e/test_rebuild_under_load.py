@@ -16,14 +16,14 @@ from typing import Any
 
 import httpx2
 import pytest
-from installation import Installation, Program
-from load import seed_of_this_run
-from watching import partitions_of, until
 
-from runfold_projections.database import open_connection
-from runfold_projections.generations import Projection, generations
-from runfold_projections.queries.snapshot import checkpoints
-from runfold_projections.statehash import WHOLE, state_hash
+from runfold_projections.generations.generations import Projection, generations
+from runfold_projections.generations.state_hash import WHOLE, state_hash
+from runfold_projections.postgres.connection import open_connection
+from runfold_projections.postgres.read_transaction import checkpoints
+from tests.support.installation import Installation, Program
+from tests.support.load import seed_of_this_run
+from tests.support.waiting import partitions_of, until
 
 SOAK = bool(os.environ.get("RUNFOLD_SOAK"))
 WRITES_A_SECOND = 500 if SOAK else 80

@@ -12,10 +12,11 @@ from urllib.parse import urlsplit
 
 import httpx2
 import pytest
-from installation import Installation, Program
-from watching import until
 
-from runfold_schemas.topics import Topic
+from runfold_schemas.positions.topics import Topic
+from tests.support.installation import Installation, Program
+from tests.support.stopping import stop_process
+from tests.support.waiting import until
 
 API = "/api/2.0/mlflow/"
 Json = dict[str, Any]
@@ -146,7 +147,7 @@ def _send_and_hang_up(server: Program, path: str, body: Json) -> None:
 @contextmanager
 def _stopped(program: Program) -> Iterator[None]:
     assert program.process is not None
-    os.kill(program.process.pid, signal.SIGSTOP)
+    stop_process(program.process.pid)
     try:
         yield
     finally:

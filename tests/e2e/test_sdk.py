@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from sdk_world import World, history
 
 import runfold
+from tests.support.sdk_world import World, history
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

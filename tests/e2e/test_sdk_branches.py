@@ -12,9 +12,9 @@ import urllib.request
 from typing import Any
 
 import pytest
-from sdk_world import history
 
 import runfold
+from tests.support.sdk_world import history
 
 TRAINING = """
 import os, sys, runfold

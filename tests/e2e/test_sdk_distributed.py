@@ -10,14 +10,15 @@ import warnings
 from typing import TYPE_CHECKING
 
 import pytest
-from sdk_world import World
+
+from tests.support.sdk_world import World
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from mlflow import MlflowClient
 
 if TYPE_CHECKING:
-    from installation import Installation
+    from tests.support.installation import Installation
 
 SOAK = bool(os.environ.get("RUNFOLD_SOAK"))
 RANKS, STEPS = 20, 50
@@ -170,6 +171,6 @@ def test_very_many_writers_write_one_run(world: World, name: str) -> None:
 def asked(installation: Installation, query: str, *args: object) -> list[tuple[object, ...]]:
     import asyncio
 
-    from in_process import fetch
+    from tests.support.in_process import fetch
 
     return asyncio.run(fetch(installation, query, *args))

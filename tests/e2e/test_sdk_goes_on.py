@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sdk_world import World, history
 
 import runfold
+from tests.support.sdk_world import World, history
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

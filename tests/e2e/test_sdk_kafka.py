@@ -11,10 +11,10 @@ import warnings
 from typing import TYPE_CHECKING
 
 import pytest
-from sdk_world import World, history
 
 import runfold
-from runfold.leftovers import sync
+from runfold.pipeline.recovery import sync
+from tests.support.sdk_world import World, history
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -9,12 +9,13 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from installation import Installation, Program
-from load import seed_of_this_run, soak_factor
-from sdk_world import command, history, kafka_uri_of
-from trainer import base_of, keys_of
-from trainers import Life, wrong_points
-from watching import assert_runs, folded_by, until
+
+from tests.support.installation import Installation, Program
+from tests.support.load import seed_of_this_run, soak_factor
+from tests.support.sdk_world import command, history, kafka_uri_of
+from tests.support.trainer import base_of, keys_of
+from tests.support.trainers import Life, wrong_points
+from tests.support.waiting import assert_runs, folded_by, until
 
 SOAK = soak_factor(2) == 2
 KILLS = dict.fromkeys(("trainer", "worker", "server", "kafka", "postgres"), 20) if SOAK else {

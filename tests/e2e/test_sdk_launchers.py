@@ -9,7 +9,8 @@ import warnings
 from typing import TYPE_CHECKING
 
 import pytest
-from sdk_world import World
+
+from tests.support.sdk_world import World
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -11,8 +11,9 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from in_process import fetch
-from sdk_world import World, kafka_uri_of
+
+from tests.support.in_process import fetch
+from tests.support.sdk_world import World, kafka_uri_of
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -14,10 +14,10 @@ import warnings
 from typing import TYPE_CHECKING
 
 import pytest
-from sdk_world import World, command, history
-from small_disk import BLOCK, Ballast, small_disk
 
 import runfold
+from tests.support.sdk_world import World, command, history
+from tests.support.small_disk import BLOCK, Ballast, small_disk
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

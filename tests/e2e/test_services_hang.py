@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from installation import Installation, Program
-from load import Load, seed_of_this_run, unequal, wrongs
-from watching import answer_of, assert_runs, folded_by, until
+
+from tests.support.installation import Installation, Program
+from tests.support.load import Load, seed_of_this_run, unequal, wrongs
+from tests.support.stopping import stop_process
+from tests.support.waiting import answer_of, assert_runs, folded_by, until
 
 
 @pytest.mark.timeout(400)
@@ -53,10 +55,10 @@ async def _is_told(worker: Program, part: str) -> bool:
 def _hanging(pid: int) -> Iterator[None]:
     """Stop a process and its children (Postgres's sessions) for as long as the block lasts."""
     stopped = [pid]
-    os.kill(pid, signal.SIGSTOP)
+    stop_process(pid)
     try:
         for child in _children(pid):
-            os.kill(child, signal.SIGSTOP)
+            stop_process(child)
             stopped.append(child)
         yield
     finally:

@@ -13,13 +13,13 @@ from typing import Any
 
 import mlflow
 import pytest
-from in_process import fetch
-from installation import Installation, Program
-from receiver import Receiver, receiver
-from services import Services
-from shared_world import shared_installation
 
-from runfold_projections.generations import Projection
+from runfold_projections.generations.generations import Projection
+from tests.support.in_process import fetch
+from tests.support.installation import Installation, Program
+from tests.support.receiver import Receiver, receiver
+from tests.support.services import Services
+from tests.support.shared_world import shared_installation
 
 LOCAL = {"webhook_schemes": "http", "webhook_private": "true", "webhook_timeout": 2, "webhook_attempts": 2}
 

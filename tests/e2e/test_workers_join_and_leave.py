@@ -6,12 +6,12 @@ import time
 from pathlib import Path
 
 import pytest
-from installation import Installation, Program, new_installation
-from load import Load, seed_of_this_run, soak_factor, unequal, wrongs
-from services import Services
-from watching import folded_by, partitions_of, status_of, until
 
-from runfold_projections.database import open_connection
+from runfold_projections.postgres.connection import open_connection
+from tests.support.installation import Installation, Program, new_installation
+from tests.support.load import Load, seed_of_this_run, soak_factor, unequal, wrongs
+from tests.support.services import Services
+from tests.support.waiting import folded_by, partitions_of, status_of, until
 
 PARTITIONS = 4
 ALL = 3 + 2 * PARTITIONS

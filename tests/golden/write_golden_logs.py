@@ -12,12 +12,24 @@ from dataclasses import replace
 from pathlib import Path
 from random import Random
 
-from golden_log import FOLDER, fold_log, write
-from histories import Scribe, history
-
-from runfold_projections.generations import Projection
-from runfold_projections.migrate import migrate
-from runfold_schemas.events import (
+from runfold_projections.control.migrations import migrate
+from runfold_projections.generations.generations import Projection
+from runfold_schemas.codec.record import Raw
+from runfold_schemas.events.logged_models import (
+    LoggedModelCreated,
+    LoggedModelDeleted,
+    LoggedModelParamsLogged,
+    LoggedModelTagsDeleted,
+)
+from runfold_schemas.events.registered_models import (
+    ModelAliasSet,
+    ModelsPromoted,
+    ModelVersionCreated,
+    PromotionCondition,
+    PromotionMove,
+    RegisteredModelCreated,
+)
+from runfold_schemas.events.runs import (
     ExperimentCreated,
     ExperimentDeleted,
     ExperimentRenamed,
@@ -30,24 +42,11 @@ from runfold_schemas.events import (
     RunDeleted,
     TagsDeleted,
 )
-from runfold_schemas.logged_models import (
-    LoggedModelCreated,
-    LoggedModelDeleted,
-    LoggedModelParamsLogged,
-    LoggedModelTagsDeleted,
-)
-from runfold_schemas.position import Partition, Position
-from runfold_schemas.record import Raw
-from runfold_schemas.registered_models import (
-    ModelAliasSet,
-    ModelsPromoted,
-    ModelVersionCreated,
-    PromotionCondition,
-    PromotionMove,
-    RegisteredModelCreated,
-)
-from runfold_schemas.webhooks import WebhookCreated, WebhookDeleted, WebhookUpdated
+from runfold_schemas.events.webhooks import WebhookCreated, WebhookDeleted, WebhookUpdated
+from runfold_schemas.positions.position import Partition, Position
 from runfold_stack.embedded import embedded_stack
+from tests.support.golden_log import FOLDER, fold_log, write
+from tests.support.histories import Scribe, history
 
 LENGTH = 150
 

@@ -11,11 +11,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from runfold_schemas import wire
-from runfold_schemas.catalog import Catalog, Released
-from runfold_schemas.envelope import Envelope, Writer
-from runfold_schemas.events import FACTS, Event, MetricsLogged, as_json
-from runfold_schemas.frames import Frame
+from runfold_schemas.codec import wire
+from runfold_schemas.codec.catalog import Catalog, Released
+from runfold_schemas.codec.envelope import Envelope, Writer
+from runfold_schemas.events.frames import Frame
+from runfold_schemas.events.runs import FACTS, Event, MetricsLogged, as_json
 
 FOLDER = Path(__file__).parent / "events"
 RUN = "0197f0c2a6b07d1e8c3f5a9b2d4e6f80"

@@ -1,5 +1,5 @@
 """Fixtures of the integration tests."""
 
-from world_fixtures import client, here
+from tests.support.world_fixtures import client, here
 
 __all__ = ["client", "here"]

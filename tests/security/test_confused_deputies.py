@@ -7,14 +7,14 @@ from typing import Any
 
 import httpx2
 import pytest
-from in_process import outgoing
-from server_world import World
 
-from runfold_schemas.batch import CONTENT_TYPE, Outgoing, encode_batch
-from runfold_schemas.events import ArtifactStored, ExperimentCreated, RunCreated
-from runfold_schemas.logged_models import LoggedModelCreated
-from runfold_schemas.topics import Topic
-from runfold_schemas.webhooks import WebhookCreated
+from runfold_schemas.codec.batch import CONTENT_TYPE, Outgoing, encode_batch
+from runfold_schemas.events.logged_models import LoggedModelCreated
+from runfold_schemas.events.runs import ArtifactStored, ExperimentCreated, RunCreated
+from runfold_schemas.events.webhooks import WebhookCreated
+from runfold_schemas.positions.topics import Topic
+from tests.support.in_process import outgoing
+from tests.support.server_world import World
 
 API = "/api/2.0/mlflow/"
 PROXY = "/api/2.0/mlflow-artifacts/artifacts"

@@ -5,9 +5,10 @@ import urllib.parse
 
 import httpx2
 import pytest
-from browser import in_browser
-from installation import Installation
-from server_world import World
+
+from tests.support.browser import in_browser
+from tests.support.installation import Installation
+from tests.support.server_world import World
 
 MLFLOW = "/api/2.0/mlflow"
 _names = itertools.count()

@@ -8,23 +8,23 @@ from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import bombs
 import httpx2
 import pytest
 from aiokafka import AIOKafkaProducer
-from in_process import append, fetch, folded, outgoing, sender, working
-from installation import Installation, difference
-from server_world import World
-from sse import events_of
 
-from runfold.birth import open_log
-from runfold.reading import plain_consumer, read_range, read_system
-from runfold_schemas.batch import Outgoing
-from runfold_schemas.cluster import KafkaCluster
-from runfold_schemas.events import ExperimentCreated
-from runfold_schemas.position import Partition, Position
-from runfold_schemas.topics import Topic, full_name
-from runfold_stack.tail import tail
+from runfold_log.admin import open_log
+from runfold_log.cluster import KafkaCluster
+from runfold_log.reader import plain_consumer, read_range, read_system
+from runfold_schemas.codec.batch import Outgoing
+from runfold_schemas.events.runs import ExperimentCreated
+from runfold_schemas.positions.position import Partition, Position
+from runfold_schemas.positions.topics import Topic, full_name
+from runfold_stack.commands.tail import tail
+from tests.support import bombs
+from tests.support.in_process import append, fetch, folded, outgoing, sender, working
+from tests.support.installation import Installation, difference
+from tests.support.server_world import World
+from tests.support.sse import events_of
 
 EXPERIMENTS = Partition(Topic.EXPERIMENTS, 0)
 MEGABYTES = {"gzip": 512, "snappy": 16, "lz4": 200, "zstd": 800}

@@ -12,13 +12,13 @@ from pathlib import Path
 import psutil
 import pytest
 from aiokafka.errors import KafkaError
-from local_stack import LocalStack, local_stack
-from other_user import as_other_user
 
-from runfold.birth import Birth, create_log, open_log
 from runfold.spool import layout
-from runfold_schemas.cluster import KafkaCluster, KafkaSecurity
+from runfold_log.admin import Birth, create_log, open_log
+from runfold_log.cluster import KafkaCluster, KafkaSecurity
 from runfold_stack.embedded import embedded_stack
+from tests.support.local_stack import LocalStack, local_stack
+from tests.support.other_user import as_other_user
 
 READ_EVERYTHING = """
 import os, sys

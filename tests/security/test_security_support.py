@@ -6,8 +6,9 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from browser import in_browser
-from other_user import as_other_user
+
+from tests.support.browser import in_browser
+from tests.support.other_user import as_other_user
 
 
 class _Open(http.server.BaseHTTPRequestHandler):

@@ -11,11 +11,11 @@ from contextlib import ExitStack, contextmanager
 
 import httpx2
 import pytest
-from caller import Caller
-from server_world import World
 
-from runfold_server.reading import exports
-from runfold_server.security.patience import PATIENCE, BoundedProtocol
+from runfold_server.reads import exports
+from runfold_server.security.timeouts import PATIENCE, BoundedProtocol
+from tests.support.caller import Caller
+from tests.support.server_world import World
 
 BOUND = 1.0
 """Seconds for /health: ten times what is asked of a server that has a machine of its own."""

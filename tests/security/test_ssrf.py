@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 import aiohttp
 import httpx2
 import pytest
-from server_world import World
 
 from runfold_consumers.webhooks.deliverer import NO_ANSWER
-from runfold_consumers.webhooks.sending import Blocked, Manners, Sender, is_public, public_socket
+from runfold_consumers.webhooks.sender import Blocked, Manners, Sender, is_public, public_socket
+from tests.support.server_world import World
 
 API = "/api/2.0/mlflow/webhooks"
 

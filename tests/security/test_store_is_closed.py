@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import in_browser
-from other_user import as_other_user
-from services import in_thread
 
 from runfold_stack.embedded import RunningStack, embedded_stack
 from runfold_stack.embedded.s3 import S3Place, program, sockets
+from tests.support.browser import in_browser
+from tests.support.other_user import as_other_user
+from tests.support.services import in_thread
 
 BUCKET, NAME, BYTES = "hidden-bucket", "hidden-name.txt", b"hidden bytes"
 TOLD = (BUCKET, NAME, BYTES.decode(), "fid", "Topology", "Volumes")

@@ -12,11 +12,11 @@ from contextlib import contextmanager
 
 import httpx2
 import pytest
-from caller import Caller
-from server_world import World
 
-from runfold_server.live import hub
-from runfold_server.public import feed
+from runfold_server.streams.events import feed
+from runfold_server.streams.series import hub
+from tests.support.caller import Caller
+from tests.support.server_world import World
 
 NATIVE = "/api/runfold/v1"
 SLOW = r"^(a+)(a+)(a+)(a+)\4\3\2\1b$"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 from installation import Installation, Program
 
-from runfold_server.public import feed
+from runfold_server.streams.events import feed
 
 MOST = feed.MOST_OF_ONE
 

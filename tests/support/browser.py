@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from chromium_from_npm import chromium_from_npm
+from tests.support.chromium_from_npm import chromium_from_npm
 
 _FLAGS = (
     "--headless",

@@ -14,12 +14,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from runfold_schemas import wire
-from runfold_schemas.batch import CONTENT_TYPE, Outgoing, decode_batch
-from runfold_schemas.envelope import Envelope
-from runfold_schemas.events import Event, MetricsLogged
-from runfold_schemas.headers import parse_headers
-from runfold_schemas.topics import Topic
+from runfold_schemas.codec import wire
+from runfold_schemas.codec.batch import CONTENT_TYPE, Outgoing, decode_batch
+from runfold_schemas.codec.envelope import Envelope
+from runfold_schemas.codec.headers import parse_headers
+from runfold_schemas.events.runs import Event, MetricsLogged
+from runfold_schemas.positions.topics import Topic
 
 EVENTS = "/api/runfold/v1/events"
 RUN = "/api/2.0/mlflow/runs/get"

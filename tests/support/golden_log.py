@@ -5,15 +5,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from runfold_projections.batch import PartitionFold, decode_batch
-from runfold_projections.canonical import canonical_rows
-from runfold_projections.checkpoint import Checkpoint
-from runfold_projections.database import open_pool
-from runfold_projections.generations import Projection
-from runfold_projections.queries.snapshot import snapshot
-from runfold_schemas.catalog import released_catalog
-from runfold_schemas.position import Partition, Position
-from runfold_schemas.record import Raw
+from runfold_projections.folding.checkpoint import Checkpoint
+from runfold_projections.folding.partition_fold import PartitionFold, decode_batch
+from runfold_projections.generations.canonical_rows import canonical_rows
+from runfold_projections.generations.generations import Projection
+from runfold_projections.postgres.connection import open_pool
+from runfold_projections.postgres.read_transaction import snapshot
+from runfold_schemas.codec.catalog import released_catalog
+from runfold_schemas.codec.record import Raw
+from runfold_schemas.positions.position import Partition, Position
 
 FOLDER = Path(__file__).parents[1] / "golden" / "logs"
 Rows = list[list[Any]]

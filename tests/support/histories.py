@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from random import Random
 from uuid import UUID
 
-from registry_histories import registry_event
-
-from runfold_projections.generations import Projection
-from runfold_schemas import wire
-from runfold_schemas.envelope import Envelope, Writer
-from runfold_schemas.events import (
+from runfold_projections.generations.generations import Projection
+from runfold_schemas.codec import wire
+from runfold_schemas.codec.envelope import Envelope, Writer
+from runfold_schemas.codec.record import Raw
+from runfold_schemas.events.frames import Frame
+from runfold_schemas.events.runs import (
     ArtifactsDeleted,
     ArtifactStored,
     AttemptStarted,
@@ -42,10 +42,9 @@ from runfold_schemas.events import (
     TagsDeleted,
     TagsSet,
 )
-from runfold_schemas.frames import Frame
-from runfold_schemas.position import Partition, Position
-from runfold_schemas.record import Raw
-from runfold_schemas.topics import PARTITIONED
+from runfold_schemas.positions.position import Partition, Position
+from runfold_schemas.positions.topics import PARTITIONED
+from tests.support.registry_histories import registry_event
 
 LOG_ID = "log"
 WORKSPACES = ("default", "other")

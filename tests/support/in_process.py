@@ -8,20 +8,20 @@ from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.record.util import calc_crc32c
-from installation import Installation
 
-from runfold.kafka import RecordSender
-from runfold.reading import read_system
-from runfold_consumers.worker import Worker, WorkerConfig
-from runfold_projections.database import open_pool
-from runfold_projections.queries.snapshot import checkpoints, reached, snapshot
-from runfold_schemas import wire
-from runfold_schemas.batch import Outgoing
-from runfold_schemas.envelope import Envelope, Writer
-from runfold_schemas.events import Event
+from runfold_consumers.worker.worker import Worker, WorkerConfig
+from runfold_log.producer import RecordSender
+from runfold_log.reader import read_system
+from runfold_projections.postgres.connection import open_pool
+from runfold_projections.postgres.read_transaction import checkpoints, reached, snapshot
+from runfold_schemas.codec import wire
+from runfold_schemas.codec.batch import Outgoing
+from runfold_schemas.codec.envelope import Envelope, Writer
+from runfold_schemas.events.runs import Event
 from runfold_schemas.ids import Ids
-from runfold_schemas.position import Partition, Position
-from runfold_schemas.topics import Topic, full_name, partition_count, partition_of
+from runfold_schemas.positions.position import Partition, Position
+from runfold_schemas.positions.topics import Topic, full_name, partition_count, partition_of
+from tests.support.installation import Installation
 
 _ids = Ids()
 

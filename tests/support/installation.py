@@ -15,17 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from aiokafka import TopicPartition
-from services import Services
 
-from runfold.birth import Birth, LogInfo, create_log
-from runfold.reading import plain_consumer
-from runfold_projections.canonical import Row, canonical_rows
-from runfold_projections.database import open_pool
-from runfold_projections.generations import Projection, create_generation
-from runfold_projections.migrate import migrate
-from runfold_projections.queries.snapshot import checkpoints, reached, snapshot
-from runfold_schemas.position import Partition
-from runfold_schemas.topics import full_name
+from runfold_log.admin import Birth, LogInfo, create_log
+from runfold_log.reader import plain_consumer
+from runfold_projections.control.migrations import migrate
+from runfold_projections.generations.canonical_rows import Row, canonical_rows
+from runfold_projections.generations.generations import Projection, create_generation
+from runfold_projections.postgres.connection import open_pool
+from runfold_projections.postgres.read_transaction import checkpoints, reached, snapshot
+from runfold_schemas.positions.position import Partition
+from runfold_schemas.positions.topics import full_name
+from tests.support.services import Services
 
 
 @dataclass

@@ -18,14 +18,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx2
-from installation import Installation
 
 import runfold
 from runfold.errors import NotConnected
-from runfold_projections.canonical import Row
-from runfold_projections.database import open_pool
-from runfold_projections.generations import Projection
-from runfold_projections.packs import read_segment
+from runfold_projections.generations.canonical_rows import Row
+from runfold_projections.generations.generations import Projection
+from runfold_projections.postgres.connection import open_pool
+from runfold_projections.segments.packs import read_segment
+from tests.support.installation import Installation
 
 API = "/api/2.0/mlflow"
 KEYS = 10

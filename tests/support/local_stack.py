@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from services import in_thread
-
-from runfold_schemas.cluster import KafkaCluster
+from runfold_log.cluster import KafkaCluster
 from runfold_stack.embedded import RunningStack, embedded_stack
+from tests.support.services import in_thread
 
 
 @dataclass(frozen=True)

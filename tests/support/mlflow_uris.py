@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sdk_world import kafka_uri_of
+from tests.support.sdk_world import kafka_uri_of
 
 if TYPE_CHECKING:
-    from installation import Installation, Program
+    from tests.support.installation import Installation, Program
 
 KINDS = ("http", "runfold+http", "runfold+kafka")
 

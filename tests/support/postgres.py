@@ -7,9 +7,9 @@ import itertools
 from typing import NamedTuple
 
 import pytest
-from services import Services
 
-from runfold_projections.migrate import migrate
+from runfold_projections.control.migrations import migrate
+from tests.support.services import Services
 
 _numbers = itertools.count(1)
 

@@ -3,10 +3,7 @@
 from collections.abc import Callable
 from random import Random
 
-from model_histories import logged_model_event
-
-from runfold_schemas.events import Event
-from runfold_schemas.registered_models import (
+from runfold_schemas.events.registered_models import (
     ModelAliasDeleted,
     ModelAliasSet,
     ModelsPromoted,
@@ -26,6 +23,8 @@ from runfold_schemas.registered_models import (
     RegisteredModelTagsSet,
     Stage,
 )
+from runfold_schemas.events.runs import Event
+from tests.support.model_histories import logged_model_event
 
 NAMES = ("m1", "m2", "ü")
 ALIASES = ("prod", "Prod", "ü-1")

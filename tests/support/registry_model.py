@@ -4,8 +4,8 @@ import copy
 from dataclasses import dataclass, field
 from typing import Any
 
-from runfold_schemas.record import Record
-from runfold_schemas.registered_models import (
+from runfold_schemas.codec.record import Record
+from runfold_schemas.events.registered_models import (
     ModelAliasDeleted,
     ModelAliasSet,
     ModelsPromoted,

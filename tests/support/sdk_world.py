@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from itertools import count
 
 import pytest
-from installation import Installation, Program
-from services import Services
-from shared_world import shared_installation, start_together
+
+from tests.support.installation import Installation, Program
+from tests.support.services import Services
+from tests.support.shared_world import shared_installation, start_together
 
 World = tuple[Installation, Program]
 """An installation with a worker, and its server."""

@@ -16,20 +16,20 @@ from typing import Any
 import asyncpg
 import httpx2
 import uvicorn
-from conformance import check
-from services import Services, in_thread
 
-from runfold.birth import Birth, create_log
-from runfold.reading import read_system
 from runfold_consumers.webhooks.deliverer import Webhooks
-from runfold_consumers.webhooks.sending import Manners
-from runfold_consumers.worker import Worker, WorkerConfig
-from runfold_projections.migrate import migrate
-from runfold_schemas.cluster import KafkaCluster
-from runfold_server.app import create_app, listening_socket
-from runfold_server.config import ServerConfig
-from runfold_server.security.patience import BoundedProtocol
+from runfold_consumers.webhooks.sender import Manners
+from runfold_consumers.worker.worker import Worker, WorkerConfig
+from runfold_log.admin import Birth, create_log
+from runfold_log.cluster import KafkaCluster
+from runfold_log.reader import read_system
+from runfold_projections.control.migrations import migrate
+from runfold_server.app.application import create_app, listening_socket
+from runfold_server.core.config import ServerConfig
+from runfold_server.security.timeouts import BoundedProtocol
 from runfold_stack.embedded import RunningStack
+from tests.support.conformance import check
+from tests.support.services import Services, in_thread
 
 _numbers = itertools.count(1)
 PARTITIONS = 3

@@ -6,6 +6,7 @@ name services of yours instead; tests that kill services then fail loudly.
 
 import asyncio
 import os
+import signal
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -13,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from runfold_schemas.cluster import KafkaCluster, KafkaSecurity
-from runfold_server.config import S3Config
+from runfold_log.cluster import KafkaCluster, KafkaSecurity
 from runfold_stack.embedded import RunningStack, embedded_stack
+from runfold_storage.config import S3Config
+from tests.support.stopping import stop_process
 
 T = TypeVar("T")
 
@@ -36,8 +38,11 @@ class Services:
         return {"RUNFOLD_KAFKA": self.kafka.brokers, **self.kafka.security.variables()}
 
     def kill(self, name: str, signal_number: int) -> None:
-        """Send a signal to `kafka`, `postgres` or `s3`; the supervisor brings it back."""
-        self.stack.kill(name, signal_number)
+        """Send a signal to `kafka`, `postgres` or `s3`; the supervisor brings it back. Return from a SIGSTOP once it has stopped."""
+        if signal_number == signal.SIGSTOP:
+            stop_process(self.stack.supervisor.pid(name))
+        else:
+            self.stack.kill(name, signal_number)
 
     def wait_ready(self, name: str, timeout: float = 60.0) -> None:
         """Return once the part answers again."""

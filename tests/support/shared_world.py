@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from installation import Installation, Program, new_installation
-from services import Services, in_thread
+from tests.support.installation import Installation, Program, new_installation
+from tests.support.services import Services, in_thread
 
 
 @contextmanager

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import trainer
-from installation import Installation
 
 from runfold.spool import layout
-from runfold.spool.framing import MAGIC, Kind, scan
-from runfold_projections.database import open_pool
-from runfold_projections.packs import read_segment
-from runfold_schemas import wire
-from runfold_schemas.batch import decode_item
-from runfold_schemas.events import MetricsLogged
+from runfold.spool.frames import MAGIC, Kind, scan
+from runfold_projections.postgres.connection import open_pool
+from runfold_projections.segments.packs import read_segment
+from runfold_schemas.codec import wire
+from runfold_schemas.codec.batch import decode_item
+from runfold_schemas.events.runs import MetricsLogged
+from tests.support import trainer
+from tests.support.installation import Installation
 
 SECOND_MS = 1000
 
@@ -61,7 +61,7 @@ class Life:
             "RUNFOLD_ATTEMPT": attempt, "RUNFOLD_FINISH_TIMEOUT": "120",
         }  # fmt: skip
         process = subprocess.Popen(
-            [sys.executable, trainer.__file__, experiment, str(first), str(keys), str(pause)],
+            [sys.executable, "-m", trainer.__name__, experiment, str(first), str(keys), str(pause)],
             env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         )  # fmt: skip
         life = cls(run_id, rank, attempt, first, keys, process)

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 import httpx2
 import pytest
-from server_world import World, world
-from services import Services
+
+from tests.support.server_world import World, world
+from tests.support.services import Services
 
 
 @pytest.fixture(scope="module")

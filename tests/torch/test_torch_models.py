@@ -6,8 +6,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from services import Services
-from shared_world import shared_installation, start_together
+
+from tests.support.services import Services
+from tests.support.shared_world import shared_installation, start_together
 
 PYTHON = Path(__file__).parents[2] / ".bench" / "torch" / "bin" / "python"
 

@@ -11,15 +11,15 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
-from installation import Installation, Program
-from load import seed_of_this_run
 from mlflow import MlflowClient
-from sdk_world import command, kafka_uri_of
 
-from runfold_projections.database import open_pool
-from runfold_projections.queries.exporting import lines, pieces
-from runfold_projections.queries.series import read_series
-from runfold_projections.queries.snapshot import snapshot
+from runfold_projections.postgres.connection import open_pool
+from runfold_projections.postgres.read_transaction import snapshot
+from runfold_projections.series.points import read_series
+from runfold_projections.transfer.runs import lines, pieces
+from tests.support.installation import Installation, Program
+from tests.support.load import seed_of_this_run
+from tests.support.sdk_world import command, kafka_uri_of
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".bench" / "torch" / "bin" / "python"

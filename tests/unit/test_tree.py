@@ -11,6 +11,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 ROOMS = {
     "schemas": "runfold_schemas",
+    "log": "runfold_log",
+    "storage": "runfold_storage",
     "producers": "runfold",
     "projections": "runfold_projections",
     "consumers": "runfold_consumers",
@@ -162,7 +164,7 @@ def test_python_in_pages_parses() -> None:
 
 
 def test_settings_that_pages_name_exist() -> None:
-    from runfold_stack.settings import CONFIG_FILE, OTHER_VARIABLES, PREFIX, Settings
+    from runfold_stack.config.settings import CONFIG_FILE, OTHER_VARIABLES, PREFIX, Settings
 
     known = {PREFIX + name.upper() for name in Settings.model_fields} | {CONFIG_FILE} | set(OTHER_VARIABLES)
     for page in PAGES:

@@ -9,13 +9,13 @@ from typing import Any
 import aiohttp
 import structlog
 
-from runfold_projections import deliveries
-from runfold_projections.database import open_pool
-from runfold_projections.deliveries import Due
+from runfold_consumers.runtime.partition_task import AWAY, Backoff
+from runfold_projections.postgres.connection import open_pool
+from runfold_projections.webhooks import deliveries
+from runfold_projections.webhooks.deliveries import Due
 
-from ..partition import AWAY, Backoff
 from .reaction import WebhookReaction
-from .sending import Blocked, Manners, Sender
+from .sender import Blocked, Manners, Sender
 
 AT_ONCE = 64
 """Webhooks that one worker tells at the same time."""

@@ -4,16 +4,16 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from runfold_projections.database import Connection, Pool
-from runfold_projections.deliveries import Delivery, delivery_id, drop_of, enqueue
-from runfold_projections.queries.outcomes import refusals
-from runfold_projections.queries.snapshot import checkpoints
-from runfold_projections.queries.webhooks import Hook, numbers_given, prompts_among, webhooks
-from runfold_projections.telling import body, fits, is_mlflows, models_of, native_body, told
-from runfold_schemas.events import Genesis
-from runfold_schemas.record import Record
-from runfold_schemas.registered_models import ModelVersionCreated
-from runfold_schemas.webhooks import WebhookDeleted
+from runfold_projections.operations.outcomes import refusals
+from runfold_projections.postgres.connection import Connection, Pool
+from runfold_projections.postgres.read_transaction import checkpoints
+from runfold_projections.webhooks.deliveries import Delivery, delivery_id, drop_of, enqueue
+from runfold_projections.webhooks.payloads import body, fits, is_mlflows, models_of, native_body, told
+from runfold_projections.webhooks.queries import Hook, numbers_given, prompts_among, webhooks
+from runfold_schemas.codec.record import Record
+from runfold_schemas.events.registered_models import ModelVersionCreated
+from runfold_schemas.events.runs import Genesis
+from runfold_schemas.events.webhooks import WebhookDeleted
 
 MOST_HOOKS = 10_000
 FOLD_WAIT = 30.0

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Self
 
-from ..errors import SdkError
+from runfold.errors import SdkError
 
 SEGMENT = re.compile(r"(\d{8})\.seg")
 LOCK, ABOUT, ACKED = "lock", "about.json", "acked"

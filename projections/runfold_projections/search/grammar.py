@@ -13,7 +13,8 @@ may mean is the vocabulary's business.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ..errors import BadFilter
+from runfold_projections.core.errors import BadFilter
+
 from .tokens import Lexeme, Token, tokenize
 
 MAX_CLAUSES = 100

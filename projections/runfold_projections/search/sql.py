@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import BadQuery
+from runfold_projections.core.errors import BadQuery
+
 from .tree import Among, Compare, Operator
 
 # The only SQL that a caller can choose between. Postgres's own escape character in patterns is the backslash, as MLflow has it there.

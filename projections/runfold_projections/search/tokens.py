@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from ..errors import BadFilter
+from runfold_projections.core.errors import BadFilter
 
 MAX_CHARACTERS = 256 * 1024
 """Longest expression that is looked at: room for an IN list of 7,000 run ids."""

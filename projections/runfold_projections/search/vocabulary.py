@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..errors import BadFilter
+from runfold_projections.core.errors import BadFilter
+
 from .grammar import ListOperand, RawClause, parse_clauses, parse_order
 from .tokens import Lexeme, Token, unquoted
 from .tree import Among, Clause, Compare, Key, Kind, Operator, Order, Presence

@@ -12,12 +12,11 @@ from urllib.parse import quote
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from runfold_projections.queries.artifacts import Artifact
-
-from ..errors import Internal
-from .bucket import Missing
-from .checks import Checks
-from .store import Store
+from runfold_projections.artifacts.queries import Artifact
+from runfold_server.core.errors import Internal
+from runfold_server.integrity.checks import Checks
+from runfold_storage.errors import ObjectMissing
+from runfold_storage.objects import Store
 
 _TEXTS = frozenset(
     [
@@ -91,7 +90,7 @@ async def file_response(store: Store, checks: Checks, request: Request, artifact
         stream = store.get(artifact.object_key, start, end)
     try:
         first = await anext(stream)
-    except Missing:
+    except ObjectMissing:
         raise Internal(f"The bytes of '{artifact.path}' are not in the artifact store any more.") from None
     return StreamingResponse(_all(first, stream), status, headers)
 

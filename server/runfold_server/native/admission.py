@@ -1,12 +1,11 @@
 """Which events clients may append themselves: those that say nothing which only the server can know, and hold no secrets."""
 
 from runfold_schemas.errors import SchemaError
-from runfold_schemas.events import ArtifactStored, Event, ExperimentCreated, RunCreated
-from runfold_schemas.logged_models import LoggedModelCreated
-from runfold_schemas.registered_models import ModelVersionCreated
-from runfold_schemas.webhooks import WebhookCreated, WebhookUpdated
-
-from ..mlflow.credentials import holds_credentials
+from runfold_schemas.events.logged_models import LoggedModelCreated
+from runfold_schemas.events.registered_models import ModelVersionCreated
+from runfold_schemas.events.runs import ArtifactStored, Event, ExperimentCreated, RunCreated
+from runfold_schemas.events.webhooks import WebhookCreated, WebhookUpdated
+from runfold_server.mlflow.tracking.location_credentials import holds_credentials
 
 
 class NotForClients(SchemaError):

@@ -5,24 +5,39 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from runfold_projections.queries.runs import Run
+from runfold_projections.runs.queries import Run
+from runfold_server.http.dispatch import json_answer, saying
+from runfold_server.http.large_json import ITEMS, beside
+from runfold_server.http.operation import RawOperation
+from runfold_server.http.prefixes import NATIVE_PREFIX
+from runfold_server.http.request_fields import Field
+from runfold_server.http.services import Services
+from runfold_server.mlflow.tracking.runs import STATUSES
+from runfold_server.native.series.json_numbers import NATIVE_NUMBER, number
+from runfold_server.openapi_schemas.common import (
+    INT64,
+    JSON,
+    MS,
+    NULLABLE_INT,
+    POSITIONS,
+    STAGE,
+    TEXT,
+    Schema,
+    having,
+    listed,
+    ref,
+)
+from runfold_server.reads.one_run import find_run
+from runfold_server.reads.reader import Consistency
 
-from ..api import Api, RawOperation
-from ..dispatch import json_answer, saying
-from ..document.shapes import INT64, JSON, MS, NULLABLE_INT, POSITIONS, STAGE, TEXT, Schema, having, listed, ref
-from ..large import ITEMS, beside
-from ..mlflow.runs import STATUSES
-from ..reading.one_run import find_run
-from ..reading.reads import Consistency
-from ..requests import Field
-from . import PREFIX
-from .numbers import NATIVE_NUMBER, number
-from .parameters import consistency, consistency_field
+from .query_parameters import consistency, consistency_field
 
 
-async def _run(api: Api, request: Request) -> Response:
-    as_of = await api.moments.of(request)
-    shown = await find_run(api, request.path_params["run_id"], as_of, consistency(request, Consistency.STRONG))
+async def _run(services: Services, request: Request) -> Response:
+    as_of = await services.reads.moments.of(request)
+    shown = await find_run(
+        services.reads.reader, request.path_params["run_id"], as_of, consistency(request, Consistency.STRONG)
+    )
     many = len(shown.value.metrics) > ITEMS
     run = await beside(native_run, shown.value) if many else native_run(shown.value)
     return saying(await json_answer({"run": run, "positions": shown.said()}), as_of)
@@ -93,7 +108,7 @@ SHAPES = {
 OPERATIONS = (
     RawOperation(
         "GET",
-        f"{PREFIX}/runs/{{run_id}}",
+        f"{NATIVE_PREFIX}/runs/{{run_id}}",
         _run,
         "A run with its params, tags, latest metrics, inputs and outputs, deleted or not. Strong unless asked otherwise.",
         {200: (JSON, having({"run": ref("NativeRun"), "positions": POSITIONS}))},

@@ -5,7 +5,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..errors import ApiError, PermissionDenied
+from runfold_server.core.errors import ApiError, PermissionDenied
+
 from .callers import SAFE_METHODS, Callers
 
 OPEN_PATHS = frozenset({"/health", "/health/live", "/health/ready", "/version"})

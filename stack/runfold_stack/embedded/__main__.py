@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from runfold_stack.embedded import aot, jars
 from runfold_stack.errors import StackError
+
+from . import aot, jars
 
 
 def pins() -> None:

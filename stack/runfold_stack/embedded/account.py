@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runfold_stack.errors import NoServiceUser
-from runfold_stack.process import Account
+from runfold_stack.supervision.process import Account
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -19,10 +19,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runfold_stack.embedded import jars, kafka, kafka_login
-from runfold_stack.embedded.ports import choose
 from runfold_stack.errors import StackError
-from runfold_stack.process import end, run_once, spawn
+from runfold_stack.supervision.process import end, run_once, spawn
+
+from . import jars, kafka, kafka_login
+from .ports import choose
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runfold_stack.errors import DataDirInUse
-from runfold_stack.process import private_opener
+from runfold_stack.supervision.process import private_opener
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

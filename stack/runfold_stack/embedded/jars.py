@@ -19,8 +19,9 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runfold_stack.embedded.datadir import write_atomically
 from runfold_stack.errors import JarError, MissingPackage
+
+from .datadir import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -11,19 +11,21 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from runfold.kafka import MAX_MESSAGE_BYTES
-from runfold_stack.embedded import jars
-from runfold_stack.embedded.datadir import make_private, write_atomically
-from runfold_stack.embedded.kafka_login import CONTROLLER, MECHANISM, add_user
+from runfold_log.producer import MAX_MESSAGE_BYTES
 from runfold_stack.errors import MissingPackage, PartFailed
-from runfold_stack.process import run_once, tail
-from runfold_stack.supervisor import ChildSpec, low_disk
+from runfold_stack.supervision.process import run_once, tail
+from runfold_stack.supervision.supervisor import ChildSpec, low_disk
+
+from . import jars
+from .datadir import make_private, write_atomically
+from .kafka_login import CONTROLLER, MECHANISM, add_user
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from runfold_schemas.cluster import KafkaCluster
-    from runfold_stack.embedded.kafka_login import KafkaLogin
+    from runfold_log.cluster import KafkaCluster
+
+    from .kafka_login import KafkaLogin
 
 Durability = Literal["process", "fsync"]
 

@@ -11,9 +11,10 @@ import struct
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
-from runfold_schemas.cluster import KafkaCluster, KafkaSecurity
-from runfold_stack.embedded.datadir import DataDir, make_private, write_atomically
+from runfold_log.cluster import KafkaCluster, KafkaSecurity
 from runfold_stack.errors import StackError
+
+from .datadir import DataDir, make_private, write_atomically
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -19,16 +19,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runfold_stack.embedded.account import reachable, service_account, shared_copy
-from runfold_stack.embedded.datadir import make_private
 from runfold_stack.errors import MissingPackage, PartFailed, StackError
-from runfold_stack.process import run_once, tail
-from runfold_stack.supervisor import ChildSpec, low_disk
+from runfold_stack.supervision.process import run_once, tail
+from runfold_stack.supervision.supervisor import ChildSpec, low_disk
+
+from .account import reachable, service_account, shared_copy
+from .datadir import make_private
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from runfold_stack.process import Account
+    from runfold_stack.supervision.process import Account
 
 ROLE = DATABASE = "runfold"
 PORT = 5432  # only a part of the socket's name: every server has a socket directory of its own

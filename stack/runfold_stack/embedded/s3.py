@@ -11,11 +11,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runfold_stack.embedded.ports import CHOICE, choose, is_free
-from runfold_stack.embedded.s3_security import client_context, write_security
 from runfold_stack.errors import MissingPackage, StackError
-from runfold_stack.probe import answers_ok
-from runfold_stack.supervisor import ChildSpec
+from runfold_stack.supervision.probe import answers_ok
+from runfold_stack.supervision.supervisor import ChildSpec
+
+from .ports import CHOICE, choose, is_free
+from .s3_security import client_context, write_security
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -10,26 +10,28 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from runfold_stack.embedded import aot, kafka_login
-from runfold_stack.embedded import kafka as kafka_part
-from runfold_stack.embedded import postgres as postgres_part
-from runfold_stack.embedded import s3 as s3_part
-from runfold_stack.embedded.datadir import StackFile, hold
-from runfold_stack.embedded.kafka import KafkaPlace
-from runfold_stack.embedded.ports import choose, is_free
-from runfold_stack.embedded.s3 import S3Place
 from runfold_stack.errors import DiskFull, PortTaken
-from runfold_stack.supervisor import Progress, no_progress, supervise
+from runfold_stack.supervision.supervisor import Progress, no_progress, supervise
+
+from . import aot, kafka_login
+from . import kafka as kafka_part
+from . import postgres as postgres_part
+from . import s3 as s3_part
+from .datadir import StackFile, hold
+from .kafka import KafkaPlace
+from .ports import choose, is_free
+from .s3 import S3Place
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-    from runfold_schemas.cluster import KafkaCluster
-    from runfold_stack.embedded.datadir import DataDir
-    from runfold_stack.embedded.kafka import Durability
-    from runfold_stack.embedded.postgres import PostgresPlace
-    from runfold_stack.supervisor import ChildSpec, Supervisor
+    from runfold_log.cluster import KafkaCluster
+    from runfold_stack.supervision.supervisor import ChildSpec, Supervisor
+
+    from .datadir import DataDir
+    from .kafka import Durability
+    from .postgres import PostgresPlace
 
 
 @dataclass(frozen=True)

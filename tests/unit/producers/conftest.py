@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "support"))
-
-from event_server import EventServer, event_server
+from tests.support.event_server import EventServer, event_server
 
 
 @pytest.fixture

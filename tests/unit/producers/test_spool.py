@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from runfold.errors import SdkError
 from runfold.spool import layout
-from runfold.spool.framing import MAGIC, Frame, Kind, next_whole, pack, scan
-from runfold.spool.reading import SpoolReader
-from runfold.spool.writing import SpoolWriter
+from runfold.spool.frames import MAGIC, Frame, Kind, next_whole, pack, scan
+from runfold.spool.reader import SpoolReader
+from runfold.spool.writer import SpoolWriter
 
 FRAMES = st.lists(
     st.tuples(st.sampled_from(Kind), st.integers(0, 2**32 - 1), st.binary(min_size=1, max_size=60)), max_size=12

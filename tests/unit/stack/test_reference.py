@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from runfold_projections.folds.decision import RejectionCode
+from runfold_projections.core.rejection import RejectionCode
 from runfold_schemas.errors import Reason
-from runfold_stack import api_reference
-from runfold_stack.reference import CODES, PAGE, REASONS, reference
+from runfold_stack.reference import api_page
+from runfold_stack.reference.pages import CODES, PAGE, REASONS, reference
 
 ROOT = Path(__file__).parents[3]
 
@@ -22,10 +22,6 @@ def test_the_page_is_up_to_date() -> None:
 
 
 def test_the_api_page_and_the_document_are_up_to_date() -> None:
-    assert (ROOT / api_reference.PAGE).read_text(encoding="utf-8") == api_reference.api_page(), "run `make docs`"
-    assert (ROOT / api_reference.LOG_DOCUMENT).read_text(encoding="utf-8") == api_reference.asyncapi_text(), (
-        "run `make docs`"
-    )
-    assert (ROOT / api_reference.DOCUMENT).read_text(encoding="utf-8") == api_reference.openapi_text(), (
-        "run `make docs`"
-    )
+    assert (ROOT / api_page.PAGE).read_text(encoding="utf-8") == api_page.api_page(), "run `make docs`"
+    assert (ROOT / api_page.LOG_DOCUMENT).read_text(encoding="utf-8") == api_page.asyncapi_text(), "run `make docs`"
+    assert (ROOT / api_page.DOCUMENT).read_text(encoding="utf-8") == api_page.openapi_text(), "run `make docs`"

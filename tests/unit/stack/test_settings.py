@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from runfold_schemas.cluster import KafkaCluster
+from runfold_log.cluster import KafkaCluster
+from runfold_stack.config.services import without_password
+from runfold_stack.config.settings import OTHER_VARIABLES, Settings, load_settings, misspelt_variables
 from runfold_stack.errors import BadSetting
-from runfold_stack.services import without_password
-from runfold_stack.settings import OTHER_VARIABLES, Settings, load_settings, misspelt_variables
 
 
 @pytest.fixture(autouse=True)

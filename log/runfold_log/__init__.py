@@ -1,0 +1,1 @@
+"""The one way to Kafka: topics, the writer, the producer, readers and where the log ends."""

@@ -1,0 +1,230 @@
+"""Where this process runs, as its launcher's environment says it: node, rank, attempt, and the run that it shares with others."""
+
+import hashlib
+import logging
+import os
+import re
+import socket
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from runfold.errors import SdkError
+from runfold_schemas.codec.envelope import MAX_RANK
+from runfold_schemas.events.base import RUN_ID_PATTERN
+
+from .child_environment import started_by
+from .job_id import job_without_id, process_id
+
+_log = logging.getLogger("runfold")
+RUN_ID_VARIABLE = "RUNFOLD_RUN_ID"
+ATTEMPT_VARIABLE = "RUNFOLD_ATTEMPT"
+_SAY_NOTHING = frozenset({"", "0", "-", "none", "null", "nil", "nan", "undefined", "default", "false"})
+_HOW = f"set {RUN_ID_VARIABLE} to one id for all processes of the job, or pass run_id; RUNFOLD_LAUNCHER=off makes every process a run of its own"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Who writes. `rank` None: the launcher names none, so this process is alone. `attempt` is the launcher's, opaque; `shared` tells
+    whether it is the same for all processes of the job's start, or each process's own. `beside`: this process is no part of the job and
+    has none, such as one that evaluates checkpoints; its points count for the attempt that is the newest."""
+
+    node: str
+    pid: int
+    run_id: str | None = None
+    rank: int | None = None
+    world_size: int | None = None
+    attempt: str = ""
+    shared: bool = True
+    beside: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Launched:
+    """What one launcher's variables say. `job` is what all processes of the job have in common."""
+
+    launcher: str
+    job: str
+    rank: int | None
+    world_size: int | None
+    attempt: str
+    shared: bool = True
+
+
+def where_we_run(experiment: str, run_id: str | None = None, environ: Mapping[str, str] | None = None) -> Place:
+    """Read the environment; SdkError: the run's id, given or set, says nothing, or a setting of ours is no number.
+
+    An id from the launcher holds for one experiment; the n-th run of a process joins the n-th of the others.
+    """
+    environ = os.environ if environ is None else environ
+    launched = None if _is_off(environ) else _launched(environ)
+    if run_id is not None:
+        run_id = _checked(run_id, "run_id")
+    elif RUN_ID_VARIABLE in environ:
+        run_id = _checked(environ[RUN_ID_VARIABLE], RUN_ID_VARIABLE)
+    elif launched is not None:
+        run_id = _of_job(launched, experiment, environ)
+        if run_id is None:
+            # A run of its own has no rank: it must end by itself.
+            launched = None
+    attempt = environ.get(ATTEMPT_VARIABLE)
+    return Place(
+        socket.gethostname() or "node",
+        os.getpid(),
+        run_id,
+        _number(environ, "RUNFOLD_RANK", launched.rank if launched else None),
+        _number(environ, "RUNFOLD_WORLD_SIZE", launched.world_size if launched else None),
+        attempt if attempt is not None else _attempt(launched, run_id, environ) if launched else "",
+        attempt is not None or launched is None or launched.shared,
+        attempt == "",
+    )
+
+
+def _launched(environ: Mapping[str, str]) -> _Launched | None:
+    """The innermost launcher first: torchrun under SLURM is torchrun."""
+    rank, world = _launcher_number(environ, "RANK"), _launcher_number(environ, "WORLD_SIZE")
+    slurm = _slurm_attempt(environ)
+    if "TORCHELASTIC_RUN_ID" in environ:
+        job = environ["TORCHELASTIC_RUN_ID"]
+        if says_nothing(job):
+            job = job_without_id(environ, one_node=_launcher_number(environ, "LOCAL_WORLD_SIZE") == world)
+        restarts = environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        attempt = "-".join(part for part in (slurm, "torchelastic", job, restarts) if part)
+        return _Launched("TORCHELASTIC_RUN_ID", job, rank, world, attempt)
+    tasks = _launcher_number(environ, "SLURM_STEP_NUM_TASKS", _launcher_number(environ, "SLURM_NTASKS"))
+    by_srun = "SLURM_PROCID" in environ and tasks is not None and tasks > 1
+    for ranks, sizes, local_sizes in _RANKS:
+        found, size = _launcher_number(environ, ranks), _launcher_number(environ, sizes)
+        if found is not None and size is not None and not (by_srun and ranks == "PMI_RANK"):
+            job = "" if by_srun else job_without_id(environ, one_node=_launcher_number(environ, local_sizes) == size)
+            job = job or (_slurm_job(environ) if by_srun else "")
+            return _Launched(f"{ranks} and {sizes}", job, found, size, slurm or _short(job))
+    if by_srun:
+        return _Launched("SLURM_JOB_ID", _slurm_job(environ), _launcher_number(environ, "SLURM_PROCID"), tasks, slurm)
+    if "JOB_COMPLETION_INDEX" in environ:
+        # The pods of an indexed Job are named <job>-<index>; the Job itself is in no variable.
+        index = environ["JOB_COMPLETION_INDEX"]
+        name = environ.get("HOSTNAME", "")
+        job = name.removesuffix(f"-{index}") if name.endswith(f"-{index}") else ""
+        attempt = environ.get("POD_UID", "")
+        return _Launched(
+            "JOB_COMPLETION_INDEX", job, _launcher_number(environ, "JOB_COMPLETION_INDEX"), None, attempt, False
+        )
+    local = _launcher_number(environ, "LOCAL_RANK")
+    if local is not None and "NODE_RANK" in environ and world is not None and world > 1:
+        job = process_id(_starter(environ))
+        return _Launched(_CHILD, job, local, world, _short(job))
+    return None
+
+
+_RANKS = (
+    ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"),
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE"),
+    ("JSM_NAMESPACE_RANK", "JSM_NAMESPACE_SIZE", "JSM_NAMESPACE_LOCAL_SIZE"),
+    ("PMI_RANK", "PMI_SIZE", "MPI_LOCALNRANKS"),
+)
+_CHILD = "LOCAL_RANK and NODE_RANK"
+
+
+def _starter(environ: Mapping[str, str]) -> int:
+    """The process that started the others on this node: Lightning's own rank 0 is the one that the user started."""
+    return os.getpid() if environ["LOCAL_RANK"] == "0" else os.getppid()
+
+
+def _slurm_job(environ: Mapping[str, str]) -> str:
+    job = environ.get("SLURM_JOB_ID", "")
+    return (
+        job
+        if says_nothing(job)
+        else f"{environ.get('SLURM_CLUSTER_NAME', '')}/{job}.{environ.get('SLURM_STEP_ID', '')}"
+    )
+
+
+def _short(job: str) -> str:
+    return f"job-{hashlib.sha256(job.encode()).hexdigest()[:16]}" if job else ""
+
+
+def _attempt(launched: _Launched, run_id: str | None, environ: Mapping[str, str]) -> str:
+    if launched.launcher == _CHILD:
+        # The parent's run began as that of a process alone, which made its attempt up.
+        for run in started_by(_starter(environ), environ):
+            if run.run_id == run_id:
+                return run.attempt
+    return launched.attempt
+
+
+def _slurm_attempt(environ: Mapping[str, str]) -> str:
+    job = environ.get("SLURM_JOB_ID", "")
+    return f"slurm-{job}-{environ.get('SLURM_RESTART_COUNT', '0')}" if job else ""
+
+
+_runs: Counter[tuple[str, str, str]] = Counter()
+_counting = threading.Lock()
+
+
+def _of_job(launched: _Launched, experiment: str, environ: Mapping[str, str]) -> str | None:
+    """None: a run of its own, because the process is alone, or nothing tells its job from others."""
+    if says_nothing(launched.job):
+        if launched.world_size != 1:
+            _warn_once(
+                f"{launched.launcher} is set, so this process is one of several, but nothing says which job it belongs to: "
+                f"it writes a run of its own. To have one run, {_HOW}"
+            )
+        return None
+    before = started_by(_starter(environ), environ) if launched.launcher == _CHILD else []
+    handed = [run.run_id for run in before if run.experiment == experiment]
+    key = (launched.launcher, launched.job, experiment)
+    with _counting:
+        if launched.launcher == _CHILD and launched.rank == 0 and key not in _runs:
+            # Those that it started when it was alone.
+            _runs[key] = len(handed)
+        _runs[key] += 1
+        number = _runs[key]
+    if number <= len(handed):
+        return handed[number - 1]
+    return hashlib.sha256("\0".join((*key, str(number))).encode()).hexdigest()[:32]
+
+
+_warned: set[str] = set()
+
+
+def _warn_once(message: str) -> None:
+    if message not in _warned:
+        _warned.add(message)
+        _log.warning("runfold: %s", message)
+
+
+def says_nothing(run_id: str) -> bool:
+    """Whether an id is one that programs write when they have none: many jobs would become one run."""
+    return run_id.strip().lower() in _SAY_NOTHING
+
+
+def _checked(run_id: str, source: str) -> str:
+    if not isinstance(run_id, str) or says_nothing(run_id):
+        raise SdkError(f"{source}={run_id!r} is no id of a run: {_HOW}")
+    if not re.fullmatch(RUN_ID_PATTERN, run_id):
+        raise SdkError(f"{source}={run_id!r} must match {RUN_ID_PATTERN}")
+    return run_id
+
+
+def _is_off(environ: Mapping[str, str]) -> bool:
+    text = environ.get("RUNFOLD_LAUNCHER", "")
+    if text not in ("", "off", "auto"):
+        raise SdkError(f"RUNFOLD_LAUNCHER={text!r} must be auto or off")
+    return text == "off"
+
+
+def _number(environ: Mapping[str, str], name: str, default: int | None = None) -> int | None:
+    text = environ.get(name, "")
+    if not text:
+        return default
+    if not (text.isascii() and text.isdecimal()) or int(text) > MAX_RANK:
+        raise SdkError(f"{name}={text!r} must be a whole number from 0 to {MAX_RANK}")
+    return int(text)
+
+
+def _launcher_number(environ: Mapping[str, str], name: str, default: int | None = None) -> int | None:
+    """As a launcher wrote it: what is no rank, such as -1, is as good as none, and ends no training."""
+    text = environ.get(name, "")
+    return int(text) if text.isascii() and text.isdecimal() and int(text) <= MAX_RANK else default

@@ -1,0 +1,159 @@
+"""From what a training loop logs to a row of doubles: checks, nested dicts, scalars of other libraries."""
+
+import logging
+import numbers
+import operator
+from array import array
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+SEPARATOR = "/"
+_MOST_CACHED_BYTES = 16 * 1024 * 1024
+_LIST_BYTES, _NAME_BYTES = 350, 64
+"""What a list of keys that is remembered takes beside its names, and a name beside its text."""
+_MOST_TOLD = 1_000
+_log = logging.getLogger("runfold")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Keys:
+    """The checked keys of a row; equal key tuples share one object, so that rows of a frame are told by identity."""
+
+    names: tuple[str, ...]
+    bytes: int
+    """What the names take in UTF-8, with the bytes that their lengths take."""
+
+
+class RowReader:
+    """Turns the dict of a log call into keys and values. Thread-safe: its two caches only ever gain what is true."""
+
+    def __init__(self) -> None:
+        # Here and not above, for the sake of `import runfold`: the contract brings pydantic and fastavro.
+        from runfold_schemas.codec.metrics import key_problem
+
+        self._problem = key_problem
+        self._plain: set[type] = {float, int, bool}
+        self._known: dict[tuple[str, ...], Keys] = {}
+        self._cached = 0
+        self._without: set[str] = set()
+
+    def read(self, metrics: Mapping[str, Any]) -> tuple[Keys, "array[float]"]:
+        """Keys and values of one row. TypeError or ValueError name the key and what is wrong with it."""
+        try:
+            values = metrics.values()
+        except AttributeError:
+            raise TypeError(f"run.log takes a dict of names and numbers, not {_type_name(metrics)}") from None
+        names = tuple(metrics)
+        if not self._plain.issuperset(map(type, values)):
+            flat = self._flat(metrics)
+            names, values = tuple(flat), flat.values()
+        try:
+            row = array("d", [*values])
+        except OverflowError:
+            name = next(name for name, value in zip(names, values, strict=True) if _overflows(value))
+            raise ValueError(f"metric {name!r}: an integer of this size is beyond a 64-bit float") from None
+        if len(row) != len(names):
+            raise RuntimeError("the dict of metrics changed while it was read; nothing of it was logged")
+        return self._known.get(names) or self._check(names), row
+
+    def keys(self, names: tuple[str, ...]) -> Keys:
+        """The checked keys of these names. TypeError or ValueError name the key and what is wrong with it."""
+        return self._known.get(names) or self._check(names)
+
+    def _check(self, names: tuple[str, ...]) -> Keys:
+        for name in names:
+            if not isinstance(name, str):
+                raise TypeError(f"metric name {name!r} must be a str, not {_type_name(name)}")
+        problem = self._problem(names)
+        if problem:
+            raise ValueError(f"metrics: {problem}")
+        try:
+            size = sum(len(name.encode()) + 5 for name in names)
+        except UnicodeEncodeError as error:
+            raise ValueError(f"metric name {error.object!r} holds a lone surrogate, which UTF-8 can't carry") from None
+        if self._cached > _MOST_CACHED_BYTES:
+            self._known.clear()
+            self._cached = 0
+        self._cached += size + _NAME_BYTES * len(names) + _LIST_BYTES
+        return self._known.setdefault(names, Keys(names, size))
+
+    def _flat(self, metrics: Mapping[str, Any]) -> dict[str, float]:
+        flat: dict[str, float] = {}
+        for name, value in flatten(metrics, "metric"):
+            if name in flat:
+                raise ValueError(f"metric {name!r} stands twice: once nested and once with {SEPARATOR!r} in its name")
+            if value is None:
+                self._tell_none(name)
+                continue
+            flat[name] = value if type(value) in self._plain else self._number(name, value)
+        return flat
+
+    def _tell_none(self, name: str) -> None:
+        if name not in self._without and len(self._without) < _MOST_TOLD:
+            self._without.add(name)
+            _log.warning("runfold: metric %r is None, which is no number: it is left out, now and whenever it is", name)
+
+    def _number(self, name: str, value: Any) -> float:
+        if isinstance(value, numbers.Real):
+            try:
+                number = float(value)
+            except OverflowError:
+                raise ValueError(f"metric {name!r}: a number of this size is beyond a 64-bit float") from None
+            except (TypeError, ValueError) as error:
+                raise TypeError(f"metric {name!r}: {_type_name(value)} is not a real number: {error}") from None
+            # NumPy's float32, int64 and so on: from now on the fast path takes them, as array('d') does.
+            if type(value).__module__ == "numpy":
+                self._plain.add(type(value))
+            return number
+        item = getattr(value, "item", None)
+        if item is not None:
+            try:
+                held = item()
+            except (ValueError, TypeError, RuntimeError) as error:
+                raise TypeError(f"metric {name!r}: {_type_name(value)} is not a single number: {error}") from None
+            if isinstance(held, numbers.Real):
+                return self._number(name, held)
+            raise TypeError(f"metric {name!r}: {_type_name(value)} holds {_type_name(held)}, not a real number")
+        raise TypeError(f"metric {name!r} must be a number, not {_type_name(value)}")
+
+
+def flatten(tree: Mapping[str, Any], what: str, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+    """Leaves of nested dicts, in order, under their joined names. An empty dict is a leaf, but where numbers are wanted."""
+    if depth > 100:
+        raise ValueError(f"{what} {prefix[:100]!r} is nested deeper than 100 dicts")
+    for name, value in tree.items():
+        if not isinstance(name, str):
+            raise TypeError(f"{what} name {name!r} must be a str, not {_type_name(name)}")
+        if isinstance(value, Mapping) and (value or what == "metric"):
+            yield from flatten(value, what, f"{prefix}{name}{SEPARATOR}", depth + 1)
+        else:
+            yield prefix + name, value
+
+
+def _overflows(value: Any) -> bool:
+    try:
+        float(value)
+    except OverflowError:
+        return True
+    return False
+
+
+def _type_name(value: object) -> str:
+    kind = type(value)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def strings(tree: Mapping[str, Any], what: str) -> dict[str, str]:
+    """Leaves of nested dicts as texts, under their joined names."""
+    if not isinstance(tree, Mapping):
+        raise TypeError(f"{what}s must be a dict, not {type(tree).__qualname__}")
+    return {name: str(value) for name, value in flatten(tree, what)}
+
+
+def whole_step(step: Any) -> int:
+    """A step as an int; TypeError if it is no whole number."""
+    try:
+        return operator.index(step)
+    except TypeError:
+        raise TypeError(f"step must be a whole number, not {type(step).__qualname__} {step!r}") from None

@@ -1,0 +1,68 @@
+"""A run's creation before its experiment's id is known: what was decided when the run began, to be completed when a server answers."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Self
+
+from runfold.transports.base import Experiment
+from runfold_schemas.codec import wire
+from runfold_schemas.codec.batch import Outgoing
+from runfold_schemas.codec.envelope import Envelope, Writer
+from runfold_schemas.events.artifact_paths import root_below
+from runfold_schemas.events.runs import RunCreated
+from runfold_schemas.positions.topics import Topic
+
+
+@dataclass(frozen=True, slots=True)
+class Creation:
+    """Everything of a `RunCreated` and its envelope but the experiment's id and the artifacts' address, which follows from it.
+
+    Completed twice, it has the same event id, writer and sequence: the fold takes the first and drops the second, whatever
+    experiment each was completed with.
+    """
+
+    run_id: str
+    experiment: str
+    name: str
+    user_id: str
+    start_ms: int
+    event_id: str
+    writer: str
+    sequence: int
+    node: str = ""
+    rank: int | None = None
+    attempt: str = ""
+    tags: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, payload: bytes) -> Self:
+        """From a spool's frame; its checksum has shown that it is what was written."""
+        return cls(**json.loads(payload))
+
+    def payload(self) -> bytes:
+        """As it lies in a spool."""
+        return json.dumps(asdict(self)).encode()
+
+    def event(self, experiment: Experiment) -> RunCreated:
+        """The fact, once the experiment is known. Pydantic's ValidationError if a field breaks the contract."""
+        return RunCreated(
+            run_id=self.run_id,
+            experiment_id=int(experiment.id),
+            name=self.name,
+            user_id=self.user_id,
+            start_ms=self.start_ms,
+            artifact_uri=root_below(experiment.artifact_location, f"{self.run_id}/artifacts"),
+            tags=self.tags,
+        )
+
+    def record(self, experiment: Experiment) -> Outgoing:
+        """The record that creates the run in the experiment."""
+        event = self.event(experiment)
+        writer = Writer(self.writer, self.node, self.rank, self.attempt)
+        envelope = Envelope(self.event_id, event.subject, self.start_ms, writer, self.sequence)
+        return Outgoing(Topic.RUNS, self.run_id.encode(), wire.encode(event), envelope.headers())
+
+
+Resolve = Callable[[str], Experiment]
+"""From an experiment's name to what is known of it. Raises NotConnected or ServerRefused."""

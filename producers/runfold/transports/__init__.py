@@ -1,0 +1,1 @@
+"""Ways that events take to the log: over HTTP, or straight to Kafka."""

@@ -1,0 +1,1 @@
+"""Artifacts of runs and models, and checks of their bytes."""

@@ -1,0 +1,1 @@
+"""What Postgres alone knows: migrations, leases, cursors."""

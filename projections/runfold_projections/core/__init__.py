@@ -1,0 +1,1 @@
+"""What every slice shares: errors, rejections, the protocol of a projector."""

@@ -1,0 +1,1 @@
+"""Experiments, from events to rows and answers."""

@@ -1,0 +1,263 @@
+"""One batch of one partition: decoded, folded, and written in one statement with its checkpoint."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+
+from runfold_projections.catalog import RegistryProjector
+from runfold_projections.core.projector import Projector
+from runfold_projections.core.rejection import Rejection
+from runfold_projections.core.turns import Turns
+from runfold_projections.experiments.projector import ExperimentsProjector
+from runfold_projections.generations.generations import Projection
+from runfold_projections.history.journal import Journal
+from runfold_projections.metrics.projector import MetricsProjector
+from runfold_projections.postgres.batch_statement import RowChange, columns
+from runfold_projections.postgres.connection import Connection
+from runfold_projections.runs.projector import RunsProjector
+from runfold_projections.segments.compaction_backlog import Tidying
+from runfold_schemas.codec.catalog import Catalog
+from runfold_schemas.codec.record import Raw, Record, read_record
+from runfold_schemas.errors import BadRecord, Reason, UndeclaredSchema
+from runfold_schemas.events.runs import Genesis
+from runfold_schemas.positions.position import Partition
+
+from .change_log import ChangeLog
+from .checkpoint import Checkpoint, commit
+from .sequences import Ledger
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """A record that will never be folded by this code, and why."""
+
+    raw: Raw
+    reason: Reason
+    message: str
+
+
+@dataclass(slots=True)
+class Decoded:
+    """What could be read of a batch. `stopped_by` is the first record whose schema id is unknown; nothing after it is read."""
+
+    records: list[Record] = field(default_factory=list)
+    set_aside: list[SetAside] = field(default_factory=list)
+    next_offset: int = 0
+    broker_ms: int = 0
+    stopped_by: tuple[Raw, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What a committed batch did."""
+
+    checkpoint: Checkpoint | None
+    folded: int
+    duplicates: int
+    rejected: int
+    set_aside: dict[Reason, int]
+
+
+def decode_batch(
+    raws: Sequence[Raw],
+    catalog: Catalog,
+    partitions: int,
+    declared: Collection[int] | None = None,
+    into: Decoded | None = None,
+) -> Decoded:
+    """Read records up to the first whose schema id is not in the catalog; `into` is what the records before them gave.
+
+    With `declared`, the ids that the log declares, only those stop it: all other unknown ids are poison.
+    """
+    out = Decoded() if into is None else into
+    for raw in raws:
+        try:
+            out.records.append(read_record(raw, catalog, partitions))
+        except UndeclaredSchema as error:
+            if declared is None or error.schema_id in declared:
+                out.stopped_by = (raw, error.schema_id)
+                return out
+            message = f"schema id {error.schema_id} is not declared in the system topic"
+            out.set_aside.append(SetAside(raw, Reason.UNDECLARED_SCHEMA, message))
+        except BadRecord as error:
+            out.set_aside.append(SetAside(raw, error.reason, str(error)))
+        out.next_offset, out.broker_ms = raw.position.offset + 1, raw.timestamp_ms
+    return out
+
+
+def begin(
+    where: Partition, partitions: int, before: Checkpoint | None, batch: Decoded
+) -> tuple[Checkpoint | None, list[Record], list[SetAside]]:
+    """The checkpoint after a batch, the records that count, and what is set aside.
+
+    The checkpoint is None as long as no genesis was found. Later genesis records, and another partition's, change nothing.
+    """
+    genesis: Record | None = None
+    records: list[Record] = []
+    aside = list(batch.set_aside)
+    for record in batch.records:
+        if isinstance(record.event, Genesis):
+            if before is None and genesis is None and record.event.is_of(where, partitions):
+                genesis = record
+                records.append(record)
+        elif before is None and genesis is None:
+            aside.append(_early(record))
+        else:
+            records.append(record)
+    if before is not None:
+        log_id, genesis_id = before.log_id, before.genesis_id
+    elif genesis is not None:
+        assert isinstance(genesis.event, Genesis)
+        log_id, genesis_id = genesis.event.log_id, genesis.envelope.event_id
+    else:
+        return None, [], []
+    return Checkpoint(log_id, genesis_id, batch.next_offset, batch.broker_ms), records, aside
+
+
+def _early(record: Record) -> SetAside:
+    raw = Raw(record.position, record.timestamp_ms, record.entity.encode(), None, ())
+    return SetAside(raw, Reason.BEFORE_GENESIS, "the record stands before the partition's genesis")
+
+
+def projector_for(projection: Projection, where: Partition) -> Projector:
+    """A projector with empty memory."""
+    match projection:
+        case Projection.EXPERIMENTS:
+            return ExperimentsProjector()
+        case Projection.REGISTRY:
+            return RegistryProjector()
+        case Projection.RUNS:
+            return RunsProjector(where)
+        case Projection.METRICS:
+            return MetricsProjector(where)
+
+
+class PartitionFold:
+    """Folds one partition into one generation, batch by batch. The connections it is given see the generation's schema."""
+
+    def __init__(self, namespace: str, projection: Projection, where: Partition, partitions: int) -> None:
+        self._namespace, self._where, self._partitions = namespace, where, partitions
+        self._projector = projector_for(projection, where)
+        self._ledger = Ledger(where)
+        self._changelog = ChangeLog(projection, where)
+        self._journal = Journal(where, self._projector)
+        self.tidying = Tidying(where.partition)
+        self.announces = True
+        """Whether commits are told to readers: those of a generation that nobody reads are not."""
+
+    def forget(self) -> None:
+        """Drop all state in memory, as after a failed transaction."""
+        self._projector.forget()
+        self._ledger.forget()
+        self._journal.forget()
+        self.tidying.forget()
+
+    def _note_fresh(self) -> None:
+        if isinstance(self._projector, MetricsProjector):
+            for source in self._projector.fresh:
+                self.tidying.add(source)
+            self._projector.fresh.clear()
+
+    async def apply(self, connection: Connection, before: Checkpoint | None, batch: Decoded) -> Applied:
+        """Fold and commit; a batch without records moves the checkpoint alone. Raises Fenced if the checkpoint moved; after any error `forget` must be called.
+
+        Before the partition's genesis nothing is committed until it is found: the answer's checkpoint is then None.
+        """
+        after, records, aside = begin(self._where, self._partitions, before, batch)
+        if after is None:
+            return Applied(None, 0, 0, 0, {})
+        await self._projector.load(connection, records)
+        await self._ledger.load(connection, [r for r in records if not isinstance(r.event, Genesis)])
+        rejections, repeats, touched = await self._fold(records)
+        await self._projector.settle(connection)
+        await self._journal.settle(connection)
+        changes = [
+            *self._projector.changes(),
+            *self._journal.changes(),
+            *self._ledger.changes(),
+            *self._changelog.changes(before.next_offset if before else 0, after.next_offset, touched),
+            *self._repeats(repeats),
+            *_rejections(rejections),
+            *_set_aside(aside),
+        ]
+        await commit(connection, self._namespace, self._where, before, after, changes, announce=self.announces)
+        self._note_fresh()
+        reasons: dict[Reason, int] = {}
+        for item in aside:
+            reasons[item.reason] = reasons.get(item.reason, 0) + 1
+        return Applied(after, len(records) - len(repeats), len(repeats), len(rejections), reasons)
+
+    def _repeats(self, offsets: list[int]) -> list[RowChange]:
+        noted = offsets and isinstance(self._projector, MetricsProjector)
+        return [RowChange(_SAVE_REPEATS, (self._where.partition, offsets))] if noted else []
+
+    async def _fold(self, records: list[Record]) -> tuple[list[tuple[Record, Rejection]], list[int], list[str]]:
+        """The rejections, the offsets of duplicates, and the entities that may have changed, each once."""
+        rejections = []
+        touched: dict[str, None] = {}
+        repeats = []
+        turns = Turns()
+        for record in records:
+            if turns.is_over:
+                await turns.end()
+            if not isinstance(record.event, Genesis) and not self._ledger.is_new(record):
+                repeats.append(record.position.offset)
+                continue
+            rejection = self._projector.fold(record)
+            self._journal.note(record, rejection)
+            if rejection is not None:
+                rejections.append((record, rejection))
+            elif not isinstance(record.event, Genesis):
+                touched[record.entity] = None
+        return rejections, repeats, list(touched)
+
+
+def _rejections(found: list[tuple[Record, Rejection]]) -> list[RowChange]:
+    rows = [
+        (
+            record.envelope.event_id,
+            record.position.topic.value,
+            record.position.partition,
+            record.position.offset,
+            record.entity,
+            rejection.code.value,
+            rejection.message,
+            rejection.details,
+            record.timestamp_ms,
+        )
+        for record, rejection in found
+    ]
+    return [RowChange(_SAVE_REJECTIONS, columns(rows))] if rows else []
+
+
+def _set_aside(found: list[SetAside]) -> list[RowChange]:
+    rows = [
+        (
+            item.raw.position.topic.value,
+            item.raw.position.partition,
+            item.raw.position.offset,
+            item.reason.value,
+            item.message.replace("\x00", "\\0"),
+            item.raw.key,
+            len(item.raw.value) if item.raw.value is not None else None,
+            item.raw.timestamp_ms,
+        )
+        for item in found
+    ]
+    return [RowChange(_SAVE_SET_ASIDE, columns(rows))] if rows else []
+
+
+_SAVE_REPEATS = """
+INSERT INTO metric_repeat (partition, log_offset)
+SELECT $1::integer, log_offset FROM unnest($2::bigint[]) AS new (log_offset) WHERE EXISTS (SELECT FROM fence)
+"""
+_SAVE_REJECTIONS = """
+INSERT INTO rejection (event_id, topic, partition, log_offset, entity, code, message, details, broker_ms)
+SELECT * FROM unnest($1::uuid[], $2::text[], $3::integer[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::jsonb[],
+                     $9::bigint[])
+WHERE EXISTS (SELECT FROM fence)
+"""
+_SAVE_SET_ASIDE = """
+INSERT INTO set_aside (topic, partition, log_offset, reason, message, record_key, value_size, broker_ms)
+SELECT * FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::text[], $5::text[], $6::bytea[], $7::integer[], $8::bigint[])
+WHERE EXISTS (SELECT FROM fence)
+"""

@@ -1,0 +1,1 @@
+"""Read models side by side: rebuilds, snapshots, comparison."""

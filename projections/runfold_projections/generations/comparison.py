@@ -1,0 +1,133 @@
+"""Row by row, what differs between two generations that were folded up to the same vector. Memory is bounded by one run's points."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from runfold_projections.postgres.connection import Connection
+
+from .canonical_rows import Row
+from .generations import Projection, canonical_names
+from .state_hash import PACKED, WHOLE, groups, listing, table_digest
+
+_ROWS_AT_ONCE = 1000
+OUTCOMES = frozenset({"rejection", "set_aside"})
+"""Tables that say what became of events."""
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One value that differs, or with `column` None a row that only one side has: then the other side is None."""
+
+    table: str
+    key: Mapping[str, Any]
+    column: str | None
+    old: Any
+    new: Any
+
+    @property
+    def alters_outcome(self) -> bool:
+        """Whether an event was accepted on one side and refused on the other, or refused in other words."""
+        return self.table in OUTCOMES
+
+    def as_json(self) -> dict[str, Any]:
+        """For a line of JSON."""
+        return {"table": self.table, "key": _plain(self.key), "column": self.column} | {
+            "old": _plain(self.old),
+            "new": _plain(self.new),
+        }
+
+
+async def differences(old: Connection, new: Connection, projection: Projection) -> AsyncIterator[Difference]:
+    """What differs, table by table in the order of keys. Both connections see a generation's schema, in snapshots of equal checkpoints."""
+    for table in canonical_names(projection):
+        if table in PACKED:
+            async for difference in _packed(old, new, table):
+                yield difference
+        else:
+            ours, theirs = await asyncio.gather(table_digest(old, table), table_digest(new, table))
+            if ours != theirs:
+                async for difference in _listed(old, new, table):
+                    yield difference
+
+
+async def _listed(old: Connection, new: Connection, table: str) -> AsyncIterator[Difference]:
+    rows = listing(table)
+    at = [rows.names.index(name) for name in rows.key]
+
+    def key(row: Row) -> tuple[Any, ...]:
+        return tuple(row[place] for place in at)
+
+    async for left, right in _merged(_rows(old, rows.query), _rows(new, rows.query), key):
+        for difference in _compared(table, rows.names, rows.key, left, right):
+            yield difference
+
+
+async def _rows(connection: Connection, query: str) -> AsyncIterator[Row]:
+    async for row in connection.cursor(query, prefetch=_ROWS_AT_ONCE, timeout=WHOLE):
+        yield tuple(row)
+
+
+async def _packed(old: Connection, new: Connection, table: str) -> AsyncIterator[Difference]:
+    shown, names = PACKED[table]
+    async for left, right in _merged(groups(old, table), groups(new, table), lambda group: group.name):
+        if left is not None and right is not None and left.digest == right.digest:
+            continue
+        before, after = ([] if group is None else group.rows() for group in (left, right))
+        found = _points(before, after) if table == "segment" else _summaries(before, after)
+        for ours, theirs in found:
+            key = names[:2] if table == "metric_block" else names
+            for difference in _compared(shown, names, key, ours, theirs):
+                yield difference
+
+
+def _points(old: Iterable[Row], new: Iterable[Row]) -> Iterable[tuple[Row | None, Row | None]]:
+    ours, theirs = set(old), set(new)
+    for row in sorted(ours ^ theirs):
+        yield (row, None) if row in ours else (None, row)
+
+
+def _summaries(old: Iterable[Row], new: Iterable[Row]) -> Iterable[tuple[Row | None, Row | None]]:
+    ours, theirs = ({row[:2]: row for row in rows} for rows in (old, new))
+    for name in sorted(ours.keys() | theirs.keys()):
+        if ours.get(name) != theirs.get(name):
+            yield ours.get(name), theirs.get(name)
+
+
+def _compared(
+    table: str, names: tuple[str, ...], key: tuple[str, ...], old: Row | None, new: Row | None
+) -> Iterable[Difference]:
+    there = dict(zip(names, old or new or (), strict=False))
+    name = {column: there[column] for column in key if column in there}
+    if old is None or new is None:
+        rest = {column: value for column, value in there.items() if column not in key}
+        yield Difference(table, name, None, None if old is None else rest, None if new is None else rest)
+        return
+    for column, before, after in zip(names, old, new, strict=False):
+        if before != after:
+            yield Difference(table, name, column, before, after)
+
+
+async def _merged(
+    left: AsyncIterator[T], right: AsyncIterator[T], key: Callable[[T], Any]
+) -> AsyncIterator[tuple[T | None, T | None]]:
+    """Two ordered streams side by side; None where one has nothing of the key."""
+    ours, theirs = await anext(left, None), await anext(right, None)
+    while ours is not None or theirs is not None:
+        if theirs is None or (ours is not None and key(ours) < key(theirs)):
+            yield ours, None
+            ours = await anext(left, None)
+        elif ours is None or key(theirs) < key(ours):
+            yield None, theirs
+            theirs = await anext(right, None)
+        else:
+            yield ours, theirs
+            ours, theirs = await anext(left, None), await anext(right, None)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _plain(inner) for name, inner in value.items()}
+    return value.hex() if isinstance(value, bytes) else value

@@ -1,0 +1,256 @@
+"""Generations: a Postgres schema per projection and replay; views in the control schema show the live ones.
+
+States: `building` until it is switched; `live`; `standby`, folded on so that one can go back to it at once; `past`, folded up to a vector
+and then left alone; `retired`, whose schema is gone.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from runfold_projections.postgres.connection import Connection, generation_schema, identifier, sql
+from runfold_schemas.positions.topics import Topic
+
+
+class Projection(StrEnum):
+    """The projections, each folded from one topic."""
+
+    EXPERIMENTS = "experiments"
+    REGISTRY = "registry"
+    RUNS = "runs"
+    METRICS = "metrics"
+
+    @property
+    def topic(self) -> Topic:
+        return Topic(self.value)
+
+
+COMMON_TABLES = ("checkpoint", "sequence", "rejection", "set_aside", "journal", "journal_state", "journal_cause")
+TABLES: dict[Projection, tuple[str, ...]] = {
+    Projection.EXPERIMENTS: ("experiment", "experiment_tag", "experiment_naming"),
+    Projection.REGISTRY: (
+        "registered_model",
+        "registered_model_tag",
+        "model_alias",
+        "model_version",
+        "model_version_tag",
+        "model_naming",
+        "model_made_of",
+        "logged_model",
+        "logged_model_param",
+        "logged_model_tag",
+        "webhook",
+    ),
+    Projection.RUNS: (
+        "run",
+        "run_param",
+        "run_tag",
+        "run_dataset",
+        "run_model",
+        "run_output",
+        "artifact",
+        "run_change",
+    ),
+    Projection.METRICS: (
+        "attempt",
+        "attempt_start",
+        "cut",
+        "fork",
+        "segment",
+        "metric_block",
+        "model_value",
+        "model_block",
+        "metric_repeat",
+        "metric_change",
+    ),
+}
+VIEWS: dict[Projection, tuple[str, ...]] = {Projection.METRICS: ("metric", "model_metric")}
+"""What shows the tables in another form."""
+NOT_CANONICAL = frozenset(
+    {
+        "model_block",
+        "run_change",
+        "metric_change",
+        "metric_repeat",
+        "experiment_naming",
+        "model_naming",
+        "model_made_of",
+        "journal",
+        "journal_state",
+        "journal_cause",
+    }
+)
+"""Tables that show how the log was cut into batches, or what in it was there before: facts about the log, no state; or that another shows."""
+_SHOWN_BY = {"model_value": "model_metric"}
+
+LAYOUTS: dict[Projection, int] = {
+    Projection.EXPERIMENTS: 2,
+    Projection.REGISTRY: 6,
+    Projection.RUNS: 5,
+    Projection.METRICS: 11,
+}
+"""Number of the tables' layout per projection, raised with every change of `sql/tables`, or of what the journal holds: a generation has one for life."""
+
+PARTS: dict[Projection, tuple[str, ...]] = {Projection.REGISTRY: ("registered_models", "logged_models", "webhooks")}
+"""Files of `sql/tables` that make a projection's tables, where it is not one named like the projection."""
+
+
+def canonical_names(projection: Projection) -> list[str]:
+    """Tables that hold state, in a fixed order; where it lies packed in several, the view that shows it."""
+    tables = (*COMMON_TABLES, *TABLES[projection])
+    return [_SHOWN_BY.get(table, table) for table in tables if table not in NOT_CANONICAL]
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One read model. `until`: next offset of each partition, from 0 on, beyond which nobody folds it; None: no bound."""
+
+    projection: Projection
+    number: int
+    schema_name: str
+    state: str
+    until: tuple[int, ...] | None = None
+
+    def bound(self, partition: int) -> int | None:
+        """Up to where a partition may be folded."""
+        if self.until is None:
+            return None
+        return self.until[partition] if partition < len(self.until) else 0
+
+
+async def generations(connection: Connection) -> list[Generation]:
+    """All generations that workers fold.
+
+    Projections and layouts of other releases are not ours.
+    """
+    rows = await connection.fetch(
+        """
+        SELECT g.projection, g.number, g.schema_name, g.state, g.until
+        FROM generation g JOIN unnest($1::text[], $2::integer[]) AS ours (projection, layout) USING (projection, layout)
+        WHERE g.state <> 'retired' ORDER BY g.projection, g.number
+        """,
+        [projection.value for projection in LAYOUTS],
+        list(LAYOUTS.values()),
+    )
+    return [
+        Generation(
+            Projection(r["projection"]),
+            r["number"],
+            r["schema_name"],
+            r["state"],
+            None if r["until"] is None else tuple(r["until"]),
+        )
+        for r in rows
+    ]
+
+
+async def create_generation(
+    connection: Connection,
+    namespace: str,
+    projection: Projection,
+    *,
+    until: Sequence[int] | None = None,
+    past: str | None = None,
+    code: str | None = None,
+) -> Generation:
+    """A new, empty generation in state `building`, or of a past; workers begin to fold it from the start of the log.
+
+    Must run in a transaction. The connection's search_path is the control schema.
+    """
+    number = await connection.fetchval(
+        "SELECT coalesce(max(number), 0) + 1 FROM generation WHERE projection = $1", projection.value
+    )
+    schema_name = generation_schema(namespace, projection.value, number)
+    state = "building" if past is None else "past"
+    await connection.execute(
+        """
+        INSERT INTO generation (projection, number, schema_name, state, layout, until, past, code)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+        """,
+        projection.value,
+        number,
+        schema_name,
+        state,
+        LAYOUTS[projection],
+        until,
+        past,
+        code,
+    )
+    await connection.execute(f"CREATE SCHEMA {identifier(schema_name)}")
+    await connection.execute(f"SET LOCAL search_path = {identifier(schema_name)}")
+    await connection.execute(sql("tables/common.sql"))
+    for part in PARTS.get(projection, (projection.value,)):
+        await connection.execute(sql(f"tables/{part}.sql"))
+    await connection.execute(f"SET LOCAL search_path = {identifier(namespace)}")
+    return Generation(projection, number, schema_name, state, None if until is None else tuple(until))
+
+
+async def switch(connection: Connection, generation: Generation) -> None:
+    """Make a generation the live one: its views replace the old ones, and what was live stays as the standby. Must run in a transaction.
+
+    Readers that hold the old views finish first; later ones see only the new.
+    """
+    await connection.execute(
+        "UPDATE generation SET state = 'standby', switched_at = now() WHERE projection = $1 AND state = 'live'",
+        generation.projection.value,
+    )
+    await connection.execute(
+        "UPDATE generation SET state = 'live', until = NULL, switched_at = now() WHERE projection = $1 AND number = $2",
+        generation.projection.value,
+        generation.number,
+    )
+    live = [g for g in await generations(connection) if g.state == "live"]
+    await show_common(connection, live)
+    await show_tables(connection, generation)
+
+
+async def show_common(connection: Connection, of: Iterable[Generation], schema: str | None = None) -> None:
+    """Make the views that unite what all projections have, over these generations, in a schema (None: the search_path's)."""
+    for table in COMMON_TABLES:
+        parts = [
+            f"SELECT '{g.projection.value}'::text AS projection, * FROM {identifier(g.schema_name)}.{table}" for g in of
+        ]
+        await _show(connection, table, " UNION ALL ".join(parts), schema)
+
+
+async def show_tables(connection: Connection, generation: Generation, schema: str | None = None) -> None:
+    """Make the views over a generation's own tables."""
+    for table in (*TABLES[generation.projection], *VIEWS.get(generation.projection, ())):
+        await _show(connection, table, f"SELECT * FROM {identifier(generation.schema_name)}.{table}", schema)
+
+
+async def show_generations(connection: Connection, namespace: str, past: str, schema: str) -> None:
+    """Make the view that shows a past's generations as if they were the live ones. The past's name is one that was checked."""
+    query = (
+        "SELECT projection, number, schema_name, 'live'::text AS state, created_at, switched_at, layout "
+        f"FROM {identifier(namespace)}.generation WHERE past = '{past}' AND state = 'past'"
+    )
+    await _show(connection, "generation", query, schema)
+
+
+async def _show(connection: Connection, table: str, query: str, schema: str | None) -> None:
+    view = table if schema is None else f"{identifier(schema)}.{table}"
+    # Dropped rather than replaced: another generation's table may have other columns.
+    await connection.execute(f"DROP VIEW IF EXISTS {view}")
+    await connection.execute(f"CREATE VIEW {view} AS {query}")
+
+
+async def retire(connection: Connection, schema_names: Iterable[str]) -> None:
+    """Drop these generations' schemas, none of which is live; their numbers are never used again. Must run in a transaction."""
+    names = list(schema_names)
+    await connection.execute(
+        "UPDATE generation SET state = 'retired', until = NULL WHERE schema_name = ANY ($1::text[]) AND state <> 'live'",
+        names,
+    )
+    await connection.execute("DELETE FROM lease WHERE handler = ANY ($1::text[])", names)
+    for name in names:
+        await connection.execute(f"DROP SCHEMA IF EXISTS {identifier(name)} CASCADE")
+
+
+async def hear_of_generations(connection: Connection, namespace: str, note: Callable[[], None]) -> None:
+    """Call `note` whenever a generation comes, goes or is switched, as long as the connection lasts."""
+
+    def on_notice(*_: object) -> None:
+        note()
+
+    await connection.add_listener(f"{namespace}_generations", on_notice)

@@ -1,0 +1,333 @@
+"""A rebuild: a new generation beside the live one, caught up, compared row by row, and switched. And the way back.
+
+Workers do the folding; all that is decided here lies in the control schema, so that a rebuild which is killed is gone on with by the next
+one. The comparison is exact although writes go on: the building generation is held back (`until`) and then led to exactly the vector at
+which a snapshot shows the live one.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+
+import asyncpg
+
+from runfold_projections.core.errors import Busy, NoSuchGeneration, Stalled
+from runfold_projections.postgres.connection import Connection, identifier, open_connection
+from runfold_projections.postgres.read_transaction import checkpoints, reached
+from runfold_schemas.positions.position import Partition
+from runfold_schemas.positions.vector import Vector
+
+from .comparison import Difference, differences
+from .fingerprint import fingerprint
+from .generations import Generation, Projection, create_generation, retire, switch
+from .inventory import checkpoints_of, generations_of
+from .state_hash import WHOLE
+
+LOOK = 0.2
+"""Seconds between looks at checkpoints."""
+NEAR = 5_000
+"""Records behind the live generation with which a building one counts as caught up, before it is held."""
+HEARD = 1.5
+"""Seconds after which workers have heard of a new bound."""
+LOCK_MS = 300
+"""For how long a switch waits for readers that hold the views, before it lets others pass and tries again: they would queue behind it."""
+DROP_LOCK_MS = 5_000
+"""For how long a drop waits for whoever holds the tables: longer than an automatic vacuum takes to give way."""
+LEVEL_WAIT = 1.0
+"""For how long a switch keeps the live generation from moving until the other one is level."""
+
+
+class Phase(StrEnum):
+    """What a rebuild is doing."""
+
+    REPLAY = "replaying"
+    HOLD = "holding"
+    COMPARE = "comparing"
+    CATCH_UP = "catching up"
+    SWITCH = "switching"
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Progress: how many of the log's records are folded. `total` grows while others write. `past`: the name of one, of all projections."""
+
+    generation: Generation
+    phase: Phase
+    folded: int
+    total: int
+    past: str | None = None
+
+
+Tell = Callable[[Told], None]
+Report = Callable[[Difference], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What a comparison found, and at which vector."""
+
+    vector: dict[Partition, int]
+    differences: int
+    outcomes: int
+    """How many of the differences are of events that are now accepted, or refused, otherwise."""
+
+
+class Rebuild:
+    """One projection's rebuild or rollback. Nobody else may be at it at the same time: Busy.
+
+    `patience`: seconds without any progress of a generation that is waited for, after which it is Stalled.
+    """
+
+    def __init__(
+        self, dsn: str, namespace: str, projection: Projection, control: Connection, tell: Tell, patience: float
+    ) -> None:
+        self._dsn, self._namespace, self._projection = dsn, namespace, projection
+        self._control, self._tell, self._patience = control, tell, patience
+
+    async def begin(self) -> Generation:
+        """The generation that is being built: the one of a rebuild that was broken off, if the same code began it, or a new one."""
+        code = fingerprint()
+        there = await generations_of(self._control, self._projection, "building")
+        same = {
+            row["schema_name"]
+            for row in await self._control.fetch(
+                "SELECT schema_name FROM generation WHERE state = 'building' AND code = $1", code
+            )
+        }
+        async with self._control.transaction():
+            found = next((g for g in there if g.schema_name in same), None)
+            await retire(self._control, [g.schema_name for g in there if g is not found])
+            if found is None:
+                found = await create_generation(self._control, self._namespace, self._projection, code=code)
+            await self._bound(found, None)
+        return found
+
+    async def build(self, generation: Generation) -> None:
+        """Return once it is folded about as far as the live one."""
+        await self._near(generation, Phase.REPLAY)
+
+    async def compare(self, generation: Generation, report: Report) -> Compared:
+        """Every row that differs, at one vector. The generation is free to go on afterwards."""
+        compared: list[Compared] = []
+
+        async def look(old: Connection, new: Connection, vector: dict[Partition, int]) -> None:
+            self._say(generation, Phase.COMPARE, vector, vector)
+            found = outcomes = 0
+            async for difference in differences(old, new, self._projection):
+                found += 1
+                outcomes += difference.alters_outcome
+                report(difference)
+            compared.append(Compared(vector, found, outcomes))
+
+        while not await self._at_one_vector(generation, look):
+            await asyncio.sleep(HEARD)
+        await self._bound(generation, None)
+        return compared[0]
+
+    async def switch(self, generation: Generation) -> None:
+        """Make it the live one as soon as it is level with the old one, in one transaction; what was live is the standby from then on."""
+        await self._near(generation, Phase.CATCH_UP)
+        pause = LOOK
+        while not await self._try_switch(generation):
+            self._say(generation, Phase.SWITCH, {}, {})
+            await asyncio.sleep(pause)
+            pause = min(2.0, pause * 1.5)
+        await self._keep_one_standby()
+
+    async def standby(self) -> Generation:
+        """Where a rollback leads; NoSuchGeneration if nothing is kept."""
+        found = await generations_of(self._control, self._projection, "standby")
+        if not found:
+            raise NoSuchGeneration(
+                f"projection {self._projection}: no earlier generation is kept; `runfold rebuild {self._projection}` folds one anew"
+            )
+        return found[0]
+
+    async def drop(self, generation: Generation) -> None:
+        """Give up a generation that is not live."""
+        await drop_generations(self._control, [generation.schema_name])
+
+    async def _keep_one_standby(self) -> None:
+        rows = await self._control.fetch(
+            "SELECT schema_name FROM generation WHERE projection = $1 AND state = 'standby' ORDER BY switched_at DESC OFFSET 1",
+            self._projection.value,
+        )
+        if rows:
+            await drop_generations(self._control, [row["schema_name"] for row in rows])
+
+    async def _bound(self, generation: Generation, vector: Vector | None) -> None:
+        until = None
+        if vector is not None:
+            mine = {where.partition: end for where, end in vector.items()}
+            until = [mine.get(number, 0) for number in range(1 + max(mine, default=0))]
+        await self._control.execute(
+            "UPDATE generation SET until = $2 WHERE schema_name = $1", generation.schema_name, until
+        )
+
+    async def _live(self) -> Generation:
+        return (await generations_of(self._control, self._projection, "live"))[0]
+
+    async def _near(self, generation: Generation, phase: Phase) -> None:
+        live = await self._live()
+        watch = _Watch(self._patience, generation)
+        while True:
+            have = await checkpoints_of(self._control, generation.schema_name)
+            want = await checkpoints_of(self._control, live.schema_name)
+            self._say(generation, phase, have, want)
+            if (
+                sum(max(0, end - have.get(where, 0)) for where, end in want.items()) <= NEAR
+                and have.keys() >= want.keys()
+            ):
+                return
+            watch.see(have)
+            await asyncio.sleep(LOOK)
+
+    async def _at_one_vector(
+        self, generation: Generation, look: Callable[[Connection, Connection, dict[Partition, int]], Awaitable[None]]
+    ) -> bool:
+        """Lead the generation to the vector of a snapshot of the live one, and look at both; False if it was beyond it."""
+        live = await self._live()
+        # Held where it is, so that the live one gets ahead of it.
+        await self._bound(generation, await checkpoints_of(self._control, generation.schema_name))
+        await self._passed(live, generation)
+        async with self._snapshot(live) as old:
+            vector = await checkpoints(old)
+            await self._bound(generation, vector)
+            if not await self._led_to(generation, vector):
+                return False
+            async with self._snapshot(generation) as new:
+                if await checkpoints(new) != vector:
+                    return False
+                await look(old, new, vector)
+        return True
+
+    async def _passed(self, live: Generation, generation: Generation) -> None:
+        watch = _Watch(self._patience, live)
+        while True:
+            have = await checkpoints_of(self._control, live.schema_name)
+            want = await checkpoints_of(self._control, generation.schema_name)
+            if reached(have, want):
+                return
+            watch.see(have)
+            await asyncio.sleep(LOOK)
+
+    async def _led_to(self, generation: Generation, vector: Mapping[Partition, int]) -> bool:
+        watch = _Watch(self._patience, generation)
+        while True:
+            have = await checkpoints_of(self._control, generation.schema_name)
+            self._say(generation, Phase.HOLD, have, vector)
+            if have == vector:
+                return True
+            if any(end > vector.get(where, 0) for where, end in have.items()):
+                return False
+            watch.see(have)
+            await asyncio.sleep(LOOK / 4)
+
+    @asynccontextmanager
+    async def _snapshot(self, generation: Generation) -> AsyncIterator[Connection]:
+        async with (
+            open_connection(
+                self._dsn, generation.schema_name, application="runfold rebuild", timeout=WHOLE
+            ) as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            yield connection
+
+    async def _try_switch(self, generation: Generation) -> bool:
+        live = await self._live()
+        try:
+            async with self._control.transaction():
+                await self._control.execute(f"SET LOCAL lock_timeout = '{LOCK_MS}ms'")
+                # Nothing commits into the live one from here on, so that no reader sees the state go back.
+                await self._control.fetch(
+                    f"SELECT FROM {identifier(live.schema_name)}.checkpoint ORDER BY partition FOR SHARE"
+                )
+                want = await checkpoints_of(self._control, live.schema_name)
+                if not await self._level(generation, want):
+                    return False
+                await switch(self._control, generation)
+        except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
+            return False
+        return True
+
+    async def _level(self, generation: Generation, want: Mapping[Partition, int]) -> bool:
+        deadline = time.monotonic() + LEVEL_WAIT
+        while not reached(await checkpoints_of(self._control, generation.schema_name), want):
+            if time.monotonic() > deadline:
+                return False
+            await asyncio.sleep(0.01)
+        return True
+
+    def _say(self, generation: Generation, phase: Phase, have: Vector, want: Vector) -> None:
+        self._tell(Told(generation, phase, sum(have.values()), max(sum(want.values()), sum(have.values()))))
+
+
+class _Watch:
+    """Raises Stalled when nothing moves."""
+
+    def __init__(self, patience: float, generation: Generation) -> None:
+        self._patience, self._generation = patience, generation
+        self._seen: Vector | None = None
+        self._since = time.monotonic()
+
+    def see(self, have: Vector) -> None:
+        if have != self._seen:
+            self._seen, self._since = have, time.monotonic()
+        if time.monotonic() - self._since > self._patience:
+            raise Stalled(
+                f"generation {self._generation.number} of {self._generation.projection} has not moved for {self._patience:g} s "
+                f"at {sum(have.values())} records. Is a worker running? `runfold status` says; the same command goes on later"
+            )
+
+
+@asynccontextmanager
+async def rebuilding(
+    dsn: str, namespace: str, projection: Projection, tell: Tell = lambda _: None, *, patience: float = 60.0
+) -> AsyncIterator[Rebuild]:
+    """The right to rebuild a projection, or to go back, for as long as the block lasts. Busy if somebody else has it."""
+    async with open_connection(dsn, namespace, application="runfold rebuild", durable=True, timeout=60.0) as control:
+        has = await control.fetchval(
+            "SELECT pg_try_advisory_lock(hashtextextended('runfold rebuild ' || $1 || ' ' || $2, 0))",
+            namespace,
+            projection.value,
+        )
+        if not has:
+            raise Busy(f"projection {projection}: another process rebuilds it, or switches its generations, right now")
+        yield Rebuild(dsn, namespace, projection, control, tell, patience)
+
+
+async def drop_generations(control: Connection, schema_names: list[str]) -> None:
+    """Retire generations that are not live. Nobody folds or counts them from then on; if somebody holds their tables, workers drop them later."""
+    await control.execute(
+        "UPDATE generation SET state = 'retired' WHERE schema_name = ANY ($1::text[]) AND state <> 'live'", schema_names
+    )
+    await drop_retired(control, schema_names)
+
+
+async def drop_retired(control: Connection, schema_names: list[str]) -> None:
+    """Drop schemas of retired generations, as far as nobody holds their tables."""
+    for name in schema_names:
+        with contextlib.suppress(asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
+            async with control.transaction():
+                await control.execute(f"SET LOCAL lock_timeout = '{DROP_LOCK_MS}ms'")
+                await retire(control, [name])
+
+
+async def drop_expired(control: Connection, seconds: float) -> list[str]:
+    """Drop standbys that were replaced so many seconds ago, and what is left of retired generations; answers their schemas."""
+    rows = await control.fetch(
+        """
+        SELECT schema_name FROM generation
+        WHERE state = 'standby' AND switched_at < now() - make_interval(secs => $1)
+           OR state = 'retired' AND to_regnamespace(schema_name) IS NOT NULL
+        """,
+        seconds,
+    )
+    names = [row["schema_name"] for row in rows]
+    if names:
+        await drop_generations(control, names)
+    return names

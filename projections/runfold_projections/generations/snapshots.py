@@ -1,0 +1,197 @@
+"""Pasts: a generation of every projection, folded up to a position vector and then left alone, with views of its own over them.
+
+The views lie in the schema `<namespace>_past_<name>` and have the names of the live ones, `generation` among them; so every query that reads
+live views answers from a past where the search_path names that schema.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from runfold_projections.core.errors import BadPast, NoSuchPast
+from runfold_projections.postgres.connection import Connection, identifier
+from runfold_schemas.positions.position import Partition
+from runfold_schemas.positions.topics import partition_count
+from runfold_schemas.positions.vector import Vector, parse_vector, write_vector
+
+from .generations import (
+    Generation,
+    Projection,
+    create_generation,
+    generations,
+    retire,
+    show_common,
+    show_generations,
+    show_tables,
+)
+from .inventory import checkpoints_of, sizes
+
+_NAME = re.compile(r"[a-z0-9_]{1,17}")
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """A moment of the log that is kept as read models. `ready`: it is folded up to its vector."""
+
+    name: str
+    vector: dict[Partition, int]
+    asked: str
+    created_at: datetime
+    folded: int
+    total: int
+    size: int
+    """Bytes in Postgres."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether every partition stands at the vector."""
+        return self.folded == self.total
+
+    def as_json(self) -> dict[str, Any]:
+        """For an answer."""
+        return {
+            "name": self.name,
+            "vector": write_vector(self.vector),
+            "asked": self.asked,
+            "created_at": self.created_at.isoformat(),
+            "folded": self.folded,
+            "total": self.total,
+            "ready": self.ready,
+            "bytes": self.size,
+        }
+
+
+def past_schema(namespace: str, name: str) -> str:
+    """Postgres schema of a past's views."""
+    return f"{namespace}_past_{check_name(name)}"
+
+
+def check_name(name: str) -> str:
+    """The name; BadPast unless it can name a past."""
+    if not _NAME.fullmatch(name):
+        raise BadPast(f"past {name!r}: a name has 1 to 17 lower-case letters, digits and underscores")
+    return name
+
+
+def folded_part(vector: Vector) -> dict[Partition, int]:
+    """The vector as far as projections fold it, without partitions of which nothing counts: one way to say one moment."""
+    topics = {projection.topic for projection in Projection}
+    return {where: end for where, end in vector.items() if where.topic in topics and end > 0}
+
+
+async def create_past(
+    connection: Connection, namespace: str, name: str, vector: Vector, asked: str, partitions: int
+) -> None:
+    """Begin a past; workers fold it. BadPast if the name is taken, or another past has the vector. The search_path is the control schema."""
+    wanted = folded_part(vector)
+    schema = past_schema(namespace, name)
+    async with connection.transaction():
+        await connection.execute("LOCK TABLE past IN EXCLUSIVE MODE")
+        same = await connection.fetchrow(
+            "SELECT name, vector FROM past WHERE name = $1 OR vector = $2", name, write_vector(wanted)
+        )
+        if same is not None:
+            what = f"is past `{same['name']}` already" if same["name"] != name else "has a name that is taken"
+            raise BadPast(
+                f"past {name!r} of {write_vector(wanted)} {what}: use it, or `runfold past drop {same['name']}` first"
+            )
+        await connection.execute(
+            "INSERT INTO past (name, vector, asked) VALUES ($1, $2, $3)", name, write_vector(wanted), asked
+        )
+        await connection.execute(f"CREATE SCHEMA {identifier(schema)}")
+        for projection in Projection:
+            await create_generation(
+                connection, namespace, projection, until=_until(projection, wanted, partitions), past=name
+            )
+        await _show(connection, namespace, name)
+
+
+def _until(projection: Projection, vector: Vector, partitions: int) -> list[int]:
+    count = partition_count(projection.topic, partitions)
+    return [vector.get(Partition(projection.topic, number), 0) for number in range(count)]
+
+
+async def complete_pasts(connection: Connection, namespace: str) -> list[str]:
+    """Give pasts that lack a generation of a projection a new one, as after a change of layout; answers their schemas. In a transaction."""
+    made: list[str] = []
+    for row in await connection.fetch("SELECT name, vector FROM past ORDER BY name"):
+        there = {g.projection for g in await _of_past(connection, row["name"])}
+        missing = [projection for projection in Projection if projection not in there]
+        vector = parse_vector(row["vector"]) if row["vector"] else {}
+        # Of how many partitions the log has, a vector tells all that matters: those that it does not name have nothing to fold.
+        partitions = 1 + max((where.partition for where in vector), default=0)
+        for projection in missing:
+            generation = await create_generation(
+                connection, namespace, projection, until=_until(projection, vector, partitions), past=row["name"]
+            )
+            made.append(generation.schema_name)
+        if missing:
+            await _show(connection, namespace, row["name"])
+    return made
+
+
+async def _of_past(connection: Connection, name: str) -> list[Generation]:
+    numbers = {
+        (row["projection"], row["number"])
+        for row in await connection.fetch(
+            "SELECT projection, number FROM generation WHERE past = $1 AND state = 'past'", name
+        )
+    }
+    return [g for g in await generations(connection) if (g.projection.value, g.number) in numbers]
+
+
+async def _show(connection: Connection, namespace: str, name: str) -> None:
+    schema = past_schema(namespace, name)
+    found = await _of_past(connection, name)
+    await show_common(connection, found, schema)
+    for generation in found:
+        await show_tables(connection, generation, schema)
+    await show_generations(connection, namespace, name, schema)
+
+
+async def drop_past(connection: Connection, namespace: str, name: str) -> None:
+    """Drop a past with all its tables. NoSuchPast if there is none of this name."""
+    schema = past_schema(namespace, name)
+    async with connection.transaction():
+        gone = await connection.fetchval("DELETE FROM past WHERE name = $1 RETURNING name", name)
+        if gone is None:
+            raise NoSuchPast(f"there is no past `{name}`; `runfold past list` shows those that there are")
+        await connection.execute(f"DROP SCHEMA IF EXISTS {identifier(schema)} CASCADE")
+        rows = await connection.fetch("SELECT schema_name FROM generation WHERE past = $1 AND state = 'past'", name)
+        await retire(connection, [row["schema_name"] for row in rows])
+
+
+async def pasts(connection: Connection, *, name: str | None = None) -> list[Past]:
+    """The pasts there are, or the one of a name, with how far they are folded."""
+    found = []
+    for row in await connection.fetch(
+        "SELECT name, vector, asked, created_at FROM past WHERE $1::text IS NULL OR name = $1 ORDER BY created_at", name
+    ):
+        vector = parse_vector(row["vector"]) if row["vector"] else {}
+        schemas = [g.schema_name for g in await _of_past(connection, row["name"])]
+        have: dict[Partition, int] = {}
+        for schema in schemas:
+            have |= await checkpoints_of(connection, schema)
+        folded = sum(min(have.get(where, 0), end) for where, end in vector.items())
+        if any(have.get(where, 0) > end for where, end in vector.items()):
+            folded = -1  # a worker of an older release has folded past it
+        size = await sizes(connection, schemas)
+        found.append(
+            Past(row["name"], vector, row["asked"], row["created_at"], folded, sum(vector.values()), sum(size.values()))
+        )
+    return found
+
+
+async def past_named(connection: Connection, name: str) -> Vector | None:
+    """The vector of the past of this name."""
+    text: str | None = await connection.fetchval("SELECT vector FROM past WHERE name = $1", name)
+    return None if text is None else parse_vector(text) if text else {}
+
+
+async def past_of(connection: Connection, vector: Vector) -> str | None:
+    """Name of the past of this vector."""
+    name: str | None = await connection.fetchval(
+        "SELECT name FROM past WHERE vector = $1", write_vector(folded_part(vector))
+    )
+    return name

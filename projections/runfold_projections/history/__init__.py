@@ -1,0 +1,1 @@
+"""The journal of changes, and what an entity was at a moment."""

@@ -1,0 +1,1 @@
+"""MLflow's logged models, from events to rows and answers."""

@@ -1,0 +1,97 @@
+"""Logged models as they were at a moment of the log."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from runfold_projections.history.cutoff import below, born
+from runfold_projections.history.timeline import state_of
+from runfold_projections.metrics.model_metrics import ModelMetrics
+from runfold_projections.postgres.connection import Connection
+from runfold_projections.registry.as_of import made_of_at
+from runfold_projections.search.tokens import storable
+from runfold_projections.segments.level0 import until_offset
+from runfold_projections.segments.packs import read_segment, read_segment_dated
+from runfold_schemas.positions.position import Partition
+from runfold_schemas.positions.topics import Topic
+from runfold_schemas.positions.vector import Vector
+
+from .history import LoggedModelStory
+from .queries import VERSIONS_TAG, LoggedModel, MeasuredMetric, with_versions
+
+REGISTRY = Partition(Topic.REGISTRY, 0)
+
+
+async def logged_model_at(conn: Connection, workspace: str, model_id: str, vector: Vector) -> LoggedModel | None:
+    """The model of this id, deleted or not, with what runs had measured of it. The versions that had been made of it
+    are in their tag, as of the present."""
+    found = await state_of(conn, LoggedModelStory(model_id), vector.get(REGISTRY, 0)) if storable(model_id) else None
+    if found is None or found.head.workspace != workspace:
+        return None
+    head, tags = found.head, dict(sorted(found.tags.items()))
+    made = await made_of_at(conn, workspace, model_id, vector)
+    if made:
+        tags[VERSIONS_TAG] = with_versions(tags.get(VERSIONS_TAG), made)
+    return LoggedModel(
+        model_id=head.model_id,
+        experiment_id=head.experiment_id,
+        name=head.name,
+        artifact_uri=head.artifact_uri,
+        model_type=head.model_type,
+        source_run_id=head.source_run_id,
+        status=head.status,
+        lifecycle_stage=head.lifecycle_stage,
+        created_ms=head.created_ms,
+        updated_ms=head.updated_ms,
+        params=dict(sorted(found.params.items())),
+        tags=tags,
+        metrics=await _measured(conn, model_id, vector),
+    )
+
+
+async def _measured(conn: Connection, model_id: str, vector: Vector) -> list[MeasuredMetric]:
+    rows = await conn.fetch(_RUNS, model_id)
+    found = ModelMetrics()
+    for run_id in sorted(await born(conn, [row["run_id"] for row in rows], vector)):
+        end = below(vector, Topic.METRICS, run_id)
+        cursor = await conn.cursor(_SEGMENTS, run_id, end)
+        while segments := await cursor.fetch(_AT_ONCE):
+            await asyncio.to_thread(_add, found, segments, model_id, run_id, end)
+    metrics = [
+        MeasuredMetric(
+            measured.key,
+            metric.value,
+            metric.step,
+            metric.time_ms,
+            model_id,
+            measured.dataset_name or None,
+            measured.dataset_digest or None,
+            measured.run_id,
+        )
+        for measured, metric in found.take().items()
+    ]
+    return sorted(metrics, key=_place)
+
+
+def _place(metric: MeasuredMetric) -> tuple[Any, ...]:
+    # As the query of the present has it: what has no data set comes last.
+    names = (metric.dataset_name, metric.dataset_digest)
+    return (metric.key, metric.run_id, *((name is None, name or "") for name in names))
+
+
+def _add(found: ModelMetrics, segments: Sequence[Any], model_id: str, run_id: str, end: int) -> None:
+    for last_offset, head, data in segments:
+        if last_offset < end:
+            frames = list(read_segment(head, data))
+        else:
+            frames = [until_offset(*dated, end) for dated in read_segment_dated(head, data)]
+        for frame in frames:
+            if frame.model_id == model_id:
+                found.add(run_id, frame)
+
+
+_AT_ONCE = 32
+_RUNS = """
+SELECT run_id FROM model_value WHERE model_id = $1 UNION SELECT run_id FROM model_block WHERE model_id = $1
+"""
+_SEGMENTS = "SELECT last_offset, head, data FROM segment WHERE run_id = $1 AND first_offset < $2"

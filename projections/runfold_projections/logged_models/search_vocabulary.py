@@ -1,0 +1,137 @@
+"""What a search of logged models may say: MLflow 3.17.2's `search_logged_model_utils` has another language than the other searches."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from runfold_projections.core.errors import BadFilter
+from runfold_projections.search.grammar import ListOperand, RawClause, read_clauses
+from runfold_projections.search.tokens import Lexeme, Token, unquoted
+from runfold_projections.search.tree import Among, Clause, Compare, Key, Kind, Operator, Order
+from runfold_projections.search.vocabulary import MAX_ORDERS, whole_or_broken
+
+ENTITIES: Mapping[str, Kind] = {
+    "attributes": Kind.ATTRIBUTE,
+    "metrics": Kind.METRIC,
+    "params": Kind.PARAM,
+    "tags": Kind.TAG,
+}
+_NAMES = {kind: name for name, kind in ENTITIES.items()}
+CREATED, UPDATED = "creation_timestamp_ms", "last_updated_timestamp_ms"
+_ALIASES = {"creation_time": CREATED, "creation_timestamp": CREATED, "last_updated_timestamp": UPDATED}
+ATTRIBUTES = (
+    "model_id",
+    "experiment_id",
+    "name",
+    "artifact_location",
+    CREATED,
+    UPDATED,
+    "status",
+    "lifecycle_stage",
+    "model_type",
+    "source_run_id",
+)
+_NUMERIC = ("<", "<=", ">", ">=", "=", "!=")
+_TEXTUAL = ("=", "!=", "LIKE", "ILIKE", "IN", "NOT IN")
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredOn:
+    """A data set that metrics were measured on; without a digest, any of the name."""
+
+    name: str
+    digest: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOrder:
+    """One criterion to order by: for a metric, its latest value on the data set, if one is named."""
+
+    order: Order
+    name: str | None = None
+    digest: str | None = None
+
+
+def read_filter(text: str) -> tuple[Clause, ...]:
+    """The clauses that must all hold; none for an empty text. BadFilter says what is wrong, in MLflow's words where it has some."""
+    clauses, strays = read_clauses(text)
+    if strays:
+        raise _no_comparisons(text)
+    return tuple(_clause(text, raw) for raw in clauses)
+
+
+def read_order(field: str, ascending: bool, name: str | None = None, digest: str | None = None) -> ModelOrder:
+    """A criterion. BadFilter for a field that nothing can be ordered by."""
+    entity, dot, key = field.partition(".")
+    if not dot:
+        known = _ALIASES.get(field, field)
+        if known not in ATTRIBUTES:
+            raise BadFilter(f"Invalid order by field name: {field}")
+        return ModelOrder(Order(Key(Kind.ATTRIBUTE, known), ascending))
+    if entity != "metrics":
+        raise BadFilter(f"Invalid order by field name: {field}. Only metrics are supported.")
+    return ModelOrder(Order(Key(Kind.METRIC, unquoted(key)), ascending), name or None, digest or None)
+
+
+def check_orders(orders: Sequence[object]) -> None:
+    """BadFilter if there are too many: each may be a join."""
+    if len(orders) > MAX_ORDERS:
+        raise BadFilter(f"An order may have {MAX_ORDERS} criteria, this one has {len(orders)}")
+
+
+def _clause(text: str, raw: RawClause) -> Clause:
+    if not isinstance(raw.left, Token) or raw.left.lexeme is not Lexeme.NAME or raw.right is None:
+        raise _no_comparisons(text)
+    key = _key(raw.left.text)
+    numeric = key.kind is Kind.METRIC or key.name in (CREATED, UPDATED)
+    known = _NUMERIC if numeric else _TEXTUAL
+    if raw.operator not in known:
+        raise BadFilter(
+            f"Invalid comparison operator for {_NAMES[key.kind]}.{key.name}: {raw.operator!r}. Expected one of {known}."
+        )
+    if numeric:
+        return _number_clause(key, raw.operator, raw.right)
+    if isinstance(raw.right, ListOperand):
+        if raw.operator not in ("IN", "NOT IN"):
+            raise BadFilter(f"A list can only stand after IN or NOT IN, not after {raw.operator!r}: {raw.right.text}")
+        if not raw.right.items:
+            raise BadFilter(f"The list after {raw.operator} is empty")
+        return Among(key, tuple(_text(item) for item in raw.right.items), raw.operator == "NOT IN")
+    value = _text(raw.right)
+    operator = Operator(raw.operator)
+    if operator in (Operator.LIKE, Operator.ILIKE) and (len(value) - len(value.rstrip("\\"))) % 2:
+        raise BadFilter(f"The pattern '{value}' must not end with a single backslash")
+    return Compare(key, operator, value)
+
+
+def _key(text: str) -> Key:
+    entity, dot, name = text.partition(".")
+    if not dot:
+        entity, name = "attributes", text
+    kind = ENTITIES.get(entity)
+    if kind is None:
+        raise BadFilter(f"Invalid entity type: {entity!r}. Expected one of {list(ENTITIES)}.")
+    name = unquoted(name)
+    if kind is Kind.ATTRIBUTE:
+        name = _ALIASES.get(name, name)
+        if name not in ATTRIBUTES:
+            raise BadFilter(f"Invalid attribute key '{name}' specified. Valid keys are {sorted(ATTRIBUTES)}")
+    return Key(kind, name)
+
+
+def _number_clause(key: Key, operator: str, right: Token | ListOperand) -> Compare:
+    if not isinstance(right, Token) or right.lexeme is not Lexeme.NUMBER:
+        raise BadFilter(f"Expected a number to compare {_NAMES[key.kind]}.{key.name} with. Found {right.text}")
+    value = float(right.text) if key.kind is Kind.METRIC else whole_or_broken(right.text)
+    return Compare(key, Operator(operator), value)
+
+
+def _text(token: Token) -> str:
+    # MLflow takes bare words and numbers for texts too: params.lr = 0.01 is its own example.
+    return unquoted(token.text) if token.lexeme is not Lexeme.NUMBER else token.text
+
+
+def _no_comparisons(text: str) -> BadFilter:
+    return BadFilter(
+        f"Invalid filter string: {text!r}. Expected a list of comparisons "
+        "separated by 'AND' (e.g. 'metrics.loss > 0.1 AND params.lr = 0.01')."
+    )

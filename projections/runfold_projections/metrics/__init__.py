@@ -1,0 +1,1 @@
+"""The fold of metric points: keys, branches, summaries."""

@@ -1,0 +1,109 @@
+"""Metrics of logged models out of wide rows: the same join as in model_metrics.py, for many keys at once.
+
+All keys of a frame have the same latest time and step, so what it tells of them is three arrays. A block stands for up to 512 keys that were
+logged together; a key that was logged among others too has several blocks, and what holds of it is the join of them.
+"""
+
+import json
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from runfold_schemas.bounded_cache import Recent, names_cost
+from runfold_schemas.events.frames import Frame
+
+from .model_metrics import mark_of, told_by
+
+WIDE = 64
+"""Keys of a frame from which on it is told in blocks."""
+_MOST_KEYS = 512
+
+
+class BlockOf(NamedTuple):
+    """Who measured which keys of which model: `layout` stands for the keys. An absent data set has empty names."""
+
+    model_id: str
+    run_id: str
+    dataset_name: str
+    dataset_digest: str
+    layout: bytes
+
+    @property
+    def dataset(self) -> bytes:
+        """As `Measured.dataset`."""
+        return mark_of(self.dataset_name, self.dataset_digest)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelBlock:
+    """Arrays in the order of `keys`, which are sorted: values with the largest (time, step, value), NaN above numbers; and the extremes.
+
+    A key whose values are all NaN has NaN as its least, and -inf as its most, so that the join is a plain minimum and maximum.
+    """
+
+    keys: tuple[str, ...]
+    time_ms: int
+    step: int
+    latest: Any
+    least: Any
+    most: Any
+
+
+class ModelBlocks:
+    """What some wide frames tell of logged models."""
+
+    def __init__(self) -> None:
+        self._found: dict[BlockOf, ModelBlock] = {}
+
+    def add(self, run_id: str, frame: Frame) -> None:
+        """Join the points of a frame, if it names a model."""
+        if not frame.model_id or not frame.rows:
+            return
+        time_ms, step, latest, least, most = told_by(frame)
+        most = np.where(np.isnan(most), -np.inf, most)
+        for layout, keys, places in _cut(frame.keys):
+            of = BlockOf(frame.model_id, run_id, frame.dataset_name or "", frame.dataset_digest or "", layout)
+            block = ModelBlock(keys, time_ms, step, latest[places], least[places], most[places])
+            known = self._found.get(of)
+            self._found[of] = block if known is None else join(known, block)
+
+    def take(self) -> dict[BlockOf, ModelBlock]:
+        """What was joined since the last call."""
+        found, self._found = self._found, {}
+        return found
+
+
+def join(one: ModelBlock, other: ModelBlock) -> ModelBlock:
+    """Of the points of both, which have the same keys."""
+    if (one.time_ms, one.step) == (other.time_ms, other.step):
+        newer, latest = one, np.maximum(one.latest, other.latest)
+    else:
+        newer = max(one, other, key=lambda block: (block.time_ms, block.step))
+        latest = newer.latest
+    least, most = np.fmin(one.least, other.least), np.fmax(one.most, other.most)
+    return ModelBlock(one.keys, newer.time_ms, newer.step, latest, least, most)
+
+
+_Parts = tuple[tuple[bytes, tuple[str, ...], Any], ...]
+_parts: Recent[tuple[str, ...], _Parts] = Recent(8 * 1024 * 1024)
+
+
+def _cut(keys: tuple[str, ...]) -> _Parts:
+    """Parts of the keys: what stands for each, its keys, sorted, and their places."""
+    found = _parts.get(keys)
+    if found is None:
+        found = _newly_cut(keys)
+        _parts.put(keys, found, 2 * names_cost(keys))
+    return found
+
+
+def _newly_cut(keys: tuple[str, ...]) -> _Parts:
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    found = []
+    for start in range(0, len(order), _MOST_KEYS):
+        places = order[start : start + _MOST_KEYS]
+        part = tuple(keys[place] for place in places)
+        found.append((blake2b(json.dumps(part).encode(), digest_size=16).digest(), part, np.array(places)))
+    return tuple(found)

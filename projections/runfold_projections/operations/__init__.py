@@ -1,0 +1,1 @@
+"""Outcomes of writes, and an operator's overview."""

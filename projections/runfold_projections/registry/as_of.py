@@ -1,0 +1,126 @@
+"""Registered models, their versions and aliases as they were at a moment of the log."""
+
+from collections.abc import Sequence
+
+from runfold_projections.history.timeline import holders, state_of
+from runfold_projections.postgres.connection import Connection
+from runfold_projections.search.tokens import storable
+from runfold_schemas.positions.position import Partition
+from runfold_schemas.positions.topics import Topic
+from runfold_schemas.positions.vector import Vector
+
+from .history import ModelStory
+from .model_state import OneModel
+from .queries import RegisteredModel
+from .version_queries import STAGES, ModelVersion
+
+REGISTRY = Partition(Topic.REGISTRY, 0)
+
+
+async def model_state_at(conn: Connection, workspace: str, name: str, vector: Vector) -> tuple[int, OneModel] | None:
+    """The model that had this name, and its identity."""
+    if not storable(workspace) or not storable(name):
+        return None
+    end = vector.get(REGISTRY, 0)
+    for born in await holders(conn, workspace, name, end):
+        one = await state_of(conn, ModelStory(born), end)
+        model = one.state.by_born.get(born)
+        if model is not None and model.name == name:
+            return born, one
+    return None
+
+
+async def registered_model_at(conn: Connection, workspace: str, name: str, vector: Vector) -> RegisteredModel | None:
+    """The model that had this name, with the latest version that it had of each stage."""
+    found = await model_state_at(conn, workspace, name, vector)
+    return None if found is None else shown_model(*found)
+
+
+def shown_model(born: int, one: OneModel) -> RegisteredModel:
+    """A model as it is shown."""
+    model = one.state.by_born[born]
+    newest = {version.stage: number for number, version in sorted(one.state.versions.get(born, {}).items())}
+    latest = sorted(newest[stage] for stage in STAGES if stage in newest)
+    return RegisteredModel(
+        born=born,
+        workspace=model.workspace,
+        name=model.name,
+        description=model.description,
+        created_ms=model.created_ms,
+        updated_ms=model.updated_ms,
+        last_version=model.last_version,
+        is_prompt=model.is_prompt,
+        tags=dict(sorted(one.tags.items())),
+        aliases=dict(sorted(one.state.aliases.get(born, {}).items())),
+        latest=shown_versions(born, one, latest),
+    )
+
+
+def versions_of(born: int, one: OneModel, limit: int, offset: int) -> list[ModelVersion]:
+    """A page of a model's versions, the largest number first."""
+    numbers = sorted(one.state.versions.get(born, {}), reverse=True)
+    return shown_versions(born, one, numbers[offset : offset + limit])
+
+
+def shown_versions(born: int, one: OneModel, numbers: Sequence[int]) -> list[ModelVersion]:
+    """These versions of a model, those of them that there are."""
+    model, versions = one.state.by_born[born], one.state.versions.get(born, {})
+    standing: dict[int, list[str]] = {}
+    for alias, on in sorted(one.state.aliases.get(born, {}).items()):
+        standing.setdefault(on, []).append(alias)
+    return [
+        ModelVersion(
+            born=born,
+            name=model.name,
+            version=number,
+            source=version.source,
+            storage_location=version.storage_location,
+            run_id=version.run_id,
+            run_link=version.run_link,
+            model_id=version.model_id,
+            description=version.description,
+            stage=version.stage,
+            created_ms=version.created_ms,
+            updated_ms=max(version.updated_ms, model.renamed_ms),
+            tags=dict(sorted(one.version_tags.get(number, {}).items())),
+            aliases=standing.get(number, []),
+        )
+        for number in numbers
+        if (version := versions.get(number)) is not None
+    ]
+
+
+async def model_version_at(
+    conn: Connection, workspace: str, name: str, number: int, vector: Vector
+) -> ModelVersion | None:
+    """The version of this number."""
+    found = await model_state_at(conn, workspace, name, vector)
+    versions = [] if found is None else shown_versions(*found, [number])
+    return versions[0] if versions else None
+
+
+async def newest_version_at(conn: Connection, workspace: str, name: str, vector: Vector) -> ModelVersion | None:
+    """The version that was made last."""
+    found = await model_state_at(conn, workspace, name, vector)
+    if found is None:
+        return None
+    born, one = found
+    versions = shown_versions(born, one, [one.state.by_born[born].last_version])
+    return versions[0] if versions else None
+
+
+async def made_of_at(conn: Connection, workspace: str, model_id: str, vector: Vector) -> list[tuple[str, str]]:
+    """Name and number of each version that was made of a logged model, by name and number; those of prompts are left out."""
+    end = vector.get(REGISTRY, 0)
+    found = []
+    for row in await conn.fetch(_MADE_OF, model_id, end):
+        born = row["born"]
+        state = (await state_of(conn, ModelStory(born), end)).state
+        model = state.by_born.get(born)
+        if model is not None and model.workspace == workspace and not model.is_prompt:
+            versions = state.versions.get(born, {}).values()
+            found += [(model.name, version.version) for version in versions if version.model_id == model_id]
+    return [(name, str(number)) for name, number in sorted(found)]
+
+
+_MADE_OF = "SELECT DISTINCT born FROM model_made_of WHERE model_id = $1 AND log_offset < $2"

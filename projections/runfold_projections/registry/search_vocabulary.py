@@ -1,0 +1,149 @@
+"""What clauses of the registry's searches may mean, with MLflow's messages: stricter than those of runs, and said otherwise."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from runfold_projections.core.errors import BadFilter
+from runfold_projections.search.grammar import ListOperand, RawClause, parse_clauses, parse_order
+from runfold_projections.search.tokens import Lexeme, Token, unquoted
+from runfold_projections.search.tree import Among, Clause, Compare, Key, Kind, Operator, Order
+from runfold_projections.search.vocabulary import MAX_ORDERS, list_values, listed, quoted_value, whole_or_broken
+
+_TEXTUAL = ("=", "!=", "LIKE", "ILIKE")
+_MEMBERSHIP = ("IN", "NOT IN")
+_NUMERIC = ("=", "!=", "<", "<=", ">", ">=")
+_ENTITIES = {"attribute": Kind.ATTRIBUTE, "tag": Kind.TAG, "tags": Kind.TAG}
+_VERSION_NUMBER = "version_number"
+_EXPECTED = "Expected a quoted string value or a list of quoted string values for attributes"
+_TIMES = ("creation_timestamp", "last_updated_timestamp")
+
+
+class _Later(BadFilter):
+    """What MLflow's store refuses: only once its parser has taken all clauses, so that a fault of a later clause is named before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryVocabulary:
+    """The words of one search of the registry: `filter` and `order` read expressions with them."""
+
+    attributes: frozenset[str]
+    listable: frozenset[str]
+    order_key: Callable[[str], Key]
+
+    def filter(self, text: str) -> tuple[Clause, ...]:
+        """The clauses that must all hold. BadFilter says what is wrong, in MLflow's words where its server has some."""
+        clauses: list[Clause] = []
+        later: _Later | None = None
+        for raw in parse_clauses(text, quoted=False):
+            try:
+                clauses.append(self._clause(raw))
+            except _Later as error:
+                later = later or error
+        if later is not None:
+            raise later
+        return tuple(clauses)
+
+    def order(self, texts: Sequence[str]) -> tuple[Order, ...]:
+        """The criteria in their order. BadFilter for one that can't be read, or a key that comes twice."""
+        if len(texts) > MAX_ORDERS:
+            raise BadFilter(f"An order may have {MAX_ORDERS} criteria, this one has {len(texts)}")
+        orders = []
+        for text in texts:
+            name, ascending = parse_order(text)
+            orders.append(Order(self.order_key(name.text), ascending))
+        if len({order.key for order in orders}) < len(orders):
+            raise BadFilter(f"`order_by` contains duplicate fields: {list(texts)}")
+        return tuple(orders)
+
+    def _clause(self, raw: RawClause) -> Clause:
+        if not isinstance(raw.left, Token) or raw.left.lexeme is not Lexeme.NAME:
+            raise BadFilter(f"Invalid comparison clause. Expected 'Identifier' found '{raw.left.text}'")
+        key = self._key(raw.left.text)
+        if raw.right is None:
+            raise BadFilter(f"{raw.operator} is not supported here, not for '{key.kind}' '{key.name}'")
+        if isinstance(raw.right, ListOperand):
+            return self._among(key, raw.operator, raw.right)
+        return self._compare(key, raw.operator, raw.right)
+
+    def _key(self, text: str) -> Key:
+        entity, dot, name = text.partition(".")
+        if not dot:
+            entity, name = "attribute", text
+        kind = _ENTITIES.get(entity)
+        if kind is None:
+            raise BadFilter(f"Invalid entity type '{entity}'. Valid entity types are ('attribute', 'tag', 'tags')")
+        # As MLflow: an attribute in quotes is none.
+        if kind is Kind.ATTRIBUTE and name not in self.attributes:
+            raise BadFilter(f"Invalid attribute key '{name}' specified. Valid keys are '{listed(self.attributes)}'")
+        return Key(kind, unquoted(name))
+
+    def _among(self, key: Key, operator: str, right: ListOperand) -> Among:
+        if key.kind is Kind.TAG:
+            raise BadFilter(f"Expected a quoted string value for tag (e.g. 'my-value'). Got value {right.text}")
+        if key.name not in self.listable:
+            raise BadFilter(
+                f"Only {sorted(self.listable)} attributes support comparison with a list of quoted string values."
+            )
+        values = list_values(right)
+        if operator not in _MEMBERSHIP:
+            raise _Later(f"Invalid comparator for attribute: {operator}, which takes no list")
+        return Among(key, values, operator == "NOT IN")
+
+    def _compare(self, key: Key, operator: str, right: Token) -> Compare:
+        if right.lexeme is Lexeme.NUMBER and key.kind is Kind.ATTRIBUTE and self.attributes != {"name"}:
+            if key.name != _VERSION_NUMBER:
+                numeric = listed((_VERSION_NUMBER, *_TIMES))
+                raise BadFilter(f"Only the '{numeric}' attributes support comparison with numeric values.")
+            return _numbered(key, operator, right.text)
+        text = quoted_value(key, right, _EXPECTED if key.kind is Kind.ATTRIBUTE else "")
+        if key.name == _VERSION_NUMBER and key.kind is Kind.ATTRIBUTE:
+            return _numbered(key, operator, text, quoted=True)
+        if operator not in _TEXTUAL:
+            raise _Later(f"Invalid comparator for {'tag' if key.kind is Kind.TAG else 'attribute'}: {operator}")
+        known = Operator(operator)
+        if known in (Operator.LIKE, Operator.ILIKE) and (len(text) - len(text.rstrip("\\"))) % 2:
+            raise _Later(f"The pattern '{text}' must not end with a single backslash")
+        return Compare(key, known, text)
+
+
+def _numbered(key: Key, operator: str, text: str, *, quoted: bool = False) -> Compare:
+    if operator not in _NUMERIC:
+        raise _Later(f"Invalid comparator for attribute {key.name}: {operator}")
+    if not text.strip().removeprefix("-").isdecimal():
+        raise _Later(f"Invalid value for numeric attribute '{key.name}': {text!r}" if quoted else _broken(key, text))
+    return Compare(key, Operator(operator), whole_or_broken(text.strip()))
+
+
+def _broken(key: Key, text: str) -> str:
+    return f"Invalid value for numeric attribute '{key.name}': {float(text)!r}"
+
+
+def _model_order(text: str) -> Key:
+    name = unquoted(text)
+    if name == "name":
+        return Key(Kind.ATTRIBUTE, name)
+    # Both are the time of the last update, as in MLflow's store.
+    if name in ("timestamp", "last_updated_timestamp"):
+        return Key(Kind.ATTRIBUTE, "last_updated_timestamp")
+    raise BadFilter(f"Invalid order by key '{name}' specified. Valid keys are '{listed(('name', 'timestamp'))}'")
+
+
+_VERSION_ORDERS = frozenset({"name", _VERSION_NUMBER, *_TIMES})
+
+
+def _version_order(text: str) -> Key:
+    entity, dot, name = text.partition(".")
+    if not dot:
+        entity, name = "attribute", text
+    if entity not in _ENTITIES:
+        raise BadFilter(f"Invalid entity type '{entity}'. Valid entity types are ('attribute', 'tag', 'tags')")
+    name = unquoted(name)
+    if name in _VERSION_ORDERS and _ENTITIES[entity] is Kind.ATTRIBUTE:
+        return Key(Kind.ATTRIBUTE, name)
+    raise BadFilter(f"Invalid attribute key '{name}' specified. Valid keys are '{listed(_VERSION_ORDERS)}'")
+
+
+REGISTERED_MODELS = RegistryVocabulary(frozenset({"name"}), frozenset({"name"}), _model_order)
+MODEL_VERSIONS = RegistryVocabulary(
+    frozenset({"name", _VERSION_NUMBER, "run_id", "source_path"}), frozenset({"name", "run_id"}), _version_order
+)

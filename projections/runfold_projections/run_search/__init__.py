@@ -1,0 +1,1 @@
+"""Searches over runs: columns in memory, or SQL."""

@@ -1,0 +1,158 @@
+"""What changed since a reader last looked: the changes of runs and metrics as a feed of epochs, each a state of the tables."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from runfold_projections.postgres.connection import Connection
+from runfold_projections.series.fork_summaries import heirs_of
+
+KEPT_CHANGES = 200_000
+"""Run ids that a feed remembers, over all epochs."""
+
+Where = tuple[str, int]
+Listener = Callable[[frozenset[str] | None], None]
+"""Told which runs changed; None: whatever was read before may be of another log or generation."""
+
+
+class _Standing(NamedTuple):
+    """How far a partition is folded, and into what: log, genesis and generation."""
+
+    next_offset: int
+    of: tuple[str, str, int]
+
+
+class Sight(NamedTuple):
+    """A snapshot's epoch, None if it is older than what was seen already, and which experiments are deleted in it."""
+
+    epoch: int | None
+    deleted: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Epoch:
+    number: int
+    run_ids: frozenset[str]
+
+
+class ChangeFeed:
+    """Numbers the states of the tables that this process has seen, and knows which runs differ between two of them.
+
+    What a partition's offsets mean for the tables never changes, so a state is known by its checkpoints, whatever becomes of the
+    connection that saw it. A snapshot that is older than the newest one seen has no number.
+    """
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        self._standing: dict[Where, _Standing] = {}
+        self._changes: deque[_Epoch] = deque()
+        self._remembered = 0
+        self._first = 0
+        self._listeners: list[Listener] = []
+        self._lock = asyncio.Lock()
+
+    def tell(self, listener: Listener) -> None:
+        """Call it at every new epoch."""
+        self._listeners.append(listener)
+
+    async def reach(self, conn: Connection) -> int | None:
+        """The epoch of the connection's snapshot; None if it is older than what was seen already."""
+        return (await self.look(conn, ())).epoch
+
+    async def look(self, conn: Connection, experiment_ids: Sequence[int]) -> Sight:
+        """The epoch of the connection's snapshot, and, as it takes no further round trip, which of these experiments are deleted."""
+        now, deleted = await _standing(conn, experiment_ids)
+        async with self._lock:
+            return Sight(await self._epoch_of(conn, now), deleted)
+
+    async def _epoch_of(self, conn: Connection, now: dict[Where, _Standing]) -> int | None:
+        if not self.epoch or not self._standing.keys() <= now.keys() or not self._same_log(now):
+            self._begin(now, None)
+            return self.epoch
+        moved = {where: self._offset(where) for where in now if now[where].next_offset != self._offset(where)}
+        if any(now[where].next_offset < offset for where, offset in moved.items()):
+            return None
+        if moved:
+            self._begin(now, await _changed(conn, moved))
+        return self.epoch
+
+    def between(self, since: int, until: int) -> set[str] | None:
+        """The runs that may differ between two epochs; None if that is not known any more."""
+        if since < self._first:
+            return None
+        found: set[str] = set()
+        for epoch in reversed(self._changes):
+            if epoch.number <= since:
+                break
+            if epoch.number <= until:
+                found |= epoch.run_ids
+        return found
+
+    def _offset(self, where: Where) -> int:
+        known = self._standing.get(where)
+        return known.next_offset if known else 0
+
+    def _same_log(self, now: Mapping[Where, _Standing]) -> bool:
+        return all(now[where].of == known.of for where, known in self._standing.items())
+
+    def _begin(self, now: dict[Where, _Standing], changed: frozenset[str] | None) -> None:
+        self.epoch += 1
+        self._standing = now
+        if changed is None:
+            self._changes.clear()
+            self._remembered, self._first = 0, self.epoch
+        elif changed:
+            self._changes.append(_Epoch(self.epoch, changed))
+            self._remembered += len(changed)
+            while self._remembered > KEPT_CHANGES:
+                oldest = self._changes.popleft()
+                self._remembered -= len(oldest.run_ids)
+                self._first = oldest.number
+        for listener in self._listeners:
+            listener(changed)
+
+
+async def _standing(conn: Connection, experiment_ids: Sequence[int]) -> tuple[dict[Where, _Standing], frozenset[int]]:
+    rows = await conn.fetch(
+        """
+        SELECT c.topic, c.partition, c.next_offset, c.log_id, c.genesis_id::text, g.number
+        FROM checkpoint c JOIN generation g ON g.projection = c.projection AND g.state = 'live'
+        WHERE c.projection IN ('runs', 'metrics')
+        UNION ALL
+        SELECT NULL, NULL, experiment_id, NULL, NULL, NULL
+        FROM experiment WHERE experiment_id = ANY ($1::bigint[]) AND lifecycle_stage = 'deleted'
+        """,
+        experiment_ids,
+    )
+    now = {(row[0], row[1]): _Standing(row[2], (row[3], row[4], row[5])) for row in rows if row[0] is not None}
+    return now, frozenset(row[2] for row in rows if row[0] is None)
+
+
+async def _changed(conn: Connection, since: Mapping[Where, int]) -> frozenset[str] | None:
+    """The runs changed in these partitions from these offsets on; None if the rows do not go back so far."""
+    topics, partitions, offsets = zip(*((*where, offset) for where, offset in since.items()), strict=True)
+    rows = await conn.fetch(
+        """
+        WITH since AS (SELECT * FROM unnest($1::text[], $2::integer[], $3::bigint[]) AS s (topic, partition, next_offset))
+        SELECT s.topic, s.partition, c.first_offset, c.run_ids
+        FROM since s JOIN run_change c ON c.partition = s.partition AND c.next_offset > s.next_offset WHERE s.topic = 'runs'
+        UNION ALL
+        SELECT s.topic, s.partition, c.first_offset, c.run_ids
+        FROM since s JOIN metric_change c ON c.partition = s.partition AND c.next_offset > s.next_offset
+        WHERE s.topic = 'metrics'
+        """,
+        topics,
+        partitions,
+        offsets,
+    )
+    begins: dict[Where, int] = {}
+    found: set[str] = set()
+    for topic, partition, first_offset, run_ids in rows:
+        begins[topic, partition] = min(first_offset, begins.get((topic, partition), first_offset))
+        found.update(run_ids)
+    if any(where not in begins or begins[where] > offset for where, offset in since.items()):
+        return None
+    # What a run inherits changes with those that it was forked from.
+    return frozenset(found | await heirs_of(conn, found)) if found else frozenset()

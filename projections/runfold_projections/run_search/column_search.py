@@ -1,0 +1,35 @@
+"""A search of runs over columns; finds exactly what the SQL of `run_sql` finds, in the same order."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from runfold_projections.search.tree import Clause, Key, Order
+
+from .filtering import Verdicts, column_of, matching
+from .ordering import ordered, sort_keys
+from .run_sql import Scope
+from .table import Table
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What is sought, and in which order."""
+
+    scope: Scope
+    clauses: tuple[Clause, ...]
+    orders: tuple[Order, ...]
+
+    def where_deleted(self, deleted: frozenset[int]) -> "Search":
+        """The same, knowing which of its experiments are deleted."""
+        return replace(self, scope=replace(self.scope, deleted=deleted))
+
+    def columns(self) -> list[Key]:
+        """The columns that it needs."""
+        keys = [clause.key for clause in self.clauses] + [order.key for order in self.orders]
+        return list(dict.fromkeys(column for key in keys if (column := column_of(key)) is not None))
+
+
+def find(table: Table, search: Search, known: Verdicts, most: int | None = None) -> Any:
+    """The rows of the matching runs in order: the first `most`, or all."""
+    rows = matching(table, search.scope, search.clauses, known)
+    return ordered(rows, sort_keys(table, search.orders), most)

@@ -1,0 +1,155 @@
+"""Which runs of a table match: one pass over a column per clause, so that time grows with their number and no faster."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from runfold_projections.search.like import like
+from runfold_projections.search.tree import Among, Clause, Compare, Key, Kind, Operator, Presence
+from runfold_projections.search.view import ViewType
+
+from .columns import Datasets, Numbers, Texts
+from .dictionary import Dictionary
+from .run_sql import START_TIME, Scope
+from .table import Table
+
+RUN_ID = Key(Kind.ATTRIBUTE, "run_id")
+DATASETS = Key(Kind.DATASET, "")
+"""The one column for all that can be asked about data sets."""
+
+Verdicts = Mapping[Clause, Any]
+"""Of a clause, what Postgres said of each distinct value of its column."""
+
+_COMPARE: dict[Operator, Any] = {
+    Operator.EQUAL: np.equal,
+    Operator.UNEQUAL: np.not_equal,
+    Operator.LESS: np.less,
+    Operator.AT_MOST: np.less_equal,
+    Operator.MORE: np.greater,
+    Operator.AT_LEAST: np.greater_equal,
+}
+
+
+def column_of(key: Key) -> Key | None:
+    """The column that a key needs; None for what every table has."""
+    if key in (START_TIME, RUN_ID):
+        return None
+    return DATASETS if key.kind is Kind.DATASET else key
+
+
+def matching(table: Table, scope: Scope, clauses: Sequence[Clause], known: Verdicts) -> Any:
+    """The rows of the matching runs, ascending."""
+    mask = _stage(table, scope)
+    for clause in clauses:
+        mask &= _holds(table, clause, known)
+    return np.flatnonzero(mask)
+
+
+def texts_of(table: Table, key: Key) -> Texts | None:
+    """The texts that a clause about this key is decided by; None if it is about numbers or run ids."""
+    column = table.columns.get(column_of(key) or key)
+    if isinstance(column, Datasets):
+        return column.fields[key.name]
+    return column if isinstance(column, Texts) else None
+
+
+def _stage(table: Table, scope: Scope) -> Any:
+    if scope.view is ViewType.ALL:
+        return np.ones(len(table), bool)
+    gone = table.deleted
+    if scope.deleted:
+        gone = gone | np.isin(table.experiment_ids, list(scope.deleted))
+    return gone.copy() if scope.view is ViewType.DELETED_ONLY else ~gone
+
+
+def _holds(table: Table, clause: Clause, known: Verdicts) -> Any:
+    if clause.key == START_TIME:
+        return _number_holds(Numbers(table.start_ms, np.True_), clause)
+    if clause.key == RUN_ID:
+        return _run_id_holds(table, clause)
+    column = table.columns[column_of(clause.key) or clause.key]
+    if isinstance(column, Numbers):
+        return _number_holds(column, clause)
+    if isinstance(column, Texts):
+        return _text_holds(column, clause, known)
+    rows = column.rows[_text_holds(column.fields[clause.key.name], clause, known)]
+    mask = np.zeros(len(table), bool)
+    mask[rows] = True
+    return mask
+
+
+def _number_holds(column: Numbers, clause: Clause) -> Any:
+    # NaN compares as MLflow has it: unequal to every number, and no more.
+    assert isinstance(clause, Compare), clause
+    return _COMPARE[clause.operator](column.values, clause.value) & column.present
+
+
+def _text_holds(column: Texts, clause: Clause, known: Verdicts) -> Any:
+    match clause:
+        case Presence(_, present):
+            return (column.codes >= 0) if present else (column.codes < 0)
+        case Among(_, values, negated):
+            codes = [code for value in values if (code := column.code(str(value))) is not None]
+            among = np.isin(column.codes, codes)
+            return (column.codes >= 0) & ~among if negated else among
+        case Compare(_, Operator.EQUAL, value):
+            code = column.code(str(value))
+            return column.codes == code if code is not None else np.zeros(len(column.codes), bool)
+        case Compare(_, Operator.UNEQUAL, value):
+            code = column.code(str(value))
+            there = column.codes >= 0
+            return there if code is None else there & (column.codes != code)
+    return column.having(known[clause] if clause in known else _like(column.values, clause))
+
+
+def _run_id_holds(table: Table, clause: Clause) -> Any:
+    match clause:
+        case Among(_, values, negated):
+            return _is_one_of(table.run_ids, [str(value) for value in values]) ^ negated
+        case Compare(_, Operator.EQUAL, value):
+            return _is_one_of(table.run_ids, [str(value)])
+        case Compare(_, Operator.UNEQUAL, value):
+            return ~_is_one_of(table.run_ids, [str(value)])
+    assert isinstance(clause, Compare), clause
+    test = like(str(clause.value), ignore_case=clause.operator is Operator.ILIKE)
+    return np.fromiter(map(test, table.ids(slice(None))), bool, len(table))
+
+
+def _is_one_of(run_ids: Any, values: Sequence[str]) -> Any:
+    # Padded with zero bytes, which no id has. Longer ones than the table has can't be in it.
+    width = run_ids.dtype.itemsize
+    encoded = [encoded for value in values if len(encoded := value.encode()) <= width]
+    mask = np.zeros(len(run_ids), bool)
+    if not encoded or not len(run_ids):
+        return mask
+    sought = np.unique(np.array(encoded, run_ids.dtype))
+    # Eight bytes as one number are compared much faster than texts, and leave few to compare.
+    heads = np.unique(_head(sought))
+    mine = _head(run_ids)
+    rows = np.flatnonzero(heads[np.minimum(np.searchsorted(heads, mine), len(heads) - 1)] == mine)
+    mask[rows] = np.isin(run_ids[rows], sought)
+    return mask
+
+
+def _head(run_ids: Any) -> Any:
+    # The table's ids are as wide as a number of such numbers.
+    return run_ids.view(np.uint64).reshape(len(run_ids), -1)[:, 0]
+
+
+def _like(values: Dictionary, clause: Clause) -> Any:
+    assert isinstance(clause, Compare), clause
+    return values.like(str(clause.value), ignore_case=clause.operator is Operator.ILIKE)
+
+
+def folded_by_postgres(table: Table, clause: Clause) -> Dictionary | None:
+    """The distinct values that Postgres must judge, as ILIKE of other letters than ASCII's is its locale's business; else None.
+
+    Run ids are ASCII.
+    """
+    if not isinstance(clause, Compare) or clause.operator is not Operator.ILIKE:
+        return None
+    texts = texts_of(table, clause.key)
+    if texts is None or (texts.values.blob.isascii() and str(clause.value).isascii()):
+        return None
+    return texts.values

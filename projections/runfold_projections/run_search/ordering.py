@@ -1,0 +1,87 @@
+"""The order of runs out of columns: stable, so that ties stay as the table has them: latest start first, then by id.
+
+Runs without a value come last in both directions, and NaN just before them, as in MLflow's store.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from runfold_projections.search.tree import Order
+
+from .columns import Numbers, Texts
+from .filtering import RUN_ID
+from .run_sql import START_TIME
+from .table import Table
+
+_LAST = np.int32(2**31 - 1)
+SortKey = Callable[[Any], Any]
+"""Of rows, the numbers by which they ascend."""
+
+
+def sort_keys(table: Table, orders: Sequence[Order]) -> list[SortKey]:
+    """The keys of these criteria, most significant first."""
+    return [key for order in orders for key in _criterion(table, order)]
+
+
+def ordered(rows: Any, keys: Sequence[SortKey], most: int | None = None) -> Any:
+    """The rows in order; the first `most` of them, which takes a pass over the rows and no sort of them all."""
+    if most is None or most >= len(rows):
+        return _sorted(rows, keys)
+    if not keys or not most:
+        return rows[:most]
+    values = keys[0](rows)
+    last = _at_place(values, most)
+    first = _sorted(rows[values < last], keys)
+    return np.concatenate((first, ordered(rows[values == last], keys[1:], most - len(first))))
+
+
+def _sorted(rows: Any, keys: Sequence[SortKey]) -> Any:
+    if not keys or len(rows) < 2:
+        return rows
+    columns = [key(rows) for key in keys]
+    columns = [column for column in columns if column.min() != column.max()]
+    if not columns:
+        return rows
+    return rows[np.lexsort(columns[::-1]) if len(columns) > 1 else np.argsort(columns[0], kind="stable")]
+
+
+def _at_place(values: Any, place: int) -> Any:
+    """The value that stands at this place (from 1) once they are in order."""
+    if values.dtype == np.int8:
+        return np.searchsorted(np.cumsum(np.bincount(values)), place)
+    return np.partition(values, place - 1)[place - 1]
+
+
+def _criterion(table: Table, order: Order) -> list[SortKey]:
+    ascending = order.ascending
+    if order.key == START_TIME:
+        return [lambda rows: _directed(table.start_ms[rows], ascending)]
+    if order.key == RUN_ID:
+        return [lambda rows: _directed(np.unique(table.run_ids[rows], return_inverse=True)[1], ascending)]
+    column = table.columns[order.key]
+    if isinstance(column, Texts):
+        codes = column.codes
+        return [lambda rows: np.where(codes[rows] < 0, _LAST, _directed(codes[rows], ascending))]
+    assert isinstance(column, Numbers), order
+    return [
+        lambda rows: _group(column.values[rows], column.present[rows]),
+        lambda rows: _directed(_comparable(column.values[rows], column.present[rows]), ascending),
+    ]
+
+
+def _group(values: Any, present: Any) -> Any:
+    """0 for numbers, 1 for NaN, 2 for nothing."""
+    return np.where(present, np.isnan(values), 2).astype(np.int8)
+
+
+def _comparable(values: Any, present: Any) -> Any:
+    return np.where(present & ~np.isnan(values), values, values.dtype.type(0))
+
+
+def _directed(values: Any, ascending: bool) -> Any:
+    if ascending:
+        return values
+    # The complement of an integer descends as it ascends, and has no overflow.
+    return -values if values.dtype.kind == "f" else ~values

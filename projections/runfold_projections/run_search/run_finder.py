@@ -1,0 +1,211 @@
+"""Which runs a search finds: out of columns in memory, brought up to the snapshot of the search, or by SQL where that is better."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from runfold_projections.postgres.connection import Connection
+from runfold_projections.search.sql import check_page
+from runfold_projections.search.tree import Among, Clause, Compare, Key, Kind, Operator
+from runfold_projections.series.fork_summaries import forked_in, latest_of_forked
+
+from .change_feed import ChangeFeed
+from .column_search import Search, find
+from .filtering import RUN_ID, Verdicts, folded_by_postgres
+from .run_columns import ilike, load_column, load_table, refresh_table, with_inherited
+from .run_sql import page_of_run_ids
+from .table import Table
+
+_SMALL = 20_000
+"""Runs up to which a search takes less time than a thread for it."""
+_LEAST_RELOAD = 2_000
+"""Changed runs up to which a table is never loaded anew."""
+_ORDERS_KEPT = 4
+"""Searches per table whose whole result is kept for the next page."""
+_DEEP = 5_000
+"""Runs that SQL may pass over on its way to a page in the default order."""
+
+
+class Overtaken(Exception):
+    """The columns are already newer than the search's snapshot: a newer snapshot will do."""
+
+
+class Busy(Exception):
+    """Another search is loading columns of these experiments, which may take seconds: await `free`, without a connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """A table as of an epoch, and what was found in it lately: whoever turns one page turns the next."""
+
+    table: Table
+    epoch: int
+    found: OrderedDict[Search, Any]
+
+    @property
+    def nbytes(self) -> int:
+        return self.table.nbytes + sum(int(rows.nbytes) for rows in self.found.values())
+
+
+@dataclass(slots=True)
+class _Held:
+    """What is held of one set of experiments. `is_too_large`: its table alone takes more memory than there is.
+
+    The lock is held while the view is brought up to date, and `is_loading` says that this takes long.
+    """
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    view: _View | None = None
+    is_loading: bool = False
+    is_too_large: bool = False
+    refused: set[Key] = field(default_factory=set)
+    """Columns that are too large."""
+
+
+class RunFinder:
+    """Searches with a memory of columns: `most_bytes` of them, the least used experiments go first.
+
+    Used within one event loop. Every answer is that of the given connection's snapshot.
+    """
+
+    def __init__(self, feed: ChangeFeed, most_bytes: int) -> None:
+        self._feed = feed
+        self._most = most_bytes
+        self._held: OrderedDict[tuple[int, ...], _Held] = OrderedDict()
+
+    @property
+    def nbytes(self) -> int:
+        """About how much is held now."""
+        return sum(held.view.nbytes for held in self._held.values() if held.view is not None)
+
+    async def run_ids(self, conn: Connection, epoch: int | None, search: Search, limit: int, offset: int) -> list[str]:
+        """The ids of a page of runs, as the SQL of `page_of_run_ids` finds them. `epoch` is the snapshot's, None if it has none.
+
+        Overtaken if the columns are newer than the snapshot, Busy if they are being loaded. BadQuery for a limit or offset out of range.
+        """
+        check_page(limit, offset)
+        if not search.scope.experiments or not limit:
+            return []
+        experiments = tuple(sorted(search.scope.experiments))
+        if epoch is None or not self._by_columns(experiments, search, offset + limit):
+            return await run_ids_by_sql(conn, search, limit, offset)
+        held = self._held.setdefault(experiments, _Held())
+        self._held.move_to_end(experiments)
+        if held.is_loading:
+            raise Busy
+        async with held.lock:
+            try:
+                view = await self._current(conn, epoch, held, search)
+            finally:
+                held.is_loading = False
+        if view is None:
+            return await run_ids_by_sql(conn, search, limit, offset)
+        rows = view.found.get(search)
+        if rows is None:
+            known = await _verdicts(conn, view.table, search.clauses)
+            rows = await _computed(view.table, search, known, None if offset else limit)
+            if offset:
+                view.found[search] = rows
+                while len(view.found) > _ORDERS_KEPT:
+                    view.found.popitem(last=False)
+        return view.table.ids(rows[offset : offset + limit])
+
+    async def free(self, search: Search) -> None:
+        """Return when nobody loads columns of the search's experiments any more."""
+        held = self._held.get(tuple(sorted(search.scope.experiments)))
+        while held is not None and held.is_loading:
+            async with held.lock:
+                pass
+
+    def _by_columns(self, experiments: tuple[int, ...], search: Search, deepest: int) -> bool:
+        held = self._held.get(experiments)
+        if held is not None and (held.is_too_large or not held.refused.isdisjoint(search.columns())):
+            return False
+        # The primary key finds runs that are named faster than a pass over all of them.
+        if any(_names_runs(clause) for clause in search.clauses):
+            return False
+        # A first page in the default order is what an index delivers: it is not worth loading a table.
+        is_plain = not search.clauses and not search.orders and deepest <= _DEEP and len(experiments) == 1
+        return not is_plain or (held is not None and held.view is not None)
+
+    async def _current(self, conn: Connection, epoch: int, held: _Held, search: Search) -> _View | None:
+        """The view of this epoch with the columns that the search needs; None if that is too large."""
+        experiments = sorted(search.scope.experiments)
+        view = held.view
+        if view is not None and view.epoch > epoch:
+            raise Overtaken
+        table = view.table if view is not None else None
+        held.is_loading = table is None or not table.columns.keys() >= set(search.columns())
+        if view is not None and table is not None and view.epoch < epoch:
+            table = await self._refreshed(conn, view, epoch, experiments)
+        if table is None:
+            held.is_loading = True
+            table = await load_table(conn, experiments)
+        found = view.found if view is not None and view.table is table else OrderedDict()
+        held.view = _View(table, epoch, found)
+        try:
+            for key in [key for key in search.columns() if key not in table.columns]:
+                column = await load_column(conn, experiments, key, len(table), self._most)
+                if column is None:
+                    held.refused.add(key)
+                    return None
+                if key.kind is Kind.METRIC:
+                    column = await with_inherited(conn, experiments, table, key, column)
+                table = table.with_columns({key: column})
+                # Each as it comes: a caller that gives up on a search of many columns has not loaded them for nothing.
+                held.view = _View(table, epoch, OrderedDict())
+        finally:
+            self._evict(held, search)
+        return held.view
+
+    async def _refreshed(self, conn: Connection, view: _View, epoch: int, experiments: Sequence[int]) -> Table | None:
+        """The view's table as of the epoch; None if it had better be loaded anew."""
+        changed = self._feed.between(view.epoch, epoch)
+        if changed is None or len(changed) > max(_LEAST_RELOAD, len(view.table) // 8):
+            return None
+        return await refresh_table(conn, experiments, view.table, list(changed)) if changed else view.table
+
+    def _evict(self, wanted: _Held, search: Search) -> None:
+        for experiments, held in list(self._held.items()):
+            if self.nbytes <= self._most:
+                return
+            if held is not wanted:
+                del self._held[experiments]
+        if wanted.view is None or self.nbytes <= self._most:
+            return
+        view = _View(wanted.view.table.only(search.columns()), wanted.view.epoch, OrderedDict())
+        wanted.is_too_large = view.nbytes > self._most
+        wanted.view = None if wanted.is_too_large else view
+
+
+async def run_ids_by_sql(conn: Connection, search: Search, limit: int, offset: int) -> list[str]:
+    """The same page by SQL alone."""
+    keys = [key.name for key in search.columns() if key.kind is Kind.METRIC]
+    inherited = await latest_of_forked(conn, await forked_in(conn, search.scope.experiments), keys) if keys else {}
+    statement = page_of_run_ids(search.scope, search.clauses, search.orders, limit, offset, inherited)
+    return [row[0] for row in await conn.fetch(statement.text, *statement.values)]
+
+
+def _names_runs(clause: Clause) -> bool:
+    if clause.key != RUN_ID:
+        return False
+    return (isinstance(clause, Among) and not clause.negated) or (
+        isinstance(clause, Compare) and clause.operator is Operator.EQUAL
+    )
+
+
+async def _verdicts(conn: Connection, table: Table, clauses: Sequence[Clause]) -> Verdicts:
+    known: dict[Clause, Any] = {}
+    for clause in clauses:
+        values = folded_by_postgres(table, clause)
+        if values is not None and isinstance(clause, Compare):
+            known[clause] = await ilike(conn, values.texts(), str(clause.value))
+    return known
+
+
+async def _computed(table: Table, search: Search, known: Verdicts, most: int | None) -> Any:
+    if len(table) > _SMALL:
+        return await asyncio.to_thread(find, table, search, known, most)
+    return find(table, search, known, most)

@@ -1,0 +1,1 @@
+"""Runs, from events to rows and answers."""

@@ -1,0 +1,229 @@
+"""Runs into their tables."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec.structs import astuple
+
+from runfold_projections.artifacts.fold import Artifacts
+from runfold_projections.core.projector import MOST_CACHED
+from runfold_projections.core.rejection import Rejection
+from runfold_projections.history.state_codec import write_run
+from runfold_projections.postgres.batch_statement import RowChange, columns
+from runfold_projections.postgres.connection import Connection
+from runfold_schemas.codec.record import Record
+from runfold_schemas.events.runs import ArtifactsDeleted, ArtifactStored, DatasetInput, Genesis, RunFact
+from runfold_schemas.positions.position import Partition
+
+from .fold import Change, Head, Run, evolve, fold
+
+
+class RunsProjector:
+    """Projector of one partition of the `runs` topic. A run looked up and not found is remembered as absent."""
+
+    def __init__(self, where: Partition) -> None:
+        self._partition = where.partition
+        self.forget()
+
+    def forget(self) -> None:
+        self._runs: dict[str, Run | None] = {}
+        self._clear_changes()
+
+    def _clear_changes(self) -> None:
+        self._heads: dict[str, Head] = {}
+        self._params: list[tuple[str, str, str]] = []
+        self._tags: dict[tuple[str, str], str | None] = {}
+        self._datasets: list[tuple[Any, ...]] = []
+        self._models: list[tuple[str, int, str]] = []
+        self._outputs: list[tuple[str, int, str, int]] = []
+        self._artifacts = Artifacts()
+
+    async def load(self, connection: Connection, records: Sequence[Record]) -> None:
+        wanted = {r.event.run_id for r in records if isinstance(r.event, RunFact)}
+        missing = sorted(wanted - self._runs.keys())
+        if not missing:
+            return
+        if len(self._runs) > MOST_CACHED:
+            self.forget()
+            missing = sorted(wanted)
+        self._runs.update(dict.fromkeys(missing))
+        rows = await connection.fetch(
+            """
+            SELECT run_id, experiment_id, name, user_id, status, start_ms, end_ms, lifecycle_stage, deleted_ms, artifact_uri,
+                   created_by::text
+            FROM run WHERE run_id = ANY ($1::text[])
+            """,
+            missing,
+        )
+        if not rows:
+            return
+        found = [row["run_id"] for row in rows]
+        self._runs.update({row["run_id"]: Run(Head(**dict(row))) for row in rows})
+        for table, attribute in (("run_param", "params"), ("run_tag", "tags")):
+            for row in await connection.fetch(_SELECT_PAIRS[table], found):
+                getattr(self._runs[row["run_id"]], attribute)[row["key"]] = row["value"]
+        await self._load_inputs(connection, found)
+
+    async def _load_inputs(self, connection: Connection, run_ids: list[str]) -> None:
+        for row in await connection.fetch(
+            """
+            SELECT run_id, name, digest, source_type, source, schema, profile, tags
+            FROM run_dataset WHERE run_id = ANY ($1::text[]) ORDER BY run_id, ordinal
+            """,
+            run_ids,
+        ):
+            run = self._runs[row["run_id"]]
+            assert run is not None
+            run.datasets.append(DatasetInput(**{k: v for k, v in row.items() if k != "run_id"}))
+        for row in await connection.fetch(
+            "SELECT run_id, model_id FROM run_model WHERE run_id = ANY ($1::text[]) ORDER BY run_id, ordinal", run_ids
+        ):
+            run = self._runs[row["run_id"]]
+            assert run is not None
+            run.models.append(row["model_id"])
+        for row in await connection.fetch(
+            "SELECT run_id, model_id, step FROM run_output WHERE run_id = ANY ($1::text[]) ORDER BY run_id, ordinal",
+            run_ids,
+        ):
+            run = self._runs[row["run_id"]]
+            assert run is not None
+            run.outputs.append((row["model_id"], row["step"]))
+
+    def fold(self, record: Record) -> Rejection | None:
+        if isinstance(record.event, Genesis):
+            return None
+        if isinstance(record.event, (ArtifactStored, ArtifactsDeleted)):
+            self._artifacts.fold(record.event, record.envelope.time_ms)
+            return None
+        run_id = record.entity
+        state = self._runs[run_id]
+        answer = fold(state, record)
+        if isinstance(answer, Rejection):
+            return answer
+        if state is not None or answer.head is not None:
+            self._note(run_id, state, answer)
+            self._runs[run_id] = evolve(state, answer)
+        return None
+
+    def _note(self, run_id: str, state: Run | None, change: Change) -> None:
+        if change.head is not None:
+            self._heads[run_id] = change.head
+        if change.params:
+            self._params += [(run_id, key, value) for key, value in change.params.items()]
+        for key, value in change.tags.items():
+            self._tags[run_id, key] = value
+        if change.datasets:
+            self._note_datasets(run_id, len(state.datasets) if state else 0, change.datasets)
+        if change.models:
+            first = len(state.models) if state else 0
+            self._models += [(run_id, ordinal, model) for ordinal, model in enumerate(change.models, first)]
+        if change.outputs:
+            first = len(state.outputs) if state else 0
+            self._outputs += [(run_id, ordinal, *output) for ordinal, output in enumerate(change.outputs, first)]
+
+    def _note_datasets(self, run_id: str, first: int, datasets: Sequence[DatasetInput]) -> None:
+        for ordinal, d in enumerate(datasets, first):
+            self._datasets.append(
+                (run_id, ordinal, d.name, d.digest, d.source_type, d.source, d.definition, d.profile, d.tags)
+            )
+
+    def touched(self, record: Record, rejection: Rejection | None) -> Sequence[str]:
+        return () if isinstance(record.event, Genesis) else (record.entity,)
+
+    def state(self, entity: str) -> bytes | None:
+        run = self._runs.get(entity)
+        return None if run is None else write_run(run)
+
+    async def settle(self, connection: Connection) -> None:
+        """All was loaded before."""
+
+    def changes(self) -> list[RowChange]:
+        found = []
+        if self._heads:
+            heads = columns([astuple(head) for head in self._heads.values()])
+            found.append(RowChange(_SAVE_HEADS, (self._partition, *heads)))
+        if self._params:
+            found.append(RowChange(_SAVE_PARAMS, columns(self._params)))
+        gone = [key for key, value in self._tags.items() if value is None]
+        if gone:
+            found.append(RowChange(_DELETE_TAGS, columns(gone)))
+        kept = [(*key, value) for key, value in self._tags.items() if value is not None]
+        if kept:
+            found.append(RowChange(_SAVE_TAGS, columns(kept)))
+        if self._datasets:
+            found.append(RowChange(_SAVE_DATASETS, columns(self._datasets)))
+        if self._models:
+            found.append(RowChange(_SAVE_MODELS, columns(self._models)))
+        if self._outputs:
+            found.append(RowChange(_SAVE_OUTPUTS, columns(self._outputs)))
+        found += self._artifact_changes()
+        self._clear_changes()
+        return found
+
+    def _artifact_changes(self) -> list[RowChange]:
+        stored, deleted = self._artifacts.stored, self._artifacts.deleted
+        found = []
+        if deleted:
+            kept = columns(list(stored)) if stored else ([], [])
+            found.append(RowChange(_DELETE_ARTIFACTS, (*columns(deleted), *kept)))
+        if stored:
+            rows = [(*place, *file) for place, file in stored.items()]
+            found.append(RowChange(_SAVE_ARTIFACTS, columns(rows)))
+        return found
+
+
+_SAVE_HEADS = """
+INSERT INTO run (partition, run_id, experiment_id, name, user_id, status, start_ms, end_ms, lifecycle_stage, deleted_ms,
+                 artifact_uri, created_by)
+SELECT $1::integer, head.* FROM unnest($2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[],
+                                       $9::text[], $10::bigint[], $11::text[], $12::uuid[]) AS head
+WHERE EXISTS (SELECT FROM fence)
+ON CONFLICT (run_id) DO UPDATE SET
+    name = excluded.name, status = excluded.status, end_ms = excluded.end_ms,
+    lifecycle_stage = excluded.lifecycle_stage, deleted_ms = excluded.deleted_ms
+"""
+_SAVE_PARAMS = """
+INSERT INTO run_param (run_id, key, value)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[]) WHERE EXISTS (SELECT FROM fence)
+"""
+_SAVE_TAGS = """
+INSERT INTO run_tag (run_id, key, value)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[]) WHERE EXISTS (SELECT FROM fence)
+ON CONFLICT (run_id, key) DO UPDATE SET value = excluded.value
+"""
+_DELETE_TAGS = """
+DELETE FROM run_tag t USING unnest($1::text[], $2::text[]) AS gone (run_id, key)
+WHERE t.run_id = gone.run_id AND t.key = gone.key AND EXISTS (SELECT FROM fence)
+"""
+_SAVE_DATASETS = """
+INSERT INTO run_dataset (run_id, ordinal, name, digest, source_type, source, schema, profile, tags)
+SELECT * FROM unnest($1::text[], $2::integer[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::jsonb[])
+WHERE EXISTS (SELECT FROM fence)
+"""
+_SAVE_MODELS = """
+INSERT INTO run_model (run_id, ordinal, model_id)
+SELECT * FROM unnest($1::text[], $2::integer[], $3::text[]) WHERE EXISTS (SELECT FROM fence)
+"""
+_SAVE_OUTPUTS = """
+INSERT INTO run_output (run_id, ordinal, model_id, step)
+SELECT * FROM unnest($1::text[], $2::integer[], $3::text[], $4::bigint[]) WHERE EXISTS (SELECT FROM fence)
+"""
+# What was stored again after the deletion is written by the other change: no two may touch one row.
+_DELETE_ARTIFACTS = """
+DELETE FROM artifact a USING unnest($1::text[], $2::text[]) AS gone (owner, path)
+WHERE a.owner = gone.owner AND (gone.path = '' OR a.path = gone.path OR starts_with(a.path, gone.path || '/'))
+  AND (a.owner, a.path) NOT IN (SELECT * FROM unnest($3::text[], $4::text[]))
+  AND EXISTS (SELECT FROM fence)
+"""
+_SAVE_ARTIFACTS = """
+INSERT INTO artifact (owner, path, size, sha256, object_key, stored_ms)
+SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::bigint[])
+WHERE EXISTS (SELECT FROM fence)
+ON CONFLICT (owner, path) DO UPDATE SET
+    size = excluded.size, sha256 = excluded.sha256, object_key = excluded.object_key, stored_ms = excluded.stored_ms
+"""
+
+_SELECT_PAIRS = {
+    "run_param": "SELECT run_id, key, value FROM run_param WHERE run_id = ANY ($1::text[])",
+    "run_tag": "SELECT run_id, key, value FROM run_tag WHERE run_id = ANY ($1::text[])",
+}

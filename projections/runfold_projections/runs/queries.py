@@ -1,0 +1,193 @@
+"""Runs as they are: one by its id, or a page of a search, each with its params, tags, latest metrics and inputs.
+
+A run's stage here is the one that counts: deleted if the run or its experiment is, as MLflow marks the runs of an experiment that is
+deleted. The fold of runs can't know it, since experiments live in another partition; so the queries combine the two.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from runfold_projections.postgres.connection import Connection
+from runfold_projections.run_search.column_search import Search
+from runfold_projections.run_search.run_finder import run_ids_by_sql
+from runfold_projections.run_search.run_sql import Scope
+from runfold_projections.search.sql import check_page
+from runfold_projections.search.tokens import storable
+from runfold_projections.search.tree import Kind
+from runfold_projections.search.view import ViewType
+from runfold_projections.search.vocabulary import RUNS
+from runfold_projections.series.latest import LatestMetric
+
+from .details import Belongings, Dataset, belongings
+
+__all__ = [
+    "Dataset",
+    "LatestMetric",
+    "Run",
+    "RunHead",
+    "ViewType",
+    "get_run",
+    "needs_metrics",
+    "parse_search",
+    "read_search",
+    "run_head",
+    "runs_by_id",
+    "search_runs",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class RunHead:
+    """What a write to a run has to know before it is appended."""
+
+    run_id: str
+    experiment_id: int
+    lifecycle_stage: str
+    status: str
+    name: str
+    artifact_uri: str
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run; times in ms since the epoch by the writers' clocks. Params, tags and metrics are in the order of their keys."""
+
+    run_id: str
+    experiment_id: int
+    name: str
+    user_id: str
+    status: str
+    start_ms: int
+    end_ms: int | None
+    lifecycle_stage: str
+    artifact_uri: str
+    params: dict[str, str]
+    tags: dict[str, str]
+    metrics: list[LatestMetric]
+    datasets: list[Dataset]
+    models: list[str]
+    outputs: list[tuple[str, int]] = field(default_factory=list)
+    """Logged models that the run made, each with its step."""
+    ancestors: frozenset[str] = frozenset()
+    """Runs that metrics may be inherited from."""
+
+
+_ONE = """
+SELECT r.run_id, r.experiment_id, r.name, r.user_id, r.status, r.start_ms, r.end_ms, r.artifact_uri,
+       CASE WHEN e.lifecycle_stage = 'deleted' THEN 'deleted' ELSE r.lifecycle_stage END AS lifecycle_stage
+FROM run r LEFT JOIN experiment e USING (experiment_id)
+WHERE r.run_id = $1
+"""
+
+
+_THESE = """
+SELECT run_id, experiment_id, name, user_id, status, start_ms, end_ms, artifact_uri, lifecycle_stage
+FROM run WHERE run_id = ANY ($1::text[])
+"""
+
+
+async def run_head(conn: Connection, run_id: str) -> RunHead | None:
+    """The run without its params, tags, metrics and inputs."""
+    row = await _one(conn, run_id)
+    return None if row is None else RunHead(**{name: row[name] for name in RunHead.__slots__})
+
+
+async def start_times(conn: Connection, run_ids: Sequence[str]) -> dict[str, int]:
+    """When each of these runs that is there began: ms since the epoch by its writer's clock."""
+    rows = await conn.fetch(
+        "SELECT run_id, start_ms FROM run WHERE run_id = ANY ($1::text[])",
+        [run_id for run_id in run_ids if storable(run_id)],
+    )
+    return {row["run_id"]: row["start_ms"] for row in rows}
+
+
+async def get_run(conn: Connection, run_id: str) -> Run | None:
+    """The run of this id, deleted or not, in two round trips."""
+    row = await _one(conn, run_id)
+    if row is None:
+        return None
+    return _run(row, (await belongings(conn, [run_id]))[run_id], frozenset())
+
+
+async def search_runs(
+    conn: Connection,
+    experiment_ids: Sequence[int],
+    filter_string: str,
+    view: ViewType,
+    order_by: Sequence[str],
+    limit: int,
+    offset: int,
+) -> list[Run]:
+    """A page of the experiments' runs that match, by SQL alone. Default order: latest start first, then by id, as MLflow.
+
+    BadFilter for an expression that can't be read, BadQuery for a limit or offset out of range.
+    """
+    search = await parse_search(conn, experiment_ids, filter_string, view, order_by)
+    check_page(limit, offset)
+    if not search.scope.experiments or not limit:
+        return []
+    return await runs_by_id(conn, await run_ids_by_sql(conn, search, limit, offset), search.scope.deleted)
+
+
+def read_search(experiment_ids: Sequence[int], filter_string: str, view: ViewType, order_by: Sequence[str]) -> Search:
+    """What the words of a search mean, as if none of its experiments were deleted. BadFilter for an expression that can't be read."""
+    clauses, orders = RUNS.filter(filter_string), RUNS.order(order_by)
+    known = tuple(sorted({number for number in experiment_ids if -(2**63) <= number < 2**63}))
+    return Search(Scope(known, frozenset(), view), clauses, orders)
+
+
+async def parse_search(
+    conn: Connection, experiment_ids: Sequence[int], filter_string: str, view: ViewType, order_by: Sequence[str]
+) -> Search:
+    """The same, as of the connection's snapshot."""
+    search = read_search(experiment_ids, filter_string, view, order_by)
+    return search.where_deleted(await _deleted_among(conn, search.scope.experiments))
+
+
+async def runs_by_id(conn: Connection, run_ids: Sequence[str], deleted: frozenset[int]) -> list[Run]:
+    """These runs, in this order, in two round trips. `deleted` are those of their experiments that are deleted."""
+    if not run_ids:
+        return []
+    rows = {row["run_id"]: row for row in await conn.fetch(_THESE, run_ids)}
+    owned = await belongings(conn, run_ids)
+    return [_run(rows[run_id], owned[run_id], deleted) for run_id in run_ids]
+
+
+def needs_metrics(filter_string: str, order_by: Sequence[str]) -> bool:
+    """Whether which runs a search finds, or their order, hangs on metrics. BadFilter as `search_runs`."""
+    keys = [clause.key for clause in RUNS.filter(filter_string)] + [order.key for order in RUNS.order(order_by)]
+    return any(key.kind is Kind.METRIC for key in keys)
+
+
+async def _one(conn: Connection, run_id: str) -> Any:
+    return await conn.fetchrow(_ONE, run_id) if storable(run_id) else None
+
+
+async def _deleted_among(conn: Connection, experiment_ids: Sequence[int]) -> frozenset[int]:
+    rows = await conn.fetch(
+        "SELECT experiment_id FROM experiment WHERE experiment_id = ANY ($1) AND lifecycle_stage = 'deleted'",
+        experiment_ids,
+    )
+    return frozenset(row["experiment_id"] for row in rows)
+
+
+def _run(row: Any, own: Belongings, deleted: frozenset[int]) -> Run:
+    return Run(
+        run_id=row["run_id"],
+        experiment_id=row["experiment_id"],
+        name=row["name"],
+        user_id=row["user_id"],
+        status=row["status"],
+        start_ms=row["start_ms"],
+        end_ms=row["end_ms"],
+        lifecycle_stage="deleted" if row["experiment_id"] in deleted else row["lifecycle_stage"],
+        artifact_uri=row["artifact_uri"],
+        params=own.params,
+        tags=own.tags,
+        metrics=own.metrics,
+        datasets=own.datasets,
+        models=own.models,
+        outputs=own.outputs,
+        ancestors=own.ancestors,
+    )

@@ -1,0 +1,1 @@
+"""Metric points at rest, and their compaction."""

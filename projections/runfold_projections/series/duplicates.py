@@ -1,0 +1,128 @@
+"""Points that an event logs anew: an earlier one had logged them on the same branch, so a history shows them already."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from runfold_projections.postgres.connection import Connection
+from runfold_projections.segments.level0 import read_key
+from runfold_projections.segments.packs import Columns, Pack
+
+_Segment = tuple[int, str, str, int, bytes]
+"""Branch, first and last key, head and data."""
+
+
+class Logged(NamedTuple):
+    """Points of one series by one attempt and rank (-1: the writer named none), as the event at this offset of `metrics` has them."""
+
+    run_id: str
+    key: str
+    attempt: str
+    rank: int
+    offset: int
+    steps: Any
+    times: Any
+    values: Any
+
+    @property
+    def source(self) -> tuple[str, str, int]:
+        """Whose points these are, whatever the key."""
+        return (self.run_id, self.attempt, self.rank)
+
+
+class Before(NamedTuple):
+    """Which of the points were logged before (a truth value each), and the latest time (ms) that any point with steps in their range has
+    up to their event."""
+
+    mask: Any
+    latest_ms: int
+
+
+async def last_steps(conn: Connection, asked: Sequence[Logged]) -> list[int | None]:
+    """Per series a bound of the steps that earlier events logged to it; None: there are none. Must run as `logged_before` must."""
+    rows = await conn.fetch(
+        _LAST_STEPS,
+        [one.run_id for one in asked],
+        [one.key for one in asked],
+        [one.attempt for one in asked],
+        [one.rank for one in asked],
+        [one.offset for one in asked],
+    )
+    return [row["last_step"] for row in rows]
+
+
+async def logged_before(conn: Connection, asked: Sequence[Logged]) -> list[Before]:
+    """What is known of each. Must run in a snapshot whose checkpoint has passed all the offsets."""
+    found: dict[int, Before] = {}
+    order = sorted(range(len(asked)), key=lambda n: asked[n].source)
+    for source, group in groupby(order, key=lambda n: asked[n].source):
+        numbers = list(group)
+        own = [asked[n] for n in numbers]
+        segments = await conn.fetch(
+            _SEGMENTS,
+            *source,
+            max(one.offset for one in own),
+            min(int(one.steps.min()) for one in own),
+            max(int(one.steps.max()) for one in own),
+            sorted({one.key for one in own}),
+        )
+        packs = [(row["branch"], row["first_key"], row["last_key"], row["head"], row["data"]) for row in segments]
+        found.update(zip(numbers, await asyncio.to_thread(_all_before, own, packs), strict=True))
+    return [found[n] for n in range(len(asked))]
+
+
+def _all_before(asked: Sequence[Logged], segments: Sequence[_Segment]) -> list[Before]:
+    return [_before(one, segments) for one in asked]
+
+
+def _before(one: Logged, segments: Sequence[_Segment]) -> Before:
+    earlier: dict[int, set[tuple[int, int, int]]] = {}
+    whole: dict[int, set[tuple[int, int, int]]] = {}
+    latest = -(2**63)
+    for branch, first_key, last_key, head, data in segments:
+        if not first_key <= one.key <= last_key:
+            continue
+        for below, rows in ((one.offset, earlier), (one.offset + 1, whole)):
+            for columns in _columns(head, data, one.key, below):
+                steps, times, _ = columns
+                near = (steps >= one.steps.min()) & (steps <= one.steps.max())
+                latest = max(latest, int(times[near].max(initial=latest)))
+                rows.setdefault(branch, set()).update(rows_of(columns, near & np.isin(times, one.times)))
+    mask = [
+        any(point in rows for rows in earlier.values())
+        # On a branch that had it not, it is another point: what a rewind cut off is logged again, and counts.
+        and not any(point in rows and point not in earlier.get(branch, ()) for branch, rows in whole.items())
+        for point in rows_of((one.steps, one.times, one.values))
+    ]
+    return Before(np.array(mask, bool), latest)
+
+
+def _columns(head: int, data: bytes, key: str, below: int) -> Iterable[Columns]:
+    return Pack.of(head, data).column(key, below) if head else [read_key(data, key, below)]
+
+
+def rows_of(columns: Columns, kept: Any = slice(None)) -> list[tuple[int, int, int]]:
+    """Points as (step, time, bits of the value): two are the same if these are, see `points.distinct`."""
+    steps, times, values = (column[kept] for column in columns)
+    bits = np.ascontiguousarray(values, np.float64).view(np.int64)
+    return list(zip(steps.tolist(), times.tolist(), bits.tolist(), strict=True))
+
+
+_LAST_STEPS = """
+SELECT (
+    SELECT max(s.last_step) FROM segment s
+    WHERE s.run_id = asked.run_id AND s.attempt = asked.attempt AND s.rank = asked.rank AND s.first_offset < asked.log_offset
+      AND s.first_key <= asked.key AND s.last_key >= asked.key
+) AS last_step
+FROM unnest($1::text[], $2::text[], $3::text[], $4::integer[], $5::bigint[]) WITH ORDINALITY
+    AS asked (run_id, key, attempt, rank, log_offset, place)
+ORDER BY asked.place
+"""
+_SEGMENTS = """
+SELECT s.branch, s.first_key, s.last_key, s.head, s.data FROM segment s
+WHERE s.run_id = $1 AND s.attempt = $2 AND s.rank = $3 AND s.first_offset <= $4 AND s.last_step >= $5 AND s.first_step <= $6
+  AND EXISTS (SELECT FROM unnest($7::text[]) AS wanted (key) WHERE s.first_key <= wanted.key AND s.last_key >= wanted.key)
+"""

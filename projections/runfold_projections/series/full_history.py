@@ -1,0 +1,126 @@
+"""Histories in full: every distinct point of many series, source by source, with a bounded part of them in memory."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from runfold_projections.history.cutoff import born
+from runfold_projections.postgres.connection import Connection
+from runfold_projections.search.tokens import storable
+from runfold_projections.segments.distinct_points import distinct, within
+from runfold_projections.segments.packs import Columns
+from runfold_schemas.positions.vector import Vector
+
+from .points import Piece, Series, read_series
+from .visible_points import Branches, Lines, read_lines
+
+GROUP_POINTS = 2_000_000
+"""Runs are read together while they have at most so many points, of all their keys."""
+KEYS_AT_ONCE = 8
+"""Keys of a larger run that are read together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which points of a series: steps from `first` to `last` (both included), of one rank, of one attempt, and what of them."""
+
+    first: int | None = None
+    last: int | None = None
+    rank: int | None = None
+    attempt: str | None = None
+    branches: Branches = "effective"
+
+
+class Source(NamedTuple):
+    """The distinct points of one series by one attempt and rank on one branch, by (step, time, value). Rank -1: the writer named none."""
+
+    run_id: str
+    key: str
+    attempt: str
+    rank: int
+    branch: int
+    steps: Any
+    times: Any
+    values: Any
+
+
+async def unknown_runs(conn: Connection, run_ids: Sequence[str], as_of: Vector | None = None) -> list[str]:
+    """Those of these runs that are not there, or were not at that moment."""
+    rows = await conn.fetch(
+        "SELECT run_id FROM run WHERE run_id = ANY ($1::text[])", [run_id for run_id in run_ids if storable(run_id)]
+    )
+    known = {row["run_id"] for row in rows}
+    if as_of is not None:
+        known = await born(conn, sorted(known), as_of)
+    return [run_id for run_id in run_ids if run_id not in known]
+
+
+async def read_histories(
+    conn: Connection, run_ids: Sequence[str], keys: Sequence[str], wanted: Wanted, as_of: Vector | None = None
+) -> AsyncIterator[Source]:
+    """Every source of these series that has such points, or had at a moment of the past: runs and keys in the order given, attempts as they appeared, branches and ranks ascending.
+
+    Must run in a snapshot. What is in memory is a group of small runs, or some keys of a large one, whole.
+    """
+    lines = await read_lines(conn, run_ids, wanted.branches, as_of)
+    sizes = await _sizes(conn, lines)
+    for runs, some in _groups(run_ids, keys, sizes):
+        own = replace(lines, parts={run_id: lines.parts[run_id] for run_id in runs})
+        found = await read_series(conn, runs, some, own)
+        for source in await asyncio.to_thread(_sources, found, runs, some, wanted):
+            yield source
+
+
+async def _sizes(conn: Connection, lines: Lines) -> dict[str, int]:
+    """Points that lie in what each run shows, inherited ones included."""
+    rows = await conn.fetch(
+        "SELECT run_id, sum(points)::bigint AS points FROM segment WHERE run_id = ANY ($1::text[]) GROUP BY run_id",
+        lines.owners,
+    )
+    own = {row["run_id"]: row["points"] for row in rows}
+    return {run_id: sum(own.get(part.owner, 0) for part in parts) for run_id, parts in lines.parts.items()}
+
+
+def _groups(
+    run_ids: Sequence[str], keys: Sequence[str], sizes: Mapping[str, int]
+) -> Iterator[tuple[Sequence[str], Sequence[str]]]:
+    group: list[str] = []
+    total = 0
+    for run_id in run_ids:
+        size = sizes.get(run_id, 0)
+        if group and total + size > GROUP_POINTS:
+            yield group, keys
+            group, total = [], 0
+        if size > GROUP_POINTS:
+            for at in range(0, len(keys), KEYS_AT_ONCE):
+                yield [run_id], keys[at : at + KEYS_AT_ONCE]
+        elif size:
+            group.append(run_id)
+            total += size
+    if group:
+        yield group, keys
+
+
+def _sources(
+    found: Mapping[Series, Sequence[Piece]], run_ids: Sequence[str], keys: Sequence[str], wanted: Wanted
+) -> list[Source]:
+    return [
+        source
+        for run_id in run_ids
+        for key in keys
+        for source in sources_of(run_id, key, found.get((run_id, key), ()), wanted)
+    ]
+
+
+def sources_of(run_id: str, key: str, pieces: Sequence[Piece], wanted: Wanted) -> Iterator[Source]:
+    """The pieces of one series by attempt (as they appear), branch and rank, where they have wanted points."""
+    attempts: dict[str, dict[tuple[int, int], list[Columns]]] = {}
+    for attempt, rank, branch, columns in pieces:
+        if wanted.rank in (None, rank) and wanted.attempt in (None, attempt):
+            attempts.setdefault(attempt, {}).setdefault((branch, rank), []).append(columns)
+    for attempt, parts in attempts.items():
+        for branch, rank in sorted(parts):
+            steps, times, values = within(distinct(parts[branch, rank]), wanted.first, wanted.last)
+            if len(steps):
+                yield Source(run_id, key, attempt, rank, branch, steps, times, values)

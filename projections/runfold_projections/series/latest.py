@@ -1,0 +1,108 @@
+"""Metrics of a run: latest values, and the history of a key out of its segments."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from runfold_projections.metrics.summaries import Block
+from runfold_projections.postgres.connection import Connection
+from runfold_projections.search.tokens import storable
+from runfold_projections.segments.packs import Columns
+from runfold_schemas.positions.vector import Vector
+
+from .points import read_series
+from .visible_points import read_lines
+
+
+class LatestMetric(NamedTuple):
+    """The value of a key with the largest (step, time, value); time in ms since the epoch.
+
+    A tuple, since a page of a search makes tens of thousands.
+    """
+
+    key: str
+    value: float
+    step: int
+    time_ms: int
+    model_id: str | None
+    dataset_name: str | None
+    dataset_digest: str | None
+
+
+def latest_metrics(block: Block) -> Iterator[LatestMetric]:
+    """The latest values that a row of `metric_block` holds."""
+    return (LatestMetric(key, value, step, time_ms, *context) for key, value, step, time_ms, context in block.latest())
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """A key's distinct points as NumPy columns, ordered by (time, step, value).
+
+    `steps` and `times` (ms since the epoch) are int64, `values` is float64. NaN stands where 0 would, after it: MLflow's store
+    keeps NaN as 0 with a mark.
+    """
+
+    steps: Any
+    times: Any
+    values: Any
+    ancestors: frozenset[str] = frozenset()
+    """Runs that this one was forked from, of which points may be among these."""
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+
+_MARK = """
+WITH RECURSIVE line AS (
+    SELECT $1::text COLLATE "C" AS run_id UNION SELECT f.parent_run_id FROM fork f JOIN line USING (run_id)
+)
+SELECT EXISTS (SELECT FROM run r WHERE r.run_id = l.run_id)::integer,
+       (SELECT coalesce(max(c.number), 0) FROM cut c WHERE c.run_id = l.run_id),
+       s.last_offset, s.points
+FROM line l CROSS JOIN LATERAL (
+    SELECT coalesce(max(s.last_offset), -1) AS last_offset, coalesce(sum(s.points), 0)::bigint AS points
+    FROM segment s WHERE s.run_id = l.run_id
+) s
+ORDER BY l.run_id
+"""
+
+
+async def history_mark(conn: Connection, run_id: str) -> tuple[int, ...]:
+    """A mark that differs whenever the run's histories may: points are only added, in segments with higher offsets, and cuts have higher
+    numbers. It covers the runs that this one was forked from."""
+    return tuple(n for row in await conn.fetch(_MARK, run_id) for n in row) if storable(run_id) else ()
+
+
+async def history(conn: Connection, run_id: str, key: str, as_of: Vector | None = None) -> History:
+    """The effective points of a key, over all attempts and ranks, with what was inherited; empty for an unknown run or key.
+    With `as_of`, those that there were at that moment.
+
+    A point is (step, time, value), as in MLflow: what two ranks logged alike is shown once.
+    """
+    lines = await read_lines(conn, [run_id], as_of=as_of)
+    found = await read_series(conn, [run_id], [key], lines)
+    own = await asyncio.to_thread(distinct, [piece.columns for piece in found.get((run_id, key), ())])
+    return replace(own, ancestors=lines.ancestors)
+
+
+def distinct(columns: Sequence[Columns]) -> History:
+    """The points of several columns, each once, in the order of a history."""
+    steps, times, values = _joined(columns)
+    nan = np.isnan(values)
+    rank = np.where(nan, 0.0, values)
+    order = np.lexsort((nan, rank, steps, times))
+    again = np.ones(max(len(order) - 1, 0), bool)
+    for column in (steps, times, rank, nan):
+        again &= column[order[1:]] == column[order[:-1]]
+    kept = order[np.concatenate((np.ones(min(len(order), 1), bool), ~again))]
+    return History(steps[kept], times[kept], values[kept])
+
+
+def _joined(columns: Sequence[Columns]) -> Columns:
+    if not columns:
+        return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float64)
+    steps, times, values = zip(*columns, strict=True)
+    return np.concatenate(steps), np.concatenate(times), np.concatenate(values)

@@ -1,0 +1,1 @@
+"""Webhooks, their payloads and deliveries."""

@@ -1,0 +1,65 @@
+"""Webhooks as they are, and what the registry says about the models of their events."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from runfold_projections.postgres.connection import Connection
+
+_COLUMNS = "webhook_id, workspace, name, url, kinds, description, active, born, created_ms, updated_ms"
+
+
+class Hook(NamedTuple):
+    """A webhook that is there. `born` is the offset of its creation in `registry`; times are ms since the epoch."""
+
+    webhook_id: str
+    workspace: str
+    name: str
+    url: str
+    kinds: list[str]
+    description: str | None
+    active: bool
+    born: int
+    created_ms: int
+    updated_ms: int
+
+
+async def get_webhook(connection: Connection, workspace: str, webhook_id: str) -> Hook | None:
+    """The webhook of an id; None if there is none."""
+    row = await connection.fetchrow(
+        f"SELECT {_COLUMNS} FROM webhook WHERE workspace = $1 AND webhook_id = $2 AND NOT is_deleted",  # noqa: S608
+        workspace,
+        webhook_id,
+    )
+    return None if row is None else Hook(*row.values())
+
+
+async def webhooks(connection: Connection, workspace: str | None, limit: int, after: str = "") -> list[Hook]:
+    """Webhooks of a workspace (None: of all), by id, those behind `after`."""
+    rows = await connection.fetch(
+        f"""
+        SELECT {_COLUMNS} FROM webhook
+        WHERE NOT is_deleted AND webhook_id > $2 AND ($1::text IS NULL OR workspace = $1) ORDER BY webhook_id LIMIT $3
+        """,  # noqa: S608
+        workspace,
+        after,
+        limit,
+    )
+    return [Hook(*row.values()) for row in rows]
+
+
+async def prompts_among(connection: Connection, workspace: str, names: Sequence[str]) -> frozenset[str]:
+    """Those of the names that are prompts."""
+    rows = await connection.fetch(
+        "SELECT name FROM registered_model WHERE workspace = $1 AND name = ANY ($2::text[]) AND is_prompt",
+        workspace,
+        list(names),
+    )
+    return frozenset(row["name"] for row in rows)
+
+
+async def numbers_given(connection: Connection, offsets: Sequence[int]) -> dict[int, int]:
+    """The numbers that versions got, by the offsets of the events that created them; without those that were deleted since."""
+    rows: Any = await connection.fetch(
+        "SELECT log_offset, version FROM model_version WHERE log_offset = ANY ($1::bigint[])", list(offsets)
+    )
+    return {row["log_offset"]: row["version"] for row in rows}

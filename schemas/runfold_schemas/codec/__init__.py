@@ -1,0 +1,1 @@
+"""From bytes to events and back: Avro bodies, CloudEvents headers, the catalog of released schemas."""

@@ -1,0 +1,1 @@
+"""Typed events, by the entity they are about."""

@@ -1,0 +1,1 @@
+"""The ASGI application: routes, the services behind them, health."""

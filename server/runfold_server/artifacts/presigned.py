@@ -1,0 +1,188 @@
+"""Transfers between a client and the S3 store themselves, by addresses that this server signs.
+
+An upload's id, as clients know it, holds the key that the object will have, so that any server can complete what another began; a
+nonce in it, whose hash the object carries, keeps others from naming an object that is not theirs. The
+fact is appended only when the object is whole and has been read once for its digest.
+"""
+
+import asyncio
+import hashlib
+import re
+import secrets
+from pathlib import PureWindowsPath
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from runfold_server.core.errors import InvalidParameter, NotFound
+from runfold_server.http.dispatch import json_answer, json_response, read_body, saying
+from runfold_server.http.large_json import BODY_BYTES, beside
+from runfold_server.http.operation import RawHandler, RawOperation
+from runfold_server.http.request_fields import Args, Field, Kind, parse_json, read_json
+from runfold_server.http.services import Services
+from runfold_server.openapi_schemas.common import INT64, JSON, NOTHING, TEXT, Schema, having, listed
+from runfold_server.writes.writes import Origin
+from runfold_storage.errors import ObjectMissing, UploadRejected
+from runfold_storage.objects import MARK, MOST_PARTS, abort
+
+from . import files
+from .paths import Place, find_file
+from .proxy import PREFIXES, path_of
+from .serving import disposition, media_type
+
+UPLOAD_SECONDS = 3600
+"""How long a part may be sent after the upload was created; boto's default, which MLflow uses."""
+DOWNLOAD_SECONDS = 900
+_SIGNED_AT_ONCE = 10
+"""Addresses signed between two looks at other requests: each takes more than half a millisecond."""
+_UPLOAD = re.compile(r"([0-9a-f-]{36})\.([0-9a-f]{32})\.(.{1,1024})")
+_LOCAL_PATH = Field("path", required=True)
+_UPLOAD_ID = Field("upload_id", required=True)
+_CREATE = (_LOCAL_PATH, Field("num_parts", Kind.INT64, default=1, least=1, most=MOST_PARTS))
+_ABORT = (_LOCAL_PATH, _UPLOAD_ID)
+_PART = (Field("part_number", Kind.INT64, required=True), Field("etag", required=True), Field("url", default=""))
+_COMPLETE = (*_ABORT, Field("parts", Kind.OBJECTS, fields=_PART))
+
+
+async def _create(services: Services, request: Request) -> Response:
+    args = await _arguments(services, request, _CREATE)
+    place = _place(request, args)
+    services.artifacts.store.bucket.require()
+    await files.check_level(services)
+    bucket, key = services.artifacts.store.bucket, services.artifacts.store.new_key()
+    nonce = secrets.token_hex(16)
+    begun = await bucket.request("create_multipart_upload", Key=key, Metadata={MARK: _mark(nonce, place)})
+    upload_id = begun["UploadId"]
+    credentials = []
+    async with services.artifacts.store.signing:
+        for number in range(1, args["num_parts"] + 1):
+            url = await bucket.presigned("upload_part", UPLOAD_SECONDS, Key=key, UploadId=upload_id, PartNumber=number)
+            credentials.append({"url": url, "part_number": number})
+            if number % _SIGNED_AT_ONCE == 0:
+                await asyncio.sleep(0.001)  # others who wait are served between
+    return await json_answer({"upload_id": f"{key.rpartition('/')[2]}.{nonce}.{upload_id}", "credentials": credentials})
+
+
+async def _complete(services: Services, request: Request) -> Response:
+    args = await _arguments(services, request, _COMPLETE)
+    place = _place(request, args)
+    key, nonce, upload_id = _upload(services, args)
+    if not args["parts"]:
+        raise InvalidParameter("Missing value for required parameter 'parts'.")
+    await files.check_level(services)
+    parts = sorted(args["parts"], key=lambda part: int(part["part_number"]))
+    try:
+        await services.artifacts.store.bucket.request(
+            "complete_multipart_upload",
+            Key=key,
+            UploadId=upload_id,
+            MultipartUpload={"Parts": [{"PartNumber": p["part_number"], "ETag": p["etag"]} for p in parts]},
+        )
+    except UploadRejected as error:
+        raise InvalidParameter(f"The parts make no file: {error}") from None
+    except ObjectMissing:
+        pass  # completed before, by a request whose answer was lost: then the object is there
+    try:
+        stored = await services.artifacts.store.described(key, _mark(nonce, place))
+    except ObjectMissing:
+        raise NotFound(f"No such upload: '{args['upload_id']}'") from None
+    await files.record(services, place, stored, Origin.of(request.headers.get))
+    return json_response({})
+
+
+async def _abort(services: Services, request: Request) -> Response:
+    args = await _arguments(services, request, _ABORT)
+    _place(request, args)
+    key, _, upload_id = _upload(services, args)
+    services.artifacts.store.bucket.require()
+    await abort(services.artifacts.store.bucket, key, upload_id)
+    return json_response({})
+
+
+async def _presigned(services: Services, request: Request) -> Response:
+    place, as_of = find_file(path_of(request)), await services.reads.moments.of(request)
+    found = await files.find(services, place, as_of)
+    await services.artifacts.checks.refuse_damaged(found)
+    name = found.path.rpartition("/")[2]
+    url = await services.artifacts.store.bucket.presigned(
+        "get_object",
+        DOWNLOAD_SECONDS,
+        Key=found.object_key,
+        # Part of what is signed: the store would show a page where we answer with a download.
+        ResponseContentDisposition=disposition(name),
+        ResponseContentType=media_type(name),
+    )
+    return saying(json_response({"url": url, "headers": {}, "file_size": found.size}), as_of)
+
+
+async def _arguments(services: Services, request: Request, fields: tuple[Field, ...]) -> Args:
+    body = await read_body(request, services.config.max_body_bytes)
+    content_type = request.headers.get("content-type")
+    if len(body) > BODY_BYTES:
+        return await beside(_parsed, fields, body, content_type)
+    return _parsed(fields, body, content_type)
+
+
+def _parsed(fields: tuple[Field, ...], body: bytes, content_type: str | None) -> Args:
+    return parse_json(fields, read_json(body, content_type))
+
+
+def _place(request: Request, args: Args) -> Place:
+    """The address names the folder; the file's name is that of the client's own file, whose path it sends."""
+    name = _file_name(args["path"])
+    return find_file("/".join(part for part in (path_of(request).rstrip("/"), name) if part))
+
+
+def _mark(nonce: str, place: Place) -> str:
+    """What an upload's object carries: only who began the upload can complete it, and only as the file that it was begun for."""
+    return hashlib.sha256("\0".join((nonce, place.owner, place.path)).encode()).hexdigest()
+
+
+def _file_name(path: str) -> str:
+    """The last part of a client's own path. Only one of Windows has backslashes between its parts: there is no slash in it."""
+    windows = "/" not in path and PureWindowsPath(path).is_absolute()
+    return path.rpartition("\\" if windows else "/")[2]
+
+
+def _upload(services: Services, args: Args) -> tuple[str, str, str]:
+    match = _UPLOAD.fullmatch(args["upload_id"])
+    if match is None:
+        raise InvalidParameter("Invalid value for parameter 'upload_id' supplied: it is none that this server gave.")
+    return services.artifacts.store.key_of(match[1]), match[2], match[3]
+
+
+_CREDENTIAL = having({"url": TEXT, "part_number": INT64}, {"headers": having({})})
+_CREATED = having({"upload_id": TEXT, "credentials": listed(_CREDENTIAL)})
+_LOCAL: Schema = {"type": "string", "description": "Path of the client's own file; its last part names the file."}
+_BEGIN = having({"path": _LOCAL}, {"num_parts": INT64})
+_NAMED = having({"path": _LOCAL, "upload_id": TEXT})
+_SENT = having({"part_number": INT64, "etag": TEXT}, {"url": TEXT})
+_END = having({"path": _LOCAL, "upload_id": TEXT, "parts": listed(_SENT)})
+_SIGNED = having({"url": TEXT, "headers": having({}), "file_size": INT64})
+_AT = (Field("path", required=True),)
+
+
+def _operations(prefix: str) -> list[RawOperation]:
+    def post(name: str, handler: RawHandler, about: str, body: Schema, answer: Schema, *errors: int) -> RawOperation:
+        path = f"{prefix}/mpu/{name}/{{path:path}}"
+        failures = (400, *errors, 413, 501, 503)
+        return RawOperation("POST", path, handler, about, {200: (JSON, answer)}, _AT, JSON, body, errors=failures)
+
+    return [
+        post("create", _create, "Begin an upload whose parts go to the S3 store themselves.", _BEGIN, _CREATED),
+        post("complete", _complete, "Make a file of the parts. It is read once, for its digest.", _END, NOTHING, 404),
+        post("abort", _abort, "Throw the parts away.", _NAMED, NOTHING),
+        RawOperation(
+            "GET",
+            f"{prefix}/presigned/{{path:path}}",
+            _presigned,
+            "An address at which the S3 store gives the file, for 15 minutes.",
+            {200: (JSON, _SIGNED)},
+            _AT,
+            errors=(400, 404, 501, 503),
+            past=True,
+        ),
+    ]
+
+
+OPERATIONS = tuple(operation for prefix in PREFIXES for operation in _operations(prefix))

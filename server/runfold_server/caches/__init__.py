@@ -1,0 +1,1 @@
+"""What a server remembers between requests, and requests that share one answer."""

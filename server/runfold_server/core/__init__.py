@@ -1,0 +1,1 @@
+"""What all of the server shares: settings, errors, metrics."""

@@ -1,0 +1,1 @@
+"""How far the folds are, and how readers wait for them."""

@@ -1,0 +1,55 @@
+"""Finding the operation that serves a path: fixed paths by one look-up, those with placeholders by their segments.
+
+A placeholder `{name}` stands for one segment that is not empty; `{name:path}`, at the end only, for one or more.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from .operation import Operation
+
+PLACEHOLDER = re.compile(r"{(\w+)(?::path)?}")
+"""A placeholder as it stands in an operation's path; its group is the name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """The operations of one path by method, the path as it was declared, and what stands in its placeholders."""
+
+    methods: Mapping[str, Operation]
+    path: str
+    placed: Mapping[str, str] = field(default_factory=dict)
+
+
+class Paths:
+    """The paths of some operations. A fixed path wins over one with placeholders."""
+
+    def __init__(self, operations: Iterable[Operation]) -> None:
+        methods: dict[str, dict[str, Operation]] = {}
+        for operation in operations:
+            methods.setdefault(operation.path, {})[operation.method] = operation
+        self._fixed = {path: Match(own, path) for path, own in methods.items() if "{" not in path}
+        self._templates = [(_pattern(path), path, own) for path, own in methods.items() if "{" in path]
+
+    def find(self, path: str) -> Match | None:
+        """Who serves this path, which was percent-decoded before."""
+        fixed = self._fixed.get(path)
+        if fixed is not None:
+            return fixed
+        for pattern, template, methods in self._templates:
+            found = pattern.fullmatch(path)
+            if found is not None:
+                return Match(methods, template, found.groupdict())
+        return None
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    parts = []
+    for part in path.split("/"):
+        placeholder = PLACEHOLDER.fullmatch(part)
+        if placeholder is None:
+            parts.append(re.escape(part))
+        else:
+            parts.append(f"(?P<{placeholder[1]}>{'[^/].*' if part.endswith(':path}') else '[^/]+'})")
+    return re.compile("/".join(parts), re.DOTALL)

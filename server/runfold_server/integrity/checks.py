@@ -1,0 +1,112 @@
+"""Bytes are compared with the digest in the log whenever a whole file is read, and who finds a difference says so loudly."""
+
+import hashlib
+from collections.abc import AsyncIterator
+
+import structlog
+
+from runfold_projections.artifacts.checks import clear_damage, is_damaged, note_damage
+from runfold_projections.artifacts.queries import Artifact
+from runfold_server.core.database import Database
+from runfold_server.core.errors import DamagedBytes, Unavailable
+from runfold_server.core.metrics import ServerMetrics
+from runfold_storage.errors import ObjectMissing, ObjectTruncated
+from runfold_storage.objects import Store, hash_part
+
+MISSING = "no object"
+MOST_SUSPECTS = 10_000
+_log = structlog.get_logger(__name__)
+
+
+class Checks:
+    """Whether objects are what the log says. What was found lies in the control schema, where `runfold status` reads it."""
+
+    def __init__(self, store: Store, database: Database, observed: ServerMetrics) -> None:
+        self._store = store
+        self._database = database
+        self._observed = observed
+        self._suspects: set[str] = set()
+
+    async def whole(self, artifact: Artifact, reader: str = "download") -> AsyncIterator[bytes]:
+        """All bytes of a file. The last piece is held back until the digest is known, so a wrong file never arrives complete.
+
+        DamagedBytes if the digest is another one, if the object is shorter, and if there is none.
+        """
+        digest, held = hashlib.sha256(), b""
+        try:
+            async for chunk in self._store.get(artifact.object_key, 0, artifact.size):
+                await hash_part(digest, chunk)
+                if held:
+                    yield held
+                held = chunk
+        except ObjectMissing:
+            raise await self._damaged(artifact, MISSING, reader) from None
+        except ObjectTruncated as error:
+            raise await self._damaged(artifact, str(error), reader) from None
+        if digest.hexdigest() != artifact.sha256:
+            raise await self._damaged(artifact, f"SHA-256 {digest.hexdigest()}", reader)
+        if artifact.object_key in self._suspects:
+            await self._clear(artifact.object_key)
+        yield held
+
+    async def is_whole(self, artifact: Artifact, reader: str = "check") -> bool:
+        """Read a file for its digest alone. A file that was damaged and is whole again, as after a restore, is taken off the list."""
+        try:
+            async for _ in self.whole(artifact, reader):
+                pass
+        except DamagedBytes:
+            return False
+        await self._clear(artifact.object_key)
+        return True
+
+    async def _clear(self, object_key: str) -> None:
+        async with self._database.connection() as connection:
+            await clear_damage(connection, object_key)
+        self._suspects.discard(object_key)
+
+    async def note_unreadable(self, artifact: Artifact, why: str) -> None:
+        """The store answers, but can't give this object."""
+        await self._damaged(artifact, f"unreadable: {why}", "check")
+
+    async def refuse_damaged(self, artifact: Artifact) -> None:
+        """DamagedBytes if the file is known to be damaged: before bytes leave that nobody will compare."""
+        async with self._database.connection() as connection:
+            found = await is_damaged(connection, artifact.object_key)
+        if found is not None:
+            self._suspect(artifact.object_key)
+            raise _error(artifact, found)
+
+    def _suspect(self, object_key: str) -> None:
+        """A download that finds the file whole again, after a restore, takes it off the list; others need not ask Postgres for that."""
+        if len(self._suspects) < MOST_SUSPECTS:
+            self._suspects.add(object_key)
+
+    async def _damaged(self, artifact: Artifact, found: str, reader: str) -> DamagedBytes:
+        self._suspect(artifact.object_key)
+        self._observed.damaged_artifact(reader)
+        _log.error(
+            "artifact_damaged",
+            owner=artifact.owner,
+            path=artifact.path,
+            object_key=artifact.object_key,
+            expected=artifact.sha256,
+            found=found,
+            reader=reader,
+        )
+        try:
+            async with self._database.connection() as connection:
+                await note_damage(connection, artifact, found)
+        except Unavailable as error:
+            _log.warning("artifact_damage_not_saved", object_key=artifact.object_key, error=error.message)
+        return _error(artifact, found)
+
+
+def _error(artifact: Artifact, found: str) -> DamagedBytes:
+    if found == MISSING:
+        return DamagedBytes(
+            f"The bytes of '{artifact.path}' are not in the artifact store any more: there is no object {artifact.object_key}."
+        )
+    return DamagedBytes(
+        f"The bytes of '{artifact.path}' in the artifact store are not those that were logged (SHA-256 {artifact.sha256}; "
+        f"found: {found}). Restore the object {artifact.object_key} from a backup, or log the file again."
+    )

@@ -1,0 +1,1 @@
+"""Entities as MLflow's JSON."""

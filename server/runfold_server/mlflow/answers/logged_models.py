@@ -1,0 +1,94 @@
+"""Logged models as MLflow's JSON, and the shapes of it. Empty lists and unset fields are left out."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from runfold_projections.logged_models.queries import LoggedModel, MeasuredMetric
+from runfold_schemas.events.logged_models import ModelStatus
+from runfold_server.openapi_schemas.common import INT64, MS, NUMBER, TEXT, Schema, having, listed, ref
+
+from .runs import Json, filled, key_values, number
+
+STATUSES: Mapping[ModelStatus, str] = {
+    "PENDING": "LOGGED_MODEL_PENDING",
+    "READY": "LOGGED_MODEL_READY",
+    "FAILED": "LOGGED_MODEL_UPLOAD_FAILED",
+}
+"""MLflow's names of a model's statuses."""
+
+
+class MeasuredAnswer(msgspec.Struct, gc=False, omit_defaults=True):
+    """MLflow's `Metric` as a logged model has it."""
+
+    key: str
+    value: float | str
+    timestamp: int
+    step: int
+    model_id: str
+    run_id: str
+    dataset_name: str | None = None
+    dataset_digest: str | None = None
+
+
+def _measured(metric: MeasuredMetric) -> MeasuredAnswer:
+    return MeasuredAnswer(
+        metric.key,
+        number(metric.value),
+        metric.time_ms,
+        metric.step,
+        metric.model_id,
+        metric.run_id,
+        metric.dataset_name,
+        metric.dataset_digest,
+    )
+
+
+def logged_model(row: LoggedModel) -> Json:
+    """MLflow's `LoggedModel`. What its client does not say is an empty text there, and so here."""
+    info = {
+        "model_id": row.model_id,
+        "experiment_id": str(row.experiment_id),
+        "name": row.name,
+        "creation_timestamp_ms": row.created_ms,
+        "last_updated_timestamp_ms": row.updated_ms,
+        "artifact_uri": row.artifact_uri,
+        "status": STATUSES[row.status],
+        "model_type": row.model_type or "",
+        "source_run_id": row.source_run_id or "",
+        "tags": key_values(row.tags),
+    }
+    data = {"params": key_values(row.params), "metrics": [_measured(metric) for metric in row.metrics]}
+    return {"info": filled(info), "data": filled(data)}
+
+
+_PAIRS = listed(ref("KeyValue"))
+SHAPES: Mapping[str, Schema] = {
+    "LoggedModelInfo": having(
+        {
+            "model_id": TEXT,
+            "experiment_id": TEXT,
+            "name": TEXT,
+            "creation_timestamp_ms": MS,
+            "last_updated_timestamp_ms": MS,
+            "artifact_uri": {"type": "string", "description": "Root of its files."},
+            "status": {"enum": list(STATUSES.values())},
+            "model_type": TEXT,
+            "source_run_id": {"type": "string", "description": "Run that made it; empty if none is named."},
+        },
+        {"tags": _PAIRS},
+    ),
+    "ModelMetric": having(
+        {"key": TEXT, "value": NUMBER, "timestamp": MS, "step": INT64, "model_id": TEXT, "run_id": TEXT},
+        {"dataset_name": TEXT, "dataset_digest": TEXT},
+        "What a run measured of a model, on a data set if it names one: the point with the largest time, then step, then value.",
+    ),
+    "LoggedModel": having(
+        {
+            "info": ref("LoggedModelInfo"),
+            "data": having({}, {"params": _PAIRS, "metrics": listed(ref("ModelMetric"))}),
+        },
+        about="A logged model with its params and what was measured of it.",
+    ),
+}
+"""Shapes by the names under which the document has them."""

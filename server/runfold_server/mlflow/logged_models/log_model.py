@@ -1,0 +1,76 @@
+"""runs/log-model: a model that MLflow 2 clients, and Spark's flavor, tell a run of."""
+
+import json
+from typing import Any
+
+from runfold_schemas.events.runs import MAX_MODEL_CHARS, ModelLogged, parse_json
+from runfold_server.core.errors import InvalidParameter, NotImplementedYet
+from runfold_server.core.outages import kafka_outages
+from runfold_server.http.operation import Call, Operation
+from runfold_server.http.request_fields import Field
+from runfold_server.http.services import Services
+from runfold_server.mlflow.errors import said
+from runfold_server.mlflow.tracking.runs import RUN_ID
+from runfold_server.writes.writes import RefusedWrite
+
+Json = dict[str, Any]
+LEVEL = 2
+"""Feature level from which the log has models."""
+_MANDATORY = ("artifact_path", "flavors", "run_id", "utc_time_created")
+
+
+async def _log_model(services: Services, call: Call) -> Json:
+    run_id, text = call.args["run_id"], call.args["model_json"]
+    event = ModelLogged(run_id=run_id, model=json.dumps(summary(text), ensure_ascii=False))
+    with kafka_outages():
+        level = (await services.log.connect()).level
+    if level < LEVEL:
+        raise NotImplementedYet(
+            f"The log is at feature level {level} and models need {LEVEL}: run `runfold upgrade`, then restart the servers."
+        )
+    await services.caches.runs.active(run_id)
+    try:
+        await services.writes.decided(event, call.origin)
+    except RefusedWrite as refused:
+        raise said(refused) from None
+    return {}
+
+
+def summary(text: str) -> Json:
+    """What the run's history tells of a model: `mlflow.models.Model.get_tags_dict` of 3.17.2. InvalidParameter in MLflow's words."""
+    try:
+        model = parse_json(text)
+    except ValueError:
+        model = None
+    if not isinstance(model, dict):
+        raise InvalidParameter(f"Malformed model info. \n {text[:1000]} \n is not a valid JSON.")
+    missing = [repr(name) for name in _MANDATORY if name not in model]
+    if missing:
+        raise InvalidParameter(f"Model json is missing mandatory fields: {{{', '.join(missing)}}}")
+    if len(text) > MAX_MODEL_CHARS:
+        raise InvalidParameter(f"'model_json' exceeds the maximum length of {MAX_MODEL_CHARS} characters")
+    flavors = model["flavors"] or {}
+    if not isinstance(flavors, dict):
+        raise InvalidParameter("Malformed model info: flavors must be an object.")
+    told = {name: model[name] for name in ("run_id", "artifact_path") if model[name] is not None}
+    return told | {
+        "utc_time_created": str(model["utc_time_created"]),
+        "model_uuid": model.get("model_uuid"),
+        "flavors": {name: _without_config(flavor) for name, flavor in flavors.items()},
+    }
+
+
+def _without_config(flavor: Any) -> Any:
+    return {key: value for key, value in flavor.items() if key != "config"} if isinstance(flavor, dict) else flavor
+
+
+OPERATIONS = (
+    Operation(
+        "POST",
+        "runs/log-model",
+        _log_model,
+        (RUN_ID, Field("model_json", required=True)),
+        about="Add a model to the run's tag `mlflow.log-model.history`.",
+        errors=(501,),
+    ),
+)

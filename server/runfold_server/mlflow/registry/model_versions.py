@@ -1,0 +1,271 @@
+"""model-versions/*: numbers, stages and deletion are the fold's; where a version's files lie is found before the append."""
+
+from typing import Any
+
+from runfold_log.writer import Appended
+from runfold_projections.postgres.connection import Connection
+from runfold_projections.registry.as_of import model_version_at, newest_version_at
+from runfold_projections.registry.version_queries import (
+    ModelVersion,
+    get_model_version,
+    model_version_created_at,
+    search_model_versions,
+)
+from runfold_schemas.events.registered_models import (
+    ModelVersionCreated,
+    ModelVersionDeleted,
+    ModelVersionDescribed,
+    ModelVersionStaged,
+    ModelVersionTagsDeleted,
+    ModelVersionTagsSet,
+    VersionFact,
+)
+from runfold_schemas.events.runs import DEFAULT_WORKSPACE
+from runfold_server.core.errors import Internal, InvalidParameter
+from runfold_server.http.operation import Call, Operation
+from runfold_server.http.request_fields import Field, Kind
+from runfold_server.http.services import Services
+from runfold_server.mlflow import page_tokens
+from runfold_server.mlflow.answers import registry as answers
+from runfold_server.mlflow.answers import runs as pages_of
+from runfold_server.openapi_schemas.common import TEXT, having, page
+from runfold_server.reads.reader import Query
+
+from . import validation as limits
+from .errors import no_version
+from .registered_models import KEY, NAME, TAG, UNLEVELLED, VERSION
+from .version_search import REGISTRY, canonical_stage, version_of
+from .version_sources import find_source
+from .writes import behind, decided, decided_then, needs_registry
+
+Json = dict[str, Any]
+MOST_RESULTS = 200_000
+_ACTIVE = ("Staging", "Production")
+
+
+async def _create(services: Services, call: Call) -> Json:
+    args = call.args
+    tags = dict(limits.check_tag(tag["key"], tag["value"]) for tag in args["tags"])
+    prompt = tags.get("mlflow.prompt.is_prompt", "false").lower() == "true"
+    await needs_registry(services)
+    found = await find_source(
+        services, args["source"], args["run_id"], args["model_id"], prompt=prompt, run_link=args["run_link"]
+    )
+    event = ModelVersionCreated(
+        name=limits.check_model_name(args["name"]),
+        source=found.source,
+        storage_location=found.storage_location,
+        # As MLflow's: what nobody gave is an empty text.
+        run_id=found.run_id or "",
+        run_link=args["run_link"],
+        model_id=found.model_id or None,
+        description=args["description"],
+        tags=tags,
+    )
+
+    def then(done: Appended) -> Query[ModelVersion | None]:
+        async def query(connection: Connection) -> ModelVersion | None:
+            found = await model_version_created_at(connection, done.position.offset)
+            # Deleted since: then as it was made.
+            return found or await newest_version_at(connection, DEFAULT_WORKSPACE, event.name, behind(done))
+
+        return query
+
+    return _answered(await decided_then(services, call.origin, event, then))
+
+
+def _answered(version: ModelVersion | None) -> Json:
+    if version is None:
+        raise Internal("The write was accepted, but nothing tells of the version")
+    return {"model_version": answers.model_version(version)}
+
+
+def _named(call: Call) -> tuple[str, int]:
+    """Name and number of a version that an event can name; NotFound for a number that no version has."""
+    name = limits.check_model_name(call.args["name"])
+    number = limits.version_number(call.args["version"])
+    if not 0 < number < 2**31:
+        raise no_version(name, call.args["version"])
+    return name, number
+
+
+async def _changed(services: Services, call: Call, event: VersionFact) -> Json:
+    """Decide, and answer with the version as it is then."""
+    name, number = event.name, event.version
+
+    def then(done: Appended) -> Query[ModelVersion | None]:
+        async def query(connection: Connection) -> ModelVersion | None:
+            found = await get_model_version(connection, DEFAULT_WORKSPACE, name, number)
+            # Deleted since, or its model renamed: then as the event left it.
+            return found or await model_version_at(connection, DEFAULT_WORKSPACE, name, number, behind(done))
+
+        return query
+
+    return _answered(await decided_then(services, call.origin, event, then))
+
+
+async def _get(services: Services, call: Call) -> Json:
+    return {
+        "model_version": answers.model_version(
+            await version_of(services, call.args["name"], call.args["version"], call.as_of)
+        )
+    }
+
+
+async def _update(services: Services, call: Call) -> Json:
+    name, number = _named(call)
+    return await _changed(
+        services, call, ModelVersionDescribed(name=name, version=number, description=call.args["description"])
+    )
+
+
+async def _transition(services: Services, call: Call) -> Json:
+    stage, archive = canonical_stage(call.args["stage"]), call.args["archive_existing_versions"]
+    if archive and stage not in _ACTIVE:
+        raise InvalidParameter(
+            f"Model version transition cannot archive existing model versions because '{call.args['stage']}' is not an Active stage. "
+            f"Valid stages are {list(_ACTIVE)}"
+        )
+    name, number = _named(call)
+    event = ModelVersionStaged.model_validate(
+        {"name": name, "version": number, "stage": stage, "archive_existing": archive}
+    )
+    return await _changed(services, call, event)
+
+
+async def _delete(services: Services, call: Call) -> Json:
+    name, number = _named(call)
+    await decided(services, call.origin, ModelVersionDeleted(name=name, version=number))
+    return {}
+
+
+async def _download_uri(services: Services, call: Call) -> Json:
+    version = await version_of(services, call.args["name"] or "", call.args["version"] or "", call.as_of)
+    return {"artifact_uri": version.storage_location or version.source}
+
+
+async def _search(services: Services, call: Call) -> Json:
+    limit, offset = call.args["max_results"], page_tokens.read_token(call.args["page_token"])
+    if limit < 1:
+        raise InvalidParameter(f"Invalid value for max_results. It must be a positive integer, but got {limit}")
+
+    async def query(connection: Connection) -> list[ModelVersion]:
+        return await search_model_versions(
+            connection, DEFAULT_WORKSPACE, call.args["filter"], call.args["order_by"], limit + 1, offset
+        )
+
+    rows = (await services.reads.reader.strong(REGISTRY, query)).value
+    token = page_tokens.make_token(offset + limit) if len(rows) > limit else None
+    found = [answers.model_version(row) for row in rows[:limit]]
+    return pages_of.page("model_versions", found, token)
+
+
+async def _set_tag(services: Services, call: Call) -> Json:
+    name, number = _named(call)
+    key, value = limits.check_tag(call.args["key"], call.args["value"])
+    await decided(services, call.origin, ModelVersionTagsSet(name=name, version=number, tags={key: value}))
+    return {}
+
+
+async def _delete_tag(services: Services, call: Call) -> Json:
+    name, number = _named(call)
+    key = limits.check_tag_key(call.args["key"])
+    await decided(services, call.origin, ModelVersionTagsDeleted(name=name, version=number, keys=[key]))
+    return {}
+
+
+_NUMBER = Field("version", required=True)
+
+OPERATIONS = (
+    Operation(
+        "POST",
+        "model-versions/create",
+        _create,
+        (
+            NAME,
+            Field("source", required=True),
+            Field("run_id"),
+            Field("tags", Kind.OBJECTS, fields=TAG),
+            Field("run_link", default=""),
+            Field("description", default=""),
+            Field("model_id"),
+        ),
+        about="Create the next version of a registered model. Numbers count up and are never given twice.",
+        answer=VERSION,
+        errors=UNLEVELLED,
+    ),
+    Operation(
+        "GET",
+        "model-versions/get",
+        _get,
+        (NAME, _NUMBER),
+        about="A version of a registered model.",
+        answer=VERSION,
+        past=True,
+    ),
+    Operation(
+        "PATCH",
+        "model-versions/update",
+        _update,
+        (NAME, _NUMBER, Field("description")),
+        about="Give a version another description; without one it has none.",
+        answer=VERSION,
+        errors=UNLEVELLED,
+    ),
+    Operation(
+        "POST",
+        "model-versions/transition-stage",
+        _transition,
+        (NAME, _NUMBER, Field("stage", required=True), Field("archive_existing_versions", Kind.BOOL, default=False)),
+        about="Move a version to a stage.",
+        answer=VERSION,
+        errors=UNLEVELLED,
+    ),
+    Operation(
+        "DELETE",
+        "model-versions/delete",
+        _delete,
+        (NAME, _NUMBER),
+        about="Delete a version, with its tags and the aliases that stand on it. Its number is not given again.",
+        errors=UNLEVELLED,
+    ),
+    Operation(
+        "GET",
+        "model-versions/get-download-uri",
+        _download_uri,
+        (Field("name"), Field("version")),
+        about="Where the files of a version lie.",
+        answer=having({"artifact_uri": TEXT}),
+        past=True,
+    ),
+    Operation(
+        "GET",
+        "model-versions/search",
+        _search,
+        (
+            Field("filter", default=""),
+            Field("max_results", Kind.INT64, default=MOST_RESULTS, most=MOST_RESULTS),
+            Field("order_by", Kind.STRINGS),
+            Field("page_token"),
+        ),
+        about="Versions that match a filter, a page at a time. Those of prompts are found only if the filter asks for them.",
+        answer=page("model_versions", "ModelVersion"),
+        from_past=True,
+    ),
+    Operation(
+        "POST",
+        "model-versions/set-tag",
+        _set_tag,
+        (NAME, _NUMBER, KEY, Field("value", default="")),
+        about="Set a tag of a version.",
+        errors=UNLEVELLED,
+    ),
+    Operation(
+        "DELETE",
+        "model-versions/delete-tag",
+        _delete_tag,
+        (NAME, _NUMBER, KEY),
+        about="Remove a tag of a version. One that is not there is no error.",
+        errors=UNLEVELLED,
+    ),
+)

@@ -1,0 +1,153 @@
+"""Where a new model version's files lie, and which run and logged model it comes from: found by strong reads before the append."""
+
+from dataclasses import dataclass
+
+from runfold_projections.registry.version_queries import ModelVersion
+from runfold_schemas.events.runs import DEFAULT_WORKSPACE
+from runfold_server.core.errors import ApiError, InvalidParameter
+from runfold_server.http.services import Services
+from runfold_server.mlflow.tracking.artifact_roots import (
+    Origin,
+    check_logged_model,
+    check_run,
+    logged_model_origin,
+    no_logged_model,
+    run_origin,
+)
+from runfold_server.mlflow.tracking.location_credentials import check_no_credentials
+
+from . import validation as limits
+from .source_rules import (
+    PROMPT_SOURCES,
+    ModelUri,
+    authority_of,
+    check_no_way_up,
+    check_not_local,
+    is_served_artifact,
+    lies_within,
+    not_contained,
+    parse_model_uri,
+    scheme_of,
+)
+from .version_search import find_model, latest_of, version_by_alias, version_of
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What is known of a version's source. `storage_location` is None where the source says it itself."""
+
+    source: str
+    storage_location: str | None
+    run_id: str | None
+    model_id: str | None
+
+
+async def find_source(
+    services: Services, source: str, run_id: str | None, model_id: str | None, *, prompt: bool, run_link: str = ""
+) -> Source:
+    """The source as a version keeps it. InvalidParameter in MLflow's words if the request may not name it, NotFound for a run or a
+    logged model that is not there."""
+    if len(source) > limits.MAX_SOURCE:
+        raise InvalidParameter(f"'source' exceeds the maximum length of {limits.MAX_SOURCE} characters")
+    check_no_credentials("source", source)
+    if prompt:
+        if source not in PROMPT_SOURCES:
+            raise InvalidParameter(f"Invalid prompt source: '{source}'. Prompt sources must use an MLflow placeholder.")
+        await _check_named(services, run_id, run_link, model_id)
+        return Source(source, None, run_id, model_id)
+    storage = None
+    if scheme_of(source) == "models":
+        if authority_of(source):
+            raise InvalidParameter(
+                f"Invalid model version source: '{source}'. Registered model sources must use the active model registry."
+            )
+        uri = parse_model_uri(source)
+        if uri.model_id is None:
+            version = await _registered(services, source, uri)
+            _check_lineage(source, version, run_id, model_id)
+            source = f"models:/{version.name}/{version.version}"
+            storage = version.storage_location or version.source
+            run_id = version.run_id if run_id is None else run_id
+            model_id = version.model_id if model_id is None else model_id
+    await (_check_model(services, source, model_id) if model_id else _check_run(services, source, run_id))
+    if storage is None:
+        await _check_named(services, run_id, run_link, model_id)
+    if scheme_of(source) == "models" and storage is None:
+        found = await _origin_of_model(services, source, parse_model_uri(source).model_id or "")
+        storage, run_id = found.artifact_uri, run_id or found.run_id
+    elif model_id and not run_id:
+        run_id = (await _origin_of_model(services, source, model_id)).run_id
+    return Source(source, storage, run_id, model_id)
+
+
+async def _check_named(services: Services, run_id: str | None, run_link: str, model_id: str | None) -> None:
+    """What a caller names is there. A copied version's lineage was looked at when that version was made."""
+    await check_logged_model(services, DEFAULT_WORKSPACE, model_id)
+    await check_run(services, run_id, run_link)
+
+
+async def _registered(services: Services, source: str, uri: ModelUri) -> ModelVersion:
+    """The version of a registered model that the address names."""
+    model = await find_model(services, uri.name)
+    if model.tags.get("mlflow.prompt.is_prompt", "false").lower() == "true":
+        raise InvalidParameter(
+            f"Invalid model version source: '{source}'. Prompt versions cannot be used as model version sources."
+        )
+    if uri.version is not None:
+        return await version_of(services, uri.name, uri.version)
+    if uri.alias is not None:
+        return await version_by_alias(services, uri.name, uri.alias)
+    return await latest_of(services, model, uri.stage)
+
+
+def _check_lineage(source: str, version: ModelVersion, run_id: str | None, model_id: str | None) -> None:
+    for given, has in ((run_id, version.run_id), (model_id, version.model_id)):
+        if given is not None and given != (has or ""):
+            raise InvalidParameter(
+                f"Invalid model version source: '{source}'. The run_id and model_id request parameters must match the referenced "
+                "model version."
+            )
+
+
+async def _check_run(services: Services, source: str, run_id: str | None) -> None:
+    check_not_local(source, "run_id")
+    check_no_way_up(source)
+    scheme = scheme_of(source)
+    if scheme == "runs":
+        named = "" if authority_of(source) else source.partition(":")[2].lstrip("/").partition("/")[0]
+        if not run_id or named != run_id:
+            not_contained(source, "run_id")
+    elif scheme == "models" and parse_model_uri(source).model_id is not None:
+        not_contained(source, "model_id")
+    elif is_served_artifact(source):
+        found = await run_origin(services, run_id) if run_id else None
+        if found is None or not lies_within(source, found.artifact_uri):
+            not_contained(source, "run_id")
+
+
+async def _check_model(services: Services, source: str, model_id: str) -> None:
+    check_not_local(source, "model_id")
+    check_no_way_up(source)
+    scheme = scheme_of(source)
+    named = parse_model_uri(source).model_id if scheme == "models" else None
+    if scheme == "runs" or (named is not None and named != model_id):
+        not_contained(source, "model_id")
+    if is_served_artifact(source):
+        found = await logged_model_origin(services, DEFAULT_WORKSPACE, model_id)
+        if found is None or not lies_within(source, found.artifact_uri):
+            not_contained(source, "model_id")
+
+
+async def _origin_of_model(services: Services, source: str, model_id: str) -> Origin:
+    found = await logged_model_origin(services, DEFAULT_WORKSPACE, model_id)
+    if found is None:
+        # MLflow's server asks itself, and answers 500 with the error of that call in it.
+        raise unfetched(source, no_logged_model(model_id))
+    return found
+
+
+def unfetched(source: str, error: ApiError) -> InvalidParameter:
+    """The source names what is not there."""
+    return InvalidParameter(
+        f"Unable to fetch model from model URI source artifact location '{source}'.Error: {error.message}"
+    )

@@ -1,0 +1,306 @@
+"""webhooks/*: events of the registry's topic. Only their secrets are no events: those lie in Postgres alone."""
+
+import asyncio
+import re
+import uuid
+from typing import Any
+from urllib.parse import urlsplit
+
+from runfold_projections.core.rejection import RejectionCode
+from runfold_projections.webhooks import deliveries
+from runfold_projections.webhooks.payloads import MLFLOW_KINDS, body, example, is_mlflows
+from runfold_projections.webhooks.queries import Hook, get_webhook, webhooks
+from runfold_schemas.events.webhooks import MAX_URL_CHARS, WebhookCreated, WebhookDeleted, WebhookFact, WebhookUpdated
+from runfold_schemas.positions.topics import Topic
+from runfold_server.core.errors import Internal, InvalidParameter, NotFound
+from runfold_server.http.operation import Call, Operation
+from runfold_server.http.request_fields import Field, Kind
+from runfold_server.http.services import Services
+from runfold_server.openapi_schemas.common import MS, NOTHING, TEXT, having, listed
+from runfold_server.reads.reader import of_topics
+from runfold_server.writes.writes import Origin, RefusedWrite
+
+from .writes import needs_registry
+
+Json = dict[str, Any]
+REGISTRY = of_topics(Topic.REGISTRY)
+TRIAL_WAIT = 40.0
+"""Seconds to wait for a worker to make a trial."""
+_MOST_PAGE = 1_000
+_ENTITIES = tuple(name.upper() for name in MLFLOW_KINDS)
+_ACTIONS = ("CREATED", "UPDATED", "DELETED", "SET", "EXCEEDED")
+_STATUSES = ("ACTIVE", "DISABLED")
+_WEBHOOK_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
+
+
+def no_webhook(webhook_id: str) -> NotFound:
+    """No such webhook."""
+    return NotFound(f"Webhook with ID {webhook_id} not found.")
+
+
+async def find_webhook(services: Services, workspace: str, webhook_id: str) -> Hook:
+    """The webhook, by a strong read; NotFound if there is none."""
+    shown = await services.reads.reader.strong(
+        REGISTRY, lambda connection: get_webhook(connection, workspace, webhook_id)
+    )
+    if shown.value is None:
+        raise no_webhook(webhook_id)
+    return shown.value
+
+
+async def _decide(services: Services, origin: Origin, event: WebhookFact) -> None:
+    await needs_registry(services)
+    try:
+        await services.writes.decided(event, origin)
+    except RefusedWrite as refused:
+        if refused.refused.code == RejectionCode.WEBHOOK_NOT_FOUND.value:
+            raise no_webhook(event.webhook_id) from None
+        raise Internal(f"The server's own event was refused: {refused.refused.message}") from None
+
+
+async def _create(services: Services, call: Call) -> Json:
+    args = call.args
+    webhook_id = str(uuid.uuid4())
+    event = WebhookCreated(
+        webhook_id=webhook_id,
+        name=check_name(args["name"]),
+        url=_url(services, args["url"]),
+        kinds=_kinds(args["events"]),
+        description=args["description"] or None,
+        active=args["status"] != "DISABLED",
+    )
+    # First: a webhook that is there is never told anything without its signature.
+    await _keep_secret(services, webhook_id, args["secret"])
+    await _decide(services, call.origin, event)
+    return {"webhook": said(await find_webhook(services, call.origin.workspace, webhook_id))}
+
+
+async def _update(services: Services, call: Call) -> Json:
+    args = call.args
+    webhook_id = args["webhook_id"]
+    await find_webhook(services, call.origin.workspace, webhook_id)
+    event = WebhookUpdated(
+        webhook_id=webhook_id,
+        name=check_name(args["name"]) if args["name"] else None,
+        url=_url(services, args["url"]) if args["url"] else None,
+        kinds=_kinds(args["events"]) if args["events"] else None,
+        description=args["description"],
+        active=None if args["status"] is None else args["status"] == "ACTIVE",
+    )
+    await _decide(services, call.origin, event)
+    if args["secret"] is not None:
+        await _keep_secret(services, webhook_id, args["secret"])
+    return {"webhook": said(await find_webhook(services, call.origin.workspace, webhook_id))}
+
+
+async def _get(services: Services, call: Call) -> Json:
+    return {"webhook": said(await find_webhook(services, call.origin.workspace, call.args["webhook_id"]))}
+
+
+async def _list(services: Services, call: Call) -> Json:
+    limit, after = call.args["max_results"], call.args["page_token"] or ""
+    workspace = call.origin.workspace
+    shown = await services.reads.reader.strong(
+        REGISTRY, lambda connection: webhooks(connection, workspace, limit + 1, after)
+    )
+    found = shown.value
+    more = {"next_page_token": found[limit - 1].webhook_id} if len(found) > limit else {}
+    return {"webhooks": [said(hook) for hook in found[:limit]]} | more
+
+
+async def _delete(services: Services, call: Call) -> Json:
+    await find_webhook(services, call.origin.workspace, call.args["webhook_id"])
+    await _decide(services, call.origin, WebhookDeleted(webhook_id=call.args["webhook_id"]))
+    return {}
+
+
+async def _test(services: Services, call: Call) -> Json:
+    hook = await find_webhook(services, call.origin.workspace, call.args["webhook_id"])
+    event = call.args["event"]
+    kinds = _kinds([event]) if event else [kind for kind in hook.kinds if is_mlflows(kind)]
+    kind = kinds[0] if kinds else "registered_model.created"
+    delivery_id = str(uuid.uuid4())
+    trial = deliveries.Delivery(
+        delivery_id,
+        hook.webhook_id,
+        delivery_id,
+        deliveries.TRIAL,
+        0,
+        kind,
+        body(kind, example(kind), services.ids.now_ms()),
+        1,
+    )
+    async with services.reads.database.connection() as connection:
+        await deliveries.enqueue(connection, [trial])
+    return {"result": await _outcome(services, delivery_id)}
+
+
+async def _outcome(services: Services, delivery_id: str) -> Json:
+    """A worker makes the trial: the server calls no addresses."""
+    try:
+        async with asyncio.timeout(TRIAL_WAIT):
+            while True:
+                async with services.reads.database.connection() as connection:
+                    found = await deliveries.find(connection, delivery_id)
+                if found is None or found["state"] != "waiting":
+                    break
+                await asyncio.sleep(0.1)
+    except TimeoutError:
+        found = None
+    if found is None:
+        return {"success": False, "error_message": "No worker has tried it in time. Is one running?"}
+    if found["status"] is None:
+        return {"success": False, "error_message": f"Failed to test webhook: {found['error']}"}
+    return {
+        "success": found["status"] < 400,
+        "response_status": found["status"],
+        "response_body": found["answer"] or "",
+    }
+
+
+async def _keep_secret(services: Services, webhook_id: str, secret: str | None) -> None:
+    if secret is not None and len(secret) > 1_000:
+        raise InvalidParameter("Webhook secret is longer than 1000 characters.")
+    async with services.reads.database.connection() as connection:
+        await deliveries.put_secret(connection, webhook_id, secret)
+
+
+def check_name(name: str) -> str:
+    """As `mlflow.utils.validation._validate_webhook_name` 3.17.2, in its words, though it takes 63 characters."""
+    if not _WEBHOOK_NAME.fullmatch(name):
+        raise InvalidParameter(
+            f"Webhook name {name[:1000]!r} is invalid. It must start and end with a letter or digit, be less than 63 characters long, "
+            "and contain only letters, digits, dots (.), underscores (_), and hyphens (-)."
+        )
+    return name
+
+
+def _url(services: Services, url: str) -> str:
+    """As `mlflow.utils.validation._validate_webhook_url`; whether it leads to a public address is seen when it is called."""
+    if not url.strip():
+        raise InvalidParameter(f"Webhook URL cannot be empty or just whitespace: {url!r}")
+    try:
+        parts = urlsplit(url)
+        host, user = parts.hostname, parts.username
+    except ValueError as error:
+        raise InvalidParameter(f"Invalid webhook URL {url!r}: {error!r}") from None
+    if parts.scheme not in services.config.webhook_schemes:
+        allowed = ", ".join(services.config.webhook_schemes)
+        raise InvalidParameter(f"Invalid webhook URL scheme: {parts.scheme!r}. Allowed schemes are: {allowed}.")
+    if not host:
+        raise InvalidParameter(f"Webhook URL must include a hostname: {url!r}")
+    if user is not None or len(url) > MAX_URL_CHARS or any(char.isspace() for char in url):
+        raise InvalidParameter(
+            f"Webhook URL must hold no user, no password and no blanks, and at most {MAX_URL_CHARS} characters: it is kept in the log."
+        )
+    return url
+
+
+def _kinds(events: list[Json]) -> list[str]:
+    found = []
+    for event in events:
+        entity, action = (event["entity"] or "").lower(), (event["action"] or "").lower()
+        if action not in MLFLOW_KINDS.get(entity, ()):
+            valid = sorted(MLFLOW_KINDS.get(entity, ()))
+            raise InvalidParameter(f"Invalid action '{action}' for entity '{entity}'. Valid actions are: {valid}")
+        found.append(f"{entity}.{action}")
+    if not found:
+        raise InvalidParameter("Webhook events must be a non-empty list of WebhookEvent objects: [].")
+    return list(dict.fromkeys(found))
+
+
+def said(hook: Hook) -> Json:
+    """A webhook as MLflow answers it. Patterns of event types, which MLflow does not know, are shown by the native API only."""
+    kinds = [kind.split(".") for kind in hook.kinds if is_mlflows(kind)]
+    return {
+        "webhook_id": hook.webhook_id,
+        "name": hook.name,
+        "url": hook.url,
+        "events": [{"entity": entity.upper(), "action": action.upper()} for entity, action in kinds],
+        "status": "ACTIVE" if hook.active else "DISABLED",
+        "creation_timestamp": hook.created_ms,
+        "last_updated_timestamp": hook.updated_ms,
+    } | ({"description": hook.description} if hook.description else {})
+
+
+_EVENT = (Field("entity", Kind.CHOICE, choices=_ENTITIES), Field("action", Kind.CHOICE, choices=_ACTIONS))
+_ID = Field("webhook_id", required=True)
+_SHAPE = having(
+    {
+        "webhook_id": TEXT,
+        "name": TEXT,
+        "url": TEXT,
+        "events": listed(having({"entity": TEXT, "action": TEXT})),
+        "status": {"enum": list(_STATUSES)},
+        "creation_timestamp": MS,
+        "last_updated_timestamp": MS,
+    },
+    {"description": TEXT},
+)
+_ONE = having({"webhook": _SHAPE})
+
+
+def _fields(*, required: bool) -> tuple[Field, ...]:
+    return (
+        Field("name", required=required),
+        Field("url", required=required),
+        Field("events", Kind.OBJECTS, required=required, fields=_EVENT, most=100),
+        Field("description"),
+        Field("secret"),
+        Field("status", Kind.CHOICE, choices=_STATUSES),
+    )
+
+
+OPERATIONS = (
+    Operation(
+        "POST",
+        "webhooks",
+        _create,
+        _fields(required=True),
+        about="Create a webhook. Its secret signs deliveries and is never answered.",
+        answer=_ONE,
+        errors=(501,),
+    ),
+    Operation(
+        "GET",
+        "webhooks",
+        _list,
+        (Field("max_results", Kind.INT32, default=100, least=1, most=_MOST_PAGE), Field("page_token")),
+        about="Webhooks, by id.",
+        answer=having({"webhooks": listed(_SHAPE)}, {"next_page_token": TEXT}),
+    ),
+    Operation("GET", "webhooks/{webhook_id}", _get, (_ID,), about="A webhook by its id.", answer=_ONE),
+    Operation(
+        "PATCH",
+        "webhooks/{webhook_id}",
+        _update,
+        (_ID, *_fields(required=False)),
+        about="Change a webhook; what is not given stays. An empty secret takes it away.",
+        answer=_ONE,
+        errors=(501,),
+    ),
+    Operation(
+        "DELETE",
+        "webhooks/{webhook_id}",
+        _delete,
+        (_ID,),
+        about="Delete a webhook, its secret, and what still waits for it.",
+        answer=NOTHING,
+        errors=(501,),
+    ),
+    Operation(
+        "POST",
+        "webhooks/{webhook_id}/test",
+        _test,
+        (_ID, Field("event", Kind.OBJECT, fields=_EVENT)),
+        about="Tell a webhook an example, once, and answer what became of it.",
+        answer=having(
+            {
+                "result": having(
+                    {"success": {"type": "boolean"}},
+                    {"response_status": {"type": "integer"}, "response_body": TEXT, "error_message": TEXT},
+                )
+            }
+        ),
+    ),
+)

@@ -1,0 +1,250 @@
+"""experiments/*: one topic in total order; ids and unique names are the fold's."""
+
+from typing import Any
+
+from runfold_projections.experiments.queries import (
+    Experiment,
+    experiment_created_by,
+    get_experiment,
+    get_experiment_by_name,
+    search_experiments,
+)
+from runfold_projections.postgres.connection import Connection
+from runfold_projections.runs.as_of import experiment_at, experiment_named_at
+from runfold_projections.runs.queries import ViewType
+from runfold_schemas.events.runs import (
+    DEFAULT_WORKSPACE,
+    Event,
+    ExperimentCreated,
+    ExperimentDeleted,
+    ExperimentRenamed,
+    ExperimentRestored,
+    ExperimentTagsDeleted,
+    ExperimentTagsSet,
+)
+from runfold_schemas.positions.topics import Topic
+from runfold_server.core.entity_errors import as_of_suffix, no_experiment
+from runfold_server.core.errors import Internal, InvalidParameter, NotFound
+from runfold_server.http.operation import Call, Operation
+from runfold_server.http.request_fields import Field, Kind
+from runfold_server.http.services import Services
+from runfold_server.mlflow import page_tokens, validation
+from runfold_server.mlflow.answers import runs
+from runfold_server.mlflow.errors import said
+from runfold_server.openapi_schemas.common import TEXT, having, page, ref
+from runfold_server.reads.reader import of_topics
+from runfold_server.writes.writes import RefusedWrite
+
+Json = dict[str, Any]
+MOST_RESULTS = 50_000
+VIEWS = ("ACTIVE_ONLY", "DELETED_ONLY", "ALL")
+TAG = (Field("key", default=""), Field("value", default=""))
+_EXPERIMENTS = of_topics(Topic.EXPERIMENTS)
+_LARGEST_ID = 2**63 - 1
+
+
+def experiment_id(text: str) -> int:
+    """An experiment id that an event can name; NotFound for what can't exist."""
+    number = validation.parse_experiment_id(text)
+    if not 0 <= number <= _LARGEST_ID:
+        raise no_experiment(text)
+    return number
+
+
+async def find_experiment(services: Services, number: int) -> Experiment:
+    """The experiment, by a strong read; NotFound if there is none."""
+    shown = await services.reads.reader.strong(_EXPERIMENTS, lambda connection: get_experiment(connection, number))
+    if shown.value is None:
+        raise no_experiment(number)
+    return shown.value
+
+
+async def _create(services: Services, call: Call) -> Json:
+    name = validation.check_experiment_name(call.args["name"])
+    location = call.args["artifact_location"] or None
+    if location is not None:
+        validation.check_artifact_location(location)
+    tags = dict(validation.check_experiment_tag(tag["key"], tag["value"]) for tag in call.args["tags"])
+    event = ExperimentCreated(name=name, artifact_location=location, tags=tags)
+    try:
+        created = await services.writes.decide(
+            event, call.origin, lambda done: lambda connection: experiment_created_by(connection, done.event_id)
+        )
+    except RefusedWrite as refused:
+        raise said(refused) from None
+    if created is None:
+        raise Internal("The experiment was accepted, but no row tells its id")
+    return {"experiment_id": str(created.experiment_id)}
+
+
+async def _get(services: Services, call: Call) -> Json:
+    number, as_of = experiment_id(call.args["experiment_id"]), call.as_of
+
+    async def query(connection: Connection) -> Experiment | None:
+        found = get_experiment(connection, number) if as_of is None else experiment_at(connection, number, as_of)
+        return await found
+
+    shown = await services.reads.reader.asked(as_of, _EXPERIMENTS, query)
+    if shown.value is None:
+        raise no_experiment(number, as_of)
+    return {"experiment": runs.experiment(shown.value)}
+
+
+async def _get_by_name(services: Services, call: Call) -> Json:
+    name, as_of = call.args["experiment_name"], call.as_of
+
+    async def query(connection: Connection) -> Experiment | None:
+        if as_of is not None:
+            return await experiment_named_at(connection, DEFAULT_WORKSPACE, name, as_of)
+        return await get_experiment_by_name(connection, DEFAULT_WORKSPACE, name)
+
+    found = (await services.reads.reader.asked(as_of, _EXPERIMENTS, query)).value
+    if found is None:
+        raise NotFound(f"Could not find experiment with name '{name}'{as_of_suffix(as_of, Topic.EXPERIMENTS)}")
+    return {"experiment": runs.experiment(found)}
+
+
+async def _search(services: Services, call: Call) -> Json:
+    args = call.args
+    limit, offset = args["max_results"], page_tokens.read_token(args["page_token"])
+    check_max_results(limit)
+
+    async def query(connection: Connection) -> list[Experiment]:
+        view = ViewType[args["view_type"]]
+        return await search_experiments(
+            connection, DEFAULT_WORKSPACE, view, args["filter"], args["order_by"], limit + 1, offset
+        )
+
+    rows = (await services.reads.reader.strong(_EXPERIMENTS, query)).value
+    token = page_tokens.make_token(offset + limit) if len(rows) > limit else None
+    return runs.page("experiments", [runs.experiment(row) for row in rows[:limit]], token)
+
+
+def check_max_results(limit: int) -> None:
+    """A page's size; InvalidParameter in MLflow's words."""
+    problem = "a positive integer" if limit < 1 else f"at most {MOST_RESULTS}" if limit > MOST_RESULTS else None
+    if problem:
+        raise InvalidParameter(f"Invalid value {limit} for parameter 'max_results' supplied. It must be {problem}")
+
+
+async def _decided(services: Services, call: Call, event: Event) -> Json:
+    try:
+        await services.writes.decided(event, call.origin)
+    except RefusedWrite as refused:
+        raise said(refused) from None
+    return {}
+
+
+async def _update(services: Services, call: Call) -> Json:
+    name = validation.check_experiment_name(call.args["new_name"])
+    number = experiment_id(call.args["experiment_id"])
+    return await _decided(services, call, ExperimentRenamed(experiment_id=number, name=name))
+
+
+async def _delete(services: Services, call: Call) -> Json:
+    return await _decided(services, call, ExperimentDeleted(experiment_id=experiment_id(call.args["experiment_id"])))
+
+
+async def _restore(services: Services, call: Call) -> Json:
+    return await _decided(services, call, ExperimentRestored(experiment_id=experiment_id(call.args["experiment_id"])))
+
+
+async def _set_tag(services: Services, call: Call) -> Json:
+    key, value = validation.check_experiment_tag(call.args["key"], call.args["value"])
+    number = experiment_id(call.args["experiment_id"])
+    return await _decided(services, call, ExperimentTagsSet(experiment_id=number, tags={key: value}))
+
+
+async def _delete_tag(services: Services, call: Call) -> Json:
+    number, key = experiment_id(call.args["experiment_id"]), call.args["key"]
+    if len(key) > validation.MAX_KEY:
+        raise NotFound(f"No tag with name: {key} in experiment with id {number}")
+    return await _decided(services, call, ExperimentTagsDeleted(experiment_id=number, keys=[key]))
+
+
+_ID = Field("experiment_id", required=True)
+_SEARCH = (
+    Field("view_type", Kind.CHOICE, choices=VIEWS, default="ACTIVE_ONLY"),
+    Field("max_results", Kind.INT64, default=0),
+    Field("order_by", Kind.STRINGS),
+    Field("filter", default=""),
+    Field("page_token"),
+)
+
+OPERATIONS = (
+    Operation(
+        "POST",
+        "experiments/create",
+        _create,
+        (Field("name", required=True), Field("artifact_location"), Field("tags", Kind.OBJECTS, fields=TAG)),
+        about="Create an experiment. Its name must be new, deleted experiments included.",
+        answer=having({"experiment_id": TEXT}),
+    ),
+    Operation(
+        "GET",
+        "experiments/get",
+        _get,
+        (_ID,),
+        about="An experiment by its id.",
+        answer=having({"experiment": ref("Experiment")}),
+        past=True,
+    ),
+    Operation(
+        "GET",
+        "experiments/get-by-name",
+        _get_by_name,
+        (Field("experiment_name", required=True),),
+        about="An experiment by its name, deleted or not.",
+        answer=having({"experiment": ref("Experiment")}),
+        past=True,
+    ),
+    Operation(
+        "GET",
+        "experiments/search",
+        _search,
+        _SEARCH,
+        about="Experiments that match a filter, a page at a time.",
+        answer=page("experiments", "Experiment"),
+        from_past=True,
+    ),
+    Operation(
+        "POST",
+        "experiments/search",
+        _search,
+        _SEARCH,
+        about="Experiments that match a filter, a page at a time.",
+        answer=page("experiments", "Experiment"),
+        from_past=True,
+    ),
+    Operation(
+        "POST", "experiments/update", _update, (_ID, Field("new_name", required=True)), about="Rename an experiment."
+    ),
+    Operation(
+        "POST",
+        "experiments/delete",
+        _delete,
+        (_ID,),
+        about="Delete an experiment, and with it its runs. It can be restored.",
+    ),
+    Operation(
+        "POST",
+        "experiments/restore",
+        _restore,
+        (_ID,),
+        about="Restore a deleted experiment and the runs deleted with it.",
+    ),
+    Operation(
+        "POST",
+        "experiments/set-experiment-tag",
+        _set_tag,
+        (_ID, Field("key", required=True), Field("value", default="")),
+        about="Set a tag of an experiment.",
+    ),
+    Operation(
+        "POST",
+        "experiments/delete-experiment-tag",
+        _delete_tag,
+        (_ID, Field("key", required=True)),
+        about="Remove a tag of an experiment.",
+    ),
+)

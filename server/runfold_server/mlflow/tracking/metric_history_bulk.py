@@ -1,0 +1,149 @@
+"""metrics/get-history-bulk and its -interval: one metric of many runs, as MLflow's pages draw it."""
+
+from typing import Any
+
+import numpy as np
+
+from runfold_projections.postgres.connection import Connection
+from runfold_projections.series.latest import History
+from runfold_schemas.positions.topics import Topic
+from runfold_server.core.errors import InvalidParameter
+from runfold_server.http.operation import Call, Operation
+from runfold_server.http.request_fields import Field, Kind
+from runfold_server.http.services import Services
+from runfold_server.mlflow.answers import runs
+from runfold_server.openapi_schemas.common import having, listed, ref
+from runfold_server.reads.reader import Scope, of_runs
+
+MOST_RUNS = 100
+MOST_POINTS = 25_000
+MOST_PER_RUN = 2500
+Json = dict[str, Any]
+_POINTS_OF = (Topic.METRICS, Topic.RUNS)
+_Found = tuple[list[runs.RunPointAnswer], set[str]]
+"""Points, and the runs that some were inherited from."""
+
+
+def _ancestors(found: _Found) -> Scope:
+    return of_runs(found[1], *_POINTS_OF)
+
+
+async def _bulk(services: Services, call: Call) -> Json:
+    """All points, by run id, then time, step and value; cut at `max_results`."""
+    run_ids, key, limit = call.args["run_id"], call.args["metric_key"], min(call.args["max_results"], MOST_POINTS)
+    if not run_ids:
+        raise InvalidParameter("GetMetricHistoryBulk request must specify at least one run_id.")
+    if len(run_ids) > MOST_RUNS:
+        raise InvalidParameter(
+            f"GetMetricHistoryBulk request cannot specify more than {MOST_RUNS} run_ids. Received {len(run_ids)} run_ids."
+        )
+    if key is None:
+        raise InvalidParameter("GetMetricHistoryBulk request must specify a metric_key.")
+
+    async def query(connection: Connection) -> _Found:
+        found: list[runs.RunPointAnswer] = []
+        ancestors: set[str] = set()
+        for run_id in sorted(set(run_ids)):
+            if len(found) >= limit:
+                break
+            rows = await services.caches.histories.read(connection, run_id, key, call.as_of)
+            found += runs.run_points(run_id, key, rows, slice(0, limit - len(found)))
+            ancestors |= rows.ancestors
+        return found, ancestors
+
+    return {
+        "metrics": (
+            await services.reads.reader.asked(call.as_of, of_runs(run_ids, *_POINTS_OF), query, _ancestors)
+        ).value[0]
+    }
+
+
+async def _interval(services: Services, call: Call) -> Json:
+    """Points spread evenly over each run's points, by step, then time and value; the first and the last are among them."""
+    args = call.args
+    run_ids, key, limit, start, end = (
+        args[name] for name in ("run_ids", "metric_key", "max_results", "start_step", "end_step")
+    )
+    if (start is None) != (end is None):
+        raise InvalidParameter("If either start step or end step are specified, both must be specified.")
+    if start is not None and start > end:
+        raise InvalidParameter(
+            f"end_step must be greater than start_step. Found start_step={start} and end_step={end}."
+        )
+
+    async def query(connection: Connection) -> _Found:
+        found: list[runs.RunPointAnswer] = []
+        ancestors: set[str] = set()
+        for run_id in run_ids:
+            rows = await services.caches.histories.read(connection, run_id, key, call.as_of)
+            found += runs.run_points(run_id, key, rows, sampled(rows, limit, start, end))
+            ancestors |= rows.ancestors
+        return found, ancestors
+
+    found, _ = (await services.reads.reader.asked(call.as_of, of_runs(run_ids, *_POINTS_OF), query, _ancestors)).value
+    return runs.filled({"metrics": found})
+
+
+def sampled(rows: History, limit: int, start: int | None, end: int | None) -> Any:
+    """Which points of a history to show: at most `limit` of those with start <= step <= end, in order of (step, time, value).
+
+    As MLflow's SQL: the first of each of `limit` buckets of NTILE, and the very last, in place of the last one if they are too many.
+    """
+    nan = np.isnan(rows.values)
+    order = np.lexsort((nan, np.where(nan, 0.0, rows.values), rows.times, rows.steps))
+    if start is not None and end is not None:
+        steps = rows.steps[order]
+        order = order[(steps >= start) & (steps <= end)]
+    count = len(order)
+    if count <= limit:
+        return order
+    size, larger = divmod(count, limit)
+    buckets = np.arange(limit)
+    first = buckets * size + np.minimum(buckets, larger)
+    first[-1] = count - 1
+    return order[first]
+
+
+OPERATIONS = (
+    Operation(
+        "GET",
+        "metrics/get-history-bulk",
+        _bulk,
+        (
+            Field("run_id", Kind.STRINGS),
+            Field("metric_key"),
+            Field("max_results", Kind.INT64, default=MOST_POINTS, least=0),
+        ),
+        about="The points of a metric of up to 100 runs, by run, time, step and value.",
+        answer=having({"metrics": listed(ref("RunMetric"))}),
+        past=True,
+    ),
+    Operation(
+        "GET",
+        "metrics/get-history-bulk-interval",
+        _interval,
+        (
+            Field(
+                "run_ids",
+                Kind.STRINGS,
+                required=True,
+                most=MOST_RUNS,
+                unfit=f"GetMetricHistoryBulkInterval request must specify at most {MOST_RUNS} run_ids. Received {{}} run_ids.",
+            ),
+            Field("metric_key", required=True),
+            Field("start_step", Kind.INT32),
+            Field("end_step", Kind.INT32),
+            Field(
+                "max_results",
+                Kind.INT32,
+                default=MOST_PER_RUN,
+                least=1,
+                most=MOST_PER_RUN,
+                unfit=f"max_results must be between 1 and {MOST_PER_RUN}.",
+            ),
+        ),
+        about="The points of a metric of up to 100 runs, spread evenly over each run's points, by step, time and value.",
+        answer=having({}, {"metrics": listed(ref("RunMetric"))}),
+        past=True,
+    ),
+)

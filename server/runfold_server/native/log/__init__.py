@@ -1,0 +1,1 @@
+"""The log itself: appending events, positions, event streams."""

@@ -1,0 +1,122 @@
+"""The log as the native API shows it: how far it goes and is folded, what no fold can read, and what folds refused."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from runfold_projections.operations import outcomes
+from runfold_projections.postgres.connection import Connection
+from runfold_server.freshness.log_ends import FOLDED
+from runfold_server.http.dispatch import json_response
+from runfold_server.http.operation import RawOperation
+from runfold_server.http.prefixes import NATIVE_PREFIX
+from runfold_server.http.request_fields import Field, Kind
+from runfold_server.http.services import Services
+from runfold_server.native.query_parameters import consistency, consistency_field, next_page, number
+from runfold_server.openapi_schemas.common import (
+    INT64,
+    JSON,
+    MS,
+    NULLABLE_INT,
+    NULLABLE_TEXT,
+    POSITION,
+    POSITIONS,
+    TEXT,
+    Schema,
+    having,
+    listed,
+)
+from runfold_server.reads.reader import Consistency, of_topics
+
+_MOST_LISTED = 1000
+Json = dict[str, Any]
+
+
+async def _positions(services: Services, _: Request) -> Response:
+    ends, checkpoints = await asyncio.gather(services.reads.log_ends.now(), services.reads.database.checkpoints())
+    info = services.log.info
+    rows = [
+        {
+            "partition": str(where),
+            "end": end,
+            "checkpoint": checkpoints.get(where, 0),
+            "lag": max(0, end - checkpoints.get(where, 0)),
+        }
+        for where, end in sorted(ends.items())
+    ]
+    return json_response({"log_id": info.log_id if info else "", "partitions": rows})
+
+
+Listing = Callable[[Connection, int, int], Awaitable[Sequence[Json]]]
+
+
+def _listing(name: str, query: Listing) -> Callable[[Services, Request], Awaitable[Response]]:
+    async def handler(services: Services, request: Request) -> Response:
+        limit = number(request, "limit", 100, _MOST_LISTED)
+        offset = number(request, "offset", 0, 2**31)
+        shown = await services.reads.reader.read(
+            consistency(request, Consistency.EVENTUAL),
+            of_topics(*FOLDED),
+            lambda connection: query(connection, limit + 1, offset),
+        )
+        rows = shown.value
+        more = next_page(len(rows), limit, offset)
+        return json_response({name: list(rows[:limit]), "positions": shown.said()} | more)
+
+    return handler
+
+
+def _list_shape(name: str, **fields: Schema) -> Schema:
+    entry = having({"position": POSITION, "message": TEXT, "broker_ms": MS, **fields})
+    return having({name: listed(entry), "positions": POSITIONS}, {"next_offset": INT64})
+
+
+_PAGE = (
+    Field("limit", Kind.INT32, default=100, least=0, most=_MOST_LISTED),
+    Field("offset", Kind.INT32, default=0, least=0),
+    consistency_field(Consistency.EVENTUAL),
+)
+_LOG = having(
+    {
+        "log_id": TEXT,
+        "partitions": listed(having({"partition": TEXT, "end": INT64, "checkpoint": INT64, "lag": INT64})),
+    }
+)
+OPERATIONS = (
+    RawOperation(
+        "GET",
+        f"{NATIVE_PREFIX}/positions",
+        _positions,
+        "How far each partition of the log goes, and how far it is folded.",
+        {200: (JSON, _LOG)},
+        errors=(503,),
+    ),
+    RawOperation(
+        "GET",
+        f"{NATIVE_PREFIX}/set-aside",
+        _listing("set_aside", outcomes.recent_set_aside),
+        "Records that no fold can read, latest first. An eventual read unless asked otherwise: it answers while Kafka is away.",
+        {200: (JSON, _list_shape("set_aside", reason=TEXT, value_size=NULLABLE_INT, key=NULLABLE_TEXT))},
+        _PAGE,
+        errors=(400, 503),
+        from_past=True,
+    ),
+    RawOperation(
+        "GET",
+        f"{NATIVE_PREFIX}/rejections",
+        _listing("rejections", outcomes.recent_rejections),
+        "Events that a fold refused, latest first. An eventual read unless asked otherwise: it answers while Kafka is away.",
+        {
+            200: (
+                JSON,
+                _list_shape("rejections", event_id=TEXT, entity=TEXT, code=TEXT, details={"type": "object"}),
+            )
+        },
+        _PAGE,
+        errors=(400, 503),
+        from_past=True,
+    ),
+)

@@ -1,0 +1,1 @@
+"""Histories, charts, keys and live points of metrics."""

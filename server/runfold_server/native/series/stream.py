@@ -1,0 +1,149 @@
+"""series:live of the native API: points of series as server-sent events, from where a history answer ended on."""
+
+import asyncio
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from runfold_projections.postgres.connection import Connection
+from runfold_projections.search.tokens import storable
+from runfold_projections.series.duplicates import Logged
+from runfold_projections.series.full_history import unknown_runs
+from runfold_schemas.positions.topics import Topic
+from runfold_server.core.entity_errors import no_run
+from runfold_server.core.errors import InvalidParameter
+from runfold_server.core.outages import kafka_outages
+from runfold_server.freshness.stream_position import Place, partitions_of, place_of
+from runfold_server.http.operation import RawOperation
+from runfold_server.http.request_fields import Args, Field, Kind, parse_query
+from runfold_server.http.services import Services
+from runfold_server.http.sse import MEDIA_TYPE, EventStream, Say, event
+from runfold_server.openapi_schemas.common import TEXT
+from runfold_server.reads.reader import of_runs
+from runfold_server.security.admission import Taken
+from runfold_server.streams.series.deduplication import Fresh
+from runfold_server.streams.series.hub import Hub
+from runfold_server.streams.series.subscription import Cut, Subscription, merged
+
+from .json_numbers import numbers
+
+MOST_RUNS, MOST_KEYS = 500, 500
+HEARTBEAT = 15.0
+"""Seconds without an event after which one says that the stream lives, and how far it is."""
+GATHER = 0.1
+"""Seconds between two events, so that points of many small records come together; the first after a silence comes at once."""
+_QUERY = (
+    Field("run_id", Kind.STRINGS, required=True, least=1, most=MOST_RUNS, unfit="{} runs are asked for: 1 to 500."),
+    Field("key", Kind.STRINGS, required=True, least=1, most=MOST_KEYS, unfit="{} keys are asked for: 1 to 500."),
+    Field("rank", Kind.INT32, least=-1),
+    Field("since", default=""),
+)
+
+
+async def _live(services: Services, request: Request) -> Response:
+    args = parse_query(_QUERY, request.query_params.multi_items())
+    with services.streams.series.places.take(request) as place:
+        return await _series_of(services, request, args, place)
+
+
+async def _series_of(services: Services, request: Request, args: Args, place: Taken) -> Response:
+    runs, keys = list(dict.fromkeys(args["run_id"])), list(dict.fromkeys(args["key"]))
+    # A browser that connects again says what it was told last; the address is still that of the first time.
+    since = request.headers.get("last-event-id") or args["since"]
+    given = Place.parse(since) if since else None
+    with kafka_outages():
+        info = await services.log.connect()
+    unknown = [run_id for run_id in runs if not storable(run_id)]
+    if unknown:
+        raise no_run(unknown[0])
+    now = place_of(info, runs, await _positions_with(services, runs))
+    assert now is not None
+    if given is not None:
+        _check(given, now, partitions_of(info, runs))
+    subscription = Subscription(runs, keys, args["rank"], given or now)
+    return _Series(services.streams.series, subscription, info.partitions, Fresh(services.reads.reader), place)
+
+
+async def _positions_with(services: Services, runs: list[str]) -> Any:
+    async def read(connection: Connection) -> list[str]:
+        return await unknown_runs(connection, runs)
+
+    shown = await services.reads.reader.strong(of_runs(runs, Topic.RUNS), read)
+    if shown.value:
+        raise no_run(shown.value[0])
+    return shown.positions
+
+
+def _check(given: Place, now: Place, partitions: set[int]) -> None:
+    if given.log_id != now.log_id:
+        raise InvalidParameter("Parameter 'since' is of another log than this server's; read the histories again.")
+    if set(given.offsets) != partitions:
+        raise InvalidParameter(
+            "Parameter 'since' is of an answer about other runs; ask with the runs that it is about."
+        )
+
+
+class _Series(EventStream):
+    """Tells a subscription."""
+
+    def __init__(self, hub: Hub, subscription: Subscription, partitions: int, fresh: Fresh, place: Taken) -> None:
+        super().__init__(place)
+        self._hub, self._subscription, self._partitions, self._fresh = hub, subscription, partitions, fresh
+
+    async def tell(self, say: Say) -> None:
+        subscription = self._subscription
+        await say(_event("open", str(subscription.place), {}))
+        async with self._hub.subscribed(subscription, self._partitions):
+            while True:
+                await subscription.wait(HEARTBEAT)
+                told = subscription.next()
+                place = str(subscription.place)
+                if subscription.end is not None:
+                    await say(_event("end", place, {"reason": subscription.end.value, "message": subscription.reason}))
+                    return
+                if isinstance(told, Cut):
+                    await say(_event("cut", place, told._asdict()))
+                elif told:
+                    if fresh := await self._fresh.of(told):
+                        await say(_event("points", place, {"series": await asyncio.to_thread(_series, fresh)}))
+                    if not subscription.waiting:
+                        await asyncio.sleep(GATHER)
+                else:
+                    await say(_event("heartbeat", place, {}))
+
+
+def _event(kind: str, place: str, data: dict[str, Any]) -> bytes:
+    return event(kind, place, msgspec.json.encode(data))
+
+
+def _series(points: list[Logged]) -> list[dict[str, Any]]:
+    return [
+        {
+            "run_id": run_id,
+            "metric": key,
+            "attempt": attempt,
+            "rank": rank,
+            "steps": steps.tolist(),
+            "times": times.tolist(),
+            "values": numbers(values),
+        }
+        for (run_id, key, attempt, rank), (steps, times, values) in merged(points).items()
+    ]
+
+
+OPERATIONS = (
+    RawOperation(
+        "GET",
+        "/api/runfold/v1/series:live",
+        _live,
+        "Points of series as they come, as server-sent events: `open`, `points` (series as series:history has them), `cut` (a rewind or declared start: points of greater steps told before count no more), `heartbeat`, and `end` with "
+        "the reason why the server ends the stream (`slow`, `stopped`, `gone`: read the histories again). `since` is the `live` of an answer, so "
+        "that nothing is missing or told twice; without it the stream begins now. Each event's id is the place behind it: the header "
+        "Last-Event-ID goes before `since`.",
+        {200: (MEDIA_TYPE, TEXT)},
+        _QUERY,
+        errors=(400, 404, 429, 503),
+    ),
+)

@@ -1,0 +1,1 @@
+"""What happened to an entity, why a value is what it is, and how two moments differ."""

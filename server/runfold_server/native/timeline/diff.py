@@ -1,0 +1,98 @@
+"""…/diff: what differs about an entity between two moments."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from runfold_projections.history import timeline
+from runfold_projections.history.entity_history import Story
+from runfold_projections.history.timeline import Difference
+from runfold_projections.postgres.connection import Connection
+from runfold_projections.runs.history import RunStory
+from runfold_projections.series.summaries_as_of import latest_at
+from runfold_schemas.positions.vector import Vector
+from runfold_server.http.dispatch import json_answer
+from runfold_server.http.request_fields import Field, parse_query
+from runfold_server.http.services import Services
+from runfold_server.native.series.json_numbers import number
+from runfold_server.reads import moments
+
+from .entities import Subject, end_of
+from .event_json import Json, said
+
+BETWEEN = (Field("from", required=True), Field("to"))
+
+
+def diff(subject: Subject) -> Callable[[Services, Request], Awaitable[Response]]:
+    """The handler of a kind of entity."""
+
+    async def handler(services: Services, request: Request) -> Response:
+        args = parse_query(BETWEEN, request.query_params.multi_items())
+        name = str(request.path_params[subject.parameter])
+        early = await services.reads.moments.resolve(args["from"], "from")
+        late = await (
+            services.reads.log_ends.now() if args["to"] is None else services.reads.moments.resolve(args["to"], "to")
+        )
+        latest = {where: max(end, early.get(where, 0)) for where, end in late.items()}
+
+        async def read(connection: Connection) -> list[Json]:
+            sources = await subject.sources(connection, name, latest)
+            if sources is None:
+                raise await subject.missing(connection, name, None if args["to"] is None else latest)
+            then, now = await _both(connection, subject, sources[0], name, early, late)
+            found = await _differences(connection, then, end_of(then, early), now, end_of(now, late))
+            changes = [_changed(one) for one in found]
+            if isinstance(then, RunStory):
+                changes += await _metrics(connection, name, early, late)
+            return changes
+
+        shown = await services.reads.reader.at(subject.scope(name)(latest), read)
+        return await json_answer({"from": moments.said(early), "to": moments.said(late), "changes": shown.value})
+
+    return handler
+
+
+async def _both(
+    conn: Connection, subject: Subject, last: Story[Any], name: str, early: Vector, late: Vector
+) -> tuple[Story[Any], Story[Any]]:
+    """Whose the name was at each of the two moments. Where nobody had it at one of them, it is the other one's story."""
+    if subject.holder is None:
+        return last, last
+    then, now = await subject.holder(conn, name, early), await subject.holder(conn, name, late)
+    return then or now or last, now or then or last
+
+
+async def _differences(conn: Connection, then: Story[Any], first: int, now: Story[Any], below: int) -> list[Difference]:
+    if then.entity == now.entity:
+        return await timeline.difference(conn, then, first, below)
+    if first <= below:
+        return await timeline.replacement(conn, then, first, now, below)
+    found = await timeline.replacement(conn, now, below, then, first)
+    return [replace(one, before=one.after, after=one.before) for one in found]
+
+
+def _changed(one: Difference) -> Json:
+    return {
+        "field": one.field,
+        "from": one.before,
+        "to": one.after,
+        "by": one.told.entry.actor if one.told else None,
+        "event": said(one.told) if one.told else None,
+    }
+
+
+async def _metrics(conn: Connection, run_id: str, early: Vector, late: Vector) -> list[Json]:
+    before, after = await _latest(conn, run_id, early), await _latest(conn, run_id, late)
+    return [
+        {"field": f"metrics.{key}", "from": before.get(key), "to": after.get(key), "by": None, "event": None}
+        for key in sorted({*before, *after})
+        if before.get(key) != after.get(key)
+    ]
+
+
+async def _latest(conn: Connection, run_id: str, vector: Vector) -> dict[str, Json]:
+    found = await latest_at(conn, run_id, vector)
+    return {one.key: {"value": number(one.value), "step": one.step, "time": one.time_ms} for one in found}

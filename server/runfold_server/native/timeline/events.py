@@ -1,0 +1,159 @@
+"""…/events: what happened to an entity, a page at a time."""
+
+import base64
+import binascii
+import difflib
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from runfold_projections.history import timeline
+from runfold_projections.history.journal import Entry
+from runfold_projections.history.run_branches import LineStory
+from runfold_projections.history.timeline import Happened
+from runfold_projections.postgres.connection import Connection
+from runfold_projections.runs.history import RunStory
+from runfold_schemas.codec.catalog import released_catalog
+from runfold_schemas.codec.wire import schema_id_of
+from runfold_schemas.positions.position import Position
+from runfold_schemas.positions.vector import Vector
+from runfold_server.core.errors import InvalidParameter
+from runfold_server.http.dispatch import json_answer, saying
+from runfold_server.http.request_fields import Args, Field, Kind, parse_query
+from runfold_server.http.services import Services
+from runfold_server.reads import moments
+
+from .entities import Sources, Subject, end_of, moment
+from .event_json import OUTCOMES, Json, said
+
+MOST_EVENTS = 1_000
+_ORDERS = ("oldest", "newest")
+PAGE = (
+    Field("limit", Kind.INT32, default=100, least=1, most=MOST_EVENTS),
+    Field("order", Kind.CHOICE, default="oldest", choices=_ORDERS),
+    Field("type", Kind.STRINGS),
+    Field("outcome", Kind.CHOICE, choices=OUTCOMES),
+    Field("field"),
+    Field("page_token", default=""),
+)
+
+
+def events(subject: Subject) -> Callable[[Services, Request], Awaitable[Response]]:
+    """The handler of a kind of entity."""
+
+    async def handler(services: Services, request: Request) -> Response:
+        args = parse_query(PAGE, request.query_params.multi_items())
+        name = str(request.path_params[subject.parameter])
+        asked, vector = await moment(services, request)
+        fits, token = _fitting(args), _read_token(args["page_token"])
+
+        async def read(connection: Connection) -> Json:
+            sources = await subject.sources(connection, name, vector)
+            if sources is None:
+                raise await subject.missing(connection, name, asked)
+            answer = await _page(connection, sources, vector, args, fits, token)
+            if isinstance(sources[0], RunStory) and not token:
+                answer["logged"] = await _logged(connection, name, vector)
+            if subject.namesakes is not None and not token:
+                answer["namesakes"] = await subject.namesakes(connection, name, sources[0], vector)
+            return answer
+
+        shown = await services.reads.reader.at(subject.scope(name)(vector), read)
+        return saying(await json_answer(shown.value | {"as_of": moments.said(vector)}), asked)
+
+    return handler
+
+
+def _fitting(args: Args) -> Callable[[Entry], bool]:
+    types, outcome = args["type"], args["outcome"]
+    catalog = released_catalog()
+    for one in types or ():
+        _check_type(one, catalog.subjects)
+
+    def fits(entry: Entry) -> bool:
+        if outcome is not None and (outcome == "rejected") != bool(entry.code):
+            return False
+        subject = catalog.get(schema_id_of(entry.value)).subject
+        return not types or subject in types or subject.rpartition(".")[2] in types
+
+    return fits
+
+
+def _check_type(kind: str, subjects: Iterable[str]) -> None:
+    # Nothing would fit, and an empty timeline would look as if nothing had happened.
+    names = {subject.rpartition(".")[2]: subject for subject in subjects}
+    if kind not in names and kind not in names.values():
+        near = difflib.get_close_matches(kind.rpartition(".")[2], names, n=3, cutoff=0.5)
+        meant = f" Did you mean {' or '.join(near)}?" if near else ""
+        raise InvalidParameter(f"Parameter 'type' names no type of event: {kind[:100]!r}.{meant}")
+
+
+async def _page(
+    conn: Connection,
+    sources: Sources,
+    vector: Vector,
+    args: Args,
+    fits: Callable[[Entry], bool],
+    token: Mapping[str, int | None],
+) -> Json:
+    limit, newest = args["limit"], args["order"] == "newest"
+    if token and token.keys() != {story.projection.value for story in sources}:
+        raise _no_token()
+    found: list[tuple[str, Happened]] = []
+    after: dict[str, int | None] = {}
+    for story in sources:
+        topic, end = story.projection.value, end_of(story, vector)
+        start = token.get(topic, end if newest else 0)
+        if start is None:
+            after[topic] = None
+            continue
+        first, below = (0, min(start, end)) if newest else (start, end)
+        page = await timeline.timeline(
+            conn, story, first=first, below=below, limit=limit, newest=newest, fits=fits, about=args["field"]
+        )
+        found += [(topic, one) for one in page.events]
+        after[topic] = page.next_offset
+    # Of one partition the offsets decide; of several, the broker's times.
+    found.sort(key=lambda item: (item[1].entry.broker_ms, item[0], item[1].entry.offset), reverse=newest)
+    for topic, one in reversed(found[limit:]):
+        after[topic] = one.entry.offset + (1 if newest else 0)
+    answer: Json = {
+        "events": [said(one.told) | {"changes": one.changes, "caused": one.caused} for _, one in found[:limit]]
+    }
+    if any(offset is not None for offset in after.values()):
+        answer["next_page_token"] = _make_token(after)
+    return answer
+
+
+def _make_token(after: Mapping[str, int | None]) -> str:
+    return base64.urlsafe_b64encode(msgspec.json.encode(after)).decode()
+
+
+def _read_token(token: str) -> dict[str, int | None]:
+    try:
+        return (
+            msgspec.json.decode(base64.b64decode(token, b"-_", validate=True), type=dict[str, int | None])
+            if token
+            else {}
+        )
+    except (binascii.Error, ValueError, msgspec.DecodeError):
+        raise _no_token() from None
+
+
+def _no_token() -> InvalidParameter:
+    return InvalidParameter("Parameter 'page_token' is the `next_page_token` of an answer before.")
+
+
+async def _logged(conn: Connection, run_id: str, vector: Vector) -> list[Json]:
+    where = LineStory(run_id).where(vector)
+    rows = await timeline.logged(conn, run_id, vector.get(where, 0))
+    return [
+        {
+            **{name: value for name, value in row.items() if not name.endswith("_offset")},
+            "first_position": str(Position(*where, row["first_offset"])),
+            "last_position": str(Position(*where, row["last_offset"])),
+        }
+        for row in rows
+    ]

@@ -1,0 +1,1 @@
+"""Reads of the read models at a consistency the caller chose."""

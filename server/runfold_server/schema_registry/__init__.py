@@ -1,0 +1,1 @@
+"""The read-only part of Confluent's schema registry protocol."""

@@ -1,0 +1,184 @@
+"""The schemas by the protocol of Confluent's schema registry, read only: standard deserialisers are pointed here.
+
+Paths are those of `io.confluent.kafka.schemaregistry.rest` (resources).
+"""
+
+from runfold_server.http.operation import RawOperation
+from runfold_server.http.prefixes import NATIVE_PREFIX
+from runfold_server.http.request_fields import Field, Kind
+from runfold_server.openapi_schemas.common import INT64, TEXT, Schema, having, listed
+
+from . import handlers
+from .protocol import MEDIA_TYPE, Handler, answering
+
+BASE = f"{NATIVE_PREFIX}/schema-registry"
+_VERSION: Schema = having({"subject": TEXT, "version": INT64, "id": INT64, "schema": TEXT})
+_ERROR: Schema = having({"error_code": INT64, "message": TEXT})
+_SUBJECT = Field("subject", required=True)
+_NUMBER = Field("version", required=True)
+_ID = Field("id", Kind.INT32, required=True, least=0)
+_PAGE = (Field("offset", Kind.INT32), Field("limit", Kind.INT32))
+_SUBJECTS = (Field("subjectPrefix"), *_PAGE)
+_BODY: Schema = {
+    "type": "object",
+    "required": ["schema"],
+    "properties": {"schema": TEXT, "schemaType": {"const": "AVRO"}},
+}
+
+
+def _operation(
+    method: str,
+    path: str,
+    handler: Handler,
+    about: str,
+    answer: Schema,
+    fields: tuple[Field, ...] = (),
+    refused: tuple[int, ...] = (503,),
+    *,
+    takes: Schema | None = None,
+) -> RawOperation:
+    return RawOperation(
+        method,
+        BASE + path,
+        answering(handler),
+        about,
+        {200: (MEDIA_TYPE, answer)} | dict.fromkeys(refused, (MEDIA_TYPE, _ERROR)),
+        fields,
+        takes=MEDIA_TYPE if takes is not None else "",
+        body=takes,
+        errors=(),
+    )
+
+
+def _refusing(method: str, path: str) -> RawOperation:
+    fields = tuple(field for field in (_SUBJECT, _NUMBER) if f"{{{field.name}}}" in path)
+    about = "Refused with 42205: the registry is read-only."
+    return RawOperation(
+        method, BASE + path, answering(handlers.refuse), about, {422: (MEDIA_TYPE, _ERROR)}, fields, errors=()
+    )
+
+
+_TEXTS = listed(TEXT)
+_NUMBERS = listed(INT64)
+_AVRO: Schema = {"type": "object", "description": "The schema."}
+OPERATIONS = (
+    _operation("GET", "/", handlers.root, "The root of the schema registry: empty.", having({}), refused=()),
+    _operation(
+        "GET", "/subjects", handlers.subjects, "Names of all subjects: the full names of events.", _TEXTS, _SUBJECTS
+    ),
+    _operation(
+        "GET",
+        "/schemas",
+        handlers.schemas,
+        "All versions of all subjects.",
+        listed(_VERSION),
+        (*_SUBJECTS, Field("latestOnly")),
+    ),
+    _operation(
+        "GET",
+        "/subjects/{subject}/versions",
+        handlers.versions,
+        "Numbers of a subject's versions.",
+        _NUMBERS,
+        (_SUBJECT, *_PAGE),
+        (404, 503),
+    ),
+    _operation(
+        "GET",
+        "/subjects/{subject}/versions/{version}",
+        handlers.version,
+        "A version of a subject, by number or `latest`.",
+        _VERSION,
+        (_SUBJECT, _NUMBER),
+        (404, 422, 503),
+    ),
+    _operation(
+        "GET",
+        "/subjects/{subject}/versions/{version}/schema",
+        handlers.version_text,
+        "The schema alone of a version of a subject.",
+        _AVRO,
+        (_SUBJECT, _NUMBER),
+        (404, 422, 503),
+    ),
+    _operation(
+        "POST",
+        "/subjects/{subject}",
+        handlers.lookup,
+        "Which version of the subject a schema is.",
+        _VERSION,
+        (_SUBJECT,),
+        (400, 404, 422, 503),
+        takes=_BODY,
+    ),
+    _operation(
+        "POST",
+        "/subjects/{subject}/versions",
+        handlers.register,
+        "The id of a schema that the subject has already; any other is refused with 42205.",
+        having({"id": INT64}),
+        (_SUBJECT,),
+        (400, 422, 503),
+        takes=_BODY,
+    ),
+    _operation(
+        "GET",
+        "/schemas/ids/{id}",
+        handlers.by_id,
+        "The schema of an id, as it stands in the first bytes of a record's value.",
+        having({"schema": TEXT, "subject": TEXT, "version": INT64}, {"maxId": INT64}),
+        (_ID, Field("fetchMaxId")),
+        (404, 503),
+    ),
+    _operation(
+        "GET", "/schemas/ids/{id}/schema", handlers.text_by_id, "The schema alone of an id.", _AVRO, (_ID,), (404, 503)
+    ),
+    _operation(
+        "GET", "/schemas/ids/{id}/subjects", handlers.subjects_of_id, "Subjects of an id.", _TEXTS, (_ID,), (404, 503)
+    ),
+    _operation(
+        "GET",
+        "/schemas/ids/{id}/versions",
+        handlers.versions_of_id,
+        "Subjects and versions of an id.",
+        listed(having({"subject": TEXT, "version": INT64})),
+        (_ID,),
+        (404, 503),
+    ),
+    _operation("GET", "/schemas/types", handlers.types, "Kinds of schemas: Avro.", _TEXTS, refused=()),
+    *(
+        _operation(
+            "GET",
+            path,
+            handler,
+            about,
+            having({name: TEXT}),
+            (_SUBJECT,) if "{" in path else (),
+            (404, 503) if "{" in path else (),
+        )
+        for start, name, handler, about in (
+            (
+                "/config",
+                "compatibilityLevel",
+                handlers.config,
+                "How compatible versions are with each other: FULL_TRANSITIVE.",
+            ),
+            ("/mode", "mode", handlers.mode, "The registry's mode: READONLY."),
+        )
+        for path in (start, start + "/{subject}")
+    ),
+    *(
+        _refusing(method, path)
+        for method, path in (
+            ("DELETE", "/subjects/{subject}"),
+            ("DELETE", "/subjects/{subject}/versions/{version}"),
+            ("PUT", "/config"),
+            ("PUT", "/config/{subject}"),
+            ("DELETE", "/config"),
+            ("DELETE", "/config/{subject}"),
+            ("PUT", "/mode"),
+            ("PUT", "/mode/{subject}"),
+            ("DELETE", "/mode/{subject}"),
+        )
+    ),
+)

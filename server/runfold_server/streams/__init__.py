@@ -1,0 +1,1 @@
+"""Live streams: one reader of the log for all who follow it."""

@@ -1,0 +1,118 @@
+"""What `runfold past` does."""
+
+import asyncio
+import functools
+import hashlib
+import re
+import time
+from dataclasses import dataclass
+
+from runfold_log.admin import open_log
+from runfold_log.cluster import KafkaCluster
+from runfold_projections.core.errors import NoSuchPast, Stalled
+from runfold_projections.generations.generations import Generation, Projection
+from runfold_projections.generations.rebuild import Phase, Told
+from runfold_projections.generations.snapshots import Past, create_past, drop_past, pasts
+from runfold_schemas.positions.vector import Vector, write_vector
+from runfold_server.core.errors import ApiError, InvalidParameter
+from runfold_server.freshness.log_ends import Ends
+from runfold_server.reads.moments import Moments, parse_moment
+from runfold_stack.errors import BadSetting
+
+from .progress import progress
+from .rebuild_run import control
+
+_LOOK = 0.25
+_KAFKA_TIMEOUT = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What past is asked for."""
+
+    name: str | None
+    moment: str
+    wait: bool
+    patience: float
+
+
+async def create(kafka: KafkaCluster, dsn: str, namespace: str, wanted: Wanted) -> str:
+    """Begin a past, and unless told otherwise wait until it is folded; answers what to say."""
+    info = await open_log(kafka, namespace)
+    ends = Ends(kafka, functools.partial(open_log, kafka, namespace), timeout=_KAFKA_TIMEOUT)
+    serving = asyncio.create_task(ends.serve())
+    try:
+        moments = Moments(ends)
+        vector = await moments.resolve(wanted.moment, "--vector" if wanted.moment[:1].isalpha() else "--at")
+        if wanted.name:
+            await _check_reads_as_no_other(moments, wanted.name, vector)
+    except ApiError as error:
+        raise BadSetting(error.message) from None
+    finally:
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+    name = wanted.name or named_after(wanted.moment)
+    async with control(dsn, namespace) as connection:
+        await create_past(connection, namespace, name, vector, wanted.moment, info.partitions)
+        if not wanted.wait:
+            return f"past {name} at {write_vector(vector)}: workers fold it; `runfold past list` shows how far they are"
+        past = await _until_ready(connection, name, wanted.patience)
+    return f"past {name} at {write_vector(past.vector)}: {past.total:,} records folded, {past.size / 2**20:.1f} MB"
+
+
+async def _check_reads_as_no_other(moments: Moments, name: str, vector: Vector) -> None:
+    # `as_of` takes names and times: 20260301 as the name of a moment in May would be told of one day here and of another there.
+    try:
+        parse_moment(name)
+    except InvalidParameter:
+        return
+    if await moments.resolve(name, "name") != vector:
+        raise BadSetting(f"past {name!r}: the name reads as a moment, and as another one than that of this past")
+
+
+async def _until_ready(connection: object, name: str, patience: float) -> Past:
+    seen, since = -1, time.monotonic()
+    with progress() as tell:
+        while True:
+            found = await pasts(connection, name=name)
+            if not found:
+                raise NoSuchPast(f"past `{name}` was dropped meanwhile")
+            past = found[0]
+            generation = Generation(Projection.RUNS, 0, "", "past")
+            tell(Told(generation, Phase.REPLAY, max(0, past.folded), past.total, past=name))
+            if past.ready:
+                return past
+            if past.folded != seen:
+                seen, since = past.folded, time.monotonic()
+            if time.monotonic() - since > patience:
+                raise Stalled(
+                    f"past `{name}` has not moved for {patience:g} s at {past.folded:,} of {past.total:,} records. Is a worker running? "
+                    "It is folded as soon as there is one"
+                )
+            await asyncio.sleep(_LOOK)
+
+
+def named_after(moment: str) -> str:
+    """A name for a past of this moment: the time's digits, or a vector's hash."""
+    plain = re.sub(r"[^0-9a-z]+", "_", moment.lower()).strip("_")
+    if moment[:1].isdigit() and len(plain) <= 17:
+        return plain
+    return "v" + hashlib.sha256(moment.encode()).hexdigest()[:12]
+
+
+async def listed(dsn: str, namespace: str) -> list[Past]:
+    """The pasts there are."""
+    async with control(dsn, namespace) as connection:
+        return await pasts(connection)
+
+
+def line(past: Past) -> str:
+    """A past for people."""
+    how = "ready" if past.ready else f"{past.folded:,} of {past.total:,} records folded"
+    return f"{past.name:<17}  {past.asked}  {how}  {past.size / 2**20:.1f} MB  {write_vector(past.vector)}"
+
+
+async def drop(dsn: str, namespace: str, name: str) -> None:
+    """Drop one."""
+    async with control(dsn, namespace) as connection:
+        await drop_past(connection, namespace, name)

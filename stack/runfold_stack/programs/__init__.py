@@ -1,0 +1,1 @@
+"""The programs that the commands start: everything, a server, a worker."""

@@ -1,0 +1,1 @@
+"""Processes that are kept alive and never left behind."""

@@ -1,0 +1,1 @@
+"""The one way to S3: a client of the bucket, and objects as streams."""

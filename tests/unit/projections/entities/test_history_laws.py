@@ -1,0 +1,180 @@
+"""What is told of one field leaves most events unread, and says what all of them say."""
+
+from collections.abc import Iterator, Sequence
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from runfold_projections.core.rejection import Rejection
+from runfold_projections.experiments import fold as experiments
+from runfold_projections.experiments.history import ExperimentStory
+from runfold_projections.generations.generations import Projection
+from runfold_projections.history.entity_history import Story, changed, passed_over
+from runfold_projections.history.journal import Entry
+from runfold_projections.history.journal_reader import Told
+from runfold_projections.history.timeline import sets
+from runfold_projections.logged_models import fold as logged_models
+from runfold_projections.logged_models.history import LoggedModelStory
+from runfold_projections.registry.history import ModelStory
+from runfold_projections.registry.projector import RegisteredModelsProjector
+from runfold_projections.runs import fold as runs
+from runfold_projections.runs.history import RunStory
+from runfold_schemas.codec.catalog import released_catalog
+from runfold_schemas.codec.record import Raw, Record, read_record
+from runfold_schemas.events.logged_models import LoggedModelFact
+from runfold_schemas.events.registered_models import RegisteredModelFact
+from runfold_schemas.events.runs import Genesis, ParamsLogged, RunFact, TagsDeleted, TagsSet
+from runfold_schemas.positions.position import Partition
+from tests.support.histories import Scribe, history
+from tests.support.registry_histories import KINDS
+
+laws = settings(max_examples=40, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+Accepted = Iterator[tuple[Story[Any], Record]]
+
+
+def read(raws: Sequence[Raw]) -> list[Record]:
+    return [read_record(raw, released_catalog(), 1) for raw in raws]
+
+
+def log_of(projection: Projection, rng: Random, length: int) -> list[Record]:
+    return read(history(projection, rng, length, repeats=False))
+
+
+def log_of_models(rng: Random, length: int) -> list[Record]:
+    scribe = Scribe(Partition(Projection.REGISTRY.topic, 0))
+    for _ in range(length):
+        # More often of a few models than the topic's history has it.
+        scribe.append(rng.choice(KINDS)(rng))
+    return read(scribe.log)
+
+
+def of_runs(log: Sequence[Record]) -> Accepted:
+    states: dict[str, runs.Run] = {}
+    for record in log:
+        if not isinstance(record.event, RunFact):
+            continue
+        state = states.get(record.entity)
+        answer = runs.fold(state, record)
+        if not isinstance(answer, Rejection):
+            states[record.entity] = runs.evolve(state, answer)
+            yield RunStory(record.entity), record
+
+
+def of_experiments(log: Sequence[Record]) -> Accepted:
+    state = experiments.Experiments()
+    for record in log:
+        answer = experiments.fold(state, record)
+        if not isinstance(answer, Rejection):
+            state.put(answer)
+            yield ExperimentStory(answer.experiment_id), record
+
+
+def of_logged_models(log: Sequence[Record]) -> Accepted:
+    states: dict[str, logged_models.LoggedModel] = {}
+    for record in log:
+        if not isinstance(record.event, LoggedModelFact):
+            continue
+        model_id = record.event.model_id
+        answer = logged_models.fold(states.get(model_id), record)
+        if not isinstance(answer, Rejection):
+            states[model_id] = logged_models.evolve(states.get(model_id), answer)
+            yield LoggedModelStory(model_id), record
+
+
+def of_registered_models(log: Sequence[Record]) -> Accepted:
+    projector = RegisteredModelsProjector()
+    for record in log:
+        if isinstance(record.event, Genesis) or not isinstance(record.event, RegisteredModelFact):
+            continue
+        rejection = projector.fold(record)
+        if rejection is None:
+            for entity in projector.touched(record, rejection):
+                yield ModelStory(int(entity.removeprefix("model:"))), record
+
+
+def stories(accepted: Accepted) -> list[tuple[Story[Any], list[Told]]]:
+    found: dict[str, tuple[Story[Any], list[Told]]] = {}
+    for story, record in accepted:
+        told = Told(record.position.where, Entry.of(record, None))
+        found.setdefault(story.entity, (story, []))[1].append(told)
+    return list(found.values())
+
+
+def all_sets(story: Story[Any], events: Sequence[Told]) -> dict[str, list[tuple[int, Any, Any]]]:
+    """By field the events that set it, the newest first, by comparing all fields at every event."""
+    found: dict[str, list[tuple[int, Any, Any]]] = {}
+    state = story.start()
+    for told in events:
+        before = story.fields(state)
+        state = story.step(state, told.entry.record(told.where))[1]()
+        for one in changed(before, story.fields(state)):
+            found.setdefault(one["field"], []).insert(0, (told.entry.offset, one["from"], one["to"]))
+    return found
+
+
+def agrees(accepted: Accepted) -> int:
+    """Every field of every story; answers how many events were left unread."""
+    unread = 0
+    for story, events in stories(accepted):
+        for name, expected in all_sets(story, events).items():
+            assert [(s.told.entry.offset, s.before, s.after) for s in sets(story, events, name)] == expected, name
+            passes = passed_over(story.unread(name))
+            unread += sum(passes(told.entry.value) for told in events)
+        assert sets(story, events, "no.such") == []
+    return unread
+
+
+@laws
+@given(st.randoms(use_true_random=False), st.integers(0, 80))
+def test_what_set_a_field_of_a_run_is_seen_without_the_events_that_have_nothing_to_do_with_it(
+    rng: Random, length: int
+) -> None:
+    agrees(of_runs(log_of(Projection.RUNS, rng, length)))
+
+
+@laws
+@given(st.randoms(use_true_random=False), st.integers(0, 80))
+def test_what_set_a_field_of_an_experiment_is_seen_without_the_events_that_have_nothing_to_do_with_it(
+    rng: Random, length: int
+) -> None:
+    agrees(of_experiments(log_of(Projection.EXPERIMENTS, rng, length)))
+
+
+@laws
+@given(st.randoms(use_true_random=False), st.integers(0, 120))
+def test_what_set_a_field_of_a_model_is_seen_without_the_events_that_have_nothing_to_do_with_it(
+    rng: Random, length: int
+) -> None:
+    agrees(of_registered_models(log_of_models(rng, length)))
+    agrees(of_logged_models(log_of(Projection.REGISTRY, rng, length)))
+
+
+@pytest.mark.parametrize("kinds", ["runs", "experiments", "registered", "logged"])
+def test_the_laws_leave_events_unread(kinds: str) -> None:
+    rng = Random(5)
+    match kinds:
+        case "runs":
+            found = agrees(of_runs(log_of(Projection.RUNS, rng, 300)))
+        case "experiments":
+            found = agrees(of_experiments(log_of(Projection.EXPERIMENTS, rng, 300)))
+        case "registered":
+            found = agrees(of_registered_models(log_of_models(rng, 400)))
+        case _:
+            found = agrees(of_logged_models(log_of(Projection.REGISTRY, rng, 600)))
+    assert found > 20
+
+
+def test_of_a_param_only_the_events_that_hold_its_name_are_read() -> None:
+    passes = passed_over(RunStory("r").unread("params.ü"))
+    scribe = Scribe(Partition(Projection.RUNS.topic, 0))
+    read_ones = [scribe.append(ParamsLogged(run_id="r", params={"a": "1", "ü": "2"})).value]
+    others = [
+        scribe.append(ParamsLogged(run_id="r", params={"u": "2"})).value,
+        scribe.append(TagsSet(run_id="r", tags={"ü": "2"})).value,
+        scribe.append(TagsDeleted(run_id="r", keys=["ü"])).value,
+    ]
+    assert not any(passes(value) for value in read_ones if value)
+    assert all(passes(value) for value in others if value)

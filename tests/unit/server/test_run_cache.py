@@ -1,0 +1,47 @@
+"""When a row that was read is trusted: as long as notices say that nothing came since, and not for long."""
+
+import pytest
+
+from runfold_schemas.positions.position import Partition
+from runfold_schemas.positions.topics import Topic
+from runfold_server.caches import run_cache
+from runfold_server.caches.run_cache import _Remembered
+from runfold_server.freshness.fold_progress import Progress
+
+RUNS_0, EXPERIMENTS_0 = Partition(Topic.RUNS, 0), Partition(Topic.EXPERIMENTS, 0)
+BOTH = (RUNS_0, EXPERIMENTS_0)
+
+
+def test_a_row_is_trusted_until_a_notice_of_its_partitions_or_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    progress = Progress()
+    remembered: _Remembered[str, str] = _Remembered(progress)
+    remembered.keep("run", "row", remembered.marks(BOTH))
+    assert remembered.current("run", remembered.marks(BOTH)) is None, "nobody listens"
+
+    progress.listening = True
+    progress.note(RUNS_0, 7)
+    remembered.keep("run", "row", remembered.marks(BOTH))
+    assert remembered.current("run", remembered.marks(BOTH)) == "row"
+    progress.note(Partition(Topic.RUNS, 1), 9)
+    assert remembered.current("run", remembered.marks(BOTH)) == "row", "another partition's commits are no matter"
+    for where in BOTH:
+        progress.note(where, progress.known.get(where, 0) + 1)
+        assert remembered.current("run", remembered.marks(BOTH)) is None
+        remembered.keep("run", "row", remembered.marks(BOTH))
+        assert remembered.current("run", remembered.marks(BOTH)) == "row"
+
+    monkeypatch.setattr(run_cache, "TRUSTED", -1.0)
+    assert remembered.current("run", remembered.marks(BOTH)) is None, "a listener that hears nothing may be deaf"
+    known = remembered.any("run")
+    assert known is not None
+    assert known.value == "row"
+
+
+def test_a_row_read_before_a_notice_is_not_trusted_after_it() -> None:
+    progress = Progress()
+    progress.listening = True
+    remembered: _Remembered[str, str] = _Remembered(progress)
+    before = remembered.marks(BOTH)
+    progress.note(RUNS_0, 1)
+    remembered.keep("run", "what the row was when the query was sent", before)
+    assert remembered.current("run", remembered.marks(BOTH)) is None
