@@ -10,11 +10,9 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
-from aiokafka.errors import KafkaError
-
 from runfold_log.admin import LogInfo, open_log
 from runfold_log.cluster import KafkaCluster
-from runfold_log.errors import LogMismatch, LogNotBorn, LogUnavailable
+from runfold_log.errors import LogMismatch, LogNotCreated, LogUnavailable
 from runfold_log.producer import RecordSender
 from runfold_schemas.codec.batch import Outgoing, decode_item
 from runfold_schemas.codec.catalog import released_catalog
@@ -105,8 +103,7 @@ class KafkaTransport:
         try:
             appending.result()
         except LogUnavailable as error:
-            if isinstance(error.__cause__, KafkaError) and not error.__cause__.retriable:
-                # A producer that lost its sequence with the broker is finished (aiokafka has no epoch bump).
+            if error.producer_lost:
                 await self._disconnect()
             raise TryAgain(str(error), error.retry_after) from error
         return self._results
@@ -137,11 +134,10 @@ class KafkaTransport:
                     for linger in (0, _BULK_LINGER_MS)
                 ]
                 self._stack = stack.pop_all()
-        except (KafkaError, LogUnavailable, TimeoutError, OSError) as error:
-            raise TryAgain(
-                f"Kafka at {self._kafka} does not answer: {error or 'no answer in time'}{self._kafka.hint()}"
-            ) from error
-        except (LogNotBorn, LogMismatch) as error:
+        except (LogUnavailable, TimeoutError, OSError) as error:
+            reason = error.reason if isinstance(error, LogUnavailable) else error or "no answer in time"
+            raise TryAgain(f"Kafka at {self._kafka} does not answer: {reason}{self._kafka.hint()}") from error
+        except (LogNotCreated, LogMismatch) as error:
             raise Never(str(error), about_records=False) from error
         self._info, (self._fast, self._bulk) = info, senders
         return info

@@ -8,7 +8,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from runfold_log.writer import LogInfo
+from runfold_log.admin import LogInfo
 from runfold_projections.operations import outcomes
 from runfold_projections.postgres.connection import Connection
 from runfold_schemas.codec.batch import CONTENT_TYPE, MAX_BATCH_BYTES, Outgoing, decode_batch

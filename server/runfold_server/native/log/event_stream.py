@@ -7,7 +7,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from runfold_log.writer import LogInfo
+from runfold_log.admin import LogInfo
 from runfold_schemas.positions.topics import Topic
 from runfold_server.core.errors import InvalidParameter
 from runfold_server.core.outages import kafka_outages
@@ -18,11 +18,11 @@ from runfold_server.http.services import Services
 from runfold_server.http.sse import MEDIA_TYPE, EventStream, Say, event
 from runfold_server.openapi_schemas.common import TEXT
 from runfold_server.security.admission import Taken
-from runfold_server.streams.consumer import Gone
 from runfold_server.streams.events.feed import Feed
 from runfold_server.streams.events.filters import Filter, patterns
 from runfold_server.streams.events.start_positions import NOW, write_id
 from runfold_server.streams.events.subscription import Following
+from runfold_server.streams.log_reader import Gone
 from runfold_server.streams.send_queue import End
 
 HEARTBEAT = 15.0
