@@ -20,8 +20,9 @@ from typing import Any
 
 import httpx2
 import pytest
-from caller import Caller
-from load import soak_factor
+
+from tests.support.caller import Caller
+from tests.support.load import soak_factor
 
 API = "/api/2.0/mlflow"
 DEMAND = 0.1

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 import pytest
-from installation import Installation, Program
 
 from runfold_server.streams.events import feed
+from tests.support.installation import Installation, Program
 
 MOST = feed.MOST_OF_ONE
 
