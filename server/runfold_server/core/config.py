@@ -16,7 +16,8 @@ class ServerConfig:
 
     `search_bytes` bounds what a process remembers between searches: columns, and runs as JSON.
 
-    `allowed_hosts` and `allowed_origins` are those of `security.callers.Callers`.
+    `allowed_hosts` and `allowed_origins` are those of `security.callers.Callers`. `trusted_proxies` are addresses and networks of proxies
+    that may say whom they forward for.
 
     `s3` is where artifacts are kept; without it, what needs them answers 503. `s3_timeout` bounds one request to it, of at most one
     part of a file. Every file is read once per `artifact_check_period` and compared with the log; 0: never.
@@ -39,6 +40,7 @@ class ServerConfig:
     search_bytes: int = 512 * 1024 * 1024
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
+    trusted_proxies: tuple[str, ...] = ()
     webhook_schemes: tuple[str, ...] = ("https",)
     s3: S3Config | None = None
     s3_timeout: float = 30.0

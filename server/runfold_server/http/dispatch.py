@@ -4,6 +4,7 @@ import re
 import time
 import urllib.parse
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 import structlog
@@ -23,10 +24,11 @@ from runfold_storage.errors import StorageError
 from .body import read_body
 from .event_errors import first_problem
 from .json_body import check_content_type, read_json
+from .large_json import BODY_BYTES, beside
 from .messages import Message, parse_message, parse_query
 from .operation import Call, Operation, RawCall, RawOperation, TimeTravel
 from .path_matching import Match, Paths
-from .responses import NOT_ALLOWED_PAGE, NOT_FOUND_PAGE, error_response, json_response, with_moment
+from .responses import NOT_ALLOWED_PAGE, NOT_FOUND_PAGE, error_response, json_answer, with_moment
 from .services import Services
 
 _log = structlog.get_logger(__name__)
@@ -143,13 +145,13 @@ class MlflowRoutes:
             parsed = await _parse(services, request, operation, match.placed)
             async with services.reads.snapshots.asked(services.reads.moments, request) as snapshot:
                 answer = await operation.handler(services.in_snapshot(snapshot), Call(parsed, origin))
-                return with_moment(json_response(answer), snapshot.vector)
+                return with_moment(await json_answer(answer), snapshot.vector)
         if operation.time_travel is TimeTravel.NONE:
             _reject_moment(request, path)
         parsed = await _parse(services, request, operation, match.placed)
         vector = await services.reads.moments.of(request)
         answer = await operation.handler(services, Call(parsed, origin, vector))
-        return with_moment(json_response(answer), vector)
+        return with_moment(await json_answer(answer), vector)
 
 
 async def _parse(services: Services, request: Request, operation: Operation[M], placed: Mapping[str, str]) -> M:
@@ -163,6 +165,12 @@ async def _parse(services: Services, request: Request, operation: Operation[M], 
     if request.method in ("GET", "HEAD", "DELETE") and not body:
         return parse_message(message, placed)
     content_type = Headers(scope=request.scope).get("content-type")
+    parse = partial(_parse_body, operation, body, content_type, placed)
+    return await beside(parse) if len(body) > BODY_BYTES else parse()
+
+
+def _parse_body(operation: Operation[M], body: bytes, content_type: str | None, placed: Mapping[str, str]) -> M:
+    message = operation.request
     plain = message.decode_plain(body)
     if plain is not None:
         check_content_type(content_type)

@@ -81,5 +81,5 @@ class Slot:
 
 
 def client_of(request: Request) -> str:
-    """Who asks: an address, which a proxy on this machine may say."""
+    """Who asks: an address, which a trusted proxy may say."""
     return request.client.host if request.client is not None else ""

@@ -22,6 +22,7 @@ from runfold_server.core.entity_errors import no_run
 from runfold_server.core.errors import BadBody, InvalidParameter
 from runfold_server.freshness.stream_position import place_of
 from runfold_server.http.body import read_body
+from runfold_server.http.large_json import refuse_many
 from runfold_server.http.messages import NoFields
 from runfold_server.http.operation import RawCall, RawOperation, TimeTravel
 from runfold_server.http.responses import with_moment
@@ -115,6 +116,7 @@ async def _export(services: Services, query: Query, wanted: Wanted, asked: Asked
 
 
 def _parse(body: bytes) -> Query:
+    refuse_many(body)
     try:
         query = msgspec.json.decode(body, type=Query)
     except (msgspec.DecodeError, UnicodeError) as error:
