@@ -1,4 +1,4 @@
-"""The application: its parts opened and closed together, and the process that serves it."""
+"""The application: its services are opened and closed together, and a process serves it."""
 
 import asyncio
 import functools
@@ -58,12 +58,12 @@ from runfold_storage.objects import Store
 
 from .routing import not_found, routes
 
-_PATTERNS_AT_ONCE = 2
-"""Connections for reads that match patterns against all keys of runs."""
+_PATTERN_CONNECTIONS = 2
+"""Connections for reads that match patterns against all keys of runs, which may take long."""
 
 
 def _pool(config: ServerConfig, application: str, most: int) -> AbstractAsyncContextManager[Pool]:
-    # min_size 0 makes the pool open before Postgres answers.
+    # With min_size 0 the pool opens before Postgres answers.
     return open_pool(
         config.dsn,
         config.namespace,
@@ -76,7 +76,10 @@ def _pool(config: ServerConfig, application: str, most: int) -> AbstractAsyncCon
 
 @asynccontextmanager
 async def open_services(config: ServerConfig) -> AsyncIterator[Services]:
-    """All parts of a server. Opens without Kafka, Postgres and S3 too: what needs them answers 503 until they come."""
+    """Yield the services of one process.
+
+    They open without Kafka, Postgres and S3: routes that need them answer 503 meanwhile.
+    """
     ids, metrics, progress = Ids(), ServerMetrics(), Progress()
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(_pool(config, "runfold-server", config.pool_size))
@@ -89,7 +92,7 @@ async def open_services(config: ServerConfig) -> AsyncIterator[Services]:
         ends = EndOffsets(log_ends)
         urge = Urge(database, config.namespace)
         reader = Reader(database, ends, progress, metrics, urge, wait=config.read_wait)
-        few = await stack.enter_async_context(_pool(config, "runfold-server-patterns", _PATTERNS_AT_ONCE))
+        few = await stack.enter_async_context(_pool(config, "runfold-server-patterns", _PATTERN_CONNECTIONS))
         patient = Database(few, acquire_timeout=config.acquire_timeout)
         bucket = await stack.enter_async_context(Bucket(config.s3, timeout=config.s3_timeout))
         store = Store(bucket, config.namespace, ids)
@@ -138,7 +141,7 @@ async def open_services(config: ServerConfig) -> AsyncIterator[Services]:
 
 
 def create_app(config: ServerConfig) -> Starlette:
-    """The ASGI application."""
+    """Return the ASGI application."""
     opened: list[Services] = []
 
     @asynccontextmanager
@@ -166,7 +169,10 @@ def create_app(config: ServerConfig) -> Starlette:
 
 
 def _end_streams_at_signals(*stops: Callable[[], None]) -> None:
-    """A server that stops answers what was asked first: a stream would keep it until its time is over."""
+    """End streams at a signal.
+
+    A server that stops finishes its requests first, and a stream would keep it until its timeout.
+    """
     if threading.current_thread() is not threading.main_thread():
         return
     loop = asyncio.get_running_loop()
@@ -195,7 +201,7 @@ def _collect_quickly() -> None:
 
 
 def _end_with_parent() -> None:
-    """One of several processes stops when the first one has died, however it died: else it would hold the port for ever."""
+    """Stop this worker process when its parent has died, however it died: else it would hold the port for ever."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return
@@ -209,8 +215,11 @@ def _end_with_parent() -> None:
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
-    """A bound socket whose accepted connections have TCP_NODELAY: Linux hands the option down from the listener, whatever
-    the event loop does (libraries.md, U1: without it every keep-alive request waits 40 ms for a delayed ACK)."""
+    """Return a bound socket whose accepted connections have TCP_NODELAY. OSError if the address is in use.
+
+    Linux passes the option on from the listener, whatever the event loop does. Without it every keep-alive request
+    waits 40 ms for a delayed ACK.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
@@ -225,7 +234,7 @@ def listening_socket(host: str, port: int) -> socket.socket:
 
 
 def serve(config: ServerConfig, listener: socket.socket | None = None) -> None:
-    """Serve until SIGTERM or SIGINT, then return; requests in flight are answered first. OSError if the address is taken."""
+    """Serve until SIGTERM or SIGINT, finish the requests in flight, and return. OSError if the address is in use."""
     bound = listener or listening_socket(config.host, config.port)
     settings = uvicorn.Config(
         functools.partial(create_app, config),
@@ -250,7 +259,7 @@ def serve(config: ServerConfig, listener: socket.socket | None = None) -> None:
 
 @contextmanager
 def _signals_end_it() -> Iterator[None]:
-    # uvicorn raises the signals it heard once more after its shutdown; a clean stop must not look like a kill.
+    # uvicorn raises its signals again after its shutdown; a clean stop must not look like a kill.
     before = signal.signal(signal.SIGTERM, lambda *_: None)
     try:
         yield

@@ -1,4 +1,4 @@
-"""What can be done with files: facts first when reading, bytes first when writing."""
+"""Operations on files. Reads find the fact before the bytes; writes store the bytes before the fact."""
 
 from collections.abc import AsyncIterator
 
@@ -27,9 +27,9 @@ from .serving import file_response
 async def store(
     services: Services, place: ArtifactPath, body: AsyncIterator[bytes], announced: int | None, origin: Origin
 ) -> None:
-    """Put a file's bytes into the store, then the fact into the log. Returns when the fact is acknowledged.
+    """Put a file's bytes into the store, then its fact into the log; return when the fact is acknowledged.
 
-    Whatever fails before, there is no file; the one that was there before stays.
+    After a failure the previous file, or none, is still there. `announced` is the size in bytes, if known.
     """
     services.artifacts.store.bucket.require()
     await require_level(services.log, ArtifactStored)
@@ -37,7 +37,7 @@ async def store(
 
 
 async def record(services: Services, place: ArtifactPath, stored: Stored, origin: Origin) -> None:
-    """Append that a file is whole."""
+    """Append the fact that a file is complete."""
     event = ArtifactStored(
         owner=place.owner, path=place.path, size=stored.size, sha256=stored.sha256, object_key=stored.key
     )
@@ -45,13 +45,13 @@ async def record(services: Services, place: ArtifactPath, stored: Stored, origin
 
 
 async def delete(services: Services, place: ArtifactPath, origin: Origin) -> None:
-    """Take a file, or all below a folder, away. Not an error if there is nothing."""
+    """Delete a file, or all files below a folder. It is no error if there are none."""
     await require_level(services.log, ArtifactsDeleted)
     await services.writes.append(ArtifactsDeleted(owner=place.owner, path=place.path), origin)
 
 
 async def list_folder(services: Services, place: ArtifactPath, as_of: Vector | None = None) -> list[FolderEntry]:
-    """What a folder holds directly, or held then; nothing for a file, and for what is not there."""
+    """Return the direct entries of a folder, now or at `as_of`; none for a file or a missing folder."""
 
     async def query(connection: Connection) -> list[FolderEntry]:
         if as_of is not None:
@@ -62,7 +62,7 @@ async def list_folder(services: Services, place: ArtifactPath, as_of: Vector | N
 
 
 async def find(services: Services, place: ArtifactPath, as_of: Vector | None = None) -> Artifact:
-    """The file, or the one that was there then. NotFound, or InvalidParameter for a folder, in MLflow's words."""
+    """Return the file, now or at `as_of`. NotFound, or InvalidParameter for a folder, in MLflow's words."""
 
     async def query(connection: Connection) -> tuple[Artifact | None, bool]:
         if as_of is not None:
@@ -85,7 +85,7 @@ async def find(services: Services, place: ArtifactPath, as_of: Vector | None = N
 
 
 async def send(services: Services, request: Request, place: ArtifactPath, as_of: Vector | None = None) -> Response:
-    """The file as an answer."""
+    """Return the response with the file."""
     return with_moment(
         await file_response(
             services.artifacts.store, services.artifacts.checks, request, await find(services, place, as_of)

@@ -1,8 +1,8 @@
-"""Transfers between a client and the S3 store themselves, by addresses that this server signs.
+"""Transfers between a client and the S3 store itself, by addresses that this server signs.
 
-An upload's id, as clients know it, holds the key that the object will have, so that any server can complete what another began; a
-nonce in it, whose hash the object carries, keeps others from naming an object that is not theirs. The
-fact is appended only when the object is whole and has been read once for its digest.
+An upload's id holds the key of its object, so that any server can complete it, and a nonce, whose hash the object
+carries, so that no client can name another's object. The fact is appended once the object is complete and has been read
+for its digest.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from runfold_server.core.errors import InvalidParameter, NotFound
 from runfold_server.http.body import read_body
 from runfold_server.http.json_body import read_json
 from runfold_server.http.large_json import BODY_BYTES, beside
-from runfold_server.http.messages import Message, Rule, parse_message
+from runfold_server.http.messages import AnyText, Message, Rule, parse_message
 from runfold_server.http.operation import RawCall, RawHandler, RawOperation, TimeTravel
 from runfold_server.http.responses import json_answer, json_response, with_moment
 from runfold_server.http.services import Services
@@ -34,10 +34,11 @@ from .proxy import PREFIXES, StorePath
 from .serving import disposition, media_type
 
 UPLOAD_SECONDS = 3600
-"""How long a part may be sent after the upload was created; boto's default, which MLflow uses."""
+"""How long parts may be sent; boto's default, which MLflow uses."""
 DOWNLOAD_SECONDS = 900
+"""How long the address of a download is valid."""
 _SIGNED_AT_ONCE = 10
-"""Addresses signed between two looks at other requests: each takes more than half a millisecond."""
+"""Addresses signed before other requests get a turn; each takes more than half a millisecond."""
 _UPLOAD = re.compile(r"([0-9a-f-]{36})\.([0-9a-f]{32})\.(.{1,1024})")
 M = TypeVar("M", bound=Message)
 
@@ -45,7 +46,7 @@ M = TypeVar("M", bound=Message)
 class UploadBody(Message, frozen=True):
     """A body about an upload. `path` is that of the client's own file."""
 
-    path: str
+    path: AnyText
 
 
 class CreateUpload(UploadBody, frozen=True):
@@ -89,7 +90,7 @@ async def _create(services: Services, call: RawCall[StorePath]) -> Response:
             url = await bucket.presigned("upload_part", UPLOAD_SECONDS, Key=key, UploadId=upload_id, PartNumber=number)
             credentials.append({"url": url, "part_number": number})
             if number % _SIGNED_AT_ONCE == 0:
-                await asyncio.sleep(0.001)  # others who wait are served between
+                await asyncio.sleep(0.001)  # let other requests run
     return await json_answer({"upload_id": f"{key.rpartition('/')[2]}.{nonce}.{upload_id}", "credentials": credentials})
 
 
@@ -109,9 +110,9 @@ async def _complete(services: Services, call: RawCall[StorePath]) -> Response:
             MultipartUpload={"Parts": [{"PartNumber": p.part_number, "ETag": p.etag} for p in parts]},
         )
     except UploadRejected as error:
-        raise InvalidParameter(f"The parts make no file: {error}") from None
+        raise InvalidParameter(f"The parts do not make a file: {error}") from None
     except ObjectMissing:
-        pass  # completed before, by a request whose answer was lost: then the object is there
+        pass  # an earlier request may have completed it, whose answer was lost
     try:
         stored = await services.artifacts.store.described(key, _mark(nonce, place))
     except ObjectMissing:
@@ -138,7 +139,7 @@ async def _presigned(services: Services, call: RawCall[StorePath]) -> Response:
         "get_object",
         DOWNLOAD_SECONDS,
         Key=found.object_key,
-        # Part of what is signed: the store would show a page where we answer with a download.
+        # Signed too, because the store would show a page that this server sends as a download.
         ResponseContentDisposition=disposition(name),
         ResponseContentType=media_type(name),
     )
@@ -158,18 +159,18 @@ def _parse(message: type[M], body: bytes, content_type: str | None) -> M:
 
 
 def _place(call: RawCall[StorePath], body: UploadBody) -> ArtifactPath:
-    """The address names the folder; the file's name is that of the client's own file, whose path it sends."""
+    """Return the path of the file: the address names its folder, the path of the client's own file its name."""
     name = _file_name(body.path)
     return parse_file_path("/".join(part for part in (call.request.path.rstrip("/"), name) if part))
 
 
 def _mark(nonce: str, place: ArtifactPath) -> str:
-    """What an upload's object carries: only who began the upload can complete it, and only as the file that it was begun for."""
+    """Return the mark of an upload's object, with which only its client can complete it, and only as this file."""
     return hashlib.sha256("\0".join((nonce, place.owner, place.path)).encode()).hexdigest()
 
 
 def _file_name(path: str) -> str:
-    """The last part of a client's own path. Only one of Windows has backslashes between its parts: there is no slash in it."""
+    """Return the last part of a client's own path. A path with backslashes between its parts has no slash."""
     windows = "/" not in path and PureWindowsPath(path).is_absolute()
     return path.rpartition("\\" if windows else "/")[2]
 
@@ -177,7 +178,7 @@ def _file_name(path: str) -> str:
 def _upload(services: Services, body: AbortUpload) -> tuple[str, str, str]:
     match = _UPLOAD.fullmatch(body.upload_id)
     if match is None:
-        raise InvalidParameter("Invalid value for parameter 'upload_id' supplied: it is none that this server gave.")
+        raise InvalidParameter("Invalid value for parameter 'upload_id' supplied: this server created no such upload.")
     return services.artifacts.store.key_of(match[1]), match[2], match[3]
 
 
@@ -200,15 +201,15 @@ def _operations(prefix: str) -> list[RawOperation[StorePath]]:
         return RawOperation("POST", path, StorePath, handler, about, {200: (JSON, answer)}, JSON, body, errors=failures)
 
     return [
-        post("create", _create, "Begin an upload whose parts go to the S3 store themselves.", _BEGIN, _CREATED),
+        post("create", _create, "Begin an upload whose parts go directly to the S3 store.", _BEGIN, _CREATED),
         post("complete", _complete, "Make a file of the parts. It is read once, for its digest.", _END, NOTHING, 404),
-        post("abort", _abort, "Throw the parts away.", _NAMED, NOTHING),
+        post("abort", _abort, "Delete the parts.", _NAMED, NOTHING),
         RawOperation(
             "GET",
             f"{prefix}/presigned/{{path:path}}",
             StorePath,
             _presigned,
-            "An address at which the S3 store gives the file, for 15 minutes.",
+            "An address of the file in the S3 store, valid for 15 minutes.",
             {200: (JSON, _SIGNED)},
             errors=(400, 404, 501, 503),
             time_travel=TimeTravel.AS_OF,

@@ -1,4 +1,4 @@
-"""A run's files by the run's id and a path below its root, as MLflow's pages and `list_artifacts` ask for them."""
+"""Files of a run, by its id and a path below its root, as MLflow's pages and `list_artifacts` request them."""
 
 from typing import Annotated, Any
 
@@ -10,7 +10,7 @@ from runfold_schemas.positions.vector import Vector
 from runfold_server.core.entity_errors import no_run
 from runfold_server.core.errors import InvalidParameter, TooLarge
 from runfold_server.http.body import read_body
-from runfold_server.http.messages import Message, Rule
+from runfold_server.http.messages import AnyText, Message, Rule
 from runfold_server.http.operation import Call, Operation, RawCall, RawOperation, TimeTravel
 from runfold_server.http.services import Services
 from runfold_server.mlflow.messages import RunRequest
@@ -23,12 +23,13 @@ from .proxy import ANY, BYTES, announced, entries
 from .serving import FILE_STATUSES
 
 UPLOAD_BYTES = 10 * 1024 * 1024
+"""MLflow's limit of an upload through this route."""
 
 
 class ListRunFiles(RunRequest, frozen=True):
     """artifacts/list."""
 
-    path: str = ""
+    path: AnyText = ""
     page_token: str = ""
 
 
@@ -39,14 +40,14 @@ class GetRunFile(Message, frozen=True):
     """get-artifact."""
 
     run_id: Annotated[str, Rule(alias="run_uuid", missing=_NEEDS_RUN_AND_PATH)]
-    path: Annotated[str, Rule(missing=_NEEDS_RUN_AND_PATH)]
+    path: Annotated[str, Rule(storable=False, missing=_NEEDS_RUN_AND_PATH)]
 
 
 class UploadRunFile(Message, frozen=True):
     """upload-artifact."""
 
     run_uuid: Annotated[str, Rule(missing="Request must specify run_uuid.")]
-    path: Annotated[str, Rule(missing="Request must specify path.")]
+    path: Annotated[str, Rule(storable=False, missing="Request must specify path.")]
 
 
 async def _list(services: Services, call: Call[ListRunFiles]) -> dict[str, Any]:
@@ -69,7 +70,7 @@ def _folder(run_id: str) -> str:
 
 
 async def _root(services: Services, run_id: str, as_of: Vector | None) -> str:
-    """Where the run's artifacts lie; NotFound if there is no such run, or was none then."""
+    """Return the root of the run's artifacts. NotFound if the run does not exist, or did not at `as_of`."""
     if as_of is not None:
         shown = await services.reads.reader.asked(
             as_of, of_run(run_id, Topic.RUNS), lambda connection: run_at(connection, run_id, as_of)

@@ -56,8 +56,9 @@ class Field:
 
     `least` and `most` bound a number or the length of a list. `unfit` is MLflow's message for a value outside of them,
     `missing` its message for a required value that is absent, where that is not the usual one. `choices` are an enum's
-    names, numbered from 1. `fallback` replaces a wrong value where a protocol has no error for it. `alias` is a second name for the value. `build` makes the parsed value of an object from
-    its fields; without `fields`, an object is kept as it came. `attribute` is the field's name in Python.
+    names, numbered from 1. `fallback` replaces a wrong value where a protocol has no error for it. `storable` texts hold
+    no NUL. `alias` is a second name for the value. `build` makes the parsed value of an object from its fields; without `fields`, an
+    object is kept as it came. `attribute` is the field's name in Python.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Field:
     missing: str = ""
     missing_error: type[InvalidParameter] = InvalidParameter
     fallback: Any = None
+    storable: bool = True
     build: Callable[..., Any] = dict
     attribute: str = ""
     about: str = ""
@@ -124,7 +126,7 @@ def query_values(fields: Iterable[Field], query: Iterable[tuple[str, str]]) -> d
 
 
 def check_known(fields: Sequence[Field], raw: Mapping[str, Any], path: str = "") -> None:
-    """Raise InvalidParameter for a name that no field has: where a misspelt field would change what the request does."""
+    """Raise InvalidParameter for a name that no field has."""
     known = {name: field for field in fields for name in (field.name, field.camel) if name}
     for name, value in raw.items():
         field = known.get(name)
@@ -152,7 +154,7 @@ def _find(field: Field, raw: Mapping[str, Any]) -> Any:
 def _convert(field: Field, value: Any, where: str) -> Any:
     match field.kind:
         case Kind.STRING:
-            return as_string(value, where)
+            return as_string(value, where, storable=field.storable)
         case Kind.INT64:
             return _bounded(field, as_whole(value), 2**63, where, value)
         case Kind.INT32:

@@ -12,7 +12,8 @@ from runfold_server.reads import moments
 from .large_json import InPieces, beside, is_large, pieces
 
 NOT_FOUND_PAGE = (
-    "<!doctype html>\n<html lang=en>\n<title>404 Not Found</title>\n<h1>Not Found</h1>\n<p>The requested URL was not found "
+    "<!doctype html>\n<html lang=en>\n<title>404 Not Found</title>\n<h1>Not Found</h1>\n<p>The requested URL was not "
+    "found "
     "on the server. If you entered the URL manually please check your spelling and try again.</p>\n"
 )
 NOT_ALLOWED_PAGE = (

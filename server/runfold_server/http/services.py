@@ -1,4 +1,7 @@
-"""The services behind the routes of one server process, in groups. A helper takes the group it needs, a handler gets all."""
+"""The services behind the routes of one server process, in groups.
+
+A helper takes the group it needs, a handler gets all.
+"""
 
 from dataclasses import dataclass, replace
 

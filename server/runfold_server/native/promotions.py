@@ -111,7 +111,7 @@ async def _promote(services: Services, call: RawCall[NoFields]) -> Response:
 
 def _event(promotion: Promotion) -> ModelsPromoted:
     try:
-        return ModelsPromoted.model_validate(msgspec.to_builtins(promotion))
+        return ModelsPromoted.model_validate_json(msgspec.json.encode(promotion))
     except ValidationError as error:
         raise InvalidParameter(first_problem(error)) from None
 

@@ -1,5 +1,7 @@
-"""One entity has one answer: whatever lists it, finds it, holds it or changes it says of it what `get` says, every field, over generated
-histories of the registry and of trackings; and a webhook is told no other values."""
+"""One entity has one answer: every call that lists, finds, contains or changes it returns what `get` returns.
+
+Checked for every field over generated histories of registry and tracking; webhooks get the same values.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""Asked about a moment, the API answers what it answered then: registered models, versions, aliases and logged models over a generated history,
-by the vector and by the broker's time, what was not there included."""
+"""Asked about a past moment, the API answers what it answered then, by vector and by the broker's time.
+
+Checked for registered models, versions, aliases and logged models over a generated history, missing ones included.
+"""
 
 from __future__ import annotations
 

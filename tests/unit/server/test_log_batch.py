@@ -1,4 +1,4 @@
-"""The quick reader of log-batch takes nothing that the fields' parser refuses, and reads what it takes alike."""
+"""A plain log-batch decodes to the request that the parser of its fields returns."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""logged-models/* and runs/outputs: models that trainings keep. The registry's fold decides; metrics come from their own."""
+"""logged-models/* and runs/outputs. The registry's fold decides; metrics of models come from the metrics fold."""
 
 import random
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ _BAD_CHARACTERS = ("/", ":", ".", "%", '"', "'")
 _random = random.SystemRandom()
 _STATUS = {shown: status for status, shown in STATUSES.items()}
 MODEL = of_topics(Topic.REGISTRY, Topic.METRICS)
-"""What an answer with a model hangs on: any run may have measured it."""
+"""Partitions that an answer with a model depends on: any run may have measured it."""
 
 
 class CreateLoggedModel(Message, frozen=True):
@@ -111,7 +111,10 @@ class LogOutputs(RunRequest, frozen=True):
 async def find_logged_model(
     services: Services, model_id: str, *, deleted: bool = False, as_of: Vector | None = None
 ) -> LoggedModel:
-    """The model with its metrics, by a strong read or as it was; NotFound if there is none, or a deleted one where that is not asked for."""
+    """Return the model with its metrics, now by a strong read, or at `as_of`.
+
+    NotFound if it does not exist, or is deleted and `deleted` is not set.
+    """
 
     async def query(connection: Connection) -> LoggedModel | None:
         if as_of is not None:
@@ -142,7 +145,7 @@ async def _create(services: Services, call: Call[CreateLoggedModel]) -> Json:
         params=params,
         tags=tags,
     )
-    # Nobody else can have taken a fresh id, so no fold can refuse it: acknowledged on append.
+    # The id is fresh, so no fold can reject the event: it is acknowledged on append.
     time_ms = (await services.writes.append(event, call.origin)).time_ms
     row = LoggedModel(
         model_id=model_id,
@@ -234,7 +237,7 @@ async def _log_outputs(services: Services, call: Call[LogOutputs]) -> Json:
 
 
 def _id(model_id: str) -> str:
-    # What no event can name, nobody has created.
+    # An id that no event can contain was never created.
     if not validation.is_id(model_id):
         raise no_logged_model(model_id)
     return model_id
@@ -258,7 +261,7 @@ _ERRORS: dict[str, type[ApiError]] = {
 
 
 def _as_logged_model_error(refused: RefusedWrite) -> ApiError:
-    # The fold's words about logged models are MLflow's.
+    # The fold's messages about logged models are MLflow's.
     error = _ERRORS.get(refused.refused.code)
     return as_mlflow_error(refused) if error is None else error(refused.refused.message)
 
@@ -272,7 +275,7 @@ OPERATIONS = (
         "logged-models",
         CreateLoggedModel,
         _create,
-        about="Create a logged model. Its files go below the `artifact_uri` that is answered; without a name it gets one.",
+        about="Create a logged model. Its files go below the returned `artifact_uri`. Without a name it gets one.",
         answer=_ANSWER,
         errors=_LATER,
     ),
@@ -281,7 +284,7 @@ OPERATIONS = (
         "logged-models/{model_id}",
         GetLoggedModel,
         _get,
-        about="A logged model with its params, tags and what was measured of it.",
+        about="A logged model with its params, tags and metrics.",
         answer=_ANSWER,
         time_travel=TimeTravel.AS_OF,
     ),
@@ -290,7 +293,7 @@ OPERATIONS = (
         "logged-models/{model_id}",
         FinalizeLoggedModel,
         _finalize,
-        about="Say what became of a logged model's files.",
+        about="Set the outcome of the upload of a logged model's files.",
         answer=_ANSWER,
         errors=_LATER,
     ),
@@ -307,7 +310,7 @@ OPERATIONS = (
         "logged-models/{model_id}/params",
         LogModelParams,
         _log_params,
-        about="Log params of a logged model. The same value again is fine, another one is refused.",
+        about="Log params of a logged model. The same value again is fine, another one is rejected.",
         errors=_LATER,
     ),
     Operation(

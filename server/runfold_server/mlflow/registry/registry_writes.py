@@ -1,4 +1,4 @@
-"""Writes to the registry: appended when the log can have them, answered when the fold has append_and_wait, refused in MLflow's words."""
+"""Writes to the registry: they check the feature level, wait for the fold, and raise rejections as MLflow's errors."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -17,14 +17,14 @@ T = TypeVar("T")
 
 
 def vector_after(done: Appended) -> Vector:
-    """The moment right after an event: what it was decided to do, and nothing later."""
+    """Return the vector right after an event, which shows its effect and nothing later."""
     return {done.position.where: done.position.offset + 1}
 
 
 async def append_and_read(
     services: Services, origin: Origin, event: RegisteredModelFact, query_after: Callable[[Appended], Query[T]]
 ) -> T:
-    """Append, wait for the fold, and answer from the same snapshot; ApiError if it was refused."""
+    """Append, wait for the fold, and answer from the same snapshot; ApiError if the fold rejected the event."""
     await require_level(services.log, type(event))
     try:
         return await services.writes.decide(event, origin, query_after)
@@ -33,7 +33,7 @@ async def append_and_read(
 
 
 async def append_and_wait(services: Services, origin: Origin, event: RegisteredModelFact) -> Appended:
-    """`decide` for a write that answers nothing but what was asked."""
+    """Append and wait for the fold; ApiError if it rejected the event."""
     await require_level(services.log, type(event))
     try:
         return await services.writes.decided(event, origin)
@@ -44,7 +44,7 @@ async def append_and_wait(services: Services, origin: Origin, event: RegisteredM
 async def append_and_query(
     services: Services, origin: Origin, event: RegisteredModelFact, query_after: Callable[[Appended], Query[T]]
 ) -> T:
-    """`decide` for an answer that one statement finds."""
+    """Append, wait for the fold, and answer with one statement, without a snapshot; ApiError as above."""
     await require_level(services.log, type(event))
     try:
         return await services.writes.decided_then(event, origin, query_after)

@@ -1,4 +1,4 @@
-"""Registered models and versions found by strong reads; what is not there is refused in MLflow's words."""
+"""Look-ups of registered models and versions by strong reads, with MLflow's errors for missing ones."""
 
 from collections.abc import Sequence
 
@@ -29,7 +29,7 @@ LATEST = "latest"
 
 
 async def find_model(services: Services, name: str, as_of: Vector | None = None) -> RegisteredModel:
-    """The model; NotFound if there is none, or was none then."""
+    """Return the model, now or at `as_of`; NotFound if it does not exist."""
     limits.check_model_name(name)
 
     async def query(connection: Connection) -> RegisteredModel | None:
@@ -44,7 +44,7 @@ async def find_model(services: Services, name: str, as_of: Vector | None = None)
 
 
 async def version_of(services: Services, name: str, text: str, as_of: Vector | None = None) -> ModelVersion:
-    """The version of this number, given as text; NotFound if there is none, or was none then."""
+    """Return the version with the number in `text`, now or at `as_of`; NotFound if it does not exist."""
     limits.check_model_name(name)
     number = limits.version_number(text)
 
@@ -60,12 +60,12 @@ async def version_of(services: Services, name: str, text: str, as_of: Vector | N
 
 
 def error_as_of(error: ApiError, as_of: Vector | None) -> ApiError:
-    """An error about the past says of when."""
+    """Return the error with the moment that it is about; None is the present and adds nothing."""
     return error if as_of is None else type(error)(f"{error.message.rstrip('.')}{as_of_suffix(as_of, Topic.REGISTRY)}")
 
 
 async def version_by_alias(services: Services, name: str, alias: str, as_of: Vector | None = None) -> ModelVersion:
-    """The version that an alias stands on; `latest`, in any case, is the one of the largest number."""
+    """Return the version that an alias points to; `latest`, in any case, is the version with the largest number."""
     limits.check_model_name(name)
     limits.check_alias(alias)
 
@@ -97,7 +97,7 @@ async def version_by_alias(services: Services, name: str, alias: str, as_of: Vec
 
 
 def canonical_stage(stage: str) -> str:
-    """A stage's name as it is kept; InvalidParameter if it is none."""
+    """Return the canonical name of a stage; InvalidParameter for an unknown one."""
     known = _CANONICAL.get(stage.lower())
     if known is None:
         raise InvalidParameter(f"Invalid Model Version stage: {stage}. Value must be one of {', '.join(STAGES)}.")
@@ -105,7 +105,7 @@ def canonical_stage(stage: str) -> str:
 
 
 async def latest_of(services: Services, model: RegisteredModel, stage: str | None) -> ModelVersion:
-    """The version of the largest number, in a stage or at all."""
+    """Return the version with the largest number, of one stage or of all."""
     wanted: Sequence[str] = STAGES if stage is None else (canonical_stage(stage),)
     found = [version for version in model.latest if version.stage in wanted]
     if not found:

@@ -1,4 +1,4 @@
-"""webhooks/*: events of the registry's topic. Only their secrets are no events: those lie in Postgres alone."""
+"""webhooks/*: events of the registry's topic. Their secrets are no events; they are in Postgres alone."""
 
 import asyncio
 import re
@@ -24,8 +24,8 @@ from runfold_server.writes.writes import Origin, RefusedWrite
 
 Json = dict[str, Any]
 REGISTRY = of_topics(Topic.REGISTRY)
-TRIAL_WAIT = 40.0
-"""Seconds to wait for a worker to make a trial."""
+TRIAL_WAIT_SECONDS = 40.0
+"""Most time that a request waits for a worker's trial delivery."""
 _MOST_PAGE = 1_000
 _MOST_EVENTS = 100
 WebhookEntity = Literal[
@@ -97,12 +97,12 @@ class TestWebhook(WebhookRequest, frozen=True):
 
 
 def no_webhook(webhook_id: str) -> NotFound:
-    """No such webhook."""
+    """Return the error for a webhook that does not exist."""
     return NotFound(f"Webhook with ID {webhook_id} not found.")
 
 
 async def find_webhook(services: Services, workspace: str, webhook_id: str) -> WebhookRow:
-    """The webhook, by a strong read; NotFound if there is none."""
+    """Return the webhook, by a strong read; NotFound if it does not exist."""
     shown = await services.reads.reader.strong(
         REGISTRY, lambda connection: get_webhook(connection, workspace, webhook_id)
     )
@@ -118,7 +118,7 @@ async def _append_and_wait(services: Services, origin: Origin, event: WebhookFac
     except RefusedWrite as refused:
         if refused.refused.code == WebhookRejection.NOT_FOUND.value:
             raise no_webhook(event.webhook_id) from None
-        raise Internal(f"The server's own event was refused: {refused.refused.message}") from None
+        raise Internal(f"The server's own event was rejected: {refused.refused.message}") from None
 
 
 async def _create(services: Services, call: Call[CreateWebhook]) -> Json:
@@ -132,7 +132,7 @@ async def _create(services: Services, call: Call[CreateWebhook]) -> Json:
         description=request.description or None,
         active=request.status != "DISABLED",
     )
-    # First: a webhook that is there is never told anything without its signature.
+    # The secret comes first, so that no delivery of a new webhook lacks its signature.
     await _keep_secret(services, webhook_id, request.secret)
     await _append_and_wait(services, call.origin, event)
     return {"webhook": encode_webhook(await find_webhook(services, call.origin.workspace, webhook_id))}
@@ -199,9 +199,9 @@ async def _test(services: Services, call: Call[TestWebhook]) -> Json:
 
 
 async def _outcome(services: Services, delivery_id: str) -> Json:
-    """A worker makes the trial: the server calls no addresses."""
+    """Wait for the trial delivery, which a worker makes: the server calls no addresses."""
     try:
-        async with asyncio.timeout(TRIAL_WAIT):
+        async with asyncio.timeout(TRIAL_WAIT_SECONDS):
             while True:
                 async with services.reads.database.connection() as connection:
                     found = await deliveries.find_delivery(connection, delivery_id)
@@ -229,17 +229,21 @@ async def _keep_secret(services: Services, webhook_id: str, secret: str | None) 
 
 
 def check_name(name: str) -> str:
-    """As `mlflow.utils.validation._validate_webhook_name` 3.17.2, in its words, though it takes 63 characters."""
+    """Return a valid name, as `mlflow.utils.validation._validate_webhook_name` 3.17.2 does. It allows 63 characters."""
     if not _WEBHOOK_NAME.fullmatch(name):
         raise InvalidParameter(
-            f"Webhook name {name[:1000]!r} is invalid. It must start and end with a letter or digit, be less than 63 characters long, "
+            f"Webhook name {name[:1000]!r} is invalid. It must start and end with a letter or digit, be less than 63 "
+            "characters long, "
             "and contain only letters, digits, dots (.), underscores (_), and hyphens (-)."
         )
     return name
 
 
 def _url(services: Services, url: str) -> str:
-    """As `mlflow.utils.validation._validate_webhook_url`; whether it leads to a public address is seen when it is called."""
+    """Return a valid URL, as `mlflow.utils.validation._validate_webhook_url` does.
+
+    A delivery checks that it is public.
+    """
     if not url.strip():
         raise InvalidParameter(f"Webhook URL cannot be empty or just whitespace: {url!r}")
     try:
@@ -254,7 +258,8 @@ def _url(services: Services, url: str) -> str:
         raise InvalidParameter(f"Webhook URL must include a hostname: {url!r}")
     if user is not None or len(url) > MAX_URL_CHARS or any(char.isspace() for char in url):
         raise InvalidParameter(
-            f"Webhook URL must hold no user, no password and no blanks, and at most {MAX_URL_CHARS} characters: it is kept in the log."
+            f"Webhook URL must have no user, no password, no spaces, and at most {MAX_URL_CHARS} characters: it is "
+            "kept in the log."
         )
     return url
 
@@ -273,7 +278,7 @@ def _kinds(events: Sequence[WebhookEvent]) -> list[str]:
 
 
 def encode_webhook(hook: WebhookRow) -> Json:
-    """A webhook as MLflow answers it. Patterns of event types, which MLflow does not know, are shown by the native API only."""
+    """Return MLflow's `Webhook`. Only the native API shows patterns of event types, which MLflow lacks."""
     kinds = [kind.split(".") for kind in hook.kinds if is_mlflows(kind)]
     return {
         "webhook_id": hook.webhook_id,
@@ -307,7 +312,7 @@ OPERATIONS = (
         "webhooks",
         CreateWebhook,
         _create,
-        about="Create a webhook. Its secret signs deliveries and is never answered.",
+        about="Create a webhook. Its secret signs deliveries and is never returned.",
         answer=_ONE,
         errors=(501,),
     ),
@@ -325,7 +330,7 @@ OPERATIONS = (
         "webhooks/{webhook_id}",
         UpdateWebhook,
         _update,
-        about="Change a webhook; what is not given stays. An empty secret takes it away.",
+        about="Change the given fields of a webhook. An empty secret removes it.",
         answer=_ONE,
         errors=(501,),
     ),
@@ -334,7 +339,7 @@ OPERATIONS = (
         "webhooks/{webhook_id}",
         WebhookRequest,
         _delete,
-        about="Delete a webhook, its secret, and what still waits for it.",
+        about="Delete a webhook, its secret, and its waiting deliveries.",
         answer=NOTHING,
         errors=(501,),
     ),
@@ -343,7 +348,7 @@ OPERATIONS = (
         "webhooks/{webhook_id}/test",
         TestWebhook,
         _test,
-        about="Tell a webhook an example, once, and answer what became of it.",
+        about="Send a webhook an example event, once, and return the result.",
         answer=having(
             {
                 "result": having(

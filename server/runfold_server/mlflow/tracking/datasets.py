@@ -49,7 +49,8 @@ OPERATIONS = (
         "experiments/search-datasets",
         SearchDatasets,
         _search,
-        about="Data sets that runs of these experiments used, each once per context, at most 1000; by experiment, name, digest and context.",
+        about="Datasets that runs of these experiments used, once per context, at most 1000; by experiment, name, "
+        "digest, context.",
         answer=having({}, {"dataset_summaries": listed(ref("DatasetSummary"))}),
         time_travel=TimeTravel.SNAPSHOT,
     ),

@@ -1,4 +1,4 @@
-"""experiments/*: one topic in total order; ids and unique names are the fold's."""
+"""experiments/*. Their topic has a total order; the fold assigns ids and decides about unique names."""
 
 from typing import Any
 
@@ -95,7 +95,7 @@ class DeleteExperimentTag(ExperimentRequest, frozen=True):
 
 
 def experiment_id(text: str) -> int:
-    """An experiment id that an event can name; NotFound for what can't exist."""
+    """Return the number of an experiment id; NotFound for a number that no experiment can have."""
     number = validation.parse_experiment_id(text)
     if not 0 <= number <= _LARGEST_ID:
         raise no_experiment(text)
@@ -103,7 +103,7 @@ def experiment_id(text: str) -> int:
 
 
 async def find_experiment(services: Services, number: int) -> Experiment:
-    """The experiment, by a strong read; NotFound if there is none."""
+    """Return the experiment, by a strong read; NotFound if it does not exist."""
     shown = await services.reads.reader.strong(_EXPERIMENTS, lambda connection: get_experiment(connection, number))
     if shown.value is None:
         raise no_experiment(number)
@@ -125,7 +125,7 @@ async def _create(services: Services, call: Call[CreateExperiment]) -> Json:
     except RefusedWrite as refused:
         raise as_mlflow_error(refused) from None
     if created is None:
-        raise Internal("The experiment was accepted, but no row tells its id")
+        raise Internal("The experiment was accepted, but it is not in the read models")
     return {"experiment_id": str(created.experiment_id)}
 
 
@@ -173,7 +173,7 @@ async def _search(services: Services, call: Call[SearchExperiments]) -> Json:
 
 
 def check_max_results(limit: int) -> None:
-    """A page's size; InvalidParameter in MLflow's words."""
+    """Check the size of a page; InvalidParameter in MLflow's words."""
     problem = "a positive integer" if limit < 1 else f"at most {MOST_RESULTS}" if limit > MOST_RESULTS else None
     if problem:
         raise InvalidParameter(f"Invalid value {limit} for parameter 'max_results' supplied. It must be {problem}")
@@ -221,7 +221,7 @@ OPERATIONS = (
         "experiments/create",
         CreateExperiment,
         _create,
-        about="Create an experiment. Its name must be new, deleted experiments included.",
+        about="Create an experiment. No other experiment, active or deleted, may have its name.",
         answer=having({"experiment_id": TEXT}),
     ),
     Operation(
@@ -266,7 +266,7 @@ OPERATIONS = (
         "experiments/delete",
         ExperimentRequest,
         _delete,
-        about="Delete an experiment, and with it its runs. It can be restored.",
+        about="Delete an experiment with its runs. It can be restored.",
     ),
     Operation(
         "POST",

@@ -78,7 +78,8 @@ _decoder = msgspec.json.Decoder(_PlainBatch)
 
 def _check_entities(body: bytes) -> None:
     """Reject a batch of far too many entities before it is decoded, which would hold up all other requests."""
-    # In JSON these bytes are always a whole text, since quotation marks within one are escaped. An entity has at most two.
+    # In JSON these bytes are always a whole text, since quotation marks within one are escaped. An entity has at most
+    # two.
     entities = body.count(b'"key"') // 2
     if entities > validation.MAX_ENTITIES:
         what = "metrics, params, and tags"
@@ -142,5 +143,6 @@ OPERATION = Operation(
     "runs/log-batch",
     LogBatch,
     _log_batch,
-    about="Log metrics, params and tags together: at most 1000 entities, of them 100 params and 100 tags. A rejected batch changes nothing.",
+    about="Log metrics, params and tags together: at most 1000 entities, of them 100 params and 100 tags. A rejected "
+    "batch changes nothing.",
 )

@@ -80,7 +80,8 @@ OPERATIONS = (
         "metrics/get-history",
         GetHistory,
         _get_history,
-        about="The points of a metric, by time, step and value; without `max_results` all of them. With the tag `runfold.rankReduction` "
+        about="The points of a metric, by time, step and value; without `max_results` all of them. With the tag "
+        "`runfold.rankReduction` "
         "of the run or its experiment one point a step, by step.",
         answer=page("metrics", "Metric"),
         time_travel=TimeTravel.AS_OF,

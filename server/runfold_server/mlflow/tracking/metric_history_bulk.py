@@ -1,4 +1,4 @@
-"""metrics/get-history-bulk and its -interval: one metric of many runs, as MLflow's pages draw it."""
+"""metrics/get-history-bulk and get-history-bulk-interval: one metric of many runs, for MLflow's charts."""
 
 from typing import Annotated, Any
 
@@ -37,7 +37,8 @@ class GetHistoryBulkInterval(Message, frozen=True):
         tuple[str, ...],
         Rule(
             most=MOST_RUNS,
-            unfit=f"GetMetricHistoryBulkInterval request must specify at most {MOST_RUNS} run_ids. Received {{}} run_ids.",
+            unfit=f"GetMetricHistoryBulkInterval request must specify at most {MOST_RUNS} run_ids. Received {{}} "
+            "run_ids.",
         ),
     ]
     metric_key: str
@@ -52,7 +53,7 @@ _POINTS_OF = (Topic.METRICS, Topic.RUNS)
 _READ = (*_POINTS_OF, Topic.EXPERIMENTS)
 """What answers are read from: an experiment may say how its runs' ranks are reduced."""
 _Found = tuple[list[RunPointAnswer], set[str]]
-"""Points, and the runs that some were inherited from."""
+"""Points, and the runs that some points were inherited from."""
 
 
 def _ancestors(found: _Found) -> Scope:
@@ -60,14 +61,15 @@ def _ancestors(found: _Found) -> Scope:
 
 
 async def _bulk(services: Services, call: Call[GetHistoryBulk]) -> Json:
-    """All points, by run id, then in the order of each history; cut at `max_results`."""
+    """Answer all points by run id, then in the order of each history, up to `max_results`."""
     request = call.request
     run_ids, key, limit = request.run_id, request.metric_key, min(request.max_results, MOST_POINTS)
     if not run_ids:
         raise InvalidParameter("GetMetricHistoryBulk request must specify at least one run_id.")
     if len(run_ids) > MOST_RUNS:
         raise InvalidParameter(
-            f"GetMetricHistoryBulk request cannot specify more than {MOST_RUNS} run_ids. Received {len(run_ids)} run_ids."
+            f"GetMetricHistoryBulk request cannot specify more than {MOST_RUNS} run_ids. Received {len(run_ids)} "
+            "run_ids."
         )
     if key is None:
         raise InvalidParameter("GetMetricHistoryBulk request must specify a metric_key.")
@@ -89,7 +91,7 @@ async def _bulk(services: Services, call: Call[GetHistoryBulk]) -> Json:
 
 
 async def _interval(services: Services, call: Call[GetHistoryBulkInterval]) -> Json:
-    """Points spread evenly over each run's points, by step, then time and value; the first and the last are among them."""
+    """Answer points spread evenly over each run's, by step, then time and value, with the first and the last."""
     request = call.request
     run_ids, key, limit = request.run_ids, request.metric_key, request.max_results
     start, end = request.start_step, request.end_step
@@ -114,9 +116,10 @@ async def _interval(services: Services, call: Call[GetHistoryBulkInterval]) -> J
 
 
 def sampled(rows: History, limit: int, start: int | None, end: int | None) -> Any:
-    """Which points of a history to show: at most `limit` of those with start <= step <= end, in order of (step, time, value).
+    """Return indexes of at most `limit` points with start <= step <= end, in order of (step, time, value).
 
-    As MLflow's SQL: the first of each of `limit` buckets of NTILE, and the very last, in place of the last one if they are too many.
+    As MLflow's SQL does: the first point of each of `limit` buckets of NTILE, but the very last point for the last
+    bucket.
     """
     nan = np.isnan(rows.values)
     order = np.lexsort((nan, np.where(nan, 0.0, rows.values), rows.times, rows.steps))
@@ -139,7 +142,8 @@ OPERATIONS = (
         "metrics/get-history-bulk",
         GetHistoryBulk,
         _bulk,
-        about="The points of a metric of up to 100 runs, by run, time, step and value; of runs with a `runfold.rankReduction` one a step.",
+        about="The points of a metric of up to 100 runs, by run, time, step and value; of runs with a "
+        "`runfold.rankReduction` one a step.",
         answer=having({"metrics": listed(ref("RunMetric"))}),
         time_travel=TimeTravel.AS_OF,
     ),
@@ -148,7 +152,8 @@ OPERATIONS = (
         "metrics/get-history-bulk-interval",
         GetHistoryBulkInterval,
         _interval,
-        about="The points of a metric of up to 100 runs, spread evenly over each run's points, by step, time and value; of runs with a "
+        about="The points of a metric of up to 100 runs, spread evenly over each run's points, by step, time and "
+        "value; of runs with a "
         "`runfold.rankReduction` one a step.",
         answer=having({}, {"metrics": listed(ref("RunMetric"))}),
         time_travel=TimeTravel.AS_OF,

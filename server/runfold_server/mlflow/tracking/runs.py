@@ -88,7 +88,7 @@ async def _create(services: Services, call: Call[CreateRun]) -> Json:
         artifact_uri=append_path(experiment.artifact_location, f"{run_id}/artifacts"),
         tags=tags | {RUN_NAME_TAG: name},
     )
-    # Nobody else can have taken a fresh id, so no fold can refuse it: acknowledged on append.
+    # The id is fresh, so no fold can reject the event: it is acknowledged on append.
     await services.writes.append(event, call.origin)
     services.caches.runs.created(RunHead(run_id, event.experiment_id, ACTIVE, STATUSES[0], name, event.artifact_uri))
     row = Run(
@@ -133,7 +133,7 @@ async def _search(services: Services, call: Call[SearchRuns]) -> Json:
     wanted = [validation.parse_experiment_id(text) for text in request.experiment_ids]
 
     question = Question(wanted, request.filter, ViewType[request.run_view_type], request.order_by, limit + 1, offset)
-    # MLflow's answer holds the metrics of each run, so the search waits for them, whether it needs_metrics() or not.
+    # MLflow's answer includes the metrics of each run, so the search always waits for their fold.
     rows = await services.caches.searches.strong(of_topics(*RUN_TOPICS), question)
     services.metrics.search_memory(services.caches.searches.nbytes)
     token = offset_tokens.make_token(offset + limit) if len(rows) > limit else None
@@ -205,7 +205,7 @@ OPERATIONS = (
         "runs/update",
         UpdateRun,
         _update,
-        about="Set a run's status, end or name. What is not given stays.",
+        about="Set a run's status, end or name. Other fields stay.",
         answer=having({"run_info": ref("RunInfo")}),
     ),
     Operation("POST", "runs/delete", RunRequest, _delete, about="Delete a run. It can be restored."),
