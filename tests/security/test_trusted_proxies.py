@@ -10,7 +10,7 @@ import pytest
 from runfold_server.streams.events import feed
 from tests.support.installations.installation import Installation, Program
 
-MOST = feed.MOST_OF_ONE
+MOST = feed.MAX_STREAMS_PER_CLIENT
 
 
 async def statuses(server: Program, forwarded: Sequence[str]) -> Counter[int]:

@@ -13,7 +13,7 @@ from runfold_projections.core.projection import Projection
 from runfold_projections.folding.checkpoint import Checkpoint, load
 from runfold_projections.folding.partition_fold import Applied, Decoded, PartitionFold, begin
 from runfold_projections.generations.generations import Generation
-from runfold_projections.segments.compaction_backlog import Tidying
+from runfold_projections.segments.compaction_backlog import PartitionCompaction
 from runfold_schemas.codec.record import Record
 from runfold_schemas.events.system import Genesis
 from runfold_schemas.positions.position import Partition
@@ -37,7 +37,7 @@ class Tidy:
     """Merging of a partition's segments, and the pool to do it with."""
 
     pool: Any
-    tidying: Tidying
+    tidying: PartitionCompaction
 
 
 class Handler(Protocol):
@@ -90,8 +90,8 @@ class ProjectionHandler:
             return await self._fold.apply(connection, before, batch)
 
     def tidying(self) -> Tidy | None:
-        tidying = self._fold.tidying
-        return None if tidying is None else Tidy(self._pool, tidying)
+        compaction = self._fold.compaction
+        return None if compaction is None else Tidy(self._pool, compaction)
 
     def forget(self) -> None:
         self._fold.forget()

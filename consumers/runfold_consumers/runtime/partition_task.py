@@ -171,7 +171,7 @@ class PartitionTask:
             early: list[Raw] = []
             rest = 0.0
             while True:
-                if self.tidy is not None and self.tidy.tidying.clogged:
+                if self.tidy is not None and self.tidy.tidying.stalled:
                     await asyncio.sleep(CLOGGED_WAIT)
                     continue
                 if self._is_held(checkpoint):

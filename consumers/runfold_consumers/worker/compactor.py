@@ -11,8 +11,8 @@ from runfold_consumers.runtime.handlers import Tidy
 from runfold_consumers.runtime.metrics import WorkerMetrics
 from runfold_consumers.runtime.partition_task import AWAY, PartitionTask
 from runfold_projections.control.leases import Leasable
-from runfold_projections.core.errors import Fenced, MergeFailed
-from runfold_projections.segments.compaction import Build
+from runfold_projections.core.errors import CompactionFailed, Fenced
+from runfold_projections.segments.compaction import BuildSegments
 
 AT_ONCE = 2
 """Merges under way: while one computes, another one's segments are fetched or written."""
@@ -27,7 +27,7 @@ class Tidier:
     """Goes round the partitions until cancelled. What fails is said, and tried again after a while: the folds go on."""
 
     def __init__(
-        self, build: Build, metrics: WorkerMetrics, tasks: Callable[[], Mapping[Leasable, PartitionTask]]
+        self, build: BuildSegments, metrics: WorkerMetrics, tasks: Callable[[], Mapping[Leasable, PartitionTask]]
     ) -> None:
         self._build, self._metrics, self._tasks = build, metrics, tasks
         self._under_way: set[Leasable] = set()
@@ -56,7 +56,7 @@ class Tidier:
     async def _step(self, item: Leasable, tidy: Tidy, *, busy: bool) -> int:
         try:
             merged, left = await tidy.tidying.step(tidy.pool, busy=busy, build=self._build)
-        except (Fenced, MergeFailed, *AWAY) as error:
+        except (Fenced, CompactionFailed, *AWAY) as error:
             self._failed(item, tidy, error)
             return 0
         except Exception as error:

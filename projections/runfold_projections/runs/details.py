@@ -8,7 +8,7 @@ from typing import Any
 
 from runfold_projections.metrics.summaries import Block
 from runfold_projections.postgres.connection import Connection
-from runfold_projections.series.fork_summaries import Inherited, inherited, joined
+from runfold_projections.series.fork_summaries import InheritedSummaries, inherited_summaries, join_summaries
 from runfold_projections.series.latest import LatestMetric, latest_metrics
 
 
@@ -45,7 +45,8 @@ _METRICS_BETWEEN_TURNS = 4_000
 # Rows of one shape in one round trip are 2.5 times as fast as arrays aggregated per run (measured), and so is sorting
 # them in Python.
 _ALL = """
-SELECT 'param' AS kind, run_id, key, value, NULL::bigint AS ordinal, NULL::jsonb AS document, NULL::text[] AS keys, NULL::bytea AS numbers
+SELECT 'param' AS kind, run_id, key, value, NULL::bigint AS ordinal, NULL::jsonb AS document, NULL::text[] AS keys,
+    NULL::bytea AS numbers
 FROM run_param WHERE run_id = ANY ($1)
 UNION ALL
 SELECT 'tag', run_id, key, value, NULL, NULL, NULL, NULL
@@ -93,7 +94,7 @@ async def load_details(connection: Connection, run_ids: Sequence[str]) -> dict[s
         own.datasets.append(what) if isinstance(what, Dataset) else own.models.append(what)
     for _, run_id, output in sorted(outputs):
         found[run_id].outputs.append(output)
-    inherits = await inherited(connection, forked) if forked else {}
+    inherits = await inherited_summaries(connection, forked) if forked else {}
     loaded = 0
     for run_id, own in found.items():
         for block in _metrics_of(own, blocks.get(run_id, []), inherits.get(run_id)):
@@ -108,10 +109,10 @@ async def load_details(connection: Connection, run_ids: Sequence[str]) -> dict[s
     return found
 
 
-def _metrics_of(own: RunDetails, blocks: Sequence[Block], more: Inherited | None) -> Sequence[Block]:
+def _metrics_of(own: RunDetails, blocks: Sequence[Block], more: InheritedSummaries | None) -> Sequence[Block]:
     """Return the blocks with a run's metrics, including those that it inherits."""
     if more is None:
         return blocks
-    both = joined(blocks, more)
+    both = join_summaries(blocks, more)
     own.ancestors = more.ancestors
     return [both.block(n) for n in range(both.blocks)]

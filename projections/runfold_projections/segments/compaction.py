@@ -15,7 +15,7 @@ from runfold_projections.core.errors import Fenced
 from runfold_projections.postgres.batch_statement import columns
 from runfold_projections.postgres.connection import Connection, Pool
 
-from .packs import Packed, build_dated, read_segment_dated
+from .packs import NewSegment, build_located, read_located
 
 FAN_OUT = (32, 8, 8, 8)
 """How many segments of level 0, 1, 2, 3 call for a merge. Above are segments of at least `LEVELS[-1]` points."""
@@ -27,7 +27,7 @@ WORTH = 8
 """A quiet source's segments of a level are merged with those below if they have at most so many times their points."""
 
 
-class Source(NamedTuple):
+class SegmentSource(NamedTuple):
     """Whose points a segment holds. Rank -1: the writer named none."""
 
     run_id: str
@@ -36,9 +36,9 @@ class Source(NamedTuple):
     branch: int = 0
 
 
-Stored: TypeAlias = tuple[int, bytes]
+StoredSegment: TypeAlias = tuple[int, bytes]
 """A segment's `head` and `data`."""
-Build: TypeAlias = Callable[[Sequence[Stored]], Awaitable[list[Packed]]]
+BuildSegments: TypeAlias = Callable[[Sequence[StoredSegment]], Awaitable[list[NewSegment]]]
 """Makes packs of segments, somewhere."""
 
 
@@ -49,7 +49,7 @@ class Merged(NamedTuple):
     fewer: int
 
 
-class Segment(NamedTuple):
+class SegmentSize(NamedTuple):
     """A segment without its data. Packs of one merge share `first_offset`."""
 
     level: int
@@ -57,7 +57,7 @@ class Segment(NamedTuple):
     points: int
 
 
-def plan(segments: Iterable[Segment], *, quiet: bool = False) -> tuple[int, int] | None:
+def plan_compaction(segments: Iterable[SegmentSize], *, quiet: bool = False) -> tuple[int, int] | None:
     """The level below which all is merged, and the level it becomes; None if nothing is to be gained.
 
     Levels above are taken along while they are full, or small beside what is below and the source is `quiet`.
@@ -80,18 +80,18 @@ def plan(segments: Iterable[Segment], *, quiet: bool = False) -> tuple[int, int]
     return (below, 1 + bisect_right(LEVELS, total)) if taken > 1 else None
 
 
-async def build_in_thread(segments: Sequence[Stored]) -> list[Packed]:
+async def compact_in_thread(segments: Sequence[StoredSegment]) -> list[NewSegment]:
     """A `Build` for one's own process."""
-    return await asyncio.to_thread(build_packs, segments)
+    return await asyncio.to_thread(compact_segments, segments)
 
 
-def build_packs(segments: Sequence[Stored]) -> list[Packed]:
+def compact_segments(segments: Sequence[StoredSegment]) -> list[NewSegment]:
     """The packs that take the place of these segments."""
-    return build_dated(dated for head, data in segments for dated in read_segment_dated(head, data))
+    return build_located(dated for head, data in segments for dated in read_located(head, data))
 
 
-async def merge_source(
-    pool: Pool, partition: int, source: Source, *, quiet: bool = False, build: Build = build_in_thread
+async def compact_source(
+    pool: Pool, partition: int, source: SegmentSource, *, quiet: bool = False, build: BuildSegments = compact_in_thread
 ) -> Merged:
     """Merge what is due of a source. Fenced if somebody else merges it, too.
 
@@ -103,7 +103,7 @@ async def merge_source(
         """,
         *source,
     )
-    chosen = plan((Segment(*row) for row in rows), quiet=quiet)
+    chosen = plan_compaction((SegmentSize(*row) for row in rows), quiet=quiet)
     if chosen is None:
         return Merged(0, 0)
     below, level = chosen
@@ -143,10 +143,10 @@ async def merge_source(
 async def _insert(
     connection: Connection,
     partition: int,
-    source: Source,
+    source: SegmentSource,
     level: int,
     bounds: tuple[int, int, int, int],
-    packs: Sequence[Packed],
+    packs: Sequence[NewSegment],
 ) -> None:
     rows = [(pack.first_key, pack.last_key, pack.points, pack.head, pack.data) for pack in packs]
     await connection.execute(

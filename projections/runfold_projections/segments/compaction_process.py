@@ -14,16 +14,16 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, BinaryIO
 
-from runfold_projections.core.errors import MergeFailed
+from runfold_projections.core.errors import CompactionFailed
 
-from .compaction import Stored, build_packs
-from .packs import Packed
+from .compaction import StoredSegment, compact_segments
+from .packs import NewSegment
 
 NICE = 10
 _SIZE = 8
 
 
-class MergeProcess:
+class CompactionProcess:
     """Starts the process when it is needed, and anew if it has died. One request at a time; the others wait."""
 
     def __init__(self) -> None:
@@ -35,13 +35,13 @@ class MergeProcess:
         """The process's id; None while there is none."""
         return self._process.pid if self._process else None
 
-    async def __aenter__(self) -> "MergeProcess":
+    async def __aenter__(self) -> "CompactionProcess":
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._end()
 
-    async def build(self, segments: Sequence[Stored]) -> list[Packed]:
+    async def build(self, segments: Sequence[StoredSegment]) -> list[NewSegment]:
         """The packs of these segments. MergeFailed if the process dies or can't read them."""
         async with self._turn:
             process = self._process or await self._start()
@@ -49,14 +49,14 @@ class MergeProcess:
                 answer = await _ask(process, [tuple(segment) for segment in segments])
             except (OSError, asyncio.IncompleteReadError) as error:
                 await self._end()
-                raise MergeFailed("the process that merges has died; it is started anew") from error
+                raise CompactionFailed("the process that merges has died; it is started anew") from error
             except BaseException:
                 # Cancelled between a request and its answer: the next one would get this one's.
                 await self._end()
                 raise
         if isinstance(answer, str):
-            raise MergeFailed(answer)
-        return [Packed(*row) for row in answer]
+            raise CompactionFailed(answer)
+        return [NewSegment(*row) for row in answer]
 
     async def _start(self) -> Process:
         self._process = await asyncio.create_subprocess_exec(
@@ -89,7 +89,7 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
         segments = pickle.loads(requests.read(int.from_bytes(head)))
         answer: object
         try:
-            answer = [(p.first_key, p.last_key, p.points, p.head, p.data) for p in build_packs(segments)]
+            answer = [(p.first_key, p.last_key, p.points, p.head, p.data) for p in compact_segments(segments)]
         except Exception as error:
             answer = f"{len(segments)} segments can't be merged: {type(error).__name__}: {error}"
         data = pickle.dumps(answer, protocol=5)

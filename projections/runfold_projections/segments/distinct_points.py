@@ -8,7 +8,7 @@ import numpy as np
 from .packs import Columns
 
 
-def distinct(pieces: Sequence[Columns]) -> Columns:
+def distinct_points(pieces: Sequence[Columns]) -> Columns:
     """All points of the pieces (at least one), each once, by (step, time, value): a series is a set.
 
     Two values are the same if their bits are, so that 0.0 and -0.0 are two.
@@ -29,7 +29,7 @@ def distinct(pieces: Sequence[Columns]) -> Columns:
     return steps[kept], times[kept], values[kept]
 
 
-def within(points: Columns, first: int | None, last: int | None) -> Columns:
+def points_between(points: Columns, first: int | None, last: int | None) -> Columns:
     """The points, in the order of their steps, from step `first` to step `last`, both included."""
     steps: Any = points[0]
     start = 0 if first is None else int(np.searchsorted(steps, first, "left"))

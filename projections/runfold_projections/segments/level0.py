@@ -24,26 +24,26 @@ _SIZE = Struct(">I")
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[list[tuple[int, int]]])
 
-Came = Sequence[tuple[int, int]]
+RowOffsets = Sequence[tuple[int, int]]
 """At which offsets of the log the rows of a frame came, in their order: (offset, rows)."""
-Dated = tuple[Frame, Any]
+LocatedFrame = tuple[Frame, Any]
 """A frame and the offset (int64) that each row came at."""
 
 
-def merge(frames: Iterable[Frame]) -> list[Frame]:
+def join_frames(frames: Iterable[Frame]) -> list[Frame]:
     """Frames with equal keys and context become one, in the order of first appearance; rows keep their order."""
-    return [frame for frame, _ in merge_with(zip(frames, repeat(None), strict=False))]
+    return [frame for frame, _ in join_frames_with(zip(frames, repeat(None), strict=False))]
 
 
-def merge_with(frames: Iterable[tuple[Frame, _T]]) -> list[tuple[Frame, list[_T]]]:
+def join_frames_with(frames: Iterable[tuple[Frame, _T]]) -> list[tuple[Frame, list[_T]]]:
     """The same for frames that bring something along: each merged one has it of all that it was made of."""
-    groups = Groups[_T]()
+    groups = FrameGroups[_T]()
     for frame, what in frames:
         groups.add(frame, what)
     return groups.found()
 
 
-class Groups(Generic[_T]):
+class FrameGroups(Generic[_T]):
     """Frames on their way to be merged."""
 
     def __init__(self) -> None:
@@ -66,9 +66,9 @@ class Groups(Generic[_T]):
         return [(own[0] if len(own) == 1 else _joined(own), whats) for own, whats in self._groups.values()]
 
 
-async def merged(parts: Sequence[tuple[Frame, int]], turns: Turns) -> tuple[list[Frame], list[Came]]:
+async def join_in_slices(parts: Sequence[tuple[Frame, int]], turns: Turns) -> tuple[list[Frame], list[RowOffsets]]:
     """Merged frames of (frame, offset), and when their rows came. In slices."""
-    groups = Groups[tuple[int, int]]()
+    groups = FrameGroups[tuple[int, int]]()
     for frame, offset in parts:
         if turns.is_over:
             await turns.end()
@@ -77,7 +77,7 @@ async def merged(parts: Sequence[tuple[Frame, int]], turns: Turns) -> tuple[list
     return [frame for frame, _ in found], [came for _, came in found]
 
 
-def until_offset(frame: Frame, offsets: Any, below: int) -> Frame:
+def rows_before(frame: Frame, offsets: Any, below: int) -> Frame:
     """The rows of a frame that came below an offset."""
     kept = offsets < below
     if kept.all():
@@ -101,13 +101,13 @@ def _joined(group: list[Frame]) -> Frame:
     return Frame(first.keys, steps, times, values, first.model_id, first.dataset_name, first.dataset_digest)
 
 
-def pack(frames: Sequence[Frame], came: Sequence[Came] = ()) -> bytes:
+def encode_level0(frames: Sequence[Frame], came: Sequence[RowOffsets] = ()) -> bytes:
     """Bytes of a segment. The frames' columns are written as on the wire, whose codec has its law tested. Of rows of which nothing is
     told, 0 is taken for their offset."""
     return _whole(metrics.encode_frames(frames), came)
 
 
-async def packed(frames: Sequence[Frame], came: Sequence[Came], turns: Turns) -> bytes:
+async def encode_level0_in_slices(frames: Sequence[Frame], came: Sequence[RowOffsets], turns: Turns) -> bytes:
     """`pack` in slices."""
     encoding = metrics.FramesEncoding()
     for frame in frames:
@@ -117,27 +117,27 @@ async def packed(frames: Sequence[Frame], came: Sequence[Came], turns: Turns) ->
     return _whole(encoding.whole(), came)
 
 
-def _whole(frames: bytes, came: Sequence[Came]) -> bytes:
+def _whole(frames: bytes, came: Sequence[RowOffsets]) -> bytes:
     head = _encoder.encode(came)
     return b"".join((_SIZE.pack(len(head)), head, bytes(cramjam.zstd.compress(frames, level=_LEVEL))))
 
 
-def read_all(data: bytes) -> tuple[Frame, ...]:
+def decode_level0(data: bytes) -> tuple[Frame, ...]:
     """The frames of a segment."""
     start = _SIZE.size + _SIZE.unpack_from(data)[0]
     return metrics.decode_frames(bytes(cramjam.zstd.decompress(memoryview(data)[start:])))
 
 
-def read_dated(data: bytes) -> list[Dated]:
+def decode_located(data: bytes) -> list[LocatedFrame]:
     """The frames of a segment, and when their rows came."""
-    frames = read_all(data)
+    frames = decode_level0(data)
     told = _decoder.decode(data[_SIZE.size : _SIZE.size + _SIZE.unpack_from(data)[0]]) or [
         [(0, f.rows)] for f in frames
     ]
     return [(frame, _offsets(came)) for frame, came in zip(frames, told, strict=True)]
 
 
-def _offsets(came: Came) -> Any:
+def _offsets(came: RowOffsets) -> Any:
     offsets, rows = zip(*came, strict=True)
     return np.repeat(np.array(offsets, np.int64), rows)
 
@@ -146,22 +146,22 @@ def _offsets(came: Came) -> Any:
 def _frames_by_key(data: bytes) -> dict[str, list[Frame]]:
     """The frames of a small segment by each of their keys. Whoever reads a run key by key asks for the same segment again and again."""
     found: dict[str, list[Frame]] = {}
-    for frame in read_all(data):
+    for frame in decode_level0(data):
         for key in dict.fromkeys(frame.keys):
             found.setdefault(key, []).append(frame)
     return found
 
 
-def read_key(data: bytes, key: str, below: int | None = None) -> tuple[Any, Any, Any]:
+def read_level0_key(data: bytes, key: str, below: int | None = None) -> tuple[Any, Any, Any]:
     """Steps (int64), times (int64, ms) and values (float64) of one key in a segment, as NumPy arrays: all, or of what came below an offset."""
     steps, times, values = [], [], []
     dated: Iterable[tuple[Frame, Any]]
     if below is not None:
-        dated = read_dated(data)
+        dated = decode_located(data)
     elif len(data) <= _REMEMBERED_BYTES:
         dated = ((frame, None) for frame in _frames_by_key(data).get(key, ()))
     else:
-        dated = ((frame, None) for frame in read_all(data))
+        dated = ((frame, None) for frame in decode_level0(data))
     for frame, offsets in dated:
         if key in frame.keys:
             column = frame.keys.index(key)

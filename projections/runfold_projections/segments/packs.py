@@ -19,7 +19,7 @@ import numpy as np
 
 from runfold_schemas.events.frames import Frame
 
-from .level0 import Dated, merge_with, read_all, read_dated
+from .level0 import LocatedFrame, decode_level0, decode_located, join_frames_with
 
 MOST_KEYS = 512
 CHUNK_BYTES = 64 * 1024
@@ -35,7 +35,7 @@ _NO_CONTEXT: Context = (None, None, None)
 
 
 @dataclass(frozen=True, slots=True)
-class Packed:
+class NewSegment:
     """A pack as it lies in a row: `data` begins with a head of `head` bytes; keys from `first_key` to `last_key`."""
 
     first_key: str
@@ -77,14 +77,14 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(_Head)
 
 
-def build(frames: Iterable[Frame]) -> list[Packed]:
+def build_segments(frames: Iterable[Frame]) -> list[NewSegment]:
     """Packs of all points of the frames, in the order of their keys. All of them count as come at offset 0."""
-    return build_dated((frame, np.zeros(frame.rows, np.int64)) for frame in frames)
+    return build_located((frame, np.zeros(frame.rows, np.int64)) for frame in frames)
 
 
-def build_dated(frames: Iterable[Dated]) -> list[Packed]:
+def build_located(frames: Iterable[LocatedFrame]) -> list[NewSegment]:
     """Packs of all points of the frames, in the order of their keys, with the offsets that they came at."""
-    merged = merge_with(frames)
+    merged = join_frames_with(frames)
     keys = sorted({key for frame, _ in merged for key in frame.keys})
     groups = [keys[at : at + MOST_KEYS] for at in range(0, len(keys), MOST_KEYS)]
     place = {key: n for n, key in enumerate(keys)}
@@ -172,7 +172,7 @@ def _parts(frame: Frame, offsets: Any, place: dict[str, int]) -> Iterator[tuple[
         yield home, _Part(places[columns] - home * MOST_KEYS, steps, times, offsets, values, _context_of(frame))
 
 
-def _pack(keys: list[str], parts: Sequence[_Part], lost: _Points) -> Packed:
+def _pack(keys: list[str], parts: Sequence[_Part], lost: _Points) -> NewSegment:
     body = _Body()
     grids: list[_Grid] = []
     loose: list[_Part] = []
@@ -184,7 +184,7 @@ def _pack(keys: list[str], parts: Sequence[_Part], lost: _Points) -> Packed:
     listed = _listed(loose, lost, len(keys), body) if loose or len(lost.keys) else None
     head = _Head(keys, grids, listed)
     front = bytes(cramjam.zstd.compress(_encoder.encode(head), level=_LEVEL))
-    return Packed(
+    return NewSegment(
         keys[0],
         keys[-1],
         sum(part.values.size for part in parts) + len(lost.values),
@@ -266,15 +266,15 @@ def _whole_unplaned(data: bytes) -> Any:
 
 def read_segment(head: int, data: bytes) -> Iterable[Frame]:
     """All points of a segment, merged or not (then its head is 0)."""
-    return Pack.of(head, data).frames() if head else read_all(data)
+    return CompactedSegment.of(head, data).frames() if head else decode_level0(data)
 
 
-def read_segment_dated(head: int, data: bytes) -> Iterable[Dated]:
+def read_located(head: int, data: bytes) -> Iterable[LocatedFrame]:
     """The same, with the offset of the log that each row came at."""
-    return Pack.of(head, data).dated() if head else read_dated(data)
+    return CompactedSegment.of(head, data).dated() if head else decode_located(data)
 
 
-class Pack:
+class CompactedSegment:
     """A pack whose head was read; `fetch(start, size)` gives bytes of its data."""
 
     def __init__(self, head: int, fetch: Callable[[int, int], bytes]) -> None:
@@ -283,7 +283,7 @@ class Pack:
         self._head: _Head = _decoder.decode(bytes(cramjam.zstd.decompress(fetch(0, head))))
 
     @classmethod
-    def of(cls, head: int, data: bytes) -> "Pack":
+    def of(cls, head: int, data: bytes) -> "CompactedSegment":
         """From data that is there as a whole."""
         return cls(head, lambda start, size: data[start : start + size])
 
@@ -338,7 +338,7 @@ class Pack:
         for frame, _ in self._pieces():
             yield frame
 
-    def dated(self) -> Iterator[Dated]:
+    def dated(self) -> Iterator[LocatedFrame]:
         """All points, as frames, and the offset that each row came at."""
         for frame, (offsets, piece) in self._pieces():
             yield frame, self._whole(offsets)[piece]

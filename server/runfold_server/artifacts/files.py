@@ -15,9 +15,9 @@ from runfold_server.core.entity_errors import as_of_suffix
 from runfold_server.core.errors import InvalidParameter, NotFound
 from runfold_server.http.responses import with_moment
 from runfold_server.http.services import Services
-from runfold_server.reads.reader import of_run
+from runfold_server.reads.scopes import of_run
 from runfold_server.writes.levels import require_level
-from runfold_server.writes.writes import Origin
+from runfold_server.writes.writes import WriteOrigin
 from runfold_storage.objects import Stored
 
 from .paths import ArtifactPath
@@ -25,7 +25,7 @@ from .serving import file_response
 
 
 async def store(
-    services: Services, place: ArtifactPath, body: AsyncIterator[bytes], announced: int | None, origin: Origin
+    services: Services, place: ArtifactPath, body: AsyncIterator[bytes], announced: int | None, origin: WriteOrigin
 ) -> None:
     """Put a file's bytes into the store, then its fact into the log; return when the fact is acknowledged.
 
@@ -36,7 +36,7 @@ async def store(
     await record(services, place, await services.artifacts.store.put(body, announced), origin)
 
 
-async def record(services: Services, place: ArtifactPath, stored: Stored, origin: Origin) -> None:
+async def record(services: Services, place: ArtifactPath, stored: Stored, origin: WriteOrigin) -> None:
     """Append the fact that a file is complete."""
     event = ArtifactStored(
         owner=place.owner, path=place.path, size=stored.size, sha256=stored.sha256, object_key=stored.key
@@ -44,7 +44,7 @@ async def record(services: Services, place: ArtifactPath, stored: Stored, origin
     await services.writes.append(event, origin)
 
 
-async def delete(services: Services, place: ArtifactPath, origin: Origin) -> None:
+async def delete(services: Services, place: ArtifactPath, origin: WriteOrigin) -> None:
     """Delete a file, or all files below a folder. It is no error if there are none."""
     await require_level(services.log, ArtifactsDeleted)
     await services.writes.append(ArtifactsDeleted(owner=place.owner, path=place.path), origin)
@@ -58,7 +58,7 @@ async def list_folder(services: Services, place: ArtifactPath, as_of: Vector | N
             return entries_of(await artifacts_at(connection, place.owner, as_of), place.path)
         return await list_artifacts(connection, place.owner, place.path)
 
-    return (await services.reads.reader.asked(as_of, of_run(place.owner, Topic.RUNS), query)).value
+    return (await services.reads.reader.read(of_run(place.owner, Topic.RUNS), query, as_of=as_of)).value
 
 
 async def find(services: Services, place: ArtifactPath, as_of: Vector | None = None) -> Artifact:
@@ -72,7 +72,7 @@ async def find(services: Services, place: ArtifactPath, as_of: Vector | None = N
         found = await find_artifact(connection, place.owner, place.path)
         return found, found is None and bool(await list_artifacts(connection, place.owner, place.path))
 
-    artifact, is_folder = (await services.reads.reader.asked(as_of, of_run(place.owner, Topic.RUNS), query)).value
+    artifact, is_folder = (await services.reads.reader.read(of_run(place.owner, Topic.RUNS), query, as_of=as_of)).value
     if artifact is not None:
         if not services.artifacts.store.holds(artifact.object_key):
             raise NotFound(

@@ -48,13 +48,13 @@ class StorePath(Message, frozen=True):
 
 async def _list(services: Services, call: RawCall[ListFolder]) -> Response:
     place = parse_path(call.request.path.rstrip("/"))
-    as_of = await services.reads.moments.of(call.http)
+    as_of = await services.reads.moments.of_request(call.http)
     return with_moment(await json_answer(entries(await files.list_folder(services, place, as_of))), as_of)
 
 
 async def _get(services: Services, call: RawCall[StorePath]) -> Response:
     place = parse_path(call.request.path)
-    return await files.send(services, call.http, place, await services.reads.moments.of(call.http))
+    return await files.send(services, call.http, place, await services.reads.moments.of_request(call.http))
 
 
 async def _put(services: Services, call: RawCall[StorePath]) -> Response:

@@ -8,7 +8,7 @@ ApiError
 ├── TooMany            the client has reached its limit of open answers (429); retry after `retry_after` seconds
 ├── NotFound           the request names something that does not exist (404)
 ├── NoSuchSnapshot         a snapshot of the requested moment must be created first (409)
-├── AlreadyExists      the name is taken (400, as MLflow's)
+├── AlreadyExists      the name is in use (400, as MLflow's)
 ├── NotImplementedYet  this release does not serve the route (501: MLflow's client does not retry it)
 ├── Unavailable        Kafka, Postgres or a worker is down or behind (503); retry after `retry_after` seconds
 └── Internal           a fault of this program (500)

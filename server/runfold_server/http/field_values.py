@@ -8,7 +8,7 @@ from runfold_server.core.errors import InvalidParameter
 
 API_DOCS = " See the API docs for more information about request parameters."
 _MOST_DIGITS = 400
-"""Characters of a number in a string. Python takes quadratic time for long ones."""
+"""Characters of a number in a string. Long ones cost quadratic time."""
 _MOST_SHOWN = 1_000
 """Characters of a value that an error message repeats."""
 

@@ -28,7 +28,7 @@ from .field_values import (
 )
 
 MOST_OBJECTS = 10_000
-"""Items of a list of objects, where its field sets no smaller limit. S3 takes as many parts of an upload."""
+"""Items of a list of objects, where its field sets no smaller limit. S3 allows as many parts of an upload."""
 
 
 class Kind(Enum):
@@ -114,7 +114,7 @@ def parse_fields(fields: Iterable[Field], raw: Mapping[str, Any], path: str = ""
 
 
 def query_values(fields: Iterable[Field], query: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """Return the raw values of a query string. The first of several values counts, but a repeated field takes all."""
+    """Return the raw values of a query string. The first of several values counts, but a repeated field gets all."""
     raw: dict[str, Any] = {}
     repeated = {field.name for field in fields if field.kind is Kind.STRINGS}
     for name, value in query:

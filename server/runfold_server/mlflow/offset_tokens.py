@@ -1,7 +1,7 @@
 """Page tokens: base64 of `{"offset": N}`, as MLflow's, or of `{"after": STEP, "reduction": R}`.
 
-The latter goes on behind a step, since a late rank may add steps before it; and with its first page's reduction,
-whatever the run's tag says by then.
+The latter continues after a step, because a late rank may add steps before it, and keeps the reduction of the first
+page even if the run's tag has changed since.
 """
 
 import base64

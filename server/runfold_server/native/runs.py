@@ -40,11 +40,11 @@ class GetRun(Message, frozen=True):
 
 
 async def _run(services: Services, call: RawCall[GetRun]) -> Response:
-    as_of = await services.reads.moments.of(call.http)
+    as_of = await services.reads.moments.of_request(call.http)
     shown = await find_run(services.reads.reader, call.request.run_id, as_of, Consistency(call.request.consistency))
     many = len(shown.value.metrics) > ITEMS
     run = await beside(native_run, shown.value) if many else native_run(shown.value)
-    return with_moment(await json_answer({"run": run, "positions": shown.said()}), as_of)
+    return with_moment(await json_answer({"run": run, "positions": shown.positions_json()}), as_of)
 
 
 def native_run(row: Run) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import msgspec
 from starlette.responses import Response
 
 from runfold_server.http.fields import Field, Kind
-from runfold_server.http.messages import NoFields
+from runfold_server.http.messages import NoFields, fields_of
 from runfold_server.http.operation import Operation, RawCall, RawOperation, TimeTravel
 from runfold_server.http.path_matching import PLACEHOLDER
 from runfold_server.http.services import Services
@@ -94,13 +94,13 @@ def _call(operation: Operation[Any]) -> Json:
     )
     placed = set(PLACEHOLDER.findall(operation.path))
     in_path = [field for field in operation.fields if field.name in placed]
-    asked = [_AS_OF] if operation.time_travel is not TimeTravel.NONE else []
-    if asked:
+    moment = [_AS_OF] if operation.time_travel is not TimeTravel.NONE else []
+    if moment:
         described["responses"]["200"]["headers"] = _AS_OF_SAID
     if operation.method == "GET":
-        return described | {"parameters": [*_parameters(operation.path, operation.fields, placed), *asked]}
-    if in_path or asked:
-        described["parameters"] = [*_parameters(operation.path, in_path, placed), *asked]
+        return described | {"parameters": [*_parameters(operation.path, operation.fields, placed), *moment]}
+    if in_path or moment:
+        described["parameters"] = [*_parameters(operation.path, in_path, placed), *moment]
     in_body = [field for field in operation.fields if field.name not in placed]
     if not in_body and in_path:
         return described
@@ -115,8 +115,7 @@ _AS_OF: Json = {
     "in": "query",
     "required": False,
     "description": "A past moment: an ISO date or time (UTC unless it names a zone), milliseconds since the epoch, a "
-    "position vector, "
-    f"or the name of a snapshot. The header `{moments.HEADER}` is equivalent.",
+    f"position vector, or the name of a snapshot. The header `{moments.HEADER}` is equivalent.",
     "schema": {"type": "string"},
 }
 _AS_OF_SAID: Json = {
@@ -138,15 +137,21 @@ def _raw(raw: RawOperation[Any]) -> Json:
         described["parameters"].append(_AS_OF)
     if raw.also:
         described["responses"]["200"]["content"][raw.also] = {"schema": _BYTES}
-    if raw.takes:
-        described["requestBody"] = {"required": True, "content": {raw.takes: {"schema": raw.body or _BYTES}}}
+    if raw.body_type:
+        described["requestBody"] = {"required": True, "content": {raw.body_type: {"schema": _body(raw)}}}
     return described
+
+
+def _body(raw: RawOperation[Any]) -> Schema:
+    if isinstance(raw.body, type):
+        return _object(f"{raw.path}.body", fields_of(raw.body))
+    return raw.body or _BYTES
 
 
 def _described(
     about: str, tag: str, name: str, answers: Mapping[int, tuple[str, Schema]], errors: Iterable[int]
 ) -> Json:
-    refused = {str(status): {"$ref": f"#/components/responses/{status}"} for status in errors}
+    errors_by_status = {str(status): {"$ref": f"#/components/responses/{status}"} for status in errors}
     answered = {
         str(status): {
             "description": "Done." if status < 300 else _ERRORS.get(status, "Not done."),
@@ -159,7 +164,7 @@ def _described(
         "summary": about.split(". ")[0].rstrip("."),
         "description": about,
         "tags": [tag],
-        "responses": dict(sorted((refused | answered).items())),
+        "responses": dict(sorted((errors_by_status | answered).items())),
     }
 
 

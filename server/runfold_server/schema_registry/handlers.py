@@ -6,10 +6,10 @@ from typing import Annotated, Any
 import msgspec
 from starlette.requests import Request
 
-from runfold_server.http.body import read_body
 from runfold_server.http.large_json import refuse_many
 from runfold_server.http.messages import AnyText, Message, NoFields, Rule
 from runfold_server.http.operation import RawCall
+from runfold_server.http.request_body import read_body
 from runfold_server.http.services import Services
 from runfold_server.streams.events.schema_definitions import Definition, same
 

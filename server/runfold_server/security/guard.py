@@ -18,7 +18,7 @@ _BROWSER_HEADERS = (
     (b"x-frame-options", b"SAMEORIGIN"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
-_HOSTS_KEPT, _KEPT_CHARS = 256, 262
+_CACHED_HOSTS, _CACHED_CHARS = 256, 262
 """Number of Host headers whose decision is cached, and their most characters: 255 of a name, and a port."""
 _log = structlog.get_logger(__name__)
 
@@ -28,7 +28,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, callers: Callers) -> None:
         self._app, self._callers = app, callers
-        self._known_host = lru_cache(_HOSTS_KEPT)(callers.allows_host)
+        self._known_host = lru_cache(_CACHED_HOSTS)(callers.allows_host)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -71,8 +71,8 @@ class Guard:
         return None
 
     def _allows_host(self, host: str, server: str) -> bool:
-        takes = self._known_host if len(host) <= _KEPT_CHARS else self._callers.allows_host
-        return takes(host, server)
+        allows = self._known_host if len(host) <= _CACHED_CHARS else self._callers.allows_host
+        return allows(host, server)
 
 
 def _host_and_origin(scope: Scope) -> tuple[list[str], str | None]:

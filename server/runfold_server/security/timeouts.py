@@ -159,8 +159,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def _check_body(self) -> None:
         waited, self._held_back = self._held_back, self.flow.read_paused
         got, self._body_bytes = self._body_bytes, 0
-        asked = self.cycle is None or not self.cycle.waiting_for_100_continue
-        if asked and got < self.patience.progress_bytes and not waited and not self.flow.read_paused:
+        expected = self.cycle is None or not self.cycle.waiting_for_100_continue
+        if expected and got < self.patience.progress_bytes and not waited and not self.flow.read_paused:
             # A response in between may never be read. The application gets a disconnect instead.
             self.transport.abort()
             return

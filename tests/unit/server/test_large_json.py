@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runfold_projections.series.latest import History
+from runfold_projections.series.latest import MetricHistory
 from runfold_server.core.errors import TooLarge, Unavailable
 from runfold_server.http import large_json
 from runfold_server.mlflow.answers import metrics
@@ -76,7 +76,7 @@ def test_pieces_are_the_whole(value: Any, at_once: int, size: int) -> None:
 
 
 def test_a_long_history_is_made_some_points_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = History(np.arange(23), np.arange(23) * 10, np.array([1.0, math.nan, math.inf, *range(20)]))
+    rows = MetricHistory(np.arange(23), np.arange(23) * 10, np.array([1.0, math.nan, math.inf, *range(20)]))
     asked = ((0, 23), (2, 15), (20, 99), (30, 40))
     want = [metrics.encode_history("k", rows, start, stop) for start, stop in asked]
     assert [len(one) for one in want] == [23, 13, 3, 0]

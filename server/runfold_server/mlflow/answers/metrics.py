@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runfold_projections.runs.queries import LatestMetric
-from runfold_projections.series.latest import History
+from runfold_projections.series.latest import MetricHistory
 
 from .values import encode_number
 
@@ -53,7 +53,7 @@ def encode_latest_metric(row: LatestMetric) -> LatestAnswer:
     )
 
 
-def encode_history(key: str, rows: History, start: int, stop: int) -> list[PointAnswer]:
+def encode_history(key: str, rows: MetricHistory, start: int, stop: int) -> list[PointAnswer]:
     """Return the points of one key from `start` up to `stop`, exclusive."""
     found: list[PointAnswer] = []
     # In pieces, because the loop below holds the interpreter.
@@ -65,7 +65,9 @@ def encode_history(key: str, rows: History, start: int, stop: int) -> list[Point
     return found
 
 
-def encode_run_points(run_id: str, key: str, rows: History, picked: slice | NDArray[np.intp]) -> list[RunPointAnswer]:
+def encode_run_points(
+    run_id: str, key: str, rows: MetricHistory, picked: slice | NDArray[np.intp]
+) -> list[RunPointAnswer]:
     """Return the picked points of one run's history, in the order picked."""
     columns = rows.values[picked].tolist(), rows.times[picked].tolist(), rows.steps[picked].tolist()
     return [

@@ -74,7 +74,7 @@ async def _search(services: Services, call: Call[SearchLoggedModels]) -> Json:
         search = ModelSearch(DEFAULT_WORKSPACE, experiments, read_filter(filter_string or ""), datasets, orders)
         return await search_logged_models(connection, search, limit + 1, offset)
 
-    rows = (await services.reads.reader.strong(MODEL, query)).value
+    rows = (await services.reads.reader.read(MODEL, query)).value
     token = make_token(experiment_ids, filter_string, order_by, offset + limit) if len(rows) > limit else None
     return encode_page("models", [encode_logged_model(row) for row in rows[:limit]], token)
 

@@ -22,8 +22,8 @@ from runfold_server.mlflow.messages import RunId, RunRequest, Tag, View
 from runfold_server.mlflow.rejection_errors import as_mlflow_error
 from runfold_server.openapi_schemas.common import having, page, ref
 from runfold_server.reads.one_run import RUN_TOPICS, find_run
-from runfold_server.reads.reader import of_topics
-from runfold_server.writes.writes import RefusedWrite
+from runfold_server.reads.scopes import of_topics
+from runfold_server.writes.writes import RejectedWrite
 
 from .experiments import check_max_results, experiment_id
 from .run_tags import RUN_NAME_TAG
@@ -113,8 +113,8 @@ async def _create(services: Services, call: Call[CreateRun]) -> Json:
 def _name(name: str, tag: str) -> str:
     if name and tag and name != tag:
         raise InvalidParameter(
-            "Both 'run_name' argument and 'mlflow.runName' tag are specified, but with "
-            f"different values (run_name='{name}', mlflow.runName='{tag}')."
+            "Both 'run_name' argument and 'mlflow.runName' tag are specified, but with different values "
+            f"(run_name='{name}', mlflow.runName='{tag}')."
         )
     return validation.check_length("run_name", validation.MAX_RUN_NAME, name or tag or run_name(_random))
 
@@ -150,8 +150,10 @@ async def _update(services: Services, call: Call[UpdateRun]) -> Json:
         validation.check_length("run_name", validation.MAX_RUN_NAME, name)
     event = RunUpdated(run_id=run_id, status=status, end_ms=end_ms, name=name)
     try:
-        row = await services.writes.decide(event, call.origin, lambda _: lambda connection: get_run(connection, run_id))
-    except RefusedWrite as refused:
+        row = await services.writes.append_and_read(
+            event, call.origin, lambda _: lambda connection: get_run(connection, run_id)
+        )
+    except RejectedWrite as refused:
         raise as_mlflow_error(refused) from None
     if row is None:
         raise no_run(run_id)
