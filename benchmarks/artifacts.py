@@ -1,4 +1,7 @@
-"""A large file up and down through the server: speed, and how much memory the server took for it. `make bench-artifacts`."""
+"""A large file up and down through the server: speed, and how much memory the server took for it.
+
+`make bench-artifacts`.
+"""
 
 import argparse
 import asyncio

@@ -1,7 +1,9 @@
-"""How fast projections are rebuilt: events of runs and of the registry, metric points, and the hash of the result. `make bench-rebuild`.
+"""How fast projections are rebuilt: events of runs and of the registry, metric points, and the hash of the result.
 
-The log is written straight into the embedded Kafka; then `runfold rebuild` does its work, with the worker of `runfold up` beside it. The rate is
-that of the replay: from the first commit into the new generation until it has caught up.
+`make bench-rebuild`.
+
+The log is written straight into the embedded Kafka; then `runfold rebuild` does its work, with the worker of `runfold
+up` beside it. The rate is that of the replay: from the first commit into the new generation until it has caught up.
 """
 
 import argparse
@@ -86,8 +88,9 @@ def run_events(count: int) -> Iterator[Outgoing]:
 
 
 def registry_events(count: int) -> Iterator[Outgoing]:
-    """Models as a team registers them: each with ten versions of logged models that came to be, were tagged, got the alias, and went
-    through the stages."""
+    """Models as a team registers them: each with ten versions of logged models that came to be, were tagged, got the
+    alias, and went through the stages.
+    """
     writer, sequence = Writer("server", "node"), 0
     models = max(1, count // (1 + 10 * len(version_events("any", 1))))
     for number in range(models):

@@ -1,9 +1,11 @@
-"""What `run.log` costs the training thread: 1 and 100 scalars, server up or away, in a tight loop and at 100 calls a second.
+"""What `run.log` costs the training thread: 1 and 100 scalars, server up or away, in a tight loop and at 100 calls a
+second.
 
-`python benchmarks/sdk_latency.py [--url http://…] [--seconds 20]`: without a URL the server is a double that takes everything, in a process
-of its own. Times in microseconds, by percentile. `slow`: calls of more than 200 us, and which part of their time the thread did not compute but
-waited (for the interpreter's lock, a lock of ours, or a core). `calls` and `threads`: which part of a training loop at 100 calls a second goes into log
-calls and (CPU) into our threads: their sum bounds what it is slowed down by.
+`python benchmarks/sdk_latency.py [--url http://…] [--seconds 20]`: without a URL the server is a double that takes
+everything, in a process of its own. Times in microseconds, by percentile. `slow`: calls of more than 200 us, and which
+part of their time the thread did not compute but waited (for the interpreter's lock, a lock of ours, or a core).
+`calls` and `threads`: which part of a training loop at 100 calls a second goes into log calls and (CPU) into our
+threads: their sum bounds what it is slowed down by.
 """
 
 import argparse

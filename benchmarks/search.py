@@ -1,6 +1,7 @@
 """How fast runs/search is, over HTTP, and what the same search takes by SQL alone. `make bench-search`.
 
-The runs are put into the read models by SQL, past the log: 10 metrics, 10 params and 3 tags each, of the last metric and param 30 % missing.
+The runs are put into the read models by SQL, past the log: 10 metrics, 10 params and 3 tags each, of the last metric
+and param 30 % missing.
 """
 
 import argparse
@@ -200,7 +201,9 @@ async def by_sql(pool: Any, experiment: int, asked: Asked) -> bytes:
 async def times(
     ask: Callable[[Asked], Awaitable[bytes]], asked: Iterator[Asked], count: int, seconds: float
 ) -> list[float]:
-    """Milliseconds of each of so many requests, fewer if they take longer than that together; infinite if one is given up."""
+    """Milliseconds of each of so many requests, fewer if they take longer than that together; infinite if one is given
+    up.
+    """
     found: list[float] = []
     until = time.perf_counter() + seconds
     while len(found) < count and (len(found) < 3 or time.perf_counter() < until):

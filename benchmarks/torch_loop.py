@@ -1,8 +1,9 @@
 """What logging costs a real training loop: PyTorch at 100 steps a second, a log call in each. `make bench-torch`.
 
-One process trains; stretches of steps with log calls and without take turns, so that noise meets both, and the order within a pair changes.
-The figure is the median over the pairs of (time with / time without - 1). `nothing` compares stretches that both do not log: what the
-noise makes of no difference at all. Everything else of Runfold runs beside it where the server is `up`; `away` is an address where nobody listens.
+One process trains; stretches of steps with log calls and without take turns, so that noise meets both, and the order
+within a pair changes. The figure is the median over the pairs of (time with / time without - 1). `nothing` compares
+stretches that both do not log: what the noise makes of no difference at all. Everything else of Runfold runs beside it
+where the server is `up`; `away` is an address where nobody listens.
 """
 
 import argparse

@@ -1,7 +1,10 @@
-"""MLflow's tracking API: Runfold and MLflow's own server side by side, on the same Postgres, by the same clients. `make bench-tracking`.
+"""MLflow's tracking API: Runfold and MLflow's own server side by side, on the same Postgres, by the same clients.
 
-Latency is compared with MLflow's better setting for it (`--workers 1`), throughput with the better of that and its default. The two are measured
-in turn, each figure of both within seconds, so that noise meets both. Everything of Runfold runs meanwhile: broker, worker, server, Postgres.
+`make bench-tracking`.
+
+Latency is compared with MLflow's better setting for it (`--workers 1`), throughput with the better of that and its
+default. The two are measured in turn, each figure of both within seconds, so that noise meets both. Everything of
+Runfold runs meanwhile: broker, worker, server, Postgres.
 """
 
 import argparse

@@ -1,8 +1,12 @@
-"""Points from the SDK to queryable, at volume: broker, worker, server, Postgres and the load on one machine. `make bench-volume`.
+"""Points from the SDK to queryable, at volume: broker, worker, server, Postgres and the load on one machine.
 
-`python benchmarks/volume.py [profile …] [--seconds 60] [--rate POINTS]`. A profile's load runs for so many seconds, at most at so many points
-a second (0: as fast as they are taken); then all is waited for. Every ten seconds: points logged, how far the fold is behind, memory, segments that
-wait to be merged. Meanwhile single events tell how long it takes from an acknowledged append to a committed fold. At the end the stored points are counted against those logged: all are distinct.
+`make bench-volume`.
+
+`python benchmarks/volume.py [profile …] [--seconds 60] [--rate POINTS]`. A profile's load runs for so many seconds, at
+most at so many points a second (0: as fast as they are taken); then all is waited for. Every ten seconds: points
+logged, how far the fold is behind, memory, segments that wait to be merged. Meanwhile single events tell how long it
+takes from an acknowledged append to a committed fold. At the end the stored points are counted against those logged:
+all are distinct.
 """
 
 import argparse
@@ -363,7 +367,9 @@ async def measure(name: str, given: argparse.Namespace, table: Table) -> None:
 
 
 async def merged(pool: Any) -> None:
-    """Wait until what has gone quiet is merged: no segment came or went for longer than workers wait, twenty minutes at most."""
+    """Wait until what has gone quiet is merged: no segment came or went for longer than workers wait, twenty minutes at
+    most.
+    """
     before, since, until = -1, time.perf_counter(), time.perf_counter() + 1200
     while (now := time.perf_counter()) < min(since + 2 * QUIET, until):
         segments = await pool.fetchval("SELECT count(*) FROM segment WHERE first_key <> 'probe'", timeout=600)

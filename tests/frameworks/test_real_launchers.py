@@ -1,4 +1,7 @@
-"""Two processes under real launchers write one run, and the next job another. `make test-frameworks` installs what they need."""
+"""Two processes under real launchers write one run, and the next job another.
+
+`make test-frameworks` installs what they need.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""PyTorch models by the unmodified MLflow client: logged, registered, loaded. `make test-torch` installs what it needs."""
+"""PyTorch models by the unmodified MLflow client: logged, registered, loaded.
+
+`make test-torch` installs what it needs.
+"""
 
 import json
 import os

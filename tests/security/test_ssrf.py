@@ -1,4 +1,6 @@
-"""A webhook reaches no address that is not public, however it is written; and its test says nothing of the worker's network."""
+"""A webhook reaches no address that is not public, however it is written; and its test says nothing of the worker's
+network.
+"""
 
 import asyncio
 import socket

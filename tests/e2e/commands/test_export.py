@@ -102,7 +102,9 @@ def unequal(left: Rows, right: Rows) -> list[str]:
 
 
 def strange_log(seed: int) -> list[Outgoing]:
-    """Events of every kind about a few experiments and runs: joins, conflicts, deletions, several attempts and ranks, odd numbers."""
+    """Events of every kind about a few experiments and runs: joins, conflicts, deletions, several attempts and ranks,
+    odd numbers.
+    """
     chance = random.Random(seed)
     return [
         Outgoing(projection.topic, raw.key or b"", raw.value or b"", raw.headers)
@@ -148,7 +150,9 @@ async def test_an_export_of_the_import_of_an_export_has_the_same_rows(
 
 
 async def _derived(installation: Installation, folder: Path) -> list[Any]:
-    """Attempts in the order that the log saw them in, and the summaries of effective points, of exported runs with points."""
+    """Attempts in the order that the log saw them in, and the summaries of effective points, of exported runs with
+    points.
+    """
     known = set(pq.read_table(folder / POINTS).to_pydict()["run_id"])
     rows = (await installation.rows())[Projection.METRICS]
     found = [(kind, row[:3]) for kind, row in rows if kind == "attempt"] + [one for one in rows if one[0] == "metric"]

@@ -1,4 +1,6 @@
-"""One run of a job whose launcher gives it no id: real processes, started as torchrun, mpirun and Lightning start theirs."""
+"""One run of a job whose launcher gives it no id: real processes, started as torchrun, mpirun and Lightning start
+theirs.
+"""
 
 from __future__ import annotations
 

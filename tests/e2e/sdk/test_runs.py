@@ -1,4 +1,6 @@
-"""`import runfold` against servers and a worker as processes; read back through the SDK's own server and the MLflow client."""
+"""`import runfold` against servers and a worker as processes; read back through the SDK's own server and the MLflow
+client.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""One log, one hash: whatever the interleaving of partitions, the batches and the crashes; and another hash for another state.
+"""One log, one hash: whatever the interleaving of partitions, the batches and the crashes; and another hash for another
+state.
 
-A budget of examples, since each folds a log twice into real tables; RUNFOLD_SOAK makes it 10,000, and RUNFOLD_SEED another set.
+A budget of examples, since each folds a log twice into real tables; RUNFOLD_SOAK makes it 10,000, and RUNFOLD_SEED
+another set.
 """
 
 import os
@@ -98,7 +100,9 @@ async def rows_of(connection: Connection, projection: Projection) -> list[tuple[
 async def in_pieces(
     connection: Connection, projection: Projection, log: dict[Partition, list[Raw]], rng: Random
 ) -> str:
-    """Folded in batches of any size, the partitions in any order, with workers that die between and begin again at the checkpoint."""
+    """Folded in batches of any size, the partitions in any order, with workers that die between and begin again at the
+    checkpoint.
+    """
     folds = {where: PartitionFold("hashes", projection, where, len(log)) for where in log}
     at: dict[Partition, Checkpoint | None] = dict.fromkeys(log)
     while open_ones := [w for w, raws in log.items() if (c := at[w]) is None or c.next_offset < len(raws)]:
@@ -130,7 +134,8 @@ async def test_any_interleaving_batches_and_crashes_give_one_hash(
             log = split(projection, rng, rng.randint(1, 60))
             expected = await whole(connection, projection, log)
             await clear(connection, projection)
-            # What is measured of models lies in rows or in blocks, as many keys as a row has: that does not show either.
+            # What is measured of models lies in rows or in blocks, as many keys as a row has: that does not show
+            # either.
             with monkeypatch.context() as patch:
                 patch.setattr(model_blocks, "WIDE", rng.choice((1, 2, 3, 64)))
                 got = await in_pieces(connection, projection, log, rng)

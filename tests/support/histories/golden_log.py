@@ -1,4 +1,7 @@
-"""Golden logs: records as they were written once, and what folding them meant. Kept for ever, read back by every release."""
+"""Golden logs: records as they were written once, and what folding them meant.
+
+Kept for ever, read back by every release.
+"""
 
 import json
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,8 @@
-"""A long conversation about experiments, runs, metrics and logged models, made by chance from a seed, and what MLflow 3.17.2 answered.
+"""A long conversation about experiments, runs, metrics and logged models, made by chance from a seed, and what MLflow
+3.17.2 answered.
 
-`python -m tests.support.mlflow.tracking_conversation URL` records the answers of a server (MLflow's own, on Postgres) into
-`tracking_answers.json`. `<E1>`, `<R1>` and `<M1>` stand for the ids of experiments, runs and logged models.
+`python -m tests.support.mlflow.tracking_conversation URL` records the answers of a server (MLflow's own, on Postgres)
+into `tracking_answers.json`. `<E1>`, `<R1>` and `<M1>` stand for the ids of experiments, runs and logged models.
 """
 
 import json

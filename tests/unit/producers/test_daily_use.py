@@ -1,4 +1,6 @@
-"""What strangers met in daily use: refusals that undo a training, runs that go on after their end, ends, and words that don't help."""
+"""What strangers met in daily use: refusals that undo a training, runs that go on after their end, ends, and words that
+don't help.
+"""
 
 from __future__ import annotations
 

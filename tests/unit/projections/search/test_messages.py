@@ -1,4 +1,7 @@
-"""Messages are part of the contract: clients' tests match them. Those marked as seen were on the wire of MLflow 3.17."""
+"""Messages are part of the contract: clients' tests match them.
+
+Those marked as seen were on the wire of MLflow 3.17.
+"""
 
 import pytest
 
