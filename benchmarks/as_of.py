@@ -90,7 +90,8 @@ async def timed(client: httpx2.AsyncClient, what: str, paths: list[tuple[str, di
 async def main() -> None:
     """Start everything, write the run, ask."""
     print(
-        f"# {describe()}; a run with {EVENTS:,} events, half of them params; a model with as many, a quarter of them versions"
+        f"# {describe()}; a run with {EVENTS:,} events, half of them params; "
+        "a model with as many, a quarter of them versions"
     )
     with tempfile.TemporaryDirectory(prefix="runfold-as-of-") as directory:
         settings = load_settings(data_dir=Path(directory), port=0)

@@ -171,7 +171,8 @@ async def rebuild(up: Up, namespace: str, projection: Projection, amount: int, w
     assert not compared.differences
     parts = ", ".join(f"{name} {seconds / amount * 1e6:.3g}" for name, seconds in cpu.items())
     print(
-        f"# replay of {projection}: CPU per {what[:-1]}, us: {sum(cpu.values()) / amount * 1e6:.3g} = {parts}; two cores of their own "
+        f"# replay of {projection}: CPU per {what[:-1]}, us: {sum(cpu.values()) / amount * 1e6:.3g} = {parts}; "
+        "two cores of their own "
         f"would take {2 * amount / sum(cpu.values()):,.0f} {what}/s",
         file=sys.stderr,
     )

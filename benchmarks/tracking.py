@@ -199,7 +199,8 @@ def under_load(out: Results, ours: str, most: float, run: str, runs: int, second
         done = writing.result()
         ratio = busy.at(0.99) / idle[name].at(0.5)
         out.notes.append(
-            f"{name} under {done.rate:,.0f} log_metric/s (80 % of the most): p50 {busy.at(0.5):.1f} ms, p99 {busy.at(0.99):.1f} ms; "
+            f"{name} under {done.rate:,.0f} log_metric/s (80 % of the most): "
+            f"p50 {busy.at(0.5):.1f} ms, p99 {busy.at(0.99):.1f} ms; "
             f"idle p50 {idle[name].at(0.5):.1f} ms; p99 busy / p50 idle {ratio:.1f}"
             f"{'' if ratio <= MOST_RATIO else ' (above the aim of 10)'}"
         )

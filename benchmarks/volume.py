@@ -180,7 +180,8 @@ class Watch:
                 worker, server = (memory(self._up.stack.pid(name)) for name in ("worker", "server"))
                 self.memory.append((worker, server))
                 print(
-                    f"# {now - began:5.0f} s: {(logged - before) / (now - said) / 1e6:.2f} M points/s logged, lag {lag:.1f} s, "
+                    f"# {now - began:5.0f} s: {(logged - before) / (now - said) / 1e6:.2f} M points/s logged, "
+                    f"lag {lag:.1f} s, "
                     f"worker {worker:,.0f} MB, server {server:,.0f} MB, {backlog:.0f} segments wait to be merged",
                     file=sys.stderr,
                 )
@@ -207,7 +208,7 @@ class Spent:
         self._before = self._seconds()
 
     def seconds(self) -> dict[str, float]:
-        """Per part of the system: "load" is this process with those of the load, "worker" the worker and its merging."""
+        """CPU seconds per part: "load" is this process and those of the load, "worker" includes its compaction."""
         return {name: now - self._before[name] for name, now in self._seconds().items()}
 
     def _seconds(self) -> dict[str, float]:
@@ -330,7 +331,8 @@ async def measure(name: str, given: argparse.Namespace, table: Table) -> None:
                 logged = sum(total for total, _, _ in found)
                 if asker.searches:
                     print(
-                        f"# {name}: {len(asker.searches)} strong searches by a metric took {max(asker.searches):.2f} s at most "
+                        f"# {name}: {len(asker.searches)} strong searches by a metric "
+                        f"took {max(asker.searches):.2f} s at most "
                         f"({asker.refused} times asked again after a 503), "
                         f"a series of one run {max(asker.series):.2f} s",
                         file=sys.stderr,
@@ -341,7 +343,8 @@ async def measure(name: str, given: argparse.Namespace, table: Table) -> None:
             seconds = await asyncio.to_thread(spent.seconds)
             each = logged / profile.points_per_event / 1e6
             print(
-                f"# {name}: CPU per {'event' if profile.points_per_event > 1 else 'point'}, us: {sum(seconds.values()) / each:.3g} = "
+                f"# {name}: CPU per {'event' if profile.points_per_event > 1 else 'point'}, us: "
+                f"{sum(seconds.values()) / each:.3g} = "
                 + ", ".join(f"{part} {used / each:.3g}" for part, used in seconds.items()),
                 file=sys.stderr,
             )
@@ -359,7 +362,8 @@ async def measure(name: str, given: argparse.Namespace, table: Table) -> None:
             log = sum(path.stat().st_size for path in (Path(folder) / "data" / "kafka").rglob("*.log"))
             print(
                 f"# {name}: {float(size) / stored:.1f} bytes a point in Postgres once merged "
-                f"({float(tight) / stored:.1f} without the room that merging left), {log / stored:.1f} in Kafka; acknowledged after {acknowledged:.1f} s",
+                f"({float(tight) / stored:.1f} without the room that merging left), {log / stored:.1f} in Kafka; "
+                f"acknowledged after {acknowledged:.1f} s",
                 file=sys.stderr,
             )
             if stored != logged:

@@ -97,7 +97,8 @@ LAUNCHERS = {
     "Lightning's ddp": Launcher([PYTHON], "rank_lightning", ids=4, runs=2),
     "Fabric's own launch": Launcher([PYTHON], "fabric_ranks"),
     "fabric run": Launcher(
-        [BIN / "fabric", "run", "--accelerator=cpu", "--devices=2", "--strategy=ddp", "--main-port=PORT"], "fabric_ranks"
+        [BIN / "fabric", "run", "--accelerator=cpu", "--devices=2", "--strategy=ddp", "--main-port=PORT"],
+        "fabric_ranks",
     ),
 }  # fmt: skip
 

@@ -57,7 +57,8 @@ async def _execute(servers: ServerPair, statement: str, *arguments: object) -> A
 def key_of(servers: ServerPair, run: str, path: str) -> str:
     found = _execute(
         servers,
-        f"SELECT object_key FROM \"{servers.namespace}\".artifact WHERE owner LIKE '%' || $1 || '%' AND path LIKE '%' || $2",  # noqa: S608
+        f'SELECT object_key FROM "{servers.namespace}".artifact '  # noqa: S608
+        "WHERE owner LIKE '%' || $1 || '%' AND path LIKE '%' || $2",
         run,
         path,
     )

@@ -90,8 +90,8 @@ class ProjectionHandler:
             return await self._fold.apply(connection, before, batch)
 
     def tidying(self) -> Tidy | None:
-        tidying = self._fold.tidying
-        return None if tidying is None else Tidy(self._pool, tidying)
+        compaction = self._fold.compaction
+        return None if compaction is None else Tidy(self._pool, compaction)
 
     def forget(self) -> None:
         self._fold.forget()

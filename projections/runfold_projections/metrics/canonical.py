@@ -1,6 +1,7 @@
 """Metric points and summaries as canonical rows: out of the arrays that pack them.
 
-Each point counts once, with NaN and -0.0 as their bits; for a run that something was cut off from, each with its branch.
+Each point counts once, with NaN and -0.0 as their bits; for a run that something was cut off from, each with its
+branch.
 """
 
 import hashlib

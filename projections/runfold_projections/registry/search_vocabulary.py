@@ -1,4 +1,4 @@
-"""What clauses of the registry's searches may mean, with MLflow's messages: stricter than those of runs, and said otherwise."""
+"""Vocabularies of the registry's searches, with MLflow's messages: stricter than those of runs."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,19 +19,19 @@ _TIMES = ("creation_timestamp", "last_updated_timestamp")
 
 
 class _Later(BadFilter):
-    """What MLflow's store refuses: only once its parser has taken all clauses, so that a fault of a later clause is named before it."""
+    """An error of MLflow's store, which follows its parser: parse errors of later clauses are reported first."""
 
 
 @dataclass(frozen=True, slots=True)
 class RegistryVocabulary:
-    """The words of one search of the registry: `filter` and `order` read expressions with them."""
+    """The vocabulary of one search of the registry: `filter` and `order` parse expressions with it."""
 
     attributes: frozenset[str]
     listable: frozenset[str]
     order_key: Callable[[str], Key]
 
     def filter(self, text: str) -> tuple[Clause, ...]:
-        """The clauses that must all hold. BadFilter says what is wrong, in MLflow's words where its server has some."""
+        """Parse a filter into clauses that must all hold. Raises BadFilter, with MLflow's message where it has one."""
         clauses: list[Clause] = []
         later: _Later | None = None
         for raw in parse_clauses(text, quoted=False):
@@ -44,7 +44,7 @@ class RegistryVocabulary:
         return tuple(clauses)
 
     def order(self, texts: Sequence[str]) -> tuple[Order, ...]:
-        """The criteria in their order. BadFilter for one that can't be read, or a key that comes twice."""
+        """Parse the criteria of an order. Raises BadFilter for an invalid criterion or a repeated key."""
         if len(texts) > MAX_ORDERS:
             raise BadFilter(f"An order may have {MAX_ORDERS} criteria, this one has {len(texts)}")
         orders = []
@@ -72,7 +72,7 @@ class RegistryVocabulary:
         kind = _ENTITIES.get(entity)
         if kind is None:
             raise BadFilter(f"Invalid entity type '{entity}'. Valid entity types are ('attribute', 'tag', 'tags')")
-        # As MLflow: an attribute in quotes is none.
+        # As in MLflow, a quoted name is no attribute.
         if kind is KeyKind.ATTRIBUTE and name not in self.attributes:
             raise BadFilter(f"Invalid attribute key '{name}' specified. Valid keys are '{listed(self.attributes)}'")
         return Key(kind, unquoted(name))
@@ -122,7 +122,7 @@ def _model_order(text: str) -> Key:
     name = unquoted(text)
     if name == "name":
         return Key(KeyKind.ATTRIBUTE, name)
-    # Both are the time of the last update, as in MLflow's store.
+    # Both mean the time of the last update, as in MLflow's store.
     if name in ("timestamp", "last_updated_timestamp"):
         return Key(KeyKind.ATTRIBUTE, "last_updated_timestamp")
     raise BadFilter(f"Invalid order by key '{name}' specified. Valid keys are '{listed(('name', 'timestamp'))}'")

@@ -94,7 +94,7 @@ class CompactionBacklog:
 class Compacting(Protocol):
     """A projector that writes segments, which are to be compacted."""
 
-    tidying: "PartitionCompaction"
+    compaction: "PartitionCompaction"
 
 
 class PartitionCompaction:

@@ -45,7 +45,9 @@ async def _model(services: Services, call: RawCall[VersionsOfModel]) -> Response
             found = await model_state_at(connection, DEFAULT_WORKSPACE, name, as_of)
             return None if found is None else (shown_model(*found), past_versions(*found, limit + 1, offset))
         model = await get_registered_model(connection, DEFAULT_WORKSPACE, name)
-        return None if model is None else (model, await versions_of(connection, model.born, limit + 1, offset))
+        return (
+            None if model is None else (model, await versions_of(connection, model.creation_offset, limit + 1, offset))
+        )
 
     shown = await services.reads.reader.read(
         REGISTRY, query, as_of=as_of, consistency=Consistency(call.request.consistency)

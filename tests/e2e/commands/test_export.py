@@ -405,7 +405,9 @@ async def test_logged_models_and_outputs_come_along_once_with_ids_times_and_what
             LoggedModelFinalized(model_id="m-1", status="READY"),
             model_type="agent", source_run_id="run", params={"lr": "0.1"},
         ),
-        *model_events("m-2", 2, 6_000, LoggedModelFinalized(model_id="m-2", status="FAILED"), LoggedModelDeleted(model_id="m-2")),
+        *model_events(
+            "m-2", 2, 6_000, LoggedModelFinalized(model_id="m-2", status="FAILED"), LoggedModelDeleted(model_id="m-2")
+        ),
         *model_events("m-of-run", 2, 7_000),
         *model_events("m-alone", 2, 8_000),
     ]  # fmt: skip

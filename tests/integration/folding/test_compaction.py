@@ -91,12 +91,12 @@ async def test_merges_between_batches_change_no_row(
         async with plain.acquire() as connection:
             await apply(connection, new_fold(), None, raws)
         fold, checkpoint = new_fold(), None
-        assert fold.tidying is not None
+        assert fold.compaction is not None
         async with merged.acquire() as connection:
             while (at := checkpoint.next_offset if checkpoint else 0) < len(raws):
                 checkpoint = await apply(connection, fold, checkpoint, raws[at : at + rng.randint(1, 4)])
                 monkeypatch.setattr(backlog_module, "QUIET", rng.choice([-1.0, 60.0, 60.0]))
-                await fold.tidying.step(merged, busy=rng.random() < 0.3)
+                await fold.compaction.step(merged, busy=rng.random() < 0.3)
                 if rng.random() < 0.1 and at < len(raws) // 2:
                     fold.forget()
             assert await rows_of(merged) == await rows_of(plain)

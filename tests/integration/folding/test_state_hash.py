@@ -272,10 +272,12 @@ async def test_a_changed_value_a_lost_row_and_a_new_one_are_told_apart(services:
     ):
         for connection in (one, two):
             await connection.execute(
-                "INSERT INTO run_tag VALUES ('r1', 'a', 'x'), ('r1', 'b', 'y'), ('r2', 'a', 'z'); INSERT INTO run_param VALUES ('r', 'k', 'v')"
+                "INSERT INTO run_tag VALUES ('r1', 'a', 'x'), ('r1', 'b', 'y'), ('r2', 'a', 'z'); "
+                "INSERT INTO run_param VALUES ('r', 'k', 'v')"
             )
         await two.execute(
-            "UPDATE run_tag SET value = 'new' WHERE run_id = 'r1' AND key = 'a'; DELETE FROM run_tag WHERE run_id = 'r2';"
+            "UPDATE run_tag SET value = 'new' WHERE run_id = 'r1' AND key = 'a'; "
+            "DELETE FROM run_tag WHERE run_id = 'r2';"
             "INSERT INTO run_tag VALUES ('r0', 'ü', '1')"
         )
         found = [difference.as_json() for difference in await _differences(one, two, projection)]

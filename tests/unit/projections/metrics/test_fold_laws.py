@@ -88,7 +88,7 @@ def test_summaries_equal_a_model_over_the_set_of_points(rng: Random) -> None:
     for one in frames:
         before = shown(state)
         state.summaries.add(one)
-        changed, _ = state.summaries.taken()
+        changed, _ = state.summaries.drain_changed()
         held = {key for number in changed for key in state.summaries.block(number).keys}
         assert {key for key, summary in shown(state).items() if summary != before.get(key)} <= held
     assert shown(state) == {key: modelled(points) for key, points in cells(frames).items()}
@@ -183,7 +183,7 @@ def test_summaries_are_the_same_after_they_were_stored_and_some_replaced(rng: Ra
             kept.replace(gone, others)
             stored.replace(gone, others)
             assert {key: seen(summary) for key, summary in kept.items()} == expected
-        dirty, grown = stored.taken()
+        dirty, grown = stored.drain_changed()
         assert grown <= dirty
         for number in dirty:
             if number < stored.blocks:

@@ -29,7 +29,9 @@ AS_MLFLOW_WRITES_THEM = {
     "Use either single or double quotes.",
     "status IN ('a')": "Only ['run_id'] attributes support comparison with a list of quoted string values.",
     "run_id IN ()": "While parsing a list in the query, expected a non-empty list of string values, but got empty list",
-    "start_time IS NULL": "IS NULL / IS NOT NULL is only supported for tags and params, not for 'attribute' 'start_time'",
+    "start_time IS NULL": (
+        "IS NULL / IS NOT NULL is only supported for tags and params, not for 'attribute' 'start_time'"
+    ),
     "params.x == 'a'": "Invalid comparator '==' not one of '{'!=', '=', 'ILIKE', 'LIKE'}'",
 }
 
