@@ -1,4 +1,4 @@
-"""X-Forwarded-For: a client can't choose the address that it is counted under, unless it is a proxy that the settings list."""
+"""X-Forwarded-For: only a proxy that the settings list can choose the address that a client is counted under."""
 
 import asyncio
 import urllib.parse
