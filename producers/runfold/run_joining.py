@@ -8,7 +8,7 @@ from typing import Self
 from runfold.launcher.process_context import Place
 from runfold.pipeline.encoder import checked
 from runfold.pipeline.outbox import Outbox
-from runfold.transports.base import KnownRun
+from runfold.transports.base import ExistingRun
 from runfold_schemas.events.runs import Fact, RunUpdated, TagsSet
 
 from .errors import SdkError, ServerRefused
@@ -28,7 +28,7 @@ class Joined:
     status: str = ""
 
     @classmethod
-    def of(cls, run_id: str, known: KnownRun | None, named: str | None) -> Self:
+    def of(cls, run_id: str, known: ExistingRun | None, named: str | None) -> Self:
         """ServerRefused: it is of another experiment than the one that was named."""
         if known is None:
             return cls(asked=True)

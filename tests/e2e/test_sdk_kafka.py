@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import runfold
-from runfold.pipeline.recovery import sync
+from runfold.pipeline.spool_sync import sync
 from tests.support.sdk_world import World, history
 
 with warnings.catch_warnings():

@@ -117,7 +117,7 @@ def test_a_full_disk_refuses_and_counts_and_what_was_taken_arrives_when_there_is
                     break
                 if step % 1000 == 0:
                     run._writer._saver.save()
-            assert "can't be written to the spool, kept in memory: [Errno 28]" in caplog.text
+            assert "can't be written to the spool and is kept in memory: [Errno 28]" in caplog.text
             taken = step
             assert taken > 1000
             ballast.drop()

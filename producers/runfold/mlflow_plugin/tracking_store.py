@@ -26,7 +26,7 @@ from mlflow.utils.validation import MAX_ENTITY_KEY_LENGTH, _validate_length_limi
 from runfold.errors import NotConnected, SdkError
 from runfold.pipeline.rows import RowReader
 from runfold.pipeline.run_writer import RunWriter
-from runfold.run_setup import join
+from runfold.run_setup import join_run
 from runfold.settings import Settings
 from runfold.tracking_uri import PLUGIN_PREFIX
 from runfold_schemas.events.frames import Point
@@ -116,7 +116,7 @@ class RunfoldStore(RestStore):
             with self._making:
                 writer = self._writers.get(run_id)
                 if writer is None:
-                    writer = self._writers[run_id] = join(self._settings, run_id)
+                    writer = self._writers[run_id] = join_run(self._settings, run_id)
         return writer
 
     def _forget_parent(self) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import runfold
-from runfold.pipeline.recovery import sync
+from runfold.pipeline.spool_sync import sync
 from runfold_schemas.events.runs import ParamsLogged, RunCreated, RunUpdated, TagsSet
 from tests.support.event_server import EventServer, Fault, event_server
 
@@ -52,9 +52,9 @@ def test_a_param_that_changed_on_resume_costs_nothing_but_itself(
     after = "the code behind the block runs"
     assert after
     if mode == "offline":
-        assert len(sync(spool_dir, server.uri).refused) == 1
+        assert len(sync(spool_dir, server.uri).rejected) == 1
     else:
-        assert "2 events were refused" in caplog.text
+        assert "2 events were rejected" in caplog.text
     assert taken(server) == {"lr": "0.1", "seed": "3", "late": "1"}
     assert server.of(RunUpdated)[-1].status == "FINISHED"
 
@@ -78,7 +78,7 @@ def test_a_colleague_who_deletes_the_run_does_not_end_the_training(
         run.log({"x": 1})
         run.set_tags({"a": 1})
     assert "it is deleted" in caplog.text
-    assert "2 events were refused" in caplog.text or "3 events were refused" in caplog.text
+    assert "2 events were rejected" in caplog.text or "3 events were rejected" in caplog.text
 
 
 @pytest.mark.parametrize("value", ["warn", "raise", "shout"])
@@ -182,7 +182,7 @@ def test_a_proxy_that_refuses_the_start_is_no_reason_not_to_train(
     run = runfold.run(run_id="known")
     run.log({"x": 1})
     assert f"answered {status}" in caplog.text
-    assert "The run starts all the same" in caplog.text
+    assert "The run starts anyway" in caplog.text
     server.proxy = None
     run.finish()
     assert len(server.rows()) == 1
@@ -249,7 +249,7 @@ def test_what_a_series_can_not_hold_is_named_with_its_key_and_place(
 def test_an_end_that_takes_long_says_what_it_waits_for(
     server: EventServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("runfold.pipeline.run_writer._SILENT", 0.2)
+    monkeypatch.setattr("runfold.pipeline.run_writer._QUIET_SECONDS", 0.2)
     monkeypatch.setenv("RUNFOLD_FINISH_TIMEOUT", "30")
     with event_server() as gone:
         run = runfold.run(tracking_uri=gone.uri)
@@ -259,7 +259,7 @@ def test_an_end_that_takes_long_says_what_it_waits_for(
         run.finish()
     waits = [record for record in caplog.records if "RUNFOLD_FINISH_TIMEOUT" in record.getMessage()]
     assert [record.levelno for record in waits] == [logging.WARNING]
-    assert f"{gone.uri} has taken 1 points and 1 facts" in waits[0].getMessage()
+    assert f"for {gone.uri} to accept 1 points and 1 facts" in waits[0].getMessage()
     runfold.run().finish()
     assert caplog.text.count("RUNFOLD_FINISH_TIMEOUT") == 1
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 import runfold
-from runfold.pipeline.recovery import sync
-from runfold.spool.frames import MAGIC, Kind, pack, scan
+from runfold.pipeline.spool_sync import sync
+from runfold.spool.frames import MAGIC, FrameKind, pack, scan
 from runfold.spool.layout import spools
 from runfold_schemas.events.runs import MetricsLogged, ParamsLogged, RunCreated, RunUpdated
 from tests.support.event_server import EventServer, Fault, event_server
@@ -39,7 +39,7 @@ def test_offline_is_the_same_run_sent_later(server: EventServer, spool_dir: Path
     assert server.experiments == {}
     report = sync(spool_dir, server.uri)
     assert [type(event) for event in server.events()] == [RunCreated, ParamsLogged, MetricsLogged, RunUpdated]
-    assert (report.sent, report.points, report.facts, report.left, report.strange) == ([run.id], 10, 3, {}, [])
+    assert (report.sent, report.points, report.facts, report.left, report.unreadable) == ([run.id], 10, 3, {}, [])
     assert server.of(RunCreated)[0].experiment_id == 1
     assert server.of(RunCreated)[0].artifact_uri == f"s3://bucket/1/{run.id}/artifacts"
     assert server.rows() == [(("x",), step, [float(step)]) for step in range(10)]
@@ -121,7 +121,7 @@ def test_an_offline_run_can_be_sent_while_it_goes_on_and_counts_once(server: Eve
             run.log({"x": step})
             run.flush()
             report = sync(spool_dir, server.uri)
-            assert (report.live, report.busy, report.left, report.strange) == ([run.id], [], {}, [])
+            assert (report.live, report.busy, report.left, report.unreadable) == ([run.id], [], {}, [])
             assert server.rows()[-1] == (("x",), step, [float(step)])
             assert [path.name for path in run.spool.parent.parent.iterdir()] == [run.id]
     assert sync(spool_dir, server.uri).sent == [run.id]
@@ -173,7 +173,10 @@ def test_a_creation_that_this_release_can_not_read_stops_no_other_spool(server: 
     segment = strange.spool / "00000000.seg"
     frames = list(scan(segment.read_bytes(), len(MAGIC)))
     newer = json.dumps({**json.loads(frames[0].payload), "from_the_future": 1}).encode()
-    parts = [pack(Kind.CREATION, 0, newer), *(pack(frame.kind, frame.points, frame.payload) for frame in frames[1:])]
+    parts = [
+        pack(FrameKind.CREATION, 0, newer),
+        *(pack(frame.kind, frame.points, frame.payload) for frame in frames[1:]),
+    ]
     segment.write_bytes(MAGIC + b"".join(parts))
     report = sync(spool_dir, server.uri)
     assert report.sent == [fine.id]
@@ -200,7 +203,7 @@ def test_garbage_in_the_spool_is_named_and_stays_and_stops_nothing(server: Event
     report = sync(spool_dir, server.uri)
     assert report.sent == [run.id]
     assert "about.json can't be read" in report.left[broken]
-    assert report.strange == [f"{run.spool / 'core.1234'} is not ours"]
+    assert report.unreadable == [f"{run.spool / 'core.1234'} is not ours"]
     assert (run.spool / "core.1234").exists()
     assert (spool_dir / "README").exists()
     assert sync(spool_dir, server.uri).points == 0
@@ -215,9 +218,9 @@ def test_what_is_on_disk_does_not_stay_in_memory_while_the_server_is_away(
     for step in range(30_000):
         run.log({f"key {k}": step for k in range(10)}, step=step)
         if step % 1000 == 999:
-            run._writer._saver.save()
+            run._writer._flusher.save()
             assert run._writer._buffer.size == 0
-    assert run._writer.left() == (300_000, 0)
+    assert run._writer.unacknowledged() == (300_000, 0)
     server.blocked.set()
     run.finish()
     assert len(server.rows()) == 30_000
@@ -236,7 +239,7 @@ def test_the_log_call_itself_saves_what_has_waited_for_too_long(
     run = runfold.run()
     run.flush()
     # The background thread never comes, as if something held the interpreter for ever.
-    monkeypatch.setattr("runfold.pipeline.flusher.Pump.wake", lambda self, saver: None)
+    monkeypatch.setattr("runfold.pipeline.flusher.FlushThread.wake", lambda self, flusher: None)
     log(0)
     time.sleep(0.5)
     log(1)
@@ -354,7 +357,7 @@ def test_what_is_refused_for_good_costs_no_other_run_s_data(server: EventServer,
     server.bad = lambda got: isinstance(got.event, MetricsLogged) and got.event.run_id == bad.id
     report = sync(spool_dir, server.uri)
     assert sorted(report.sent) == sorted([bad.id, good.id])
-    assert [f"run {bad.id}: events were not taken" in text for text in report.refused] == [True]
+    assert [f"run {bad.id}: the server rejected events" in text for text in report.rejected] == [True]
     assert len(server.rows()) == 10
     assert len(server.of(RunUpdated)) == 2
 
