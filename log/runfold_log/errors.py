@@ -1,9 +1,10 @@
 """Errors of reading and writing the log.
 
 RunfoldError
-├── LogUnavailable     an append was not acknowledged; it may still take effect. Retry after `retry_after` seconds
+├── LogUnavailable     Kafka does not answer or reports an error. An append was not acknowledged; it may still take effect
 │   └── Backpressure   nothing was sent: too much is waiting already
-├── LogNotBorn         the namespace has no log yet: `runfold topics create`
+├── OffsetNotHeld      the log no longer holds the offset to read, or does not hold it yet
+├── LogNotCreated         the namespace has no log yet: `runfold topics create`
 └── LogMismatch        the log exists, but not as the settings say
 """
 
@@ -11,18 +12,31 @@ from runfold_schemas.errors import RunfoldError
 
 
 class LogUnavailable(RunfoldError):
-    """Kafka did not acknowledge in time: not acknowledged, may still take effect. `retry_after` is in seconds."""
+    """Kafka can't be reached or reports an error. A write is not acknowledged and may still take effect.
 
-    def __init__(self, message: str, retry_after: float = 1.0) -> None:
+    `retry_after` is in seconds. With `producer_lost` only a new producer can write again.
+    """
+
+    def __init__(self, message: str, retry_after: float = 1.0, *, producer_lost: bool = False) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.producer_lost = producer_lost
+
+    @property
+    def reason(self) -> str:
+        """The message without the cluster's address: that of Kafka's own error, where there is one."""
+        return str(self.__cause__ or self)
 
 
 class Backpressure(LogUnavailable):
     """More is waiting for Kafka than the bound allows; this append was not sent."""
 
 
-class LogNotBorn(RunfoldError):
+class OffsetNotHeld(RunfoldError):
+    """Retention deleted the offset, the topic was cut or created again, or the log is still shorter."""
+
+
+class LogNotCreated(RunfoldError):
     """The namespace's topics or their genesis records are missing; run `runfold topics create`."""
 
 

@@ -19,6 +19,7 @@ from runfold_schemas.positions.topics import full_name
 
 from .cluster import KafkaCluster
 from .errors import Backpressure, LogMismatch, LogUnavailable
+from .kafka_errors import unavailable
 
 MAX_BATCH_BYTES = 512 * 1024
 MAX_MESSAGE_BYTES = 10 * 1024 * 1024
@@ -65,7 +66,7 @@ class RecordSender:
             await self._producer.start()
         except KafkaError as error:
             await self._producer.stop()
-            raise LogUnavailable(f"Kafka at {self._kafka} does not answer: {error}") from error
+            raise unavailable(self._kafka, error) from error
         except asyncio.CancelledError:
             await self._producer.stop()
             raise
@@ -112,7 +113,7 @@ class RecordSender:
         except MessageSizeTooLargeError as error:
             raise self._smaller_topic(where, error) from error
         except KafkaError as error:
-            raise LogUnavailable(f"Kafka at {self._kafka}: {type(error).__name__}: {error}") from error
+            raise unavailable(self._kafka, error) from error
         finally:
             self._waiting -= size
         return Position(where.topic, where.partition, done.offset)
@@ -142,7 +143,7 @@ class RecordSender:
         except MessageSizeTooLargeError as error:
             raise self._smaller_topic(where, error) from error
         except KafkaError as error:
-            raise LogUnavailable(f"Kafka at {self._kafka}: {type(error).__name__}: {error}") from error
+            raise unavailable(self._kafka, error) from error
 
     def _batches(self, records: Sequence[Outgoing]) -> Iterator[tuple[Any, int]]:
         batch, used = self._producer.create_batch(), 0

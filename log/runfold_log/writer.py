@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from aiokafka.errors import KafkaError
-
 from runfold_schemas.codec import wire
 from runfold_schemas.codec.batch import Outgoing
 from runfold_schemas.codec.catalog import released_catalog
@@ -20,7 +18,7 @@ from runfold_schemas.positions.topics import Topic, partition_count, partition_o
 
 from .admin import LogInfo, open_log
 from .cluster import KafkaCluster
-from .errors import LogMismatch, LogNotBorn, LogUnavailable
+from .errors import LogMismatch, LogNotCreated, LogUnavailable
 from .producer import RecordSender
 from .sequencer import Sequencer
 
@@ -66,7 +64,7 @@ class LogWriter:
         await self._disconnect()
 
     async def connect(self) -> LogInfo:
-        """Facts of the log, connecting if need be. LogUnavailable, LogNotBorn or LogMismatch if that fails."""
+        """Facts of the log, connecting if need be. LogUnavailable, LogNotCreated or LogMismatch if that fails."""
         if self._info is not None:
             return self._info
         if time.monotonic() - self._failed_at < _RETRY_CONNECT_AFTER:
@@ -76,9 +74,10 @@ class LogWriter:
                 try:
                     async with asyncio.timeout(self._timeout):
                         await self._connect()
-                except (KafkaError, TimeoutError, LogUnavailable, OSError) as error:
+                except (TimeoutError, LogUnavailable, OSError) as error:
                     self._failed_at = time.monotonic()
-                    self._failure = f"Kafka at {self._kafka} does not answer: {error or 'no answer in time'}"
+                    reason = error.reason if isinstance(error, LogUnavailable) else error or "no answer in time"
+                    self._failure = f"Kafka at {self._kafka} does not answer: {reason}"
                     raise LogUnavailable(self._failure) from error
         assert self._info is not None
         return self._info
@@ -149,8 +148,8 @@ class LogWriter:
             raise
 
     async def _renew_after(self, error: LogUnavailable) -> None:
-        """A producer that lost its sequence with the broker is finished (aiokafka has no epoch bump): make a new one."""
-        if isinstance(error.__cause__, KafkaError) and not error.__cause__.retriable and self._info is not None:
+        """Connect again as a new writer if the producer is lost."""
+        if error.producer_lost and self._info is not None:
             self._sequencer.renew()
             await self._disconnect()
 
@@ -166,4 +165,4 @@ def topic_of(event: Event) -> Topic:
     return topic
 
 
-__all__ = ["Appended", "LogInfo", "LogMismatch", "LogNotBorn", "LogUnavailable", "LogWriter", "topic_of"]
+__all__ = ["Appended", "LogInfo", "LogMismatch", "LogNotCreated", "LogUnavailable", "LogWriter", "topic_of"]

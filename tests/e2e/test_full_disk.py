@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from runfold_log.admin import Birth, create_log
+from runfold_log.admin import create_log
 from runfold_log.errors import LogUnavailable
+from runfold_log.topics import LogSettings
 from runfold_log.writer import LogWriter
 from runfold_projections.control.migrations import migrate
 from runfold_projections.postgres.connection import open_pool
@@ -73,7 +74,7 @@ async def _world(directory: Path, disk: Path, full: str) -> AsyncIterator[World]
         kafka, postgres = stack.endpoints.kafka, stack.endpoints.postgres
         assert kafka is not None
         assert postgres is not None
-        info = await create_log(kafka, NAMESPACE, Birth(partitions=2), release="test")
+        info = await create_log(kafka, NAMESPACE, LogSettings(partitions=2), release="test")
         await migrate(postgres, NAMESPACE)
         services = Services(kafka, postgres, None, stack, asyncio.get_running_loop())
         with ExitStack() as exits:

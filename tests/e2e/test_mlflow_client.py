@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 LARGEST = 1.7976931348623157e308
 _numbers = count(1)
 
-
 OVER_HTTP = pytest.mark.parametrize("urls", [""], ids=["http"], indirect=True)
 """For what relies on metrics being there when the call returns: the plugin's calls do not wait for the server."""
 

@@ -31,16 +31,16 @@ SAMPLES: dict[str, dict[str, Any]] = {
         "topics": ["runs"],
     },
     "runfold.system.FeatureLevelRaised": {"level": 2, "release": "0.2.0"},
-    "runfold.transports.experiments.ExperimentCreated": {
+    "runfold.experiments.ExperimentCreated": {
         "name": "Größe 測試 🧪",
         "artifact_location": "s3://bucket/experiments",
         "tags": {"team": "vision", "mlflow.note.content": "first\nsecond"},
     },
-    "runfold.transports.experiments.ExperimentRenamed": {"experiment_id": 7, "name": "renamed"},
-    "runfold.transports.experiments.ExperimentDeleted": {"experiment_id": 7},
-    "runfold.transports.experiments.ExperimentRestored": {"experiment_id": 2**63 - 1},
-    "runfold.transports.experiments.ExperimentTagsSet": {"experiment_id": 0, "tags": {"a": "", "b": "ß"}},
-    "runfold.transports.experiments.ExperimentTagsDeleted": {"experiment_id": 7, "keys": ["a", "b"]},
+    "runfold.experiments.ExperimentRenamed": {"experiment_id": 7, "name": "renamed"},
+    "runfold.experiments.ExperimentDeleted": {"experiment_id": 7},
+    "runfold.experiments.ExperimentRestored": {"experiment_id": 2**63 - 1},
+    "runfold.experiments.ExperimentTagsSet": {"experiment_id": 0, "tags": {"a": "", "b": "ß"}},
+    "runfold.experiments.ExperimentTagsDeleted": {"experiment_id": 7, "keys": ["a", "b"]},
     "runfold.runs.RunCreated": {
         "run_id": RUN,
         "experiment_id": 7,

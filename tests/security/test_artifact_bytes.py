@@ -13,7 +13,7 @@ import asyncpg
 import httpx2
 import pytest
 
-from runfold_server.app.application import open_api
+from runfold_server.app.application import open_services
 from runfold_server.core.config import ServerConfig
 from runfold_stack.commands.status import is_well, render, status
 from runfold_stack.config.services import Services
@@ -185,14 +185,14 @@ async def test_the_check_of_all_files_finds_what_nobody_reads(here: World, clien
         await asyncio.to_thread(client.put, f"{PROXY}/0/{run}/artifacts/many/{number}", content=b"%d" % number)
     await asyncio.to_thread(change, here, key, other(LARGE))
     config = ServerConfig(here.kafka, here.dsn, here.namespace, s3=here.services.s3, artifact_check_period=0.3)
-    async with open_api(config) as api:
+    async with open_services(config) as services:
         async with asyncio.timeout(60):
             while "unread.bin" not in damaged_files(found := await asyncio.to_thread(found_by_status, here)):
                 await asyncio.sleep(0.2)
             while found["parts"]["s3"]["all_checked_at"] is None:
                 await asyncio.sleep(0.2)
                 found = await asyncio.to_thread(found_by_status, here)
-        assert b'runfold_artifacts_damaged_total{reader="check"}' in api.observed.text()
+        assert b'runfold_artifacts_damaged_total{reader="check"}' in services.metrics.text()
         # Put right, as by a restore, it is taken off the list by the next pass.
         await asyncio.to_thread(change, here, key, LARGE)
         async with asyncio.timeout(60):
@@ -222,7 +222,7 @@ async def test_an_object_on_a_damaged_disk_is_found_and_does_not_stop_the_check(
         here.kafka, here.dsn, here.namespace, s3=here.services.s3, s3_timeout=2, artifact_check_period=0.3
     )
     before = await _execute(here, f'SELECT ended_at FROM "{here.namespace}".artifact_check')  # noqa: S608
-    async with open_api(config), asyncio.timeout(90):
+    async with open_services(config), asyncio.timeout(90):
         while "rotten.bin" not in damaged_files(await asyncio.to_thread(found_by_status, here)):
             await asyncio.sleep(0.2)
         while before == await _execute(here, f'SELECT ended_at FROM "{here.namespace}".artifact_check'):  # noqa: S608
@@ -235,10 +235,10 @@ async def test_two_servers_share_one_pass(here: World, client: httpx2.Client, ru
         await asyncio.to_thread(client.put, f"{PROXY}/0/{run}/artifacts/{number}", content=b"%d" % number)
     config = ServerConfig(here.kafka, here.dsn, here.namespace, s3=here.services.s3, artifact_check_period=0.3)
     before = await _execute(here, f'SELECT ended_at FROM "{here.namespace}".artifact_check')  # noqa: S608
-    async with open_api(config) as one, open_api(replace(config)) as two, asyncio.timeout(60):
+    async with open_services(config) as one, open_services(replace(config)) as two, asyncio.timeout(60):
         while before == await _execute(here, f'SELECT ended_at FROM "{here.namespace}".artifact_check'):  # noqa: S608
             await asyncio.sleep(0.05)
-        assert one.checks is not two.checks
+        assert one.artifacts.checks is not two.artifacts.checks
     holder = await _execute(here, f'SELECT holder FROM "{here.namespace}".artifact_check')  # noqa: S608
     assert holder is None or len(holder) == 36
 

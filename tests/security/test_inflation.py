@@ -14,7 +14,8 @@ from aiokafka import AIOKafkaProducer
 
 from runfold_log.admin import open_log
 from runfold_log.cluster import KafkaCluster
-from runfold_log.reader import plain_consumer, read_range, read_system
+from runfold_log.reader import LogReader
+from runfold_log.system import read_system
 from runfold_schemas.codec.batch import Outgoing
 from runfold_schemas.events.runs import ExperimentCreated
 from runfold_schemas.positions.position import Partition, Position
@@ -111,8 +112,8 @@ async def test_writers_and_the_command_line_read_past_them(
     with memory() as peak:
         assert await open_log(kafka, namespace) == installation.info
         await read_system(kafka, namespace)
-        async with plain_consumer(kafka) as consumer:
-            found = [raw async for raw in read_range(consumer, namespace, EXPERIMENTS, 0)]
+        async with LogReader(kafka, namespace) as reader:
+            found = [raw async for raw in reader.read_range(EXPERIMENTS)]
         async with aclosing(
             tail(kafka, installation.info, [Topic.EXPERIMENTS], start=Position(*EXPERIMENTS, 0))
         ) as all_of:

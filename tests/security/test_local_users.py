@@ -11,11 +11,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-from aiokafka.errors import KafkaError
 
 from runfold.spool import layout
-from runfold_log.admin import Birth, create_log, open_log
+from runfold_log.admin import create_log, open_log
 from runfold_log.cluster import KafkaCluster, KafkaSecurity
+from runfold_log.errors import LogUnavailable
+from runfold_log.topics import LogSettings
 from runfold_stack.embedded import embedded_stack
 from tests.support.local_stack import LocalStack, local_stack
 from tests.support.other_user import as_other_user
@@ -188,7 +189,7 @@ def test_the_controller_answers_nobody_without_the_password(running: LocalStack)
 
 
 async def test_topics_live_on_and_our_own_clients_get_in(running: LocalStack) -> None:
-    info = await create_log(running.kafka, "runfold", Birth(partitions=1), release="test")
+    info = await create_log(running.kafka, "runfold", LogSettings(partitions=1), release="test")
     _taken(running.port("kafka")), _taken(running.port("kafka_controller"))
     assert await open_log(running.kafka, "runfold") == info
 
@@ -196,7 +197,7 @@ async def test_topics_live_on_and_our_own_clients_get_in(running: LocalStack) ->
 @pytest.mark.parametrize("mechanism", ["SCRAM-SHA-512", "PLAIN"])
 async def test_a_wrong_password_is_refused(running: LocalStack, mechanism: str) -> None:
     wrong = KafkaSecurity("SASL_PLAINTEXT", mechanism, "runfold", "wrong")
-    with pytest.raises(KafkaError):
+    with pytest.raises(LogUnavailable):
         await open_log(KafkaCluster(running.kafka.brokers, wrong), "runfold")
 
 
@@ -212,12 +213,12 @@ async def test_a_lost_password_is_replaced_and_an_older_directory_gets_one(tmp_p
     async with embedded_stack(tmp_path, postgres=False, s3=False) as stack:
         before = stack.endpoints.kafka
         assert before is not None
-        info = await create_log(before, "kept", Birth(partitions=1), release="test")
+        info = await create_log(before, "kept", LogSettings(partitions=1), release="test")
     (tmp_path / "kafka" / "login.json").unlink()
     async with embedded_stack(tmp_path, postgres=False, s3=False) as stack:
         after = stack.endpoints.kafka
         assert after is not None
         assert after.security.password != before.security.password
         assert await open_log(after, "kept") == info
-        with pytest.raises(KafkaError):
+        with pytest.raises(LogUnavailable):
             await open_log(before, "kept")

@@ -10,8 +10,8 @@ from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
-from runfold_server.app.routes import MLFLOW_3_PREFIXES, MLFLOW_PREFIXES, OPERATIONS, OPERATIONS_3, RAW
-from runfold_server.openapi.document import OPERATION, document
+from runfold_server.app.routes import OPENAPI, OPERATIONS, OPERATIONS_3, RAW, api_document
+from runfold_server.http.prefixes import MLFLOW_3_PREFIXES, MLFLOW_PREFIXES
 
 SOME = 30
 """Of a long list the first ones are checked: validation is slow, and a history has thousands of points."""
@@ -19,13 +19,13 @@ SOME = 30
 
 @lru_cache(maxsize=1)
 def _described() -> dict[str, Any]:
-    return document()
+    return api_document()
 
 
 @lru_cache(maxsize=1)
 def _templates() -> list[tuple[re.Pattern[str], str]]:
     """Paths with placeholders, as the document has them; one that is declared a path may stand for several segments."""
-    paths = [one.path for one in (*RAW, OPERATION)]
+    paths = [one.path for one in (*RAW, OPENAPI)]
     for prefix, operations in ((MLFLOW_PREFIXES[0], OPERATIONS), (MLFLOW_3_PREFIXES[0], OPERATIONS_3)):
         paths += [f"{prefix}/{one.path}" for one in operations]
     return [(_pattern(path), path.replace(":path}", "}")) for path in paths if "{" in path]

@@ -11,7 +11,7 @@ from aiokafka.record.util import calc_crc32c
 
 from runfold_consumers.worker.worker import Worker, WorkerConfig
 from runfold_log.producer import RecordSender
-from runfold_log.reader import read_system
+from runfold_log.system import read_system
 from runfold_projections.postgres.connection import open_pool
 from runfold_projections.postgres.read_transaction import checkpoints, reached, snapshot
 from runfold_schemas.codec import wire

@@ -14,17 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aiokafka import TopicPartition
-
-from runfold_log.admin import Birth, LogInfo, create_log
-from runfold_log.reader import plain_consumer
+from runfold_log.admin import LogInfo, create_log
+from runfold_log.reader import LogReader
+from runfold_log.topics import LogSettings
 from runfold_projections.control.migrations import migrate
 from runfold_projections.generations.canonical_rows import Row, canonical_rows
 from runfold_projections.generations.generations import Projection, create_generation
 from runfold_projections.postgres.connection import open_pool
 from runfold_projections.postgres.read_transaction import checkpoints, reached, snapshot
 from runfold_schemas.positions.position import Partition
-from runfold_schemas.positions.topics import full_name
 from tests.support.services import Services
 
 
@@ -115,14 +113,9 @@ class Installation:
 
     async def ends(self) -> dict[Partition, int]:
         """The log's ends now."""
-        async with plain_consumer(self.services.kafka) as consumer:
-            targets = {
-                TopicPartition(full_name(self.namespace, p.topic), p.partition): p
-                for projection in Projection
-                for p in self.info.all_partitions(projection.topic)
-            }
-            ends = await consumer.end_offsets(list(targets))
-            return {targets[target]: end for target, end in ends.items()}
+        partitions = [part for projection in Projection for part in self.info.all_partitions(projection.topic)]
+        async with LogReader(self.services.kafka, self.namespace) as reader:
+            return await reader.end_offsets(partitions)
 
     async def settled(self, timeout: float = 120.0) -> None:
         """Return once the live generations have folded everything that is in the log now."""
@@ -176,7 +169,7 @@ async def new_installation(
     services: Services, namespace: str, directory: Path, partitions: int = 2
 ) -> AsyncIterator[Installation]:
     """A fresh namespace; its programs are killed at the end."""
-    info = await create_log(services.kafka, namespace, Birth(partitions=partitions), release="test")
+    info = await create_log(services.kafka, namespace, LogSettings(partitions=partitions), release="test")
     await migrate(services.postgres, namespace)
     with ExitStack() as exits:
         yield Installation(services, namespace, info, directory, exits)

@@ -20,9 +20,10 @@ import uvicorn
 from runfold_consumers.webhooks.deliverer import Webhooks
 from runfold_consumers.webhooks.sender import Manners
 from runfold_consumers.worker.worker import Worker, WorkerConfig
-from runfold_log.admin import Birth, create_log
+from runfold_log.admin import create_log
 from runfold_log.cluster import KafkaCluster
-from runfold_log.reader import read_system
+from runfold_log.system import read_system
+from runfold_log.topics import LogSettings
 from runfold_projections.control.migrations import migrate
 from runfold_server.app.application import create_app, listening_socket
 from runfold_server.core.config import ServerConfig
@@ -84,7 +85,7 @@ class _Server(uvicorn.Server):
 
 async def _live(services: Services, ready: Callable[[World], Coroutine[Any, Any, None]]) -> None:
     namespace = f"served_{next(_numbers)}"
-    await create_log(services.kafka, namespace, Birth(partitions=PARTITIONS), release="test")
+    await create_log(services.kafka, namespace, LogSettings(partitions=PARTITIONS), release="test")
     await migrate(services.postgres, namespace)
     system = functools.partial(read_system, services.kafka, namespace)
     config = WorkerConfig(services.kafka, services.postgres, namespace, PARTITIONS, "test", system, webhooks=LOCAL)

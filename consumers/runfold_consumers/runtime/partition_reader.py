@@ -1,89 +1,59 @@
 """One partition of the log, read by a Kafka consumer of its own.
 
-A consumer per partition: a long poll that waits for one partition must not delay another (aiokafka answers one fetch per
-broker and consumer at a time), and no rebalance can move the assignment under a batch.
+With a consumer per partition, a fetch that waits for one partition does not delay another (aiokafka has one fetch per
+broker and consumer under way), and no rebalance can move the assignment under a batch.
 """
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
-from aiokafka import TopicPartition
-from aiokafka.errors import OffsetOutOfRangeError
-
-from runfold_log.bounded_consumer import BoundedConsumer
 from runfold_log.cluster import KafkaCluster
+from runfold_log.errors import OffsetNotHeld
+from runfold_log.reader import LogReader
 from runfold_schemas.codec.catalog import Catalog
 from runfold_schemas.codec.record import Raw, read_record
 from runfold_schemas.errors import SchemaError
 from runfold_schemas.events.runs import Genesis
-from runfold_schemas.positions.position import Partition, Position
-from runfold_schemas.positions.topics import full_name
+from runfold_schemas.positions.position import Partition
 
 from .errors import LogRefused
 
-LONG_POLL_MS = 2000
-START_GRACE = 2.0
-"""Seconds that a start which is not wanted any more may take."""
+LONG_POLL_SECONDS = 2.0
+"""How long a broker holds a fetch that finds nothing: many partitions are idle for long."""
 FETCH_BYTES = 4 * 1024 * 1024
-_BROKEN_HEADER = "a header's name is not UTF-8, in this record or before it in its producer's batch"
+_CHECK_RECORDS = 100
+_CHECK_SECONDS = 5.0
 
 
-class Source:
+class PartitionReader:
     """Records of one partition, in order, from where `seek` put it."""
 
-    def __init__(self, consumer: Any, where: Partition, target: TopicPartition) -> None:
-        self._consumer, self._where, self._target = consumer, where, target
+    def __init__(self, reader: LogReader, where: Partition) -> None:
+        self._reader, self._where = reader, where
 
     async def read(self, most: int, wait: float) -> list[Raw]:
-        """The next records, at most `most`; empty if none came within `wait` seconds. LogRefused if they are gone."""
+        """The next records, at most `most`; empty if none came within `wait` seconds. LogRefused if the log no longer holds them."""
         try:
-            return await self._read(most, wait)
-        except UnicodeDecodeError:
-            return await self._read_up_to_broken(most, wait)
-        except OffsetOutOfRangeError as error:
+            stretch = (await self._reader.read(wait=wait, most=most)).get(self._where)
+        except OffsetNotHeld as error:
             raise LogRefused(
                 f"{self._where}: the log no longer holds the offset to go on from ({error}); it was cut or made anew"
             ) from error
-
-    async def _read(self, most: int, wait: float) -> list[Raw]:
-        batches = await self._consumer.getmany(self._target, timeout_ms=int(wait * 1000), max_records=most)
-        return [Raw.of(self._where.topic, message) for message in batches.get(self._target, [])]
-
-    async def _read_up_to_broken(self, most: int, wait: float) -> list[Raw]:
-        """aiokafka can't hand out a record with a header whose name is not UTF-8, nor what follows it in its producer's batch.
-
-        Those are a foreign producer's, since ours write UTF-8: each is passed by its offset and set aside.
-        """
-        self.seek(await self.position())
-        raws: list[Raw] = []
-        while len(raws) < most:
-            try:
-                one = await self._read(1, wait)
-            except UnicodeDecodeError:
-                offset = await self.position()
-                self.seek(offset + 1)
-                time_ms = raws[-1].timestamp_ms if raws else 0
-                return [*raws, Raw(Position(*self._where, offset), time_ms, None, None, (), _BROKEN_HEADER)]
-            if not one:
-                break
-            raws += one
-        return raws
+        return [] if stretch is None else stretch.raws
 
     def seek(self, offset: int) -> None:
-        """Go on from this offset."""
-        self._consumer.seek(self._target, offset)
+        """Continue from this offset."""
+        self._reader.seek(self._where, offset)
 
     async def position(self) -> int:
-        """Offset that the next read begins at. It passes what holds no events, such as a transaction's markers."""
-        return int(await self._consumer.position(self._target))
+        """The offset that the next read begins at. It moves past what holds no events, such as a transaction's markers."""
+        return await self._reader.position(self._where)
 
     async def bounds(self) -> tuple[int, int]:
-        """First offset that the log still holds, and its end (next offset)."""
-        first = await self._consumer.beginning_offsets([self._target])
-        end = await self._consumer.end_offsets([self._target])
-        return first[self._target], end[self._target]
+        """The first offset that the log still holds, and its end offset."""
+        first = await self._reader.first_offsets([self._where])
+        end = await self._reader.end_offsets([self._where])
+        return first[self._where], end[self._where]
 
     async def check(self, genesis_id: str, next_offset: int, catalog: Catalog, partitions: int) -> None:
         """LogRefused unless this is the log that a checkpoint counts in, and long enough."""
@@ -94,11 +64,11 @@ class Source:
                 "the topic was cut or made anew: restore it, or rebuild the projection"
             )
         if first > 0:
-            # Retention took the beginning; the checkpoint lies within what is left, so the fold can go on.
+            # Retention deleted the genesis; the checkpoint is within what is left, so the fold can continue.
             return
         self.seek(0)
         while await self.position() < next_offset:
-            for raw in await self.read(100, 5.0):
+            for raw in await self.read(_CHECK_RECORDS, _CHECK_SECONDS):
                 found = _genesis_id(raw, catalog, self._where, partitions)
                 if found is not None:
                     if found != genesis_id:
@@ -118,59 +88,15 @@ def _genesis_id(raw: Raw, catalog: Catalog, where: Partition, partitions: int) -
         record = read_record(raw, catalog, partitions)
     except SchemaError:
         return None
-    born = isinstance(record.event, Genesis) and record.event.is_of(where, partitions)
-    return record.envelope.event_id if born else None
+    is_genesis = isinstance(record.event, Genesis) and record.event.is_of(where, partitions)
+    return record.envelope.event_id if is_genesis else None
 
 
 @asynccontextmanager
-async def open_source(kafka: KafkaCluster, namespace: str, where: Partition) -> AsyncIterator[Source]:
-    """A started consumer on the partition. KafkaError if Kafka is away."""
-    target = TopicPartition(full_name(namespace, where.topic), where.partition)
-    consumer = BoundedConsumer(
-        **kafka.options(),
-        group_id=None,
-        enable_auto_commit=False,
-        auto_offset_reset="none",
-        fetch_max_wait_ms=LONG_POLL_MS,
-        max_partition_fetch_bytes=FETCH_BYTES,
-        client_id=f"runfold-{where}".replace(":", "-"),
-    )
-    try:
-        await start(consumer)
-        consumer.assign([target])
-        yield Source(consumer, where, target)
-    finally:
-        await stop(consumer)
-
-
-async def start(consumer: Any) -> None:
-    """Start an aiokafka consumer.
-
-    A start that is cancelled leaves aiokafka's connection open behind it, until the collector finds it: it is let come to its
-    end first, within `START_GRACE`; the caller stops the consumer then.
-    """
-    starting = asyncio.create_task(consumer.start())
-    starting.add_done_callback(_seen)
-    try:
-        await asyncio.shield(starting)
-    except asyncio.CancelledError:
-        try:
-            await asyncio.wait([starting], timeout=START_GRACE)
-        finally:
-            starting.cancel()
-        raise
-
-
-def _seen(task: asyncio.Task[None]) -> None:
-    # Whoever was cancelled asks for its error no more, and asyncio would complain of that.
-    if not task.cancelled():
-        task.exception()
-
-
-async def stop(consumer: Any) -> None:
-    """Stop an aiokafka consumer, whatever it was doing.
-
-    aiokafka cancels tasks of its own and awaits them; one that never ran would pass its CancelledError on, over our own error.
-    """
-    await asyncio.sleep(0)
-    await consumer.stop()
+async def open_partition(kafka: KafkaCluster, namespace: str, where: Partition) -> AsyncIterator[PartitionReader]:
+    """A started reader of the partition. LogUnavailable if Kafka is away."""
+    client_id = f"runfold-{where}".replace(":", "-")
+    async with LogReader(
+        kafka, namespace, fetch_wait=LONG_POLL_SECONDS, fetch_bytes=FETCH_BYTES, client_id=client_id
+    ) as reader:
+        yield PartitionReader(reader, where)

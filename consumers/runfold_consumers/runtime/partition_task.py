@@ -10,9 +10,9 @@ from typing import Any
 
 import asyncpg
 import structlog
-from aiokafka.errors import KafkaError
 
 from runfold_log.cluster import KafkaCluster
+from runfold_log.errors import LogUnavailable
 from runfold_projections.control.leases import Leasable
 from runfold_projections.core.errors import Fenced
 from runfold_projections.core.turns import Turns
@@ -23,7 +23,7 @@ from runfold_schemas.codec.record import Raw
 from .errors import LogRefused, Unreadable
 from .handlers import Handler
 from .metrics import WorkerMetrics
-from .partition_reader import Source, open_source
+from .partition_reader import PartitionReader, open_partition
 from .read_hints import Wanted
 from .schema_gate import Gate
 
@@ -45,7 +45,7 @@ REST_FACTOR = 8.0
 
 AWAY = (
     OSError,
-    KafkaError,
+    LogUnavailable,
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
@@ -162,7 +162,7 @@ class PartitionTask:
 
     async def _session(self) -> None:
         checkpoint = await self._handler.checkpoint()
-        async with open_source(self._kafka, self._namespace, self._item.where) as source:
+        async with open_partition(self._kafka, self._namespace, self._item.where) as source:
             if checkpoint is not None:
                 await source.check(checkpoint.genesis_id, checkpoint.next_offset, self._gate.catalog, self._partitions)
                 self._note(checkpoint)
@@ -209,7 +209,9 @@ class PartitionTask:
         self.status.set(State.HELD, f"not to be folded beyond {until}")
         return True
 
-    async def _cut_at_bound(self, source: Source, checkpoint: Checkpoint | None, raws: list[Raw]) -> int | None:
+    async def _cut_at_bound(
+        self, source: PartitionReader, checkpoint: Checkpoint | None, raws: list[Raw]
+    ) -> int | None:
         """Take away what lies beyond the handler's bound, as it is now, and go back to it; answers the bound if it is reached."""
         if self._handler.until is None:
             return None
@@ -221,7 +223,7 @@ class PartitionTask:
         source.seek(bound)
         return bound
 
-    async def _read(self, source: Source, rest: float, checkpoint: Checkpoint | None) -> list[Raw]:
+    async def _read(self, source: PartitionReader, rest: float, checkpoint: Checkpoint | None) -> list[Raw]:
         """The next records. After a batch, `rest` seconds are left for more of them to gather: a commit costs the same for one
         event as for a hundred. The first one after a silence does not wait, nor do those that a reader waits for."""
         most = min(self._most, AT_ONCE)
@@ -234,7 +236,9 @@ class PartitionTask:
             raws += await source.read(most - len(raws), FETCH_WAIT)
         return raws
 
-    async def _apply(self, checkpoint: Checkpoint | None, raws: list[Raw], source: Source) -> Checkpoint | None:
+    async def _apply(
+        self, checkpoint: Checkpoint | None, raws: list[Raw], source: PartitionReader
+    ) -> Checkpoint | None:
         # Before the genesis is found all records are kept as they are, and behind a bound none may be read.
         goes_on = checkpoint is not None and self._handler.until is None
         batch = await self._decode(raws, source if goes_on else None)
@@ -250,7 +254,7 @@ class PartitionTask:
             raise Unreadable(raw.position, schema_id)
         return checkpoint
 
-    async def _decode(self, raws: list[Raw], source: Source | None) -> Decoded:
+    async def _decode(self, raws: list[Raw], source: PartitionReader | None) -> Decoded:
         """Decode these records, and from the source as many more as are there already and a batch takes.
 
         A look into `system`, after they were read, tells poison from upgrade for all ids that are not known.
@@ -310,4 +314,4 @@ def _pieces(raws: list[Raw]) -> Iterator[list[Raw]]:
         yield piece
 
 
-__all__ = ["PartitionTask", "Source", "State", "Status"]
+__all__ = ["PartitionTask", "State", "Status"]

@@ -6,7 +6,7 @@ from typing import Any
 import structlog
 
 from runfold_consumers.runtime.errors import LogRefused
-from runfold_consumers.runtime.partition_reader import open_source
+from runfold_consumers.runtime.partition_reader import open_partition
 from runfold_consumers.runtime.partition_task import AWAY, Backoff
 from runfold_log.cluster import KafkaCluster
 from runfold_projections.folding.partition_fold import decode_batch
@@ -57,7 +57,7 @@ class Again:
                     await backoff.pause()
 
     async def _part(self, connection: Any, webhook_id: str, start: int, until: int) -> None:
-        async with open_source(self._kafka, self._namespace, REGISTRY) as source:
+        async with open_partition(self._kafka, self._namespace, REGISTRY) as source:
             first, end = await source.bounds()
             source.seek(max(start, first))
             raws = await source.read(MOST_RECORDS, POLL) if start < end else []

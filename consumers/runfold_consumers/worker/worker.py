@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
-from aiokafka.errors import KafkaError
 
 from runfold_consumers.runtime.errors import Unreadable
 from runfold_consumers.runtime.handlers import Handler, ProjectionHandler, Reaction, ReactionHandler
@@ -21,6 +20,7 @@ from runfold_consumers.runtime.schema_gate import Gate, ReadSystem
 from runfold_consumers.webhooks.deliverer import Deliverer, Webhooks
 from runfold_consumers.webhooks.redelivery import Again
 from runfold_log.cluster import KafkaCluster
+from runfold_log.errors import LogUnavailable
 from runfold_projections.control import leases
 from runfold_projections.control.leases import Leasable
 from runfold_projections.control.migrations import check_migrated
@@ -362,7 +362,7 @@ class Worker:
                 try:
                     await self._lag.observe(dict(self._statuses))
                     self.kafka_error, self._kafka_answered = None, time.monotonic()
-                except (KafkaError, OSError, TimeoutError) as error:
+                except (LogUnavailable, OSError, TimeoutError) as error:
                     self.kafka_error = f"{type(error).__name__}: {error}"
                     await self._lag.close()
                 await asyncio.sleep(LAG_EVERY)

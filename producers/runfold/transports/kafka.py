@@ -11,11 +11,9 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
-from aiokafka.errors import KafkaError
-
 from runfold_log.admin import LogInfo, open_log
 from runfold_log.cluster import KafkaCluster
-from runfold_log.errors import LogMismatch, LogNotBorn, LogUnavailable
+from runfold_log.errors import LogMismatch, LogNotCreated, LogUnavailable
 from runfold_log.producer import RecordSender
 from runfold_schemas.codec.batch import Outgoing, decode_item
 from runfold_schemas.codec.catalog import released_catalog
@@ -109,8 +107,7 @@ class KafkaTransport:
         try:
             appending.result()
         except LogUnavailable as error:
-            if isinstance(error.__cause__, KafkaError) and not error.__cause__.retriable:
-                # A producer that lost its sequence at the broker is unusable, because aiokafka can't bump its epoch.
+            if error.producer_lost:
                 await self._disconnect()
             raise TryAgain(str(error), error.retry_after) from error
         return self._results
@@ -141,11 +138,10 @@ class KafkaTransport:
                     for linger in (0, _BULK_LINGER_MS)
                 ]
                 self._stack = stack.pop_all()
-        except (KafkaError, LogUnavailable, TimeoutError, OSError) as error:
-            raise TryAgain(
-                f"Kafka at {self._cluster} does not answer: {error or 'no answer in time'}{self._cluster.hint()}"
-            ) from error
-        except (LogNotBorn, LogMismatch) as error:
+        except (LogUnavailable, TimeoutError, OSError) as error:
+            reason = error.reason if isinstance(error, LogUnavailable) else error or "no answer in time"
+            raise TryAgain(f"Kafka at {self._cluster} does not answer: {reason}{self._cluster.hint()}") from error
+        except (LogNotCreated, LogMismatch) as error:
             raise Misconfigured(str(error)) from error
         self._info, (self._fast, self._bulk) = info, senders
         return info

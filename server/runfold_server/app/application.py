@@ -20,22 +20,29 @@ from uvicorn.supervisors import Multiprocess
 from runfold_log.writer import LogWriter
 from runfold_projections.postgres.connection import Pool, open_pool
 from runfold_schemas.ids import Ids
-from runfold_server.artifacts.checks import Checks
-from runfold_server.artifacts.scrub import Scrub
 from runfold_server.caches.history_cache import Histories
 from runfold_server.caches.run_cache import ExperimentHeads, RunHeads
 from runfold_server.caches.run_search_cache import RunSearches
+from runfold_server.caches.snapshots import Pasts
 from runfold_server.core.config import ServerConfig
-from runfold_server.core.metrics import Observed
+from runfold_server.core.database import Database
+from runfold_server.core.metrics import ServerMetrics
 from runfold_server.freshness.fold_progress import Progress, listen
 from runfold_server.freshness.log_ends import Ends
 from runfold_server.freshness.read_hints import Urge
-from runfold_server.http.operation import Api
-from runfold_server.reads.database import Database
+from runfold_server.http.services import (
+    ArtifactServices,
+    CacheServices,
+    ReadServices,
+    Services,
+    StreamServices,
+)
+from runfold_server.integrity.checks import Checks
+from runfold_server.integrity.scrub import Scrub
+from runfold_server.mlflow.answers.runs import encode_run
 from runfold_server.reads.exports import Exports
 from runfold_server.reads.moments import Moments
 from runfold_server.reads.reader import Reader
-from runfold_server.reads.snapshots import Pasts
 from runfold_server.security.callers import Callers
 from runfold_server.security.guard import Guard
 from runfold_server.security.timeouts import BoundedProtocol
@@ -65,9 +72,9 @@ def _pool(config: ServerConfig, application: str, most: int) -> AbstractAsyncCon
 
 
 @asynccontextmanager
-async def open_api(config: ServerConfig) -> AsyncIterator[Api]:
+async def open_services(config: ServerConfig) -> AsyncIterator[Services]:
     """All parts of a server. Opens without Kafka, Postgres and S3 too: what needs them answers 503 until they come."""
-    ids, observed, progress = Ids(), Observed(), Progress()
+    ids, metrics, progress = Ids(), ServerMetrics(), Progress()
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(_pool(config, "runfold-server", config.pool_size))
         log = await stack.enter_async_context(
@@ -76,20 +83,15 @@ async def open_api(config: ServerConfig) -> AsyncIterator[Api]:
         database = Database(pool, acquire_timeout=config.acquire_timeout)
         ends = Ends(config.kafka, log.connect, timeout=config.ends_timeout)
         urge = Urge(database, config.namespace)
-        reader = Reader(database, ends, progress, observed, urge, wait=config.read_wait)
+        reader = Reader(database, ends, progress, metrics, urge, wait=config.read_wait)
         few = await stack.enter_async_context(_pool(config, "runfold-server-patterns", _PATTERNS_AT_ONCE))
         patient = Database(few, acquire_timeout=config.acquire_timeout)
-        patterns = Reader(patient, ends, progress, observed, urge, wait=config.read_wait)
         bucket = await stack.enter_async_context(Bucket(config.s3, timeout=config.s3_timeout))
         store = Store(bucket, config.namespace, ids)
-        checks = Checks(store, database, observed)
-        scrub = Scrub(store, checks, database, observed, ids.event_id(), config.artifact_check_period)
-        writes = Writes(log, reader, observed)
-        runs = RunHeads(database, reader, progress, log)
-        experiments = ExperimentHeads(database, reader, progress)
-        searches = RunSearches(reader, config.search_bytes)
-        pasts = Pasts(config, database)
-        stack.push_async_callback(pasts.close)
+        checks = Checks(store, database, metrics)
+        scrub = Scrub(store, checks, database, metrics, ids.event_id(), config.artifact_check_period)
+        snapshots = Pasts(config, database, encode_run)
+        stack.push_async_callback(snapshots.close)
         async with asyncio.TaskGroup() as background:
             tasks = [
                 background.create_task(ends.serve()),
@@ -98,28 +100,33 @@ async def open_api(config: ServerConfig) -> AsyncIterator[Api]:
                 background.create_task(listen(progress, config.dsn, config.namespace)),
             ]
             try:
-                yield Api(
-                    config,
-                    log,
-                    database,
-                    ends,
-                    Moments(ends, named=pasts.named),
-                    reader,
-                    writes,
-                    runs,
-                    experiments,
-                    Histories(),
-                    searches,
-                    observed,
-                    ids,
-                    store,
-                    checks,
-                    Exports(),
-                    patterns,
-                    Hub(config.kafka, config.namespace, reader),
-                    Definitions(config.kafka, log.connect, timeout=config.kafka_timeout),
-                    events(config.kafka, reader, timeout=config.kafka_timeout),
-                    pasts,
+                yield Services(
+                    config=config,
+                    metrics=metrics,
+                    ids=ids,
+                    log=log,
+                    writes=Writes(log, reader, metrics),
+                    reads=ReadServices(
+                        database=database,
+                        reader=reader,
+                        pattern_reader=Reader(patient, ends, progress, metrics, urge, wait=config.read_wait),
+                        moments=Moments(ends, named=snapshots.named),
+                        snapshots=snapshots,
+                        log_ends=ends,
+                        exports=Exports(),
+                    ),
+                    caches=CacheServices(
+                        runs=RunHeads(database, reader, progress, log),
+                        experiments=ExperimentHeads(database, reader, progress),
+                        histories=Histories(),
+                        searches=RunSearches(reader, encode_run, config.search_bytes),
+                    ),
+                    streams=StreamServices(
+                        series=Hub(config.kafka, config.namespace, reader),
+                        events=events(config.kafka, reader, timeout=config.kafka_timeout),
+                        definitions=Definitions(config.kafka, log.connect, timeout=config.kafka_timeout),
+                    ),
+                    artifacts=ArtifactServices(store=store, checks=checks),
                 )
             finally:
                 for task in tasks:
@@ -128,14 +135,14 @@ async def open_api(config: ServerConfig) -> AsyncIterator[Api]:
 
 def create_app(config: ServerConfig) -> Starlette:
     """The ASGI application."""
-    opened: list[Api] = []
+    opened: list[Services] = []
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         _end_with_parent()
-        async with open_api(config) as api:
-            opened.append(api)
-            _end_streams_at_signals(api.live.stop, api.events.stop)
+        async with open_services(config) as services:
+            opened.append(services)
+            _end_streams_at_signals(services.streams.series.stop, services.streams.events.stop)
             try:
                 yield
             finally:

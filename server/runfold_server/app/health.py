@@ -10,27 +10,29 @@ from starlette.responses import PlainTextResponse, Response
 from runfold_server.core.errors import Unavailable
 from runfold_server.core.metrics import CONTENT_TYPE
 from runfold_server.http.dispatch import json_response
-from runfold_server.http.operation import Api, Call, Operation, RawHandler, RawOperation
+from runfold_server.http.operation import Call, Operation, RawHandler, RawOperation
+from runfold_server.http.services import Services
+from runfold_server.mlflow.version import MLFLOW_VERSION
 from runfold_server.openapi_schemas.common import JSON, TEXT, Schema, having, ref
 
-MLFLOW_VERSION = "3.17.2"
-"""The release of MLflow whose REST is spoken; the client takes its newest path for it."""
 READY_TIMEOUT = 3.0
 
 
-async def alive(_: Api, __: Request) -> Response:
+async def alive(_: Services, __: Request) -> Response:
     """The process answers; nothing is said of the parts it stands on."""
     return PlainTextResponse("OK")
 
 
-async def version(_: Api, __: Request) -> Response:
+async def version(_: Services, __: Request) -> Response:
     """MLflow's release, as plain text in the type that MLflow gives it."""
     return Response(MLFLOW_VERSION, media_type="text/html")
 
 
-async def ready(api: Api, _: Request) -> Response:
+async def ready(services: Services, _: Request) -> Response:
     """200 when Kafka and Postgres answer, else 503; both with the parts' states."""
-    kafka, postgres = await asyncio.gather(_part(api.ends.now()), _part(api.database.checkpoints()))
+    kafka, postgres = await asyncio.gather(
+        _part(services.reads.log_ends.now()), _part(services.reads.database.checkpoints())
+    )
     parts = {"kafka": kafka, "postgres": postgres}
     ok = all(part["ok"] for part in parts.values())
     return json_response({"ready": ok, "parts": parts}, 200 if ok else 503)
@@ -47,12 +49,12 @@ async def _part(question: Awaitable[object]) -> dict[str, Any]:
     return {"ok": True}
 
 
-async def metrics(api: Api, _: Request) -> Response:
+async def metrics(services: Services, _: Request) -> Response:
     """Prometheus's exposition format."""
-    return Response(api.observed.text(), headers={"content-type": CONTENT_TYPE})
+    return Response(services.metrics.text(), headers={"content-type": CONTENT_TYPE})
 
 
-async def _server_info(_: Api, __: Call) -> dict[str, Any]:
+async def _server_info(_: Services, __: Call) -> dict[str, Any]:
     return {
         "store_type": "SqlStore",
         "workspaces_enabled": False,

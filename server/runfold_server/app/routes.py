@@ -1,6 +1,9 @@
 """Everything that is served: MLflow's REST under its two prefixes, the native API, health and metrics."""
 
+from typing import Any
+
 from runfold_server.artifacts import model_files, presigned, proxy, run_files, version_files
+from runfold_server.http.prefixes import MLFLOW_3_PREFIXES, MLFLOW_PREFIXES
 from runfold_server.mlflow.logged_models import log_model, search
 from runfold_server.mlflow.logged_models import routes as logged_models
 from runfold_server.mlflow.registry import model_versions, registered_models
@@ -21,12 +24,11 @@ from runfold_server.native.log import append_events, asyncapi, event_stream, pos
 from runfold_server.native.series import history, keys, stream
 from runfold_server.native.series import routes as series
 from runfold_server.native.timeline import routes as timeline
+from runfold_server.openapi.document import document, openapi_operation
 from runfold_server.schema_registry import routes as schema_registry
 
 from . import health
 
-MLFLOW_PREFIXES = ("/api/2.0/mlflow", "/ajax-api/2.0/mlflow")
-MLFLOW_3_PREFIXES = ("/api/3.0/mlflow", "/ajax-api/3.0/mlflow")
 OPERATIONS = (
     *experiments.OPERATIONS,
     *datasets.OPERATIONS,
@@ -70,3 +72,11 @@ RAW = (
     *health.OPERATIONS,
 )
 """Routes that are no JSON calls of MLflow's: each is declared whole."""
+
+
+def api_document() -> dict[str, Any]:
+    """Return the OpenAPI document of all routes."""
+    return document({MLFLOW_PREFIXES[0]: OPERATIONS, MLFLOW_3_PREFIXES[0]: OPERATIONS_3}, (*RAW, OPENAPI))
+
+
+OPENAPI = openapi_operation(api_document)

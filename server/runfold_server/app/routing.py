@@ -9,23 +9,23 @@ from starlette.routing import BaseRoute, Mount
 
 from runfold_server.artifacts import model_files, run_files
 from runfold_server.http.dispatch import NOT_FOUND_PAGE, MlflowRoutes, raw_route
-from runfold_server.http.operation import Api
+from runfold_server.http.prefixes import MLFLOW_3_PREFIXES, MLFLOW_PREFIXES
+from runfold_server.http.services import Services
 from runfold_server.mlflow.not_implemented import PLANNED_2, PLANNED_3
-from runfold_server.openapi import document
 
-from .routes import MLFLOW_3_PREFIXES, MLFLOW_PREFIXES, OPERATIONS, OPERATIONS_3, RAW
+from .routes import OPENAPI, OPERATIONS, OPERATIONS_3, RAW
 
 _FIRST = (*run_files.OPERATIONS, *model_files.OPERATIONS)
 """Of them, those some of which lie below a mount."""
 
 
-def routes(api: Callable[[], Api]) -> list[BaseRoute]:
-    """The routes of one application; `api` gives its parts once it has started."""
+def routes(services: Callable[[], Services]) -> list[BaseRoute]:
+    """The routes of one application; `services` gives them once it has started."""
     return [
-        *(raw_route(api, operation) for operation in _FIRST),
-        *(_mounted(prefix, MlflowRoutes(api, prefix, OPERATIONS, PLANNED_2)) for prefix in MLFLOW_PREFIXES),
-        *(_mounted(prefix, MlflowRoutes(api, prefix, OPERATIONS_3, PLANNED_3)) for prefix in MLFLOW_3_PREFIXES),
-        *(raw_route(api, operation) for operation in (*RAW, document.OPERATION) if operation not in _FIRST),
+        *(raw_route(services, operation) for operation in _FIRST),
+        *(_mounted(prefix, MlflowRoutes(services, prefix, OPERATIONS, PLANNED_2)) for prefix in MLFLOW_PREFIXES),
+        *(_mounted(prefix, MlflowRoutes(services, prefix, OPERATIONS_3, PLANNED_3)) for prefix in MLFLOW_3_PREFIXES),
+        *(raw_route(services, operation) for operation in (*RAW, OPENAPI) if operation not in _FIRST),
     ]
 
 

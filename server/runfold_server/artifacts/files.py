@@ -11,11 +11,11 @@ from runfold_projections.postgres.connection import Connection
 from runfold_schemas.events.runs import ArtifactsDeleted, ArtifactStored
 from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import Vector
+from runfold_server.core.entity_errors import as_of_suffix
 from runfold_server.core.errors import InvalidParameter, NotFound, NotImplementedYet
+from runfold_server.core.outages import kafka_outages
 from runfold_server.http.dispatch import saying
-from runfold_server.http.operation import Api
-from runfold_server.mlflow.errors import then
-from runfold_server.reads.outages import kafka_outages
+from runfold_server.http.services import Services
 from runfold_server.reads.reader import of_run
 from runfold_server.writes.writes import Origin
 from runfold_storage.objects import Stored
@@ -27,31 +27,33 @@ LEVEL = 2
 """Feature level from which the log has files."""
 
 
-async def store(api: Api, place: Place, body: AsyncIterator[bytes], announced: int | None, origin: Origin) -> None:
+async def store(
+    services: Services, place: Place, body: AsyncIterator[bytes], announced: int | None, origin: Origin
+) -> None:
     """Put a file's bytes into the store, then the fact into the log. Returns when the fact is acknowledged.
 
     Whatever fails before, there is no file; the one that was there before stays.
     """
-    api.store.bucket.require()
-    await check_level(api)
-    await record(api, place, await api.store.put(body, announced), origin)
+    services.artifacts.store.bucket.require()
+    await check_level(services)
+    await record(services, place, await services.artifacts.store.put(body, announced), origin)
 
 
-async def record(api: Api, place: Place, stored: Stored, origin: Origin) -> None:
+async def record(services: Services, place: Place, stored: Stored, origin: Origin) -> None:
     """Append that a file is whole."""
     event = ArtifactStored(
         owner=place.owner, path=place.path, size=stored.size, sha256=stored.sha256, object_key=stored.key
     )
-    await api.writes.append(event, origin)
+    await services.writes.append(event, origin)
 
 
-async def delete(api: Api, place: Place, origin: Origin) -> None:
+async def delete(services: Services, place: Place, origin: Origin) -> None:
     """Take a file, or all below a folder, away. Not an error if there is nothing."""
-    await check_level(api)
-    await api.writes.append(ArtifactsDeleted(owner=place.owner, path=place.path), origin)
+    await check_level(services)
+    await services.writes.append(ArtifactsDeleted(owner=place.owner, path=place.path), origin)
 
 
-async def listing(api: Api, place: Place, as_of: Vector | None = None) -> list[Entry]:
+async def listing(services: Services, place: Place, as_of: Vector | None = None) -> list[Entry]:
     """What a folder holds directly, or held then; nothing for a file, and for what is not there."""
 
     async def query(connection: Connection) -> list[Entry]:
@@ -59,10 +61,10 @@ async def listing(api: Api, place: Place, as_of: Vector | None = None) -> list[E
             return entries_of(await artifacts_at(connection, place.owner, as_of), place.path)
         return await list_artifacts(connection, place.owner, place.path)
 
-    return (await api.reader.asked(as_of, of_run(place.owner, Topic.RUNS), query)).value
+    return (await services.reads.reader.asked(as_of, of_run(place.owner, Topic.RUNS), query)).value
 
 
-async def find(api: Api, place: Place, as_of: Vector | None = None) -> Artifact:
+async def find(services: Services, place: Place, as_of: Vector | None = None) -> Artifact:
     """The file, or the one that was there then. NotFound, or InvalidParameter for a folder, in MLflow's words."""
 
     async def query(connection: Connection) -> tuple[Artifact | None, bool]:
@@ -73,27 +75,32 @@ async def find(api: Api, place: Place, as_of: Vector | None = None) -> Artifact:
         found = await find_artifact(connection, place.owner, place.path)
         return found, found is None and bool(await list_artifacts(connection, place.owner, place.path))
 
-    artifact, is_folder = (await api.reader.asked(as_of, of_run(place.owner, Topic.RUNS), query)).value
+    artifact, is_folder = (await services.reads.reader.asked(as_of, of_run(place.owner, Topic.RUNS), query)).value
     if artifact is not None:
-        if not api.store.holds(artifact.object_key):
+        if not services.artifacts.store.holds(artifact.object_key):
             raise NotFound(
                 f"No such artifact: '{place.shown}'. The log names an object outside of this server's store for it."
             )
         return artifact
     if is_folder:
         raise InvalidParameter(f"Artifact path refers to a directory, not a file: '{place.shown}'")
-    raise NotFound(f"No such artifact: '{place.shown}'{then(as_of, Topic.RUNS, place.owner)}")
+    raise NotFound(f"No such artifact: '{place.shown}'{as_of_suffix(as_of, Topic.RUNS, place.owner)}")
 
 
-async def send(api: Api, request: Request, place: Place, as_of: Vector | None = None) -> Response:
+async def send(services: Services, request: Request, place: Place, as_of: Vector | None = None) -> Response:
     """The file as an answer."""
-    return saying(await file_response(api.store, api.checks, request, await find(api, place, as_of)), as_of)
+    return saying(
+        await file_response(
+            services.artifacts.store, services.artifacts.checks, request, await find(services, place, as_of)
+        ),
+        as_of,
+    )
 
 
-async def check_level(api: Api) -> None:
+async def check_level(services: Services) -> None:
     """Before any byte is taken: NotImplementedYet if the log can't tell of files yet."""
     with kafka_outages():
-        level = (await api.log.connect()).level
+        level = (await services.log.connect()).level
     if level < LEVEL:
         raise NotImplementedYet(
             f"The log is at feature level {level} and artifacts need {LEVEL}: run `runfold upgrade`, then restart the servers."

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import PureWindowsPath
 from urllib.parse import unquote, urlsplit
 
-from runfold_schemas.events.artifact_paths import ROOT, check_path, place
+from runfold_schemas.events.artifact_paths import check_path, place
+from runfold_server.core.artifact_roots import own_folder
 from runfold_server.core.errors import InvalidParameter, NotImplementedYet
 
 _ENCODED_AT_MOST = 10
@@ -83,25 +84,3 @@ def proxied(root: str, path: str, folder: str) -> str:
             f"with '{folder}', lies within no other run's or model's, and has no query."
         )
     return "/".join(part for part in (own, path) if part)
-
-
-def is_own(root: str, folder: str) -> bool:
-    """Whether a root is a folder of its owner's own, which ends with `folder`. Of other stores' folders nothing is known."""
-    parsed = urlsplit(root)
-    return parsed.scheme != "mlflow-artifacts" or bool(parsed.netloc) or own_folder(root, folder) is not None
-
-
-def own_folder(root: str, folder: str) -> str | None:
-    """The path in the artifact store that a root of its own leads to; None if it leads to what another owns, or elsewhere."""
-    parsed = urlsplit(root)
-    path = parsed.path.strip("/")
-    if parsed.scheme != "mlflow-artifacts" or parsed.netloc or parsed.query or parsed.fragment:
-        return None
-    if unquote(path) != path or not f"/{path}".endswith(f"/{folder}"):
-        return None
-    try:
-        owner, rest = place(path)
-    except ValueError:
-        return None
-    # Otherwise the folder lies within a run's or a model's, which is then another one's.
-    return path if not rest or owner == ROOT else None

@@ -16,8 +16,9 @@ from starlette.responses import Response
 
 from runfold_server.core.errors import InvalidParameter, NotFound
 from runfold_server.http.dispatch import json_response, read_body, saying
-from runfold_server.http.operation import Api, RawHandler, RawOperation
+from runfold_server.http.operation import RawHandler, RawOperation
 from runfold_server.http.request_fields import Args, Field, Kind, parse_json, read_json
+from runfold_server.http.services import Services
 from runfold_server.openapi_schemas.common import INT64, JSON, NOTHING, TEXT, Schema, having, listed
 from runfold_server.writes.writes import Origin
 from runfold_storage.errors import ObjectMissing, UploadRejected
@@ -42,17 +43,17 @@ _PART = (Field("part_number", Kind.INT64, required=True), Field("etag", required
 _COMPLETE = (*_ABORT, Field("parts", Kind.OBJECTS, fields=_PART))
 
 
-async def _create(api: Api, request: Request) -> Response:
-    args = await _arguments(api, request, _CREATE)
+async def _create(services: Services, request: Request) -> Response:
+    args = await _arguments(services, request, _CREATE)
     place = _place(request, args)
-    api.store.bucket.require()
-    await files.check_level(api)
-    bucket, key = api.store.bucket, api.store.new_key()
+    services.artifacts.store.bucket.require()
+    await files.check_level(services)
+    bucket, key = services.artifacts.store.bucket, services.artifacts.store.new_key()
     nonce = secrets.token_hex(16)
     begun = await bucket.request("create_multipart_upload", Key=key, Metadata={MARK: _mark(nonce, place)})
     upload_id = begun["UploadId"]
     credentials = []
-    async with api.store.signing:
+    async with services.artifacts.store.signing:
         for number in range(1, args["num_parts"] + 1):
             url = await bucket.presigned("upload_part", UPLOAD_SECONDS, Key=key, UploadId=upload_id, PartNumber=number)
             credentials.append({"url": url, "part_number": number})
@@ -61,16 +62,16 @@ async def _create(api: Api, request: Request) -> Response:
     return json_response({"upload_id": f"{key.rpartition('/')[2]}.{nonce}.{upload_id}", "credentials": credentials})
 
 
-async def _complete(api: Api, request: Request) -> Response:
-    args = await _arguments(api, request, _COMPLETE)
+async def _complete(services: Services, request: Request) -> Response:
+    args = await _arguments(services, request, _COMPLETE)
     place = _place(request, args)
-    key, nonce, upload_id = _upload(api, args)
+    key, nonce, upload_id = _upload(services, args)
     if not args["parts"]:
         raise InvalidParameter("Missing value for required parameter 'parts'.")
-    await files.check_level(api)
+    await files.check_level(services)
     parts = sorted(args["parts"], key=lambda part: int(part["part_number"]))
     try:
-        await api.store.bucket.request(
+        await services.artifacts.store.bucket.request(
             "complete_multipart_upload",
             Key=key,
             UploadId=upload_id,
@@ -81,28 +82,28 @@ async def _complete(api: Api, request: Request) -> Response:
     except ObjectMissing:
         pass  # completed before, by a request whose answer was lost: then the object is there
     try:
-        stored = await api.store.described(key, _mark(nonce, place))
+        stored = await services.artifacts.store.described(key, _mark(nonce, place))
     except ObjectMissing:
         raise NotFound(f"No such upload: '{args['upload_id']}'") from None
-    await files.record(api, place, stored, Origin.of(request.headers.get))
+    await files.record(services, place, stored, Origin.of(request.headers.get))
     return json_response({})
 
 
-async def _abort(api: Api, request: Request) -> Response:
-    args = await _arguments(api, request, _ABORT)
+async def _abort(services: Services, request: Request) -> Response:
+    args = await _arguments(services, request, _ABORT)
     _place(request, args)
-    key, _, upload_id = _upload(api, args)
-    api.store.bucket.require()
-    await abort(api.store.bucket, key, upload_id)
+    key, _, upload_id = _upload(services, args)
+    services.artifacts.store.bucket.require()
+    await abort(services.artifacts.store.bucket, key, upload_id)
     return json_response({})
 
 
-async def _presigned(api: Api, request: Request) -> Response:
-    place, as_of = find_file(path_of(request)), await api.moments.of(request)
-    found = await files.find(api, place, as_of)
-    await api.checks.refuse_damaged(found)
+async def _presigned(services: Services, request: Request) -> Response:
+    place, as_of = find_file(path_of(request)), await services.reads.moments.of(request)
+    found = await files.find(services, place, as_of)
+    await services.artifacts.checks.refuse_damaged(found)
     name = found.path.rpartition("/")[2]
-    url = await api.store.bucket.presigned(
+    url = await services.artifacts.store.bucket.presigned(
         "get_object",
         DOWNLOAD_SECONDS,
         Key=found.object_key,
@@ -113,8 +114,8 @@ async def _presigned(api: Api, request: Request) -> Response:
     return saying(json_response({"url": url, "headers": {}, "file_size": found.size}), as_of)
 
 
-async def _arguments(api: Api, request: Request, fields: tuple[Field, ...]) -> Args:
-    body = await read_body(request, api.config.max_body_bytes)
+async def _arguments(services: Services, request: Request, fields: tuple[Field, ...]) -> Args:
+    body = await read_body(request, services.config.max_body_bytes)
     return parse_json(fields, read_json(body, request.headers.get("content-type")))
 
 
@@ -135,11 +136,11 @@ def _file_name(path: str) -> str:
     return path.rpartition("\\" if windows else "/")[2]
 
 
-def _upload(api: Api, args: Args) -> tuple[str, str, str]:
+def _upload(services: Services, args: Args) -> tuple[str, str, str]:
     match = _UPLOAD.fullmatch(args["upload_id"])
     if match is None:
         raise InvalidParameter("Invalid value for parameter 'upload_id' supplied: it is none that this server gave.")
-    return api.store.key_of(match[1]), match[2], match[3]
+    return services.artifacts.store.key_of(match[1]), match[2], match[3]
 
 
 _CREDENTIAL = having({"url": TEXT, "part_number": INT64}, {"headers": having({})})

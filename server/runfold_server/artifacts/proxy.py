@@ -9,8 +9,9 @@ from starlette.responses import Response
 from runfold_projections.artifacts.queries import Entry
 from runfold_server.core.errors import InvalidParameter
 from runfold_server.http.dispatch import json_response, saying
-from runfold_server.http.operation import Api, RawOperation
+from runfold_server.http.operation import RawOperation
 from runfold_server.http.request_fields import Field
+from runfold_server.http.services import Services
 from runfold_server.openapi_schemas.common import JSON, NOTHING, TEXT, having, listed, ref
 from runfold_server.writes.writes import Origin
 
@@ -34,28 +35,28 @@ def entries(found: Sequence[Entry], below: str = "") -> dict[str, Any]:
     return {"files": shown} if shown else {}
 
 
-async def _list(api: Api, request: Request) -> Response:
+async def _list(services: Services, request: Request) -> Response:
     place = find_place(request.query_params.get("path", "").rstrip("/"))
-    as_of = await api.moments.of(request)
-    return saying(json_response(entries(await files.listing(api, place, as_of))), as_of)
+    as_of = await services.reads.moments.of(request)
+    return saying(json_response(entries(await files.listing(services, place, as_of))), as_of)
 
 
-async def _get(api: Api, request: Request) -> Response:
+async def _get(services: Services, request: Request) -> Response:
     place = find_place(path_of(request))
-    return await files.send(api, request, place, await api.moments.of(request))
+    return await files.send(services, request, place, await services.reads.moments.of(request))
 
 
-async def _put(api: Api, request: Request) -> Response:
+async def _put(services: Services, request: Request) -> Response:
     place = find_file(path_of(request))
-    await files.store(api, place, request.stream(), announced(request), Origin.of(request.headers.get))
+    await files.store(services, place, request.stream(), announced(request), Origin.of(request.headers.get))
     return json_response({})
 
 
-async def _delete(api: Api, request: Request) -> Response:
+async def _delete(services: Services, request: Request) -> Response:
     place = find_place(path_of(request).removesuffix("/"))
     if not place.shown:
         raise InvalidParameter("Invalid path")
-    await files.delete(api, place, Origin.of(request.headers.get))
+    await files.delete(services, place, Origin.of(request.headers.get))
     return json_response({})
 
 

@@ -14,10 +14,9 @@ from starlette.responses import Response, StreamingResponse
 
 from runfold_projections.artifacts.queries import Artifact
 from runfold_server.core.errors import Internal
+from runfold_server.integrity.checks import Checks
 from runfold_storage.errors import ObjectMissing
 from runfold_storage.objects import Store
-
-from .checks import Checks
 
 _TEXTS = frozenset(
     [

@@ -9,8 +9,9 @@ from runfold_projections.registry.version_queries import ModelVersion
 from runfold_schemas.events.artifact_paths import root_below
 from runfold_schemas.events.runs import DEFAULT_WORKSPACE
 from runfold_server.core.errors import InvalidParameter, NotImplementedYet
-from runfold_server.http.operation import Api, RawOperation
+from runfold_server.http.operation import RawOperation
 from runfold_server.http.request_fields import Field
+from runfold_server.http.services import Services
 from runfold_server.mlflow.registry.source_rules import lies_within
 from runfold_server.mlflow.registry.version_search import version_of
 from runfold_server.mlflow.tracking.artifact_roots import logged_model_origin, run_origin
@@ -22,21 +23,21 @@ from .proxy import ANY
 from .serving import ANSWERED
 
 
-async def _get(api: Api, request: Request) -> Response:
+async def _get(services: Services, request: Request) -> Response:
     name, number, path = (request.query_params.get(key) or "" for key in ("name", "version", "path"))
     if not path:
         raise InvalidParameter("Request must specify path.")
     safe(path)
-    root = await _root(api, await version_of(api, name, number))
-    return await files.send(api, request, find_place(f"{urlsplit(root).path.strip('/')}/{path}"))
+    root = await _root(services, await version_of(services, name, number))
+    return await files.send(services, request, find_place(f"{urlsplit(root).path.strip('/')}/{path}"))
 
 
-async def _root(api: Api, version: ModelVersion) -> str:
+async def _root(services: Services, version: ModelVersion) -> str:
     """Where the version's files lie: in its run's or its logged model's folder of this server's store."""
     root = version.storage_location or version.source
     origins = [
-        await run_origin(api, version.run_id) if version.run_id else None,
-        await logged_model_origin(api, DEFAULT_WORKSPACE, version.model_id) if version.model_id else None,
+        await run_origin(services, version.run_id) if version.run_id else None,
+        await logged_model_origin(services, DEFAULT_WORKSPACE, version.model_id) if version.model_id else None,
     ]
     if root.startswith("runs:/") and origins[0] is not None:
         _, _, below = root.removeprefix("runs:/").partition("/")

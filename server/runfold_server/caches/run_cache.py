@@ -17,10 +17,10 @@ from runfold_projections.postgres.connection import Connection
 from runfold_projections.runs.queries import RunHead, run_head
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import Topic, partition_of
+from runfold_server.core.database import Database
+from runfold_server.core.entity_errors import experiment_not_active, no_experiment, no_run, run_not_active
 from runfold_server.core.errors import Unavailable
 from runfold_server.freshness.fold_progress import Progress
-from runfold_server.mlflow.errors import experiment_not_active, no_experiment, no_run, run_not_active
-from runfold_server.reads.database import Database
 from runfold_server.reads.reader import Reader, of_run, of_topics
 
 ACTIVE = "active"

@@ -1,7 +1,7 @@
 """Pages of runs as JSON: found over columns in memory, and each run written once as long as nothing about it changes."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -10,14 +10,15 @@ from runfold_projections.postgres.connection import Connection
 from runfold_projections.run_search.change_feed import ChangeFeed
 from runfold_projections.run_search.column_search import Search
 from runfold_projections.run_search.run_finder import Busy, Overtaken, RunFinder
-from runfold_projections.runs.queries import ViewType, parse_search, read_search, runs_by_id
-from runfold_server.mlflow.answers import runs
+from runfold_projections.runs.queries import Run, ViewType, parse_search, read_search, runs_by_id
 from runfold_server.reads.reader import Reader, Scope
 
 _TRIES = 5
 _AT_ONCE = 250
 _ENTRY_OVERHEAD = 400
 """Bytes of a kept run without its JSON."""
+EncodeRun = Callable[[Run], bytes]
+"""Encodes a run as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +36,10 @@ class Question:
 class RunSearches:
     """Answers searches for one server process, with at most `most_bytes` of memory for columns and written runs."""
 
-    def __init__(self, reader: Reader, most_bytes: int) -> None:
+    def __init__(self, reader: Reader, encode: EncodeRun, most_bytes: int) -> None:
         self._reader = reader
         self._feed = ChangeFeed()
-        self._written = WrittenRuns(self._feed, most_bytes // 4)
+        self._written = WrittenRuns(self._feed, encode, most_bytes // 4)
         self._finder = RunFinder(self._feed, most_bytes - most_bytes // 4)
 
     @property
@@ -99,8 +100,9 @@ class _Written:
 class WrittenRuns:
     """Runs as JSON, each valid from the epoch that it was read in until the feed names it; at most `most_bytes` of them."""
 
-    def __init__(self, feed: ChangeFeed, most_bytes: int) -> None:
+    def __init__(self, feed: ChangeFeed, encode: EncodeRun, most_bytes: int) -> None:
         self._feed = feed
+        self._encode = encode
         self._most = most_bytes
         self._kept: OrderedDict[str, _Written] = OrderedDict()
         self.nbytes = 0
@@ -124,7 +126,7 @@ class WrittenRuns:
             rows = await runs_by_id(conn, missing[start : start + _AT_ONCE], deleted)
             is_newest = epoch == self._feed.epoch
             for row in rows:
-                found[row.run_id] = body = msgspec.json.encode(runs.run(row))
+                found[row.run_id] = body = self._encode(row)
                 if epoch is not None and is_newest:
                     gone = row.experiment_id in deleted
                     self._keep(row.run_id, _Written(epoch, row.experiment_id, gone, body))

@@ -10,7 +10,7 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 
 
-class Observed:
+class ServerMetrics:
     """Counters and histograms of one server process, in a registry of their own."""
 
     def __init__(self) -> None:

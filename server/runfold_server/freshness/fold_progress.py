@@ -12,7 +12,7 @@ from runfold_projections.postgres.connection import open_connection
 from runfold_projections.postgres.read_transaction import checkpoints
 from runfold_schemas.positions.position import Partition
 from runfold_server.core.errors import Unavailable
-from runfold_server.reads.outages import postgres_outages
+from runfold_server.core.outages import postgres_outages
 
 POLL = 0.25
 """Seconds after which a waiter looks for itself, should a notice have been lost."""

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 
 from runfold_projections.folding.checkpoint import want
 from runfold_schemas.positions.position import Partition
+from runfold_server.core.database import Database
 from runfold_server.core.errors import Unavailable
-from runfold_server.reads.database import Database
 
 _PAUSE = 1.0
 """Seconds until the next try while Postgres is away: then the reads say so themselves."""

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from runfold_log.writer import LogInfo
+from runfold_log.admin import LogInfo
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import Topic, partition_of
 from runfold_server.core.errors import InvalidParameter

@@ -22,9 +22,10 @@ from runfold_server.reads import moments
 from runfold_server.writes.writes import Origin
 from runfold_storage.errors import StorageError
 
-from .operation import Api, Call, Operation, RawOperation
+from .operation import Call, Operation, RawOperation
 from .path_matching import Match, Paths
 from .request_fields import Args, check_content_type, parse_json, parse_query, read_json
+from .services import Services
 
 NOT_FOUND_PAGE = (
     "<!doctype html>\n<html lang=en>\n<title>404 Not Found</title>\n<h1>Not Found</h1>\n<p>The requested URL was not found "
@@ -38,12 +39,12 @@ _log = structlog.get_logger(__name__)
 Answer = Callable[[], Awaitable[Response]]
 
 
-async def answered(api: Api, route: str, request: Request, answer: Answer) -> Response:
+async def answered(services: Services, route: str, request: Request, answer: Answer) -> Response:
     """Run an answer; errors become MLflow's JSON, faults of ours are logged. Measures the request under its route."""
     began = time.perf_counter()
-    with api.observed.in_flight():
+    with services.metrics.in_flight():
         response = await _guarded(route, request, answer)
-    api.observed.request(route, request.method, response.status_code, time.perf_counter() - began)
+    services.metrics.request(route, request.method, response.status_code, time.perf_counter() - began)
     return response
 
 
@@ -98,11 +99,11 @@ async def read_body(request: Request, most: int) -> bytes:
     return b"".join(parts)
 
 
-def raw_route(api: Callable[[], Api], operation: RawOperation) -> Route:
-    """The route of a raw operation; `api` gives the parts once the application has started."""
+def raw_route(services: Callable[[], Services], operation: RawOperation) -> Route:
+    """The route of a raw operation; `services` gives them once the application has started."""
 
     async def endpoint(request: Request) -> Response:
-        now = api()
+        now = services()
         if not operation.guarded:
             return await operation.handler(now, request)
         return await answered(now, operation.path, request, lambda: _answered_raw(now, operation, request))
@@ -113,13 +114,13 @@ def raw_route(api: Callable[[], Api], operation: RawOperation) -> Route:
     return route
 
 
-async def _answered_raw(api: Api, operation: RawOperation, request: Request) -> Response:
+async def _answered_raw(services: Services, operation: RawOperation, request: Request) -> Response:
     if operation.from_past and moments.given(request):
-        async with api.pasts.asked(api.moments, request) as past:
-            return saying(await operation.handler(api.then(past), request), past.vector)
+        async with services.reads.snapshots.asked(services.reads.moments, request) as past:
+            return saying(await operation.handler(services.in_snapshot(past), request), past.vector)
     if not operation.past:
         _refuse_past(request, operation.method, operation.path)
-    return await operation.handler(api, request)
+    return await operation.handler(services, request)
 
 
 def saying(response: Response, vector: Vector | None) -> Response:
@@ -139,9 +140,9 @@ class MlflowRoutes:
     """ASGI application of MLflow's REST below its prefix; knows a route's methods and its unserved neighbours."""
 
     def __init__(
-        self, api: Callable[[], Api], prefix: str, operations: Iterable[Operation], planned: Mapping[str, str]
+        self, services: Callable[[], Services], prefix: str, operations: Iterable[Operation], planned: Mapping[str, str]
     ) -> None:
-        self._api = api
+        self._services = services
         self._prefix = prefix
         self._planned = planned
         self._paths = Paths(operations)
@@ -151,17 +152,17 @@ class MlflowRoutes:
             return
         request = Request(scope, receive)
         path = scope["path"].removeprefix(scope.get("root_path", "")).strip("/")
-        api = self._api()
+        services = self._services()
         match = self._paths.find(path)
         response = await answered(
-            api,
+            services,
             f"{self._prefix}/{match.path if match else '…'}",
             request,
-            lambda: self._answer(api, request, path, match),
+            lambda: self._answer(services, request, path, match),
         )
         await response(scope, receive, send)
 
-    async def _answer(self, api: Api, request: Request, path: str, match: Match | None) -> Response:
+    async def _answer(self, services: Services, request: Request, path: str, match: Match | None) -> Response:
         if match is None:
             what = next((what for start, what in self._planned.items() if path.startswith(start)), None)
             if what is not None:
@@ -173,25 +174,25 @@ class MlflowRoutes:
         if operation is None:
             return Response(_NOT_ALLOWED_PAGE, 405, {"allow": ", ".join(sorted(match.methods))}, "text/html")
         if operation.from_past and moments.given(request):
-            args = await _arguments(api, request, operation, match.placed)
-            async with api.pasts.asked(api.moments, request) as past:
-                answer = await operation.handler(api.then(past), Call(args, Origin.of(request.headers.get)))
+            args = await _arguments(services, request, operation, match.placed)
+            async with services.reads.snapshots.asked(services.reads.moments, request) as past:
+                answer = await operation.handler(services.in_snapshot(past), Call(args, Origin.of(request.headers.get)))
                 return saying(json_response(answer), past.vector)
         if not operation.past:
             _refuse_past(request, operation.method, path)
-        args = await _arguments(api, request, operation, match.placed)
-        vector = await api.moments.of(request)
-        answer = await operation.handler(api, Call(args, Origin.of(request.headers.get), vector))
+        args = await _arguments(services, request, operation, match.placed)
+        vector = await services.reads.moments.of(request)
+        answer = await operation.handler(services, Call(args, Origin.of(request.headers.get), vector))
         return saying(json_response(answer), vector)
 
 
-async def _arguments(api: Api, request: Request, operation: Operation, placed: Mapping[str, str]) -> Args:
+async def _arguments(services: Services, request: Request, operation: Operation, placed: Mapping[str, str]) -> Args:
     """What the request holds. What stands in the path counts before what the query or the body says under the same name."""
     query = request.scope.get("query_string", b"")
     if request.method in ("GET", "HEAD") and query:
         pairs = urllib.parse.parse_qsl(query.decode("latin-1"), keep_blank_values=True)
         return parse_query(operation.fields, [*placed.items(), *pairs])
-    body = await read_body(request, api.config.max_body_bytes)
+    body = await read_body(request, services.config.max_body_bytes)
     if request.method in ("GET", "HEAD", "DELETE") and not body:
         return parse_json(operation.fields, placed)
     content_type = Headers(scope=request.scope).get("content-type")

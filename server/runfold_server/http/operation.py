@@ -1,67 +1,18 @@
 """What a handler works with, and how a route is declared: routing, parsing and the OpenAPI document read the same tables."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from runfold_log.writer import LogWriter
-from runfold_schemas.ids import Ids
 from runfold_schemas.positions.vector import Vector
-from runfold_server.artifacts.checks import Checks
-from runfold_server.caches.history_cache import Histories
-from runfold_server.caches.run_cache import ExperimentHeads, RunHeads
-from runfold_server.caches.run_search_cache import RunSearches
-from runfold_server.core.config import ServerConfig
-from runfold_server.core.metrics import Observed
-from runfold_server.freshness.log_ends import Ends
 from runfold_server.openapi_schemas.common import NOTHING, Schema
-from runfold_server.reads.database import Database
-from runfold_server.reads.exports import Exports
-from runfold_server.reads.moments import Moments
-from runfold_server.reads.reader import Reader
-from runfold_server.reads.snapshots import Past, Pasts
-from runfold_server.streams.events.feeds import Events
-from runfold_server.streams.events.schema_definitions import Definitions
-from runfold_server.streams.series.hub import Hub
-from runfold_server.writes.writes import Origin, Writes
-from runfold_storage.objects import Store
+from runfold_server.writes.writes import Origin
 
 from .request_fields import Args, Field
-
-
-@dataclass(frozen=True)
-class Api:
-    """The server's parts, for one process."""
-
-    config: ServerConfig
-    log: LogWriter
-    database: Database
-    ends: Ends
-    moments: Moments
-    reader: Reader
-    writes: Writes
-    runs: RunHeads
-    experiments: ExperimentHeads
-    histories: Histories
-    searches: RunSearches
-    observed: Observed
-    ids: Ids
-    store: Store
-    checks: Checks
-    exports: Exports
-    patterns: Reader
-    """For what may take Postgres long, so that nothing else waits for it."""
-    live: Hub
-    definitions: Definitions
-    events: Events
-    pasts: Pasts
-
-    def then(self, past: Past) -> "Api":
-        """The parts as they stand in a past."""
-        return replace(self, database=past.database, reader=past.reader, patterns=past.reader, searches=past.searches)
+from .services import Services
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +24,7 @@ class Call:
     as_of: Vector | None = None
 
 
-Handler = Callable[[Api, Call], Awaitable[dict[str, Any]]]
+Handler = Callable[[Services, Call], Awaitable[dict[str, Any]]]
 """Answers a call with what is to be encoded as JSON, or raises ApiError."""
 
 
@@ -97,7 +48,7 @@ class Operation:
     """Whether it can be asked about moments of which there is a past: see pasts.py. Its handler need not know."""
 
 
-RawHandler = Callable[[Api, Request], Awaitable[Response]]
+RawHandler = Callable[[Services, Request], Awaitable[Response]]
 """Answers a request that is not JSON in MLflow's sense, or whose answer is not."""
 
 

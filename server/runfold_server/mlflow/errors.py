@@ -1,7 +1,6 @@
 """A fold's refusal in MLflow's words. The words depend on the call: the event tells which it was."""
 
 from runfold_projections.core.rejection import RejectionCode
-from runfold_projections.history.cutoff import partition_of_run
 from runfold_schemas.events.runs import (
     Event,
     ExperimentDeleted,
@@ -13,9 +12,7 @@ from runfold_schemas.events.runs import (
     RunFact,
     TagsDeleted,
 )
-from runfold_schemas.positions.position import Partition
-from runfold_schemas.positions.topics import PARTITIONED, Topic
-from runfold_schemas.positions.vector import Vector
+from runfold_server.core.entity_errors import experiment_not_active, no_experiment, no_run, run_not_active
 from runfold_server.core.errors import AlreadyExists, ApiError, Internal, InvalidParameter, NotFound
 from runfold_server.writes.writes import RefusedWrite
 
@@ -49,34 +46,6 @@ def said(refused: RefusedWrite, *, single_param: bool = False) -> ApiError:
         case RejectionCode.RUN_EXISTS:
             return AlreadyExists(refused.refused.message)
     return InvalidParameter(refused.refused.message)
-
-
-def no_experiment(experiment_id: int | str, as_of: Vector | None = None) -> NotFound:
-    """No such experiment, or none yet."""
-    return NotFound(f"No Experiment with id={experiment_id} exists{then(as_of, Topic.EXPERIMENTS)}")
-
-
-def no_run(run_id: str, as_of: Vector | None = None) -> NotFound:
-    """No such run, or none yet."""
-    return NotFound(f"Run with id={run_id} not found{then(as_of, Topic.RUNS, run_id)}")
-
-
-def then(as_of: Vector | None, topic: Topic, key: str = "") -> str:
-    """Of what was not there at a moment of the past: which that was, in the partition that counts."""
-    if as_of is None:
-        return ""
-    where = partition_of_run(as_of, topic, key) if topic in PARTITIONED else Partition(topic, 0)
-    return f" as of {where}:{as_of.get(where, 0)}"
-
-
-def run_not_active(run_id: str, stage: str) -> InvalidParameter:
-    """A write to a run that was deleted, or whose experiment was."""
-    return InvalidParameter(f"The run {run_id} must be in the 'active' state. Current state is {stage}.")
-
-
-def experiment_not_active(experiment_id: int, stage: str) -> InvalidParameter:
-    """A write to an experiment that was deleted."""
-    return InvalidParameter(f"The experiment {experiment_id} must be in the 'active' state. Current state is {stage}.")
 
 
 def _experiment_not_active(event: Event, stage: str) -> ApiError:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from runfold_schemas.events.artifact_paths import root_below
-from runfold_server.artifacts.paths import is_own
+from runfold_server.core.artifact_roots import is_own
 from runfold_server.core.errors import InvalidParameter
 from runfold_server.http.request_fields import invalid_value
 from runfold_server.mlflow.tracking.location_credentials import check_no_credentials

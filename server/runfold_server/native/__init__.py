@@ -1,3 +1,1 @@
 """Runfold's own API, beside MLflow's: ready events in; runs, series, models and the log's own facts out."""
-
-PREFIX = "/api/runfold/v1"

@@ -8,12 +8,13 @@ from starlette.responses import Response
 from runfold_projections.series.branch_overview import MOST_FORKS, Branches, branches_of
 from runfold_projections.series.visible_points import Branches as Which
 from runfold_schemas.positions.topics import Topic
+from runfold_server.core.entity_errors import no_run
 from runfold_server.core.errors import InvalidParameter
 from runfold_server.http.dispatch import json_response, saying
-from runfold_server.http.operation import Api, RawOperation
+from runfold_server.http.operation import RawOperation
+from runfold_server.http.prefixes import NATIVE_PREFIX
 from runfold_server.http.request_fields import Field, Kind
-from runfold_server.mlflow.errors import no_run
-from runfold_server.native import PREFIX
+from runfold_server.http.services import Services
 from runfold_server.openapi_schemas.common import (
     INT64,
     JSON,
@@ -44,11 +45,11 @@ def which(given: object) -> Which:
     raise InvalidParameter(f"Parameter 'branches' is effective, all or a branch's number; got {str(given)[:40]!r}.")
 
 
-async def _branches(api: Api, request: Request) -> Response:
+async def _branches(services: Services, request: Request) -> Response:
     run_id = str(request.path_params["run_id"])
     limit, offset = number(request, "limit", 1000, _MOST), number(request, "offset", 0, 2**31)
-    as_of = await api.moments.of(request)
-    shown = await api.reader.read(
+    as_of = await services.reads.moments.of(request)
+    shown = await services.reads.reader.read(
         consistency(request, Consistency.STRONG),
         of_run(run_id, Topic.METRICS, Topic.RUNS),
         lambda connection: branches_of(connection, run_id, limit + 1, offset, as_of),
@@ -135,7 +136,7 @@ _ANSWER = having(
 OPERATIONS = (
     RawOperation(
         "GET",
-        f"{PREFIX}/runs/{{run_id}}/branches",
+        f"{NATIVE_PREFIX}/runs/{{run_id}}/branches",
         _branches,
         "A run's attempts, rewinds and declared starts, up to which step each branch is effective for each rank, and forks. Strong unless asked otherwise.",
         {200: (JSON, _ANSWER)},

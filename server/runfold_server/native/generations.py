@@ -8,13 +8,14 @@ from starlette.responses import Response
 
 from runfold_projections.generations.inventory import Entry, inventory
 from runfold_server.http.dispatch import json_response
-from runfold_server.http.operation import Api, RawOperation
-from runfold_server.native import PREFIX
+from runfold_server.http.operation import RawOperation
+from runfold_server.http.prefixes import NATIVE_PREFIX
+from runfold_server.http.services import Services
 from runfold_server.openapi_schemas.common import INT64, JSON, NULLABLE_INT, NULLABLE_TEXT, TEXT, having, listed
 
 
-async def _generations(api: Api, _: Request) -> Response:
-    async with api.database.connection() as connection:
+async def _generations(services: Services, _: Request) -> Response:
+    async with services.reads.database.connection() as connection:
         entries = await inventory(connection)
     live = {entry.generation.projection: entry for entry in entries if entry.generation.state == "live"}
     now = datetime.now(UTC)
@@ -60,7 +61,7 @@ _GENERATION = having(
 OPERATIONS = (
     RawOperation(
         "GET",
-        f"{PREFIX}/generations",
+        f"{NATIVE_PREFIX}/generations",
         _generations,
         "Built copies of the read models: live ones, those that a rebuild builds, with its progress, those to go back to, and pasts.",
         {200: (JSON, having({"generations": listed(_GENERATION)}))},

@@ -12,12 +12,13 @@ from runfold_projections.registry.queries import RegisteredModel, get_registered
 from runfold_projections.registry.version_queries import ModelVersion, versions_of
 from runfold_schemas.events.runs import DEFAULT_WORKSPACE
 from runfold_server.http.dispatch import json_response, saying
-from runfold_server.http.operation import Api, RawOperation
+from runfold_server.http.operation import RawOperation
+from runfold_server.http.prefixes import NATIVE_PREFIX
 from runfold_server.http.request_fields import Field, Kind
+from runfold_server.http.services import Services
 from runfold_server.mlflow.answers.registry import native_head, native_version
 from runfold_server.mlflow.registry.errors import no_model
-from runfold_server.mlflow.registry.version_search import REGISTRY, then
-from runfold_server.native import PREFIX
+from runfold_server.mlflow.registry.version_search import REGISTRY, with_moment
 from runfold_server.openapi_schemas.common import INT64, JSON, POSITIONS, having, listed, ref
 from runfold_server.reads.reader import Consistency
 
@@ -27,11 +28,11 @@ _MOST = 10_000
 Found = tuple[RegisteredModel, list[ModelVersion]]
 
 
-async def _model(api: Api, request: Request) -> Response:
+async def _model(services: Services, request: Request) -> Response:
     name = str(request.path_params["name"])
     limit, offset = number(request, "limit", 1000, _MOST), number(request, "offset", 0, 2**31)
 
-    as_of = await api.moments.of(request)
+    as_of = await services.reads.moments.of(request)
 
     async def query(connection: Connection) -> Found | None:
         if as_of is not None:
@@ -40,9 +41,9 @@ async def _model(api: Api, request: Request) -> Response:
         model = await get_registered_model(connection, DEFAULT_WORKSPACE, name)
         return None if model is None else (model, await versions_of(connection, model.born, limit + 1, offset))
 
-    shown = await api.reader.read(consistency(request, Consistency.STRONG), REGISTRY, query, as_of=as_of)
+    shown = await services.reads.reader.read(consistency(request, Consistency.STRONG), REGISTRY, query, as_of=as_of)
     if shown.value is None:
-        raise then(no_model(name), as_of)
+        raise with_moment(no_model(name), as_of)
     model, versions = shown.value
     answer: dict[str, Any] = {
         "model": native_head(model),
@@ -56,7 +57,7 @@ async def _model(api: Api, request: Request) -> Response:
 OPERATIONS = (
     RawOperation(
         "GET",
-        f"{PREFIX}/models/{{name}}",
+        f"{NATIVE_PREFIX}/models/{{name}}",
         _model,
         "A registered model, its aliases and its versions, the newest first. Strong unless asked otherwise.",
         {

@@ -16,12 +16,13 @@ from runfold_schemas.events.registered_models import MOST_IN_A_PROMOTION, Models
 from runfold_schemas.events.runs import DEFAULT_WORKSPACE
 from runfold_server.core.errors import ApiError, ErrorCode, InvalidParameter
 from runfold_server.http.dispatch import json_response, read_body
-from runfold_server.http.operation import Api, RawOperation
+from runfold_server.http.operation import RawOperation
+from runfold_server.http.prefixes import NATIVE_PREFIX
 from runfold_server.http.request_fields import Field, Kind, check_known, parse_json, read_json
+from runfold_server.http.services import Services
 from runfold_server.mlflow.answers.registry import native_head
 from runfold_server.mlflow.registry.errors import said
 from runfold_server.mlflow.registry.writes import behind, needs_registry
-from runfold_server.native import PREFIX
 from runfold_server.openapi_schemas.common import (
     INT64,
     JSON,
@@ -52,7 +53,7 @@ class NotPromoted(ApiError):
         return msgspec.json.encode(msgspec.json.decode(super().body()) | {"failed": self.failed})
 
 
-async def _promote(api: Api, request: Request) -> Response:
+async def _promote(services: Services, request: Request) -> Response:
     raw = read_json(await read_body(request, _MOST_BODY), request.headers.get("content-type"))
     args = parse_json(FIELDS, raw)
     # A misspelt `conditions` would promote without any, a misspelt `version` would take an alias away.
@@ -67,9 +68,9 @@ async def _promote(api: Api, request: Request) -> Response:
 
         return read
 
-    await needs_registry(api)
+    await needs_registry(services)
     try:
-        position, models = await api.writes.decide(event, Origin.of(request.headers.get), then)
+        position, models = await services.writes.decide(event, Origin.of(request.headers.get), then)
     except RefusedWrite as refused:
         if refused.refused.code == RejectionCode.PROMOTION_CONDITION_FAILED:
             raise NotPromoted(refused.refused.message, refused.refused.details.get("failed", [])) from None
@@ -131,7 +132,7 @@ _FAILED = having(
 OPERATIONS = (
     RawOperation(
         "POST",
-        f"{PREFIX}/models:promote",
+        f"{NATIVE_PREFIX}/models:promote",
         _promote,
         "Move aliases and stages of one or several registered models by one event, if all conditions hold: wholly or not at all. "
         "What is answered is as of that event.",

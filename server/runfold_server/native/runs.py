@@ -7,10 +7,11 @@ from starlette.responses import Response
 
 from runfold_projections.runs.queries import Run
 from runfold_server.http.dispatch import json_response, saying
-from runfold_server.http.operation import Api, RawOperation
+from runfold_server.http.operation import RawOperation
+from runfold_server.http.prefixes import NATIVE_PREFIX
 from runfold_server.http.request_fields import Field
+from runfold_server.http.services import Services
 from runfold_server.mlflow.tracking.runs import STATUSES
-from runfold_server.native import PREFIX
 from runfold_server.native.series.json_numbers import NATIVE_NUMBER, number
 from runfold_server.openapi_schemas.common import (
     INT64,
@@ -31,9 +32,11 @@ from runfold_server.reads.reader import Consistency
 from .query_parameters import consistency, consistency_field
 
 
-async def _run(api: Api, request: Request) -> Response:
-    as_of = await api.moments.of(request)
-    shown = await find_run(api, request.path_params["run_id"], as_of, consistency(request, Consistency.STRONG))
+async def _run(services: Services, request: Request) -> Response:
+    as_of = await services.reads.moments.of(request)
+    shown = await find_run(
+        services.reads.reader, request.path_params["run_id"], as_of, consistency(request, Consistency.STRONG)
+    )
     return saying(json_response({"run": native_run(shown.value), "positions": shown.said()}), as_of)
 
 
@@ -102,7 +105,7 @@ SHAPES = {
 OPERATIONS = (
     RawOperation(
         "GET",
-        f"{PREFIX}/runs/{{run_id}}",
+        f"{NATIVE_PREFIX}/runs/{{run_id}}",
         _run,
         "A run with its params, tags, latest metrics, inputs and outputs, deleted or not. Strong unless asked otherwise.",
         {200: (JSON, having({"run": ref("NativeRun"), "positions": POSITIONS}))},

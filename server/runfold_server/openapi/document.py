@@ -1,7 +1,7 @@
 """The OpenAPI 3.1 document of all that is served, made from the tables that routing and parsing use."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -9,12 +9,12 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from runfold_server.app.health import MLFLOW_VERSION
-from runfold_server.app.routes import MLFLOW_3_PREFIXES, MLFLOW_PREFIXES, OPERATIONS, OPERATIONS_3, RAW
-from runfold_server.http.operation import Api, Operation, RawOperation
+from runfold_server.http.operation import Operation, RawOperation
 from runfold_server.http.path_matching import PLACEHOLDER
 from runfold_server.http.request_fields import Field, Kind
+from runfold_server.http.services import Services
 from runfold_server.mlflow.answers import logged_models
+from runfold_server.mlflow.version import MLFLOW_VERSION
 from runfold_server.native import runs as native_runs
 from runfold_server.openapi_schemas import registry, timeline
 from runfold_server.openapi_schemas.common import ERROR, JSON, SHAPES, Schema
@@ -42,13 +42,13 @@ _ERRORS = {
 }
 
 
-def document() -> Json:
-    """The whole document."""
+def document(mlflow: Mapping[str, Iterable[Operation]], raw_operations: Iterable[RawOperation]) -> Json:
+    """Return the whole document. `mlflow` has MLflow's operations by their prefix."""
     paths: dict[str, Json] = {}
-    for prefix, operations in ((MLFLOW_PREFIXES[0], OPERATIONS), (MLFLOW_3_PREFIXES[0], OPERATIONS_3)):
+    for prefix, operations in mlflow.items():
         for operation in operations:
             paths.setdefault(f"{prefix}/{_plain(operation.path)}", {})[operation.method.lower()] = _call(operation)
-    for raw in (*RAW, OPERATION):
+    for raw in raw_operations:
         paths.setdefault(_plain(raw.path), {})[raw.method.lower()] = _raw(raw)
     return {
         "openapi": "3.1.0",
@@ -227,21 +227,22 @@ def _integer(field: Field) -> Json:
     return {"type": "integer", "format": field.kind.value, "minimum": least, "maximum": most}
 
 
-@lru_cache(maxsize=1)
-def _bytes() -> bytes:
-    return msgspec.json.encode(document())
+def openapi_operation(build: Callable[[], Json]) -> RawOperation:
+    """Return the operation that answers the document. `build` makes it once, at the first request."""
 
+    @lru_cache(maxsize=1)
+    def encoded() -> bytes:
+        return msgspec.json.encode(build())
 
-async def _describe(_: Api, __: Request) -> Response:
-    return Response(_bytes(), media_type=JSON)
+    async def handler(_: Services, __: Request) -> Response:
+        return Response(encoded(), media_type=JSON)
 
-
-OPERATION = RawOperation(
-    "GET",
-    "/openapi.json",
-    _describe,
-    "This document.",
-    {200: (JSON, {"type": "object"})},
-    errors=(),
-    guarded=False,
-)
+    return RawOperation(
+        "GET",
+        "/openapi.json",
+        handler,
+        "This document.",
+        {200: (JSON, {"type": "object"})},
+        errors=(),
+        guarded=False,
+    )

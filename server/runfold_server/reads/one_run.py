@@ -5,24 +5,23 @@ from runfold_projections.runs.as_of import run_shown_at
 from runfold_projections.runs.queries import Run, get_run
 from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import Vector
-from runfold_server.http.operation import Api
-from runfold_server.mlflow.errors import no_run
+from runfold_server.core.entity_errors import no_run
 
-from .reader import Consistency, Shown, of_run, of_runs, of_topics
+from .reader import Consistency, Reader, Shown, of_run, of_runs, of_topics
 
 RUN_TOPICS = (Topic.RUNS, Topic.METRICS, Topic.EXPERIMENTS)
 """What a run as it is answered is folded from."""
 
 
 async def find_run(
-    api: Api, run_id: str, as_of: Vector | None = None, consistency: Consistency = Consistency.STRONG
+    reader: Reader, run_id: str, as_of: Vector | None = None, consistency: Consistency = Consistency.STRONG
 ) -> Shown[Run]:
     """The run now, or as it was at the vector; NotFound if there is none."""
 
     async def query(connection: Connection) -> Run | None:
         return await (get_run(connection, run_id) if as_of is None else run_shown_at(connection, run_id, as_of))
 
-    shown = await api.reader.read(
+    shown = await reader.read(
         consistency,
         # What a run inherited is looked for while it is read.
         of_run(run_id, *RUN_TOPICS) if as_of is None else of_topics(*RUN_TOPICS),

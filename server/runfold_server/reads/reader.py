@@ -18,15 +18,14 @@ from runfold_projections.postgres.read_transaction import checkpoints, reached
 from runfold_schemas.positions.position import Partition, Position
 from runfold_schemas.positions.topics import PARTITIONED, Topic, partition_of
 from runfold_schemas.positions.vector import Vector
-from runfold_server.caches.coalescing import Together
+from runfold_server.core.coalescing import Together
+from runfold_server.core.database import Database
 from runfold_server.core.errors import Unavailable
-from runfold_server.core.metrics import Observed
+from runfold_server.core.metrics import ServerMetrics
+from runfold_server.core.outages import STALE
 from runfold_server.freshness.fold_progress import POLL, Progress
 from runfold_server.freshness.log_ends import Ends
 from runfold_server.freshness.read_hints import Urge
-
-from .database import Database
-from .outages import STALE
 
 GATHERING = Topic.METRICS
 """Where workers let records gather for a moment if nobody waits for them."""
@@ -66,7 +65,7 @@ class Reader:
     """Runs queries in snapshots. `wait` bounds, in seconds, how long a strong read waits for the folds."""
 
     def __init__(
-        self, database: Database, ends: Ends, progress: Progress, observed: Observed, urge: Urge, *, wait: float
+        self, database: Database, ends: Ends, progress: Progress, observed: ServerMetrics, urge: Urge, *, wait: float
     ) -> None:
         self._database, self._ends, self._progress = database, ends, progress
         self._observed, self._urge = observed, urge

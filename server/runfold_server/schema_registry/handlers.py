@@ -7,7 +7,7 @@ import msgspec
 from starlette.requests import Request
 
 from runfold_server.http.dispatch import read_body
-from runfold_server.http.operation import Api
+from runfold_server.http.services import Services
 from runfold_server.streams.events.schema_definitions import Definition, same
 
 from .protocol import RegistryError, Text, no_schema, no_subject, no_version
@@ -20,118 +20,120 @@ _READ_ONLY = (
 )
 
 
-async def root(_: Api, __: Request) -> Any:
+async def root(_: Services, __: Request) -> Any:
     """The root: empty."""
     return {}
 
 
-async def subjects(api: Api, request: Request) -> Any:
+async def subjects(services: Services, request: Request) -> Any:
     """Names of subjects, those with a prefix if one is given."""
     start = request.query_params.get("subjectPrefix", "")
-    found = dict.fromkeys(one.subject for one in await api.definitions.all())
+    found = dict.fromkeys(one.subject for one in await services.streams.definitions.all())
     return _paged(request, [subject for subject in found if subject.startswith(start)])
 
 
-async def schemas(api: Api, request: Request) -> Any:
+async def schemas(services: Services, request: Request) -> Any:
     """All versions, or the latest ones, of subjects."""
     start = request.query_params.get("subjectPrefix", "")
-    found = [one for one in await api.definitions.all() if one.subject.startswith(start)]
+    found = [one for one in await services.streams.definitions.all() if one.subject.startswith(start)]
     if _is_true(request, "latestOnly"):
         found = list({one.subject: one for one in found}.values())
     return [_whole(one) for one in _paged(request, found)]
 
 
-async def versions(api: Api, request: Request) -> Any:
+async def versions(services: Services, request: Request) -> Any:
     """Numbers of a subject's versions."""
-    return _paged(request, [one.version for one in await _of_subject(api, request)])
+    return _paged(request, [one.version for one in await _of_subject(services, request)])
 
 
-async def version(api: Api, request: Request) -> Any:
+async def version(services: Services, request: Request) -> Any:
     """A version of a subject."""
-    return _whole(await _asked(api, request))
+    return _whole(await _asked(services, request))
 
 
-async def version_text(api: Api, request: Request) -> Any:
+async def version_text(services: Services, request: Request) -> Any:
     """The schema alone of a version."""
-    return Text((await _asked(api, request)).text)
+    return Text((await _asked(services, request)).text)
 
 
-async def by_id(api: Api, request: Request) -> Any:
+async def by_id(services: Services, request: Request) -> Any:
     """The schema of an id."""
-    found = await _of_id(api, request)
+    found = await _of_id(services, request)
     answer: dict[str, Any] = {"schema": found.text, "subject": found.subject, "version": found.version}
     if _is_true(request, "fetchMaxId"):
-        answer["maxId"] = max(one.schema_id for one in await api.definitions.all())
+        answer["maxId"] = max(one.schema_id for one in await services.streams.definitions.all())
     return answer
 
 
-async def text_by_id(api: Api, request: Request) -> Any:
+async def text_by_id(services: Services, request: Request) -> Any:
     """The schema alone of an id."""
-    return Text((await _of_id(api, request)).text)
+    return Text((await _of_id(services, request)).text)
 
 
-async def subjects_of_id(api: Api, request: Request) -> Any:
+async def subjects_of_id(services: Services, request: Request) -> Any:
     """The subjects that have the schema of an id."""
-    return [(await _of_id(api, request)).subject]
+    return [(await _of_id(services, request)).subject]
 
 
-async def versions_of_id(api: Api, request: Request) -> Any:
+async def versions_of_id(services: Services, request: Request) -> Any:
     """Subjects and versions of an id."""
-    found = await _of_id(api, request)
+    found = await _of_id(services, request)
     return [{"subject": found.subject, "version": found.version}]
 
 
-async def types(_: Api, __: Request) -> Any:
+async def types(_: Services, __: Request) -> Any:
     """Kinds of schemas."""
     return ["AVRO"]
 
 
-async def lookup(api: Api, request: Request) -> Any:
+async def lookup(services: Services, request: Request) -> Any:
     """Which version of a subject a schema is."""
-    versions = await _of_subject(api, request)
-    found = await _same(api, request, versions)
+    versions = await _of_subject(services, request)
+    found = await _same(services, request, versions)
     if found is None:
         raise no_schema()
     return _whole(found)
 
 
-async def register(api: Api, request: Request) -> Any:
+async def register(services: Services, request: Request) -> Any:
     """The id of a schema that the subject has already; 42205 for any other."""
     # A producer that registers what it is about to use gets the id of what is there.
-    found = await _same(api, request, await api.definitions.of_subject(request.path_params["subject"]))
+    found = await _same(
+        services, request, await services.streams.definitions.of_subject(request.path_params["subject"])
+    )
     if found is None:
         raise RegistryError(42205, _READ_ONLY)
     return {"id": found.schema_id}
 
 
-async def refuse(_: Api, __: Request) -> Any:
+async def refuse(_: Services, __: Request) -> Any:
     """42205, whatever was asked."""
     raise RegistryError(42205, _READ_ONLY)
 
 
-async def config(api: Api, request: Request) -> Any:
+async def config(services: Services, request: Request) -> Any:
     """How compatible versions are with each other."""
     if "subject" in request.path_params:
-        await _of_subject(api, request)
+        await _of_subject(services, request)
     return {"compatibilityLevel": LEVEL}
 
 
-async def mode(api: Api, request: Request) -> Any:
+async def mode(services: Services, request: Request) -> Any:
     """READONLY."""
     if "subject" in request.path_params:
-        await _of_subject(api, request)
+        await _of_subject(services, request)
     return {"mode": "READONLY"}
 
 
-async def _of_subject(api: Api, request: Request) -> list[Definition]:
+async def _of_subject(services: Services, request: Request) -> list[Definition]:
     subject = request.path_params["subject"]
-    found = await api.definitions.of_subject(subject)
+    found = await services.streams.definitions.of_subject(subject)
     if not found:
         raise no_subject(subject)
     return found
 
 
-async def _asked(api: Api, request: Request) -> Definition:
+async def _asked(services: Services, request: Request) -> Definition:
     text = request.path_params["version"]
     number = _MOST_VERSION if text in ("latest", "-1") else _whole_number(text)
     if not 1 <= number <= _MOST_VERSION:
@@ -139,7 +141,7 @@ async def _asked(api: Api, request: Request) -> Definition:
             42202,
             f"The specified version '{text}' is not a valid version id. Allowed values are between [1, 2^31-1] and the string \"latest\"",
         )
-    versions = await _of_subject(api, request)
+    versions = await _of_subject(services, request)
     if text in ("latest", "-1"):
         return versions[-1]
     for one in versions:
@@ -148,20 +150,20 @@ async def _asked(api: Api, request: Request) -> Definition:
     raise no_version(number)
 
 
-async def _of_id(api: Api, request: Request) -> Definition:
+async def _of_id(services: Services, request: Request) -> Definition:
     text = request.path_params["id"]
     schema_id = _whole_number(text)
     if not 0 <= schema_id <= _MOST_VERSION:
         raise RegistryError(404, "HTTP 404 Not Found")
-    found = await api.definitions.of_id(schema_id)
+    found = await services.streams.definitions.of_id(schema_id)
     if found is None:
         raise no_schema(schema_id)
     return found
 
 
-async def _same(api: Api, request: Request, versions: Sequence[Definition]) -> Definition | None:
+async def _same(services: Services, request: Request, versions: Sequence[Definition]) -> Definition | None:
     try:
-        body = msgspec.json.decode(await read_body(request, api.config.max_body_bytes))
+        body = msgspec.json.decode(await read_body(request, services.config.max_body_bytes))
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise RegistryError(400, f"The request body is not valid JSON: {error}") from None
     text = body.get("schema") if isinstance(body, dict) else None

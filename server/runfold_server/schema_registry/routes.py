@@ -4,14 +4,14 @@ Paths are those of `io.confluent.kafka.schemaregistry.rest` (resources).
 """
 
 from runfold_server.http.operation import RawOperation
+from runfold_server.http.prefixes import NATIVE_PREFIX
 from runfold_server.http.request_fields import Field, Kind
-from runfold_server.native import PREFIX
 from runfold_server.openapi_schemas.common import INT64, TEXT, Schema, having, listed
 
 from . import handlers
 from .protocol import MEDIA_TYPE, Handler, answering
 
-BASE = f"{PREFIX}/schema-registry"
+BASE = f"{NATIVE_PREFIX}/schema-registry"
 _VERSION: Schema = having({"subject": TEXT, "version": INT64, "id": INT64, "schema": TEXT})
 _ERROR: Schema = having({"error_code": INT64, "message": TEXT})
 _SUBJECT = Field("subject", required=True)

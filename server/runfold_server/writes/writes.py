@@ -13,8 +13,8 @@ from runfold_schemas.codec.batch import Outgoing
 from runfold_schemas.events.runs import DEFAULT_WORKSPACE, Event
 from runfold_schemas.positions.position import Position
 from runfold_server.core.errors import Unavailable
-from runfold_server.core.metrics import Observed
-from runfold_server.reads.outages import kafka_outages
+from runfold_server.core.metrics import ServerMetrics
+from runfold_server.core.outages import kafka_outages
 from runfold_server.reads.reader import Behind, Query, Reader
 
 T = TypeVar("T")
@@ -54,7 +54,7 @@ class RefusedWrite(Exception):
 class Writes:
     """Appends through the process's one writer. Never sends an event twice: a failed append burns its sequence number."""
 
-    def __init__(self, log: LogWriter, reader: Reader, observed: Observed) -> None:
+    def __init__(self, log: LogWriter, reader: Reader, observed: ServerMetrics) -> None:
         self._log, self._reader, self._observed = log, reader, observed
 
     async def append(self, event: Event, origin: Origin, *, bulk: bool = False) -> Appended:

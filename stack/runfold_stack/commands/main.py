@@ -169,12 +169,14 @@ def upgrade(data_dir: DataDir = None) -> None:
     """Raise the feature level to this release's, when every server and worker runs it; topics that the log lacks are made."""
     from runfold_log.admin import upgrade_log
     from runfold_stack.config.services import find_services, kafka_named
-    from runfold_stack.programs.up import birth_of
+    from runfold_stack.programs.up import log_settings
 
     settings = _settings(data_dir=data_dir)
     kafka = find_services(settings).kafka
     with kafka_named(kafka):
-        before, after = asyncio.run(upgrade_log(kafka, settings.namespace, release=RELEASE, birth=birth_of(settings)))
+        before, after = asyncio.run(
+            upgrade_log(kafka, settings.namespace, release=RELEASE, settings=log_settings(settings))
+        )
     print(f"feature level {before} -> {after}" if before != after else f"feature level {after}: nothing to do")
 
 
@@ -183,12 +185,12 @@ def topics_create(data_dir: DataDir = None) -> None:
     """Make the topics, their genesis records and schema declarations where they are missing."""
     from runfold_log.admin import create_log
     from runfold_stack.config.services import find_services, kafka_named
-    from runfold_stack.programs.up import birth_of
+    from runfold_stack.programs.up import log_settings
 
     settings = _settings(data_dir=data_dir)
     kafka = find_services(settings).kafka
     with kafka_named(kafka):
-        info = asyncio.run(create_log(kafka, settings.namespace, birth_of(settings), release=RELEASE))
+        info = asyncio.run(create_log(kafka, settings.namespace, log_settings(settings), release=RELEASE))
     print(f"log {info.log_id}: feature level {info.level}, {info.partitions} partitions of runs and of metrics")
 
 

@@ -5,12 +5,11 @@ from typing import Any
 
 import asyncpg
 import httpx2
-from aiokafka.errors import KafkaError
 
 from runfold.errors import RunfoldError
 from runfold_log.admin import open_log
 from runfold_log.cluster import KafkaCluster
-from runfold_log.errors import LogNotBorn
+from runfold_log.errors import LogNotCreated, LogUnavailable
 from runfold_projections.control.leases import LIVE
 from runfold_projections.control.migrations import check_migrated
 from runfold_projections.core.errors import NotMigrated, ProjectionError
@@ -59,9 +58,11 @@ async def _kafka(kafka: KafkaCluster, namespace: str) -> tuple[dict[str, Any], E
         async with asyncio.timeout(10):
             info = await open_log(kafka, namespace)
             ends = await log_ends(kafka, info)
-    except LogNotBorn as error:
+    except LogNotCreated as error:
         return {**where, "state": "not ready", "error": str(error)}, {}
-    except (KafkaError, OSError, TimeoutError, RunfoldError) as error:
+    except LogUnavailable as error:
+        return {**where, "state": "away", "error": error.reason}, {}
+    except (OSError, TimeoutError, RunfoldError) as error:
         return {**where, "state": "away", "error": reason(error)}, {}
     facts = {
         **where,

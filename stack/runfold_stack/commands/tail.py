@@ -1,23 +1,23 @@
 """`runfold events tail`: the log as JSON lines, from any position."""
 
 import json
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-
 from runfold_log.admin import LogInfo
 from runfold_log.cluster import KafkaCluster
-from runfold_log.reader import plain_consumer
+from runfold_log.reader import LogReader
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.envelope import format_time
 from runfold_schemas.codec.record import Raw, read_record
 from runfold_schemas.errors import BadRecord, UndeclaredSchema
 from runfold_schemas.events.runs import as_json
-from runfold_schemas.positions.position import Partition, Position
-from runfold_schemas.positions.topics import Topic, full_name, partition_count
+from runfold_schemas.positions.position import Position
+from runfold_schemas.positions.topics import Topic, partition_count
 from runfold_stack.errors import NoSuchPosition
+
+_WAIT_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,50 +49,32 @@ async def tail(
     From the beginning, from a position (of its partition only), or with `from_end` only what comes. Without `follow` it ends
     where the log ended when it began. Who does not read it to its end closes it.
     """
-    names = {full_name(info.namespace, topic): topic for topic in (topics if start is None else [start.topic])}
-    targets = {
-        TopicPartition(name, where.partition): where
-        for name, topic in names.items()
+    partitions = [
+        where
+        for topic in (topics if start is None else [start.topic])
         for where in info.all_partitions(topic)
         if start is None or start.where == where
-    }
-    if start is not None and not targets:
+    ]
+    if start is not None and not partitions:
         raise NoSuchPosition(
             f"{start}: the log has {partition_count(start.topic, info.partitions)} partitions of {start.topic}"
         )
-    async with plain_consumer(kafka, fetch_max_wait_ms=500) as consumer:
-        consumer.assign(list(targets))
-        ends = await consumer.end_offsets(list(targets))
-        await _seek(consumer, targets, ends, start, from_end)
-        open_targets = {t for t in targets if follow or await consumer.position(t) < ends[t]}
-        while open_targets:
-            batches = await consumer.getmany(*open_targets, timeout_ms=1000)
-            for target, messages in batches.items():
-                for message in messages:
-                    if follow or message.offset < ends[target]:
-                        raw = Raw.of(names[target.topic], message)
-                        yield line(raw, partition_count(raw.position.topic, info.partitions))
-                if not follow and await consumer.position(target) >= ends[target]:
-                    open_targets.discard(target)
-
-
-async def _seek(
-    consumer: AIOKafkaConsumer,
-    targets: Mapping[TopicPartition, Partition],
-    ends: Mapping[TopicPartition, int],
-    start: Position | None,
-    from_end: bool,
-) -> None:
-    if start is not None:
-        (target,) = targets
-        # Kafka's client would go to the beginning instead, without a word.
-        if start.offset > ends[target]:
-            raise NoSuchPosition(f"{start}: {start.where} ends before {start._replace(offset=ends[target])}")
-        consumer.seek(target, start.offset)
-    elif from_end:
-        await consumer.seek_to_end(*targets)
-    else:
-        await consumer.seek_to_beginning(*targets)
+    async with LogReader(kafka, info.namespace) as reader:
+        first, ends = await reader.first_offsets(partitions), await reader.end_offsets(partitions)
+        offsets = ends if from_end else first
+        if start is not None:
+            if start.offset > ends[start.where]:
+                raise NoSuchPosition(f"{start}: {start.where} ends before {start._replace(offset=ends[start.where])}")
+            offsets = {start.where: max(start.offset, first[start.where])}
+        reader.assign(offsets)
+        unfinished = {where for where in partitions if follow or offsets[where] < ends[where]}
+        while unfinished:
+            for where, stretch in (await reader.read(unfinished, wait=_WAIT_SECONDS)).items():
+                for raw in stretch.raws:
+                    if follow or raw.position.offset < ends[where]:
+                        yield line(raw, partition_count(where.topic, info.partitions))
+                if not follow and stretch.next_offset >= ends[where]:
+                    unfinished.discard(where)
 
 
 def line(raw: Raw, partitions: int) -> str:

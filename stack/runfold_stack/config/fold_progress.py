@@ -4,16 +4,13 @@ import asyncio
 import time
 from collections.abc import Mapping
 
-from aiokafka import TopicPartition
-
 from runfold_log.admin import LogInfo
 from runfold_log.cluster import KafkaCluster
-from runfold_log.reader import plain_consumer
+from runfold_log.reader import LogReader
 from runfold_projections.generations.generations import Projection
 from runfold_projections.postgres.connection import Pool
 from runfold_projections.postgres.read_transaction import checkpoints, reached
 from runfold_schemas.positions.position import Partition
-from runfold_schemas.positions.topics import full_name
 from runfold_stack.errors import FoldsBehind
 
 _LOOK = 0.05
@@ -22,10 +19,8 @@ _LOOK = 0.05
 async def log_ends(kafka: KafkaCluster, info: LogInfo) -> dict[Partition, int]:
     """The next offset of every partition that is folded."""
     folded = [part for projection in Projection for part in info.all_partitions(projection.topic)]
-    async with plain_consumer(kafka) as consumer:
-        targets = {TopicPartition(full_name(info.namespace, p.topic), p.partition): p for p in folded}
-        ends = await consumer.end_offsets(list(targets))
-        return {targets[target]: end for target, end in ends.items()}
+    async with LogReader(kafka, info.namespace) as reader:
+        return await reader.end_offsets(folded)
 
 
 async def until_folded(pool: Pool, want: Mapping[Partition, int], patience: float) -> None:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from runfold_log.cluster import KafkaCluster
+from runfold_log.errors import LogUnavailable
 from runfold_stack.embedded import StackFile, read_running
 from runfold_stack.embedded.datadir import DataDir
 from runfold_stack.embedded.kafka_login import login_in
@@ -74,15 +75,11 @@ def find_s3(settings: Settings, running: StackFile | None) -> S3Config | None:
 @contextmanager
 def kafka_named(kafka: KafkaCluster) -> Iterator[None]:
     """Say of an error that Kafka is not as the setting says, instead of which call of the client failed."""
-    from aiokafka.errors import KafkaError
-
-    from runfold_log.errors import LogUnavailable
-
     try:
         yield
     except BrokenPipeError:
         raise  # whoever reads what we print is gone; the clients have errors of their own for a lost connection
-    except (KafkaError, OSError, TimeoutError, LogUnavailable) as error:
+    except (OSError, TimeoutError, LogUnavailable) as error:
         if of_a_file(error):
             raise
         cause = error.__cause__ if isinstance(error, LogUnavailable) and error.__cause__ else error

@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from runfold_log.errors import LogUnavailable
+from runfold_log.probe import LoginDenied, names_a_broker
 from runfold_log.producer import MAX_MESSAGE_BYTES
 from runfold_stack.errors import MissingPackage, PartFailed
 from runfold_stack.supervision.process import run_once, tail
@@ -240,27 +242,13 @@ def spec(place: KafkaPlace, classpath: Sequence[Path], flags: Callable[[], Seque
 
 async def answers(place: KafkaPlace, timeout: float = 5.0) -> bool:
     """Whether the broker lets our user in and has registered itself. Makes the user where the broker does not know it yet."""
-    from aiokafka.errors import KafkaError, SaslAuthenticationFailed
-
     host = "127.0.0.1" if place.host in WILDCARDS else place.host
     try:
         async with asyncio.timeout(timeout):
             try:
-                return await _names_a_broker(place, host)
-            except SaslAuthenticationFailed:
+                return await names_a_broker(host, place.port, place.cluster.security, timeout=timeout)
+            except LoginDenied:
                 await add_user(place.login, "127.0.0.1", place.controller_port)
                 return False
-    except (OSError, TimeoutError, EOFError, KafkaError):
+    except (OSError, TimeoutError, EOFError, LogUnavailable):
         return False
-
-
-async def _names_a_broker(place: KafkaPlace, host: str) -> bool:
-    """Asks for metadata about no topic, as our user."""
-    from aiokafka.conn import create_conn
-    from aiokafka.protocol.metadata import MetadataRequest
-
-    connection = await create_conn(host, place.port, client_id="runfold-ready", **place.cluster.security.options())
-    try:
-        return bool((await connection.send(MetadataRequest([]))).brokers)
-    finally:
-        connection.close()

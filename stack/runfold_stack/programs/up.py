@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from runfold_log.admin import Birth, create_log, upgrade_log
+from runfold_log.admin import create_log, upgrade_log
 from runfold_log.cluster import KafkaCluster
+from runfold_log.topics import LogSettings
 from runfold_projections.control.migrations import migrate
 from runfold_stack.config.listening import check_can_listen
 from runfold_stack.config.programs import DEFAULT_PORT, command, environment
@@ -97,7 +98,7 @@ async def prepare(
     """Give birth to the log and to the read models where they are missing, and bring an embedded log to this release's feature level."""
     tell("preparing", "topics")
     with kafka_named(kafka):
-        await create_log(kafka, settings.namespace, birth_of(settings), release=RELEASE)
+        await create_log(kafka, settings.namespace, log_settings(settings), release=RELEASE)
         if settings.kafka is None:
             # Whoever writes to an embedded log came with this release, so nobody is left behind.
             await upgrade_log(kafka, settings.namespace, release=RELEASE)
@@ -107,9 +108,9 @@ async def prepare(
     tell("ready", "")
 
 
-def birth_of(settings: Settings) -> Birth:
+def log_settings(settings: Settings) -> LogSettings:
     """How the settings want a log to be born."""
-    return Birth(
+    return LogSettings(
         partitions=settings.partitions,
         replication=settings.replication,
         min_insync_replicas=settings.min_insync_replicas,

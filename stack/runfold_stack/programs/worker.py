@@ -9,7 +9,6 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import structlog
-from aiokafka.errors import KafkaError
 
 from runfold_consumers.runtime.partition_task import Backoff
 from runfold_consumers.webhooks.deliverer import Webhooks
@@ -18,8 +17,8 @@ from runfold_consumers.worker.health import serve_health
 from runfold_consumers.worker.worker import Worker, WorkerConfig
 from runfold_log.admin import open_log
 from runfold_log.cluster import KafkaCluster
-from runfold_log.errors import LogNotBorn, LogUnavailable
-from runfold_log.reader import read_system
+from runfold_log.errors import LogNotCreated, LogUnavailable
+from runfold_log.system import read_system
 from runfold_projections.control.leases import LIVE, REPLAY
 from runfold_server.security.callers import Callers
 from runfold_server.security.guard import Guard
@@ -110,7 +109,7 @@ async def _wait_for_log(kafka: KafkaCluster, namespace: str, tell: Callable[[str
     while True:
         try:
             return (await open_log(kafka, namespace)).partitions
-        except (KafkaError, OSError, TimeoutError, LogNotBorn, LogUnavailable) as error:
+        except (OSError, TimeoutError, LogNotCreated, LogUnavailable) as error:
             if str(error) != told:
                 structlog.get_logger().warning("waiting for the log", error=str(error))
                 told = str(error)

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from runfold_server.app.routes import api_document
 from runfold_server.mlflow.not_implemented import PLANNED_2, PLANNED_3
 from runfold_server.native.log import asyncapi
-from runfold_server.openapi.document import document
 
 from .markdown import table
 
@@ -19,7 +19,7 @@ Json = Mapping[str, Any]
 
 def openapi_text() -> str:
     """The document as a file."""
-    return json.dumps(document(), indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(api_document(), indent=1, ensure_ascii=False) + "\n"
 
 
 def asyncapi_text() -> str:
@@ -29,7 +29,7 @@ def asyncapi_text() -> str:
 
 def api_page() -> str:
     """The page, in Markdown."""
-    described = document()
+    described = api_document()
     return "\n\n".join(part.strip() for part in _parts(described)) + "\n"
 
 

@@ -14,7 +14,7 @@ from runfold_projections.core.rejection import RejectionCode
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.errors import Reason
 from runfold_schemas.positions.topics import Topic
-from runfold_server.core.metrics import Observed
+from runfold_server.core.metrics import ServerMetrics
 from runfold_stack.commands.main import app
 from runfold_stack.config.settings import CONFIG_FILE, OTHER_VARIABLES, PREFIX, Settings
 
@@ -124,7 +124,7 @@ For Prometheus, at `/metrics` of each program.
 
 ### Server
 
-{table(head, _registered(Observed().registry))}
+{table(head, _registered(ServerMetrics().registry))}
 
 ### Worker
 

@@ -7,8 +7,8 @@ from runfold_projections.control.migrations import migrate
 from runfold_projections.postgres.connection import open_pool
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import Topic
+from runfold_server.core.database import Database
 from runfold_server.freshness.read_hints import Urge
-from runfold_server.reads.database import Database
 from tests.support.services import Services
 
 

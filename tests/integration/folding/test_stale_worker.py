@@ -10,11 +10,11 @@ import pytest
 
 from runfold_consumers.runtime.handlers import ProjectionHandler
 from runfold_consumers.runtime.metrics import WorkerMetrics
-from runfold_consumers.runtime.partition_reader import open_source
+from runfold_consumers.runtime.partition_reader import open_partition
 from runfold_consumers.runtime.partition_task import PartitionTask
 from runfold_consumers.runtime.read_hints import Wanted
 from runfold_consumers.runtime.schema_gate import Gate
-from runfold_log.reader import read_system
+from runfold_log.system import read_system
 from runfold_log.writer import LogWriter
 from runfold_projections.control.leases import Leasable
 from runfold_projections.core.errors import Fenced
@@ -72,7 +72,7 @@ async def everything(installation: Installation, where: Partition) -> list[Raw]:
     """The partition's records."""
     end = (await installation.ends())[where]
     raws: list[Raw] = []
-    async with open_source(installation.services.kafka, installation.namespace, where) as source:
+    async with open_partition(installation.services.kafka, installation.namespace, where) as source:
         source.seek(0)
         while len(raws) < end:
             raws += await source.read(1000, 5.0)

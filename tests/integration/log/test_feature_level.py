@@ -11,7 +11,8 @@ from runfold.pipeline.encoder import RunEncoder
 from runfold.transports.http import HttpTransport
 from runfold.transports.kafka import KafkaTransport
 from runfold_log import admin
-from runfold_log.admin import Birth, create_log, open_log, upgrade_log
+from runfold_log.admin import create_log, open_log, upgrade_log
+from runfold_log.topics import LogSettings
 from runfold_projections.control.migrations import migrate
 from runfold_schemas.codec.batch import CONTENT_TYPE, encode_batch, encode_item
 from runfold_schemas.codec.catalog import FEATURE_LEVEL
@@ -35,7 +36,7 @@ def test_models_need_a_level_that_an_older_log_reaches_by_an_upgrade(
     namespace = "older_level"
 
     async def born() -> None:
-        await create_log(services.kafka, namespace, Birth(partitions=1), release="older")
+        await create_log(services.kafka, namespace, LogSettings(partitions=1), release="older")
         await migrate(services.postgres, namespace)
 
     with monkeypatch.context() as older:
@@ -69,7 +70,7 @@ def test_what_an_older_log_does_not_know_is_refused_at_both_doors_and_the_rest_t
     namespace = "older_line"
 
     async def born() -> None:
-        await create_log(services.kafka, namespace, Birth(partitions=1), release="older")
+        await create_log(services.kafka, namespace, LogSettings(partitions=1), release="older")
         await migrate(services.postgres, namespace)
 
     with monkeypatch.context() as older:

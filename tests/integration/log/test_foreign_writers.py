@@ -10,8 +10,9 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from structlog.testing import capture_logs
 
-from runfold_log.admin import Birth, create_log, open_log
-from runfold_log.reader import read_system
+from runfold_log.admin import create_log, open_log
+from runfold_log.system import read_system
+from runfold_log.topics import LogSettings
 from runfold_projections.generations.generations import Projection, create_generation, generations, retire, switch
 from runfold_projections.postgres.connection import open_connection
 from runfold_schemas.codec.batch import Outgoing
@@ -74,7 +75,7 @@ async def test_another_partitions_genesis_before_our_own_is_not_ours(installatio
     foreign = Genesis(log_id="foreign", topic="runs", partition=0, partition_count=2)
     async with sender(installation) as raw:
         await append(installation, raw, [outgoing(Topic.EXPERIMENTS, foreign)])
-        await create_log(installation.services.kafka, installation.namespace, Birth(partitions=2), release="test")
+        await create_log(installation.services.kafka, installation.namespace, LogSettings(partitions=2), release="test")
         for n in range(2):
             # Each worker compares the log with the checkpoint anew.
             async with working(installation) as worker:

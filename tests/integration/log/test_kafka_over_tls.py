@@ -8,10 +8,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from aiokafka.errors import KafkaError
 
-from runfold_log.admin import Birth, create_log, open_log
+from runfold_log.admin import create_log, open_log
 from runfold_log.cluster import KafkaCluster, KafkaSecurity
+from runfold_log.errors import LogUnavailable
+from runfold_log.topics import LogSettings
 from runfold_stack.embedded import kafka
 from runfold_stack.embedded.kafka_login import MECHANISM, make_login
 from runfold_stack.embedded.ports import choose
@@ -76,7 +77,7 @@ async def test_password_and_certificate_of_a_cluster_are_checked(tmp_path: Path)
             return KafkaCluster(address, KafkaSecurity("SASL_SSL", MECHANISM, "runfold", password, ca))
 
         mine = cluster(place.login.password, pem)
-        info = await create_log(mine, "secured", Birth(partitions=1), release="test")
+        info = await create_log(mine, "secured", LogSettings(partitions=1), release="test")
         assert await open_log(mine, "secured") == info
         for refused in (
             cluster("wrong", pem),
@@ -84,5 +85,5 @@ async def test_password_and_certificate_of_a_cluster_are_checked(tmp_path: Path)
             cluster(place.login.password, None),
             KafkaCluster(address),
         ):
-            with pytest.raises(KafkaError):
+            with pytest.raises(LogUnavailable):
                 await open_log(refused, "secured")

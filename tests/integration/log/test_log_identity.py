@@ -11,10 +11,12 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import NodeNotReadyError
 
 from runfold_consumers.runtime.partition_task import State
-from runfold_log import admin as birth
-from runfold_log.admin import Birth, LogInfo, create_log, open_log, upgrade_log
-from runfold_log.errors import LogMismatch, LogNotBorn, LogUnavailable
-from runfold_log.reader import plain_consumer, read_range, read_system
+from runfold_log import topics
+from runfold_log.admin import LogInfo, create_log, open_log, upgrade_log
+from runfold_log.errors import LogMismatch, LogNotCreated, LogUnavailable
+from runfold_log.reader import LogReader
+from runfold_log.system import read_system
+from runfold_log.topics import LogSettings
 from runfold_projections.control.migrations import migrate
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.record import read_record
@@ -27,7 +29,7 @@ from tests.support.services import Services
 
 async def _make_anew(installation: Installation, topic: Topic) -> None:
     await bare_topic(installation, topic)
-    await create_log(installation.services.kafka, installation.namespace, Birth(partitions=2), release="test")
+    await create_log(installation.services.kafka, installation.namespace, LogSettings(partitions=2), release="test")
 
 
 @pytest.mark.parametrize("events", [1, 10])
@@ -63,33 +65,33 @@ def _state(worker: object, topic: Topic) -> list[State]:
 
 async def test_another_number_of_partitions_is_refused(installation: Installation) -> None:
     with pytest.raises(LogMismatch, match="has 2 partitions, the setting says 3"):
-        await create_log(installation.services.kafka, installation.namespace, Birth(partitions=3), release="test")
+        await create_log(installation.services.kafka, installation.namespace, LogSettings(partitions=3), release="test")
 
 
 async def test_a_namespace_without_a_log_is_named(services: Services) -> None:
-    with pytest.raises(LogNotBorn, match="run `runfold topics create`"):
+    with pytest.raises(LogNotCreated, match="run `runfold topics create`"):
         await open_log(services.kafka, "nobody")
 
 
 async def test_a_namespace_without_a_log_is_not_upgraded_but_named_at_once(services: Services) -> None:
     async with asyncio.timeout(20):
-        with pytest.raises(LogNotBorn, match="run `runfold topics create`"):
+        with pytest.raises(LogNotCreated, match="run `runfold topics create`"):
             await upgrade_log(services.kafka, "nobody", release="test")
 
 
 async def test_several_starters_give_birth_to_one_log(services: Services) -> None:
     namespace, partitions = "race", 3
     infos = await asyncio.gather(
-        *(create_log(services.kafka, namespace, Birth(partitions=partitions), release="test") for _ in range(4))
+        *(create_log(services.kafka, namespace, LogSettings(partitions=partitions), release="test") for _ in range(4))
     )
     assert len({info.log_id for info in infos}) == 1
     state = await read_system(services.kafka, namespace)
     assert state.log_id == infos[0].log_id
     assert state.missing(released_catalog().up_to(state.level)) == []
-    async with plain_consumer(services.kafka) as consumer:
+    async with LogReader(services.kafka, namespace) as reader:
         for topic in Topic:
             for where in infos[0].all_partitions(topic):
-                raws = [raw async for raw in read_range(consumer, namespace, where, 0)]
+                raws = [raw async for raw in reader.read_range(where)]
                 first = read_record(raws[0], released_catalog(), partitions)
                 assert isinstance(first.event, Genesis)
                 if topic is not Topic.SYSTEM:
@@ -110,7 +112,7 @@ async def test_a_log_is_born_on_a_cluster_that_names_no_broker_for_a_moment(
         return answer
 
     monkeypatch.setattr(AIOKafkaAdminClient, "describe_cluster", describe_later)
-    info = await create_log(services.kafka, "late", Birth(partitions=1), release="test")
+    info = await create_log(services.kafka, "late", LogSettings(partitions=1), release="test")
     assert refusals == []
     assert info == await open_log(services.kafka, "late")
 
@@ -122,9 +124,9 @@ async def test_a_cluster_that_goes_on_naming_no_broker_is_an_error_that_says_so(
         raise NodeNotReadyError
 
     monkeypatch.setattr(AIOKafkaAdminClient, "describe_cluster", never)
-    monkeypatch.setattr(birth, "NO_BROKER_PATIENCE", 0.3)
+    monkeypatch.setattr(topics, "NO_BROKER_SECONDS", 0.3)
     with pytest.raises(LogUnavailable, match="names no broker"):
-        await create_log(services.kafka, "never", Birth(partitions=1), release="test")
+        await create_log(services.kafka, "never", LogSettings(partitions=1), release="test")
     with pytest.raises(LogUnavailable, match="names no broker"):
         await open_log(services.kafka, "never")
 
@@ -143,7 +145,7 @@ async def test_a_second_genesis_changes_nothing(installation: Installation) -> N
 
 
 async def test_who_names_no_number_of_partitions_takes_what_the_log_has(installation: Installation) -> None:
-    info = await create_log(installation.services.kafka, installation.namespace, Birth(), release="test")
+    info = await create_log(installation.services.kafka, installation.namespace, LogSettings(), release="test")
     assert info == installation.info
 
 
@@ -156,7 +158,7 @@ async def test_a_worker_waits_alive_but_not_ready_for_a_log_that_is_not_born(
         await until("the worker alive", lambda: _answers(worker.url, "/health/live"))
         missing = "topics system, experiments, registry, runs, metrics are missing; run `runfold topics create`"
         await until("it says what it waits for", lambda: missing in httpx2.get(f"{worker.url}/health/ready").text)
-        await create_log(services.kafka, "unborn", Birth(partitions=2), release="test")
+        await create_log(services.kafka, "unborn", LogSettings(partitions=2), release="test")
         await migrate(services.postgres, "unborn")
         await asyncio.to_thread(worker.wait_ready)
 

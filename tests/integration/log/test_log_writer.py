@@ -10,9 +10,10 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from runfold_log.admin import Birth, create_log
+from runfold_log.admin import create_log
 from runfold_log.errors import Backpressure, LogMismatch, LogUnavailable
 from runfold_log.producer import MAX_MESSAGE_BYTES, RecordSender
+from runfold_log.topics import LogSettings
 from runfold_schemas.codec.batch import Outgoing
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import Topic, full_name
@@ -97,16 +98,16 @@ async def test_topics_of_a_release_with_smaller_records_take_larger_ones_after_a
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     namespace = f"smaller_{uuid.uuid4().hex[:8]}"
-    before = Birth(partitions=1, topic_settings={"max.message.bytes": "2097152", "segment.bytes": "33554432"})
+    before = LogSettings(partitions=1, topic_settings={"max.message.bytes": "2097152", "segment.bytes": "33554432"})
     large = Outgoing(Topic.RUNS, b"k", os.urandom(4 * 1024 * 1024), ())
     # A release whose records were smaller asked for less; this one's creation would raise it at once.
-    monkeypatch.setattr("runfold_log.admin.MAX_MESSAGE_BYTES", 2_097_152)
+    monkeypatch.setattr("runfold_log.topics.MAX_MESSAGE_BYTES", 2_097_152)
     await create_log(services.kafka, namespace, before, release="test")
     monkeypatch.undo()
     async with RecordSender(services.kafka, namespace) as sender:
         with pytest.raises(LogMismatch, match="run `runfold topics create`"):
             await sender.send(WHERE, large)
-        await create_log(services.kafka, namespace, Birth(), release="test")
+        await create_log(services.kafka, namespace, LogSettings(), release="test")
         assert (await sender.send(WHERE, large)).where == WHERE
     admin = AIOKafkaAdminClient(**services.kafka.options())
     await admin.start()

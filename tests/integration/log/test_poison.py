@@ -8,7 +8,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from runfold_log.admin import Birth, create_log
+from runfold_log.admin import create_log
+from runfold_log.topics import LogSettings
 from runfold_schemas.codec import wire
 from runfold_schemas.codec.batch import Outgoing
 from runfold_schemas.events.frames import Point, from_points
@@ -204,7 +205,7 @@ async def _born_late(installation: Installation, count: int = 3) -> int:
     async with sender(installation) as raw:
         await raw.send(Partition(Topic.EXPERIMENTS, 0), replace(_good(Topic.EXPERIMENTS, 0), value=b"garbage"))
         await append(installation, raw, [_good(Topic.EXPERIMENTS, n) for n in range(1, count)])
-        await create_log(installation.services.kafka, installation.namespace, Birth(partitions=2), release="test")
+        await create_log(installation.services.kafka, installation.namespace, LogSettings(partitions=2), release="test")
         await append(installation, raw, [_good(Topic.EXPERIMENTS, 9)])
     return count
 

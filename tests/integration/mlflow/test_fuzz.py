@@ -22,7 +22,7 @@ from runfold_schemas.codec.envelope import Envelope, Writer
 from runfold_schemas.events.runs import RunCreated
 from runfold_schemas.ids import Ids
 from runfold_schemas.positions.topics import Topic
-from runfold_server.openapi.document import document
+from runfold_server.app.routes import api_document
 from tests.support.conformance import problems
 from tests.support.server_world import World, world
 from tests.support.services import Services
@@ -32,7 +32,7 @@ JSON = "application/json"
 EVENTS = "/api/runfold/v1/events"
 ENDLESS = ("/api/runfold/v1/series:live", "/api/runfold/v1/events:stream")
 EXAMPLES = 300 if SOAK else 12
-SCHEMA = schemathesis.openapi.from_dict(document())
+SCHEMA = schemathesis.openapi.from_dict(api_document())
 OPERATIONS = {
     f"{operation.method.upper()} {operation.path}": operation
     for operation in (result.ok() for result in SCHEMA.get_all_operations())

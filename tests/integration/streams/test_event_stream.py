@@ -15,7 +15,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from runfold_log.producer import RecordSender
-from runfold_log.reader import plain_consumer, read_range
+from runfold_log.reader import LogReader
 from runfold_schemas.codec.batch import CONTENT_TYPE, Outgoing, encode_batch
 from runfold_schemas.events.frames import Point, from_points
 from runfold_schemas.events.runs import MetricsLogged, ParamsLogged, RunCreated, TagsSet
@@ -74,11 +74,11 @@ def log_of(here: World) -> dict[Partition, list[tuple[int, str]]]:
 
     async def read() -> dict[Partition, list[tuple[int, str]]]:
         found = {}
-        async with plain_consumer(here.kafka) as consumer:
+        async with LogReader(here.kafka, here.namespace) as reader:
             for topic in Topic:
                 for number in range(partition_count(topic, PARTITIONS)):
                     where = Partition(topic, number)
-                    raws = [raw async for raw in read_range(consumer, here.namespace, where, 0)]
+                    raws = [raw async for raw in reader.read_range(where)]
                     found[where] = [(raw.position.offset, dict(raw.headers)["ce_id"].decode()) for raw in raws]
         return found
 

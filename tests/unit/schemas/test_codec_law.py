@@ -162,9 +162,9 @@ def test_many_small_blocks_cost_no_more_than_linear_time() -> None:
     def seconds(blocks: int) -> float:
         body = avro_string("r") + b"\x02\x00" + b"\x02\x02" * blocks + b"\x00"
         body += b"\x02\x02" * blocks + b"\x00" + b"\x00\x00\x00\x00" + b"\x00"
-        begun = time.perf_counter()
+        begun = time.process_time()
         assert metrics_codec.decode(body).frames[0].rows == blocks
-        return time.perf_counter() - begun
+        return time.process_time() - begun
 
     seconds(1000)
     assert seconds(64_000) < 64 * max(seconds(4_000), 0.001)

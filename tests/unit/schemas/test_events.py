@@ -70,7 +70,7 @@ def test_an_event_too_large_for_a_record_is_refused_by_the_writer() -> None:
 
 
 def test_events_do_not_share_their_defaults() -> None:
-    created = FACTS["runfold.transports.experiments.ExperimentCreated"]
+    created = FACTS["runfold.experiments.ExperimentCreated"]
     one, other = created.model_validate({"name": "a"}), created.model_validate({"name": "b"})
     one.model_dump()["tags"]["x"] = "y"
     assert other.model_dump()["tags"] == {}

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from runfold_server.caches.coalescing import Together
+from runfold_server.core.coalescing import Together
 from runfold_server.core.errors import Unavailable
 
 

@@ -12,7 +12,7 @@ import pytest
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import Topic, partition_of
 from runfold_server.core.errors import Unavailable
-from runfold_server.core.metrics import Observed
+from runfold_server.core.metrics import ServerMetrics
 from runfold_server.freshness.fold_progress import Progress
 from runfold_server.freshness.log_ends import Coalesced
 from runfold_server.freshness.read_hints import Urge
@@ -157,7 +157,7 @@ async def answer(_: Any) -> str:
 
 def reader(rows: Any, ends: Mapping[Partition, int], progress: Progress, wait: float = 5) -> Reader:
     fixed: Any = FixedEnds(ends)
-    return Reader(rows, fixed, progress, Observed(), Urge(rows, "test"), wait=wait)
+    return Reader(rows, fixed, progress, ServerMetrics(), Urge(rows, "test"), wait=wait)
 
 
 @pytest.mark.usefixtures("read_checkpoints")

@@ -9,13 +9,13 @@ from typing import Any
 from openapi_spec_validator import validate
 from starlette.routing import Mount, Route
 
-from runfold_server.app.routes import MLFLOW_3_PREFIXES, MLFLOW_PREFIXES, OPERATIONS, OPERATIONS_3, RAW
+from runfold_server.app.routes import OPERATIONS, OPERATIONS_3, RAW, api_document
 from runfold_server.app.routing import routes
+from runfold_server.http.prefixes import MLFLOW_3_PREFIXES, MLFLOW_PREFIXES
 from runfold_server.http.request_fields import Field
-from runfold_server.openapi.document import document
 from runfold_server.openapi.field_descriptions import MEANINGS
 
-DOCUMENT = document()
+DOCUMENT = api_document()
 
 
 def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -24,7 +24,7 @@ def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
             yield method.upper(), path, operation
 
 
-def test_it_is_a_valid_openapi_document() -> None:
+def test_it_is_a_valid_openapi_api_document() -> None:
     validate(DOCUMENT)
 
 

@@ -83,6 +83,11 @@ def run(row: Run) -> Json:
     return created_run(row) | {"outputs": filled({"model_outputs": made})}
 
 
+def encode_run(row: Run) -> bytes:
+    """Encode MLflow's `Run` as JSON."""
+    return msgspec.json.encode(run(row))
+
+
 def created_run(row: Run) -> Json:
     """MLflow's `Run` as runs/create answers it: without outputs."""
     return {

@@ -5,11 +5,12 @@ from typing import Any
 
 from runfold_schemas.events.runs import MAX_MODEL_CHARS, ModelLogged, parse_json
 from runfold_server.core.errors import InvalidParameter, NotImplementedYet
-from runfold_server.http.operation import Api, Call, Operation
+from runfold_server.core.outages import kafka_outages
+from runfold_server.http.operation import Call, Operation
 from runfold_server.http.request_fields import Field
+from runfold_server.http.services import Services
 from runfold_server.mlflow.errors import said
 from runfold_server.mlflow.tracking.runs import RUN_ID
-from runfold_server.reads.outages import kafka_outages
 from runfold_server.writes.writes import RefusedWrite
 
 Json = dict[str, Any]
@@ -18,18 +19,18 @@ LEVEL = 2
 _MANDATORY = ("artifact_path", "flavors", "run_id", "utc_time_created")
 
 
-async def _log_model(api: Api, call: Call) -> Json:
+async def _log_model(services: Services, call: Call) -> Json:
     run_id, text = call.args["run_id"], call.args["model_json"]
     event = ModelLogged(run_id=run_id, model=json.dumps(summary(text), ensure_ascii=False))
     with kafka_outages():
-        level = (await api.log.connect()).level
+        level = (await services.log.connect()).level
     if level < LEVEL:
         raise NotImplementedYet(
             f"The log is at feature level {level} and models need {LEVEL}: run `runfold upgrade`, then restart the servers."
         )
-    await api.runs.active(run_id)
+    await services.caches.runs.active(run_id)
     try:
-        await api.writes.decided(event, call.origin)
+        await services.writes.decided(event, call.origin)
     except RefusedWrite as refused:
         raise said(refused) from None
     return {}

@@ -21,12 +21,13 @@ from runfold_schemas.events.runs import DEFAULT_WORKSPACE, Event, ModelOutput, O
 from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import Vector
 from runfold_server.core.errors import AlreadyExists, ApiError, InvalidParameter, NotFound
-from runfold_server.http.operation import Api, Call, Operation
+from runfold_server.http.operation import Call, Operation
 from runfold_server.http.request_fields import Field, Kind
+from runfold_server.http.services import Services
 from runfold_server.mlflow import validation
 from runfold_server.mlflow.answers.logged_models import STATUSES, logged_model
 from runfold_server.mlflow.errors import said
-from runfold_server.mlflow.registry.version_search import then
+from runfold_server.mlflow.registry.version_search import with_moment
 from runfold_server.mlflow.registry.writes import needs_registry
 from runfold_server.mlflow.tracking.artifact_roots import check_run, no_logged_model
 from runfold_server.mlflow.tracking.experiments import TAG, experiment_id
@@ -45,7 +46,7 @@ MODEL = of_topics(Topic.REGISTRY, Topic.METRICS)
 
 
 async def find_logged_model(
-    api: Api, model_id: str, *, deleted: bool = False, as_of: Vector | None = None
+    services: Services, model_id: str, *, deleted: bool = False, as_of: Vector | None = None
 ) -> LoggedModel:
     """The model with its metrics, by a strong read or as it was; NotFound if there is none, or a deleted one where that is not asked for."""
 
@@ -54,20 +55,20 @@ async def find_logged_model(
             return await logged_model_at(connection, DEFAULT_WORKSPACE, model_id, as_of)
         return await get_logged_model(connection, DEFAULT_WORKSPACE, model_id)
 
-    shown = await api.reader.asked(as_of, MODEL, query)
+    shown = await services.reads.reader.asked(as_of, MODEL, query)
     if shown.value is None or (shown.value.lifecycle_stage != "active" and not deleted):
-        raise then(no_logged_model(model_id), as_of)
+        raise with_moment(no_logged_model(model_id), as_of)
     return shown.value
 
 
-async def _create(api: Api, call: Call) -> Json:
+async def _create(services: Services, call: Call) -> Json:
     args = call.args
     name = _name(args["name"])
     params, tags = _params(args["params"]), _tags(args["tags"])
-    await needs_registry(api)
-    experiment = await api.experiments.active(experiment_id(args["experiment_id"]))
-    await check_run(api, args["source_run_id"])
-    model_id = api.ids.model_id()
+    await needs_registry(services)
+    experiment = await services.caches.experiments.active(experiment_id(args["experiment_id"]))
+    await check_run(services, args["source_run_id"])
+    model_id = services.ids.model_id()
     event = LoggedModelCreated(
         model_id=model_id,
         experiment_id=experiment.experiment_id,
@@ -79,7 +80,7 @@ async def _create(api: Api, call: Call) -> Json:
         tags=tags,
     )
     # Nobody else can have taken a fresh id, so no fold can refuse it: acknowledged on append.
-    time_ms = (await api.writes.append(event, call.origin)).time_ms
+    time_ms = (await services.writes.append(event, call.origin)).time_ms
     row = LoggedModel(
         model_id=model_id,
         experiment_id=event.experiment_id,
@@ -122,47 +123,49 @@ def _key(one: Json, of: str) -> str:
     return validation.check_length("key", validation.MAX_KEY, key)
 
 
-async def _get(api: Api, call: Call) -> Json:
+async def _get(services: Services, call: Call) -> Json:
     deleted = call.args["allow_deleted"].lower() == "true"
     return {
-        "model": logged_model(await find_logged_model(api, call.args["model_id"], deleted=deleted, as_of=call.as_of))
+        "model": logged_model(
+            await find_logged_model(services, call.args["model_id"], deleted=deleted, as_of=call.as_of)
+        )
     }
 
 
-async def _finalize(api: Api, call: Call) -> Json:
+async def _finalize(services: Services, call: Call) -> Json:
     model_id = call.args["model_id"]
-    await _decided(api, call, LoggedModelFinalized(model_id=_id(model_id), status=_STATUS[call.args["status"]]))
-    return {"model": logged_model(await find_logged_model(api, model_id, deleted=True))}
+    await _decided(services, call, LoggedModelFinalized(model_id=_id(model_id), status=_STATUS[call.args["status"]]))
+    return {"model": logged_model(await find_logged_model(services, model_id, deleted=True))}
 
 
-async def _delete(api: Api, call: Call) -> Json:
-    return await _decided(api, call, LoggedModelDeleted(model_id=_id(call.args["model_id"])))
+async def _delete(services: Services, call: Call) -> Json:
+    return await _decided(services, call, LoggedModelDeleted(model_id=_id(call.args["model_id"])))
 
 
-async def _log_params(api: Api, call: Call) -> Json:
+async def _log_params(services: Services, call: Call) -> Json:
     model_id, params = _id(call.args["model_id"]), _params(call.args["params"])
-    return await _decided(api, call, LoggedModelParamsLogged(model_id=model_id, params=params))
+    return await _decided(services, call, LoggedModelParamsLogged(model_id=model_id, params=params))
 
 
-async def _set_tags(api: Api, call: Call) -> Json:
+async def _set_tags(services: Services, call: Call) -> Json:
     model_id, tags = _id(call.args["model_id"]), _tags(call.args["tags"])
-    return await _decided(api, call, LoggedModelTagsSet(model_id=model_id, tags=tags))
+    return await _decided(services, call, LoggedModelTagsSet(model_id=model_id, tags=tags))
 
 
-async def _delete_tag(api: Api, call: Call) -> Json:
+async def _delete_tag(services: Services, call: Call) -> Json:
     model_id, key = _id(call.args["model_id"]), call.args["tag_key"]
     if len(key) > validation.MAX_KEY:
-        await find_logged_model(api, model_id, deleted=True)
+        await find_logged_model(services, model_id, deleted=True)
         raise NotFound(f"No tag with key {key!r} found for model with ID {model_id!r}.")
-    return await _decided(api, call, LoggedModelTagsDeleted(model_id=model_id, keys=[key]))
+    return await _decided(services, call, LoggedModelTagsDeleted(model_id=model_id, keys=[key]))
 
 
-async def _log_outputs(api: Api, call: Call) -> Json:
+async def _log_outputs(services: Services, call: Call) -> Json:
     run_id = validation.check_run_id(call.args["run_id"])
     models = [ModelOutput(model_id=one["model_id"], step=one["step"]) for one in call.args["models"]]
-    await needs_registry(api)
-    await api.runs.active(run_id)
-    return await _decided(api, call, OutputsLogged(run_id=run_id, models=models)) if models else {}
+    await needs_registry(services)
+    await services.caches.runs.active(run_id)
+    return await _decided(services, call, OutputsLogged(run_id=run_id, models=models)) if models else {}
 
 
 def _id(model_id: str) -> str:
@@ -172,10 +175,10 @@ def _id(model_id: str) -> str:
     return model_id
 
 
-async def _decided(api: Api, call: Call, event: Event) -> Json:
-    await needs_registry(api)
+async def _decided(services: Services, call: Call, event: Event) -> Json:
+    await needs_registry(services)
     try:
-        await api.writes.decided(event, call.origin)
+        await services.writes.decided(event, call.origin)
     except RefusedWrite as refused:
         raise _said(refused) from None
     return {}

@@ -6,8 +6,9 @@ from runfold_projections.logged_models.queries import LoggedModel, ModelSearch, 
 from runfold_projections.logged_models.search_vocabulary import MeasuredOn, check_orders, read_filter, read_order
 from runfold_schemas.events.runs import DEFAULT_WORKSPACE
 from runfold_server.core.errors import InvalidParameter
-from runfold_server.http.operation import Api, Call, Operation
+from runfold_server.http.operation import Call, Operation
 from runfold_server.http.request_fields import Field, Kind
+from runfold_server.http.services import Services
 from runfold_server.mlflow import validation
 from runfold_server.mlflow.answers import runs
 from runfold_server.mlflow.answers.logged_models import logged_model
@@ -24,7 +25,7 @@ _WHEN_ZERO = 100
 _LARGEST_ID = 2**63 - 1
 
 
-async def _search(api: Api, call: Call) -> Json:
+async def _search(services: Services, call: Call) -> Json:
     args = call.args
     asked, filter_string = args["experiment_ids"], args["filter"] or None
     order_by = [_order(one) for one in args["order_by"]] or None
@@ -42,7 +43,7 @@ async def _search(api: Api, call: Call) -> Json:
         search = ModelSearch(DEFAULT_WORKSPACE, experiments, read_filter(filter_string or ""), datasets, orders)
         return await search_logged_models(connection, search, limit + 1, offset)
 
-    rows = (await api.reader.strong(MODEL, query)).value
+    rows = (await services.reads.reader.strong(MODEL, query)).value
     token = make_token(asked, filter_string, order_by, offset + limit) if len(rows) > limit else None
     return runs.page("models", [logged_model(row) for row in rows[:limit]], token)
 

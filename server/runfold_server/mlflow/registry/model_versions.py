@@ -22,8 +22,9 @@ from runfold_schemas.events.registered_models import (
 )
 from runfold_schemas.events.runs import DEFAULT_WORKSPACE
 from runfold_server.core.errors import Internal, InvalidParameter
-from runfold_server.http.operation import Api, Call, Operation
+from runfold_server.http.operation import Call, Operation
 from runfold_server.http.request_fields import Field, Kind
+from runfold_server.http.services import Services
 from runfold_server.mlflow import page_tokens
 from runfold_server.mlflow.answers import registry as answers
 from runfold_server.mlflow.answers import runs as pages_of
@@ -42,13 +43,13 @@ MOST_RESULTS = 200_000
 _ACTIVE = ("Staging", "Production")
 
 
-async def _create(api: Api, call: Call) -> Json:
+async def _create(services: Services, call: Call) -> Json:
     args = call.args
     tags = dict(limits.check_tag(tag["key"], tag["value"]) for tag in args["tags"])
     prompt = tags.get("mlflow.prompt.is_prompt", "false").lower() == "true"
-    await needs_registry(api)
+    await needs_registry(services)
     found = await find_source(
-        api, args["source"], args["run_id"], args["model_id"], prompt=prompt, run_link=args["run_link"]
+        services, args["source"], args["run_id"], args["model_id"], prompt=prompt, run_link=args["run_link"]
     )
     event = ModelVersionCreated(
         name=limits.check_model_name(args["name"]),
@@ -70,7 +71,7 @@ async def _create(api: Api, call: Call) -> Json:
 
         return query
 
-    return _answered(await decided_then(api, call.origin, event, then))
+    return _answered(await decided_then(services, call.origin, event, then))
 
 
 def _answered(version: ModelVersion | None) -> Json:
@@ -88,7 +89,7 @@ def _named(call: Call) -> tuple[str, int]:
     return name, number
 
 
-async def _changed(api: Api, call: Call, event: VersionFact) -> Json:
+async def _changed(services: Services, call: Call, event: VersionFact) -> Json:
     """Decide, and answer with the version as it is then."""
     name, number = event.name, event.version
 
@@ -100,25 +101,25 @@ async def _changed(api: Api, call: Call, event: VersionFact) -> Json:
 
         return query
 
-    return _answered(await decided_then(api, call.origin, event, then))
+    return _answered(await decided_then(services, call.origin, event, then))
 
 
-async def _get(api: Api, call: Call) -> Json:
+async def _get(services: Services, call: Call) -> Json:
     return {
         "model_version": answers.model_version(
-            await version_of(api, call.args["name"], call.args["version"], call.as_of)
+            await version_of(services, call.args["name"], call.args["version"], call.as_of)
         )
     }
 
 
-async def _update(api: Api, call: Call) -> Json:
+async def _update(services: Services, call: Call) -> Json:
     name, number = _named(call)
     return await _changed(
-        api, call, ModelVersionDescribed(name=name, version=number, description=call.args["description"])
+        services, call, ModelVersionDescribed(name=name, version=number, description=call.args["description"])
     )
 
 
-async def _transition(api: Api, call: Call) -> Json:
+async def _transition(services: Services, call: Call) -> Json:
     stage, archive = canonical_stage(call.args["stage"]), call.args["archive_existing_versions"]
     if archive and stage not in _ACTIVE:
         raise InvalidParameter(
@@ -129,21 +130,21 @@ async def _transition(api: Api, call: Call) -> Json:
     event = ModelVersionStaged.model_validate(
         {"name": name, "version": number, "stage": stage, "archive_existing": archive}
     )
-    return await _changed(api, call, event)
+    return await _changed(services, call, event)
 
 
-async def _delete(api: Api, call: Call) -> Json:
+async def _delete(services: Services, call: Call) -> Json:
     name, number = _named(call)
-    await decided(api, call.origin, ModelVersionDeleted(name=name, version=number))
+    await decided(services, call.origin, ModelVersionDeleted(name=name, version=number))
     return {}
 
 
-async def _download_uri(api: Api, call: Call) -> Json:
-    version = await version_of(api, call.args["name"] or "", call.args["version"] or "", call.as_of)
+async def _download_uri(services: Services, call: Call) -> Json:
+    version = await version_of(services, call.args["name"] or "", call.args["version"] or "", call.as_of)
     return {"artifact_uri": version.storage_location or version.source}
 
 
-async def _search(api: Api, call: Call) -> Json:
+async def _search(services: Services, call: Call) -> Json:
     limit, offset = call.args["max_results"], page_tokens.read_token(call.args["page_token"])
     if limit < 1:
         raise InvalidParameter(f"Invalid value for max_results. It must be a positive integer, but got {limit}")
@@ -153,23 +154,23 @@ async def _search(api: Api, call: Call) -> Json:
             connection, DEFAULT_WORKSPACE, call.args["filter"], call.args["order_by"], limit + 1, offset
         )
 
-    rows = (await api.reader.strong(REGISTRY, query)).value
+    rows = (await services.reads.reader.strong(REGISTRY, query)).value
     token = page_tokens.make_token(offset + limit) if len(rows) > limit else None
     found = [answers.model_version(row) for row in rows[:limit]]
     return pages_of.page("model_versions", found, token)
 
 
-async def _set_tag(api: Api, call: Call) -> Json:
+async def _set_tag(services: Services, call: Call) -> Json:
     name, number = _named(call)
     key, value = limits.check_tag(call.args["key"], call.args["value"])
-    await decided(api, call.origin, ModelVersionTagsSet(name=name, version=number, tags={key: value}))
+    await decided(services, call.origin, ModelVersionTagsSet(name=name, version=number, tags={key: value}))
     return {}
 
 
-async def _delete_tag(api: Api, call: Call) -> Json:
+async def _delete_tag(services: Services, call: Call) -> Json:
     name, number = _named(call)
     key = limits.check_tag_key(call.args["key"])
-    await decided(api, call.origin, ModelVersionTagsDeleted(name=name, version=number, keys=[key]))
+    await decided(services, call.origin, ModelVersionTagsDeleted(name=name, version=number, keys=[key]))
     return {}
 
 

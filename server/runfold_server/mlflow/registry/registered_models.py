@@ -20,8 +20,9 @@ from runfold_schemas.events.registered_models import (
 )
 from runfold_schemas.events.runs import DEFAULT_WORKSPACE
 from runfold_server.core.errors import Internal, InvalidParameter
-from runfold_server.http.operation import Api, Call, Operation
+from runfold_server.http.operation import Call, Operation
 from runfold_server.http.request_fields import Field, Kind
+from runfold_server.http.services import Services
 from runfold_server.mlflow import page_tokens
 from runfold_server.mlflow.answers import registry as answers
 from runfold_server.mlflow.answers import runs as pages_of
@@ -38,11 +39,11 @@ MOST_RESULTS = 1000
 TAG = (Field("key", default=""), Field("value", default=""))
 
 
-async def _create(api: Api, call: Call) -> Json:
+async def _create(services: Services, call: Call) -> Json:
     name = limits.check_new_model_name(call.args["name"])
     tags = dict(limits.check_tag(tag["key"], tag["value"]) for tag in call.args["tags"])
     event = RegisteredModelCreated(name=name, description=call.args["description"] or None, tags=tags)
-    done = await decided(api, call.origin, event)
+    done = await decided(services, call.origin, event)
     # All is known of a model that was just born.
     created = RegisteredModel(
         born=done.position.offset,
@@ -60,11 +61,11 @@ async def _create(api: Api, call: Call) -> Json:
     return {"registered_model": answers.registered_model(created)}
 
 
-async def _get(api: Api, call: Call) -> Json:
-    return {"registered_model": answers.registered_model(await find_model(api, call.args["name"], call.as_of))}
+async def _get(services: Services, call: Call) -> Json:
+    return {"registered_model": answers.registered_model(await find_model(services, call.args["name"], call.as_of))}
 
 
-async def _changed(api: Api, call: Call, event: ModelFact, name: str) -> Json:
+async def _changed(services: Services, call: Call, event: ModelFact, name: str) -> Json:
     """Decide, and answer with the model as it is then."""
 
     def then(done: Appended) -> Query[RegisteredModel | None]:
@@ -75,7 +76,7 @@ async def _changed(api: Api, call: Call, event: ModelFact, name: str) -> Json:
 
         return query
 
-    return _answered(await decide(api, call.origin, event, then))
+    return _answered(await decide(services, call.origin, event, then))
 
 
 def _answered(model: RegisteredModel | None) -> Json:
@@ -84,25 +85,25 @@ def _answered(model: RegisteredModel | None) -> Json:
     return {"registered_model": answers.registered_model(model)}
 
 
-async def _rename(api: Api, call: Call) -> Json:
+async def _rename(services: Services, call: Call) -> Json:
     name, new_name = call.args["name"], limits.check_new_model_name(call.args["new_name"], "new_name")
     limits.check_model_name(name)
-    return await _changed(api, call, RegisteredModelRenamed(name=name, new_name=new_name), new_name)
+    return await _changed(services, call, RegisteredModelRenamed(name=name, new_name=new_name), new_name)
 
 
-async def _update(api: Api, call: Call) -> Json:
+async def _update(services: Services, call: Call) -> Json:
     name = limits.check_model_name(call.args["name"])
     event = RegisteredModelDescribed(name=name, description=call.args["description"] or None)
-    return await _changed(api, call, event, name)
+    return await _changed(services, call, event, name)
 
 
-async def _delete(api: Api, call: Call) -> Json:
+async def _delete(services: Services, call: Call) -> Json:
     name = limits.check_model_name(call.args["name"])
-    await decided(api, call.origin, RegisteredModelDeleted(name=name))
+    await decided(services, call.origin, RegisteredModelDeleted(name=name))
     return {}
 
 
-async def _search(api: Api, call: Call) -> Json:
+async def _search(services: Services, call: Call) -> Json:
     limit, offset = call.args["max_results"], page_tokens.read_token(call.args["page_token"])
     if limit < 1:
         raise InvalidParameter(f"Invalid value for max_results. It must be a positive integer, but got {limit}")
@@ -112,51 +113,51 @@ async def _search(api: Api, call: Call) -> Json:
             connection, DEFAULT_WORKSPACE, call.args["filter"], call.args["order_by"], limit + 1, offset
         )
 
-    rows = (await api.reader.strong(REGISTRY, query)).value
+    rows = (await services.reads.reader.strong(REGISTRY, query)).value
     token = page_tokens.make_token(offset + limit) if len(rows) > limit else None
     return pages_of.page("registered_models", [answers.registered_model(row) for row in rows[:limit]], token)
 
 
-async def _latest(api: Api, call: Call) -> Json:
-    model = await find_model(api, call.args["name"], call.as_of)
+async def _latest(services: Services, call: Call) -> Json:
+    model = await find_model(services, call.args["name"], call.as_of)
     stages = {canonical_stage(stage) for stage in call.args["stages"]}
     found = [version for version in model.latest if not stages or version.stage in stages]
     return {"model_versions": [answers.model_version(version) for version in found]} if found else {}
 
 
-async def _set_tag(api: Api, call: Call) -> Json:
+async def _set_tag(services: Services, call: Call) -> Json:
     name = limits.check_model_name(call.args["name"])
     key, value = limits.check_tag(call.args["key"], call.args["value"])
-    await decided(api, call.origin, RegisteredModelTagsSet(name=name, tags={key: value}))
+    await decided(services, call.origin, RegisteredModelTagsSet(name=name, tags={key: value}))
     return {}
 
 
-async def _delete_tag(api: Api, call: Call) -> Json:
+async def _delete_tag(services: Services, call: Call) -> Json:
     name = limits.check_model_name(call.args["name"])
     key = limits.check_tag_key(call.args["key"])
-    await decided(api, call.origin, RegisteredModelTagsDeleted(name=name, keys=[key]))
+    await decided(services, call.origin, RegisteredModelTagsDeleted(name=name, keys=[key]))
     return {}
 
 
-async def _set_alias(api: Api, call: Call) -> Json:
+async def _set_alias(services: Services, call: Call) -> Json:
     name = limits.check_model_name(call.args["name"])
     alias, number = limits.check_new_alias(call.args["alias"]), limits.version_number(call.args["version"])
     if not 0 < number < 2**31:
         raise no_version(name, call.args["version"])
-    await decided(api, call.origin, ModelAliasSet(name=name, alias=alias, version=number))
+    await decided(services, call.origin, ModelAliasSet(name=name, alias=alias, version=number))
     return {}
 
 
-async def _delete_alias(api: Api, call: Call) -> Json:
+async def _delete_alias(services: Services, call: Call) -> Json:
     name, alias = limits.check_model_name(call.args["name"]), limits.check_alias(call.args["alias"])
-    await decided(api, call.origin, ModelAliasDeleted(name=name, alias=alias))
+    await decided(services, call.origin, ModelAliasDeleted(name=name, alias=alias))
     return {}
 
 
-async def _get_by_alias(api: Api, call: Call) -> Json:
+async def _get_by_alias(services: Services, call: Call) -> Json:
     return {
         "model_version": answers.model_version(
-            await version_by_alias(api, call.args["name"], call.args["alias"], call.as_of)
+            await version_by_alias(services, call.args["name"], call.args["alias"], call.as_of)
         )
     }
 

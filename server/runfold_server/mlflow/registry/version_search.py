@@ -15,9 +15,9 @@ from runfold_projections.registry.version_queries import STAGES, ModelVersion, g
 from runfold_schemas.events.runs import DEFAULT_WORKSPACE
 from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import Vector
+from runfold_server.core.entity_errors import as_of_suffix
 from runfold_server.core.errors import ApiError, InvalidParameter, NotFound
-from runfold_server.http.operation import Api
-from runfold_server.mlflow.errors import then as said_when
+from runfold_server.http.services import Services
 from runfold_server.reads.reader import of_topics
 
 from . import validation as limits
@@ -28,7 +28,7 @@ _CANONICAL = {stage.lower(): stage for stage in STAGES}
 LATEST = "latest"
 
 
-async def find_model(api: Api, name: str, as_of: Vector | None = None) -> RegisteredModel:
+async def find_model(services: Services, name: str, as_of: Vector | None = None) -> RegisteredModel:
     """The model; NotFound if there is none, or was none then."""
     limits.check_model_name(name)
 
@@ -37,13 +37,13 @@ async def find_model(api: Api, name: str, as_of: Vector | None = None) -> Regist
             return await registered_model_at(connection, DEFAULT_WORKSPACE, name, as_of)
         return await get_registered_model(connection, DEFAULT_WORKSPACE, name)
 
-    shown = await api.reader.asked(as_of, REGISTRY, query)
+    shown = await services.reads.reader.asked(as_of, REGISTRY, query)
     if shown.value is None:
-        raise then(no_model(name), as_of)
+        raise with_moment(no_model(name), as_of)
     return shown.value
 
 
-async def version_of(api: Api, name: str, text: str, as_of: Vector | None = None) -> ModelVersion:
+async def version_of(services: Services, name: str, text: str, as_of: Vector | None = None) -> ModelVersion:
     """The version of this number, given as text; NotFound if there is none, or was none then."""
     limits.check_model_name(name)
     number = limits.version_number(text)
@@ -53,18 +53,18 @@ async def version_of(api: Api, name: str, text: str, as_of: Vector | None = None
             return await model_version_at(connection, DEFAULT_WORKSPACE, name, number, as_of)
         return await get_model_version(connection, DEFAULT_WORKSPACE, name, number)
 
-    shown = await api.reader.asked(as_of, REGISTRY, query)
+    shown = await services.reads.reader.asked(as_of, REGISTRY, query)
     if shown.value is None:
-        raise then(no_version(name, text), as_of)
+        raise with_moment(no_version(name, text), as_of)
     return shown.value
 
 
-def then(error: ApiError, as_of: Vector | None) -> ApiError:
+def with_moment(error: ApiError, as_of: Vector | None) -> ApiError:
     """An error about the past says of when."""
-    return error if as_of is None else type(error)(f"{error.message.rstrip('.')}{said_when(as_of, Topic.REGISTRY)}")
+    return error if as_of is None else type(error)(f"{error.message.rstrip('.')}{as_of_suffix(as_of, Topic.REGISTRY)}")
 
 
-async def version_by_alias(api: Api, name: str, alias: str, as_of: Vector | None = None) -> ModelVersion:
+async def version_by_alias(services: Services, name: str, alias: str, as_of: Vector | None = None) -> ModelVersion:
     """The version that an alias stands on; `latest`, in any case, is the one of the largest number."""
     limits.check_model_name(name)
     limits.check_alias(alias)
@@ -84,16 +84,16 @@ async def version_by_alias(api: Api, name: str, alias: str, as_of: Vector | None
                 return None, version
         return await get_registered_model(connection, DEFAULT_WORKSPACE, name), None
 
-    model, version = (await api.reader.asked(as_of, REGISTRY, query)).value
+    model, version = (await services.reads.reader.asked(as_of, REGISTRY, query)).value
     if version is not None:
         return version
     if model is None:
-        raise then(no_model(name), as_of)
+        raise with_moment(no_model(name), as_of)
     if alias.lower() == LATEST:
         if not model.latest:
             raise NotFound(f"Latest version not found for model {name}.")
         return max(model.latest, key=lambda one: one.version)
-    raise then(InvalidParameter(f"Registered model alias {alias} not found."), as_of)
+    raise with_moment(InvalidParameter(f"Registered model alias {alias} not found."), as_of)
 
 
 def canonical_stage(stage: str) -> str:
@@ -104,7 +104,7 @@ def canonical_stage(stage: str) -> str:
     return known
 
 
-async def latest_of(api: Api, model: RegisteredModel, stage: str | None) -> ModelVersion:
+async def latest_of(services: Services, model: RegisteredModel, stage: str | None) -> ModelVersion:
     """The version of the largest number, in a stage or at all."""
     wanted: Sequence[str] = STAGES if stage is None else (canonical_stage(stage),)
     found = [version for version in model.latest if version.stage in wanted]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from runfold_projections.registry.version_queries import ModelVersion
 from runfold_schemas.events.runs import DEFAULT_WORKSPACE
 from runfold_server.core.errors import ApiError, InvalidParameter
-from runfold_server.http.operation import Api
+from runfold_server.http.services import Services
 from runfold_server.mlflow.tracking.artifact_roots import (
     Origin,
     check_logged_model,
@@ -43,7 +43,7 @@ class Source:
 
 
 async def find_source(
-    api: Api, source: str, run_id: str | None, model_id: str | None, *, prompt: bool, run_link: str = ""
+    services: Services, source: str, run_id: str | None, model_id: str | None, *, prompt: bool, run_link: str = ""
 ) -> Source:
     """The source as a version keeps it. InvalidParameter in MLflow's words if the request may not name it, NotFound for a run or a
     logged model that is not there."""
@@ -53,7 +53,7 @@ async def find_source(
     if prompt:
         if source not in PROMPT_SOURCES:
             raise InvalidParameter(f"Invalid prompt source: '{source}'. Prompt sources must use an MLflow placeholder.")
-        await _check_named(api, run_id, run_link, model_id)
+        await _check_named(services, run_id, run_link, model_id)
         return Source(source, None, run_id, model_id)
     storage = None
     if scheme_of(source) == "models":
@@ -63,41 +63,41 @@ async def find_source(
             )
         uri = parse_model_uri(source)
         if uri.model_id is None:
-            version = await _registered(api, source, uri)
+            version = await _registered(services, source, uri)
             _check_lineage(source, version, run_id, model_id)
             source = f"models:/{version.name}/{version.version}"
             storage = version.storage_location or version.source
             run_id = version.run_id if run_id is None else run_id
             model_id = version.model_id if model_id is None else model_id
-    await (_check_model(api, source, model_id) if model_id else _check_run(api, source, run_id))
+    await (_check_model(services, source, model_id) if model_id else _check_run(services, source, run_id))
     if storage is None:
-        await _check_named(api, run_id, run_link, model_id)
+        await _check_named(services, run_id, run_link, model_id)
     if scheme_of(source) == "models" and storage is None:
-        found = await _origin_of_model(api, source, parse_model_uri(source).model_id or "")
+        found = await _origin_of_model(services, source, parse_model_uri(source).model_id or "")
         storage, run_id = found.artifact_uri, run_id or found.run_id
     elif model_id and not run_id:
-        run_id = (await _origin_of_model(api, source, model_id)).run_id
+        run_id = (await _origin_of_model(services, source, model_id)).run_id
     return Source(source, storage, run_id, model_id)
 
 
-async def _check_named(api: Api, run_id: str | None, run_link: str, model_id: str | None) -> None:
+async def _check_named(services: Services, run_id: str | None, run_link: str, model_id: str | None) -> None:
     """What a caller names is there. A copied version's lineage was looked at when that version was made."""
-    await check_logged_model(api, DEFAULT_WORKSPACE, model_id)
-    await check_run(api, run_id, run_link)
+    await check_logged_model(services, DEFAULT_WORKSPACE, model_id)
+    await check_run(services, run_id, run_link)
 
 
-async def _registered(api: Api, source: str, uri: ModelUri) -> ModelVersion:
+async def _registered(services: Services, source: str, uri: ModelUri) -> ModelVersion:
     """The version of a registered model that the address names."""
-    model = await find_model(api, uri.name)
+    model = await find_model(services, uri.name)
     if model.tags.get("mlflow.prompt.is_prompt", "false").lower() == "true":
         raise InvalidParameter(
             f"Invalid model version source: '{source}'. Prompt versions cannot be used as model version sources."
         )
     if uri.version is not None:
-        return await version_of(api, uri.name, uri.version)
+        return await version_of(services, uri.name, uri.version)
     if uri.alias is not None:
-        return await version_by_alias(api, uri.name, uri.alias)
-    return await latest_of(api, model, uri.stage)
+        return await version_by_alias(services, uri.name, uri.alias)
+    return await latest_of(services, model, uri.stage)
 
 
 def _check_lineage(source: str, version: ModelVersion, run_id: str | None, model_id: str | None) -> None:
@@ -109,7 +109,7 @@ def _check_lineage(source: str, version: ModelVersion, run_id: str | None, model
             )
 
 
-async def _check_run(api: Api, source: str, run_id: str | None) -> None:
+async def _check_run(services: Services, source: str, run_id: str | None) -> None:
     check_not_local(source, "run_id")
     check_no_way_up(source)
     scheme = scheme_of(source)
@@ -120,12 +120,12 @@ async def _check_run(api: Api, source: str, run_id: str | None) -> None:
     elif scheme == "models" and parse_model_uri(source).model_id is not None:
         not_contained(source, "model_id")
     elif is_served_artifact(source):
-        found = await run_origin(api, run_id) if run_id else None
+        found = await run_origin(services, run_id) if run_id else None
         if found is None or not lies_within(source, found.artifact_uri):
             not_contained(source, "run_id")
 
 
-async def _check_model(api: Api, source: str, model_id: str) -> None:
+async def _check_model(services: Services, source: str, model_id: str) -> None:
     check_not_local(source, "model_id")
     check_no_way_up(source)
     scheme = scheme_of(source)
@@ -133,13 +133,13 @@ async def _check_model(api: Api, source: str, model_id: str) -> None:
     if scheme == "runs" or (named is not None and named != model_id):
         not_contained(source, "model_id")
     if is_served_artifact(source):
-        found = await logged_model_origin(api, DEFAULT_WORKSPACE, model_id)
+        found = await logged_model_origin(services, DEFAULT_WORKSPACE, model_id)
         if found is None or not lies_within(source, found.artifact_uri):
             not_contained(source, "model_id")
 
 
-async def _origin_of_model(api: Api, source: str, model_id: str) -> Origin:
-    found = await logged_model_origin(api, DEFAULT_WORKSPACE, model_id)
+async def _origin_of_model(services: Services, source: str, model_id: str) -> Origin:
+    found = await logged_model_origin(services, DEFAULT_WORKSPACE, model_id)
     if found is None:
         # MLflow's server asks itself, and answers 500 with the error of that call in it.
         raise unfetched(source, no_logged_model(model_id))

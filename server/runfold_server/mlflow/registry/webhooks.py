@@ -13,8 +13,9 @@ from runfold_projections.webhooks.queries import Hook, get_webhook, webhooks
 from runfold_schemas.events.webhooks import MAX_URL_CHARS, WebhookCreated, WebhookDeleted, WebhookFact, WebhookUpdated
 from runfold_schemas.positions.topics import Topic
 from runfold_server.core.errors import Internal, InvalidParameter, NotFound
-from runfold_server.http.operation import Api, Call, Operation
+from runfold_server.http.operation import Call, Operation
 from runfold_server.http.request_fields import Field, Kind
+from runfold_server.http.services import Services
 from runfold_server.openapi_schemas.common import MS, NOTHING, TEXT, having, listed
 from runfold_server.reads.reader import of_topics
 from runfold_server.writes.writes import Origin, RefusedWrite
@@ -37,80 +38,84 @@ def no_webhook(webhook_id: str) -> NotFound:
     return NotFound(f"Webhook with ID {webhook_id} not found.")
 
 
-async def find_webhook(api: Api, workspace: str, webhook_id: str) -> Hook:
+async def find_webhook(services: Services, workspace: str, webhook_id: str) -> Hook:
     """The webhook, by a strong read; NotFound if there is none."""
-    shown = await api.reader.strong(REGISTRY, lambda connection: get_webhook(connection, workspace, webhook_id))
+    shown = await services.reads.reader.strong(
+        REGISTRY, lambda connection: get_webhook(connection, workspace, webhook_id)
+    )
     if shown.value is None:
         raise no_webhook(webhook_id)
     return shown.value
 
 
-async def _decide(api: Api, origin: Origin, event: WebhookFact) -> None:
-    await needs_registry(api)
+async def _decide(services: Services, origin: Origin, event: WebhookFact) -> None:
+    await needs_registry(services)
     try:
-        await api.writes.decided(event, origin)
+        await services.writes.decided(event, origin)
     except RefusedWrite as refused:
         if refused.refused.code == RejectionCode.WEBHOOK_NOT_FOUND.value:
             raise no_webhook(event.webhook_id) from None
         raise Internal(f"The server's own event was refused: {refused.refused.message}") from None
 
 
-async def _create(api: Api, call: Call) -> Json:
+async def _create(services: Services, call: Call) -> Json:
     args = call.args
     webhook_id = str(uuid.uuid4())
     event = WebhookCreated(
         webhook_id=webhook_id,
         name=check_name(args["name"]),
-        url=_url(api, args["url"]),
+        url=_url(services, args["url"]),
         kinds=_kinds(args["events"]),
         description=args["description"] or None,
         active=args["status"] != "DISABLED",
     )
     # First: a webhook that is there is never told anything without its signature.
-    await _keep_secret(api, webhook_id, args["secret"])
-    await _decide(api, call.origin, event)
-    return {"webhook": said(await find_webhook(api, call.origin.workspace, webhook_id))}
+    await _keep_secret(services, webhook_id, args["secret"])
+    await _decide(services, call.origin, event)
+    return {"webhook": said(await find_webhook(services, call.origin.workspace, webhook_id))}
 
 
-async def _update(api: Api, call: Call) -> Json:
+async def _update(services: Services, call: Call) -> Json:
     args = call.args
     webhook_id = args["webhook_id"]
-    await find_webhook(api, call.origin.workspace, webhook_id)
+    await find_webhook(services, call.origin.workspace, webhook_id)
     event = WebhookUpdated(
         webhook_id=webhook_id,
         name=check_name(args["name"]) if args["name"] else None,
-        url=_url(api, args["url"]) if args["url"] else None,
+        url=_url(services, args["url"]) if args["url"] else None,
         kinds=_kinds(args["events"]) if args["events"] else None,
         description=args["description"],
         active=None if args["status"] is None else args["status"] == "ACTIVE",
     )
-    await _decide(api, call.origin, event)
+    await _decide(services, call.origin, event)
     if args["secret"] is not None:
-        await _keep_secret(api, webhook_id, args["secret"])
-    return {"webhook": said(await find_webhook(api, call.origin.workspace, webhook_id))}
+        await _keep_secret(services, webhook_id, args["secret"])
+    return {"webhook": said(await find_webhook(services, call.origin.workspace, webhook_id))}
 
 
-async def _get(api: Api, call: Call) -> Json:
-    return {"webhook": said(await find_webhook(api, call.origin.workspace, call.args["webhook_id"]))}
+async def _get(services: Services, call: Call) -> Json:
+    return {"webhook": said(await find_webhook(services, call.origin.workspace, call.args["webhook_id"]))}
 
 
-async def _list(api: Api, call: Call) -> Json:
+async def _list(services: Services, call: Call) -> Json:
     limit, after = call.args["max_results"], call.args["page_token"] or ""
     workspace = call.origin.workspace
-    shown = await api.reader.strong(REGISTRY, lambda connection: webhooks(connection, workspace, limit + 1, after))
+    shown = await services.reads.reader.strong(
+        REGISTRY, lambda connection: webhooks(connection, workspace, limit + 1, after)
+    )
     found = shown.value
     more = {"next_page_token": found[limit - 1].webhook_id} if len(found) > limit else {}
     return {"webhooks": [said(hook) for hook in found[:limit]]} | more
 
 
-async def _delete(api: Api, call: Call) -> Json:
-    await find_webhook(api, call.origin.workspace, call.args["webhook_id"])
-    await _decide(api, call.origin, WebhookDeleted(webhook_id=call.args["webhook_id"]))
+async def _delete(services: Services, call: Call) -> Json:
+    await find_webhook(services, call.origin.workspace, call.args["webhook_id"])
+    await _decide(services, call.origin, WebhookDeleted(webhook_id=call.args["webhook_id"]))
     return {}
 
 
-async def _test(api: Api, call: Call) -> Json:
-    hook = await find_webhook(api, call.origin.workspace, call.args["webhook_id"])
+async def _test(services: Services, call: Call) -> Json:
+    hook = await find_webhook(services, call.origin.workspace, call.args["webhook_id"])
     event = call.args["event"]
     kinds = _kinds([event]) if event else [kind for kind in hook.kinds if is_mlflows(kind)]
     kind = kinds[0] if kinds else "registered_model.created"
@@ -122,20 +127,20 @@ async def _test(api: Api, call: Call) -> Json:
         deliveries.TRIAL,
         0,
         kind,
-        body(kind, example(kind), api.ids.now_ms()),
+        body(kind, example(kind), services.ids.now_ms()),
         1,
     )
-    async with api.database.connection() as connection:
+    async with services.reads.database.connection() as connection:
         await deliveries.enqueue(connection, [trial])
-    return {"result": await _outcome(api, delivery_id)}
+    return {"result": await _outcome(services, delivery_id)}
 
 
-async def _outcome(api: Api, delivery_id: str) -> Json:
+async def _outcome(services: Services, delivery_id: str) -> Json:
     """A worker makes the trial: the server calls no addresses."""
     try:
         async with asyncio.timeout(TRIAL_WAIT):
             while True:
-                async with api.database.connection() as connection:
+                async with services.reads.database.connection() as connection:
                     found = await deliveries.find(connection, delivery_id)
                 if found is None or found["state"] != "waiting":
                     break
@@ -153,10 +158,10 @@ async def _outcome(api: Api, delivery_id: str) -> Json:
     }
 
 
-async def _keep_secret(api: Api, webhook_id: str, secret: str | None) -> None:
+async def _keep_secret(services: Services, webhook_id: str, secret: str | None) -> None:
     if secret is not None and len(secret) > 1_000:
         raise InvalidParameter("Webhook secret is longer than 1000 characters.")
-    async with api.database.connection() as connection:
+    async with services.reads.database.connection() as connection:
         await deliveries.put_secret(connection, webhook_id, secret)
 
 
@@ -170,7 +175,7 @@ def check_name(name: str) -> str:
     return name
 
 
-def _url(api: Api, url: str) -> str:
+def _url(services: Services, url: str) -> str:
     """As `mlflow.utils.validation._validate_webhook_url`; whether it leads to a public address is seen when it is called."""
     if not url.strip():
         raise InvalidParameter(f"Webhook URL cannot be empty or just whitespace: {url!r}")
@@ -179,8 +184,8 @@ def _url(api: Api, url: str) -> str:
         host, user = parts.hostname, parts.username
     except ValueError as error:
         raise InvalidParameter(f"Invalid webhook URL {url!r}: {error!r}") from None
-    if parts.scheme not in api.config.webhook_schemes:
-        allowed = ", ".join(api.config.webhook_schemes)
+    if parts.scheme not in services.config.webhook_schemes:
+        allowed = ", ".join(services.config.webhook_schemes)
         raise InvalidParameter(f"Invalid webhook URL scheme: {parts.scheme!r}. Allowed schemes are: {allowed}.")
     if not host:
         raise InvalidParameter(f"Webhook URL must include a hostname: {url!r}")

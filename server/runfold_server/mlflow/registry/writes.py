@@ -7,8 +7,8 @@ from runfold_log.writer import Appended
 from runfold_schemas.events.registered_models import RegisteredModelFact
 from runfold_schemas.positions.vector import Vector
 from runfold_server.core.errors import NotImplementedYet
-from runfold_server.http.operation import Api
-from runfold_server.reads.outages import kafka_outages
+from runfold_server.core.outages import kafka_outages
+from runfold_server.http.services import Services
 from runfold_server.reads.reader import Query
 from runfold_server.writes.writes import Origin, RefusedWrite
 
@@ -24,38 +24,42 @@ def behind(done: Appended) -> Vector:
     return {done.position.where: done.position.offset + 1}
 
 
-async def needs_registry(api: Api) -> None:
+async def needs_registry(services: Services) -> None:
     """NotImplementedYet while the log's feature level has no registry: older workers would pause before its events."""
     with kafka_outages():
-        level = (await api.log.connect()).level
+        level = (await services.log.connect()).level
     if level < LEVEL:
         raise NotImplementedYet(
             f"The log is at feature level {level} and the registry needs {LEVEL}: run `runfold upgrade`, then restart the servers."
         )
 
 
-async def decide(api: Api, origin: Origin, event: RegisteredModelFact, then: Callable[[Appended], Query[T]]) -> T:
+async def decide(
+    services: Services, origin: Origin, event: RegisteredModelFact, then: Callable[[Appended], Query[T]]
+) -> T:
     """Append, wait for the fold, and answer from the same snapshot; ApiError if it was refused."""
-    await needs_registry(api)
+    await needs_registry(services)
     try:
-        return await api.writes.decide(event, origin, then)
+        return await services.writes.decide(event, origin, then)
     except RefusedWrite as refused:
         raise said(refused) from None
 
 
-async def decided(api: Api, origin: Origin, event: RegisteredModelFact) -> Appended:
+async def decided(services: Services, origin: Origin, event: RegisteredModelFact) -> Appended:
     """`decide` for a write that answers nothing but what was asked."""
-    await needs_registry(api)
+    await needs_registry(services)
     try:
-        return await api.writes.decided(event, origin)
+        return await services.writes.decided(event, origin)
     except RefusedWrite as refused:
         raise said(refused) from None
 
 
-async def decided_then(api: Api, origin: Origin, event: RegisteredModelFact, then: Callable[[Appended], Query[T]]) -> T:
+async def decided_then(
+    services: Services, origin: Origin, event: RegisteredModelFact, then: Callable[[Appended], Query[T]]
+) -> T:
     """`decide` for an answer that one statement finds."""
-    await needs_registry(api)
+    await needs_registry(services)
     try:
-        return await api.writes.decided_then(event, origin, then)
+        return await services.writes.decided_then(event, origin, then)
     except RefusedWrite as refused:
         raise said(refused) from None

@@ -6,8 +6,9 @@ from runfold_projections.postgres.connection import Connection
 from runfold_projections.runs.datasets import DatasetUse, dataset_uses
 from runfold_schemas.positions.topics import Topic
 from runfold_server.core.errors import InvalidParameter
-from runfold_server.http.operation import Api, Call, Operation
+from runfold_server.http.operation import Call, Operation
 from runfold_server.http.request_fields import Field, Kind
+from runfold_server.http.services import Services
 from runfold_server.mlflow import validation
 from runfold_server.mlflow.answers import runs
 from runfold_server.openapi_schemas.common import having, listed, ref
@@ -17,7 +18,7 @@ MOST_EXPERIMENTS = 20
 MOST_SUMMARIES = 1000
 
 
-async def _search(api: Api, call: Call) -> dict[str, Any]:
+async def _search(services: Services, call: Call) -> dict[str, Any]:
     texts = call.args["experiment_ids"]
     if not texts:
         raise InvalidParameter("SearchDatasets request must specify at least one experiment_id.")
@@ -31,7 +32,7 @@ async def _search(api: Api, call: Call) -> dict[str, Any]:
     async def query(connection: Connection) -> list[DatasetUse]:
         return await dataset_uses(connection, wanted, MOST_SUMMARIES)
 
-    rows = (await api.reader.strong(of_topics(Topic.RUNS), query)).value
+    rows = (await services.reads.reader.strong(of_topics(Topic.RUNS), query)).value
     return runs.filled({"dataset_summaries": [runs.dataset_summary(row) for row in rows]})
 
 

@@ -23,12 +23,14 @@ from runfold_schemas.events.runs import (
     ExperimentTagsSet,
 )
 from runfold_schemas.positions.topics import Topic
+from runfold_server.core.entity_errors import as_of_suffix, no_experiment
 from runfold_server.core.errors import Internal, InvalidParameter, NotFound
-from runfold_server.http.operation import Api, Call, Operation
+from runfold_server.http.operation import Call, Operation
 from runfold_server.http.request_fields import Field, Kind
+from runfold_server.http.services import Services
 from runfold_server.mlflow import page_tokens, validation
 from runfold_server.mlflow.answers import runs
-from runfold_server.mlflow.errors import no_experiment, said, then
+from runfold_server.mlflow.errors import said
 from runfold_server.openapi_schemas.common import TEXT, having, page, ref
 from runfold_server.reads.reader import of_topics
 from runfold_server.writes.writes import RefusedWrite
@@ -49,15 +51,15 @@ def experiment_id(text: str) -> int:
     return number
 
 
-async def find_experiment(api: Api, number: int) -> Experiment:
+async def find_experiment(services: Services, number: int) -> Experiment:
     """The experiment, by a strong read; NotFound if there is none."""
-    shown = await api.reader.strong(_EXPERIMENTS, lambda connection: get_experiment(connection, number))
+    shown = await services.reads.reader.strong(_EXPERIMENTS, lambda connection: get_experiment(connection, number))
     if shown.value is None:
         raise no_experiment(number)
     return shown.value
 
 
-async def _create(api: Api, call: Call) -> Json:
+async def _create(services: Services, call: Call) -> Json:
     name = validation.check_experiment_name(call.args["name"])
     location = call.args["artifact_location"] or None
     if location is not None:
@@ -65,7 +67,7 @@ async def _create(api: Api, call: Call) -> Json:
     tags = dict(validation.check_experiment_tag(tag["key"], tag["value"]) for tag in call.args["tags"])
     event = ExperimentCreated(name=name, artifact_location=location, tags=tags)
     try:
-        created = await api.writes.decide(
+        created = await services.writes.decide(
             event, call.origin, lambda done: lambda connection: experiment_created_by(connection, done.event_id)
         )
     except RefusedWrite as refused:
@@ -75,20 +77,20 @@ async def _create(api: Api, call: Call) -> Json:
     return {"experiment_id": str(created.experiment_id)}
 
 
-async def _get(api: Api, call: Call) -> Json:
+async def _get(services: Services, call: Call) -> Json:
     number, as_of = experiment_id(call.args["experiment_id"]), call.as_of
 
     async def query(connection: Connection) -> Experiment | None:
         found = get_experiment(connection, number) if as_of is None else experiment_at(connection, number, as_of)
         return await found
 
-    shown = await api.reader.asked(as_of, _EXPERIMENTS, query)
+    shown = await services.reads.reader.asked(as_of, _EXPERIMENTS, query)
     if shown.value is None:
         raise no_experiment(number, as_of)
     return {"experiment": runs.experiment(shown.value)}
 
 
-async def _get_by_name(api: Api, call: Call) -> Json:
+async def _get_by_name(services: Services, call: Call) -> Json:
     name, as_of = call.args["experiment_name"], call.as_of
 
     async def query(connection: Connection) -> Experiment | None:
@@ -96,13 +98,13 @@ async def _get_by_name(api: Api, call: Call) -> Json:
             return await experiment_named_at(connection, DEFAULT_WORKSPACE, name, as_of)
         return await get_experiment_by_name(connection, DEFAULT_WORKSPACE, name)
 
-    found = (await api.reader.asked(as_of, _EXPERIMENTS, query)).value
+    found = (await services.reads.reader.asked(as_of, _EXPERIMENTS, query)).value
     if found is None:
-        raise NotFound(f"Could not find experiment with name '{name}'{then(as_of, Topic.EXPERIMENTS)}")
+        raise NotFound(f"Could not find experiment with name '{name}'{as_of_suffix(as_of, Topic.EXPERIMENTS)}")
     return {"experiment": runs.experiment(found)}
 
 
-async def _search(api: Api, call: Call) -> Json:
+async def _search(services: Services, call: Call) -> Json:
     args = call.args
     limit, offset = args["max_results"], page_tokens.read_token(args["page_token"])
     check_max_results(limit)
@@ -113,7 +115,7 @@ async def _search(api: Api, call: Call) -> Json:
             connection, DEFAULT_WORKSPACE, view, args["filter"], args["order_by"], limit + 1, offset
         )
 
-    rows = (await api.reader.strong(_EXPERIMENTS, query)).value
+    rows = (await services.reads.reader.strong(_EXPERIMENTS, query)).value
     token = page_tokens.make_token(offset + limit) if len(rows) > limit else None
     return runs.page("experiments", [runs.experiment(row) for row in rows[:limit]], token)
 
@@ -125,39 +127,39 @@ def check_max_results(limit: int) -> None:
         raise InvalidParameter(f"Invalid value {limit} for parameter 'max_results' supplied. It must be {problem}")
 
 
-async def _decided(api: Api, call: Call, event: Event) -> Json:
+async def _decided(services: Services, call: Call, event: Event) -> Json:
     try:
-        await api.writes.decided(event, call.origin)
+        await services.writes.decided(event, call.origin)
     except RefusedWrite as refused:
         raise said(refused) from None
     return {}
 
 
-async def _update(api: Api, call: Call) -> Json:
+async def _update(services: Services, call: Call) -> Json:
     name = validation.check_experiment_name(call.args["new_name"])
     number = experiment_id(call.args["experiment_id"])
-    return await _decided(api, call, ExperimentRenamed(experiment_id=number, name=name))
+    return await _decided(services, call, ExperimentRenamed(experiment_id=number, name=name))
 
 
-async def _delete(api: Api, call: Call) -> Json:
-    return await _decided(api, call, ExperimentDeleted(experiment_id=experiment_id(call.args["experiment_id"])))
+async def _delete(services: Services, call: Call) -> Json:
+    return await _decided(services, call, ExperimentDeleted(experiment_id=experiment_id(call.args["experiment_id"])))
 
 
-async def _restore(api: Api, call: Call) -> Json:
-    return await _decided(api, call, ExperimentRestored(experiment_id=experiment_id(call.args["experiment_id"])))
+async def _restore(services: Services, call: Call) -> Json:
+    return await _decided(services, call, ExperimentRestored(experiment_id=experiment_id(call.args["experiment_id"])))
 
 
-async def _set_tag(api: Api, call: Call) -> Json:
+async def _set_tag(services: Services, call: Call) -> Json:
     key, value = validation.check_experiment_tag(call.args["key"], call.args["value"])
     number = experiment_id(call.args["experiment_id"])
-    return await _decided(api, call, ExperimentTagsSet(experiment_id=number, tags={key: value}))
+    return await _decided(services, call, ExperimentTagsSet(experiment_id=number, tags={key: value}))
 
 
-async def _delete_tag(api: Api, call: Call) -> Json:
+async def _delete_tag(services: Services, call: Call) -> Json:
     number, key = experiment_id(call.args["experiment_id"]), call.args["key"]
     if len(key) > validation.MAX_KEY:
         raise NotFound(f"No tag with name: {key} in experiment with id {number}")
-    return await _decided(api, call, ExperimentTagsDeleted(experiment_id=number, keys=[key]))
+    return await _decided(services, call, ExperimentTagsDeleted(experiment_id=number, keys=[key]))
 
 
 _ID = Field("experiment_id", required=True)

@@ -4,8 +4,9 @@ from typing import Any
 
 from runfold_schemas.positions.topics import Topic
 from runfold_server.core.errors import InvalidParameter
-from runfold_server.http.operation import Api, Call, Operation
+from runfold_server.http.operation import Call, Operation
 from runfold_server.http.request_fields import Field, Kind
+from runfold_server.http.services import Services
 from runfold_server.mlflow import page_tokens
 from runfold_server.mlflow.answers import runs
 from runfold_server.openapi_schemas.common import page
@@ -14,7 +15,7 @@ from runfold_server.reads.reader import of_run, of_runs
 from .runs import RUN_ID
 
 
-async def _get_history(api: Api, call: Call) -> dict[str, Any]:
+async def _get_history(services: Services, call: Call) -> dict[str, Any]:
     args = call.args
     run_id, key, limit = args["run_id"], args["metric_key"], args["max_results"]
     if limit is not None and limit <= 0:
@@ -23,10 +24,10 @@ async def _get_history(api: Api, call: Call) -> dict[str, Any]:
         )
     offset = page_tokens.read_token(args["page_token"])
     rows = (
-        await api.reader.asked(
+        await services.reads.reader.asked(
             call.as_of,
             of_run(run_id, Topic.METRICS, Topic.RUNS),
-            lambda connection: api.histories.read(connection, run_id, key, call.as_of),
+            lambda connection: services.caches.histories.read(connection, run_id, key, call.as_of),
             lambda found: of_runs(found.ancestors, Topic.METRICS, Topic.RUNS),
         )
     ).value

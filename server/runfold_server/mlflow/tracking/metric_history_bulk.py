@@ -8,8 +8,9 @@ from runfold_projections.postgres.connection import Connection
 from runfold_projections.series.latest import History
 from runfold_schemas.positions.topics import Topic
 from runfold_server.core.errors import InvalidParameter
-from runfold_server.http.operation import Api, Call, Operation
+from runfold_server.http.operation import Call, Operation
 from runfold_server.http.request_fields import Field, Kind
+from runfold_server.http.services import Services
 from runfold_server.mlflow.answers import runs
 from runfold_server.openapi_schemas.common import having, listed, ref
 from runfold_server.reads.reader import Scope, of_runs
@@ -27,7 +28,7 @@ def _ancestors(found: _Found) -> Scope:
     return of_runs(found[1], *_POINTS_OF)
 
 
-async def _bulk(api: Api, call: Call) -> Json:
+async def _bulk(services: Services, call: Call) -> Json:
     """All points, by run id, then time, step and value; cut at `max_results`."""
     run_ids, key, limit = call.args["run_id"], call.args["metric_key"], min(call.args["max_results"], MOST_POINTS)
     if not run_ids:
@@ -45,15 +46,19 @@ async def _bulk(api: Api, call: Call) -> Json:
         for run_id in sorted(set(run_ids)):
             if len(found) >= limit:
                 break
-            rows = await api.histories.read(connection, run_id, key, call.as_of)
+            rows = await services.caches.histories.read(connection, run_id, key, call.as_of)
             found += runs.run_points(run_id, key, rows, slice(0, limit - len(found)))
             ancestors |= rows.ancestors
         return found, ancestors
 
-    return {"metrics": (await api.reader.asked(call.as_of, of_runs(run_ids, *_POINTS_OF), query, _ancestors)).value[0]}
+    return {
+        "metrics": (
+            await services.reads.reader.asked(call.as_of, of_runs(run_ids, *_POINTS_OF), query, _ancestors)
+        ).value[0]
+    }
 
 
-async def _interval(api: Api, call: Call) -> Json:
+async def _interval(services: Services, call: Call) -> Json:
     """Points spread evenly over each run's points, by step, then time and value; the first and the last are among them."""
     args = call.args
     run_ids, key, limit, start, end = (
@@ -70,12 +75,12 @@ async def _interval(api: Api, call: Call) -> Json:
         found: list[runs.RunPointAnswer] = []
         ancestors: set[str] = set()
         for run_id in run_ids:
-            rows = await api.histories.read(connection, run_id, key, call.as_of)
+            rows = await services.caches.histories.read(connection, run_id, key, call.as_of)
             found += runs.run_points(run_id, key, rows, sampled(rows, limit, start, end))
             ancestors |= rows.ancestors
         return found, ancestors
 
-    found, _ = (await api.reader.asked(call.as_of, of_runs(run_ids, *_POINTS_OF), query, _ancestors)).value
+    found, _ = (await services.reads.reader.asked(call.as_of, of_runs(run_ids, *_POINTS_OF), query, _ancestors)).value
     return runs.filled({"metrics": found})
 
 

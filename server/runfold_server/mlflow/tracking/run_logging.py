@@ -11,8 +11,9 @@ from typing import Any
 from runfold_schemas.events.frames import Point
 from runfold_schemas.events.runs import DatasetInput, Event, InputsLogged, ParamsLogged, TagsDeleted, TagsSet
 from runfold_server.core.errors import InvalidParameter, NotFound
-from runfold_server.http.operation import Api, Call, Operation
+from runfold_server.http.operation import Call, Operation
 from runfold_server.http.request_fields import Field, Kind
+from runfold_server.http.services import Services
 from runfold_server.mlflow import validation
 from runfold_server.mlflow.errors import said
 from runfold_server.writes.writes import RefusedWrite
@@ -24,32 +25,32 @@ from .runs import RUN_ID, RUN_NAME_TAG
 Json = dict[str, Any]
 
 
-async def _log_metric(api: Api, call: Call) -> Json:
+async def _log_metric(services: Services, call: Call) -> Json:
     run_id = call.args["run_id"]
     validation.check_metric(call.args)
-    await api.runs.active(run_id, without_postgres=True)
-    await _append_metrics(api, call, run_id, [as_point(call.args)])
+    await services.caches.runs.active(run_id, without_postgres=True)
+    await _append_metrics(services, call, run_id, [as_point(call.args)])
     return {}
 
 
-async def _append_metrics(api: Api, call: Call, run_id: str, points: Sequence[Point]) -> None:
+async def _append_metrics(services: Services, call: Call, run_id: str, points: Sequence[Point]) -> None:
     for event in metric_events(run_id, points):
-        await api.writes.append(event, call.origin)
+        await services.writes.append(event, call.origin)
 
 
-async def _log_param(api: Api, call: Call) -> Json:
+async def _log_param(services: Services, call: Call) -> Json:
     run_id = call.args["run_id"]
     key, value = validation.check_param(call.args["key"], call.args["value"])
-    await api.runs.active(run_id)
-    return await _decided(api, call, ParamsLogged(run_id=run_id, params={key: value}), single_param=True)
+    await services.caches.runs.active(run_id)
+    return await _decided(services, call, ParamsLogged(run_id=run_id, params={key: value}), single_param=True)
 
 
-async def _set_tag(api: Api, call: Call) -> Json:
+async def _set_tag(services: Services, call: Call) -> Json:
     run_id = call.args["run_id"]
     key, value = validation.check_tag(call.args["key"], call.args["value"])
-    await api.runs.active(run_id)
+    await services.caches.runs.active(run_id)
     tags = _effective_tags({key: value})
-    return await _decided(api, call, TagsSet(run_id=run_id, tags=tags)) if tags else {}
+    return await _decided(services, call, TagsSet(run_id=run_id, tags=tags)) if tags else {}
 
 
 def _effective_tags(tags: dict[str, str]) -> dict[str, str]:
@@ -57,15 +58,15 @@ def _effective_tags(tags: dict[str, str]) -> dict[str, str]:
     return {key: value for key, value in tags.items() if value or key != RUN_NAME_TAG}
 
 
-async def _delete_tag(api: Api, call: Call) -> Json:
+async def _delete_tag(services: Services, call: Call) -> Json:
     run_id, key = call.args["run_id"], call.args["key"]
-    await api.runs.active(run_id)
+    await services.caches.runs.active(run_id)
     if len(key) > validation.MAX_KEY:
         raise NotFound(f"No tag with name: {key} in run with id {run_id}")
-    return await _decided(api, call, TagsDeleted(run_id=run_id, keys=[key]))
+    return await _decided(services, call, TagsDeleted(run_id=run_id, keys=[key]))
 
 
-async def _log_batch(api: Api, call: Call) -> Json:
+async def _log_batch(services: Services, call: Call) -> Json:
     """All is checked before anything is appended; params are decided first, so that a conflict changes nothing."""
     args = call.args
     run_id = validation.check_run_id(args["run_id"])
@@ -75,15 +76,15 @@ async def _log_batch(api: Api, call: Call) -> Json:
     validation.check_batch(len(points), len(params), len(tags))
     validation.check_unique_params(key for key, _ in params)
     only_metrics = not params and not tags
-    await api.runs.active(run_id, without_postgres=only_metrics)
+    await services.caches.runs.active(run_id, without_postgres=only_metrics)
     if params:
-        await _decided(api, call, ParamsLogged(run_id=run_id, params=dict(params)))
+        await _decided(services, call, ParamsLogged(run_id=run_id, params=dict(params)))
     effective = _effective_tags(dict(tags))
     if not effective:
-        await _append_metrics(api, call, run_id, points)
+        await _append_metrics(services, call, run_id, points)
         return {}
-    tagging = _decided(api, call, TagsSet(run_id=run_id, tags=effective))
-    await _both(_append_metrics(api, call, run_id, points), tagging)
+    tagging = _decided(services, call, TagsSet(run_id=run_id, tags=effective))
+    await _both(_append_metrics(services, call, run_id, points), tagging)
     return {}
 
 
@@ -100,17 +101,17 @@ async def _both(*work: Coroutine[Any, Any, object]) -> None:
         raise first from None
 
 
-async def _log_inputs(api: Api, call: Call) -> Json:
+async def _log_inputs(services: Services, call: Call) -> Json:
     run_id = validation.check_run_id(call.args["run_id"])
     datasets: dict[tuple[str, str], DatasetInput] = {}
     for i, one in enumerate(call.args["datasets"]):
         dataset = _dataset(one, i)
         datasets.setdefault((dataset.name, dataset.digest), dataset)
     models = [model["model_id"] for model in call.args["models"]]
-    await api.runs.active(run_id)
+    await services.caches.runs.active(run_id)
     if not datasets and not models:
         return {}
-    return await _decided(api, call, InputsLogged(run_id=run_id, datasets=list(datasets.values()), models=models))
+    return await _decided(services, call, InputsLogged(run_id=run_id, datasets=list(datasets.values()), models=models))
 
 
 def _dataset(one: Mapping[str, Any], index: int) -> DatasetInput:
@@ -144,9 +145,9 @@ def _dataset(one: Mapping[str, Any], index: int) -> DatasetInput:
     )
 
 
-async def _decided(api: Api, call: Call, event: Event, *, single_param: bool = False) -> Json:
+async def _decided(services: Services, call: Call, event: Event, *, single_param: bool = False) -> Json:
     try:
-        await api.writes.decided(event, call.origin)
+        await services.writes.decided(event, call.origin)
     except RefusedWrite as refused:
         raise said(refused, single_param=single_param) from None
     return {}

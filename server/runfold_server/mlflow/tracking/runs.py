@@ -10,12 +10,14 @@ from runfold_schemas.events.artifact_paths import root_below
 from runfold_schemas.events.runs import RunCreated, RunDeleted, RunRestored, RunUpdated
 from runfold_server.caches.run_cache import ACTIVE
 from runfold_server.caches.run_search_cache import Question
+from runfold_server.core.entity_errors import no_run
 from runfold_server.core.errors import InvalidParameter
-from runfold_server.http.operation import Api, Call, Operation
+from runfold_server.http.operation import Call, Operation
 from runfold_server.http.request_fields import Field, Kind
+from runfold_server.http.services import Services
 from runfold_server.mlflow import page_tokens, validation
 from runfold_server.mlflow.answers import runs
-from runfold_server.mlflow.errors import no_run, said
+from runfold_server.mlflow.errors import said
 from runfold_server.openapi_schemas.common import having, page, ref
 from runfold_server.reads.one_run import RUN_TOPICS, find_run
 from runfold_server.reads.reader import of_topics
@@ -33,9 +35,9 @@ MOST_RUNS = 50_000
 RUN_ID = Field("run_id", required=True, alias="run_uuid")
 
 
-async def _create(api: Api, call: Call) -> Json:
+async def _create(services: Services, call: Call) -> Json:
     args = call.args
-    experiment = await api.experiments.active(experiment_id(args["experiment_id"]))
+    experiment = await services.caches.experiments.active(experiment_id(args["experiment_id"]))
     tags = {}
     for tag in args["tags"]:
         if not tag["key"]:
@@ -44,7 +46,7 @@ async def _create(api: Api, call: Call) -> Json:
             "value", validation.MAX_LONG_VALUE, tag["value"]
         )
     name = _name(args["run_name"], tags.get(RUN_NAME_TAG, ""))
-    run_id = api.ids.run_id()
+    run_id = services.ids.run_id()
     event = RunCreated(
         run_id=run_id,
         experiment_id=experiment.experiment_id,
@@ -55,8 +57,8 @@ async def _create(api: Api, call: Call) -> Json:
         tags=tags | {RUN_NAME_TAG: name},
     )
     # Nobody else can have taken a fresh id, so no fold can refuse it: acknowledged on append.
-    await api.writes.append(event, call.origin)
-    api.runs.created(RunHead(run_id, event.experiment_id, ACTIVE, STATUSES[0], name, event.artifact_uri))
+    await services.writes.append(event, call.origin)
+    services.caches.runs.created(RunHead(run_id, event.experiment_id, ACTIVE, STATUSES[0], name, event.artifact_uri))
     row = Run(
         run_id=run_id,
         experiment_id=event.experiment_id,
@@ -85,14 +87,14 @@ def _name(name: str, tag: str) -> str:
     return validation.check_length("run_name", validation.MAX_RUN_NAME, name or tag or run_name(_random))
 
 
-async def _get(api: Api, call: Call) -> Json:
-    found = (await find_run(api, call.args["run_id"], call.as_of)).value
+async def _get(services: Services, call: Call) -> Json:
+    found = (await find_run(services.reads.reader, call.args["run_id"], call.as_of)).value
     if len(found.metrics) > _IN_LOOP:
         return {"run": await asyncio.to_thread(runs.run, found)}
     return {"run": runs.run(found)}
 
 
-async def _search(api: Api, call: Call) -> Json:
+async def _search(services: Services, call: Call) -> Json:
     args = call.args
     limit, offset = args["max_results"], page_tokens.read_token(args["page_token"])
     check_max_results(limit)
@@ -100,23 +102,23 @@ async def _search(api: Api, call: Call) -> Json:
 
     question = Question(wanted, args["filter"], ViewType[args["run_view_type"]], args["order_by"], limit + 1, offset)
     # MLflow's answer holds the metrics of each run, so the search waits for them, whether it needs_metrics() or not.
-    rows = await api.searches.strong(of_topics(*RUN_TOPICS), question)
-    api.observed.search_memory(api.searches.nbytes)
+    rows = await services.caches.searches.strong(of_topics(*RUN_TOPICS), question)
+    services.metrics.search_memory(services.caches.searches.nbytes)
     token = page_tokens.make_token(offset + limit) if len(rows) > limit else None
     return runs.page("runs", rows[:limit], token)
 
 
-async def _update(api: Api, call: Call) -> Json:
+async def _update(services: Services, call: Call) -> Json:
     args = call.args
     run_id, status, end_ms, name = args["run_id"], args["status"], args["end_time"], args["run_name"] or None
-    await api.runs.active(run_id)
+    await services.caches.runs.active(run_id)
     if status is None and end_ms is None and name is None:
-        return {"run_info": runs.run_info((await find_run(api, run_id)).value)}
+        return {"run_info": runs.run_info((await find_run(services.reads.reader, run_id)).value)}
     if name is not None:
         validation.check_length("run_name", validation.MAX_RUN_NAME, name)
     event = RunUpdated(run_id=run_id, status=status, end_ms=end_ms, name=name)
     try:
-        row = await api.writes.decide(event, call.origin, lambda _: lambda connection: get_run(connection, run_id))
+        row = await services.writes.decide(event, call.origin, lambda _: lambda connection: get_run(connection, run_id))
     except RefusedWrite as refused:
         raise said(refused) from None
     if row is None:
@@ -124,19 +126,19 @@ async def _update(api: Api, call: Call) -> Json:
     return {"run_info": runs.run_info(row)}
 
 
-async def _delete(api: Api, call: Call) -> Json:
-    head = await api.runs.present(call.args["run_id"])
-    return await _lifecycle(api, call, RunDeleted(run_id=head.run_id))
+async def _delete(services: Services, call: Call) -> Json:
+    head = await services.caches.runs.present(call.args["run_id"])
+    return await _lifecycle(services, call, RunDeleted(run_id=head.run_id))
 
 
-async def _restore(api: Api, call: Call) -> Json:
-    head = await api.runs.present(call.args["run_id"])
-    return await _lifecycle(api, call, RunRestored(run_id=head.run_id))
+async def _restore(services: Services, call: Call) -> Json:
+    head = await services.caches.runs.present(call.args["run_id"])
+    return await _lifecycle(services, call, RunRestored(run_id=head.run_id))
 
 
-async def _lifecycle(api: Api, call: Call, event: RunDeleted | RunRestored) -> Json:
+async def _lifecycle(services: Services, call: Call, event: RunDeleted | RunRestored) -> Json:
     try:
-        await api.writes.decided(event, call.origin)
+        await services.writes.decided(event, call.origin)
     except RefusedWrite as refused:
         raise said(refused) from None
     return {}

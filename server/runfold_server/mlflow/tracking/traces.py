@@ -13,8 +13,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from runfold_server.core.errors import NotImplementedYet
-from runfold_server.http.operation import Api, Call, Operation, RawOperation
+from runfold_server.http.operation import Call, Operation, RawOperation
 from runfold_server.http.request_fields import Args, Field, Kind
+from runfold_server.http.services import Services
 from runfold_server.openapi_schemas.common import having
 
 Json = dict[str, Any]
@@ -65,7 +66,7 @@ def _whom(info: Json) -> tuple[str, ...]:
     return (str(info.get("trace_location"))[:_LABEL], *(str(known.get(name))[:_LABEL] for name in _OF))
 
 
-async def _start(_: Api, call: Call) -> Json:
+async def _start(_: Services, call: Call) -> Json:
     info = call.args["trace"]["trace_info"]
     if not _told.before(_whom(info)):
         raise NotImplementedYet(
@@ -77,7 +78,7 @@ async def _start(_: Api, call: Call) -> Json:
     return {"trace": {"trace_info": info | {"tags": tags | {"mlflow.trace.spansLocation": "TRACKING_STORE"}}}}
 
 
-async def _spans(_: Api, __: Request) -> Response:
+async def _spans(_: Services, __: Request) -> Response:
     # By these words MLflow's client knows that it need not send any more.
     raise NotImplementedYet("REST OTLP span logging is not supported by Runfold: traces come with a later release.")
 

@@ -8,7 +8,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from runfold_log.writer import LogInfo
+from runfold_log.admin import LogInfo
 from runfold_projections.operations import outcomes
 from runfold_projections.postgres.connection import Connection
 from runfold_schemas.codec.batch import CONTENT_TYPE, MAX_BATCH_BYTES, Outgoing, decode_batch
@@ -20,14 +20,15 @@ from runfold_schemas.events.runs import Genesis
 from runfold_schemas.positions.position import Partition, Position
 from runfold_schemas.positions.topics import partition_count, partition_of
 from runfold_server.core.errors import ApiError, InvalidParameter, Unavailable
+from runfold_server.core.outages import kafka_outages
 from runfold_server.freshness.log_ends import FOLDED
 from runfold_server.http.dispatch import json_response, read_body
-from runfold_server.http.operation import Api, RawOperation
+from runfold_server.http.operation import RawOperation
+from runfold_server.http.prefixes import NATIVE_PREFIX
 from runfold_server.http.request_fields import Field, Kind
-from runfold_server.native import PREFIX
+from runfold_server.http.services import Services
 from runfold_server.native.admission import admit
 from runfold_server.openapi_schemas.common import JSON, ref
-from runfold_server.reads.outages import kafka_outages
 
 _WINDOW_BYTES = 256 * 1024
 _WINDOW_RECORDS = 500
@@ -88,12 +89,12 @@ class TooNew(SchemaError):
         )
 
 
-async def append_all(api: Api, checked: Sequence[Checked]) -> list[Position | ApiError]:
+async def append_all(services: Services, checked: Sequence[Checked]) -> list[Position | ApiError]:
     """Append in order, a window at a time. After a failure nothing more is sent; what was not tried has the failure too."""
     bulk = len(checked) >= _BULK_FROM
     done: list[Position | ApiError] = []
     for window in _windows(checked):
-        results = await asyncio.gather(*(_append(api, one, bulk) for one in window))
+        results = await asyncio.gather(*(_append(services, one, bulk) for one in window))
         done += results
         failure = next((result for result in results if isinstance(result, ApiError)), None)
         if failure is not None:
@@ -101,9 +102,9 @@ async def append_all(api: Api, checked: Sequence[Checked]) -> list[Position | Ap
     return done
 
 
-async def _append(api: Api, one: Checked, bulk: bool) -> Position | ApiError:
+async def _append(services: Services, one: Checked, bulk: bool) -> Position | ApiError:
     try:
-        return await api.writes.append_raw(one.record, bulk=bulk)
+        return await services.writes.append_raw(one.record, bulk=bulk)
     except ApiError as error:
         return error
 
@@ -121,7 +122,7 @@ def _windows(checked: Sequence[Checked]) -> list[Sequence[Checked]]:
     return [*windows, checked[start:]] if checked else []
 
 
-async def _events(api: Api, request: Request) -> Response:
+async def _events(services: Services, request: Request) -> Response:
     wait = request.query_params.get("wait", "append")
     if wait not in ("append", "outcome"):
         raise InvalidParameter(f"Invalid value {wait!r} for parameter 'wait' supplied: append or outcome.")
@@ -130,16 +131,16 @@ async def _events(api: Api, request: Request) -> Response:
         raise InvalidParameter(f"Content-Type must be {CONTENT_TYPE}.")
     body = await read_body(request, MAX_BATCH_BYTES)
     with kafka_outages():
-        info = await api.log.connect()
+        info = await services.log.connect()
     checked = await asyncio.to_thread(_decode_and_check, body, info)
-    results = await append_all(api, checked)
+    results = await append_all(services, checked)
     positions = [result for result in results if isinstance(result, Position)]
     failed = next((result for result in results if isinstance(result, ApiError)), None)
     known: dict[Position, outcomes.Refused | None] = {}
     if wait == "outcome" and positions:
         asked = [(r, c.event_id) for r, c in zip(results, checked, strict=True) if isinstance(r, Position)]
         try:
-            known = await _outcomes(api, asked)
+            known = await _outcomes(services, asked)
         except Unavailable as error:
             failed = failed or error
     answer: Json = {"results": [_result(result, known) for result in results]}
@@ -158,7 +159,9 @@ def _decode_and_check(body: bytes, info: LogInfo) -> list[Checked]:
     return check(records, info.partitions, info.level)
 
 
-async def _outcomes(api: Api, asked: Sequence[tuple[Position, str]]) -> dict[Position, outcomes.Refused | None]:
+async def _outcomes(
+    services: Services, asked: Sequence[tuple[Position, str]]
+) -> dict[Position, outcomes.Refused | None]:
     want: dict[Partition, int] = {}
     for position, _ in asked:
         want[position.where] = max(want.get(position.where, 0), position.offset + 1)
@@ -166,7 +169,7 @@ async def _outcomes(api: Api, asked: Sequence[tuple[Position, str]]) -> dict[Pos
     async def query(connection: Connection) -> list[outcomes.Refused | None]:
         return await outcomes.refusals(connection, asked)
 
-    found = (await api.reader.at(want, query)).value
+    found = (await services.reads.reader.at(want, query)).value
     return {position: refused for (position, _), refused in zip(asked, found, strict=True)}
 
 
@@ -191,7 +194,7 @@ def _result(result: Position | ApiError, known: dict[Position, outcomes.Refused 
 OPERATIONS = (
     RawOperation(
         "POST",
-        f"{PREFIX}/events",
+        f"{NATIVE_PREFIX}/events",
         _events,
         "Append a batch of records of a native client, as `producers` encodes them. A bad record refuses the whole batch.",
         {200: (JSON, ref("Outcomes")), 503: (JSON, ref("Outcomes"))},

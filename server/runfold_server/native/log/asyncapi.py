@@ -11,8 +11,9 @@ from starlette.responses import Response
 from runfold_schemas.codec.catalog import FEATURE_LEVEL, Released, released_catalog
 from runfold_schemas.codec.envelope import MAX_HEADER_BYTES, SPEC_VERSION
 from runfold_schemas.positions.topics import PARTITIONED, Topic
-from runfold_server.http.operation import Api, RawOperation
-from runfold_server.native import PREFIX
+from runfold_server.http.operation import RawOperation
+from runfold_server.http.prefixes import NATIVE_PREFIX
+from runfold_server.http.services import Services
 from runfold_server.openapi_schemas.common import JSON
 from runfold_server.schema_registry.routes import BASE
 
@@ -29,7 +30,7 @@ _TOPICS = {
 }
 _ABOUT = f"""
 The log of a Runfold installation: plain Kafka, read by any consumer. A topic holds what writers asked for; whether it took effect is the fold's
-decision, which `GET {PREFIX}/events:stream?outcome=true` tells. Values are in Confluent's wire format; `{BASE}` answers what a schema id means.
+decision, which `GET {NATIVE_PREFIX}/events:stream?outcome=true` tells. Values are in Confluent's wire format; `{BASE}` answers what a schema id means.
 """
 _HEADERS: dict[str, tuple[str, bool]] = {
     "ce_specversion": ("Version of CloudEvents.", True),
@@ -157,14 +158,14 @@ def _encoded(namespace: str) -> bytes:
     return msgspec.json.encode(document(namespace))
 
 
-async def _describe(api: Api, _: Request) -> Response:
-    return Response(_encoded(api.config.namespace), media_type=JSON)
+async def _describe(services: Services, _: Request) -> Response:
+    return Response(_encoded(services.config.namespace), media_type=JSON)
 
 
 OPERATIONS = (
     RawOperation(
         "GET",
-        f"{PREFIX}/asyncapi.json",
+        f"{NATIVE_PREFIX}/asyncapi.json",
         _describe,
         "The log as an AsyncAPI 3 document: topics, events, their schemas and headers.",
         {200: (JSON, {"type": "object"})},

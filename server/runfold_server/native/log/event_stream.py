@@ -7,21 +7,22 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from runfold_log.writer import LogInfo
+from runfold_log.admin import LogInfo
 from runfold_schemas.positions.topics import Topic
 from runfold_server.core.errors import InvalidParameter
-from runfold_server.http.operation import Api, RawOperation
+from runfold_server.core.outages import kafka_outages
+from runfold_server.http.operation import RawOperation
+from runfold_server.http.prefixes import NATIVE_PREFIX
 from runfold_server.http.request_fields import Args, Field, Kind, parse_query
+from runfold_server.http.services import Services
 from runfold_server.http.sse import MEDIA_TYPE, EventStream, Say, event
-from runfold_server.native import PREFIX
 from runfold_server.openapi_schemas.common import TEXT
-from runfold_server.reads.outages import kafka_outages
 from runfold_server.security.admission import Taken
-from runfold_server.streams.consumer import Gone
 from runfold_server.streams.events.feed import Feed
 from runfold_server.streams.events.filters import Filter, patterns
 from runfold_server.streams.events.start_positions import NOW, write_id
 from runfold_server.streams.events.subscription import Following
+from runfold_server.streams.log_reader import Gone
 from runfold_server.streams.send_queue import End
 
 HEARTBEAT = 15.0
@@ -44,21 +45,21 @@ _QUERY = (
 )
 
 
-async def _stream(api: Api, request: Request) -> Response:
+async def _stream(services: Services, request: Request) -> Response:
     args = parse_query(_QUERY, request.query_params.multi_items())
-    feed = api.events.decided if args["outcome"] == "true" else api.events.plain
+    feed = services.streams.events.decided if args["outcome"] == "true" else services.streams.events.plain
     with feed.places.take(request) as place:
-        return await _events_of(api, request, args, feed, place)
+        return await _events_of(services, request, args, feed, place)
 
 
-async def _events_of(api: Api, request: Request, args: Args, feed: Feed, place: Taken) -> Response:
+async def _events_of(services: Services, request: Request, args: Args, feed: Feed, place: Taken) -> Response:
     wanted = _filter(args)
     with kafka_outages():
-        info = await api.log.connect()
+        info = await services.log.connect()
     # A browser that connects again says what it was told last; the address is still that of the first time.
     start = request.headers.get("last-event-id") or args["from"] or NOW
     try:
-        following = Following(wanted, await api.events.starts.place(start, info, wanted.partitions(info)))
+        following = Following(wanted, await services.streams.events.starts.place(start, info, wanted.partitions(info)))
     except Gone as error:
         # Not a 400: a browser would give up silently instead of hearing what to do.
         following = Following(wanted, {})
@@ -127,7 +128,7 @@ class _Events(EventStream):
 OPERATIONS = (
     RawOperation(
         "GET",
-        f"{PREFIX}/events:stream",
+        f"{NATIVE_PREFIX}/events:stream",
         _stream,
         "Events of the log as they are appended, as server-sent events: one per record, named by its type, with the event in CloudEvents' "
         "JSON form and its position and broker time. Also `open`, `heartbeat`, `unreadable` (a record that is no event, or of a newer "

@@ -11,9 +11,10 @@ from runfold_projections.operations import outcomes
 from runfold_projections.postgres.connection import Connection
 from runfold_server.freshness.log_ends import FOLDED
 from runfold_server.http.dispatch import json_response
-from runfold_server.http.operation import Api, RawOperation
+from runfold_server.http.operation import RawOperation
+from runfold_server.http.prefixes import NATIVE_PREFIX
 from runfold_server.http.request_fields import Field, Kind
-from runfold_server.native import PREFIX
+from runfold_server.http.services import Services
 from runfold_server.native.query_parameters import consistency, consistency_field, next_page, number
 from runfold_server.openapi_schemas.common import (
     INT64,
@@ -34,9 +35,9 @@ _MOST_LISTED = 1000
 Json = dict[str, Any]
 
 
-async def _positions(api: Api, _: Request) -> Response:
-    ends, checkpoints = await asyncio.gather(api.ends.now(), api.database.checkpoints())
-    info = api.log.info
+async def _positions(services: Services, _: Request) -> Response:
+    ends, checkpoints = await asyncio.gather(services.reads.log_ends.now(), services.reads.database.checkpoints())
+    info = services.log.info
     rows = [
         {
             "partition": str(where),
@@ -52,11 +53,11 @@ async def _positions(api: Api, _: Request) -> Response:
 Listing = Callable[[Connection, int, int], Awaitable[Sequence[Json]]]
 
 
-def _listing(name: str, query: Listing) -> Callable[[Api, Request], Awaitable[Response]]:
-    async def handler(api: Api, request: Request) -> Response:
+def _listing(name: str, query: Listing) -> Callable[[Services, Request], Awaitable[Response]]:
+    async def handler(services: Services, request: Request) -> Response:
         limit = number(request, "limit", 100, _MOST_LISTED)
         offset = number(request, "offset", 0, 2**31)
-        shown = await api.reader.read(
+        shown = await services.reads.reader.read(
             consistency(request, Consistency.EVENTUAL),
             of_topics(*FOLDED),
             lambda connection: query(connection, limit + 1, offset),
@@ -87,7 +88,7 @@ _LOG = having(
 OPERATIONS = (
     RawOperation(
         "GET",
-        f"{PREFIX}/positions",
+        f"{NATIVE_PREFIX}/positions",
         _positions,
         "How far each partition of the log goes, and how far it is folded.",
         {200: (JSON, _LOG)},
@@ -95,7 +96,7 @@ OPERATIONS = (
     ),
     RawOperation(
         "GET",
-        f"{PREFIX}/set-aside",
+        f"{NATIVE_PREFIX}/set-aside",
         _listing("set_aside", outcomes.recent_set_aside),
         "Records that no fold can read, latest first. An eventual read unless asked otherwise: it answers while Kafka is away.",
         {200: (JSON, _list_shape("set_aside", reason=TEXT, value_size=NULLABLE_INT, key=NULLABLE_TEXT))},
@@ -105,7 +106,7 @@ OPERATIONS = (
     ),
     RawOperation(
         "GET",
-        f"{PREFIX}/rejections",
+        f"{NATIVE_PREFIX}/rejections",
         _listing("rejections", outcomes.recent_rejections),
         "Events that a fold refused, latest first. An eventual read unless asked otherwise: it answers while Kafka is away.",
         {

@@ -19,11 +19,12 @@ from runfold_projections.search.tokens import storable
 from runfold_projections.series.full_history import Source, Wanted, read_histories, unknown_runs
 from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import Vector
+from runfold_server.core.entity_errors import no_run
 from runfold_server.core.errors import BadBody, InvalidParameter
 from runfold_server.freshness.stream_position import place_of
 from runfold_server.http.dispatch import read_body, saying
-from runfold_server.http.operation import Api, RawOperation
-from runfold_server.mlflow.errors import no_run
+from runfold_server.http.operation import RawOperation
+from runfold_server.http.services import Services
 from runfold_server.native.branches import which
 from runfold_server.openapi_schemas.common import INT64, JSON, MS, POSITIONS, TEXT, having, listed
 from runfold_server.reads.exports import Export, Spool
@@ -68,13 +69,13 @@ class Form(Protocol):
     def front(self, head: Head) -> bytes: ...
 
 
-async def _history(api: Api, request: Request) -> Response:
+async def _history(services: Services, request: Request) -> Response:
     query = _parse(await read_body(request, _MOST_BODY))
     wanted = Wanted(*query.steps, query.rank, query.attempt, which(query.branches))
     in_arrow = arrow.MEDIA_TYPE in request.headers.get("accept", "")
-    as_of = await api.moments.of(request)
-    with await api.exports.places.wait(request, api.config.read_wait) as place:
-        return await _export(api, query, wanted, Asked(in_arrow, as_of, place))
+    as_of = await services.reads.moments.of(request)
+    with await services.reads.exports.places.wait(request, services.config.read_wait) as place:
+        return await _export(services, query, wanted, Asked(in_arrow, as_of, place))
 
 
 class Asked(NamedTuple):
@@ -85,7 +86,7 @@ class Asked(NamedTuple):
     place: Taken
 
 
-async def _export(api: Api, query: Query, wanted: Wanted, asked: Asked) -> Response:
+async def _export(services: Services, query: Query, wanted: Wanted, asked: Asked) -> Response:
     in_arrow, as_of, taken = asked
 
     async def read(connection: Connection) -> tuple[Form, Spool]:
@@ -94,15 +95,15 @@ async def _export(api: Api, query: Query, wanted: Wanted, asked: Asked) -> Respo
             raise no_run(unknown[0], as_of)
         form = ArrowForm(query.runs, query.metrics) if in_arrow else JsonForm()
         sources = read_histories(connection, query.runs, query.metrics, wanted, as_of)
-        return form, await _spool(sources, form, Spool(api.exports))
+        return form, await _spool(sources, form, Spool(services.reads.exports))
 
-    async with api.exports.reading:
+    async with services.reads.exports.reading:
         # All partitions: a run may show points of those that it was forked from.
         scope = of_topics(Topic.METRICS, Topic.RUNS)
-        shown = await api.reader.read(Consistency(query.consistency), scope, read, as_of=as_of)
+        shown = await services.reads.reader.read(Consistency(query.consistency), scope, read, as_of=as_of)
     form, spool = shown.value
     head: Head = {"positions": shown.said()}
-    place = place_of(api.log.info, query.runs, shown.positions)
+    place = place_of(services.log.info, query.runs, shown.positions)
     try:
         front = form.front(head | ({} if place is None else {"live": str(place)}))
         return saying(Export(front, spool, taken, form.media_type), as_of)

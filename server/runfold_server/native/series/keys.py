@@ -11,11 +11,12 @@ from runfold_projections.postgres.connection import Connection
 from runfold_projections.series.keys import MOST_PATTERN, KeysOfRun, KeySummary, KeysWanted, keys_of_run
 from runfold_projections.series.summaries_as_of import keys_at
 from runfold_schemas.positions.topics import Topic
+from runfold_server.core.entity_errors import no_run
 from runfold_server.core.errors import InvalidParameter
 from runfold_server.http.dispatch import json_response, saying
-from runfold_server.http.operation import Api, RawOperation
+from runfold_server.http.operation import RawOperation
 from runfold_server.http.request_fields import Field, Kind, parse_query
-from runfold_server.mlflow.errors import no_run
+from runfold_server.http.services import Services
 from runfold_server.native.query_parameters import consistency_field
 from runfold_server.openapi_schemas.common import INT64, JSON, MS, POSITIONS, TEXT, TOKEN, having, listed
 from runfold_server.reads.reader import Consistency, of_run, of_runs, of_topics
@@ -33,10 +34,10 @@ _QUERY = (
 )
 
 
-async def _keys(api: Api, request: Request) -> Response:
+async def _keys(services: Services, request: Request) -> Response:
     args = parse_query(_QUERY, request.query_params.multi_items())
     run_id, limit, after = request.path_params["run_id"], args["limit"], _read_token(args["page_token"])
-    as_of = await api.moments.of(request)
+    as_of = await services.reads.moments.of(request)
     wanted = KeysWanted(args["prefix"], args["regex"], after, limit + 1)
 
     async def read(connection: Connection) -> KeysOfRun | None:
@@ -45,7 +46,7 @@ async def _keys(api: Api, request: Request) -> Response:
         found = await keys_at(connection, run_id, wanted, as_of)
         return None if found is None else KeysOfRun(found)
 
-    reader = api.reader if args["regex"] is None else api.patterns
+    reader = services.reads.reader if args["regex"] is None else services.reads.pattern_reader
     shown = await reader.read(
         Consistency(args["consistency"]),
         of_run(run_id, Topic.METRICS, Topic.RUNS) if as_of is None else of_topics(Topic.METRICS, Topic.RUNS),

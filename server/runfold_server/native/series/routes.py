@@ -22,7 +22,8 @@ from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import Vector
 from runfold_server.freshness.stream_position import place_of
 from runfold_server.http.dispatch import json_response, read_body, saying
-from runfold_server.http.operation import Api, RawOperation
+from runfold_server.http.operation import RawOperation
+from runfold_server.http.services import Services
 from runfold_server.mlflow.validation import parse_experiment_id
 from runfold_server.openapi_schemas.common import JSON, NULLABLE_NUMBER, NULLABLE_TEXT, POSITIONS, TEXT, having, listed
 from runfold_server.reads.moments import given
@@ -37,29 +38,31 @@ _MOST_BODY = 1024 * 1024
 Json = dict[str, Any]
 
 
-async def _query(api: Api, request: Request) -> Response:
+async def _query(services: Services, request: Request) -> Response:
     wanted = parse(await read_body(request, _MOST_BODY))
     if isinstance(wanted.query.runs, Filter) and given(request):
         # A search goes over everything: the past's read models answer it, and have the points of its moment alone.
-        async with api.pasts.asked(api.moments, request) as past:
+        async with services.reads.snapshots.asked(services.reads.moments, request) as past:
             shown = await past.reader.eventual(lambda connection: _find(connection, wanted, None))
-        return await _answer(api, request, wanted, shown, past.vector)
+        return await _answer(services, request, wanted, shown, past.vector)
     # What a search finds hangs on experiments, too.
     topics = (Topic.METRICS, Topic.RUNS, *([Topic.EXPERIMENTS] if isinstance(wanted.query.runs, Filter) else []))
-    as_of = await api.moments.of(request)
+    as_of = await services.reads.moments.of(request)
 
     async def read(connection: Connection) -> Found:
         return await _find(connection, wanted, as_of)
 
-    reader = api.patterns if isinstance(wanted.query.metrics, Matching) else api.reader
+    reader = services.reads.pattern_reader if isinstance(wanted.query.metrics, Matching) else services.reads.reader
     shown = await reader.read(Consistency(wanted.query.consistency), of_topics(*topics), read, as_of=as_of)
-    return await _answer(api, request, wanted, shown, as_of)
+    return await _answer(services, request, wanted, shown, as_of)
 
 
-async def _answer(api: Api, request: Request, wanted: Wanted, shown: Shown[Found], as_of: Vector | None) -> Response:
+async def _answer(
+    services: Services, request: Request, wanted: Wanted, shown: Shown[Found], as_of: Vector | None
+) -> Response:
     drawn = await asyncio.to_thread(draw, wanted, shown.value)
     drawn.head["positions"] = shown.said()
-    place = place_of(api.log.info, shown.value.runs, shown.positions)
+    place = place_of(services.log.info, shown.value.runs, shown.positions)
     if place is not None:
         drawn.head["live"] = str(place)
     if MEDIA_TYPE in request.headers.get("accept", ""):

@@ -12,14 +12,15 @@ from runfold_projections.search.tokens import storable
 from runfold_projections.series.duplicates import Logged
 from runfold_projections.series.full_history import unknown_runs
 from runfold_schemas.positions.topics import Topic
+from runfold_server.core.entity_errors import no_run
 from runfold_server.core.errors import InvalidParameter
+from runfold_server.core.outages import kafka_outages
 from runfold_server.freshness.stream_position import Place, partitions_of, place_of
-from runfold_server.http.operation import Api, RawOperation
+from runfold_server.http.operation import RawOperation
 from runfold_server.http.request_fields import Args, Field, Kind, parse_query
+from runfold_server.http.services import Services
 from runfold_server.http.sse import MEDIA_TYPE, EventStream, Say, event
-from runfold_server.mlflow.errors import no_run
 from runfold_server.openapi_schemas.common import TEXT
-from runfold_server.reads.outages import kafka_outages
 from runfold_server.reads.reader import of_runs
 from runfold_server.security.admission import Taken
 from runfold_server.streams.series.deduplication import Fresh
@@ -41,35 +42,35 @@ _QUERY = (
 )
 
 
-async def _live(api: Api, request: Request) -> Response:
+async def _live(services: Services, request: Request) -> Response:
     args = parse_query(_QUERY, request.query_params.multi_items())
-    with api.live.places.take(request) as place:
-        return await _series_of(api, request, args, place)
+    with services.streams.series.places.take(request) as place:
+        return await _series_of(services, request, args, place)
 
 
-async def _series_of(api: Api, request: Request, args: Args, place: Taken) -> Response:
+async def _series_of(services: Services, request: Request, args: Args, place: Taken) -> Response:
     runs, keys = list(dict.fromkeys(args["run_id"])), list(dict.fromkeys(args["key"]))
     # A browser that connects again says what it was told last; the address is still that of the first time.
     since = request.headers.get("last-event-id") or args["since"]
     given = Place.parse(since) if since else None
     with kafka_outages():
-        info = await api.log.connect()
+        info = await services.log.connect()
     unknown = [run_id for run_id in runs if not storable(run_id)]
     if unknown:
         raise no_run(unknown[0])
-    now = place_of(info, runs, await _positions_with(api, runs))
+    now = place_of(info, runs, await _positions_with(services, runs))
     assert now is not None
     if given is not None:
         _check(given, now, partitions_of(info, runs))
     subscription = Subscription(runs, keys, args["rank"], given or now)
-    return _Series(api.live, subscription, info.partitions, Fresh(api.reader), place)
+    return _Series(services.streams.series, subscription, info.partitions, Fresh(services.reads.reader), place)
 
 
-async def _positions_with(api: Api, runs: list[str]) -> Any:
+async def _positions_with(services: Services, runs: list[str]) -> Any:
     async def read(connection: Connection) -> list[str]:
         return await unknown_runs(connection, runs)
 
-    shown = await api.reader.strong(of_runs(runs, Topic.RUNS), read)
+    shown = await services.reads.reader.strong(of_runs(runs, Topic.RUNS), read)
     if shown.value:
         raise no_run(shown.value[0])
     return shown.positions

@@ -15,8 +15,8 @@ from runfold_projections.runs.history import RunStory
 from runfold_projections.series.summaries_as_of import latest_at
 from runfold_schemas.positions.vector import Vector
 from runfold_server.http.dispatch import json_response
-from runfold_server.http.operation import Api
 from runfold_server.http.request_fields import Field, parse_query
+from runfold_server.http.services import Services
 from runfold_server.native.series.json_numbers import number
 from runfold_server.reads import moments
 
@@ -26,14 +26,16 @@ from .event_json import Json, said
 BETWEEN = (Field("from", required=True), Field("to"))
 
 
-def diff(subject: Subject) -> Callable[[Api, Request], Awaitable[Response]]:
+def diff(subject: Subject) -> Callable[[Services, Request], Awaitable[Response]]:
     """The handler of a kind of entity."""
 
-    async def handler(api: Api, request: Request) -> Response:
+    async def handler(services: Services, request: Request) -> Response:
         args = parse_query(BETWEEN, request.query_params.multi_items())
         name = str(request.path_params[subject.parameter])
-        early = await api.moments.resolve(args["from"], "from")
-        late = await (api.ends.now() if args["to"] is None else api.moments.resolve(args["to"], "to"))
+        early = await services.reads.moments.resolve(args["from"], "from")
+        late = await (
+            services.reads.log_ends.now() if args["to"] is None else services.reads.moments.resolve(args["to"], "to")
+        )
         latest = {where: max(end, early.get(where, 0)) for where, end in late.items()}
 
         async def read(connection: Connection) -> list[Json]:
@@ -47,7 +49,7 @@ def diff(subject: Subject) -> Callable[[Api, Request], Awaitable[Response]]:
                 changes += await _metrics(connection, name, early, late)
             return changes
 
-        shown = await api.reader.at(subject.scope(name)(latest), read)
+        shown = await services.reads.reader.at(subject.scope(name)(latest), read)
         return json_response({"from": moments.said(early), "to": moments.said(late), "changes": shown.value})
 
     return handler

@@ -19,9 +19,9 @@ from runfold_schemas.events.runs import DEFAULT_WORKSPACE
 from runfold_schemas.positions.position import Partition, Position
 from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import Vector
+from runfold_server.core.entity_errors import as_of_suffix, no_experiment, no_run
 from runfold_server.core.errors import NotFound
-from runfold_server.http.operation import Api
-from runfold_server.mlflow.errors import no_experiment, no_run, then
+from runfold_server.http.services import Services
 from runfold_server.mlflow.tracking.experiments import experiment_id
 from runfold_server.reads.reader import Scope, of_run, of_topics
 
@@ -96,7 +96,7 @@ async def _no_experiment(conn: Connection, text: str, vector: Vector | None) -> 
 
 
 async def _no_model(conn: Connection, name: str, vector: Vector | None) -> NotFound:
-    message = f"Registered Model with name={name} not found{then(vector, Topic.REGISTRY)}"
+    message = f"Registered Model with name={name} not found{as_of_suffix(vector, Topic.REGISTRY)}"
     if vector is None:
         return NotFound(message)
     # Whoever asks of the past knows a model by the name that it has now.
@@ -105,11 +105,11 @@ async def _no_model(conn: Connection, name: str, vector: Vector | None) -> NotFo
 
 
 async def _no_logged_model(conn: Connection, model_id: str, vector: Vector | None) -> NotFound:
-    return NotFound(f"Logged model with ID '{model_id}' not found{then(vector, Topic.REGISTRY)}")
+    return NotFound(f"Logged model with ID '{model_id}' not found{as_of_suffix(vector, Topic.REGISTRY)}")
 
 
 async def _no_webhook(conn: Connection, webhook_id: str, vector: Vector | None) -> NotFound:
-    return NotFound(f"There is no webhook of id '{webhook_id}'{then(vector, Topic.REGISTRY)}")
+    return NotFound(f"There is no webhook of id '{webhook_id}'{as_of_suffix(vector, Topic.REGISTRY)}")
 
 
 SUBJECTS = (
@@ -141,7 +141,7 @@ SUBJECTS = (
 )
 
 
-async def moment(api: Api, request: Request) -> tuple[Vector | None, Vector]:
+async def moment(services: Services, request: Request) -> tuple[Vector | None, Vector]:
     """The moment asked about, if any, and the vector up to which the answer goes: else all that there is."""
-    asked = await api.moments.of(request)
-    return asked, asked if asked is not None else await api.ends.now()
+    asked = await services.reads.moments.of(request)
+    return asked, asked if asked is not None else await services.reads.log_ends.now()

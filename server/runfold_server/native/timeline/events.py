@@ -21,8 +21,8 @@ from runfold_schemas.positions.position import Position
 from runfold_schemas.positions.vector import Vector
 from runfold_server.core.errors import InvalidParameter
 from runfold_server.http.dispatch import json_response, saying
-from runfold_server.http.operation import Api
 from runfold_server.http.request_fields import Args, Field, Kind, parse_query
+from runfold_server.http.services import Services
 from runfold_server.reads import moments
 
 from .entities import Sources, Subject, end_of, moment
@@ -40,13 +40,13 @@ PAGE = (
 )
 
 
-def events(subject: Subject) -> Callable[[Api, Request], Awaitable[Response]]:
+def events(subject: Subject) -> Callable[[Services, Request], Awaitable[Response]]:
     """The handler of a kind of entity."""
 
-    async def handler(api: Api, request: Request) -> Response:
+    async def handler(services: Services, request: Request) -> Response:
         args = parse_query(PAGE, request.query_params.multi_items())
         name = str(request.path_params[subject.parameter])
-        asked, vector = await moment(api, request)
+        asked, vector = await moment(services, request)
         fits, token = _fitting(args), _read_token(args["page_token"])
 
         async def read(connection: Connection) -> Json:
@@ -60,7 +60,7 @@ def events(subject: Subject) -> Callable[[Api, Request], Awaitable[Response]]:
                 answer["namesakes"] = await subject.namesakes(connection, name, sources[0], vector)
             return answer
 
-        shown = await api.reader.at(subject.scope(name)(vector), read)
+        shown = await services.reads.reader.at(subject.scope(name)(vector), read)
         return saying(json_response(shown.value | {"as_of": moments.said(vector)}), asked)
 
     return handler

@@ -1,8 +1,8 @@
 """The operations of all kinds of entities."""
 
 from runfold_server.http.operation import RawOperation
+from runfold_server.http.prefixes import NATIVE_PREFIX
 from runfold_server.http.request_fields import Field
-from runfold_server.native import PREFIX
 from runfold_server.openapi_schemas.timeline import DIFF, EVENTS, WHY
 
 from .diff import BETWEEN, diff
@@ -29,7 +29,7 @@ def _operations() -> tuple[RawOperation, ...]:
             made.append(
                 RawOperation(
                     "GET",
-                    f"{PREFIX}/{subject.path}/{what}",
+                    f"{NATIVE_PREFIX}/{subject.path}/{what}",
                     handler,
                     f"Of one of {subject.path.split('/')[0]}: {_ABOUT[what][0].lower()}{_ABOUT[what][1:]}",
                     {200: ("application/json", answer)},

@@ -10,8 +10,8 @@ from runfold_projections.history import timeline
 from runfold_projections.postgres.connection import Connection
 from runfold_server.core.errors import NotFound
 from runfold_server.http.dispatch import json_response, saying
-from runfold_server.http.operation import Api
 from runfold_server.http.request_fields import Field, Kind, parse_query
+from runfold_server.http.services import Services
 from runfold_server.reads import moments
 
 from .entities import Subject, end_of, moment
@@ -22,13 +22,13 @@ _MOST_NAMED = 20
 FIELD = (Field("field", required=True), Field("limit", Kind.INT32, default=100, least=1, most=MOST_EVENTS))
 
 
-def why(subject: Subject) -> Callable[[Api, Request], Awaitable[Response]]:
+def why(subject: Subject) -> Callable[[Services, Request], Awaitable[Response]]:
     """The handler of a kind of entity."""
 
-    async def handler(api: Api, request: Request) -> Response:
+    async def handler(services: Services, request: Request) -> Response:
         args = parse_query(FIELD, request.query_params.multi_items())
         name, wanted = str(request.path_params[subject.parameter]), args["field"]
-        asked, vector = await moment(api, request)
+        asked, vector = await moment(services, request)
 
         async def read(connection: Connection) -> Json:
             sources = await subject.sources(connection, name, vector)
@@ -49,7 +49,7 @@ def why(subject: Subject) -> Callable[[Api, Request], Awaitable[Response]]:
             }
             return answer if others is None else answer | {"namesakes": others}
 
-        shown = await api.reader.at(subject.scope(name)(vector), read)
+        shown = await services.reads.reader.at(subject.scope(name)(vector), read)
         return saying(json_response(shown.value | {"as_of": moments.said(vector)}), asked)
 
     return handler

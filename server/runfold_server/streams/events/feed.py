@@ -5,22 +5,22 @@ joins it there without a gap (ADR 17, ADR 23).
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import structlog
 
+from runfold_log.admin import LogInfo
 from runfold_log.cluster import KafkaCluster
-from runfold_log.writer import LogInfo
+from runfold_log.reader import Stretch
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import partition_count
 from runfold_server.core.errors import Unavailable
 from runfold_server.security.admission import Places
-from runfold_server.streams.consumer import Gone
+from runfold_server.streams.log_reader import Gone, StreamReader, open_stream_reader
 from runfold_server.streams.send_queue import End
 
 from .event_json import Entry
-from .log_reader import LogReader, Stretch, open_log
 from .subscription import Following
 
 CATCHING_UP = 4
@@ -30,7 +30,10 @@ MOST_STREAMS, MOST_OF_ONE = 200, 100
 SLOW_AFTER = 30.0
 """Seconds after which a client that reads nothing holds up nobody any more."""
 _PAUSE = 0.5
-_WHILE_BUSY_MS = 50
+_WHILE_BUSY_SECONDS = 0.05
+_FETCH_BYTES = 256 * 1024
+"""Of one partition at a time; a larger record comes alone."""
+_MOST_RECORDS = 500
 _log = structlog.get_logger(__name__)
 Judging = Callable[[Partition, Sequence[Entry]], Awaitable[None]]
 """Gives records of a partition their outcomes, however long that takes."""
@@ -106,7 +109,7 @@ class Feed:
     async def _catch_up(self, following: Following, info: LogInfo, common: "_Common") -> None:
         """Read the log for this one alone until it is where the common reader is. Returns early when Kafka is away for a while."""
         try:
-            async with open_log(self._kafka, info.namespace, following.offsets) as log:
+            async with _open(self._kafka, info, following.offsets) as log:
                 while following.end is None and not common.is_reached_by(following):
                     for where, stretch in (await log.read(following.offsets)).items():
                         await self._take_in(following, info, where, stretch)
@@ -196,13 +199,13 @@ class _Common:
                 if not self._behind:
                     self._behind = await self._ends(self._info)
                     self._begun.set()
-                async with open_log(self._kafka, self._info.namespace, self._behind) as log:
+                async with _open(self._kafka, self._info, self._behind) as log:
                     await self._read_on(log)
             except Unavailable as error:
                 _log.warning("events_wait_for_kafka", error=error.message)
                 await asyncio.sleep(_PAUSE)
 
-    async def _read_on(self, log: LogReader) -> None:
+    async def _read_on(self, log: StreamReader) -> None:
         # A partition whose fold is behind waits by itself: it is not read on meanwhile, the others are.
         waiting: dict[Partition, asyncio.Task[None]] = {}
         try:
@@ -213,7 +216,7 @@ class _Common:
                 if not free:
                     await asyncio.wait(waiting.values(), return_when=asyncio.FIRST_COMPLETED)
                     continue
-                stretches = await (log.read(free, _WHILE_BUSY_MS) if waiting else log.read(free))
+                stretches = await (log.read(free, _WHILE_BUSY_SECONDS) if waiting else log.read(free))
                 for where, stretch in stretches.items():
                     if self._judging is None:
                         self._give(where, entries_of(self._info, stretch), stretch.next_offset, self._streams)
@@ -249,6 +252,12 @@ class _Common:
             self._behind[where] = start
             raise
         self._give(where, entries, stretch.next_offset, [one for one in sifted if one in self._streams])
+
+
+def _open(
+    kafka: KafkaCluster, info: LogInfo, offsets: Mapping[Partition, int]
+) -> AbstractAsyncContextManager[StreamReader]:
+    return open_stream_reader(kafka, info.namespace, offsets, fetch_bytes=_FETCH_BYTES, most=_MOST_RECORDS)
 
 
 def entries_of(info: LogInfo, stretch: Stretch) -> list[Entry]:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from runfold_log.writer import LogInfo
+from runfold_log.admin import LogInfo
 from runfold_schemas.codec.record import Record
 from runfold_schemas.events.registered_models import ModelsPromoted
 from runfold_schemas.events.runs import Event

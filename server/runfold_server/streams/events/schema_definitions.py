@@ -9,12 +9,12 @@ from typing import Any
 
 import fastavro
 
+from runfold_log.admin import LogInfo
 from runfold_log.cluster import KafkaCluster
-from runfold_log.reader import read_system
-from runfold_log.writer import LogInfo
+from runfold_log.system import read_system
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.system_state import SystemState
-from runfold_server.reads.outages import kafka_outages
+from runfold_server.core.outages import kafka_outages
 
 
 @dataclass(frozen=True, slots=True)

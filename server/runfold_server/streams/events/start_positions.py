@@ -3,21 +3,21 @@
 import re
 from collections.abc import Mapping, Sequence
 
-from aiokafka import TopicPartition
-
+from runfold_log.admin import LogInfo
 from runfold_log.cluster import KafkaCluster
-from runfold_log.writer import LogInfo
+from runfold_log.reader import LogReader
 from runfold_schemas.codec.headers import parse_time
 from runfold_schemas.errors import BadRecord
 from runfold_schemas.positions.position import Partition
-from runfold_schemas.positions.topics import Topic, full_name
+from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import parse_vector, write_vector
 from runfold_server.core.errors import InvalidParameter
-from runfold_server.reads.outages import kafka_outages
-from runfold_server.streams.consumer import Gone, asking
+from runfold_server.core.outages import kafka_outages
+from runfold_server.streams.log_reader import Gone
 
 BEGINNING, NOW = "beginning", "now"
 _ID = re.compile(r"([0-9a-zA-Z-]{1,64})@(.*)", re.DOTALL)
+_RETRY_MS = 50
 _MS = re.compile(r"[0-9]{9,14}")
 
 
@@ -56,28 +56,18 @@ class Starts:
         return offsets
 
     async def _bounds(self, info: LogInfo, partitions: Sequence[Partition], *, first: bool) -> dict[Partition, int]:
-        targets = _targets(info, partitions)
-        async with asking(self._kafka, request_timeout_ms=int(self._timeout * 1000)) as consumer:
-            with kafka_outages():
-                found = await (consumer.beginning_offsets if first else consumer.end_offsets)(list(targets))
-        return {where: found[target] for target, where in targets.items()}
+        with kafka_outages():
+            async with self._reader(info) as reader:
+                return await (reader.first_offsets if first else reader.end_offsets)(partitions)
 
     async def _at(self, time_ms: int, info: LogInfo, partitions: Sequence[Partition]) -> dict[Partition, int]:
         """The first records from then on, by the broker's clock; in a partition without one, its end."""
-        targets = _targets(info, partitions)
-        async with asking(self._kafka, request_timeout_ms=int(self._timeout * 1000)) as consumer:
-            with kafka_outages():
-                # Taken first: what is appended between the two look-ups is told.
-                ends = await consumer.end_offsets(list(targets))
-                found = await consumer.offsets_for_times(dict.fromkeys(targets, time_ms))
-        return {
-            where: min(ends[target], later.offset) if (later := found.get(target)) is not None else ends[target]
-            for target, where in targets.items()
-        }
+        with kafka_outages():
+            async with self._reader(info) as reader:
+                return await reader.offsets_at(time_ms, partitions)
 
-
-def _targets(info: LogInfo, partitions: Sequence[Partition]) -> dict[TopicPartition, Partition]:
-    return {TopicPartition(full_name(info.namespace, where.topic), where.partition): where for where in partitions}
+    def _reader(self, info: LogInfo) -> LogReader:
+        return LogReader(self._kafka, info.namespace, request_timeout=self._timeout, retry_ms=_RETRY_MS)
 
 
 def _vector(text: str, info: LogInfo) -> dict[Partition, int] | None:

@@ -14,7 +14,7 @@ from runfold_log.cluster import KafkaCluster
 from runfold_server.core.errors import Unavailable
 from runfold_server.reads.reader import Reader
 from runfold_server.security.admission import Places
-from runfold_server.streams.consumer import Gone
+from runfold_server.streams.log_reader import Gone
 from runfold_server.streams.send_queue import End
 
 from .metrics_tail import Tail, open_tail

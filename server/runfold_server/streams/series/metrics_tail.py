@@ -6,11 +6,8 @@ Merged segments do not know offsets any more; the log does. What it repeats, or 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
 
 import structlog
-from aiokafka import TopicPartition
-from aiokafka.errors import OffsetOutOfRangeError
 
 from runfold_log.cluster import KafkaCluster
 from runfold_projections.metrics.branches import Lineage
@@ -22,11 +19,10 @@ from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.record import Raw, Record, read_record
 from runfold_schemas.errors import SchemaError
 from runfold_schemas.positions.position import Partition
-from runfold_schemas.positions.topics import Topic, full_name
+from runfold_schemas.positions.topics import Topic
 from runfold_server.core.errors import Unavailable
-from runfold_server.reads.outages import kafka_outages
 from runfold_server.reads.reader import Reader
-from runfold_server.streams.consumer import FETCH_WAIT_MS, Gone, reading
+from runfold_server.streams.log_reader import Gone, StreamReader, open_stream_reader
 
 from .effective_points import effective
 
@@ -40,36 +36,12 @@ IsWanted = Callable[[str], bool]
 class Tail:
     """Reads on from where it is told to. One reader at a time."""
 
-    def __init__(self, consumer: Any, namespace: str, partition: int, partitions: int, reader: Reader) -> None:
-        self._consumer, self._reader, self._partitions = consumer, reader, partitions
-        self._where = Partition(Topic.METRICS, partition)
-        self._target = TopicPartition(full_name(namespace, Topic.METRICS), partition)
+    def __init__(self, log: StreamReader, where: Partition, partitions: int, reader: Reader) -> None:
+        self._log, self._reader, self._where, self._partitions = log, reader, where, partitions
 
     async def stretch(self, start: int) -> tuple[list[Raw], int]:
         """The next records, perhaps none yet, and the offset behind them. Unavailable while Kafka is away; Gone."""
-        with kafka_outages():
-            try:
-                batches = await self._consumer.getmany(
-                    self._target, timeout_ms=FETCH_WAIT_MS, max_records=_MOST_RECORDS
-                )
-                raws = [Raw.of(Topic.METRICS, message) for message in batches.get(self._target, [])]
-                return raws, int(await self._consumer.position(self._target))
-            except UnicodeDecodeError:
-                return await self._past_broken()
-            except OffsetOutOfRangeError as error:
-                raise Gone(f"the log of {self._where} does not hold offset {start}") from error
-
-    async def _past_broken(self) -> tuple[list[Raw], int]:
-        """aiokafka can't hand out a record with a header whose name is no UTF-8: come to it one by one, then pass it."""
-        offset = int(await self._consumer.position(self._target))
-        self._consumer.seek(self._target, offset)
-        try:
-            batches = await self._consumer.getmany(self._target, timeout_ms=FETCH_WAIT_MS, max_records=1)
-        except UnicodeDecodeError:
-            self._consumer.seek(self._target, offset + 1)
-            return [], offset + 1
-        raws = [Raw.of(Topic.METRICS, message) for message in batches.get(self._target, [])]
-        return raws, int(await self._consumer.position(self._target))
+        return (await self._log.read()).get(self._where, ([], start))
 
     async def taken(self, raws: list[Raw], is_wanted: IsWanted) -> list[Record]:
         """The wanted ones of these records that the fold took in, without rows that were cut off before they came. Returns when it
@@ -111,6 +83,6 @@ async def open_tail(
     kafka: KafkaCluster, namespace: str, partition: int, partitions: int, reader: Reader, start: int
 ) -> AsyncIterator[Tail]:
     """A consumer of its own on the partition, at `start`. Unavailable while Kafka is away, Gone if the log does not hold `start`."""
-    target = TopicPartition(full_name(namespace, Topic.METRICS), partition)
-    async with reading(kafka, {target: start}, fetch_bytes=FETCH_BYTES) as consumer:
-        yield Tail(consumer, namespace, partition, partitions, reader)
+    where = Partition(Topic.METRICS, partition)
+    async with open_stream_reader(kafka, namespace, {where: start}, fetch_bytes=FETCH_BYTES, most=_MOST_RECORDS) as log:
+        yield Tail(log, where, partitions, reader)

@@ -120,7 +120,7 @@ def test_an_accepted_event_changes_its_experiment_alone_and_never_its_origin(rng
         for fixed in ("workspace", "artifact_location", "created_ms", "created_by"):
             assert getattr(answer, fixed) == getattr(before, fixed)
         if before.lifecycle_stage == DELETED:
-            assert record.event.subject == "runfold.transports.experiments.ExperimentRestored"
+            assert record.event.subject == "runfold.experiments.ExperimentRestored"
 
 
 @laws

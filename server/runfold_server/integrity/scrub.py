@@ -8,9 +8,9 @@ import structlog
 
 from runfold_projections.artifacts.checks import advance, end_pass, files_after, release_turn, take_turn
 from runfold_projections.artifacts.queries import Artifact
+from runfold_server.core.database import Database
 from runfold_server.core.errors import ApiError
-from runfold_server.core.metrics import Observed
-from runfold_server.reads.database import Database
+from runfold_server.core.metrics import ServerMetrics
 from runfold_storage.errors import StorageError, StorageUnavailable
 from runfold_storage.objects import Store
 
@@ -33,7 +33,7 @@ class Scrub:
     """
 
     def __init__(
-        self, store: Store, checks: Checks, database: Database, observed: Observed, holder: str, period: float
+        self, store: Store, checks: Checks, database: Database, observed: ServerMetrics, holder: str, period: float
     ):
         self._store = store
         self._checks = checks

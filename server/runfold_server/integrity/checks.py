@@ -7,9 +7,9 @@ import structlog
 
 from runfold_projections.artifacts.checks import clear_damage, is_damaged, note_damage
 from runfold_projections.artifacts.queries import Artifact
+from runfold_server.core.database import Database
 from runfold_server.core.errors import DamagedBytes, Unavailable
-from runfold_server.core.metrics import Observed
-from runfold_server.reads.database import Database
+from runfold_server.core.metrics import ServerMetrics
 from runfold_storage.errors import ObjectMissing, ObjectTruncated
 from runfold_storage.objects import Store, hash_part
 
@@ -21,7 +21,7 @@ _log = structlog.get_logger(__name__)
 class Checks:
     """Whether objects are what the log says. What was found lies in the control schema, where `runfold status` reads it."""
 
-    def __init__(self, store: Store, database: Database, observed: Observed) -> None:
+    def __init__(self, store: Store, database: Database, observed: ServerMetrics) -> None:
         self._store = store
         self._database = database
         self._observed = observed

@@ -4,9 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import asyncpg
-from aiokafka.errors import KafkaError
 
-from runfold_log.errors import LogMismatch, LogNotBorn, LogUnavailable
+from runfold_log.errors import LogMismatch, LogNotCreated, LogUnavailable
 from runfold_projections.core.errors import BadFilter, BadQuery, ProjectionError
 from runfold_schemas.errors import BadEvent
 from runfold_server.core.errors import InvalidParameter, Unavailable
@@ -57,9 +56,9 @@ def kafka_outages() -> Iterator[None]:
         raise InvalidParameter(str(error)) from error
     except LogUnavailable as error:
         raise Unavailable(str(error), error.retry_after) from error
-    except (LogNotBorn, LogMismatch) as error:
+    except (LogNotCreated, LogMismatch) as error:
         raise Unavailable(str(error), 2.0) from error
     except TimeoutError:
         raise Unavailable("Kafka did not answer in time") from None
-    except (KafkaError, OSError) as error:
+    except OSError as error:
         raise Unavailable(f"Kafka is away: {type(error).__name__}: {error}") from error

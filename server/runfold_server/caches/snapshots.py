@@ -18,13 +18,13 @@ from runfold_projections.postgres.connection import Connection, open_pool
 from runfold_projections.postgres.read_transaction import checkpoints
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.vector import Vector
-from runfold_server.caches.run_search_cache import RunSearches
 from runfold_server.core.config import ServerConfig
+from runfold_server.core.database import Database
 from runfold_server.core.errors import NoSuchPast, Unavailable
+from runfold_server.reads import moments as as_of
+from runfold_server.reads.reader import Positions, Query, Reader, Scope, Shown
 
-from . import moments as as_of
-from .database import Database
-from .reader import Positions, Query, Reader, Scope, Shown
+from .run_search_cache import EncodeRun, RunSearches
 
 MOST_OPEN = 4
 """Pasts whose connections and columns are kept, the least used is closed first."""
@@ -79,8 +79,8 @@ class Past:
 class Pasts:
     """The pasts that this server reads from, opened when they are asked for."""
 
-    def __init__(self, config: ServerConfig, database: Database) -> None:
-        self._config, self._database = config, database
+    def __init__(self, config: ServerConfig, database: Database, encode: EncodeRun) -> None:
+        self._config, self._database, self._encode = config, database, encode
         self._open: OrderedDict[tuple[str, tuple[tuple[Partition, int], ...]], Past] = OrderedDict()
 
     async def close(self) -> None:
@@ -155,4 +155,6 @@ class Pasts:
         )
         database = Database(pool, acquire_timeout=config.acquire_timeout)
         reader = PastReader(database, vector)
-        return Past(vector, database, reader, RunSearches(reader, config.search_bytes // _MEMORY_SHARE), exits)
+        return Past(
+            vector, database, reader, RunSearches(reader, self._encode, config.search_bytes // _MEMORY_SHARE), exits
+        )
