@@ -1,4 +1,4 @@
-"""The spool against real servers, a real worker and the real command: offline, killed, copied, synchronised."""
+"""The spool with real servers, a real worker and the real command: offline, killed, copied, synced."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_a_full_disk_refuses_and_counts_and_what_was_taken_arrives_when_there_is
                 if run.refused:
                     break
                 if step % 1000 == 0:
-                    run._writer._saver.save()
+                    run._writer._flusher.save()
             assert "can't be written to the spool and is kept in memory: [Errno 28]" in caplog.text
             taken = step
             assert taken > 1000

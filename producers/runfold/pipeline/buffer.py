@@ -243,9 +243,7 @@ class Buffer:
     def add_fact(self, frame: bytes, *, last: bool = False, must: bool = False) -> bool:
         """Append an encoded fact after all rows so far and return whether there was room.
 
-        SdkError if the buffer is closed.
-
-        Facts that are `must` or `last` are always accepted; the `last` one closes the buffer.
+        Facts that are `must` or `last` are always accepted; the `last` one closes the buffer. SdkError if it is closed.
         """
         size = len(frame) + _FRAME_BYTES
         with self._lock:
@@ -318,16 +316,15 @@ class Buffer:
         """Return the number of points and of facts in memory."""
         with self._lock:
             entries = [*self._draining, *self._waiting, *([self._open] if self._open else [])]
-        return sum(entry.points for entry in entries), sum(
-            isinstance(entry, FactEntry | BranchEntry) for entry in entries
-        )
+        facts = sum(isinstance(entry, FactEntry | BranchEntry) for entry in entries)
+        return sum(entry.points for entry in entries), facts
 
     def _wait_for(self, size: int) -> bool:
         """Wait for room if this buffer blocks and the entry can fit at all, and return whether there is room."""
         if not self._block or size > self._max_bytes:
             return False
         self._due = 0.0
-        # No need to wake the flusher, which the first waiting row did.
+        # Not woken here, under the lock: the first waiting row has woken the flusher.
         self._changed.wait_for(lambda: self._closed or self._bytes + size <= self._room)
         if self._closed:
             raise SdkError(self._closed)

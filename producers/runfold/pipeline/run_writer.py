@@ -206,6 +206,12 @@ class RunWriter:
         if self._disowned:
             raise SdkError(self._disowned)
 
+    @property
+    def _last_error(self) -> str:
+        """The latest error of the disk or the server, as the last sentence of a message; empty without one."""
+        error = self._flusher.failure or self.outbox.last_error
+        return f" Last error: {error}" if error else ""
+
     def _repair_spool(self) -> None:
         if not (self._directory / layout.ABOUT).is_file():
             self._lock = layout.restore_spool(self._directory, self._info, self._lock)
@@ -230,9 +236,8 @@ class RunWriter:
         points, facts = self.unacknowledged()
         _log.warning(
             "runfold: run %s waits up to %.0f s more (RUNFOLD_FINISH_TIMEOUT) for %s to accept %d points and %d facts. "
-            "Ctrl-C leaves them in %s. %s",
-            self._encoder.run_id, timeout - quiet, self._settings.uri, points, facts, self._directory,
-            self.outbox.last_error,
+            "Ctrl-C leaves them in %s.%s",
+            self._encoder.run_id, timeout - quiet, self._settings.uri, points, facts, self._directory, self._last_error,
         )  # fmt: skip
         return self._wait_for_end(end, timeout - quiet)
 
@@ -258,9 +263,9 @@ class RunWriter:
             self._warned_full = True
             _log.warning(
                 "runfold: run %s has no room in the spool (%d MB, RUNFOLD_SPOOL_MB) "
-                "or in memory (%d MB, RUNFOLD_BUFFER_MB). New points are dropped until some have been sent. %s",
+                "or in memory (%d MB, RUNFOLD_BUFFER_MB). New points are dropped until some have been sent.%s",
                 self._encoder.run_id, self._settings.spool_bytes >> 20, self._settings.buffer_bytes >> 20,
-                self._flusher.failure or self.outbox.last_error,
+                self._last_error,
             )  # fmt: skip
 
     def _report_losses(self, delivered: bool) -> None:
@@ -270,8 +275,8 @@ class RunWriter:
         if unsaved or any(dropped):
             _log.error(
                 "runfold: run %s lost %d points and facts that could not be written to disk, "
-                "and dropped %d points and %d facts for lack of room. %s",
-                self._encoder.run_id, unsaved, *dropped, self._flusher.failure or self.outbox.last_error,
+                "and dropped %d points and %d facts for lack of room.%s",
+                self._encoder.run_id, unsaved, *dropped, self._last_error,
             )  # fmt: skip
         if delivered and (points or facts):
             _log.error(
@@ -282,8 +287,8 @@ class RunWriter:
             # A warning offline too: at a lower level, few users would see where their data is.
             _log.warning(
                 "runfold: %d points and %d facts of run %s are kept in %s. "
-                "The next run on this machine sends them, or `runfold sync %s`. %s",
-                points, facts, self._encoder.run_id, self._directory, self._directory, self.outbox.last_error,
+                "The next run on this machine sends them, or `runfold sync %s`.%s",
+                points, facts, self._encoder.run_id, self._directory, self._directory, self._last_error,
             )  # fmt: skip
 
 

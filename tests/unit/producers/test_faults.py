@@ -1,4 +1,4 @@
-"""The server slow, away, cut off: nothing lost, nothing reordered, nothing blocked."""
+"""A slow, absent or disconnected server: nothing is lost or reordered, and nothing blocks."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_server_that_goes_and_comes_back_has_everything_in_order(caplog: pytes
         run.log({"x": 0})
         run.flush()
         port = int(state.uri.rpartition(":")[2])
-    # The old connection still lives in its handler thread; it would go on answering.
+    # The handler thread of the old connection still runs and would answer.
     state.faults = [Fault(drop=True)]
     for step in range(1, 5000):
         run.log({"x": step, "y": step} if step % 7 == 0 else {"x": step})
@@ -263,11 +263,11 @@ def test_a_buffer_hands_out_what_was_put_in_whenever_it_is_taken(
 
 
 SIGNALS_ARE_HEEDED_AFTER = ("CALL", "CALL_KW", "CALL_FUNCTION_EX", "JUMP_BACKWARD", "RESUME")
-"""Operations after which the interpreter lets a signal's handler run."""
+"""Operations after which the interpreter runs signal handlers."""
 
 
 class CtrlC:
-    """Raises KeyboardInterrupt at the n-th place inside of the client's code where a signal could be heeded. A context manager."""
+    """A context manager that raises KeyboardInterrupt at the n-th point of our code where signals are handled."""
 
     def __init__(self, place: int) -> None:
         self.left = place

@@ -1,4 +1,4 @@
-"""Which run, rank and attempt a process has, by what its launcher put into the environment."""
+"""Run, rank and attempt of a process, from the environment that its launcher sets."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from runfold import SdkError
 from runfold.launcher import process_context
 from runfold.launcher.process_context import Place, where_we_run
-from runfold.run_setup import _turns
+from runfold.run_setup import _branch_events
 from runfold_schemas.events.runs import AttemptStarted
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "job7", "RANK": "3", "WORLD_SIZE": "8", "TORCHELASTIC_RESTART_COUNT": "2"}
@@ -35,7 +35,7 @@ def test_without_a_launcher_a_process_is_alone() -> None:
         (INDEXED, 4, None, ""),
         ({**INDEXED, "POD_UID": "u"}, 4, None, "u"),
         ({"RUNFOLD_RUN_ID": "a-run", "RANK": "1", "WORLD_SIZE": "2"}, 1, 2, ""),
-        ({"RUNFOLD_RUN_ID": "a-run", "RUNFOLD_RANK": "1", "RUNFOLD_WORLD_SIZE": "2", "RUNFOLD_ATTEMPT": "x"}, 1, 2, "x"),
+        ({"RUNFOLD_RUN_ID": "a", "RUNFOLD_RANK": "1", "RUNFOLD_WORLD_SIZE": "2", "RUNFOLD_ATTEMPT": "x"}, 1, 2, "x"),
     ],
 )  # fmt: skip
 def test_launchers_name_rank_world_and_attempt(
@@ -51,7 +51,7 @@ def test_all_processes_of_a_job_and_its_restarts_have_one_run_and_other_jobs_oth
     def run_id(experiment: str, **changes: str) -> str | None:
         return place({**environ, **changes}, experiment=experiment).run_id
 
-    # As processes of their own would: each asks for the first time of this experiment.
+    # Simulates separate processes, each of which asks for this experiment for the first time.
     first = run_id(f"a {environ}")
     assert first is not None
     assert run_id(f"a {environ}") != first, "the second run of a process is another one"
@@ -80,7 +80,7 @@ def test_an_id_of_the_user_s_that_says_nothing_is_an_error_that_names_the_way_ou
         {**TORCHRUN, "TORCHELASTIC_RUN_ID": "none"},
         {**SLURM, "SLURM_JOB_ID": "0"},
         {"RANK": "0", "WORLD_SIZE": "2"},
-        # A port is no id: the next training on this machine has the same one.
+        # A port is not an id, because the next training on this machine has the same one.
         {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"},
         {"PMI_RANK": "1", "PMI_SIZE": "2"},
         {"JOB_COMPLETION_INDEX": "4", "HOSTNAME": "somewhere"},
@@ -162,7 +162,7 @@ def test_what_can_not_be_meant_is_an_error(environ: dict[str, str], says: str) -
         ({}, True),
         (TORCHRUN, True),
         ({"RUNFOLD_RUN_ID": "ours", "RUNFOLD_RANK": "1", "RUNFOLD_ATTEMPT": "x"}, True),
-        # Each rank is an attempt of its own: it can't speak for others, which may be ahead of it.
+        # Each rank is its own attempt and must not cut off the others, which may be ahead of it.
         ({"RUNFOLD_RUN_ID": "ours", "RUNFOLD_RANK": "1"}, False),
         ({"JOB_COMPLETION_INDEX": "1", "HOSTNAME": "job-1", "POD_UID": "pod"}, False),
         ({"JOB_COMPLETION_INDEX": "1", "HOSTNAME": "job-1", "POD_UID": "pod", "RUNFOLD_ATTEMPT": "x"}, True),
@@ -171,13 +171,13 @@ def test_what_can_not_be_meant_is_an_error(environ: dict[str, str], says: str) -
 def test_a_declared_start_holds_for_all_ranks_where_they_share_the_attempt(
     environ: dict[str, str], everyone: bool
 ) -> None:
-    (turn,) = _turns(place(environ), "r", 8000, None)
-    assert isinstance(turn, AttemptStarted)
-    assert (turn.start_step, turn.all_ranks) == (8000, everyone)
+    (event,) = _branch_events(place(environ), "r", 8000, None)
+    assert isinstance(event, AttemptStarted)
+    assert (event.start_step, event.all_ranks) == (8000, everyone)
 
 
 def test_a_process_beside_the_job_has_no_attempt_and_declares_no_start() -> None:
     found = place({**TORCHRUN, "RUNFOLD_ATTEMPT": ""})
     assert (found.attempt, found.beside) == ("", True)
     with pytest.raises(SdkError, match="RUNFOLD_ATTEMPT"):
-        _turns(found, "r", 8000, None)
+        _branch_events(found, "r", 8000, None)

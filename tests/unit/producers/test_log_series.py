@@ -1,4 +1,4 @@
-"""Many points in one call: the same points as one call each, from arrays of any kind."""
+"""Many points in one call, from arrays of any kind. They equal the points of separate calls."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.event_server import EventServer
 
 
 class Tensor:
-    """As PyTorch's: an array behind detach(), cpu() and __array__()."""
+    """Like a PyTorch tensor: an array behind detach(), cpu() and __array__()."""
 
     def __init__(self, held: Any) -> None:
         self.held = np.asarray(held)
@@ -39,7 +39,7 @@ class Tensor:
 
 
 class Half(Tensor):
-    """As PyTorch's of bfloat16: NumPy can't take it."""
+    """Like a PyTorch tensor of bfloat16, which NumPy can't convert."""
 
     dtype = "torch.bfloat16"
 
@@ -78,7 +78,16 @@ def test_a_series_is_its_points(server: EventServer, kind: str) -> None:
     ]
 
 
-@pytest.mark.parametrize("kind", [list, np.asarray, Tensor, lambda rows: np.asarray(rows, order="F"), lambda rows: [array("d", row) for row in rows]])  # fmt: skip
+@pytest.mark.parametrize(
+    "kind",
+    [
+        list,
+        np.asarray,
+        Tensor,
+        lambda rows: np.asarray(rows, order="F"),
+        lambda rows: [array("d", row) for row in rows],
+    ],
+)
 def test_wide_rows_are_their_rows(server: EventServer, kind: Any) -> None:
     rows = [[float(10 * r + k) for k in range(3)] for r in range(5)]
     with runfold.run() as run:

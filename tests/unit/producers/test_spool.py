@@ -1,4 +1,4 @@
-"""The spool on disk: what is written is read, whatever was cut off or broken, and only by one at a time."""
+"""The spool on disk: it is readable after truncation and damage, and has one owner at a time."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_changed_byte_is_noticed_and_what_follows_is_found(
 
 
 def read_all(directory: Path, most: int = 1) -> list[tuple[FrameKind, int, bytes]]:
-    """As a sender: a part, its acknowledgement, the next part, each time by a new process."""
+    """Reads like a sender: a part, its acknowledgement, the next part, each time with a new reader."""
     got: list[tuple[FrameKind, int, bytes]] = []
     while found := SpoolReader(directory).read(most):
         got += plain([frame for frame, _ in found])
@@ -170,7 +170,7 @@ def test_an_unreadable_note_of_what_is_acknowledged_means_all_is_sent_again(tmp_
 def test_a_disk_that_takes_only_a_part_leaves_whole_frames_and_the_rest_can_be_written_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A disk that is really full is in tests/e2e; here each place of the failure is tried.
+    # tests/e2e fills a real disk; this test fails at every possible point.
     frames = [pack(FrameKind.FACT, 0, b"%d" % n * 30) for n in range(6)]
     real = os.pwrite
     for room in range(0, 400, 7):

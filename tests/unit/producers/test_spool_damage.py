@@ -1,4 +1,4 @@
-"""A spool whose files somebody deletes or cuts, or that can't be read for a while: what is logged then is kept, and no run's sending ends."""
+"""Spools with deleted or truncated files, or unreadable for a while: later events are kept, and sending continues."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the server did not acknowledge: kept on disk, sent by whoever comes next, once in the end, whatever was killed or copied."""
+"""Unacknowledged events: kept on disk, sent by a later process, and counted once, whatever was killed or copied."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_what_could_not_be_sent_of_a_living_run_leaves_no_copy(spool_dir: Path) 
 def test_an_offline_run_says_at_its_end_where_its_data_lies(caplog: pytest.LogCaptureFixture) -> None:
     run = offline()
     told = [record for record in caplog.records if f"runfold sync {run.spool}" in record.getMessage()]
-    # What is below a warning nobody sees who has not set up logging.
+    # Without a logging configuration, nothing below a warning is visible.
     assert [record.levelname for record in told] == ["WARNING"]
 
 
@@ -238,7 +238,7 @@ def test_the_log_call_itself_saves_what_has_waited_for_too_long(
 
     run = runfold.run()
     run.flush()
-    # The background thread never comes, as if something held the interpreter for ever.
+    # The background thread never runs, as if something held the interpreter for ever.
     monkeypatch.setattr("runfold.pipeline.flusher.FlushThread.wake", lambda self, flusher: None)
     log(0)
     time.sleep(0.5)
@@ -283,7 +283,7 @@ def test_what_is_saved_is_flushed_to_the_disk_if_it_shall_survive_the_machine(
             run.log({"x": step})
             run.save()
             (segment,) = run.spool.glob("*.seg")
-            # All of the file, and the folder that names it.
+            # The whole file, and its directory.
             assert flushed.get(str(segment)) == (segment.stat().st_size if fsync else None)
             assert (str(run.spool) in flushed) == fsync
 
@@ -310,7 +310,7 @@ def test_the_processes_of_a_node_have_one_bound_for_a_run_together(
         subprocess.run([sys.executable, "-c", PART], check=True, timeout=60, stdout=subprocess.DEVNULL)
         sizes.append(sum(path.stat().st_size for path in spool_dir.rglob("*.seg")))
     assert sizes[0] > 7 << 20
-    # Who comes later finds no room, but for its creation.
+    # A later process has no room for anything but its creation.
     assert max(sizes) <= 8 << 20
     other = runfold.run(mode="offline", run_id="other")
     other.log_series("x", None, [0.5] * 10_000)
@@ -319,7 +319,7 @@ def test_the_processes_of_a_node_have_one_bound_for_a_run_together(
     late = runfold.run(mode="offline", run_id="one")
     late.log_series("x", None, [0.5] * 10_000)
     assert late.refused == 10_000
-    # When the others' spools have been sent, there is room again: nobody says so, it looks.
+    # Room becomes free when the other spools have been sent. The process notices by checking.
     sync(spool_dir, server.uri)
 
     def is_taken() -> bool:
@@ -442,7 +442,7 @@ def test_a_script_that_ends_has_the_ends_of_all_its_runs_on_disk_before_it_waits
 
     script = "import runfold\nruns = [runfold.run(tracking_uri='http://127.0.0.1:9') for _ in range(5)]"
     with subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, stderr=subprocess.DEVNULL) as process:
-        # A wait for one run alone would take longer than this one.
+        # Waiting for one run after the other would take longer.
         deadline = time.monotonic() + 30
         while process.poll() is None and ended() < 5 and time.monotonic() < deadline:
             time.sleep(0.01)

@@ -1,4 +1,4 @@
-"""What strangers met in daily use: refusals that undo a training, runs that go on after their end, ends, and words that don't help."""
+"""Rejected events, runs that are joined or resumed, the status at the end, and messages that help."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.event_server import EventServer, Fault, event_server
 
 
 def refuse(server: EventServer, params: dict[str, str]) -> None:
-    """As the fold does: a param that would change refuses its event as a whole."""
+    """Decides like the fold: a changed param rejects its whole event."""
 
     def decide(got: Any) -> dict[str, str] | None:
         if isinstance(got.event, ParamsLogged) and any(
@@ -33,7 +33,7 @@ def refuse(server: EventServer, params: dict[str, str]) -> None:
 
 
 def taken(server: EventServer) -> dict[str, str]:
-    """The params that were not refused."""
+    """Return the params that were not rejected."""
     kept: dict[str, str] = {}
     for got in server.folded():
         if isinstance(got.event, ParamsLogged) and server.decide(got) is None:
@@ -101,7 +101,7 @@ def test_what_happens_on_a_refusal_can_be_chosen(
 
 
 def there_is(server: EventServer, run_id: str, status: str = "FINISHED") -> None:
-    """A run of the experiment "digits"."""
+    """Return a server answer: a run of the experiment "digits"."""
     runfold.run("digits").finish()
     server.posts.clear()
     server.runs[run_id] = {"run_id": run_id, "experiment_id": "1", "status": status}
@@ -299,7 +299,8 @@ sys.exit(4)
 def test_a_script_that_exits_outside_of_a_block_ends_as_inside(
     server: EventServer, tmp_path: Path, ending: str
 ) -> None:
-    plain = subprocess.run([sys.executable, "-c", f"import sys\nrun = __import__('unittest.mock').mock.Mock()\n{ending}"],
+    code = f"import sys\nrun = __import__('unittest.mock').mock.Mock()\n{ending}"
+    plain = subprocess.run([sys.executable, "-c", code],
                            cwd=tmp_path, timeout=60, capture_output=True, check=False)  # fmt: skip
     script = f"import sys, runfold\nrun = runfold.run()\nrun.log({{'x': 1}})\n{ending}"
     ended = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, timeout=60, capture_output=True, check=False)

@@ -1,0 +1,60 @@
+"""Settings and tracking URIs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import runfold
+from runfold.settings import DEFAULT_URI, Settings
+from runfold.tracking_uri import KafkaTarget, api_of, kafka_target
+
+
+def test_settings_come_from_argument_then_variable_then_default() -> None:
+    assert Settings.load(environ={}).uri == DEFAULT_URI
+    assert Settings.load(environ={"RUNFOLD_TRACKING_URI": "https://b/x/"}).uri == "https://b/x"
+    assert Settings.load("http://a", environ={"RUNFOLD_TRACKING_URI": "http://b"}).uri == "http://a"
+    assert Settings.load(environ={"RUNFOLD_BUFFER_MB": "0.5"}).buffer_bytes == 512 * 1024
+    for name in ("RUNFOLD_BUFFER_MB", "RUNFOLD_SPOOL_MB", "RUNFOLD_FINISH_TIMEOUT"):
+        for text in ("-1", "0", "many", "nan"):
+            with pytest.raises(runfold.SdkError, match=f"{name}='{text}'"):
+                Settings.load(environ={name: text})
+
+
+def test_the_spool_lies_where_the_user_s_state_lies_unless_it_is_named() -> None:
+    assert Settings.load(environ={"XDG_STATE_HOME": "/s"}).spool_dir == Path("/s/runfold/spool")
+    assert Settings.load(environ={}).spool_dir == Path("~/.local/state/runfold/spool").expanduser()
+    assert Settings.load(environ={"RUNFOLD_SPOOL_DIR": "/x", "XDG_STATE_HOME": "/s"}).spool_dir == Path("/x")
+
+
+def test_settings_with_few_values_name_them() -> None:
+    assert Settings.load(environ={"RUNFOLD_MODE": "offline"}).offline
+    assert not Settings.load(mode="online", environ={"RUNFOLD_MODE": "offline"}).offline
+    assert Settings.load(environ={"RUNFOLD_SPOOL_FULL": "block"}).spool_blocks
+    for name in ("RUNFOLD_MODE", "RUNFOLD_SPOOL_FULL", "RUNFOLD_SPOOL_FSYNC", "RUNFOLD_REQUIRE_SERVER"):
+        with pytest.raises(runfold.SdkError, match=f"{name}='perhaps' must be .* or "):
+            Settings.load(environ={name: "perhaps"})
+
+
+def test_a_kafka_address_names_brokers_namespace_and_who_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert kafka_target("kafka://a:1,b:2/mine?api=http://c:5/") == KafkaTarget("a:1,b:2", "mine", "http://c:5")
+    monkeypatch.setenv("RUNFOLD_API_URI", "https://d")
+    assert kafka_target("kafka://a:1") == KafkaTarget("a:1", "runfold", "https://d")
+    assert api_of("kafka://a:1") == "https://d"
+    assert api_of("http://e") == "http://e"
+
+
+@pytest.mark.parametrize(
+    ("uri", "says"),
+    [
+        ("kafka://a:1", r"needs \?api=.*RUNFOLD_API_URI"),
+        ("kafka://a:1?api=c:5", r"needs \?api="),
+        ("kafka://a:1/Big?api=http://c", "namespace 'Big'"),
+        ("kafka://a:1?api=http://c&acks=0", "api= is the only"),
+        ("kafka://me:secret@a:1?api=http://c", "must not contain a user name or password"),
+    ],
+)
+def test_a_kafka_address_that_can_not_be_used_says_why(uri: str, says: str) -> None:
+    with pytest.raises(runfold.SdkError, match=says):
+        kafka_target(uri)
