@@ -22,7 +22,7 @@ run_id, first, last, start = sys.argv[1], *(int(text) if text else None for text
 with runfold.run(os.environ["EXPERIMENT"], run_id=run_id, start_step=start) as run:
     for step in range(first, last):
         run.log({"loss": 1000.0 * int(os.environ["VALUE"]) + step}, step=step)
-    run.flush() if "OFFLINE" not in os.environ else run._writer._saver.save()
+    run.flush() if "OFFLINE" not in os.environ else run._writer._flusher.save()
     print("logged", flush=True)
     sys.stdin.read()
 """
