@@ -203,7 +203,7 @@ def test_garbage_in_the_spool_is_named_and_stays_and_stops_nothing(server: Event
     report = sync(spool_dir, server.uri)
     assert report.sent == [run.id]
     assert "about.json can't be read" in report.left[broken]
-    assert report.unreadable == [f"{run.spool / 'core.1234'} is not ours"]
+    assert report.unreadable == [f"{run.spool / 'core.1234'} is not a file of Runfold"]
     assert (run.spool / "core.1234").exists()
     assert (spool_dir / "README").exists()
     assert sync(spool_dir, server.uri).points == 0
@@ -414,10 +414,10 @@ def wait_for(ask: object, what: str, timeout: float = 20.0) -> None:
 @pytest.mark.parametrize(
     ("about", "why"),
     [
-        ({"uri": 7}, "uri and node must be texts"),
+        ({"uri": 7}, "uri and node must be strings"),
         ({"run_id": None}, "run_id, experiment"),
         ({"uri": "kafka://broker/runfold"}, "needs ?api="),
-        ({"uri": "ftp://server"}, "must begin with http"),
+        ({"uri": "ftp://server"}, "must start with http"),
     ],
 )
 def test_a_spool_whose_name_tag_says_no_server_stops_no_other(
