@@ -30,8 +30,10 @@ from runfold_projections.postgres.read_transaction import checkpoints, reached, 
 from runfold_schemas.codec import wire
 from runfold_schemas.codec.batch import Outgoing
 from runfold_schemas.codec.envelope import Envelope, Writer
+from runfold_schemas.events.all_events import Event
 from runfold_schemas.events.frames import Frame
 from runfold_schemas.events.logged_models import LoggedModelCreated, LoggedModelFinalized
+from runfold_schemas.events.metrics import MetricsLogged
 from runfold_schemas.events.registered_models import (
     ModelAliasSet,
     ModelVersionCreated,
@@ -39,7 +41,7 @@ from runfold_schemas.events.registered_models import (
     ModelVersionTagsSet,
     RegisteredModelCreated,
 )
-from runfold_schemas.events.runs import Event, MetricsLogged, ParamsLogged, RunCreated, RunUpdated, TagsSet
+from runfold_schemas.events.runs import ParamsLogged, RunCreated, RunUpdated, TagsSet
 from runfold_schemas.ids import Ids
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import Topic, partition_count, partition_of

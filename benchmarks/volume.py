@@ -34,7 +34,7 @@ from runfold_projections.postgres.connection import open_connection, open_pool
 from runfold_projections.postgres.read_transaction import checkpoints
 from runfold_projections.segments.compaction_backlog import QUIET
 from runfold_schemas.events.frames import Point, from_points
-from runfold_schemas.events.runs import MetricsLogged
+from runfold_schemas.events.metrics import MetricsLogged
 from runfold_schemas.positions.position import Partition, Position
 from runfold_stack.config.settings import Settings, load_settings
 from runfold_stack.programs.up import Up, runfold_up

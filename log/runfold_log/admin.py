@@ -11,7 +11,8 @@ from runfold_schemas.codec.catalog import FEATURE_LEVEL, Catalog, released_catal
 from runfold_schemas.codec.record import read_record
 from runfold_schemas.codec.system_state import SystemState
 from runfold_schemas.errors import SchemaError
-from runfold_schemas.events.runs import Event, FeatureLevelRaised, Genesis, SchemaDeclared
+from runfold_schemas.events.all_events import Event
+from runfold_schemas.events.system import FeatureLevelRaised, Genesis, SchemaDeclared
 from runfold_schemas.ids import Ids
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import Topic, check_namespace, full_name, partition_count

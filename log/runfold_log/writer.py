@@ -11,7 +11,8 @@ from runfold_schemas.codec import wire
 from runfold_schemas.codec.batch import Outgoing
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.envelope import Envelope
-from runfold_schemas.events.runs import DEFAULT_WORKSPACE, Event
+from runfold_schemas.events.all_events import Event
+from runfold_schemas.events.base import DEFAULT_WORKSPACE
 from runfold_schemas.ids import Ids
 from runfold_schemas.positions.position import Partition, Position
 from runfold_schemas.positions.topics import Topic, partition_count, partition_of

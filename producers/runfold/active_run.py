@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from runfold.pipeline.columns import doubles, flat, whole_steps, width_of
 from runfold.pipeline.param_groups import ParamGroups
-from runfold.pipeline.rows import RowReader, strings, whole_step
+from runfold.pipeline.rows import RowReader, strings, tag_strings, whole_step
 from runfold_schemas.ids import Ids
 
 from . import exit_code
@@ -144,7 +144,7 @@ class Run:
         from runfold.pipeline.encoder import checked
         from runfold_schemas.events.runs import TagsSet
 
-        self._writer.add_fact(checked(TagsSet, run_id=self.id, tags=strings(tags, "tag")))
+        self._writer.add_fact(checked(TagsSet, run_id=self.id, tags=tag_strings(tags)))
 
     def rewind(self, step: int, ranks: Ranks = "own") -> None:
         """Go back to an earlier step: points at later steps leave the series and stay in the history.
@@ -154,7 +154,7 @@ class Run:
         rank always rewinds everything.
         """
         from runfold.pipeline.encoder import checked
-        from runfold_schemas.events.runs import RunRewound
+        from runfold_schemas.events.metrics import RunRewound
 
         if ranks not in ("own", "all"):
             raise ValueError(f"ranks={ranks!r} must be own or all")

@@ -9,7 +9,8 @@ from runfold.launcher.process_context import Place
 from runfold.pipeline.encoder import checked
 from runfold.pipeline.outbox import Outbox
 from runfold.transports.base import ExistingRun
-from runfold_schemas.events.runs import Fact, RunUpdated, TagsSet
+from runfold_schemas.events.base import Fact
+from runfold_schemas.events.runs import RunUpdated, TagsSet
 
 from .errors import SdkError, ServerRefused
 

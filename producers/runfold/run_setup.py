@@ -11,14 +11,15 @@ from runfold.launcher.child_environment import hand_down
 from runfold.launcher.process_context import ATTEMPT_VARIABLE, Place, where_we_run
 from runfold.pipeline.encoder import RunEncoder, checked
 from runfold.pipeline.recovery import send_orphaned_spools, take_over
-from runfold.pipeline.rows import strings
+from runfold.pipeline.rows import strings, tag_strings
 from runfold.pipeline.run_creation import Creation
 from runfold.pipeline.run_writer import RunWriter
 from runfold.pipeline.sender import Sender, senders
 from runfold.spool.layout import SpoolInfo
 from runfold.transports.base import Experiment
 from runfold.transports.opener import transport_opener
-from runfold_schemas.events.runs import AttemptStarted, LineFact, ParamsLogged, RunCreated, RunForked
+from runfold_schemas.events.metrics import AttemptStarted, BranchFact, RunForked
+from runfold_schemas.events.runs import ParamsLogged, RunCreated
 from runfold_schemas.ids import Ids
 
 from .active_run import Run
@@ -62,7 +63,7 @@ def start_run(
     attempt = context.attempt or ("" if context.beside else ids.event_id())
     encoder = RunEncoder(run_id, ids, node=context.node[:_MAX_NODE_CHARACTERS], rank=context.rank, attempt=attempt)
     branch_events = _branch_events(context, run_id, start_step, fork_point)
-    first_tags = strings(tags, "tag")
+    first_tags = tag_strings(tags)
     creation = _creation(encoder, ids, context, experiment_name or NAMELESS, name, first_tags)
     sender = None if settings.offline else senders.for_uri(settings.uri)
     joined, found = _look_up(sender, settings, experiment_name, context) if sender else (Joined(), None)
@@ -135,9 +136,11 @@ def join_run(settings: Settings, run_id: str) -> RunWriter:
     return writer
 
 
-def _branch_events(context: Place, run_id: str, start_step: int | None, fork_point: ForkPoint | None) -> list[LineFact]:
+def _branch_events(
+    context: Place, run_id: str, start_step: int | None, fork_point: ForkPoint | None
+) -> list[BranchFact]:
     """Return the branch events that precede the points. ValueError if a field is invalid."""
-    events: list[LineFact] = []
+    events: list[BranchFact] = []
     if start_step is not None:
         if context.beside:
             raise SdkError(f"start_step starts an attempt, but {ATTEMPT_VARIABLE} is empty, which means none: unset it")

@@ -14,7 +14,7 @@ from runfold_schemas.codec.record import Record
 from runfold_schemas.events.base import Fact
 from runfold_schemas.events.logged_models import LoggedModelFact
 from runfold_schemas.events.registered_models import RegisteredModelFact
-from runfold_schemas.events.runs import Genesis
+from runfold_schemas.events.system import Genesis
 from runfold_schemas.events.webhooks import WebhookFact
 
 

@@ -18,6 +18,7 @@ import pytest
 import tests.support.services as real
 from runfold_projections.generations.generations import Projection
 from runfold_schemas.codec.batch import Outgoing
+from runfold_schemas.events.experiments import ExperimentCreated
 from runfold_schemas.events.frames import Frame
 from runfold_schemas.events.logged_models import (
     LoggedModelCreated,
@@ -27,16 +28,8 @@ from runfold_schemas.events.logged_models import (
     LoggedModelTagsDeleted,
     LoggedModelTagsSet,
 )
-from runfold_schemas.events.runs import (
-    ExperimentCreated,
-    MetricsLogged,
-    ModelOutput,
-    OutputsLogged,
-    ParamsLogged,
-    RunCreated,
-    RunUpdated,
-    TagsSet,
-)
+from runfold_schemas.events.metrics import MetricsLogged
+from runfold_schemas.events.runs import ModelOutput, OutputsLogged, ParamsLogged, RunCreated, RunUpdated, TagsSet
 from runfold_schemas.positions.topics import Topic
 from runfold_stack.config.services import Services
 from runfold_stack.errors import BadExport, FoldsBehind, NothingChosen

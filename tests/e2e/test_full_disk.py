@@ -16,7 +16,8 @@ from runfold_log.writer import LogWriter
 from runfold_projections.control.migrations import migrate
 from runfold_projections.postgres.connection import open_pool
 from runfold_schemas.events.frames import Point, from_points
-from runfold_schemas.events.runs import MetricsLogged, ParamsLogged, RunCreated
+from runfold_schemas.events.metrics import MetricsLogged
+from runfold_schemas.events.runs import ParamsLogged, RunCreated
 from runfold_stack.embedded import embedded_stack
 from runfold_stack.supervision.supervisor import PartState
 from tests.support.in_process import until, working

@@ -12,7 +12,7 @@ import pytest
 
 from runfold_log.errors import LogUnavailable
 from runfold_log.writer import LogWriter
-from runfold_schemas.events.runs import ExperimentCreated
+from runfold_schemas.events.experiments import ExperimentCreated
 from tests.support.installation import Program
 from tests.support.load import API, Load, seed_of_this_run, unequal, wrongs
 from tests.support.small_disk_installation import Cramped, cramped_installation

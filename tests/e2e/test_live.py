@@ -12,7 +12,8 @@ from runfold_log.producer import RecordSender
 from runfold_schemas.codec.batch import Outgoing
 from runfold_schemas.events.frames import Point as Logged
 from runfold_schemas.events.frames import from_points
-from runfold_schemas.events.runs import MetricsLogged, RunCreated
+from runfold_schemas.events.metrics import MetricsLogged
+from runfold_schemas.events.runs import RunCreated
 from runfold_schemas.positions.topics import Topic
 from tests.support.in_process import outgoing, place
 from tests.support.installation import Installation, Program

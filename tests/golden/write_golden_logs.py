@@ -15,6 +15,13 @@ from random import Random
 from runfold_projections.control.migrations import migrate
 from runfold_projections.generations.generations import Projection
 from runfold_schemas.codec.record import Raw
+from runfold_schemas.events.experiments import (
+    ExperimentCreated,
+    ExperimentDeleted,
+    ExperimentRenamed,
+    ExperimentTagsDeleted,
+    ExperimentTagsSet,
+)
 from runfold_schemas.events.logged_models import (
     LoggedModelCreated,
     LoggedModelDeleted,
@@ -29,19 +36,7 @@ from runfold_schemas.events.registered_models import (
     PromotionMove,
     RegisteredModelCreated,
 )
-from runfold_schemas.events.runs import (
-    ExperimentCreated,
-    ExperimentDeleted,
-    ExperimentRenamed,
-    ExperimentTagsDeleted,
-    ExperimentTagsSet,
-    ModelOutput,
-    OutputsLogged,
-    ParamsLogged,
-    RunCreated,
-    RunDeleted,
-    TagsDeleted,
-)
+from runfold_schemas.events.runs import ModelOutput, OutputsLogged, ParamsLogged, RunCreated, RunDeleted, TagsDeleted
 from runfold_schemas.events.webhooks import WebhookCreated, WebhookDeleted, WebhookUpdated
 from runfold_schemas.positions.position import Partition, Position
 from runfold_stack.embedded import embedded_stack

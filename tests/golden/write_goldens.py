@@ -14,8 +14,9 @@ from typing import Any
 from runfold_schemas.codec import wire
 from runfold_schemas.codec.catalog import Catalog, Released
 from runfold_schemas.codec.envelope import Envelope, Writer
+from runfold_schemas.events.all_events import FACTS, Event, as_json
 from runfold_schemas.events.frames import Frame
-from runfold_schemas.events.runs import FACTS, Event, MetricsLogged, as_json
+from runfold_schemas.events.metrics import MetricsLogged
 
 FOLDER = Path(__file__).parent / "events"
 RUN = "0197f0c2a6b07d1e8c3f5a9b2d4e6f80"

@@ -9,8 +9,10 @@ import httpx2
 import pytest
 
 from runfold_schemas.codec.batch import CONTENT_TYPE, Outgoing, encode_batch
+from runfold_schemas.events.artifacts import ArtifactStored
+from runfold_schemas.events.experiments import ExperimentCreated
 from runfold_schemas.events.logged_models import LoggedModelCreated
-from runfold_schemas.events.runs import ArtifactStored, ExperimentCreated, RunCreated
+from runfold_schemas.events.runs import RunCreated
 from runfold_schemas.events.webhooks import WebhookCreated
 from runfold_schemas.positions.topics import Topic
 from tests.support.in_process import outgoing

@@ -17,7 +17,7 @@ from runfold_log.cluster import KafkaCluster
 from runfold_log.reader import LogReader
 from runfold_log.system import read_system
 from runfold_schemas.codec.batch import Outgoing
-from runfold_schemas.events.runs import ExperimentCreated
+from runfold_schemas.events.experiments import ExperimentCreated
 from runfold_schemas.positions.position import Partition, Position
 from runfold_schemas.positions.topics import Topic, full_name
 from runfold_stack.commands.tail import tail

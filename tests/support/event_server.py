@@ -18,7 +18,8 @@ from runfold_schemas.codec import wire
 from runfold_schemas.codec.batch import CONTENT_TYPE, Outgoing, decode_batch
 from runfold_schemas.codec.envelope import Envelope
 from runfold_schemas.codec.headers import parse_headers
-from runfold_schemas.events.runs import Event, MetricsLogged
+from runfold_schemas.events.all_events import Event
+from runfold_schemas.events.metrics import MetricsLogged
 from runfold_schemas.positions.topics import Topic
 
 EVENTS = "/api/runfold/v1/events"

@@ -13,35 +13,33 @@ from runfold_projections.generations.generations import Projection
 from runfold_schemas.codec import wire
 from runfold_schemas.codec.envelope import Envelope, Writer
 from runfold_schemas.codec.record import Raw
-from runfold_schemas.events.frames import Frame
-from runfold_schemas.events.runs import (
-    ArtifactsDeleted,
-    ArtifactStored,
-    AttemptStarted,
-    DatasetInput,
-    Event,
+from runfold_schemas.events.all_events import Event
+from runfold_schemas.events.artifacts import ArtifactsDeleted, ArtifactStored
+from runfold_schemas.events.experiments import (
     ExperimentCreated,
     ExperimentDeleted,
     ExperimentRenamed,
     ExperimentRestored,
     ExperimentTagsDeleted,
     ExperimentTagsSet,
-    Genesis,
+)
+from runfold_schemas.events.frames import Frame
+from runfold_schemas.events.metrics import AttemptStarted, MetricsLogged, RunForked, RunRewound
+from runfold_schemas.events.runs import (
+    DatasetInput,
     InputsLogged,
-    MetricsLogged,
     ModelLogged,
     ModelOutput,
     OutputsLogged,
     ParamsLogged,
     RunCreated,
     RunDeleted,
-    RunForked,
     RunRestored,
-    RunRewound,
     RunUpdated,
     TagsDeleted,
     TagsSet,
 )
+from runfold_schemas.events.system import Genesis
 from runfold_schemas.positions.position import Partition, Position
 from runfold_schemas.positions.topics import PARTITIONED
 from tests.support.registry_histories import registry_event

@@ -17,7 +17,7 @@ from runfold_projections.postgres.read_transaction import checkpoints, reached, 
 from runfold_schemas.codec import wire
 from runfold_schemas.codec.batch import Outgoing
 from runfold_schemas.codec.envelope import Envelope, Writer
-from runfold_schemas.events.runs import Event
+from runfold_schemas.events.all_events import Event
 from runfold_schemas.ids import Ids
 from runfold_schemas.positions.position import Partition, Position
 from runfold_schemas.positions.topics import Topic, full_name, partition_count, partition_of

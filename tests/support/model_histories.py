@@ -2,6 +2,7 @@
 
 from random import Random
 
+from runfold_schemas.events.all_events import Event
 from runfold_schemas.events.logged_models import (
     LoggedModelCreated,
     LoggedModelDeleted,
@@ -11,7 +12,6 @@ from runfold_schemas.events.logged_models import (
     LoggedModelTagsSet,
     ModelStatus,
 )
-from runfold_schemas.events.runs import Event
 
 MODELS = ("m-1", "m-2", "m-3")
 KEYS = ("a", "b", "ü")

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from random import Random
 
+from runfold_schemas.events.all_events import Event
 from runfold_schemas.events.registered_models import (
     ModelAliasDeleted,
     ModelAliasSet,
@@ -23,7 +24,6 @@ from runfold_schemas.events.registered_models import (
     RegisteredModelTagsSet,
     Stage,
 )
-from runfold_schemas.events.runs import Event
 from tests.support.model_histories import logged_model_event
 
 NAMES = ("m1", "m2", "ü")

@@ -18,7 +18,7 @@ from runfold_schemas.codec import varint
 from runfold_schemas.codec.varint import MASK64, encode_long
 from runfold_schemas.events.base import RUN_ID_PATTERN
 from runfold_schemas.events.frames import Frame
-from runfold_schemas.events.runs import MetricsLogged
+from runfold_schemas.events.metrics import MetricsLogged
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "events"
 INT64S = st.integers(-(2**63), 2**63 - 1)

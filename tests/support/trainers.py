@@ -17,7 +17,7 @@ from runfold_projections.postgres.connection import open_pool
 from runfold_projections.segments.packs import read_segment
 from runfold_schemas.codec import wire
 from runfold_schemas.codec.batch import decode_item
-from runfold_schemas.events.runs import MetricsLogged
+from runfold_schemas.events.metrics import MetricsLogged
 from tests.support import trainer
 from tests.support.installation import Installation
 

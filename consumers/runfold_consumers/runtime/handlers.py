@@ -14,7 +14,7 @@ from runfold_projections.folding.partition_fold import Applied, Decoded, Partiti
 from runfold_projections.generations.generations import Generation, Projection
 from runfold_projections.segments.compaction_backlog import Tidying
 from runfold_schemas.codec.record import Record
-from runfold_schemas.events.runs import Genesis
+from runfold_schemas.events.system import Genesis
 from runfold_schemas.positions.position import Partition
 
 MOST_REST = 0.025

@@ -13,7 +13,7 @@ from runfold_log.reader import LogReader
 from runfold_schemas.codec.catalog import Catalog
 from runfold_schemas.codec.record import Raw, read_record
 from runfold_schemas.errors import SchemaError
-from runfold_schemas.events.runs import Genesis
+from runfold_schemas.events.system import Genesis
 from runfold_schemas.positions.position import Partition
 
 from .errors import LogRefused

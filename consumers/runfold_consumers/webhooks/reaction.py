@@ -12,7 +12,7 @@ from runfold_projections.webhooks.payloads import body, fits, is_mlflows, models
 from runfold_projections.webhooks.queries import Hook, numbers_given, prompts_among, webhooks
 from runfold_schemas.codec.record import Record
 from runfold_schemas.events.registered_models import ModelVersionCreated
-from runfold_schemas.events.runs import Genesis
+from runfold_schemas.events.system import Genesis
 from runfold_schemas.events.webhooks import WebhookDeleted
 
 MOST_HOOKS = 10_000

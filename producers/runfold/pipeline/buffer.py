@@ -14,7 +14,7 @@ from runfold_schemas.events.frames import Frame
 from .rows import Keys
 
 if TYPE_CHECKING:
-    from runfold_schemas.events.runs import LineFact
+    from runfold_schemas.events.metrics import BranchFact
 
 _FRAME_BYTES = 600
 """Memory that CPython takes for a frame and its arrays besides their contents, plus a margin for the encoded form."""
@@ -79,7 +79,7 @@ class FactEntry:
 class BranchEntry:
     """A branch event, such as a rewind. It keeps its place among the points and shares their sequence."""
 
-    event: "LineFact"
+    event: "BranchFact"
     size: int = _FRAME_BYTES
     points: int = 0
 
@@ -260,7 +260,7 @@ class Buffer:
         self._wake()
         return True
 
-    def add_branch_event(self, event: "LineFact", step: int | None) -> None:
+    def add_branch_event(self, event: "BranchFact", step: int | None) -> None:
         """Append a branch event after all rows so far, even if there is no room. SdkError if the buffer is closed.
 
         The next step defaults to `step` plus 1.

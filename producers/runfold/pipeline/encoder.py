@@ -11,8 +11,10 @@ from runfold_schemas.codec import wire
 from runfold_schemas.codec.batch import Outgoing
 from runfold_schemas.codec.envelope import Envelope, Writer
 from runfold_schemas.errors import BadEvent
+from runfold_schemas.events.all_events import Event
+from runfold_schemas.events.base import Fact
 from runfold_schemas.events.frames import MAX_FRAME_BYTES, Frame, most_key_bytes, split
-from runfold_schemas.events.runs import Event, Fact, LineFact, MetricsLogged
+from runfold_schemas.events.metrics import BranchFact, MetricsLogged
 from runfold_schemas.ids import Ids
 from runfold_schemas.positions.topics import Topic
 
@@ -39,7 +41,7 @@ class RunEncoder:
         """Encode a fact about the run. ValueError if the record would be too large."""
         return self._record(Topic.RUNS, event)
 
-    def branch_event(self, event: LineFact) -> Outgoing:
+    def branch_event(self, event: BranchFact) -> Outgoing:
         """Encode an attempt's start, a rewind or a fork.
 
         Call it in the order of the points, from the thread that calls `metrics`.

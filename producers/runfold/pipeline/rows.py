@@ -158,6 +158,23 @@ def strings(tree: Mapping[str, Any], what: str) -> dict[str, str]:
     return {name: str(value) for name, value in flatten(tree, what)}
 
 
+def tag_strings(tags: Mapping[str, Any]) -> dict[str, str]:
+    """Return tags as strings. A rank reduction that does not exist causes a warning, because it must not end a training."""
+    # Imported here because the schemas would slow down `import runfold`.
+    from runfold_schemas.events.rank_reduction import REDUCTION_TAG, Reduction
+
+    found = strings(tags, "tag")
+    value = found.get(REDUCTION_TAG, Reduction.ALL)
+    if value not in set(Reduction):
+        _log.warning(
+            "runfold: the tag %s is %.100r, which is not a rank reduction, so MLflow shows the points of all ranks. Use one of %s",
+            REDUCTION_TAG,
+            value,
+            ", ".join(Reduction),
+        )
+    return found
+
+
 def whole_step(step: Any) -> int:
     """Convert a step to an int. TypeError if it is not a whole number."""
     try:

@@ -8,7 +8,7 @@ from runfold.transports.base import Experiment
 from runfold_schemas.codec import wire
 from runfold_schemas.codec.batch import Outgoing
 from runfold_schemas.codec.envelope import Envelope, Writer
-from runfold_schemas.events.artifact_paths import root_below
+from runfold_schemas.events.artifact_paths import append_path
 from runfold_schemas.events.runs import RunCreated
 from runfold_schemas.positions.topics import Topic
 
@@ -51,7 +51,7 @@ class Creation:
             name=self.name,
             user_id=self.user_id,
             start_ms=self.start_ms,
-            artifact_uri=root_below(experiment.artifact_location, f"{self.run_id}/artifacts"),
+            artifact_uri=append_path(experiment.artifact_location, f"{self.run_id}/artifacts"),
             tags=self.tags,
         )
 

@@ -19,8 +19,9 @@ from runfold.spool.writer import SEGMENT_BYTES, SpoolWriter
 from runfold_schemas.codec.batch import encode_item
 from runfold_schemas.codec.metrics import check_frame
 from runfold_schemas.errors import BadEvent
+from runfold_schemas.events.base import Fact
 from runfold_schemas.events.frames import Frame, Point, from_points
-from runfold_schemas.events.runs import Fact, LineFact
+from runfold_schemas.events.metrics import BranchFact
 
 from .buffer import RUN_FINISHED, Buffer
 from .columns import chunks
@@ -138,7 +139,7 @@ class RunWriter:
         if not accepted:
             self._warn_full()
 
-    def add_branch_event(self, event: LineFact, step: int | None = None) -> None:
+    def add_branch_event(self, event: BranchFact, step: int | None = None) -> None:
         """Append a branch event among the points. The next step defaults to `step` plus 1."""
         self._buffer.add_branch_event(event, step)
 

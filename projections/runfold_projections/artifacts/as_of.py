@@ -9,7 +9,7 @@ from runfold_projections.postgres.connection import Connection
 from runfold_projections.search.tokens import storable
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.wire import decode, schema_id_of
-from runfold_schemas.events.runs import ArtifactsDeleted, ArtifactStored
+from runfold_schemas.events.artifacts import ArtifactsDeleted, ArtifactStored
 from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import Vector
 

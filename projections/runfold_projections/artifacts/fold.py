@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from runfold_schemas.events.runs import ArtifactsDeleted, ArtifactStored
+from runfold_schemas.events.artifacts import ArtifactsDeleted, ArtifactStored
 
 File = tuple[int, str, str, int]
 """Size, SHA-256, object key, and when it was stored: ms by the writer's clock."""

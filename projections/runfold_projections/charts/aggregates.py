@@ -13,13 +13,14 @@ import numpy as np
 from .grid import Chart, Line, bucket_edges, ends_of, narrowed, union_grid
 
 COUNT = "n"
+SUM = "sum"
 STATISTICS = ("mean", "sd", "se", "min", "max", COUNT)
 """Mean of the members, its (population) standard deviation and standard error, extremes, and how many members have a value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Which columns an aggregate has: some of STATISTICS, then quantiles (0 to 1) as `q0.05`."""
+    """Which columns an aggregate has: some of STATISTICS, or SUM, then quantiles (0 to 1) as `q0.05`."""
 
     names: tuple[str, ...] = STATISTICS
     quantiles: tuple[float, ...] = ()
@@ -83,10 +84,12 @@ def _spread_over(cell: Any, mean: Any, low: Any, high: Any, size: int, spread: S
     count = np.diff(starts, append=len(cell))
     found: dict[str, Any] = {COUNT: count}
     if len(starts):
-        found["mean"] = np.add.reduceat(mean, starts) / count
-        # Twice, since a sum of large values rounds: the rest is small.
-        found["mean"] += np.add.reduceat(mean - np.repeat(found["mean"], count), starts) / count
-        found["sd"] = np.sqrt(np.add.reduceat((mean - np.repeat(found["mean"], count)) ** 2, starts) / count)
+        # Sums, differences and squares of the largest doubles are beyond them.
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = np.add.reduceat(mean, starts)
+            found["mean"] = _means(mean, starts, count, total)
+            found[SUM] = np.where(np.isfinite(total), total, found["mean"] * count)
+            found["sd"] = np.sqrt(np.add.reduceat((mean - np.repeat(found["mean"], count)) ** 2, starts) / count)
         found["se"] = found["sd"] / np.sqrt(count)
         found["min"], found["max"] = np.minimum.reduceat(low, starts), np.maximum.reduceat(high, starts)
         ordered = mean[np.lexsort((mean, cell))] if spread.quantiles else mean
@@ -101,13 +104,25 @@ def _spread_over(cell: Any, mean: Any, low: Any, high: Any, size: int, spread: S
     return out
 
 
+def _means(values: Any, starts: Any, count: Any, total: Any) -> Any:
+    means = total / count
+    if not np.isfinite(means).all():
+        means = np.where(np.isfinite(means), means, np.add.reduceat(values / np.repeat(count, count), starts))
+    # Twice, since a sum of large values rounds: the rest is small.
+    rest = np.add.reduceat(values - np.repeat(means, count), starts) / count
+    return means + np.where(np.isfinite(rest), rest, 0.0)
+
+
 def _quantile(ordered: Any, starts: Any, count: Any, quantile: float) -> Any:
     """Between neighbours in proportion, as NumPy's default."""
     at = quantile * (count - 1)
     below = np.floor(at).astype(np.int64)
     above = np.minimum(below + 1, count - 1)
     low, high = ordered[starts + below], ordered[starts + above]
-    return low + (high - low) * (at - below)
+    share = at - below
+    with np.errstate(over="ignore", invalid="ignore"):
+        between = low + (high - low) * share
+    return np.where(np.isfinite(between), between, low * (1 - share) + high * share)
 
 
 def _starts(ordered: Any) -> Any:

@@ -69,7 +69,7 @@ def line(pieces: Sequence[Columns], kind: X, start_ms: int = 0) -> Line:
     steps, times, values = distinct(pieces)
     if kind is X.STEP:
         return Line(steps.astype(np.float64), values)
-    order = slice(None) if (np.diff(times) > 0).all() else np.lexsort((values.view(np.int64), steps, times))
+    order = slice(None) if (times[1:] > times[:-1]).all() else np.lexsort((values.view(np.int64), steps, times))
     times, values = times[order], values[order]
     return Line((times - start_ms) / 1000 if kind is X.RELATIVE else times.astype(np.float64), values)
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass, field, replace
 
 from runfold_projections.core.rejection import Rejection, RejectionCode
 from runfold_schemas.codec.record import Record
-from runfold_schemas.events.runs import (
-    DEFAULT_WORKSPACE,
-    Event,
+from runfold_schemas.events.all_events import Event
+from runfold_schemas.events.base import DEFAULT_WORKSPACE
+from runfold_schemas.events.experiments import (
     ExperimentCreated,
     ExperimentDeleted,
     ExperimentFact,
@@ -14,8 +14,8 @@ from runfold_schemas.events.runs import (
     ExperimentRestored,
     ExperimentTagsDeleted,
     ExperimentTagsSet,
-    Genesis,
 )
+from runfold_schemas.events.system import Genesis
 
 ACTIVE, DELETED = "active", "deleted"
 DEFAULT_EXPERIMENT_ID = 0

@@ -7,7 +7,7 @@ from runfold_projections.generations.generations import Projection
 from runfold_projections.history.entity_history import Step, Story, Unread, of_one_key
 from runfold_projections.history.state_codec import read_experiment
 from runfold_schemas.codec.record import Record
-from runfold_schemas.events.runs import ExperimentTagsDeleted, ExperimentTagsSet
+from runfold_schemas.events.experiments import ExperimentTagsDeleted, ExperimentTagsSet
 
 from . import fold
 

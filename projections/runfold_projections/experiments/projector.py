@@ -8,7 +8,9 @@ from runfold_projections.history.state_codec import write_experiment
 from runfold_projections.postgres.batch_statement import RowChange, columns
 from runfold_projections.postgres.connection import Connection
 from runfold_schemas.codec.record import Record
-from runfold_schemas.events.runs import DEFAULT_WORKSPACE, ExperimentCreated, ExperimentFact, ExperimentRenamed, Genesis
+from runfold_schemas.events.base import DEFAULT_WORKSPACE
+from runfold_schemas.events.experiments import ExperimentCreated, ExperimentFact, ExperimentRenamed
+from runfold_schemas.events.system import Genesis
 
 from .fold import DEFAULT_EXPERIMENT_NAME, Experiment, Experiments, fold
 

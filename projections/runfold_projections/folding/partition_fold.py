@@ -18,7 +18,7 @@ from runfold_projections.segments.compaction_backlog import Tidying
 from runfold_schemas.codec.catalog import Catalog
 from runfold_schemas.codec.record import Raw, Record, read_record
 from runfold_schemas.errors import BadRecord, Reason, UndeclaredSchema
-from runfold_schemas.events.runs import Genesis
+from runfold_schemas.events.system import Genesis
 from runfold_schemas.positions.position import Partition
 
 from .change_log import ChangeLog

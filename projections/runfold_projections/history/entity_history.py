@@ -9,8 +9,8 @@ from runfold_projections.generations.generations import Projection
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.record import Record
 from runfold_schemas.codec.wire import FRAME_BYTES, schema_id_of
+from runfold_schemas.events.all_events import FACTS
 from runfold_schemas.events.base import Fact
-from runfold_schemas.events.runs import FACTS
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.vector import Vector
 

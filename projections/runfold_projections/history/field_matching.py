@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from runfold_schemas.events.all_events import Event
 from runfold_schemas.events.registered_models import ModelsPromoted
-from runfold_schemas.events.runs import Event
 
 _VERSION, _ALIAS = "versions.", "alias."
 

@@ -20,9 +20,11 @@ from runfold_projections.postgres.connection import Connection
 from runfold_schemas.codec.envelope import Envelope, Writer
 from runfold_schemas.codec.record import Record
 from runfold_schemas.codec.wire import decode
+from runfold_schemas.events.experiments import ExperimentCreated
 from runfold_schemas.events.logged_models import LoggedModelCreated
 from runfold_schemas.events.registered_models import RegisteredModelCreated
-from runfold_schemas.events.runs import ExperimentCreated, Genesis, RunCreated
+from runfold_schemas.events.runs import RunCreated
+from runfold_schemas.events.system import Genesis
 from runfold_schemas.events.webhooks import WebhookCreated
 from runfold_schemas.positions.position import Partition, Position
 

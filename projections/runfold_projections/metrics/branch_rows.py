@@ -7,7 +7,7 @@ from typing import Any
 from runfold_projections.postgres.batch_statement import RowChange, columns
 from runfold_projections.postgres.connection import Connection
 from runfold_schemas.codec.record import Record
-from runfold_schemas.events.runs import AttemptStarted, RunForked
+from runfold_schemas.events.metrics import AttemptStarted, RunForked
 
 from .branches import Attempt, Cut
 from .run_metrics import RunMetrics

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from runfold_schemas.bounded_cache import Recent, names_cost
+from runfold_schemas.bounded_cache import BoundedCache, names_cost
 from runfold_schemas.events.frames import Frame
 
 from .model_metrics import mark_of, told_by
@@ -87,7 +87,7 @@ def join(one: ModelBlock, other: ModelBlock) -> ModelBlock:
 
 
 _Parts = tuple[tuple[bytes, tuple[str, ...], Any], ...]
-_parts: Recent[tuple[str, ...], _Parts] = Recent(8 * 1024 * 1024)
+_parts: BoundedCache[tuple[str, ...], _Parts] = BoundedCache(8 * 1024 * 1024)
 
 
 def _cut(keys: tuple[str, ...]) -> _Parts:

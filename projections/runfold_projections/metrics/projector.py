@@ -13,10 +13,11 @@ from runfold_projections.postgres.batch_statement import RowChange, columns
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.segments.compaction import Source
 from runfold_projections.segments.level0 import merged, packed
-from runfold_schemas.bounded_cache import Recent, names_cost
+from runfold_schemas.bounded_cache import BoundedCache, names_cost
 from runfold_schemas.codec.record import Record
 from runfold_schemas.events.frames import Frame
-from runfold_schemas.events.runs import AttemptStarted, Genesis, LineFact, MetricsLogged, RunForked, RunRewound
+from runfold_schemas.events.metrics import AttemptStarted, BranchFact, MetricsLogged, RunForked, RunRewound
+from runfold_schemas.events.system import Genesis
 from runfold_schemas.positions.position import Partition
 
 from . import model_blocks
@@ -73,7 +74,7 @@ class MetricsProjector:
         self._look_at = 0.0
 
     async def load(self, connection: Connection, records: Sequence[Record]) -> None:
-        wanted = {r.event.run_id for r in records if isinstance(r.event, MetricsLogged | LineFact)}
+        wanted = {r.event.run_id for r in records if isinstance(r.event, MetricsLogged | BranchFact)}
         for run_id in wanted & self._runs.keys():
             self._runs.move_to_end(run_id)
         missing = sorted(wanted - self._runs.keys())
@@ -94,7 +95,7 @@ class MetricsProjector:
         event = record.event
         if isinstance(event, Genesis):
             return None
-        assert isinstance(event, MetricsLogged | LineFact), event
+        assert isinstance(event, MetricsLogged | BranchFact), event
         run, writer = self._runs[event.run_id], record.envelope.writer
         rank = NO_RANK if writer.rank is None else writer.rank
         appeared = run.lineage.appear(writer.attempt)
@@ -136,7 +137,7 @@ class MetricsProjector:
 
     def touched(self, record: Record, rejection: Rejection | None) -> Sequence[str]:
         """Metrics have no journal: they are the log's bulk, and their rows say when they came. What tells how they hang together has."""
-        return (record.entity,) if isinstance(record.event, LineFact) else ()
+        return (record.entity,) if isinstance(record.event, BranchFact) else ()
 
     def state(self, entity: str) -> bytes | None:
         return None
@@ -198,7 +199,7 @@ class MetricsProjector:
         return [*told.changes(), *settled]
 
 
-_bounds_of: Recent[tuple[str, ...], tuple[str, str]] = Recent(8 * 1024 * 1024)
+_bounds_of: BoundedCache[tuple[str, ...], tuple[str, str]] = BoundedCache(8 * 1024 * 1024)
 
 
 def _bounds(keys: tuple[str, ...]) -> tuple[str, str]:

@@ -12,6 +12,7 @@ from runfold_projections.core import params
 from runfold_projections.core.rejection import Rejection, RejectionCode
 from runfold_projections.core.tags import change_tags
 from runfold_schemas.codec.record import Record
+from runfold_schemas.events.base import parse_json
 from runfold_schemas.events.runs import (
     DatasetInput,
     InputsLogged,
@@ -25,7 +26,6 @@ from runfold_schemas.events.runs import (
     RunUpdated,
     TagsDeleted,
     TagsSet,
-    parse_json,
 )
 
 ACTIVE, DELETED = "active", "deleted"

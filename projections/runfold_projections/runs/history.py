@@ -9,10 +9,9 @@ from runfold_projections.history.cutoff import partition_of_run
 from runfold_projections.history.entity_history import Step, Story, Unread, of_one_key, there
 from runfold_projections.history.state_codec import read_run
 from runfold_schemas.codec.record import Record
+from runfold_schemas.events.artifacts import ArtifactsDeleted, ArtifactStored
 from runfold_schemas.events.base import Fact
 from runfold_schemas.events.runs import (
-    ArtifactsDeleted,
-    ArtifactStored,
     InputsLogged,
     ModelLogged,
     OutputsLogged,

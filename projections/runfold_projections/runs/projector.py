@@ -12,7 +12,9 @@ from runfold_projections.history.state_codec import write_run
 from runfold_projections.postgres.batch_statement import RowChange, columns
 from runfold_projections.postgres.connection import Connection
 from runfold_schemas.codec.record import Record
-from runfold_schemas.events.runs import ArtifactsDeleted, ArtifactStored, DatasetInput, Genesis, RunFact
+from runfold_schemas.events.artifacts import ArtifactsDeleted, ArtifactStored
+from runfold_schemas.events.runs import DatasetInput, RunFact
+from runfold_schemas.events.system import Genesis
 from runfold_schemas.positions.position import Partition
 
 from .fold import Change, Head, Run, evolve, fold

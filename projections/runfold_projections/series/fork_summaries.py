@@ -4,7 +4,6 @@ A fold never looks at another run, so the tables hold summaries of what each run
 parent's own summaries are of just the inherited points, they are taken as they are; else the points are read, and the result is kept.
 """
 
-from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -12,10 +11,11 @@ from runfold_projections.metrics.recompute_summaries import LAST_STEP, Limits, s
 from runfold_projections.metrics.summaries import Block, Latest, Summaries
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.search.tokens import storable
+from runfold_schemas.bounded_cache import BoundedCache
 
 from .visible_points import Line, Part, lines_of, parts_of
 
-KEPT_BYTES = 64 * 1024 * 1024
+CACHE_BYTES = 64 * 1024 * 1024
 """Memory of one process for summaries that were read out of points."""
 _AT_ONCE = 100
 """Forked runs that are looked at together."""
@@ -142,13 +142,11 @@ class _Reader:
             _MARKS, owner, [branch for branch, _ in limits], [rank for _, rank in limits], list(limits.values())
         )
         key = (owner, self._bounds, tuple(limits.items()), tuple(tuple(row) for row in marks))
-        kept = _kept.get(key)
-        if kept is None:
-            kept = await summed_up(self._conn, owner, limits, self._bounds)
-            _keep(key, kept)
-        else:
-            _kept.move_to_end(key)
-        return kept
+        summaries = _cache.get(key)
+        if summaries is None:
+            summaries = await summed_up(self._conn, owner, limits, self._bounds)
+            _cache.put(key, summaries, summaries.size)
+        return summaries
 
 
 async def blocks_of(conn: Connection, run_id: str) -> list[Block]:
@@ -164,16 +162,8 @@ def _reach(limit: int | None, last_step: int) -> int:
     return last_step if limit is None else min(limit, last_step)
 
 
-_kept: OrderedDict[tuple[Any, ...], Summaries] = OrderedDict()
-"""By the run, what of it is inherited, and marks of the log and of the points there. They are never changed."""
-
-
-def _keep(key: tuple[Any, ...], summaries: Summaries) -> None:
-    _kept[key] = summaries
-    size = sum(one.size for one in _kept.values())
-    while size > KEPT_BYTES:
-        _, gone = _kept.popitem(last=False)
-        size -= gone.size
+_cache: BoundedCache[tuple[Any, ...], Summaries] = BoundedCache(CACHE_BYTES)
+"""By the run, what of it is inherited, and marks of the log and of the points there. The summaries are never changed."""
 
 
 async def _sources(conn: Connection, owners: Collection[str]) -> Sequence[Any]:

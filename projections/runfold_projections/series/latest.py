@@ -7,13 +7,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from runfold_projections.charts.rank_reduction import reduced
 from runfold_projections.metrics.summaries import Block
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.search.tokens import storable
 from runfold_projections.segments.packs import Columns
+from runfold_schemas.events.rank_reduction import REDUCTION_TAG, Reduction, reduction_of
 from runfold_schemas.positions.vector import Vector
 
-from .points import read_series
+from .points import Piece, read_series
 from .visible_points import read_lines
 
 
@@ -39,7 +41,7 @@ def latest_metrics(block: Block) -> Iterator[LatestMetric]:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """A key's distinct points as NumPy columns, ordered by (time, step, value).
+    """A key's distinct points as NumPy columns, ordered by (time, step, value); those of a reduction over ranks by step.
 
     `steps` and `times` (ms since the epoch) are int64, `values` is float64. NaN stands where 0 would, after it: MLflow's store
     keeps NaN as 0 with a mark.
@@ -50,6 +52,7 @@ class History:
     values: Any
     ancestors: frozenset[str] = frozenset()
     """Runs that this one was forked from, of which points may be among these."""
+    reduction: Reduction = Reduction.ALL
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -61,7 +64,9 @@ WITH RECURSIVE line AS (
 )
 SELECT EXISTS (SELECT FROM run r WHERE r.run_id = l.run_id)::integer,
        (SELECT coalesce(max(c.number), 0) FROM cut c WHERE c.run_id = l.run_id),
-       s.last_offset, s.points
+       s.last_offset, s.points,
+       coalesce((SELECT t.value FROM run_tag t WHERE t.run_id = $1 AND t.key = $2),
+                (SELECT t.value FROM run r JOIN experiment_tag t USING (experiment_id) WHERE r.run_id = $1 AND t.key = $2)) AS reduction
 FROM line l CROSS JOIN LATERAL (
     SELECT coalesce(max(s.last_offset), -1) AS last_offset, coalesce(sum(s.points), 0)::bigint AS points
     FROM segment s WHERE s.run_id = l.run_id
@@ -70,22 +75,44 @@ ORDER BY l.run_id
 """
 
 
-async def history_mark(conn: Connection, run_id: str) -> tuple[int, ...]:
-    """A mark that differs whenever the run's histories may: points are only added, in segments with higher offsets, and cuts have higher
-    numbers. It covers the runs that this one was forked from."""
-    return tuple(n for row in await conn.fetch(_MARK, run_id) for n in row) if storable(run_id) else ()
+class Mark(NamedTuple):
+    """`numbers` differ whenever the run's histories may: points are only added, in segments with higher offsets, and cuts have higher
+    numbers. They cover the runs that this one was forked from. `reduction` is what the run's tag says, else its experiment's."""
+
+    numbers: tuple[int, ...] = ()
+    reduction: Reduction = Reduction.ALL
 
 
-async def history(conn: Connection, run_id: str, key: str, as_of: Vector | None = None) -> History:
+async def history_mark(conn: Connection, run_id: str) -> Mark:
+    """The mark of the run's histories now."""
+    rows = await conn.fetch(_MARK, run_id, REDUCTION_TAG) if storable(run_id) else []
+    if not rows:
+        return Mark()
+    return Mark(tuple(n for *numbers, _ in rows for n in numbers), reduction_of(rows[0]["reduction"]))
+
+
+async def history(
+    conn: Connection, run_id: str, key: str, as_of: Vector | None = None, reduction: Reduction = Reduction.ALL
+) -> History:
     """The effective points of a key, over all attempts and ranks, with what was inherited; empty for an unknown run or key.
     With `as_of`, those that there were at that moment.
 
-    A point is (step, time, value), as in MLflow: what two ranks logged alike is shown once.
+    A point is (step, time, value), as in MLflow: what two ranks logged alike is shown once. With a reduction there is one point a step,
+    by step.
     """
     lines = await read_lines(conn, [run_id], as_of=as_of)
     found = await read_series(conn, [run_id], [key], lines)
-    own = await asyncio.to_thread(distinct, [piece.columns for piece in found.get((run_id, key), ())])
-    return replace(own, ancestors=lines.ancestors)
+    own = await asyncio.to_thread(_shown, found.get((run_id, key), ()), reduction)
+    return replace(own, ancestors=lines.ancestors, reduction=reduction)
+
+
+def _shown(pieces: Sequence[Piece], reduction: Reduction) -> History:
+    if reduction is Reduction.ALL or not pieces:
+        return distinct([piece.columns for piece in pieces])
+    ranks: dict[int, list[Columns]] = {}
+    for piece in pieces:
+        ranks.setdefault(piece.rank, []).append(piece.columns)
+    return History(*reduced(ranks, reduction))
 
 
 def distinct(columns: Sequence[Columns]) -> History:

@@ -12,6 +12,7 @@ from typing import Any
 from runfold_projections.registry.fold import PROMPT_TAG
 from runfold_schemas.codec.envelope import format_time
 from runfold_schemas.codec.record import Record
+from runfold_schemas.events.all_events import as_json
 from runfold_schemas.events.registered_models import (
     ModelAliasDeleted,
     ModelAliasSet,
@@ -24,7 +25,6 @@ from runfold_schemas.events.registered_models import (
     RegisteredModelTagsDeleted,
     RegisteredModelTagsSet,
 )
-from runfold_schemas.events.runs import as_json
 
 PROMPT_TEXT_TAG, PROMPT_TYPE_TAG = "mlflow.prompt.text", "_mlflow_prompt_type"
 Json = dict[str, Any]

@@ -8,11 +8,11 @@ import sys
 from array import array
 from collections.abc import Iterable
 
-from runfold_schemas.bounded_cache import NAME_BYTES, Recent
+from runfold_schemas.bounded_cache import NAME_BYTES, BoundedCache
 from runfold_schemas.errors import BadEvent, BadRecord, Reason
 from runfold_schemas.events.base import MAX_KEY_CHARS, MAX_NAME_CHARS, RUN_ID_PATTERN
 from runfold_schemas.events.frames import Frame
-from runfold_schemas.events.runs import MetricsLogged
+from runfold_schemas.events.metrics import MetricsLogged
 
 from .varint import VarintError, decode_deltas, decode_long, encode_deltas, encode_long
 
@@ -185,8 +185,8 @@ def _cost(block: bytes, keys: tuple[str, ...]) -> int:
     return 2 * len(block) + NAME_BYTES * len(keys)
 
 
-_keys_by_block: Recent[bytes, tuple[str, ...]] = Recent(_KEY_CACHE_BYTES)
-_blocks_by_keys: Recent[tuple[str, ...], bytes] = Recent(_KEY_CACHE_BYTES)
+_keys_by_block: BoundedCache[bytes, tuple[str, ...]] = BoundedCache(_KEY_CACHE_BYTES)
+_blocks_by_keys: BoundedCache[tuple[str, ...], bytes] = BoundedCache(_KEY_CACHE_BYTES)
 
 
 def _read_keys(body: bytes, at: int) -> tuple[tuple[str, ...], int]:

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from runfold_schemas.errors import BadRecord, Reason
-from runfold_schemas.events.runs import Event, Genesis
+from runfold_schemas.events.all_events import Event
+from runfold_schemas.events.system import Genesis
 from runfold_schemas.positions.position import Position
 from runfold_schemas.positions.topics import Topic, partition_of
 

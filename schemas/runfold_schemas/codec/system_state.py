@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from runfold_schemas.errors import BadRecord, UndeclaredSchema
-from runfold_schemas.events.runs import FeatureLevelRaised, Genesis, SchemaDeclared
+from runfold_schemas.events.system import FeatureLevelRaised, Genesis, SchemaDeclared
 
 from .catalog import Catalog, Released
 from .record import Raw, read_record

@@ -10,7 +10,9 @@ import fastavro
 from pydantic import ValidationError
 
 from runfold_schemas.errors import BadEvent, BadRecord, Reason
-from runfold_schemas.events.runs import FACTS, Event, Fact, MetricsLogged
+from runfold_schemas.events.all_events import FACTS, Event
+from runfold_schemas.events.base import Fact
+from runfold_schemas.events.metrics import MetricsLogged
 
 from . import metrics
 from .catalog import FEATURE_LEVEL, Catalog, Released, released_catalog

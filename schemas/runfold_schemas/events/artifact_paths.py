@@ -1,27 +1,27 @@
-"""Where a file of the artifact store belongs: a run, or a folder."""
+"""Owners and paths of files in the artifact store: an owner is a run or a folder."""
 
 import re
 
 ROOT = "/"
-"""Owner of what lies below no run and no other owner. Owners that are no runs have a slash in them, which run ids have not."""
-MOST_OWNER_BYTES = 500
-MOST_PATH_BYTES = 1800
-"""Both together are a row of an index, which holds at most 2,704 bytes."""
+"""Owner of the files that belong to no run and no folder. Owners other than runs contain a slash, which run ids do not."""
+MAX_OWNER_BYTES = 500
+MAX_PATH_BYTES = 1800
+"""Owner and path together are a row of an index, which holds at most 2,704 bytes."""
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 _FOLDER = "artifacts"
 _KINDS = frozenset({"models", "traces"})
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
-def root_below(location: str, path: str) -> str:
-    """Address of a path below a location. A query stays at the end, as `mlflow.utils.uri.append_to_uri_path` has it."""
+def append_path(location: str, path: str) -> str:
+    """The address of `path` under `location`. A query stays at the end, as in `mlflow.utils.uri.append_to_uri_path`."""
     at = location.find("?") if _SCHEME.match(location) else -1
     base, query = (location, "") if at < 0 else (location[:at], location[at:])
     return f"{base.rstrip('/')}/{path}{query}"
 
 
-def place(proxy_path: str) -> tuple[str, str]:
-    """Owner and path of a path as clients of the artifact store know it.
+def owner_and_path(proxy_path: str) -> tuple[str, str]:
+    """Split a path of the artifact proxy into owner and path.
 
     `<any>/<run id>/artifacts/<path>` belongs to the run, `<any>/models/<id>/artifacts/<path>` (and `traces`) to the folder that ends
     with `artifacts`, everything else to ROOT. ValueError if the path is not plain: see `check_path`.
@@ -40,11 +40,11 @@ def place(proxy_path: str) -> tuple[str, str]:
 
 
 def check_path(path: str) -> str:
-    """The path, if it is plain: relative, without empty parts, `.`, `..` and control characters; "" is the root.
+    """Return the path if it is plain: relative, without empty parts, `.`, `..` and control characters; "" is the root.
 
-    A backslash is a character of a name like others, as on Linux. ValueError says what is wrong with it.
+    A backslash is a character of a name, as on Linux. ValueError names what is wrong with the path.
     """
-    if len(path.encode(errors="surrogatepass")) > MOST_PATH_BYTES + MOST_OWNER_BYTES:
+    if len(path.encode(errors="surrogatepass")) > MAX_PATH_BYTES + MAX_OWNER_BYTES:
         raise ValueError(f"a path of {len(path)} characters is too long")
     if any(0xD800 <= ord(char) < 0xE000 for char in path):
         raise ValueError("it holds a lone surrogate")

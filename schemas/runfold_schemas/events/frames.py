@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import NamedTuple
 
-from runfold_schemas.bounded_cache import Recent, names_cost
+from runfold_schemas.bounded_cache import BoundedCache, names_cost
 
 MAX_FRAME_BYTES = 512 * 1024
 """Writers split frames so that an event's body stays below this size."""
@@ -81,7 +81,7 @@ def from_points(points: Iterable[Point]) -> tuple[Frame, ...]:
 
 
 _FEW_KEYS = 8
-_key_bytes: Recent[tuple[str, ...], int] = Recent(8 * 1024 * 1024)
+_key_bytes: BoundedCache[tuple[str, ...], int] = BoundedCache(8 * 1024 * 1024)
 
 
 def most_key_bytes(keys: tuple[str, ...]) -> int:

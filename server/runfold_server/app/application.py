@@ -17,6 +17,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from uvicorn.supervisors import Multiprocess
 
+from runfold_log.log_ends import LogEnds
 from runfold_log.writer import LogWriter
 from runfold_projections.postgres.connection import Pool, open_pool
 from runfold_schemas.ids import Ids
@@ -27,8 +28,8 @@ from runfold_server.caches.snapshots import Pasts
 from runfold_server.core.config import ServerConfig
 from runfold_server.core.database import Database
 from runfold_server.core.metrics import ServerMetrics
+from runfold_server.freshness.end_offsets import FOLDED, EndOffsets
 from runfold_server.freshness.fold_progress import Progress, listen
-from runfold_server.freshness.log_ends import Ends
 from runfold_server.freshness.read_hints import Urge
 from runfold_server.http.services import (
     ArtifactServices,
@@ -81,7 +82,9 @@ async def open_services(config: ServerConfig) -> AsyncIterator[Services]:
             LogWriter(config.kafka, config.namespace, timeout=config.kafka_timeout, node=socket.gethostname(), ids=ids)
         )
         database = Database(pool, acquire_timeout=config.acquire_timeout)
-        ends = Ends(config.kafka, log.connect, timeout=config.ends_timeout)
+        log_ends = LogEnds(config.kafka, log.connect, FOLDED, timeout=config.ends_timeout)
+        stack.push_async_callback(log_ends.close)
+        ends = EndOffsets(log_ends)
         urge = Urge(database, config.namespace)
         reader = Reader(database, ends, progress, metrics, urge, wait=config.read_wait)
         few = await stack.enter_async_context(_pool(config, "runfold-server-patterns", _PATTERNS_AT_ONCE))
@@ -94,7 +97,6 @@ async def open_services(config: ServerConfig) -> AsyncIterator[Services]:
         stack.push_async_callback(snapshots.close)
         async with asyncio.TaskGroup() as background:
             tasks = [
-                background.create_task(ends.serve()),
                 background.create_task(urge.serve()),
                 background.create_task(scrub.serve()),
                 background.create_task(listen(progress, config.dsn, config.namespace)),

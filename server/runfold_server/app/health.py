@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import Awaitable, Mapping
 from typing import Any
 
-from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from runfold_server.core.errors import Unavailable
 from runfold_server.core.metrics import CONTENT_TYPE
-from runfold_server.http.dispatch import json_response
-from runfold_server.http.operation import Call, Operation, RawHandler, RawOperation
+from runfold_server.http.messages import NoFields
+from runfold_server.http.operation import Call, Operation, RawCall, RawHandler, RawOperation, TimeTravel
+from runfold_server.http.responses import json_response
 from runfold_server.http.services import Services
 from runfold_server.mlflow.version import MLFLOW_VERSION
 from runfold_server.openapi_schemas.common import JSON, TEXT, Schema, having, ref
@@ -18,17 +18,17 @@ from runfold_server.openapi_schemas.common import JSON, TEXT, Schema, having, re
 READY_TIMEOUT = 3.0
 
 
-async def alive(_: Services, __: Request) -> Response:
+async def alive(_: Services, __: RawCall[NoFields]) -> Response:
     """The process answers; nothing is said of the parts it stands on."""
     return PlainTextResponse("OK")
 
 
-async def version(_: Services, __: Request) -> Response:
+async def version(_: Services, __: RawCall[NoFields]) -> Response:
     """MLflow's release, as plain text in the type that MLflow gives it."""
     return Response(MLFLOW_VERSION, media_type="text/html")
 
 
-async def ready(services: Services, _: Request) -> Response:
+async def ready(services: Services, _: RawCall[NoFields]) -> Response:
     """200 when Kafka and Postgres answer, else 503; both with the parts' states."""
     kafka, postgres = await asyncio.gather(
         _part(services.reads.log_ends.now()), _part(services.reads.database.checkpoints())
@@ -49,12 +49,12 @@ async def _part(question: Awaitable[object]) -> dict[str, Any]:
     return {"ok": True}
 
 
-async def metrics(services: Services, _: Request) -> Response:
+async def metrics(services: Services, _: RawCall[NoFields]) -> Response:
     """Prometheus's exposition format."""
     return Response(services.metrics.text(), headers={"content-type": CONTENT_TYPE})
 
 
-async def _server_info(_: Services, __: Call) -> dict[str, Any]:
+async def _server_info(_: Services, __: Call[NoFields]) -> dict[str, Any]:
     return {
         "store_type": "SqlStore",
         "workspaces_enabled": False,
@@ -71,9 +71,10 @@ _YES_OR_NO: Schema = {"type": "boolean"}
 SERVER_INFO = Operation(
     "GET",
     "server-info",
+    NoFields,
     _server_info,
     about="What this server can do; MLflow's client asks before large transfers.",
-    past=True,
+    time_travel=TimeTravel.AS_OF,
     answer=having(
         {
             "store_type": TEXT,
@@ -90,8 +91,10 @@ SERVER_INFO = Operation(
 _READY = having({"ready": _YES_OR_NO, "parts": having({"kafka": ref("Part"), "postgres": ref("Part")})})
 
 
-def _plain(path: str, handler: RawHandler, about: str, answers: Mapping[int, tuple[str, Schema]]) -> RawOperation:
-    return RawOperation("GET", path, handler, about, answers, errors=(), guarded=False)
+def _plain(
+    path: str, handler: RawHandler[NoFields], about: str, answers: Mapping[int, tuple[str, Schema]]
+) -> RawOperation[NoFields]:
+    return RawOperation("GET", path, NoFields, handler, about, answers, errors=(), guarded=False)
 
 
 OPERATIONS = (

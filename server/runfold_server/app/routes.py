@@ -11,6 +11,7 @@ from runfold_server.mlflow.registry import webhooks as mlflow_webhooks
 from runfold_server.mlflow.tracking import (
     datasets,
     experiments,
+    log_batch,
     metric_history,
     metric_history_bulk,
     run_logging,
@@ -34,6 +35,7 @@ OPERATIONS = (
     *datasets.OPERATIONS,
     *runs.OPERATIONS,
     *run_logging.OPERATIONS,
+    log_batch.OPERATION,
     *log_model.OPERATIONS,
     *search.OPERATIONS,
     *logged_models.OPERATIONS,

@@ -8,8 +8,9 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount
 
 from runfold_server.artifacts import model_files, run_files
-from runfold_server.http.dispatch import NOT_FOUND_PAGE, MlflowRoutes, raw_route
+from runfold_server.http.dispatch import MlflowRoutes, raw_route
 from runfold_server.http.prefixes import MLFLOW_3_PREFIXES, MLFLOW_PREFIXES
+from runfold_server.http.responses import NOT_FOUND_PAGE
 from runfold_server.http.services import Services
 from runfold_server.mlflow.not_implemented import PLANNED_2, PLANNED_3
 

@@ -8,13 +8,13 @@ from starlette.responses import Response
 from runfold_projections.artifacts.as_of import artifacts_at, entries_of
 from runfold_projections.artifacts.queries import Artifact, Entry, find_artifact, list_artifacts
 from runfold_projections.postgres.connection import Connection
-from runfold_schemas.events.runs import ArtifactsDeleted, ArtifactStored
+from runfold_schemas.events.artifacts import ArtifactsDeleted, ArtifactStored
 from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import Vector
 from runfold_server.core.entity_errors import as_of_suffix
 from runfold_server.core.errors import InvalidParameter, NotFound, NotImplementedYet
 from runfold_server.core.outages import kafka_outages
-from runfold_server.http.dispatch import saying
+from runfold_server.http.responses import with_moment
 from runfold_server.http.services import Services
 from runfold_server.reads.reader import of_run
 from runfold_server.writes.writes import Origin
@@ -89,7 +89,7 @@ async def find(services: Services, place: Place, as_of: Vector | None = None) ->
 
 async def send(services: Services, request: Request, place: Place, as_of: Vector | None = None) -> Response:
     """The file as an answer."""
-    return saying(
+    return with_moment(
         await file_response(
             services.artifacts.store, services.artifacts.checks, request, await find(services, place, as_of)
         ),

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import PureWindowsPath
 from urllib.parse import unquote, urlsplit
 
-from runfold_schemas.events.artifact_paths import check_path, place
+from runfold_schemas.events.artifact_paths import check_path, owner_and_path
 from runfold_server.core.artifact_roots import own_folder
 from runfold_server.core.errors import InvalidParameter, NotImplementedYet
 
@@ -25,7 +25,7 @@ def find_place(proxy_path: str) -> Place:
     """Where a path of the artifact store leads. InvalidParameter, in MLflow's words, if it is not plain."""
     safe(proxy_path)
     try:
-        owner, path = place(proxy_path)
+        owner, path = owner_and_path(proxy_path)
     except ValueError:
         raise InvalidParameter("Invalid path") from None
     return Place(owner, path, proxy_path)

@@ -10,23 +10,24 @@ import hashlib
 import re
 import secrets
 from pathlib import PureWindowsPath
+from typing import Annotated, TypeVar
 
-from starlette.requests import Request
 from starlette.responses import Response
 
 from runfold_server.core.errors import InvalidParameter, NotFound
-from runfold_server.http.dispatch import json_response, read_body, saying
-from runfold_server.http.operation import RawHandler, RawOperation
-from runfold_server.http.request_fields import Args, Field, Kind, parse_json, read_json
+from runfold_server.http.body import read_body
+from runfold_server.http.json_body import read_json
+from runfold_server.http.messages import Message, Rule, parse_message
+from runfold_server.http.operation import RawCall, RawHandler, RawOperation, TimeTravel
+from runfold_server.http.responses import json_response, with_moment
 from runfold_server.http.services import Services
 from runfold_server.openapi_schemas.common import INT64, JSON, NOTHING, TEXT, Schema, having, listed
-from runfold_server.writes.writes import Origin
 from runfold_storage.errors import ObjectMissing, UploadRejected
 from runfold_storage.objects import MARK, MOST_PARTS, abort
 
 from . import files
 from .paths import Place, find_file
-from .proxy import PREFIXES, path_of
+from .proxy import PREFIXES, StorePath
 from .serving import disposition, media_type
 
 UPLOAD_SECONDS = 3600
@@ -35,17 +36,44 @@ DOWNLOAD_SECONDS = 900
 _SIGNED_AT_ONCE = 10
 """Addresses signed between two looks at other requests: each takes more than half a millisecond."""
 _UPLOAD = re.compile(r"([0-9a-f-]{36})\.([0-9a-f]{32})\.(.{1,1024})")
-_LOCAL_PATH = Field("path", required=True)
-_UPLOAD_ID = Field("upload_id", required=True)
-_CREATE = (_LOCAL_PATH, Field("num_parts", Kind.INT64, default=1, least=1, most=MOST_PARTS))
-_ABORT = (_LOCAL_PATH, _UPLOAD_ID)
-_PART = (Field("part_number", Kind.INT64, required=True), Field("etag", required=True), Field("url", default=""))
-_COMPLETE = (*_ABORT, Field("parts", Kind.OBJECTS, fields=_PART))
+M = TypeVar("M", bound=Message)
 
 
-async def _create(services: Services, request: Request) -> Response:
-    args = await _arguments(services, request, _CREATE)
-    place = _place(request, args)
+class UploadBody(Message, frozen=True):
+    """A body about an upload. `path` is that of the client's own file."""
+
+    path: str
+
+
+class CreateUpload(UploadBody, frozen=True):
+    """The body of mpu/create."""
+
+    num_parts: Annotated[int, Rule(least=1, most=MOST_PARTS)] = 1
+
+
+class AbortUpload(UploadBody, frozen=True):
+    """The body of mpu/abort."""
+
+    upload_id: str
+
+
+class Part(Message, frozen=True):
+    """A part that the client has sent to the store."""
+
+    part_number: int
+    etag: str
+    url: str = ""
+
+
+class CompleteUpload(AbortUpload, frozen=True):
+    """The body of mpu/complete."""
+
+    parts: tuple[Part, ...] = ()
+
+
+async def _create(services: Services, call: RawCall[StorePath]) -> Response:
+    body = await _body(services, call, CreateUpload)
+    place = _place(call, body)
     services.artifacts.store.bucket.require()
     await files.check_level(services)
     bucket, key = services.artifacts.store.bucket, services.artifacts.store.new_key()
@@ -54,7 +82,7 @@ async def _create(services: Services, request: Request) -> Response:
     upload_id = begun["UploadId"]
     credentials = []
     async with services.artifacts.store.signing:
-        for number in range(1, args["num_parts"] + 1):
+        for number in range(1, body.num_parts + 1):
             url = await bucket.presigned("upload_part", UPLOAD_SECONDS, Key=key, UploadId=upload_id, PartNumber=number)
             credentials.append({"url": url, "part_number": number})
             if number % _SIGNED_AT_ONCE == 0:
@@ -62,20 +90,20 @@ async def _create(services: Services, request: Request) -> Response:
     return json_response({"upload_id": f"{key.rpartition('/')[2]}.{nonce}.{upload_id}", "credentials": credentials})
 
 
-async def _complete(services: Services, request: Request) -> Response:
-    args = await _arguments(services, request, _COMPLETE)
-    place = _place(request, args)
-    key, nonce, upload_id = _upload(services, args)
-    if not args["parts"]:
+async def _complete(services: Services, call: RawCall[StorePath]) -> Response:
+    body = await _body(services, call, CompleteUpload)
+    place = _place(call, body)
+    key, nonce, upload_id = _upload(services, body)
+    if not body.parts:
         raise InvalidParameter("Missing value for required parameter 'parts'.")
     await files.check_level(services)
-    parts = sorted(args["parts"], key=lambda part: int(part["part_number"]))
+    parts = sorted(body.parts, key=lambda part: part.part_number)
     try:
         await services.artifacts.store.bucket.request(
             "complete_multipart_upload",
             Key=key,
             UploadId=upload_id,
-            MultipartUpload={"Parts": [{"PartNumber": p["part_number"], "ETag": p["etag"]} for p in parts]},
+            MultipartUpload={"Parts": [{"PartNumber": p.part_number, "ETag": p.etag} for p in parts]},
         )
     except UploadRejected as error:
         raise InvalidParameter(f"The parts make no file: {error}") from None
@@ -84,22 +112,22 @@ async def _complete(services: Services, request: Request) -> Response:
     try:
         stored = await services.artifacts.store.described(key, _mark(nonce, place))
     except ObjectMissing:
-        raise NotFound(f"No such upload: '{args['upload_id']}'") from None
-    await files.record(services, place, stored, Origin.of(request.headers.get))
+        raise NotFound(f"No such upload: '{body.upload_id}'") from None
+    await files.record(services, place, stored, call.origin)
     return json_response({})
 
 
-async def _abort(services: Services, request: Request) -> Response:
-    args = await _arguments(services, request, _ABORT)
-    _place(request, args)
-    key, _, upload_id = _upload(services, args)
+async def _abort(services: Services, call: RawCall[StorePath]) -> Response:
+    body = await _body(services, call, AbortUpload)
+    _place(call, body)
+    key, _, upload_id = _upload(services, body)
     services.artifacts.store.bucket.require()
     await abort(services.artifacts.store.bucket, key, upload_id)
     return json_response({})
 
 
-async def _presigned(services: Services, request: Request) -> Response:
-    place, as_of = find_file(path_of(request)), await services.reads.moments.of(request)
+async def _presigned(services: Services, call: RawCall[StorePath]) -> Response:
+    place, as_of = find_file(call.request.path), await services.reads.moments.of(call.http)
     found = await files.find(services, place, as_of)
     await services.artifacts.checks.refuse_damaged(found)
     name = found.path.rpartition("/")[2]
@@ -111,18 +139,18 @@ async def _presigned(services: Services, request: Request) -> Response:
         ResponseContentDisposition=disposition(name),
         ResponseContentType=media_type(name),
     )
-    return saying(json_response({"url": url, "headers": {}, "file_size": found.size}), as_of)
+    return with_moment(json_response({"url": url, "headers": {}, "file_size": found.size}), as_of)
 
 
-async def _arguments(services: Services, request: Request, fields: tuple[Field, ...]) -> Args:
-    body = await read_body(request, services.config.max_body_bytes)
-    return parse_json(fields, read_json(body, request.headers.get("content-type")))
+async def _body(services: Services, call: RawCall[StorePath], message: type[M]) -> M:
+    body = await read_body(call.http, services.config.max_body_bytes)
+    return parse_message(message, read_json(body, call.http.headers.get("content-type")))
 
 
-def _place(request: Request, args: Args) -> Place:
+def _place(call: RawCall[StorePath], body: UploadBody) -> Place:
     """The address names the folder; the file's name is that of the client's own file, whose path it sends."""
-    name = _file_name(args["path"])
-    return find_file("/".join(part for part in (path_of(request).rstrip("/"), name) if part))
+    name = _file_name(body.path)
+    return find_file("/".join(part for part in (call.request.path.rstrip("/"), name) if part))
 
 
 def _mark(nonce: str, place: Place) -> str:
@@ -136,8 +164,8 @@ def _file_name(path: str) -> str:
     return path.rpartition("\\" if windows else "/")[2]
 
 
-def _upload(services: Services, args: Args) -> tuple[str, str, str]:
-    match = _UPLOAD.fullmatch(args["upload_id"])
+def _upload(services: Services, body: AbortUpload) -> tuple[str, str, str]:
+    match = _UPLOAD.fullmatch(body.upload_id)
     if match is None:
         raise InvalidParameter("Invalid value for parameter 'upload_id' supplied: it is none that this server gave.")
     return services.artifacts.store.key_of(match[1]), match[2], match[3]
@@ -151,14 +179,15 @@ _NAMED = having({"path": _LOCAL, "upload_id": TEXT})
 _SENT = having({"part_number": INT64, "etag": TEXT}, {"url": TEXT})
 _END = having({"path": _LOCAL, "upload_id": TEXT, "parts": listed(_SENT)})
 _SIGNED = having({"url": TEXT, "headers": having({}), "file_size": INT64})
-_AT = (Field("path", required=True),)
 
 
-def _operations(prefix: str) -> list[RawOperation]:
-    def post(name: str, handler: RawHandler, about: str, body: Schema, answer: Schema, *errors: int) -> RawOperation:
+def _operations(prefix: str) -> list[RawOperation[StorePath]]:
+    def post(
+        name: str, handler: RawHandler[StorePath], about: str, body: Schema, answer: Schema, *errors: int
+    ) -> RawOperation[StorePath]:
         path = f"{prefix}/mpu/{name}/{{path:path}}"
         failures = (400, *errors, 413, 501, 503)
-        return RawOperation("POST", path, handler, about, {200: (JSON, answer)}, _AT, JSON, body, errors=failures)
+        return RawOperation("POST", path, StorePath, handler, about, {200: (JSON, answer)}, JSON, body, errors=failures)
 
     return [
         post("create", _create, "Begin an upload whose parts go to the S3 store themselves.", _BEGIN, _CREATED),
@@ -167,12 +196,12 @@ def _operations(prefix: str) -> list[RawOperation]:
         RawOperation(
             "GET",
             f"{prefix}/presigned/{{path:path}}",
+            StorePath,
             _presigned,
             "An address at which the S3 store gives the file, for 15 minutes.",
             {200: (JSON, _SIGNED)},
-            _AT,
             errors=(400, 404, 501, 503),
-            past=True,
+            time_travel=TimeTravel.AS_OF,
         ),
     ]
 

@@ -8,12 +8,11 @@ from starlette.responses import Response
 
 from runfold_projections.artifacts.queries import Entry
 from runfold_server.core.errors import InvalidParameter
-from runfold_server.http.dispatch import json_response, saying
-from runfold_server.http.operation import RawOperation
-from runfold_server.http.request_fields import Field
+from runfold_server.http.messages import Message
+from runfold_server.http.operation import RawCall, RawOperation, TimeTravel
+from runfold_server.http.responses import json_response, with_moment
 from runfold_server.http.services import Services
 from runfold_server.openapi_schemas.common import JSON, NOTHING, TEXT, having, listed, ref
-from runfold_server.writes.writes import Origin
 
 from . import files
 from .paths import find_file, find_place
@@ -35,34 +34,41 @@ def entries(found: Sequence[Entry], below: str = "") -> dict[str, Any]:
     return {"files": shown} if shown else {}
 
 
-async def _list(services: Services, request: Request) -> Response:
-    place = find_place(request.query_params.get("path", "").rstrip("/"))
-    as_of = await services.reads.moments.of(request)
-    return saying(json_response(entries(await files.listing(services, place, as_of))), as_of)
+class ListFolder(Message, frozen=True):
+    """artifacts, by GET."""
+
+    path: str = ""
 
 
-async def _get(services: Services, request: Request) -> Response:
-    place = find_place(path_of(request))
-    return await files.send(services, request, place, await services.reads.moments.of(request))
+class StorePath(Message, frozen=True):
+    """A request about one path of the artifact store."""
+
+    path: str
 
 
-async def _put(services: Services, request: Request) -> Response:
-    place = find_file(path_of(request))
-    await files.store(services, place, request.stream(), announced(request), Origin.of(request.headers.get))
+async def _list(services: Services, call: RawCall[ListFolder]) -> Response:
+    place = find_place(call.request.path.rstrip("/"))
+    as_of = await services.reads.moments.of(call.http)
+    return with_moment(json_response(entries(await files.listing(services, place, as_of))), as_of)
+
+
+async def _get(services: Services, call: RawCall[StorePath]) -> Response:
+    place = find_place(call.request.path)
+    return await files.send(services, call.http, place, await services.reads.moments.of(call.http))
+
+
+async def _put(services: Services, call: RawCall[StorePath]) -> Response:
+    place = find_file(call.request.path)
+    await files.store(services, place, call.http.stream(), announced(call.http), call.origin)
     return json_response({})
 
 
-async def _delete(services: Services, request: Request) -> Response:
-    place = find_place(path_of(request).removesuffix("/"))
+async def _delete(services: Services, call: RawCall[StorePath]) -> Response:
+    place = find_place(call.request.path.removesuffix("/"))
     if not place.shown:
         raise InvalidParameter("Invalid path")
-    await files.delete(services, place, Origin.of(request.headers.get))
+    await files.delete(services, place, call.origin)
     return json_response({})
-
-
-def path_of(request: Request) -> str:
-    """What the address holds in place of `{path}`, percent-decoded once."""
-    return str(request.path_params["path"])
 
 
 def announced(request: Request) -> int | None:
@@ -71,47 +77,46 @@ def announced(request: Request) -> int | None:
     return int(length) if length.isascii() and length.isdecimal() else None
 
 
-def _operations(prefix: str) -> list[RawOperation]:
-    path = Field("path", required=True)
+def _operations(prefix: str) -> list[RawOperation[Any]]:
     files_at = f"{prefix}/artifacts/{{path:path}}"
     return [
         RawOperation(
             "GET",
             f"{prefix}/artifacts",
+            ListFolder,
             _list,
             "Files and folders directly below a path of the artifact store.",
             {200: (JSON, LISTED)},
-            (Field("path", default=""),),
             errors=(400, 503),
-            past=True,
+            time_travel=TimeTravel.AS_OF,
         ),
         RawOperation(
             "GET",
             files_at,
+            StorePath,
             _get,
             "A file, or the range of it that `Range` names.",
             dict.fromkeys(ANSWERED, (ANY, TEXT)),
-            (path,),
             errors=(400, 404, 501, 503),
-            past=True,
+            time_travel=TimeTravel.AS_OF,
         ),
         RawOperation(
             "PUT",
             files_at,
+            StorePath,
             _put,
             "Store a file. It replaces one of the same path when the answer comes, not before.",
             {200: (JSON, NOTHING)},
-            (path,),
             BYTES,
             errors=(400, 413, 501, 503),
         ),
         RawOperation(
             "DELETE",
             files_at,
+            StorePath,
             _delete,
             "Take a file away, or everything below a folder.",
             {200: (JSON, NOTHING)},
-            (path,),
             errors=(400, 501, 503),
         ),
     ]

@@ -1,8 +1,7 @@
 """A run's files by the run's id and a path below its root, as MLflow's pages and `list_artifacts` ask for them."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from starlette.requests import Request
 from starlette.responses import Response
 
 from runfold_projections.runs.as_of import run_at
@@ -10,13 +9,13 @@ from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import Vector
 from runfold_server.core.entity_errors import no_run
 from runfold_server.core.errors import InvalidParameter, TooLarge
-from runfold_server.http.dispatch import read_body
-from runfold_server.http.operation import Call, Operation, RawOperation
-from runfold_server.http.request_fields import Field
+from runfold_server.http.body import read_body
+from runfold_server.http.messages import Message, Rule
+from runfold_server.http.operation import Call, Operation, RawCall, RawOperation, TimeTravel
 from runfold_server.http.services import Services
+from runfold_server.mlflow.messages import RunRequest
 from runfold_server.openapi_schemas.common import JSON, TEXT, having, listed, ref
 from runfold_server.reads.reader import of_run
-from runfold_server.writes.writes import Origin
 
 from . import files
 from .paths import find_file, find_place, proxied, safe
@@ -24,26 +23,45 @@ from .proxy import ANY, BYTES, announced, entries
 from .serving import ANSWERED
 
 UPLOAD_BYTES = 10 * 1024 * 1024
-_RUN_ID = Field("run_id", required=True, alias="run_uuid")
 
 
-async def _list(services: Services, call: Call) -> dict[str, Any]:
-    path = safe(call.args["path"].rstrip("/"))
-    run_id = call.args["run_id"]
+class ListRunFiles(RunRequest, frozen=True):
+    """artifacts/list."""
+
+    path: str = ""
+    page_token: str = ""
+
+
+_NEEDS_RUN_AND_PATH = "Request must specify run_id and path."
+
+
+class GetRunFile(Message, frozen=True):
+    """get-artifact."""
+
+    run_id: Annotated[str, Rule(alias="run_uuid", missing=_NEEDS_RUN_AND_PATH)]
+    path: Annotated[str, Rule(missing=_NEEDS_RUN_AND_PATH)]
+
+
+class UploadRunFile(Message, frozen=True):
+    """upload-artifact."""
+
+    run_uuid: Annotated[str, Rule(missing="Request must specify run_uuid.")]
+    path: Annotated[str, Rule(missing="Request must specify path.")]
+
+
+async def _list(services: Services, call: Call[ListRunFiles]) -> dict[str, Any]:
+    path = safe(call.request.path.rstrip("/"))
+    run_id = call.request.run_id
     root = await _root(services, run_id, call.as_of)
     found = await files.listing(services, find_place(proxied(root, path, _folder(run_id))), call.as_of)
     return entries(found, path) | {"root_uri": root}
 
 
-async def _get(services: Services, request: Request) -> Response:
-    query = request.query_params
-    run_id, path = query.get("run_id") or query.get("run_uuid"), query.get("path")
-    if not run_id or not path:
-        raise InvalidParameter("Request must specify run_id and path.")
-    safe(path)
-    as_of = await services.reads.moments.of(request)
+async def _get(services: Services, call: RawCall[GetRunFile]) -> Response:
+    run_id, path = call.request.run_id, safe(call.request.path)
+    as_of = await services.reads.moments.of(call.http)
     root = await _root(services, run_id, as_of)
-    return await files.send(services, request, find_place(proxied(root, path, _folder(run_id))), as_of)
+    return await files.send(services, call.http, find_place(proxied(root, path, _folder(run_id))), as_of)
 
 
 def _folder(run_id: str) -> str:
@@ -62,23 +80,17 @@ async def _root(services: Services, run_id: str, as_of: Vector | None) -> str:
     return (await services.caches.runs.present(run_id)).artifact_uri
 
 
-async def _upload(services: Services, request: Request) -> Response:
-    query = request.query_params
-    run_id, path = query.get("run_uuid"), query.get("path")
-    if not run_id:
-        raise InvalidParameter("Request must specify run_uuid.")
-    if not path:
-        raise InvalidParameter("Request must specify path.")
-    safe(path)
+async def _upload(services: Services, call: RawCall[UploadRunFile]) -> Response:
+    run_id, path = call.request.run_uuid, safe(call.request.path)
     try:
-        body = await read_body(request, UPLOAD_BYTES)
+        body = await read_body(call.http, UPLOAD_BYTES)
     except TooLarge:
         raise InvalidParameter("Artifact size is too large. Max size is 10MB.") from None
     if not body:
         raise InvalidParameter("Request must specify data.")
     root = (await services.caches.runs.present(run_id)).artifact_uri
     place = find_file(proxied(root, path, _folder(run_id)))
-    await files.store(services, place, _once(body), announced(request), Origin.of(request.headers.get))
+    await files.store(services, place, _once(body), announced(call.http), call.origin)
     return Response(None, 200, media_type=JSON)
 
 
@@ -89,31 +101,31 @@ async def _once(body: bytes) -> Any:
 LIST = Operation(
     "GET",
     "artifacts/list",
+    ListRunFiles,
     _list,
-    (_RUN_ID, Field("path", default=""), Field("page_token", default="")),
     about="Files and folders directly below a path of a run's artifacts.",
     answer=having({"root_uri": TEXT}, {"files": listed(ref("FileInfo"))}),
     errors=(404, 501),
-    past=True,
+    time_travel=TimeTravel.AS_OF,
 )
 OPERATIONS = (
     RawOperation(
         "GET",
         "/get-artifact",
+        GetRunFile,
         _get,
         "A file of a run.",
         dict.fromkeys(ANSWERED, (ANY, TEXT)),
-        (_RUN_ID, Field("path", required=True)),
         errors=(400, 404, 501, 503),
-        past=True,
+        time_travel=TimeTravel.AS_OF,
     ),
     RawOperation(
         "POST",
         "/ajax-api/2.0/mlflow/upload-artifact",
+        UploadRunFile,
         _upload,
         "Store a file of a run, of 10 MB at most.",
         {200: (JSON, TEXT)},
-        (Field("run_uuid", required=True), Field("path", required=True)),
         BYTES,
         errors=(400, 404, 501, 503),
     ),

@@ -1,16 +1,16 @@
 """A file of a model version by the model's name and the version's number, as MLflow's pages ask for it."""
 
+from typing import Annotated
 from urllib.parse import urlsplit
 
-from starlette.requests import Request
 from starlette.responses import Response
 
 from runfold_projections.registry.version_queries import ModelVersion
-from runfold_schemas.events.artifact_paths import root_below
-from runfold_schemas.events.runs import DEFAULT_WORKSPACE
-from runfold_server.core.errors import InvalidParameter, NotImplementedYet
-from runfold_server.http.operation import RawOperation
-from runfold_server.http.request_fields import Field
+from runfold_schemas.events.artifact_paths import append_path
+from runfold_schemas.events.base import DEFAULT_WORKSPACE
+from runfold_server.core.errors import NotImplementedYet
+from runfold_server.http.messages import Message, Rule
+from runfold_server.http.operation import RawCall, RawOperation
 from runfold_server.http.services import Services
 from runfold_server.mlflow.registry.source_rules import lies_within
 from runfold_server.mlflow.registry.version_search import version_of
@@ -23,13 +23,18 @@ from .proxy import ANY
 from .serving import ANSWERED
 
 
-async def _get(services: Services, request: Request) -> Response:
-    name, number, path = (request.query_params.get(key) or "" for key in ("name", "version", "path"))
-    if not path:
-        raise InvalidParameter("Request must specify path.")
-    safe(path)
-    root = await _root(services, await version_of(services, name, number))
-    return await files.send(services, request, find_place(f"{urlsplit(root).path.strip('/')}/{path}"))
+class GetVersionFile(Message, frozen=True):
+    """model-versions/get-artifact."""
+
+    name: str
+    version: str
+    path: Annotated[str, Rule(missing="Request must specify path.")]
+
+
+async def _get(services: Services, call: RawCall[GetVersionFile]) -> Response:
+    request, path = call.request, safe(call.request.path)
+    root = await _root(services, await version_of(services, request.name, request.version))
+    return await files.send(services, call.http, find_place(f"{urlsplit(root).path.strip('/')}/{path}"))
 
 
 async def _root(services: Services, version: ModelVersion) -> str:
@@ -41,7 +46,7 @@ async def _root(services: Services, version: ModelVersion) -> str:
     ]
     if root.startswith("runs:/") and origins[0] is not None:
         _, _, below = root.removeprefix("runs:/").partition("/")
-        root = root_below(origins[0].artifact_uri, below)
+        root = append_path(origins[0].artifact_uri, below)
     parsed = urlsplit(root)
     own = any(origin is not None and lies_within(root, origin.artifact_uri) for origin in origins)
     if parsed.scheme != "mlflow-artifacts" or parsed.netloc or not own:
@@ -56,10 +61,10 @@ OPERATIONS = (
     RawOperation(
         "GET",
         "/model-versions/get-artifact",
+        GetVersionFile,
         _get,
         "A file of a model version.",
         dict.fromkeys(ANSWERED, (ANY, TEXT)),
-        (Field("name", required=True), Field("version", required=True), Field("path", required=True)),
         errors=(400, 404, 501, 503),
     ),
 )

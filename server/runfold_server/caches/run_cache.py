@@ -6,7 +6,6 @@ other tables.
 """
 
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -15,6 +14,7 @@ from runfold_log.writer import LogWriter
 from runfold_projections.experiments.queries import Experiment, get_experiment
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.runs.queries import RunHead, run_head
+from runfold_schemas.bounded_cache import BoundedCache
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import Topic, partition_of
 from runfold_server.core.database import Database
@@ -46,7 +46,7 @@ class _Remembered(Generic[K, V]):
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._known: OrderedDict[K, _Known[V]] = OrderedDict()
+        self._known: BoundedCache[K, _Known[V]] = BoundedCache(_REMEMBERED)
 
     def marks(self, partitions: Iterable[Partition]) -> Marks | None:
         """How far notices say these partitions are, and of which tables; None while nobody listens. Take them before the value is read."""
@@ -65,10 +65,7 @@ class _Remembered(Generic[K, V]):
         return self._known.get(key)
 
     def keep(self, key: K, value: V, marks: Marks | None, *, folded: bool = True) -> None:
-        self._known[key] = _Known(value, marks, folded, time.monotonic())
-        self._known.move_to_end(key)
-        if len(self._known) > _REMEMBERED:
-            self._known.popitem(last=False)
+        self._known.put(key, _Known(value, marks, folded, time.monotonic()), 1)
 
 
 class RunHeads:

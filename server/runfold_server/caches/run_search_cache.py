@@ -1,6 +1,5 @@
 """Pages of runs as JSON: found over columns in memory, and each run written once as long as nothing about it changes."""
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -11,12 +10,13 @@ from runfold_projections.run_search.change_feed import ChangeFeed
 from runfold_projections.run_search.column_search import Search
 from runfold_projections.run_search.run_finder import Busy, Overtaken, RunFinder
 from runfold_projections.runs.queries import Run, ViewType, parse_search, read_search, runs_by_id
+from runfold_schemas.bounded_cache import BoundedCache
 from runfold_server.reads.reader import Reader, Scope
 
 _TRIES = 5
 _AT_ONCE = 250
-_ENTRY_OVERHEAD = 400
-"""Bytes of a kept run without its JSON."""
+_ENTRY_BYTES = 400
+"""Memory of an encoded run without its JSON."""
 EncodeRun = Callable[[Run], bytes]
 """Encodes a run as JSON."""
 
@@ -39,13 +39,13 @@ class RunSearches:
     def __init__(self, reader: Reader, encode: EncodeRun, most_bytes: int) -> None:
         self._reader = reader
         self._feed = ChangeFeed()
-        self._written = WrittenRuns(self._feed, encode, most_bytes // 4)
+        self._encoded = EncodedRuns(self._feed, encode, most_bytes // 4)
         self._finder = RunFinder(self._feed, most_bytes - most_bytes // 4)
 
     @property
     def nbytes(self) -> int:
         """About how much is kept now."""
-        return self._finder.nbytes + self._written.nbytes
+        return self._finder.nbytes + self._encoded.nbytes
 
     async def strong(self, scope: Scope, question: Question) -> list[msgspec.Raw]:
         """A page of runs in MLflow's JSON, by a strong read. Its words are checked in it: a bad one is InvalidParameter."""
@@ -74,80 +74,65 @@ class RunSearches:
             return None
         except Busy:
             return search
-        return await self._written.of(conn, epoch, run_ids, deleted)
+        return await self._encoded.of(conn, epoch, run_ids, deleted)
 
     async def _page_by_sql(self, conn: Connection, question: Question) -> list[msgspec.Raw]:
         search = await parse_search(
             conn, question.experiment_ids, question.filter_string, question.view, question.order_by
         )
         run_ids = await self._finder.run_ids(conn, None, search, question.limit, question.offset)
-        return await self._written.of(conn, None, run_ids, search.scope.deleted)
+        return await self._encoded.of(conn, None, run_ids, search.scope.deleted)
 
 
 @dataclass(frozen=True, slots=True)
-class _Written:
+class _EncodedRun:
     epoch: int
     experiment_id: int
-    is_gone: bool
+    is_deleted: bool
     """Whether the experiment was deleted, which its runs show."""
     body: bytes
 
-    @property
-    def nbytes(self) -> int:
-        return len(self.body) + _ENTRY_OVERHEAD
 
+class EncodedRuns:
+    """Runs as JSON, each valid from the epoch that it was read in until the feed names it; at most `max_bytes` of them."""
 
-class WrittenRuns:
-    """Runs as JSON, each valid from the epoch that it was read in until the feed names it; at most `most_bytes` of them."""
-
-    def __init__(self, feed: ChangeFeed, encode: EncodeRun, most_bytes: int) -> None:
+    def __init__(self, feed: ChangeFeed, encode: EncodeRun, max_bytes: int) -> None:
         self._feed = feed
         self._encode = encode
-        self._most = most_bytes
-        self._kept: OrderedDict[str, _Written] = OrderedDict()
-        self.nbytes = 0
+        self._cache: BoundedCache[str, _EncodedRun] = BoundedCache(max_bytes)
         feed.tell(self._forget)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of all encoded runs, approximately."""
+        return self._cache.cost
 
     async def of(
         self, conn: Connection, epoch: int | None, run_ids: Sequence[str], deleted: frozenset[int]
     ) -> list[msgspec.Raw]:
         """These runs as they are in the connection's snapshot. `epoch` is the snapshot's, None if it has none."""
         found: dict[str, bytes] = {}
-        until = -1 if epoch is None else epoch
+        newest = -1 if epoch is None else epoch
         for run_id in run_ids:
-            kept = self._kept.get(run_id)
-            # What a later snapshot showed may be newer than this one.
-            if kept is not None and kept.epoch <= until and kept.is_gone == (kept.experiment_id in deleted):
-                self._kept.move_to_end(run_id)
-                found[run_id] = kept.body
+            cached = self._cache.get(run_id)
+            # One that a later snapshot showed may be newer than this snapshot.
+            if cached is not None and cached.epoch <= newest and cached.is_deleted == (cached.experiment_id in deleted):
+                found[run_id] = cached.body
         missing = [run_id for run_id in run_ids if run_id not in found]
-        # Some at a time: other requests get their turn while Postgres looks for the next.
+        # In chunks, so that other requests get their turn during each query.
         for start in range(0, len(missing), _AT_ONCE):
             rows = await runs_by_id(conn, missing[start : start + _AT_ONCE], deleted)
             is_newest = epoch == self._feed.epoch
             for row in rows:
                 found[row.run_id] = body = self._encode(row)
                 if epoch is not None and is_newest:
-                    gone = row.experiment_id in deleted
-                    self._keep(row.run_id, _Written(epoch, row.experiment_id, gone, body))
+                    encoded = _EncodedRun(epoch, row.experiment_id, row.experiment_id in deleted, body)
+                    self._cache.put(row.run_id, encoded, len(body) + _ENTRY_BYTES)
         return [msgspec.Raw(found[run_id]) for run_id in run_ids]
-
-    def _keep(self, run_id: str, written: _Written) -> None:
-        self._drop(run_id)
-        self._kept[run_id] = written
-        self.nbytes += written.nbytes
-        while self.nbytes > self._most:
-            self._drop(next(iter(self._kept)))
-
-    def _drop(self, run_id: str) -> None:
-        before = self._kept.pop(run_id, None)
-        if before is not None:
-            self.nbytes -= before.nbytes
 
     def _forget(self, changed: frozenset[str] | None) -> None:
         if changed is None:
-            self._kept.clear()
-            self.nbytes = 0
+            self._cache.clear()
             return
         for run_id in changed:
-            self._drop(run_id)
+            self._cache.pop(run_id)

@@ -5,7 +5,6 @@ A handler is given the parts of the server with the past's tables in the place o
 
 import re
 import shlex
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from starlette.requests import Request
 from runfold_projections.generations.snapshots import folded_part, past_named, past_of, past_schema
 from runfold_projections.postgres.connection import Connection, open_pool
 from runfold_projections.postgres.read_transaction import checkpoints
+from runfold_schemas.bounded_cache import BoundedCache
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.vector import Vector
 from runfold_server.core.config import ServerConfig
@@ -81,12 +81,12 @@ class Pasts:
 
     def __init__(self, config: ServerConfig, database: Database, encode: EncodeRun) -> None:
         self._config, self._database, self._encode = config, database, encode
-        self._open: OrderedDict[tuple[str, tuple[tuple[Partition, int], ...]], Past] = OrderedDict()
+        self._open: BoundedCache[tuple[str, tuple[tuple[Partition, int], ...]], Past] = BoundedCache(MOST_OPEN)
 
     async def close(self) -> None:
         """Close all connections."""
-        while self._open:
-            await self._open.popitem()[1].exits.aclose()
+        for past in self._open.clear():
+            await past.exits.aclose()
 
     @asynccontextmanager
     async def asked(self, moments: as_of.Moments, request: Request) -> AsyncIterator[Past]:
@@ -129,15 +129,16 @@ class Pasts:
         found = self._open.get(key)
         if found is None:
             made = await self._new(name, vector)
-            found = self._open.setdefault(key, made)
-            if found is not made:
+            # Another request may have opened it meanwhile.
+            found = self._open.get(key)
+            if found is not None:
                 await made.exits.aclose()
-        self._open.move_to_end(key)
-        while len(self._open) > MOST_OPEN:
-            _, oldest = self._open.popitem(last=False)
-            oldest.gone = True
-            if not oldest.users:
-                await oldest.exits.aclose()
+                return found
+            found = made
+            for oldest in self._open.put(key, made, 1):
+                oldest.gone = True
+                if not oldest.users:
+                    await oldest.exits.aclose()
         return found
 
     async def _new(self, name: str, vector: Vector) -> Past:

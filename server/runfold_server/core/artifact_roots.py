@@ -2,7 +2,7 @@
 
 from urllib.parse import unquote, urlsplit
 
-from runfold_schemas.events.artifact_paths import ROOT, place
+from runfold_schemas.events.artifact_paths import ROOT, owner_and_path
 
 
 def is_own(root: str, folder: str) -> bool:
@@ -20,7 +20,7 @@ def own_folder(root: str, folder: str) -> str | None:
     if unquote(path) != path or not f"/{path}".endswith(f"/{folder}"):
         return None
     try:
-        owner, rest = place(path)
+        owner, rest = owner_and_path(path)
     except ValueError:
         return None
     # A path with both an owner and a rest is inside that owner's folder.

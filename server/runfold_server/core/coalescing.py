@@ -1,4 +1,4 @@
-"""Questions that many callers have at the same time, answered by few look-ups."""
+"""Coalescing: questions that many callers ask at the same time, answered by few look-ups."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -12,61 +12,61 @@ V = TypeVar("V")
 
 
 @dataclass(slots=True, eq=False)
-class _Asked(Generic[K, V]):
+class _Caller(Generic[K, V]):
     key: K
     found: list[V] = field(default_factory=list)
     failure: Exception | None = None
     gone: bool = False
-    """Whether the caller has given up, in the queue or while another's look-up asks for it."""
+    """Whether the caller has given up, in the queue or during a look-up for it."""
 
     @property
-    def done(self) -> bool:
+    def is_answered(self) -> bool:
         return bool(self.found) or self.failure is not None
 
 
-class Together(Generic[K, V]):
-    """Answers each caller by a look-up that began after the call; whoever comes while one is under way shares the next.
+class Coalescer(Generic[K, V]):
+    """Answers each caller by a look-up that began after the call, as Raft's ReadIndex does. Callers that come during one share the next.
 
-    One look-up at a time: the first who waits asks for all who wait by then, and if it is cancelled, the next one does.
+    There is one look-up at a time. The first caller in the queue looks up for all that wait by then; if it is cancelled, the next one does.
     """
 
-    def __init__(self, look: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]]) -> None:
-        """`look` answers every key that it is given."""
-        self._look = look
-        self._waiting: list[_Asked[K, V]] = []
+    def __init__(self, look_up: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]]) -> None:
+        """`look_up` answers every key that it gets."""
+        self._look_up = look_up
+        self._waiting: list[_Caller[K, V]] = []
         self._turn = asyncio.Lock()
 
     async def get(self, key: K) -> V:
-        """The answer to `key`. What a look-up raises goes to all whom it was for."""
-        asked: _Asked[K, V] = _Asked(key)
-        self._waiting.append(asked)
+        """The answer to `key`. An error of a look-up goes to every caller that it was for."""
+        caller: _Caller[K, V] = _Caller(key)
+        self._waiting.append(caller)
         try:
             async with self._turn:
-                if not asked.done:
-                    await self._ask()
+                if not caller.is_answered:
+                    await self._answer_waiting()
         finally:
-            asked.gone = True
-        if asked.failure is not None:
-            raise _anew(asked.failure)
-        return asked.found[0]
+            caller.gone = True
+        if caller.failure is not None:
+            raise _copy(caller.failure)
+        return caller.found[0]
 
-    async def _ask(self) -> None:
-        asked, self._waiting = [one for one in self._waiting if not one.gone], []
+    async def _answer_waiting(self) -> None:
+        callers, self._waiting = [one for one in self._waiting if not one.gone], []
         try:
-            found = await self._look([one.key for one in asked])
+            found = await self._look_up([one.key for one in callers])
         except asyncio.CancelledError:
-            self._waiting = asked + self._waiting
+            self._waiting = callers + self._waiting
             raise
         except Exception as error:
-            for one in asked:
+            for one in callers:
                 one.failure = error
         else:
-            for one in asked:
+            for one in callers:
                 one.found.append(found[one.key])
 
 
-def _anew(error: Exception) -> Exception:
-    """One exception object per caller, as each gets a traceback of its own; with the cause that callers look at."""
+def _copy(error: Exception) -> Exception:
+    """One exception object per caller, since each gets a traceback of its own; with the cause, which callers examine."""
     if not isinstance(error, Unavailable):
         return error
     again = Unavailable(error.message, error.retry_after)

@@ -1,8 +1,9 @@
-"""What a handler works with, and how a route is declared: routing, parsing and the OpenAPI document read the same tables."""
+"""How a route is declared. Routing, parsing and the OpenAPI document read the same declarations."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from enum import Enum
+from typing import Any, Generic, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -11,70 +12,101 @@ from runfold_schemas.positions.vector import Vector
 from runfold_server.openapi_schemas.common import NOTHING, Schema
 from runfold_server.writes.writes import Origin
 
-from .request_fields import Args, Field
+from .fields import Field
+from .messages import Message, fields_of
 from .services import Services
+
+R = TypeVar("R", bound=Message)
+
+
+class TimeTravel(Enum):
+    """Whether an operation answers about a past moment that the request names."""
+
+    NONE = "none"
+    """It rejects such a request."""
+    AS_OF = "as of"
+    """It reads the live tables up to the moment. Its handler does that by the call's vector."""
+    SNAPSHOT = "snapshot"
+    """It needs a snapshot of the moment. Its handler gets services that read the snapshot's tables."""
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """One request, parsed: its arguments, where it comes from, and the moment that it asks about; None: the present."""
+class Call(Generic[R]):
+    """One parsed request, the origin of its writes, and the moment it asks about; None is the present."""
 
-    args: Args
+    request: R
     origin: Origin
     as_of: Vector | None = None
 
 
-Handler = Callable[[Services, Call], Awaitable[dict[str, Any]]]
-"""Answers a call with what is to be encoded as JSON, or raises ApiError."""
+Handler = Callable[[Services, Call[R]], Awaitable[dict[str, Any]]]
+"""Returns the answer, to be encoded as JSON, or raises ApiError."""
 
 
 @dataclass(frozen=True, slots=True)
-class Operation:
-    """One method of one path: the fields it takes and who answers what. `about` says it in the document."""
+class Operation(Generic[R]):
+    """One method of one path below a prefix of MLflow's. `about` describes it in the OpenAPI document."""
 
     method: str
     path: str
-    handler: Handler
-    fields: tuple[Field, ...] = ()
-    quick: Callable[[bytes], Args | None] | None = None
-    """Reads a body of the form that clients send; for any other it answers None, and the fields decide."""
+    request: type[R]
+    handler: Handler[R]
     about: str = ""
     answer: Schema = field(default_factory=lambda: NOTHING)
     errors: tuple[int, ...] = ()
     """Statuses beyond those that every call with fields may have."""
-    past: bool = False
-    """Whether it can be asked about the past. One that can't refuses to be."""
-    from_past: bool = False
-    """Whether it can be asked about moments of which there is a past: see pasts.py. Its handler need not know."""
+    time_travel: TimeTravel = TimeTravel.NONE
 
-
-RawHandler = Callable[[Services, Request], Awaitable[Response]]
-"""Answers a request that is not JSON in MLflow's sense, or whose answer is not."""
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """The fields of the request."""
+        return fields_of(self.request)
 
 
 @dataclass(frozen=True, slots=True)
-class RawOperation:
-    """One method of one whole path, served by a handler that reads the request and makes the response itself.
+class RawCall(Generic[R]):
+    """One HTTP request, and the parameters that its path and query hold."""
 
-    `path` is Starlette's, with its placeholders; `fields` are what the query and the path hold. `takes` is the media type of the
-    body, if there is one. `answers` has what each status brings: a media type and, for JSON, a schema. Errors are MLflow's.
+    http: Request
+    request: R
+
+    @property
+    def origin(self) -> Origin:
+        """The origin of the request's writes, from its headers."""
+        return Origin.of(self.http.headers.get)
+
+
+RawHandler = Callable[[Services, RawCall[R]], Awaitable[Response]]
+"""Answers a request whose body, or whose answer, is not a JSON call of MLflow's."""
+
+
+@dataclass(frozen=True, slots=True)
+class RawOperation(Generic[R]):
+    """One method of one whole path, served by a handler that reads the body and makes the response itself.
+
+    `path` is Starlette's, with its placeholders; `request` declares what the path and the query hold. `takes` is the media
+    type of the body, if there is one. `answers` has the media type and, for JSON, the schema of each status. Errors have
+    MLflow's shape.
     """
 
     method: str
     path: str
-    handler: RawHandler
+    request: type[R]
+    handler: RawHandler[R]
     about: str
     answers: Mapping[int, tuple[str, Schema]]
-    fields: tuple[Field, ...] = ()
     takes: str = ""
     body: Schema | None = None
-    """The body's shape, where it is JSON."""
+    """The schema of a JSON body."""
     also: str = ""
-    """Another media type of the 200, for those who accept it."""
+    """Another media type of the 200, for clients that accept it."""
     errors: tuple[int, ...] = (400, 404, 413, 503)
-    past: bool = False
-    """Whether it can be asked about the past: its handler resolves what `as_of.given` says. One that can't refuses to be."""
-    from_past: bool = False
-    """As that of `Operation`."""
+    time_travel: TimeTravel = TimeTravel.NONE
+    """With AS_OF, the handler resolves the moment itself."""
     guarded: bool = True
     """Errors become MLflow's JSON and the request is counted; health answers do without."""
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """The parameters of the path and the query."""
+        return fields_of(self.request)

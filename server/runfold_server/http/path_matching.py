@@ -6,6 +6,7 @@ A placeholder `{name}` stands for one segment that is not empty; `{name:path}`, 
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from .operation import Operation
 
@@ -17,7 +18,7 @@ PLACEHOLDER = re.compile(r"{(\w+)(?::path)?}")
 class Match:
     """The operations of one path by method, the path as it was declared, and what stands in its placeholders."""
 
-    methods: Mapping[str, Operation]
+    methods: Mapping[str, Operation[Any]]
     path: str
     placed: Mapping[str, str] = field(default_factory=dict)
 
@@ -25,8 +26,8 @@ class Match:
 class Paths:
     """The paths of some operations. A fixed path wins over one with placeholders."""
 
-    def __init__(self, operations: Iterable[Operation]) -> None:
-        methods: dict[str, dict[str, Operation]] = {}
+    def __init__(self, operations: Iterable[Operation[Any]]) -> None:
+        methods: dict[str, dict[str, Operation[Any]]] = {}
         for operation in operations:
             methods.setdefault(operation.path, {})[operation.method] = operation
         self._fixed = {path: Match(own, path) for path, own in methods.items() if "{" not in path}

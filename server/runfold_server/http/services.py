@@ -11,7 +11,7 @@ from runfold_server.caches.snapshots import Past, Pasts
 from runfold_server.core.config import ServerConfig
 from runfold_server.core.database import Database
 from runfold_server.core.metrics import ServerMetrics
-from runfold_server.freshness.log_ends import Ends
+from runfold_server.freshness.end_offsets import EndOffsets
 from runfold_server.integrity.checks import Checks
 from runfold_server.reads.exports import Exports
 from runfold_server.reads.moments import Moments
@@ -33,7 +33,7 @@ class ReadServices:
     """For queries that may take Postgres long. Its own connections keep them from holding up other reads."""
     moments: Moments
     snapshots: Pasts
-    log_ends: Ends
+    log_ends: EndOffsets
     exports: Exports
 
 

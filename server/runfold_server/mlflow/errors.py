@@ -1,17 +1,15 @@
 """A fold's refusal in MLflow's words. The words depend on the call: the event tells which it was."""
 
 from runfold_projections.core.rejection import RejectionCode
-from runfold_schemas.events.runs import (
-    Event,
+from runfold_schemas.events.all_events import Event
+from runfold_schemas.events.experiments import (
     ExperimentDeleted,
     ExperimentFact,
     ExperimentRenamed,
     ExperimentRestored,
     ExperimentTagsDeleted,
-    ParamsLogged,
-    RunFact,
-    TagsDeleted,
 )
+from runfold_schemas.events.runs import ParamsLogged, RunFact, TagsDeleted
 from runfold_server.core.entity_errors import experiment_not_active, no_experiment, no_run, run_not_active
 from runfold_server.core.errors import AlreadyExists, ApiError, Internal, InvalidParameter, NotFound
 from runfold_server.writes.writes import RefusedWrite

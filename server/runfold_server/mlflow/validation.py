@@ -3,13 +3,13 @@
 import posixpath
 import re
 import urllib.parse
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
-from runfold_schemas.events.artifact_paths import root_below
+from runfold_schemas.events.artifact_paths import append_path
+from runfold_schemas.events.rank_reduction import REDUCTION_TAG, Reduction
 from runfold_server.core.artifact_roots import is_own
 from runfold_server.core.errors import InvalidParameter
-from runfold_server.http.request_fields import invalid_value
+from runfold_server.http.field_values import invalid_value
 from runfold_server.mlflow.tracking.location_credentials import check_no_credentials
 
 MAX_METRICS = 1000
@@ -68,9 +68,8 @@ def check_length(what: str, limit: int, value: str) -> str:
     return value
 
 
-def check_metric(metric: Mapping[str, Any], path: str = "") -> None:
-    """Key, time and step of one metric; its value is a number already."""
-    key, value, time_ms = metric["key"], metric["value"], metric["timestamp"]
+def check_metric(key: str, value: float, time_ms: int, path: str = "") -> None:
+    """Check the key and the time (ms since the epoch) of a metric. `value` is for the message."""
     check_name(key, f"{path}name")
     if time_ms < 0:
         raise InvalidParameter(
@@ -89,13 +88,22 @@ def check_param(key: str, value: str, path: str = "") -> tuple[str, str]:
 def check_tag(key: str, value: str, path: str = "") -> tuple[str, str]:
     """A run's tag; its value is kept whole."""
     check_name(key, f"{path}key")
-    return check_length(f"{path}key", MAX_KEY, key), check_length(f"{path}value", MAX_LONG_VALUE, value)
+    check_length(f"{path}key", MAX_KEY, key)
+    return key, check_reduction(key, check_length(f"{path}value", MAX_LONG_VALUE, value))
 
 
 def check_experiment_tag(key: str, value: str) -> tuple[str, str]:
     """An experiment's tag; long values are refused."""
     check_name(key, "key")
-    return check_length("key", MAX_KEY, key), check_length("value", MAX_EXPERIMENT_TAG_VALUE, value)
+    check_length("key", MAX_KEY, key)
+    return key, check_reduction(key, check_length("value", MAX_EXPERIMENT_TAG_VALUE, value))
+
+
+def check_reduction(key: str, value: str) -> str:
+    """A tag's value; the tag that says what becomes of ranks has few."""
+    if key == REDUCTION_TAG and value not in set(Reduction):
+        raise InvalidParameter(f"{invalid_value(REDUCTION_TAG, value)} It is one of {', '.join(Reduction)}.")
+    return value
 
 
 def check_experiment_name(name: str) -> str:
@@ -164,7 +172,7 @@ def check_artifact_location(location: str) -> str:
 def _check_folder(location: str) -> None:
     """A folder of the server's own store in which runs and models will each have one of their own."""
     for folder in (f"{'0' * 32}/artifacts", "models/m/artifacts"):
-        if not is_own(root_below(location, folder), folder):
+        if not is_own(append_path(location, folder), folder):
             raise InvalidParameter(
                 "'artifact_location' must be a plain folder of the artifact store, such as mlflow-artifacts:/team: without a query, "
                 f"escapes, '.' or '..', and within no run's or model's folder. Given: '{location[:1000]}'"

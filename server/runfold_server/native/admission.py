@@ -1,9 +1,12 @@
 """Which events clients may append themselves: those that say nothing which only the server can know, and hold no secrets."""
 
 from runfold_schemas.errors import SchemaError
+from runfold_schemas.events.all_events import Event
+from runfold_schemas.events.artifacts import ArtifactStored
+from runfold_schemas.events.experiments import ExperimentCreated
 from runfold_schemas.events.logged_models import LoggedModelCreated
 from runfold_schemas.events.registered_models import ModelVersionCreated
-from runfold_schemas.events.runs import ArtifactStored, Event, ExperimentCreated, RunCreated
+from runfold_schemas.events.runs import RunCreated
 from runfold_schemas.events.webhooks import WebhookCreated, WebhookUpdated
 from runfold_server.mlflow.tracking.location_credentials import holds_credentials
 

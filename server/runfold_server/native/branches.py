@@ -1,8 +1,7 @@
 """runs/{run_id}/branches of the native API: attempts, rewinds and forks of a run, and what they cut off."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from starlette.requests import Request
 from starlette.responses import Response
 
 from runfold_projections.series.branch_overview import MOST_FORKS, Branches, branches_of
@@ -10,10 +9,10 @@ from runfold_projections.series.visible_points import Branches as Which
 from runfold_schemas.positions.topics import Topic
 from runfold_server.core.entity_errors import no_run
 from runfold_server.core.errors import InvalidParameter
-from runfold_server.http.dispatch import json_response, saying
-from runfold_server.http.operation import RawOperation
+from runfold_server.http.messages import Message, Rule
+from runfold_server.http.operation import RawCall, RawOperation, TimeTravel
 from runfold_server.http.prefixes import NATIVE_PREFIX
-from runfold_server.http.request_fields import Field, Kind
+from runfold_server.http.responses import json_response, with_moment
 from runfold_server.http.services import Services
 from runfold_server.openapi_schemas.common import (
     INT64,
@@ -29,7 +28,7 @@ from runfold_server.openapi_schemas.common import (
 )
 from runfold_server.reads.reader import Consistency, of_run
 
-from .query_parameters import consistency, consistency_field, next_page, number
+from .query_parameters import STRONG, ConsistencyName, next_page
 
 _MOST = 10_000
 Json = dict[str, Any]
@@ -45,12 +44,20 @@ def which(given: object) -> Which:
     raise InvalidParameter(f"Parameter 'branches' is effective, all or a branch's number; got {str(given)[:40]!r}.")
 
 
-async def _branches(services: Services, request: Request) -> Response:
-    run_id = str(request.path_params["run_id"])
-    limit, offset = number(request, "limit", 1000, _MOST), number(request, "offset", 0, 2**31)
-    as_of = await services.reads.moments.of(request)
+class BranchesOfRun(Message, frozen=True):
+    """runs/{run_id}/branches."""
+
+    run_id: str
+    limit: Annotated[int, Rule(bits=32, least=0, most=_MOST)] = 1000
+    offset: Annotated[int, Rule(bits=32, least=0)] = 0
+    consistency: ConsistencyName = STRONG
+
+
+async def _branches(services: Services, call: RawCall[BranchesOfRun]) -> Response:
+    run_id, limit, offset = call.request.run_id, call.request.limit, call.request.offset
+    as_of = await services.reads.moments.of(call.http)
     shown = await services.reads.reader.read(
-        consistency(request, Consistency.STRONG),
+        Consistency(call.request.consistency),
         of_run(run_id, Topic.METRICS, Topic.RUNS),
         lambda connection: branches_of(connection, run_id, limit + 1, offset, as_of),
         as_of=as_of,
@@ -63,7 +70,7 @@ async def _branches(services: Services, request: Request) -> Response:
     )
     more = next_page(len(found.branches), limit, offset)
     answer = _said(run_id, found, limit, str(partition)) | more | {"positions": shown.said()}
-    return saying(json_response(answer), as_of)
+    return with_moment(json_response(answer), as_of)
 
 
 def _said(run_id: str, found: Branches, limit: int, partition: str) -> Json:
@@ -137,16 +144,11 @@ OPERATIONS = (
     RawOperation(
         "GET",
         f"{NATIVE_PREFIX}/runs/{{run_id}}/branches",
+        BranchesOfRun,
         _branches,
         "A run's attempts, rewinds and declared starts, up to which step each branch is effective for each rank, and forks. Strong unless asked otherwise.",
         {200: (JSON, _ANSWER)},
-        (
-            Field("run_id", required=True),
-            Field("limit", Kind.INT32, default=1000, least=0, most=_MOST),
-            Field("offset", Kind.INT32, default=0, least=0),
-            consistency_field(Consistency.STRONG),
-        ),
-        past=True,
+        time_travel=TimeTravel.AS_OF,
         errors=(400, 404, 503),
     ),
 )

@@ -3,18 +3,18 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from starlette.requests import Request
 from starlette.responses import Response
 
 from runfold_projections.generations.inventory import Entry, inventory
-from runfold_server.http.dispatch import json_response
-from runfold_server.http.operation import RawOperation
+from runfold_server.http.messages import NoFields
+from runfold_server.http.operation import RawCall, RawOperation
 from runfold_server.http.prefixes import NATIVE_PREFIX
+from runfold_server.http.responses import json_response
 from runfold_server.http.services import Services
 from runfold_server.openapi_schemas.common import INT64, JSON, NULLABLE_INT, NULLABLE_TEXT, TEXT, having, listed
 
 
-async def _generations(services: Services, _: Request) -> Response:
+async def _generations(services: Services, _: RawCall[NoFields]) -> Response:
     async with services.reads.database.connection() as connection:
         entries = await inventory(connection)
     live = {entry.generation.projection: entry for entry in entries if entry.generation.state == "live"}
@@ -62,6 +62,7 @@ OPERATIONS = (
     RawOperation(
         "GET",
         f"{NATIVE_PREFIX}/generations",
+        NoFields,
         _generations,
         "Built copies of the read models: live ones, those that a rebuild builds, with its progress, those to go back to, and pasts.",
         {200: (JSON, having({"generations": listed(_GENERATION)}))},

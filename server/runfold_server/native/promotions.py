@@ -1,10 +1,9 @@
 """models:promote of the native API: several aliases and stages at once, under conditions, wholly or not at all."""
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from pydantic import ValidationError
-from starlette.requests import Request
 from starlette.responses import Response
 
 from runfold_log.writer import Appended
@@ -12,13 +11,16 @@ from runfold_projections.core.rejection import RejectionCode
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.registry.as_of import registered_model_at
 from runfold_projections.registry.queries import RegisteredModel
+from runfold_schemas.events.base import DEFAULT_WORKSPACE
 from runfold_schemas.events.registered_models import MOST_IN_A_PROMOTION, ModelsPromoted
-from runfold_schemas.events.runs import DEFAULT_WORKSPACE
 from runfold_server.core.errors import ApiError, ErrorCode, InvalidParameter
-from runfold_server.http.dispatch import json_response, read_body
-from runfold_server.http.operation import RawOperation
+from runfold_server.http.body import read_body
+from runfold_server.http.event_errors import first_problem
+from runfold_server.http.json_body import read_json
+from runfold_server.http.messages import Int32, Message, NoFields, parse_message
+from runfold_server.http.operation import RawCall, RawOperation
 from runfold_server.http.prefixes import NATIVE_PREFIX
-from runfold_server.http.request_fields import Field, Kind, check_known, parse_json, read_json
+from runfold_server.http.responses import json_response
 from runfold_server.http.services import Services
 from runfold_server.mlflow.answers.registry import native_head
 from runfold_server.mlflow.registry.errors import said
@@ -34,7 +36,7 @@ from runfold_server.openapi_schemas.common import (
     listed,
     ref,
 )
-from runfold_server.writes.writes import Origin, RefusedWrite
+from runfold_server.writes.writes import RefusedWrite
 
 _MOST_BODY = 1024 * 1024
 Json = dict[str, Any]
@@ -53,12 +55,37 @@ class NotPromoted(ApiError):
         return msgspec.json.encode(msgspec.json.decode(super().body()) | {"failed": self.failed})
 
 
-async def _promote(services: Services, request: Request) -> Response:
-    raw = read_json(await read_body(request, _MOST_BODY), request.headers.get("content-type"))
-    args = parse_json(FIELDS, raw)
+Stage = Literal["None", "Staging", "Production", "Archived"]
+
+
+class Condition(Message, frozen=True):
+    """What must hold."""
+
+    name: str
+    alias: str | None = None
+    version: Int32 | None = None
+    stage: Stage | None = None
+
+
+class Move(Condition, frozen=True):
+    """An alias or a stage to set."""
+
+    archive_existing: bool = False
+
+
+class Promotion(Message, frozen=True, kw_only=True):
+    """The body of models:promote."""
+
     # A misspelt `conditions` would promote without any, a misspelt `version` would take an alias away.
-    check_known(FIELDS, raw)
-    event = _event(args)
+    rejects_unknown = True
+    conditions: tuple[Condition, ...] = ()
+    moves: tuple[Move, ...]
+    comment: str = ""
+
+
+async def _promote(services: Services, call: RawCall[NoFields]) -> Response:
+    raw = read_json(await read_body(call.http, _MOST_BODY), call.http.headers.get("content-type"))
+    event = _event(parse_message(Promotion, raw))
     names = list(dict.fromkeys(move.name for move in event.moves))
 
     def then(done: Appended) -> Any:
@@ -70,7 +97,7 @@ async def _promote(services: Services, request: Request) -> Response:
 
     await needs_registry(services)
     try:
-        position, models = await services.writes.decide(event, Origin.of(request.headers.get), then)
+        position, models = await services.writes.decide(event, call.origin, then)
     except RefusedWrite as refused:
         if refused.refused.code == RejectionCode.PROMOTION_CONDITION_FAILED:
             raise NotPromoted(refused.refused.message, refused.refused.details.get("failed", [])) from None
@@ -78,37 +105,13 @@ async def _promote(services: Services, request: Request) -> Response:
     return json_response({"position": position, "models": [native_head(model) for model in models]})
 
 
-def _event(args: Json) -> ModelsPromoted:
+def _event(promotion: Promotion) -> ModelsPromoted:
     try:
-        return ModelsPromoted.model_validate(
-            {
-                "conditions": args["conditions"],
-                "moves": args["moves"],
-                "comment": args["comment"],
-            }
-        )
+        return ModelsPromoted.model_validate(msgspec.to_builtins(promotion))
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InvalidParameter(f"Invalid value for parameter '{where}' supplied: {first['msg']}") from None
+        raise InvalidParameter(first_problem(error)) from None
 
 
-_NAME, _ALIAS, _VERSION, _STAGE = (
-    Field("name", required=True),
-    Field("alias"),
-    Field("version", Kind.INT32),
-    Field("stage", Kind.CHOICE, choices=("None", "Staging", "Production", "Archived")),
-)
-FIELDS = (
-    Field("conditions", Kind.OBJECTS, fields=(_NAME, _ALIAS, _VERSION, _STAGE)),
-    Field(
-        "moves",
-        Kind.OBJECTS,
-        required=True,
-        fields=(_NAME, _ALIAS, _VERSION, _STAGE, Field("archive_existing", Kind.BOOL, default=False)),
-    ),
-    Field("comment", default=""),
-)
 _PART = {"name": TEXT, "alias": NULLABLE_TEXT, "version": NULLABLE_INT, "stage": NULLABLE_TEXT}
 _BODY = having(
     {"moves": {**listed(having({"name": TEXT}, {**_PART, "archive_existing": {"type": "boolean"}})), "minItems": 1}},
@@ -133,6 +136,7 @@ OPERATIONS = (
     RawOperation(
         "POST",
         f"{NATIVE_PREFIX}/models:promote",
+        NoFields,
         _promote,
         "Move aliases and stages of one or several registered models by one event, if all conditions hold: wholly or not at all. "
         "What is answered is as of that event.",

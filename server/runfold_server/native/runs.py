@@ -2,14 +2,13 @@
 
 from typing import Any
 
-from starlette.requests import Request
 from starlette.responses import Response
 
 from runfold_projections.runs.queries import Run
-from runfold_server.http.dispatch import json_response, saying
-from runfold_server.http.operation import RawOperation
+from runfold_server.http.messages import Message
+from runfold_server.http.operation import RawCall, RawOperation, TimeTravel
 from runfold_server.http.prefixes import NATIVE_PREFIX
-from runfold_server.http.request_fields import Field
+from runfold_server.http.responses import json_response, with_moment
 from runfold_server.http.services import Services
 from runfold_server.mlflow.tracking.runs import STATUSES
 from runfold_server.native.series.json_numbers import NATIVE_NUMBER, number
@@ -29,15 +28,20 @@ from runfold_server.openapi_schemas.common import (
 from runfold_server.reads.one_run import find_run
 from runfold_server.reads.reader import Consistency
 
-from .query_parameters import consistency, consistency_field
+from .query_parameters import STRONG, ConsistencyName
 
 
-async def _run(services: Services, request: Request) -> Response:
-    as_of = await services.reads.moments.of(request)
-    shown = await find_run(
-        services.reads.reader, request.path_params["run_id"], as_of, consistency(request, Consistency.STRONG)
-    )
-    return saying(json_response({"run": native_run(shown.value), "positions": shown.said()}), as_of)
+class GetRun(Message, frozen=True):
+    """runs/{run_id}."""
+
+    run_id: str
+    consistency: ConsistencyName = STRONG
+
+
+async def _run(services: Services, call: RawCall[GetRun]) -> Response:
+    as_of = await services.reads.moments.of(call.http)
+    shown = await find_run(services.reads.reader, call.request.run_id, as_of, Consistency(call.request.consistency))
+    return with_moment(json_response({"run": native_run(shown.value), "positions": shown.said()}), as_of)
 
 
 def native_run(row: Run) -> dict[str, Any]:
@@ -106,11 +110,11 @@ OPERATIONS = (
     RawOperation(
         "GET",
         f"{NATIVE_PREFIX}/runs/{{run_id}}",
+        GetRun,
         _run,
         "A run with its params, tags, latest metrics, inputs and outputs, deleted or not. Strong unless asked otherwise.",
         {200: (JSON, having({"run": ref("NativeRun"), "positions": POSITIONS}))},
-        (Field("run_id", required=True), consistency_field(Consistency.STRONG)),
-        past=True,
+        time_travel=TimeTravel.AS_OF,
         errors=(400, 404, 503),
     ),
 )

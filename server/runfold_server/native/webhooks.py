@@ -1,35 +1,50 @@
 """webhooks of the native API: how deliveries went, and telling a webhook anew from a position of the log on."""
 
-from starlette.requests import Request
+from typing import Annotated, Literal, get_args
+
 from starlette.responses import Response
 
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.webhooks import deliveries
 from runfold_projections.webhooks.queries import Hook, webhooks
-from runfold_schemas.events.runs import DEFAULT_WORKSPACE
+from runfold_schemas.events.base import DEFAULT_WORKSPACE
 from runfold_schemas.positions.position import Partition, Position
 from runfold_schemas.positions.topics import Topic
 from runfold_server.core.errors import InvalidParameter, NotFound
-from runfold_server.http.dispatch import json_response
-from runfold_server.http.operation import RawOperation
+from runfold_server.http.messages import Message, Rule
+from runfold_server.http.operation import RawCall, RawOperation
 from runfold_server.http.prefixes import NATIVE_PREFIX
-from runfold_server.http.request_fields import Field, Kind
+from runfold_server.http.responses import json_response
 from runfold_server.http.services import Services
 from runfold_server.mlflow.registry.webhooks import REGISTRY
 from runfold_server.openapi_schemas.common import INT64, JSON, MS, NULLABLE_INT, NULLABLE_TEXT, TEXT, having, listed
 
-from .query_parameters import next_page, number
+from .query_parameters import next_page
 
-_STATES = ("waiting", "delivered", "failed")
+DeliveryState = Literal["waiting", "delivered", "failed"]
 _MOST = 10_000
 _WHERE = Partition(Topic.REGISTRY, 0)
 
 
-async def _deliveries(services: Services, request: Request) -> Response:
-    limit, offset = number(request, "limit", 100, 1_000), number(request, "offset", 0, 2**31)
-    state, named = request.query_params.get("state"), request.query_params.get("webhook")
-    if state is not None and state not in _STATES:
-        raise InvalidParameter(f"Parameter 'state' is one of {', '.join(_STATES)}.")
+class ListDeliveries(Message, frozen=True):
+    """webhooks/deliveries."""
+
+    webhook: str | None = None
+    state: DeliveryState | None = None
+    limit: Annotated[int, Rule(bits=32, least=0, most=1_000)] = 100
+    offset: Annotated[int, Rule(bits=32, least=0)] = 0
+
+
+class Redeliver(Message, frozen=True):
+    """webhooks/{webhook}/redeliver."""
+
+    webhook: str
+    start: Annotated[str, Rule(name="from")]
+
+
+async def _deliveries(services: Services, call: RawCall[ListDeliveries]) -> Response:
+    request = call.request
+    limit, offset, state, named = request.limit, request.offset, request.state, request.webhook
     webhook_id = (await _find(services, named)).webhook_id if named else None
     async with services.reads.database.connection() as connection:
         rows = await deliveries.listed(connection, webhook_id, state, limit + 1, offset)
@@ -37,10 +52,10 @@ async def _deliveries(services: Services, request: Request) -> Response:
     return json_response({"deliveries": rows[:limit]} | more)
 
 
-async def _redeliver(services: Services, request: Request) -> Response:
-    hook = await _find(services, str(request.path_params["webhook"]))
+async def _redeliver(services: Services, call: RawCall[Redeliver]) -> Response:
+    hook = await _find(services, call.request.webhook)
     try:
-        position = Position.parse(request.query_params.get("from", ""))
+        position = Position.parse(call.request.start)
     except ValueError as error:
         raise InvalidParameter(f"Invalid value for parameter 'from' supplied: {error}.") from None
     if position.where != _WHERE:
@@ -81,7 +96,7 @@ _DELIVERY = having(
         "event_id": TEXT,
         "position": TEXT,
         "kind": TEXT,
-        "state": {"enum": list(_STATES)},
+        "state": {"enum": list(get_args(DeliveryState))},
         "attempts": INT64,
         "status": NULLABLE_INT,
         "answer": NULLABLE_TEXT,
@@ -95,24 +110,19 @@ OPERATIONS = (
     RawOperation(
         "GET",
         f"{NATIVE_PREFIX}/webhooks/deliveries",
+        ListDeliveries,
         _deliveries,
         "Deliveries of webhooks, latest first: what waits, what was told, what failed and why.",
         {200: (JSON, having({"deliveries": listed(_DELIVERY)}, {"next_offset": INT64}))},
-        (
-            Field("webhook"),
-            Field("state", Kind.CHOICE, choices=_STATES),
-            Field("limit", Kind.INT32, default=100, least=0, most=1_000),
-            Field("offset", Kind.INT32, default=0, least=0),
-        ),
         errors=(400, 404, 503),
     ),
     RawOperation(
         "POST",
         f"{NATIVE_PREFIX}/webhooks/{{webhook}}/redeliver",
+        Redeliver,
         _redeliver,
         "Tell a webhook anew of all events from a position of `registry` on, under the same delivery ids.",
         {200: (JSON, having({"webhook_id": TEXT, "from": INT64, "until": INT64}))},
-        (Field("webhook", required=True), Field("from", required=True)),
         errors=(400, 404, 503),
     ),
 )

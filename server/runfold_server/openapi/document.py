@@ -6,12 +6,12 @@ from functools import lru_cache
 from typing import Any
 
 import msgspec
-from starlette.requests import Request
 from starlette.responses import Response
 
-from runfold_server.http.operation import Operation, RawOperation
+from runfold_server.http.fields import Field, Kind
+from runfold_server.http.messages import NoFields
+from runfold_server.http.operation import Operation, RawCall, RawOperation, TimeTravel
 from runfold_server.http.path_matching import PLACEHOLDER
-from runfold_server.http.request_fields import Field, Kind
 from runfold_server.http.services import Services
 from runfold_server.mlflow.answers import logged_models
 from runfold_server.mlflow.version import MLFLOW_VERSION
@@ -42,7 +42,7 @@ _ERRORS = {
 }
 
 
-def document(mlflow: Mapping[str, Iterable[Operation]], raw_operations: Iterable[RawOperation]) -> Json:
+def document(mlflow: Mapping[str, Iterable[Operation[Any]]], raw_operations: Iterable[RawOperation[Any]]) -> Json:
     """Return the whole document. `mlflow` has MLflow's operations by their prefix."""
     paths: dict[str, Json] = {}
     for prefix, operations in mlflow.items():
@@ -77,22 +77,22 @@ def _plain(path: str) -> str:
     return PLACEHOLDER.sub(r"{\1}", path)
 
 
-def _call(operation: Operation) -> Json:
+def _call(operation: Operation[Any]) -> Json:
     # Without fields there is nothing that a caller could get wrong.
     # Whatever has a body may have a bad one.
     errors: tuple[int, ...] = (400, 404, 413, 503)
     if not operation.fields and operation.method == "GET":
-        errors = (400, 503) if operation.past or operation.from_past else (503,)
+        errors = (400, 503) if operation.time_travel is not TimeTravel.NONE else (503,)
     described = _described(
         operation.about,
         operation.path.split("/")[0],
         f"{operation.method.lower()} {operation.path}",
         {200: (JSON, operation.answer)},
-        (*errors, *operation.errors, *(_NO_PAST if operation.from_past else ())),
+        (*errors, *operation.errors, *(_NO_PAST if operation.time_travel is TimeTravel.SNAPSHOT else ())),
     )
     placed = set(PLACEHOLDER.findall(operation.path))
     in_path = [field for field in operation.fields if field.name in placed]
-    asked = [_AS_OF] if operation.past or operation.from_past else []
+    asked = [_AS_OF] if operation.time_travel is not TimeTravel.NONE else []
     if asked:
         described["responses"]["200"]["headers"] = _AS_OF_SAID
     if operation.method == "GET":
@@ -126,12 +126,12 @@ _NO_PAST = (409,)
 _BYTES: Json = {"type": "string", "contentEncoding": "binary"}
 
 
-def _raw(raw: RawOperation) -> Json:
+def _raw(raw: RawOperation[Any]) -> Json:
     tag = next(part for part in raw.path.strip("/").removeprefix("api/").split("/"))
-    errors = (*raw.errors, *(_NO_PAST if raw.from_past else ()))
+    errors = (*raw.errors, *(_NO_PAST if raw.time_travel is TimeTravel.SNAPSHOT else ()))
     described = _described(raw.about, tag, f"{raw.method.lower()} {raw.path}", raw.answers, errors)
     described["parameters"] = list(_parameters(raw.path, raw.fields, set(PLACEHOLDER.findall(raw.path))))
-    if raw.past or raw.from_past:
+    if raw.time_travel is not TimeTravel.NONE:
         described["parameters"].append(_AS_OF)
     if raw.also:
         described["responses"]["200"]["content"][raw.also] = {"schema": _BYTES}
@@ -175,7 +175,7 @@ def _error(status: int, about: str) -> Json:
 
 
 def _parameters(path: str, fields: Iterable[Field], in_path: Iterable[str] = ()) -> Iterator[Json]:
-    for field in fields:
+    for field in sorted(fields, key=lambda field: field.name not in in_path):
         placed = field.name in in_path
         yield {
             "name": field.name,
@@ -227,19 +227,20 @@ def _integer(field: Field) -> Json:
     return {"type": "integer", "format": field.kind.value, "minimum": least, "maximum": most}
 
 
-def openapi_operation(build: Callable[[], Json]) -> RawOperation:
+def openapi_operation(build: Callable[[], Json]) -> RawOperation[NoFields]:
     """Return the operation that answers the document. `build` makes it once, at the first request."""
 
     @lru_cache(maxsize=1)
     def encoded() -> bytes:
         return msgspec.json.encode(build())
 
-    async def handler(_: Services, __: Request) -> Response:
+    async def handler(_: Services, __: RawCall[NoFields]) -> Response:
         return Response(encoded(), media_type=JSON)
 
     return RawOperation(
         "GET",
         "/openapi.json",
+        NoFields,
         handler,
         "This document.",
         {200: (JSON, {"type": "object"})},

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.vector import Vector, parse_vector, write_vector
 from runfold_server.core.errors import InvalidParameter
-from runfold_server.freshness.log_ends import Ends
+from runfold_server.freshness.end_offsets import EndOffsets
 
 PARAMETER = "as_of"
 HEADER = "x-runfold-as-of"
@@ -95,7 +95,7 @@ class Moments:
 
     def __init__(
         self,
-        ends: Ends,
+        ends: EndOffsets,
         clock: Callable[[], int] = now_ms,
         named: Callable[[str], Awaitable[Vector | None]] | None = None,
     ) -> None:

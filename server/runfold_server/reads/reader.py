@@ -18,13 +18,13 @@ from runfold_projections.postgres.read_transaction import checkpoints, reached
 from runfold_schemas.positions.position import Partition, Position
 from runfold_schemas.positions.topics import PARTITIONED, Topic, partition_of
 from runfold_schemas.positions.vector import Vector
-from runfold_server.core.coalescing import Together
+from runfold_server.core.coalescing import Coalescer
 from runfold_server.core.database import Database
 from runfold_server.core.errors import Unavailable
 from runfold_server.core.metrics import ServerMetrics
 from runfold_server.core.outages import STALE
+from runfold_server.freshness.end_offsets import EndOffsets
 from runfold_server.freshness.fold_progress import POLL, Progress
-from runfold_server.freshness.log_ends import Ends
 from runfold_server.freshness.read_hints import Urge
 
 GATHERING = Topic.METRICS
@@ -65,13 +65,20 @@ class Reader:
     """Runs queries in snapshots. `wait` bounds, in seconds, how long a strong read waits for the folds."""
 
     def __init__(
-        self, database: Database, ends: Ends, progress: Progress, observed: ServerMetrics, urge: Urge, *, wait: float
+        self,
+        database: Database,
+        ends: EndOffsets,
+        progress: Progress,
+        observed: ServerMetrics,
+        urge: Urge,
+        *,
+        wait: float,
     ) -> None:
         self._database, self._ends, self._progress = database, ends, progress
         self._observed, self._urge = observed, urge
         self._wait = wait
-        self._outcomes: defaultdict[Partition, Together[Position, Outcome]] = defaultdict(
-            lambda: Together(self._look_at_outcomes)
+        self._outcomes: defaultdict[Partition, Coalescer[Position, Outcome]] = defaultdict(
+            lambda: Coalescer(self._look_at_outcomes)
         )
 
     async def strong(self, scope: Scope, query: Query[T], also: Callable[[T], Scope] | None = None) -> Shown[T]:

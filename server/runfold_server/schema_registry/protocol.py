@@ -8,14 +8,14 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
-from starlette.requests import Request
 from starlette.responses import Response
 
 from runfold_server.core.errors import TooLarge, Unavailable
+from runfold_server.http.operation import RawCall, RawHandler
 from runfold_server.http.services import Services
 
 MEDIA_TYPE = "application/vnd.schemaregistry.v1+json"
-Handler = Callable[[Services, Request], Awaitable[Any]]
+Handler = Callable[[Services, RawCall[Any]], Awaitable[Any]]
 
 
 class RegistryError(Exception):
@@ -42,12 +42,12 @@ def no_schema(schema_id: int | None = None) -> RegistryError:
     return RegistryError(40403, "Schema not found" if schema_id is None else f"Schema {schema_id} not found")
 
 
-def answering(handler: Handler) -> Callable[[Services, Request], Awaitable[Response]]:
+def answering(handler: Handler) -> RawHandler[Any]:
     """A handler whose answers and errors have the protocol's form."""
 
-    async def answer(services: Services, request: Request) -> Response:
+    async def answer(services: Services, call: RawCall[Any]) -> Response:
         try:
-            return _said(await handler(services, request))
+            return _said(await handler(services, call))
         except RegistryError as error:
             return _said({"error_code": error.code, "message": error.message}, error.status)
         except TooLarge as error:

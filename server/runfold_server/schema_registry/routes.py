@@ -3,22 +3,28 @@
 Paths are those of `io.confluent.kafka.schemaregistry.rest` (resources).
 """
 
+from typing import Any
+
+from runfold_server.http.messages import Message, NoFields
 from runfold_server.http.operation import RawOperation
 from runfold_server.http.prefixes import NATIVE_PREFIX
-from runfold_server.http.request_fields import Field, Kind
 from runfold_server.openapi_schemas.common import INT64, TEXT, Schema, having, listed
 
 from . import handlers
+from .handlers import (
+    GetSchema,
+    ListSchemas,
+    ListSubjects,
+    ListVersions,
+    SchemaRequest,
+    SubjectRequest,
+    VersionOfSubject,
+)
 from .protocol import MEDIA_TYPE, Handler, answering
 
 BASE = f"{NATIVE_PREFIX}/schema-registry"
 _VERSION: Schema = having({"subject": TEXT, "version": INT64, "id": INT64, "schema": TEXT})
 _ERROR: Schema = having({"error_code": INT64, "message": TEXT})
-_SUBJECT = Field("subject", required=True)
-_NUMBER = Field("version", required=True)
-_ID = Field("id", Kind.INT32, required=True, least=0)
-_PAGE = (Field("offset", Kind.INT32), Field("limit", Kind.INT32))
-_SUBJECTS = (Field("subjectPrefix"), *_PAGE)
 _BODY: Schema = {
     "type": "object",
     "required": ["schema"],
@@ -32,30 +38,29 @@ def _operation(
     handler: Handler,
     about: str,
     answer: Schema,
-    fields: tuple[Field, ...] = (),
+    request: type[Message] = NoFields,
     refused: tuple[int, ...] = (503,),
     *,
     takes: Schema | None = None,
-) -> RawOperation:
+) -> RawOperation[Any]:
     return RawOperation(
         method,
         BASE + path,
+        request,
         answering(handler),
         about,
         {200: (MEDIA_TYPE, answer)} | dict.fromkeys(refused, (MEDIA_TYPE, _ERROR)),
-        fields,
         takes=MEDIA_TYPE if takes is not None else "",
         body=takes,
         errors=(),
     )
 
 
-def _refusing(method: str, path: str) -> RawOperation:
-    fields = tuple(field for field in (_SUBJECT, _NUMBER) if f"{{{field.name}}}" in path)
-    about = "Refused with 42205: the registry is read-only."
-    return RawOperation(
-        method, BASE + path, answering(handlers.refuse), about, {422: (MEDIA_TYPE, _ERROR)}, fields, errors=()
-    )
+def _rejecting(method: str, path: str) -> RawOperation[Any]:
+    request = VersionOfSubject if "{version}" in path else SubjectRequest if "{subject}" in path else NoFields
+    about = "Rejected with 42205: the registry is read-only."
+    answers = {422: (MEDIA_TYPE, _ERROR)}
+    return RawOperation(method, BASE + path, request, answering(handlers.reject), about, answers, errors=())
 
 
 _TEXTS = listed(TEXT)
@@ -64,7 +69,7 @@ _AVRO: Schema = {"type": "object", "description": "The schema."}
 OPERATIONS = (
     _operation("GET", "/", handlers.root, "The root of the schema registry: empty.", having({}), refused=()),
     _operation(
-        "GET", "/subjects", handlers.subjects, "Names of all subjects: the full names of events.", _TEXTS, _SUBJECTS
+        "GET", "/subjects", handlers.subjects, "Names of all subjects: the full names of events.", _TEXTS, ListSubjects
     ),
     _operation(
         "GET",
@@ -72,7 +77,7 @@ OPERATIONS = (
         handlers.schemas,
         "All versions of all subjects.",
         listed(_VERSION),
-        (*_SUBJECTS, Field("latestOnly")),
+        ListSchemas,
     ),
     _operation(
         "GET",
@@ -80,7 +85,7 @@ OPERATIONS = (
         handlers.versions,
         "Numbers of a subject's versions.",
         _NUMBERS,
-        (_SUBJECT, *_PAGE),
+        ListVersions,
         (404, 503),
     ),
     _operation(
@@ -89,7 +94,7 @@ OPERATIONS = (
         handlers.version,
         "A version of a subject, by number or `latest`.",
         _VERSION,
-        (_SUBJECT, _NUMBER),
+        VersionOfSubject,
         (404, 422, 503),
     ),
     _operation(
@@ -98,7 +103,7 @@ OPERATIONS = (
         handlers.version_text,
         "The schema alone of a version of a subject.",
         _AVRO,
-        (_SUBJECT, _NUMBER),
+        VersionOfSubject,
         (404, 422, 503),
     ),
     _operation(
@@ -107,7 +112,7 @@ OPERATIONS = (
         handlers.lookup,
         "Which version of the subject a schema is.",
         _VERSION,
-        (_SUBJECT,),
+        SubjectRequest,
         (400, 404, 422, 503),
         takes=_BODY,
     ),
@@ -117,7 +122,7 @@ OPERATIONS = (
         handlers.register,
         "The id of a schema that the subject has already; any other is refused with 42205.",
         having({"id": INT64}),
-        (_SUBJECT,),
+        SubjectRequest,
         (400, 422, 503),
         takes=_BODY,
     ),
@@ -127,14 +132,26 @@ OPERATIONS = (
         handlers.by_id,
         "The schema of an id, as it stands in the first bytes of a record's value.",
         having({"schema": TEXT, "subject": TEXT, "version": INT64}, {"maxId": INT64}),
-        (_ID, Field("fetchMaxId")),
+        GetSchema,
         (404, 503),
     ),
     _operation(
-        "GET", "/schemas/ids/{id}/schema", handlers.text_by_id, "The schema alone of an id.", _AVRO, (_ID,), (404, 503)
+        "GET",
+        "/schemas/ids/{id}/schema",
+        handlers.text_by_id,
+        "The schema alone of an id.",
+        _AVRO,
+        SchemaRequest,
+        (404, 503),
     ),
     _operation(
-        "GET", "/schemas/ids/{id}/subjects", handlers.subjects_of_id, "Subjects of an id.", _TEXTS, (_ID,), (404, 503)
+        "GET",
+        "/schemas/ids/{id}/subjects",
+        handlers.subjects_of_id,
+        "Subjects of an id.",
+        _TEXTS,
+        SchemaRequest,
+        (404, 503),
     ),
     _operation(
         "GET",
@@ -142,7 +159,7 @@ OPERATIONS = (
         handlers.versions_of_id,
         "Subjects and versions of an id.",
         listed(having({"subject": TEXT, "version": INT64})),
-        (_ID,),
+        SchemaRequest,
         (404, 503),
     ),
     _operation("GET", "/schemas/types", handlers.types, "Kinds of schemas: Avro.", _TEXTS, refused=()),
@@ -153,7 +170,7 @@ OPERATIONS = (
             handler,
             about,
             having({name: TEXT}),
-            (_SUBJECT,) if "{" in path else (),
+            SubjectRequest if "{" in path else NoFields,
             (404, 503) if "{" in path else (),
         )
         for start, name, handler, about in (
@@ -168,7 +185,7 @@ OPERATIONS = (
         for path in (start, start + "/{subject}")
     ),
     *(
-        _refusing(method, path)
+        _rejecting(method, path)
         for method, path in (
             ("DELETE", "/subjects/{subject}"),
             ("DELETE", "/subjects/{subject}/versions/{version}"),

@@ -10,7 +10,8 @@ from runfold_log.writer import Appended, LogWriter, topic_of
 from runfold_projections.operations.outcomes import Refused, refusal
 from runfold_projections.postgres.connection import Connection
 from runfold_schemas.codec.batch import Outgoing
-from runfold_schemas.events.runs import DEFAULT_WORKSPACE, Event
+from runfold_schemas.events.all_events import Event
+from runfold_schemas.events.base import DEFAULT_WORKSPACE
 from runfold_schemas.positions.position import Position
 from runfold_server.core.errors import Unavailable
 from runfold_server.core.metrics import ServerMetrics

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 
 from runfold_log.admin import open_log
 from runfold_log.cluster import KafkaCluster
+from runfold_log.log_ends import LogEnds
 from runfold_projections.core.errors import NoSuchPast, Stalled
 from runfold_projections.generations.generations import Generation, Projection
 from runfold_projections.generations.rebuild import Phase, Told
 from runfold_projections.generations.snapshots import Past, create_past, drop_past, pasts
 from runfold_schemas.positions.vector import Vector, write_vector
 from runfold_server.core.errors import ApiError, InvalidParameter
-from runfold_server.freshness.log_ends import Ends
+from runfold_server.freshness.end_offsets import FOLDED, EndOffsets
 from runfold_server.reads.moments import Moments, parse_moment
 from runfold_stack.errors import BadSetting
 
@@ -39,18 +40,16 @@ class Wanted:
 async def create(kafka: KafkaCluster, dsn: str, namespace: str, wanted: Wanted) -> str:
     """Begin a past, and unless told otherwise wait until it is folded; answers what to say."""
     info = await open_log(kafka, namespace)
-    ends = Ends(kafka, functools.partial(open_log, kafka, namespace), timeout=_KAFKA_TIMEOUT)
-    serving = asyncio.create_task(ends.serve())
+    log_ends = LogEnds(kafka, functools.partial(open_log, kafka, namespace), FOLDED, timeout=_KAFKA_TIMEOUT)
     try:
-        moments = Moments(ends)
+        moments = Moments(EndOffsets(log_ends))
         vector = await moments.resolve(wanted.moment, "--vector" if wanted.moment[:1].isalpha() else "--at")
         if wanted.name:
             await _check_reads_as_no_other(moments, wanted.name, vector)
     except ApiError as error:
         raise BadSetting(error.message) from None
     finally:
-        serving.cancel()
-        await asyncio.gather(serving, return_exceptions=True)
+        await log_ends.close()
     name = wanted.name or named_after(wanted.moment)
     async with control(dsn, namespace) as connection:
         await create_past(connection, namespace, name, vector, wanted.moment, info.partitions)

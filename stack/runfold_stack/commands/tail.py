@@ -12,7 +12,7 @@ from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.envelope import format_time
 from runfold_schemas.codec.record import Raw, read_record
 from runfold_schemas.errors import BadRecord, UndeclaredSchema
-from runfold_schemas.events.runs import as_json
+from runfold_schemas.events.all_events import as_json
 from runfold_schemas.positions.position import Position
 from runfold_schemas.positions.topics import Topic, partition_count
 from runfold_stack.errors import NoSuchPosition

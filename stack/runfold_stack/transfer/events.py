@@ -15,24 +15,19 @@ from runfold_schemas.codec.batch import Outgoing
 from runfold_schemas.codec.catalog import FEATURE_LEVEL
 from runfold_schemas.codec.envelope import Envelope, Writer
 from runfold_schemas.errors import SchemaError
+from runfold_schemas.events.all_events import Event
+from runfold_schemas.events.base import DEFAULT_WORKSPACE
+from runfold_schemas.events.experiments import ExperimentCreated, ExperimentDeleted, ExperimentTagsSet
 from runfold_schemas.events.frames import Frame
+from runfold_schemas.events.metrics import AttemptStarted, MetricsLogged, RunForked, RunRewound
 from runfold_schemas.events.runs import (
-    DEFAULT_WORKSPACE,
-    AttemptStarted,
     DatasetInput,
-    Event,
-    ExperimentCreated,
-    ExperimentDeleted,
-    ExperimentTagsSet,
     InputsLogged,
-    MetricsLogged,
     ModelOutput,
     OutputsLogged,
     ParamsLogged,
     RunCreated,
     RunDeleted,
-    RunForked,
-    RunRewound,
     RunUpdated,
     TagsDeleted,
     TagsSet,

@@ -18,7 +18,7 @@ from runfold_projections.postgres.connection import Connection, open_pool
 from runfold_projections.postgres.read_transaction import checkpoints, snapshot
 from runfold_projections.transfer import models as exporting_models
 from runfold_projections.transfer import runs as exporting
-from runfold_schemas.events.runs import DEFAULT_WORKSPACE
+from runfold_schemas.events.base import DEFAULT_WORKSPACE
 from runfold_stack.config.fold_progress import log_ends, until_folded
 from runfold_stack.config.release import RELEASE
 from runfold_stack.config.services import Services

@@ -18,7 +18,7 @@ from runfold_projections.postgres.connection import Pool, open_pool
 from runfold_projections.postgres.read_transaction import snapshot
 from runfold_projections.transfer.runs import WholeRun, whole_runs
 from runfold_schemas.codec.batch import Outgoing
-from runfold_schemas.events.runs import DEFAULT_WORKSPACE
+from runfold_schemas.events.base import DEFAULT_WORKSPACE
 from runfold_stack.config.fold_progress import log_ends, until_folded
 from runfold_stack.config.services import Services
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from runfold_projections.experiments.queries import Experiment
 from runfold_schemas.errors import SchemaError
+from runfold_schemas.events.base import DEFAULT_WORKSPACE
 from runfold_schemas.events.logged_models import (
     LoggedModelCreated,
     LoggedModelDeleted,
@@ -13,7 +14,6 @@ from runfold_schemas.events.logged_models import (
     LoggedModelParamsLogged,
     LoggedModelTagsSet,
 )
-from runfold_schemas.events.runs import DEFAULT_WORKSPACE
 from runfold_schemas.positions.topics import Topic
 from runfold_stack.errors import BadExport
 

@@ -32,7 +32,8 @@ from runfold_projections.series.summaries_as_of import blocks_at
 from runfold_projections.series.visible_points import read_lines
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.record import Raw, Record
-from runfold_schemas.events.runs import Genesis, RunCreated, RunFact
+from runfold_schemas.events.runs import RunCreated, RunFact
+from runfold_schemas.events.system import Genesis
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import Vector

@@ -25,25 +25,22 @@ from runfold_projections.postgres.connection import Connection, open_connection
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.envelope import Writer
 from runfold_schemas.codec.record import Raw, Record
+from runfold_schemas.events.artifacts import ArtifactStored
+from runfold_schemas.events.experiments import ExperimentCreated
 from runfold_schemas.events.frames import Point, from_points
 from runfold_schemas.events.logged_models import LoggedModelCreated
+from runfold_schemas.events.metrics import AttemptStarted, MetricsLogged, RunForked, RunRewound
 from runfold_schemas.events.registered_models import ModelAliasSet, ModelVersionCreated, RegisteredModelCreated
 from runfold_schemas.events.runs import (
-    ArtifactStored,
-    AttemptStarted,
     DatasetInput,
-    ExperimentCreated,
-    Genesis,
     InputsLogged,
-    MetricsLogged,
     ModelOutput,
     OutputsLogged,
     ParamsLogged,
     RunCreated,
-    RunForked,
-    RunRewound,
     TagsSet,
 )
+from runfold_schemas.events.system import Genesis
 from runfold_schemas.events.webhooks import WebhookCreated
 from runfold_schemas.positions.position import Partition
 from tests.support.histories import WRITERS, Scribe, cut, history

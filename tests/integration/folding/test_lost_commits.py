@@ -5,7 +5,7 @@ import asyncio
 from runfold_log.writer import LogWriter
 from runfold_projections.generations.generations import COMMON_TABLES, TABLES, Projection
 from runfold_projections.postgres.connection import open_connection
-from runfold_schemas.events.runs import ExperimentCreated
+from runfold_schemas.events.experiments import ExperimentCreated
 from tests.support.in_process import working
 from tests.support.installation import Installation, difference
 

@@ -24,7 +24,8 @@ from runfold_projections.postgres.connection import open_pool
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.record import Raw
 from runfold_schemas.events.frames import Point, from_points
-from runfold_schemas.events.runs import MetricsLogged, ParamsLogged, RunCreated, TagsSet
+from runfold_schemas.events.metrics import MetricsLogged
+from runfold_schemas.events.runs import ParamsLogged, RunCreated, TagsSet
 from runfold_schemas.ids import Ids
 from runfold_schemas.positions.position import Partition
 from tests.support.installation import Installation

@@ -10,7 +10,8 @@ import fastavro
 from runfold_log.producer import RecordSender
 from runfold_schemas.codec.batch import Outgoing
 from runfold_schemas.codec.catalog import Catalog, Released, released_catalog
-from runfold_schemas.events.runs import RunCreated, SchemaDeclared, TagsSet
+from runfold_schemas.events.runs import RunCreated, TagsSet
+from runfold_schemas.events.system import SchemaDeclared
 from runfold_schemas.positions.position import Partition, Position
 from runfold_schemas.positions.topics import Topic
 from tests.support.in_process import append, fetch, folded, outgoing, place, sender, until, working

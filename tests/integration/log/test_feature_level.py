@@ -17,7 +17,7 @@ from runfold_projections.control.migrations import migrate
 from runfold_schemas.codec.batch import CONTENT_TYPE, encode_batch, encode_item
 from runfold_schemas.codec.catalog import FEATURE_LEVEL
 from runfold_schemas.events.frames import Point, from_points
-from runfold_schemas.events.runs import RunRewound
+from runfold_schemas.events.metrics import RunRewound
 from runfold_schemas.ids import Ids
 from runfold_server.app.application import create_app
 from runfold_server.core.config import ServerConfig

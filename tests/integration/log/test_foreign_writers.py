@@ -17,7 +17,9 @@ from runfold_projections.generations.generations import Projection, create_gener
 from runfold_projections.postgres.connection import open_connection
 from runfold_schemas.codec.batch import Outgoing
 from runfold_schemas.codec.system_state import SystemState
-from runfold_schemas.events.runs import ExperimentCreated, Genesis, RunCreated, SchemaDeclared
+from runfold_schemas.events.experiments import ExperimentCreated
+from runfold_schemas.events.runs import RunCreated
+from runfold_schemas.events.system import Genesis, SchemaDeclared
 from runfold_schemas.positions.position import Partition, Position
 from runfold_schemas.positions.topics import Topic, full_name
 from tests.support.in_process import append, bare_topic, break_headers, fetch, folded, outgoing, sender, until, working

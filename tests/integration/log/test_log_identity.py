@@ -20,7 +20,8 @@ from runfold_log.topics import LogSettings
 from runfold_projections.control.migrations import migrate
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.record import read_record
-from runfold_schemas.events.runs import ExperimentCreated, Genesis
+from runfold_schemas.events.experiments import ExperimentCreated
+from runfold_schemas.events.system import Genesis
 from runfold_schemas.positions.topics import Topic
 from tests.support.in_process import append, bare_topic, fetch, folded, outgoing, sender, until, working
 from tests.support.installation import Installation

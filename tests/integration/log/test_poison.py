@@ -12,15 +12,11 @@ from runfold_log.admin import create_log
 from runfold_log.topics import LogSettings
 from runfold_schemas.codec import wire
 from runfold_schemas.codec.batch import Outgoing
+from runfold_schemas.events.all_events import Event
+from runfold_schemas.events.experiments import ExperimentCreated, ExperimentTagsSet
 from runfold_schemas.events.frames import Point, from_points
-from runfold_schemas.events.runs import (
-    Event,
-    ExperimentCreated,
-    ExperimentTagsSet,
-    MetricsLogged,
-    ParamsLogged,
-    RunCreated,
-)
+from runfold_schemas.events.metrics import MetricsLogged
+from runfold_schemas.events.runs import ParamsLogged, RunCreated
 from runfold_schemas.positions.position import Partition, Position
 from runfold_schemas.positions.topics import Topic
 from tests.support.in_process import append, bare_topic, fetch, folded, outgoing, place, sender, until, working

@@ -6,7 +6,8 @@ import httpx2
 
 from runfold_schemas.codec.batch import CONTENT_TYPE, encode_batch
 from runfold_schemas.events.frames import Point, from_points
-from runfold_schemas.events.runs import MetricsLogged, ParamsLogged, RunCreated
+from runfold_schemas.events.metrics import MetricsLogged
+from runfold_schemas.events.runs import ParamsLogged, RunCreated
 from runfold_schemas.positions.topics import Topic
 from tests.support.in_process import append, fetch, folded, outgoing, sender, working
 from tests.support.installation import Installation, difference

@@ -41,7 +41,7 @@ OPERATIONS = {
     and (list(operation.query) or list(operation.body))
 }
 """Calls with parameters or a JSON body: with the others there is nothing to get wrong. A live stream has no end to wait for: what they refuse
-is in test_server_live.py and test_event_stream.py."""
+is in test_series_stream.py and test_event_stream.py."""
 # The servers run in threads of this process and draw from its global random, which Hypothesis takes for a strategy's doing.
 pytestmark = pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisDeprecationWarning")
 MODES = {mode.value: mode for mode in schemathesis.GenerationMode}

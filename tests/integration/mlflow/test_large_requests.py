@@ -104,7 +104,7 @@ def test_what_is_larger_than_a_request_may_be_is_refused_in_the_callers_words(
     body = {"run_id": run_id, "key": "k", "value": "x" * (9 * 1024 * 1024)}
     answer = client.post("/api/2.0/mlflow/runs/set-tag", json=body)
     assert answer.status_code == 413
-    assert "at most 8388608 are taken" in answer.json()["message"]
+    assert "at most 8388608 are allowed" in answer.json()["message"]
     answer = client.post("/api/2.0/mlflow/runs/set-tag", json=body | {"value": "x" * 600_000})
     assert (answer.status_code, answer.json()["message"]) == (
         400,

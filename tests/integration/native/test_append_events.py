@@ -17,17 +17,12 @@ import pytest
 from runfold_schemas.codec import wire
 from runfold_schemas.codec.batch import CONTENT_TYPE, Outgoing, encode_batch
 from runfold_schemas.codec.envelope import Envelope, Writer
+from runfold_schemas.events.all_events import Event
+from runfold_schemas.events.experiments import ExperimentCreated, ExperimentDeleted
 from runfold_schemas.events.frames import Point, from_points
-from runfold_schemas.events.runs import (
-    Event,
-    ExperimentCreated,
-    ExperimentDeleted,
-    Genesis,
-    MetricsLogged,
-    ParamsLogged,
-    RunCreated,
-    SchemaDeclared,
-)
+from runfold_schemas.events.metrics import MetricsLogged
+from runfold_schemas.events.runs import ParamsLogged, RunCreated
+from runfold_schemas.events.system import Genesis, SchemaDeclared
 from runfold_schemas.ids import Ids
 from runfold_schemas.positions.topics import Topic
 from tests.support.server_world import PARTITIONS, World
@@ -114,7 +109,7 @@ def test_a_listing_says_its_positions_and_takes_no_third_consistency(client: htt
         assert {name.partition(":")[0] for name in positions} == {"experiments", "registry", "runs", "metrics"}
     refused = client.get(NATIVE + listing, params={"consistency": "maybe"})
     assert refused.status_code == 400
-    assert "'consistency' supplied: strong or eventual" in refused.json()["message"]
+    assert "It is one of strong, eventual." in refused.json()["message"]
 
 
 @pytest.mark.parametrize("listing", ["rejections", "webhooks/deliveries", "runs/{run}/branches", "models/m"])

@@ -15,7 +15,8 @@ import pytest
 from runfold_log.producer import RecordSender
 from runfold_schemas.codec.batch import CONTENT_TYPE, Outgoing, encode_batch
 from runfold_schemas.events.frames import Frame, Point, from_points
-from runfold_schemas.events.runs import MetricsLogged, RunCreated
+from runfold_schemas.events.metrics import MetricsLogged
+from runfold_schemas.events.runs import RunCreated
 from runfold_schemas.positions.topics import Topic
 from runfold_server.native.series.arrow import MEDIA_TYPE
 from tests.support.in_process import outgoing

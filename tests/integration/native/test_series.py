@@ -12,7 +12,7 @@ import pytest
 
 from runfold_schemas.codec.batch import CONTENT_TYPE, encode_batch
 from runfold_schemas.events.frames import Point, from_points
-from runfold_schemas.events.runs import MetricsLogged
+from runfold_schemas.events.metrics import MetricsLogged
 from runfold_schemas.positions.topics import Topic
 from runfold_server.native.series.routes import MEDIA_TYPE
 from tests.support.in_process import outgoing

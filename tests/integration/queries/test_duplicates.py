@@ -14,7 +14,7 @@ from runfold_projections.generations.generations import Projection
 from runfold_projections.metrics.branches import NO_RANK
 from runfold_projections.series.duplicates import Logged, last_steps, logged_before
 from runfold_schemas.codec.record import Record
-from runfold_schemas.events.runs import MetricsLogged
+from runfold_schemas.events.metrics import MetricsLogged
 from tests.support.histories import history
 from tests.support.services import Services
 

@@ -22,22 +22,17 @@ from runfold_projections.run_search.run_finder import Overtaken, RunFinder, run_
 from runfold_projections.runs.queries import Run, ViewType, parse_search, runs_by_id
 from runfold_projections.search.tree import Among, Clause, Key, Kind, Operator, Order, Presence
 from runfold_schemas.codec.catalog import released_catalog
+from runfold_schemas.events.all_events import Event
+from runfold_schemas.events.experiments import ExperimentCreated, ExperimentDeleted, ExperimentRestored
 from runfold_schemas.events.frames import Point, from_points
+from runfold_schemas.events.metrics import BranchFact, MetricsLogged, RunForked, RunRewound
 from runfold_schemas.events.runs import (
     DatasetInput,
-    Event,
-    ExperimentCreated,
-    ExperimentDeleted,
-    ExperimentRestored,
     InputsLogged,
-    LineFact,
-    MetricsLogged,
     ParamsLogged,
     RunCreated,
     RunDeleted,
-    RunForked,
     RunRestored,
-    RunRewound,
     RunUpdated,
     TagsDeleted,
     TagsSet,
@@ -92,7 +87,7 @@ class Log:
 
 
 def _topic(event: Event) -> Topic:
-    if isinstance(event, MetricsLogged | LineFact):
+    if isinstance(event, MetricsLogged | BranchFact):
         return Topic.METRICS
     return Topic.EXPERIMENTS if type(event).__name__.startswith("Experiment") else Topic.RUNS
 

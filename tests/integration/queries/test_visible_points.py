@@ -25,7 +25,8 @@ from runfold_projections.series.points import read_series
 from runfold_projections.series.visible_points import Branches, read_lines
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.record import Raw, Record
-from runfold_schemas.events.runs import AttemptStarted, Genesis, MetricsLogged, RunForked, RunRewound
+from runfold_schemas.events.metrics import AttemptStarted, MetricsLogged, RunForked, RunRewound
+from runfold_schemas.events.system import Genesis
 from runfold_schemas.positions.position import Partition
 from tests.support.histories import KEYS, RUNS, cut, history
 from tests.support.services import Services

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from runfold_schemas.events.runs import ExperimentCreated
+from runfold_schemas.events.experiments import ExperimentCreated
 from runfold_schemas.positions.topics import Topic
 from runfold_stack.commands.status import is_well, render, status
 from runfold_stack.config.services import Services

@@ -18,7 +18,8 @@ from runfold_log.producer import RecordSender
 from runfold_log.reader import LogReader
 from runfold_schemas.codec.batch import CONTENT_TYPE, Outgoing, encode_batch
 from runfold_schemas.events.frames import Point, from_points
-from runfold_schemas.events.runs import MetricsLogged, ParamsLogged, RunCreated, TagsSet
+from runfold_schemas.events.metrics import MetricsLogged
+from runfold_schemas.events.runs import ParamsLogged, RunCreated, TagsSet
 from runfold_schemas.ids import Ids
 from runfold_schemas.positions.position import Partition, Position
 from runfold_schemas.positions.topics import Topic, full_name, partition_count, partition_of

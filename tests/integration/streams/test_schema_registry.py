@@ -17,7 +17,7 @@ import pytest
 from runfold_log.producer import RecordSender
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.envelope import Writer
-from runfold_schemas.events.runs import SchemaDeclared
+from runfold_schemas.events.system import SchemaDeclared
 from runfold_schemas.ids import Ids
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import Topic

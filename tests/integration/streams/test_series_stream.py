@@ -15,7 +15,8 @@ import pytest
 
 from runfold_schemas.codec.batch import CONTENT_TYPE, Outgoing, encode_batch
 from runfold_schemas.events.frames import Frame, Point, from_points
-from runfold_schemas.events.runs import AttemptStarted, MetricsLogged, RunCreated, RunRewound
+from runfold_schemas.events.metrics import AttemptStarted, MetricsLogged, RunRewound
+from runfold_schemas.events.runs import RunCreated
 from runfold_schemas.positions.topics import Topic
 from runfold_server.native.series import stream
 from runfold_server.streams import send_queue

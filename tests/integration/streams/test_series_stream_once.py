@@ -8,12 +8,12 @@ from typing import Any
 
 import httpx2
 import pytest
-from test_server_live import Stream, history, listen, metrics, run, send
 
 from runfold_schemas.codec.batch import Outgoing
 from runfold_schemas.events.frames import Frame, Point, from_points
-from runfold_schemas.events.runs import MetricsLogged, RunRewound
+from runfold_schemas.events.metrics import MetricsLogged, RunRewound
 from runfold_schemas.positions.topics import Topic
+from tests.integration.streams.test_series_stream import Stream, history, listen, metrics, run, send
 from tests.support.in_process import outgoing
 from tests.support.server_world import World
 from tests.support.sse import Point as Told

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from runfold_schemas.codec.record import Record
-from runfold_schemas.events.runs import ExperimentCreated
+from runfold_schemas.events.experiments import ExperimentCreated
 from runfold_schemas.positions.topics import Topic
 from tests.support.in_process import append, fetch, outgoing, sender, until, working
 from tests.support.installation import Installation

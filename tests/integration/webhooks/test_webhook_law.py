@@ -15,13 +15,13 @@ import pytest
 
 from runfold_projections.postgres.connection import open_pool
 from runfold_projections.webhooks import deliveries
+from runfold_schemas.events.all_events import Event
 from runfold_schemas.events.registered_models import (
     ModelAliasSet,
     ModelVersionCreated,
     ModelVersionTagsSet,
     RegisteredModelCreated,
 )
-from runfold_schemas.events.runs import Event
 from runfold_schemas.events.webhooks import WebhookCreated
 from runfold_schemas.positions.topics import Topic
 from tests.support.failing_receiver import MOODS, Moody, listening

@@ -14,7 +14,8 @@ import pytest
 
 import runfold
 from runfold.pipeline.spool_sync import sync
-from runfold_schemas.events.runs import MetricsLogged, ParamsLogged, RunCreated, RunUpdated, TagsSet
+from runfold_schemas.events.metrics import MetricsLogged
+from runfold_schemas.events.runs import ParamsLogged, RunCreated, RunUpdated, TagsSet
 from runfold_schemas.positions.topics import Topic
 from tests.support.event_server import EventServer, Fault, event_server
 

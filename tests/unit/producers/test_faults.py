@@ -24,7 +24,8 @@ from runfold.pipeline.flusher import FlushThread
 from runfold.pipeline.rows import RowReader
 from runfold_schemas.codec.batch import MAX_BATCH_BYTES, decode_batch
 from runfold_schemas.events.frames import Frame, Point
-from runfold_schemas.events.runs import MetricsLogged, RunRewound, RunUpdated
+from runfold_schemas.events.metrics import MetricsLogged, RunRewound
+from runfold_schemas.events.runs import RunUpdated
 from tests.support.event_server import EventServer, Fault, event_server
 
 

@@ -8,7 +8,7 @@ from runfold import SdkError
 from runfold.launcher import process_context
 from runfold.launcher.process_context import Place, where_we_run
 from runfold.run_setup import _branch_events
-from runfold_schemas.events.runs import AttemptStarted
+from runfold_schemas.events.metrics import AttemptStarted
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "job7", "RANK": "3", "WORLD_SIZE": "8", "TORCHELASTIC_RESTART_COUNT": "2"}
 SLURM = {"SLURM_JOB_ID": "991", "SLURM_STEP_ID": "0", "SLURM_PROCID": "5", "SLURM_NTASKS": "16"}

@@ -320,3 +320,16 @@ def test_hooks_of_others_are_still_called(server: EventServer, tmp_path: Path) -
     ended = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, timeout=60, capture_output=True, check=False)
     assert (ended.returncode, ended.stdout) == (5, b"called 5\n")
     assert [event.status for event in server.of(RunUpdated)] == ["FAILED", "FAILED"]
+
+
+def test_a_reduction_that_there_is_not_is_told_at_once(server: EventServer, caplog: pytest.LogCaptureFixture) -> None:
+    tag = "runfold.rankReduction"
+    with runfold.run(tags={tag: "mean"}) as run:
+        run.set_tags({tag: "all"})
+        assert tag not in caplog.text
+        run.set_tags({tag: "avg"})
+    with runfold.run(tags={tag: "average"}):
+        pass
+    said = [record.getMessage() for record in caplog.records if tag in record.getMessage()]
+    assert [value in text for value, text in zip(("'avg'", "'average'"), said, strict=True)] == [True, True]
+    assert said[0].endswith("Use one of mean, min, max, median, sum, first, all")

@@ -18,7 +18,8 @@ import runfold
 from runfold.pipeline.spool_sync import sync
 from runfold.spool.frames import MAGIC, FrameKind, pack, scan
 from runfold.spool.layout import spools
-from runfold_schemas.events.runs import MetricsLogged, ParamsLogged, RunCreated, RunUpdated
+from runfold_schemas.events.metrics import MetricsLogged
+from runfold_schemas.events.runs import ParamsLogged, RunCreated, RunUpdated
 from tests.support.event_server import EventServer, Fault, event_server
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runfold_schemas.events.artifact_paths import ROOT, check_path, place
+from runfold_schemas.events.artifact_paths import ROOT, check_path, owner_and_path
 
 RUN = "0197f0c2a6b07d1e8c3f5a9b2d4e6f80"
 
@@ -26,7 +26,7 @@ RUN = "0197f0c2a6b07d1e8c3f5a9b2d4e6f80"
     ],
 )
 def test_a_file_belongs_to_its_run_or_its_folder(path: str, owner: str, rest: str) -> None:
-    assert place(path) == (owner, rest)
+    assert owner_and_path(path) == (owner, rest)
 
 
 @pytest.mark.parametrize(
@@ -44,6 +44,6 @@ def test_owner_and_path_lead_back_to_the_file(path: str) -> None:
         check_path(path)
     except ValueError:
         return
-    owner, rest = place(f"7/{RUN}/artifacts/{path}")
+    owner, rest = owner_and_path(f"7/{RUN}/artifacts/{path}")
     assert (owner, rest) == (RUN, path)
-    assert place(path) == (ROOT, path)
+    assert owner_and_path(path) == (ROOT, path)

@@ -14,7 +14,7 @@ from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.record import Raw, Record, read_record
 from runfold_schemas.codec.varint import encode_long
 from runfold_schemas.errors import MAX_MESSAGE_CHARS, BadRecord, Reason, UndeclaredSchema
-from runfold_schemas.events.runs import as_json
+from runfold_schemas.events.all_events import as_json
 from runfold_schemas.positions.position import Position
 from runfold_schemas.positions.topics import PARTITIONED, Topic, partition_count, partition_of
 from tests.support.schemas_support import as_fields, goldens, number_path, quick

@@ -14,8 +14,10 @@ from pydantic import BaseModel
 from runfold_schemas.codec import catalog as catalog_module
 from runfold_schemas.codec.catalog import FEATURE_LEVEL, Catalog, Released, released_catalog
 from runfold_schemas.errors import BadCatalog, BadEvent, UndeclaredSchema
+from runfold_schemas.events.all_events import FACTS
+from runfold_schemas.events.base import Fact
 from runfold_schemas.events.frames import Frame
-from runfold_schemas.events.runs import FACTS, Fact, MetricsLogged
+from runfold_schemas.events.metrics import MetricsLogged
 from runfold_schemas.positions.topics import Topic
 
 FOLDER = Path(catalog_module.__file__).parents[1] / "avsc"

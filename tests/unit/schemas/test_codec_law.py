@@ -14,13 +14,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from runfold_schemas.bounded_cache import Recent
+from runfold_schemas.bounded_cache import BoundedCache
 from runfold_schemas.codec import metrics as metrics_codec
 from runfold_schemas.codec import varint
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.errors import BadEvent, BadRecord, Reason
 from runfold_schemas.events.frames import Frame
-from runfold_schemas.events.runs import MetricsLogged
+from runfold_schemas.events.metrics import MetricsLogged
 from tests.support.schemas_support import (
     INT64S,
     as_fields,
@@ -171,7 +171,7 @@ def test_many_small_blocks_cost_no_more_than_linear_time() -> None:
 
 
 def test_the_key_cache_is_bounded_by_memory_and_forgets_the_least_recent() -> None:
-    cache: Recent[str, int] = Recent(10)
+    cache: BoundedCache[str, int] = BoundedCache(10)
     for number, name in enumerate("abc"):
         cache.put(name, number, 3)
     assert cache.get("a") == 0
@@ -232,7 +232,7 @@ def test_a_lone_surrogate_is_refused_by_name() -> None:
 
 
 def test_the_cache_of_key_lists_keeps_its_bound_when_an_entry_is_put_twice_and_threads_share_it() -> None:
-    cache: Recent[int, int] = Recent(10)
+    cache: BoundedCache[int, int] = BoundedCache(10)
     for _ in range(100):
         cache.put(1, 1, 4)
     assert (cache._cost, cache.get(1)) == (4, 1)

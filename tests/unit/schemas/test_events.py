@@ -11,7 +11,9 @@ from runfold_schemas.codec import wire
 from runfold_schemas.codec.envelope import Envelope, Writer
 from runfold_schemas.codec.record import Record
 from runfold_schemas.errors import BadEvent
-from runfold_schemas.events.runs import FACTS, Genesis, ParamsLogged, RunUpdated, TagsSet
+from runfold_schemas.events.all_events import FACTS
+from runfold_schemas.events.runs import ParamsLogged, RunUpdated, TagsSet
+from runfold_schemas.events.system import Genesis
 from runfold_schemas.positions.position import Position
 from runfold_schemas.positions.topics import Topic
 from tests.support.schemas_support import goldens, keys, quick, run_ids, texts

@@ -13,7 +13,7 @@ import pytest
 from runfold_schemas.codec import wire
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.headers import parse_headers
-from runfold_schemas.events.runs import as_json
+from runfold_schemas.events.all_events import as_json
 from tests.support.schemas_support import GOLDEN, goldens
 
 HINT = "run tests/golden/write_goldens.py and commit what it adds"

@@ -10,7 +10,9 @@ from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.envelope import Envelope, Writer
 from runfold_schemas.codec.record import Raw
 from runfold_schemas.codec.system_state import SystemState
-from runfold_schemas.events.runs import Event, FeatureLevelRaised, Genesis, RunDeleted, SchemaDeclared
+from runfold_schemas.events.all_events import Event
+from runfold_schemas.events.runs import RunDeleted
+from runfold_schemas.events.system import FeatureLevelRaised, Genesis, SchemaDeclared
 from runfold_schemas.positions.position import Position
 from runfold_schemas.positions.topics import Topic
 

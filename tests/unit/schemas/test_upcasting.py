@@ -10,7 +10,8 @@ import pytest
 from runfold_schemas.codec import upcast, wire
 from runfold_schemas.codec.catalog import Catalog, Released, released_catalog
 from runfold_schemas.errors import BadRecord
-from runfold_schemas.events.runs import FACTS, TagsSet
+from runfold_schemas.events.all_events import FACTS
+from runfold_schemas.events.runs import TagsSet
 
 SUBJECT = TagsSet.subject
 V1 = released_catalog().newest(SUBJECT)

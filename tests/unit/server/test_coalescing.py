@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from runfold_server.core.coalescing import Together
+from runfold_server.core.coalescing import Coalescer
 from runfold_server.core.errors import Unavailable
 
 
@@ -33,7 +33,7 @@ class Table:
         return {key: (key, told) for key in keys}
 
 
-async def held(table: Table, together: Together[int, tuple[int, int]]) -> asyncio.Task[tuple[int, int]]:
+async def held(table: Table, together: Coalescer[int, tuple[int, int]]) -> asyncio.Task[tuple[int, int]]:
     """A first caller whose look-up is under way."""
     table.go = asyncio.Semaphore(0)
     first = asyncio.create_task(together.get(0))
@@ -42,7 +42,7 @@ async def held(table: Table, together: Together[int, tuple[int, int]]) -> asynci
 
 
 async def sharing(
-    table: Table, together: Together[int, tuple[int, int]]
+    table: Table, together: Coalescer[int, tuple[int, int]]
 ) -> tuple[asyncio.Task[tuple[int, int]], asyncio.Task[tuple[int, int]]]:
     """Callers 1 and 2, whose look-up in common is under way; the first of them asked it."""
     first = await held(table, together)
@@ -57,7 +57,7 @@ async def sharing(
 
 async def test_those_who_come_while_a_look_up_is_under_way_share_the_next() -> None:
     table = Table()
-    together = Together(table.look)
+    together = Coalescer(table.look)
     first = await held(table, together)
     # What is told from now on, those who ask from now on must see.
     table.told = 7
@@ -71,7 +71,7 @@ async def test_those_who_come_while_a_look_up_is_under_way_share_the_next() -> N
 
 async def test_the_same_question_of_two_callers_is_answered_to_both() -> None:
     table = Table()
-    together = Together(table.look)
+    together = Coalescer(table.look)
     first = await held(table, together)
     both = [asyncio.create_task(together.get(3)) for _ in range(2)]
     table.release_all()
@@ -80,7 +80,7 @@ async def test_the_same_question_of_two_callers_is_answered_to_both() -> None:
 
 async def test_a_failure_goes_to_those_it_was_for_and_no_others() -> None:
     table = Table()
-    together = Together(table.look)
+    together = Coalescer(table.look)
     first = await held(table, together)
     both = [asyncio.create_task(together.get(n)) for n in (1, 2)]
     await asyncio.sleep(0.01)
@@ -101,7 +101,7 @@ async def test_a_failure_goes_to_those_it_was_for_and_no_others() -> None:
 @pytest.mark.parametrize("gone", ["the one that asks", "one that waits"])
 async def test_a_caller_that_gives_up_disturbs_nobody(gone: str) -> None:
     table = Table()
-    together = Together(table.look)
+    together = Coalescer(table.look)
     first = await held(table, together)
     second, third = [asyncio.create_task(together.get(n)) for n in (1, 2)]
     await asyncio.sleep(0.01)
@@ -117,7 +117,7 @@ async def test_a_caller_that_gives_up_disturbs_nobody(gone: str) -> None:
 
 async def test_one_that_asked_for_others_and_gives_up_leaves_their_questions() -> None:
     table = Table()
-    together = Together(table.look)
+    together = Coalescer(table.look)
     leader, other = await sharing(table, together)
     leader.cancel()
     await asyncio.wait([leader])
@@ -128,7 +128,7 @@ async def test_one_that_asked_for_others_and_gives_up_leaves_their_questions() -
 
 async def test_one_that_gives_up_while_another_asks_for_it_is_cancelled_and_nothing_else() -> None:
     table = Table()
-    together = Together(table.look)
+    together = Coalescer(table.look)
     leader, other = await sharing(table, together)
     other.cancel()
     await asyncio.wait([other])

@@ -13,8 +13,8 @@ from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import Topic, partition_of
 from runfold_server.core.errors import Unavailable
 from runfold_server.core.metrics import ServerMetrics
+from runfold_server.freshness.end_offsets import EndOffsets
 from runfold_server.freshness.fold_progress import Progress
-from runfold_server.freshness.log_ends import Coalesced
 from runfold_server.freshness.read_hints import Urge
 from runfold_server.reads import reader as reads
 from runfold_server.reads.reader import Behind, Reader, of_run, of_topics
@@ -33,7 +33,7 @@ class Broker:
         self.go.set()
         self.fault: Exception | None = None
 
-    async def look(self) -> Mapping[Partition, int]:
+    async def now(self) -> Mapping[Partition, int]:
         self.lookups += 1
         end = self.end
         await self.go.wait()
@@ -41,58 +41,50 @@ class Broker:
             raise self.fault
         return {RUNS_0: end}
 
-
-@asynccontextmanager
-async def serving(broker: Broker) -> AsyncIterator[Coalesced]:
-    coalesced = Coalesced(broker.look)
-    task = asyncio.create_task(coalesced.serve())
-    try:
-        yield coalesced
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
+    async def at(self, time_ms: int) -> Mapping[Partition, int]:
+        raise NotImplementedError
 
 
 async def test_many_callers_share_a_lookup_that_started_after_them() -> None:
     broker = Broker()
-    async with serving(broker) as ends:
-        broker.go.clear()
-        first = asyncio.create_task(ends.get())
-        await asyncio.sleep(0.01)
-        # The first look-up is under way; what is appended now must be seen by those who ask now.
-        broker.end = 7
-        later = [asyncio.create_task(ends.get()) for _ in range(100)]
-        await asyncio.sleep(0.01)
-        broker.go.set()
-        assert await first == {RUNS_0: 0}
-        assert [await task for task in later] == [{RUNS_0: 7}] * 100
-        assert broker.lookups == 2
+    ends = EndOffsets(broker)
+    broker.go.clear()
+    first = asyncio.create_task(ends.now())
+    await asyncio.sleep(0.01)
+    # The first look-up is under way; what is appended now must be seen by those who ask now.
+    broker.end = 7
+    later = [asyncio.create_task(ends.now()) for _ in range(100)]
+    await asyncio.sleep(0.01)
+    broker.go.set()
+    assert await first == {RUNS_0: 0}
+    assert [await task for task in later] == [{RUNS_0: 7}] * 100
+    assert broker.lookups == 2
 
 
 async def test_a_failed_lookup_fails_its_callers_and_no_others() -> None:
     broker = Broker()
-    async with serving(broker) as ends:
-        broker.fault = Unavailable("away", 3)
-        errors = await asyncio.gather(ends.get(), ends.get(), return_exceptions=True)
-        assert [type(error) for error in errors] == [Unavailable, Unavailable]
-        assert errors[0] is not errors[1]
-        broker.fault = ValueError("a fault of ours")
-        with pytest.raises(Unavailable, match="a fault of ours"):
-            await ends.get()
-        broker.fault = None
-        assert await ends.get() == {RUNS_0: 0}
+    ends = EndOffsets(broker)
+    broker.fault = Unavailable("away", 3)
+    errors = await asyncio.gather(ends.now(), ends.now(), return_exceptions=True)
+    assert [type(error) for error in errors] == [Unavailable, Unavailable]
+    assert errors[0] is not errors[1]
+    broker.fault = ValueError("a fault of ours")
+    with pytest.raises(Unavailable, match="a fault of ours"):
+        await ends.now()
+    broker.fault = None
+    assert await ends.now() == {RUNS_0: 0}
 
 
 async def test_a_caller_that_gives_up_disturbs_nobody() -> None:
     broker = Broker()
-    async with serving(broker) as ends:
-        broker.go.clear()
-        gone, stays = asyncio.create_task(ends.get()), asyncio.create_task(ends.get())
-        await asyncio.sleep(0.01)
-        gone.cancel()
-        await asyncio.wait([gone])
-        broker.go.set()
-        assert await stays == {RUNS_0: 0}
+    ends = EndOffsets(broker)
+    broker.go.clear()
+    gone, stays = asyncio.create_task(ends.now()), asyncio.create_task(ends.now())
+    await asyncio.sleep(0.01)
+    gone.cancel()
+    await asyncio.wait([gone])
+    broker.go.set()
+    assert await stays == {RUNS_0: 0}
 
 
 async def test_waiters_wake_at_their_offset() -> None:

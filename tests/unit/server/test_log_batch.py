@@ -8,11 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runfold_server.core.errors import ApiError
-from runfold_server.http.request_fields import parse_json, read_json
-from runfold_server.mlflow.tracking import run_logging
-from runfold_server.mlflow.tracking.log_batch import checked_points, read_metrics
+from runfold_server.http.json_body import read_json
+from runfold_server.http.messages import parse_message
+from runfold_server.mlflow.tracking.log_batch import LogBatch, checked_points
 
-(LOG_BATCH,) = [operation for operation in run_logging.OPERATIONS if operation.path == "runs/log-batch"]
 keys = st.sampled_from(["loss", "a/b", "é", "", "../x", "a//b", "x" * 250, "x" * 251, "nul\x00", "?"]) | st.text(
     max_size=5
 )
@@ -41,26 +40,33 @@ batches = st.fixed_dictionaries(
 )
 
 
+def read(batch: LogBatch) -> Any:
+    try:
+        points: Any = checked_points(batch.metrics)
+    except ApiError as error:
+        points = error.message
+    return batch.run_id, batch.params, batch.tags, points
+
+
 def in_full(body: bytes) -> Any:
-    args = parse_json(LOG_BATCH.fields, read_json(body, "application/json"))
-    return args["run_id"], args["params"], args["tags"], checked_points(args["metrics"])
+    return read(parse_message(LogBatch, read_json(body, "application/json")))
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow])
 @given(batches)
 def test_what_the_quick_reader_takes_the_full_one_reads_alike(batch: dict[str, Any]) -> None:
     body = json.dumps(batch).encode()
-    quick = read_metrics(body)
+    quick = LogBatch.decode_plain(body)
     if quick is not None:
         try:
             full = in_full(body)
         except ApiError as error:
             raise AssertionError(f"refused in full: {error.message}") from error
-        assert (quick["run_id"], quick["params"], quick["tags"], quick["points"]) == full
+        assert read(quick) == full
 
 
 @given(st.lists(plain, min_size=1, max_size=5))
 def test_the_form_that_clients_send_is_read_quickly(metrics: list[dict[str, Any]]) -> None:
-    quick = read_metrics(json.dumps({"run_id": "r", "run_uuid": "r", "metrics": metrics}).encode())
+    quick = LogBatch.decode_plain(json.dumps({"run_id": "r", "run_uuid": "r", "metrics": metrics}).encode())
     finite = all(math.isfinite(metric["value"]) for metric in metrics)
     assert (quick is not None) is finite

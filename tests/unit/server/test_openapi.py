@@ -11,8 +11,8 @@ from starlette.routing import Mount, Route
 
 from runfold_server.app.routes import OPERATIONS, OPERATIONS_3, RAW, api_document
 from runfold_server.app.routing import routes
+from runfold_server.http.fields import Field
 from runfold_server.http.prefixes import MLFLOW_3_PREFIXES, MLFLOW_PREFIXES
-from runfold_server.http.request_fields import Field
 from runfold_server.openapi.field_descriptions import MEANINGS
 
 DOCUMENT = api_document()

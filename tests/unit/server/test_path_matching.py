@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runfold_server.http.messages import NoFields
 from runfold_server.http.operation import Operation
 from runfold_server.http.path_matching import Paths
 
@@ -17,7 +18,7 @@ async def _handler(*_: Any) -> dict[str, Any]:
 
 
 PATHS = Paths(
-    Operation(method, path, _handler)
+    Operation(method, path, NoFields, _handler)
     for method, path in (
         ("POST", "things"),
         ("POST", "things/search"),

@@ -17,15 +17,17 @@ from runfold_projections.core.rejection import RejectionCode
 from runfold_projections.operations.outcomes import Refused
 from runfold_projections.runs.queries import Dataset, LatestMetric, Run
 from runfold_projections.series.latest import History
+from runfold_schemas.events.all_events import Event
+from runfold_schemas.events.experiments import ExperimentDeleted, ExperimentRenamed, ExperimentTagsSet
 from runfold_schemas.events.frames import Point
-from runfold_schemas.events.runs import Event, ExperimentDeleted, ExperimentRenamed, ExperimentTagsSet, ParamsLogged
+from runfold_schemas.events.runs import ParamsLogged
 from runfold_server.app.application import listening_socket
 from runfold_server.core.errors import AlreadyExists, ErrorCode, InvalidParameter, NotFound, Unavailable
 from runfold_server.mlflow import page_tokens
 from runfold_server.mlflow import validation as limits
 from runfold_server.mlflow.answers import runs
 from runfold_server.mlflow.errors import said
-from runfold_server.mlflow.tracking.log_batch import metric_events
+from runfold_server.mlflow.tracking.metric_points import metric_events
 from runfold_server.writes.writes import Origin, RefusedWrite
 
 RUN = Run(

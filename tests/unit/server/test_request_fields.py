@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from runfold_server.app.routes import OPERATIONS
 from runfold_server.core.errors import ApiError, BadBody, InvalidParameter
-from runfold_server.http.request_fields import Field, Kind, parse_json, parse_query, read_json
+from runfold_server.http.fields import Field, Kind, parse_fields, query_values
+from runfold_server.http.json_body import read_json
 
 RUN_ID = Field("run_id", required=True, alias="run_uuid")
 DOCS = " See the API docs for more information about request parameters."
@@ -19,26 +20,26 @@ DOCS = " See the API docs for more information about request parameters."
 
 def refusal(field: Field, value: Any) -> str:
     with pytest.raises(InvalidParameter) as caught:
-        parse_json([field], {field.name: value})
+        parse_fields([field], {field.name: value})
     return caught.value.message
 
 
 @pytest.mark.parametrize("raw", [{}, {"run_id": None}, {"run_id": ""}])
 def test_a_missing_parameter(raw: dict[str, Any]) -> None:
     with pytest.raises(InvalidParameter, match=r"Missing value for required parameter 'run_id'\." + DOCS):
-        parse_json([RUN_ID], raw)
+        parse_fields([RUN_ID], raw)
 
 
 def test_the_older_name_is_taken() -> None:
-    assert parse_json([RUN_ID], {"run_uuid": "a"}) == {"run_id": "a"}
+    assert parse_fields([RUN_ID], {"run_uuid": "a"}) == {"run_id": "a"}
 
 
 def test_camel_case_is_taken_but_not_both() -> None:
-    assert parse_json([RUN_ID], {"runId": "a"}) == {"run_id": "a"}
+    assert parse_fields([RUN_ID], {"runId": "a"}) == {"run_id": "a"}
     with pytest.raises(
         InvalidParameter, match=r"Request specifies both 'run_id' and 'runId'; provide only one of them\."
     ):
-        parse_json([RUN_ID], {"run_id": "a", "runId": "a"})
+        parse_fields([RUN_ID], {"run_id": "a", "runId": "a"})
 
 
 def test_a_wrong_type_is_named() -> None:
@@ -52,7 +53,7 @@ def test_a_wrong_type_is_named() -> None:
 
 @pytest.mark.parametrize(("value", "read"), [(4, 4), ("4", 4), ("-4", -4), (4.0, 4), ("4.0", 4), ("1e3", 1000)])
 def test_whole_numbers_come_in_many_forms(value: Any, read: int) -> None:
-    assert parse_json([Field("step", Kind.INT64)], {"step": value}) == {"step": read}
+    assert parse_fields([Field("step", Kind.INT64)], {"step": value}) == {"step": read}
 
 
 @pytest.mark.parametrize("value", [True, 4.5, "4.5", "", " 4", "1_0", 2**63, -(2**63) - 1, [], {}, "9" * 5000, 10**400])
@@ -74,7 +75,7 @@ def test_a_bound_is_a_wrong_value() -> None:
 
 def test_enums_come_as_names_and_numbers() -> None:
     field = Field("status", Kind.CHOICE, choices=("RUNNING", "SCHEDULED", "FINISHED"))
-    assert [parse_json([field], {"status": s})["status"] for s in ("FINISHED", 3, "3")] == ["FINISHED"] * 3
+    assert [parse_fields([field], {"status": s})["status"] for s in ("FINISHED", 3, "3")] == ["FINISHED"] * 3
     wrong: list[Any] = ["X", 0, 4, -1, True, []]
     for value in wrong:
         refusal(field, value)
@@ -90,12 +91,13 @@ def test_nested_fields_are_named_by_their_path() -> None:
     assert refusal(metrics, [{"key": "a"}, {}]) == "Missing value for required parameter 'metrics[1].key'." + DOCS
     refusal(metrics, [None])
     refusal(metrics, {})
-    assert parse_json([metrics], {"metrics": None, "unknown": 1}) == {"metrics": []}
+    assert parse_fields([metrics], {"metrics": None, "unknown": 1}) == {"metrics": ()}
 
 
 def test_query_strings() -> None:
     fields = [Field("a"), Field("b", Kind.STRINGS)]
-    assert parse_query(fields, [("a", "1"), ("a", "2"), ("b", "x"), ("b", "y")]) == {"a": "1", "b": ["x", "y"]}
+    query = [("a", "1"), ("a", "2"), ("b", "x"), ("b", "y")]
+    assert parse_fields(fields, query_values(fields, query)) == {"a": "1", "b": ("x", "y")}
 
 
 @pytest.mark.parametrize(
@@ -128,12 +130,13 @@ names = sorted({field.name for operation in OPERATIONS for field in operation.fi
 @given(st.sampled_from(OPERATIONS), st.dictionaries(st.sampled_from(names), anything))
 def test_no_input_is_more_than_a_refusal(operation: Any, raw: dict[str, Any]) -> None:
     try:
-        args = parse_json(operation.fields, raw)
+        args = parse_fields(operation.fields, raw)
     except ApiError as error:
         status, body = error.status, json.loads(error.body())
         assert (status, body["error_class"]) == (400, "INVALID_PARAMETER_VALUE")
     else:
-        assert set(args) == {field.name for field in operation.fields}
+        assert set(args) == {field.attribute for field in operation.fields}
+        assert isinstance(operation.request(**args), operation.request)
 
 
 @pytest.mark.parametrize(
@@ -146,13 +149,13 @@ def test_no_input_is_more_than_a_refusal(operation: Any, raw: dict[str, Any]) ->
 )
 def test_a_value_beyond_what_is_taken_is_refused_with_what_is(field: Field, value: str, says: str) -> None:
     with pytest.raises(InvalidParameter) as refused:
-        parse_query((field,), [(field.name, value)])
+        parse_fields((field,), query_values((field,), [(field.name, value)]))
     assert refused.value.message.endswith(says)
 
 
 @pytest.mark.parametrize("value", ["true", "False", "", 1, 0, []])
 def test_a_truth_is_one_of_jsons_two_as_in_mlflow(value: Any) -> None:
     with pytest.raises(InvalidParameter, match="'archive_existing_versions'"):
-        parse_json(
+        parse_fields(
             (Field("archive_existing_versions", Kind.BOOL, default=False),), {"archive_existing_versions": value}
         )

@@ -24,7 +24,7 @@ from mlflow.utils.proto_json_utils import parse_dict
 
 from runfold_server.app.routes import OPERATIONS
 from runfold_server.core.errors import InvalidParameter
-from runfold_server.http.request_fields import Field, Kind, parse_json
+from runfold_server.http.fields import Field, Kind, parse_fields
 
 REFUSED = "refused"
 
@@ -103,14 +103,14 @@ def theirs(message: Any, field: Field, value: Any) -> Any:
             return REFUSED
         said: str = parsed.DESCRIPTOR.fields_by_name[field.name].enum_type.values_by_number[found].name
         return REFUSED if said.endswith("_UNSPECIFIED") else said
-    return list(found) if field.kind is Kind.STRINGS else found
+    return tuple(found) if field.kind is Kind.STRINGS else found
 
 
 def ours(field: Field, value: Any) -> Any:
     # What MLflow's handlers check beyond protobuf is another test's.
     plain = replace(field, required=False, least=None, most=None)
     try:
-        return parse_json([plain], {field.name: value})[field.name]
+        return parse_fields([plain], {field.name: value})[field.attribute]
     except InvalidParameter:
         return REFUSED
 
@@ -122,7 +122,7 @@ def test_a_value_means_what_it_means_to_protobuf(name: str, value: Any) -> None:
     message, field = FIELDS[name]
     if value is None:
         parse_dict({field.name: None}, message())
-        assert ours(field, None) == (field.default if field.kind is not Kind.STRINGS else [])
+        assert ours(field, None) == (field.default if field.kind is not Kind.STRINGS else ())
         return
     # Protobuf takes what a number leaves of 32 bits: -4294967293 for 3.
     wide = isinstance(value, int) and not -(2**31) <= value < 2**31

@@ -50,9 +50,8 @@ def _whole(value: str, theirs: Any) -> Any:
 
 @given(long_names, st.floats(), int64, int64)
 def test_metrics(key: str, value: float, timestamp: int, step: int) -> None:
-    metric = {"key": key, "value": value, "timestamp": timestamp, "step": step}
     theirs = verdict(lambda: validation._validate_metric(key, value, timestamp, step, "metrics[3]"))
-    assert verdict(lambda: limits.check_metric(metric, "metrics[3].")) == theirs
+    assert verdict(lambda: limits.check_metric(key, value, timestamp, "metrics[3].")) == theirs
 
 
 @given(long_names, texts)

@@ -1,6 +1,7 @@
 """Logged models as MLflow's JSON, and the shapes of it. Empty lists and unset fields are left out."""
 
 from collections.abc import Mapping
+from typing import Literal
 
 import msgspec
 
@@ -10,7 +11,8 @@ from runfold_server.openapi_schemas.common import INT64, MS, NUMBER, TEXT, Schem
 
 from .runs import Json, filled, key_values, number
 
-STATUSES: Mapping[ModelStatus, str] = {
+LoggedModelStatus = Literal["LOGGED_MODEL_PENDING", "LOGGED_MODEL_READY", "LOGGED_MODEL_UPLOAD_FAILED"]
+STATUSES: Mapping[ModelStatus, LoggedModelStatus] = {
     "PENDING": "LOGGED_MODEL_PENDING",
     "READY": "LOGGED_MODEL_READY",
     "FAILED": "LOGGED_MODEL_UPLOAD_FAILED",

@@ -3,14 +3,14 @@
 import json
 from typing import Any
 
-from runfold_schemas.events.runs import MAX_MODEL_CHARS, ModelLogged, parse_json
+from runfold_schemas.events.base import parse_json
+from runfold_schemas.events.runs import MAX_MODEL_CHARS, ModelLogged
 from runfold_server.core.errors import InvalidParameter, NotImplementedYet
 from runfold_server.core.outages import kafka_outages
 from runfold_server.http.operation import Call, Operation
-from runfold_server.http.request_fields import Field
 from runfold_server.http.services import Services
 from runfold_server.mlflow.errors import said
-from runfold_server.mlflow.tracking.runs import RUN_ID
+from runfold_server.mlflow.messages import RunRequest
 from runfold_server.writes.writes import RefusedWrite
 
 Json = dict[str, Any]
@@ -19,8 +19,14 @@ LEVEL = 2
 _MANDATORY = ("artifact_path", "flavors", "run_id", "utc_time_created")
 
 
-async def _log_model(services: Services, call: Call) -> Json:
-    run_id, text = call.args["run_id"], call.args["model_json"]
+class LogModel(RunRequest, frozen=True):
+    """runs/log-model."""
+
+    model_json: str
+
+
+async def _log_model(services: Services, call: Call[LogModel]) -> Json:
+    run_id, text = call.request.run_id, call.request.model_json
     event = ModelLogged(run_id=run_id, model=json.dumps(summary(text), ensure_ascii=False))
     with kafka_outages():
         level = (await services.log.connect()).level
@@ -68,8 +74,8 @@ OPERATIONS = (
     Operation(
         "POST",
         "runs/log-model",
+        LogModel,
         _log_model,
-        (RUN_ID, Field("model_json", required=True)),
         about="Add a model to the run's tag `mlflow.log-model.history`.",
         errors=(501,),
     ),

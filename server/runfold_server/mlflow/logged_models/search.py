@@ -1,13 +1,14 @@
 """logged-models/search: MLflow's own language for it, and its own tokens."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from runfold_projections.logged_models.queries import LoggedModel, ModelSearch, search_logged_models
 from runfold_projections.logged_models.search_vocabulary import MeasuredOn, check_orders, read_filter, read_order
-from runfold_schemas.events.runs import DEFAULT_WORKSPACE
+from runfold_schemas.events.base import DEFAULT_WORKSPACE
 from runfold_server.core.errors import InvalidParameter
-from runfold_server.http.operation import Call, Operation
-from runfold_server.http.request_fields import Field, Kind
+from runfold_server.http.messages import Int32, Message
+from runfold_server.http.operation import Call, Operation, TimeTravel
 from runfold_server.http.services import Services
 from runfold_server.mlflow import validation
 from runfold_server.mlflow.answers import runs
@@ -25,14 +26,43 @@ _WHEN_ZERO = 100
 _LARGEST_ID = 2**63 - 1
 
 
-async def _search(services: Services, call: Call) -> Json:
-    args = call.args
-    asked, filter_string = args["experiment_ids"], args["filter"] or None
-    order_by = [_order(one) for one in args["order_by"]] or None
-    datasets = _datasets(args["datasets"])
-    offset = read_token(args["page_token"], asked, filter_string, order_by)
-    limit = min(_size(args["max_results"]), MOST_MODELS)
-    experiments = [number for text in asked if 0 <= (number := validation.parse_experiment_id(text)) <= _LARGEST_ID]
+class MeasuredDataset(Message, frozen=True):
+    """A dataset that metrics were measured on."""
+
+    dataset_name: str = ""
+    dataset_digest: str = ""
+
+
+class Order(Message, frozen=True):
+    """A column to sort by."""
+
+    field_name: str
+    ascending: bool = True
+    dataset_name: str = ""
+    dataset_digest: str = ""
+
+
+class SearchLoggedModels(Message, frozen=True):
+    """logged-models/search."""
+
+    experiment_ids: tuple[str, ...]
+    filter: str = ""
+    datasets: tuple[MeasuredDataset, ...] = ()
+    max_results: Int32 = 50
+    order_by: tuple[Order, ...] = ()
+    page_token: str | None = None
+
+
+async def _search(services: Services, call: Call[SearchLoggedModels]) -> Json:
+    request = call.request
+    experiment_ids, filter_string = request.experiment_ids, request.filter or None
+    order_by = [_order(one) for one in request.order_by] or None
+    datasets = _datasets(request.datasets)
+    offset = read_token(request.page_token, experiment_ids, filter_string, order_by)
+    limit = min(_size(request.max_results), MOST_MODELS)
+    experiments = [
+        number for text in experiment_ids if 0 <= (number := validation.parse_experiment_id(text)) <= _LARGEST_ID
+    ]
 
     async def query(connection: Any) -> list[LoggedModel]:
         check_orders(order_by or ())
@@ -44,7 +74,7 @@ async def _search(services: Services, call: Call) -> Json:
         return await search_logged_models(connection, search, limit + 1, offset)
 
     rows = (await services.reads.reader.strong(MODEL, query)).value
-    token = make_token(asked, filter_string, order_by, offset + limit) if len(rows) > limit else None
+    token = make_token(experiment_ids, filter_string, order_by, offset + limit) if len(rows) > limit else None
     return runs.page("models", [logged_model(row) for row in rows[:limit]], token)
 
 
@@ -56,48 +86,31 @@ def _size(most: int) -> int:
     return most or _WHEN_ZERO
 
 
-def _order(one: Json) -> Json:
+def _order(one: Order) -> Json:
     return {
-        "field_name": one["field_name"],
-        "ascending": one["ascending"],
-        "dataset_name": one["dataset_name"] or None,
-        "dataset_digest": one["dataset_digest"] or None,
+        "field_name": one.field_name,
+        "ascending": one.ascending,
+        "dataset_name": one.dataset_name or None,
+        "dataset_digest": one.dataset_digest or None,
     }
 
 
-def _datasets(given: list[Json]) -> list[MeasuredOn]:
-    if not all(one["dataset_name"] for one in given):
+def _datasets(given: Sequence[MeasuredDataset]) -> list[MeasuredOn]:
+    if not all(one.dataset_name for one in given):
         raise InvalidParameter("`dataset_name` in the `datasets` clause must be specified.")
     if len(given) > MOST_DATASETS:
         raise InvalidParameter(f"A search may name {MOST_DATASETS} data sets, this one names {len(given)}")
-    return [MeasuredOn(one["dataset_name"], one["dataset_digest"] or None) for one in given]
+    return [MeasuredOn(one.dataset_name, one.dataset_digest or None) for one in given]
 
-
-_DATASET = (Field("dataset_name", default=""), Field("dataset_digest", default=""))
 
 OPERATIONS = (
     Operation(
         "POST",
         "logged-models/search",
+        SearchLoggedModels,
         _search,
-        (
-            Field("experiment_ids", Kind.STRINGS, required=True),
-            Field("filter", default=""),
-            Field("datasets", Kind.OBJECTS, fields=_DATASET),
-            Field("max_results", Kind.INT32, default=50),
-            Field(
-                "order_by",
-                Kind.OBJECTS,
-                fields=(
-                    Field("field_name", required=True),
-                    Field("ascending", Kind.BOOL, default=True),
-                    *_DATASET,
-                ),
-            ),
-            Field("page_token"),
-        ),
         about="Logged models of experiments that match a filter, a page at a time, at most 1000. Deleted ones are not shown.",
         answer=page("models", "LoggedModel"),
-        from_past=True,
+        time_travel=TimeTravel.SNAPSHOT,
     ),
 )

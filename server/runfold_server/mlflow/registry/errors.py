@@ -2,8 +2,8 @@
 
 from runfold_projections.core.rejection import RejectionCode
 from runfold_projections.registry.fold import PROMPT_TAG
+from runfold_schemas.events.all_events import Event
 from runfold_schemas.events.registered_models import ModelAliasSet, RegisteredModelCreated, VersionFact
-from runfold_schemas.events.runs import Event
 from runfold_server.core.errors import AlreadyExists, ApiError, Internal, InvalidParameter, NotFound
 from runfold_server.writes.writes import RefusedWrite
 

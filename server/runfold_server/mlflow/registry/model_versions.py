@@ -1,6 +1,6 @@
 """model-versions/*: numbers, stages and deletion are the fold's; where a version's files lie is found before the append."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from runfold_log.writer import Appended
 from runfold_projections.postgres.connection import Connection
@@ -11,6 +11,7 @@ from runfold_projections.registry.version_queries import (
     model_version_created_at,
     search_model_versions,
 )
+from runfold_schemas.events.base import DEFAULT_WORKSPACE
 from runfold_schemas.events.registered_models import (
     ModelVersionCreated,
     ModelVersionDeleted,
@@ -20,20 +21,20 @@ from runfold_schemas.events.registered_models import (
     ModelVersionTagsSet,
     VersionFact,
 )
-from runfold_schemas.events.runs import DEFAULT_WORKSPACE
 from runfold_server.core.errors import Internal, InvalidParameter
-from runfold_server.http.operation import Call, Operation
-from runfold_server.http.request_fields import Field, Kind
+from runfold_server.http.messages import Message, Rule
+from runfold_server.http.operation import Call, Operation, TimeTravel
 from runfold_server.http.services import Services
 from runfold_server.mlflow import page_tokens
 from runfold_server.mlflow.answers import registry as answers
 from runfold_server.mlflow.answers import runs as pages_of
+from runfold_server.mlflow.messages import Tag
 from runfold_server.openapi_schemas.common import TEXT, having, page
 from runfold_server.reads.reader import Query
 
 from . import validation as limits
 from .errors import no_version
-from .registered_models import KEY, NAME, TAG, UNLEVELLED, VERSION
+from .registered_models import UNLEVELLED, VERSION, ModelRequest
 from .version_search import REGISTRY, canonical_stage, version_of
 from .version_sources import find_source
 from .writes import behind, decided, decided_then, needs_registry
@@ -43,23 +44,82 @@ MOST_RESULTS = 200_000
 _ACTIVE = ("Staging", "Production")
 
 
-async def _create(services: Services, call: Call) -> Json:
-    args = call.args
-    tags = dict(limits.check_tag(tag["key"], tag["value"]) for tag in args["tags"])
+class CreateVersion(ModelRequest, frozen=True):
+    """model-versions/create."""
+
+    source: str
+    run_id: str | None = None
+    tags: tuple[Tag, ...] = ()
+    run_link: str = ""
+    description: str = ""
+    model_id: str | None = None
+
+
+class VersionRequest(ModelRequest, frozen=True):
+    """A request about one version of a registered model."""
+
+    version: str
+
+
+class UpdateVersion(VersionRequest, frozen=True):
+    """model-versions/update."""
+
+    description: str | None = None
+
+
+class TransitionStage(VersionRequest, frozen=True):
+    """model-versions/transition-stage."""
+
+    stage: str
+    archive_existing_versions: bool = False
+
+
+class GetDownloadUri(Message, frozen=True):
+    """model-versions/get-download-uri."""
+
+    name: str | None = None
+    version: str | None = None
+
+
+class SearchVersions(Message, frozen=True):
+    """model-versions/search."""
+
+    filter: str = ""
+    max_results: Annotated[int, Rule(most=MOST_RESULTS)] = MOST_RESULTS
+    order_by: tuple[str, ...] = ()
+    page_token: str | None = None
+
+
+class SetVersionTag(VersionRequest, frozen=True):
+    """model-versions/set-tag."""
+
+    key: str
+    value: str = ""
+
+
+class DeleteVersionTag(VersionRequest, frozen=True):
+    """model-versions/delete-tag."""
+
+    key: str
+
+
+async def _create(services: Services, call: Call[CreateVersion]) -> Json:
+    request = call.request
+    tags = dict(limits.check_tag(tag.key, tag.value) for tag in request.tags)
     prompt = tags.get("mlflow.prompt.is_prompt", "false").lower() == "true"
     await needs_registry(services)
     found = await find_source(
-        services, args["source"], args["run_id"], args["model_id"], prompt=prompt, run_link=args["run_link"]
+        services, request.source, request.run_id, request.model_id, prompt=prompt, run_link=request.run_link
     )
     event = ModelVersionCreated(
-        name=limits.check_model_name(args["name"]),
+        name=limits.check_model_name(request.name),
         source=found.source,
         storage_location=found.storage_location,
         # As MLflow's: what nobody gave is an empty text.
         run_id=found.run_id or "",
-        run_link=args["run_link"],
+        run_link=request.run_link,
         model_id=found.model_id or None,
-        description=args["description"],
+        description=request.description,
         tags=tags,
     )
 
@@ -80,16 +140,16 @@ def _answered(version: ModelVersion | None) -> Json:
     return {"model_version": answers.model_version(version)}
 
 
-def _named(call: Call) -> tuple[str, int]:
+def _named(request: VersionRequest) -> tuple[str, int]:
     """Name and number of a version that an event can name; NotFound for a number that no version has."""
-    name = limits.check_model_name(call.args["name"])
-    number = limits.version_number(call.args["version"])
+    name = limits.check_model_name(request.name)
+    number = limits.version_number(request.version)
     if not 0 < number < 2**31:
-        raise no_version(name, call.args["version"])
+        raise no_version(name, request.version)
     return name, number
 
 
-async def _changed(services: Services, call: Call, event: VersionFact) -> Json:
+async def _changed(services: Services, call: Call[Any], event: VersionFact) -> Json:
     """Decide, and answer with the version as it is then."""
     name, number = event.name, event.version
 
@@ -104,54 +164,54 @@ async def _changed(services: Services, call: Call, event: VersionFact) -> Json:
     return _answered(await decided_then(services, call.origin, event, then))
 
 
-async def _get(services: Services, call: Call) -> Json:
+async def _get(services: Services, call: Call[VersionRequest]) -> Json:
     return {
         "model_version": answers.model_version(
-            await version_of(services, call.args["name"], call.args["version"], call.as_of)
+            await version_of(services, call.request.name, call.request.version, call.as_of)
         )
     }
 
 
-async def _update(services: Services, call: Call) -> Json:
-    name, number = _named(call)
+async def _update(services: Services, call: Call[UpdateVersion]) -> Json:
+    name, number = _named(call.request)
     return await _changed(
-        services, call, ModelVersionDescribed(name=name, version=number, description=call.args["description"])
+        services, call, ModelVersionDescribed(name=name, version=number, description=call.request.description)
     )
 
 
-async def _transition(services: Services, call: Call) -> Json:
-    stage, archive = canonical_stage(call.args["stage"]), call.args["archive_existing_versions"]
+async def _transition(services: Services, call: Call[TransitionStage]) -> Json:
+    stage, archive = canonical_stage(call.request.stage), call.request.archive_existing_versions
     if archive and stage not in _ACTIVE:
         raise InvalidParameter(
-            f"Model version transition cannot archive existing model versions because '{call.args['stage']}' is not an Active stage. "
+            f"Model version transition cannot archive existing model versions because '{call.request.stage}' is not an Active stage. "
             f"Valid stages are {list(_ACTIVE)}"
         )
-    name, number = _named(call)
+    name, number = _named(call.request)
     event = ModelVersionStaged.model_validate(
         {"name": name, "version": number, "stage": stage, "archive_existing": archive}
     )
     return await _changed(services, call, event)
 
 
-async def _delete(services: Services, call: Call) -> Json:
-    name, number = _named(call)
+async def _delete(services: Services, call: Call[VersionRequest]) -> Json:
+    name, number = _named(call.request)
     await decided(services, call.origin, ModelVersionDeleted(name=name, version=number))
     return {}
 
 
-async def _download_uri(services: Services, call: Call) -> Json:
-    version = await version_of(services, call.args["name"] or "", call.args["version"] or "", call.as_of)
+async def _download_uri(services: Services, call: Call[GetDownloadUri]) -> Json:
+    version = await version_of(services, call.request.name or "", call.request.version or "", call.as_of)
     return {"artifact_uri": version.storage_location or version.source}
 
 
-async def _search(services: Services, call: Call) -> Json:
-    limit, offset = call.args["max_results"], page_tokens.read_token(call.args["page_token"])
+async def _search(services: Services, call: Call[SearchVersions]) -> Json:
+    limit, offset = call.request.max_results, page_tokens.read_token(call.request.page_token)
     if limit < 1:
         raise InvalidParameter(f"Invalid value for max_results. It must be a positive integer, but got {limit}")
 
     async def query(connection: Connection) -> list[ModelVersion]:
         return await search_model_versions(
-            connection, DEFAULT_WORKSPACE, call.args["filter"], call.args["order_by"], limit + 1, offset
+            connection, DEFAULT_WORKSPACE, call.request.filter, call.request.order_by, limit + 1, offset
         )
 
     rows = (await services.reads.reader.strong(REGISTRY, query)).value
@@ -160,36 +220,26 @@ async def _search(services: Services, call: Call) -> Json:
     return pages_of.page("model_versions", found, token)
 
 
-async def _set_tag(services: Services, call: Call) -> Json:
-    name, number = _named(call)
-    key, value = limits.check_tag(call.args["key"], call.args["value"])
+async def _set_tag(services: Services, call: Call[SetVersionTag]) -> Json:
+    name, number = _named(call.request)
+    key, value = limits.check_tag(call.request.key, call.request.value)
     await decided(services, call.origin, ModelVersionTagsSet(name=name, version=number, tags={key: value}))
     return {}
 
 
-async def _delete_tag(services: Services, call: Call) -> Json:
-    name, number = _named(call)
-    key = limits.check_tag_key(call.args["key"])
+async def _delete_tag(services: Services, call: Call[DeleteVersionTag]) -> Json:
+    name, number = _named(call.request)
+    key = limits.check_tag_key(call.request.key)
     await decided(services, call.origin, ModelVersionTagsDeleted(name=name, version=number, keys=[key]))
     return {}
 
-
-_NUMBER = Field("version", required=True)
 
 OPERATIONS = (
     Operation(
         "POST",
         "model-versions/create",
+        CreateVersion,
         _create,
-        (
-            NAME,
-            Field("source", required=True),
-            Field("run_id"),
-            Field("tags", Kind.OBJECTS, fields=TAG),
-            Field("run_link", default=""),
-            Field("description", default=""),
-            Field("model_id"),
-        ),
         about="Create the next version of a registered model. Numbers count up and are never given twice.",
         answer=VERSION,
         errors=UNLEVELLED,
@@ -197,17 +247,17 @@ OPERATIONS = (
     Operation(
         "GET",
         "model-versions/get",
+        VersionRequest,
         _get,
-        (NAME, _NUMBER),
         about="A version of a registered model.",
         answer=VERSION,
-        past=True,
+        time_travel=TimeTravel.AS_OF,
     ),
     Operation(
         "PATCH",
         "model-versions/update",
+        UpdateVersion,
         _update,
-        (NAME, _NUMBER, Field("description")),
         about="Give a version another description; without one it has none.",
         answer=VERSION,
         errors=UNLEVELLED,
@@ -215,8 +265,8 @@ OPERATIONS = (
     Operation(
         "POST",
         "model-versions/transition-stage",
+        TransitionStage,
         _transition,
-        (NAME, _NUMBER, Field("stage", required=True), Field("archive_existing_versions", Kind.BOOL, default=False)),
         about="Move a version to a stage.",
         answer=VERSION,
         errors=UNLEVELLED,
@@ -224,47 +274,42 @@ OPERATIONS = (
     Operation(
         "DELETE",
         "model-versions/delete",
+        VersionRequest,
         _delete,
-        (NAME, _NUMBER),
         about="Delete a version, with its tags and the aliases that stand on it. Its number is not given again.",
         errors=UNLEVELLED,
     ),
     Operation(
         "GET",
         "model-versions/get-download-uri",
+        GetDownloadUri,
         _download_uri,
-        (Field("name"), Field("version")),
         about="Where the files of a version lie.",
         answer=having({"artifact_uri": TEXT}),
-        past=True,
+        time_travel=TimeTravel.AS_OF,
     ),
     Operation(
         "GET",
         "model-versions/search",
+        SearchVersions,
         _search,
-        (
-            Field("filter", default=""),
-            Field("max_results", Kind.INT64, default=MOST_RESULTS, most=MOST_RESULTS),
-            Field("order_by", Kind.STRINGS),
-            Field("page_token"),
-        ),
         about="Versions that match a filter, a page at a time. Those of prompts are found only if the filter asks for them.",
         answer=page("model_versions", "ModelVersion"),
-        from_past=True,
+        time_travel=TimeTravel.SNAPSHOT,
     ),
     Operation(
         "POST",
         "model-versions/set-tag",
+        SetVersionTag,
         _set_tag,
-        (NAME, _NUMBER, KEY, Field("value", default="")),
         about="Set a tag of a version.",
         errors=UNLEVELLED,
     ),
     Operation(
         "DELETE",
         "model-versions/delete-tag",
+        DeleteVersionTag,
         _delete_tag,
-        (NAME, _NUMBER, KEY),
         about="Remove a tag of a version. One that is not there is no error.",
         errors=UNLEVELLED,
     ),

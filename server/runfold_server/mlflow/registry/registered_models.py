@@ -1,12 +1,13 @@
 """registered-models/*: the registry's fold decides; reads are strong."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from runfold_log.writer import Appended
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.registry.as_of import registered_model_at
 from runfold_projections.registry.fold import PROMPT_TAG
 from runfold_projections.registry.queries import RegisteredModel, get_registered_model, search_registered_models
+from runfold_schemas.events.base import DEFAULT_WORKSPACE
 from runfold_schemas.events.registered_models import (
     ModelAliasDeleted,
     ModelAliasSet,
@@ -18,14 +19,14 @@ from runfold_schemas.events.registered_models import (
     RegisteredModelTagsDeleted,
     RegisteredModelTagsSet,
 )
-from runfold_schemas.events.runs import DEFAULT_WORKSPACE
 from runfold_server.core.errors import Internal, InvalidParameter
-from runfold_server.http.operation import Call, Operation
-from runfold_server.http.request_fields import Field, Kind
+from runfold_server.http.messages import Message, Rule
+from runfold_server.http.operation import Call, Operation, TimeTravel
 from runfold_server.http.services import Services
 from runfold_server.mlflow import page_tokens
 from runfold_server.mlflow.answers import registry as answers
 from runfold_server.mlflow.answers import runs as pages_of
+from runfold_server.mlflow.messages import Tag
 from runfold_server.openapi_schemas.common import having, listed, page, ref
 from runfold_server.reads.reader import Query
 
@@ -36,13 +37,77 @@ from .writes import behind, decide, decided
 
 Json = dict[str, Any]
 MOST_RESULTS = 1000
-TAG = (Field("key", default=""), Field("value", default=""))
 
 
-async def _create(services: Services, call: Call) -> Json:
-    name = limits.check_new_model_name(call.args["name"])
-    tags = dict(limits.check_tag(tag["key"], tag["value"]) for tag in call.args["tags"])
-    event = RegisteredModelCreated(name=name, description=call.args["description"] or None, tags=tags)
+class ModelRequest(Message, frozen=True):
+    """A request about one registered model."""
+
+    name: str
+
+
+class CreateModel(ModelRequest, frozen=True):
+    """registered-models/create."""
+
+    tags: tuple[Tag, ...] = ()
+    description: str | None = None
+
+
+class RenameModel(ModelRequest, frozen=True):
+    """registered-models/rename."""
+
+    new_name: str
+
+
+class UpdateModel(ModelRequest, frozen=True):
+    """registered-models/update."""
+
+    description: str | None = None
+
+
+class SearchModels(Message, frozen=True):
+    """registered-models/search."""
+
+    filter: str = ""
+    max_results: Annotated[int, Rule(most=MOST_RESULTS)] = 100
+    order_by: tuple[str, ...] = ()
+    page_token: str | None = None
+
+
+class GetLatestVersions(ModelRequest, frozen=True):
+    """registered-models/get-latest-versions."""
+
+    stages: tuple[str, ...] = ()
+
+
+class SetModelTag(ModelRequest, frozen=True):
+    """registered-models/set-tag."""
+
+    key: str
+    value: str = ""
+
+
+class DeleteModelTag(ModelRequest, frozen=True):
+    """registered-models/delete-tag."""
+
+    key: str
+
+
+class AliasRequest(ModelRequest, frozen=True):
+    """A request about one alias of a registered model."""
+
+    alias: str
+
+
+class SetAlias(AliasRequest, frozen=True):
+    """registered-models/alias, by POST."""
+
+    version: str
+
+
+async def _create(services: Services, call: Call[CreateModel]) -> Json:
+    name = limits.check_new_model_name(call.request.name)
+    tags = dict(limits.check_tag(tag.key, tag.value) for tag in call.request.tags)
+    event = RegisteredModelCreated(name=name, description=call.request.description or None, tags=tags)
     done = await decided(services, call.origin, event)
     # All is known of a model that was just born.
     created = RegisteredModel(
@@ -61,11 +126,11 @@ async def _create(services: Services, call: Call) -> Json:
     return {"registered_model": answers.registered_model(created)}
 
 
-async def _get(services: Services, call: Call) -> Json:
-    return {"registered_model": answers.registered_model(await find_model(services, call.args["name"], call.as_of))}
+async def _get(services: Services, call: Call[ModelRequest]) -> Json:
+    return {"registered_model": answers.registered_model(await find_model(services, call.request.name, call.as_of))}
 
 
-async def _changed(services: Services, call: Call, event: ModelFact, name: str) -> Json:
+async def _changed(services: Services, call: Call[Any], event: ModelFact, name: str) -> Json:
     """Decide, and answer with the model as it is then."""
 
     def then(done: Appended) -> Query[RegisteredModel | None]:
@@ -85,32 +150,32 @@ def _answered(model: RegisteredModel | None) -> Json:
     return {"registered_model": answers.registered_model(model)}
 
 
-async def _rename(services: Services, call: Call) -> Json:
-    name, new_name = call.args["name"], limits.check_new_model_name(call.args["new_name"], "new_name")
+async def _rename(services: Services, call: Call[RenameModel]) -> Json:
+    name, new_name = call.request.name, limits.check_new_model_name(call.request.new_name, "new_name")
     limits.check_model_name(name)
     return await _changed(services, call, RegisteredModelRenamed(name=name, new_name=new_name), new_name)
 
 
-async def _update(services: Services, call: Call) -> Json:
-    name = limits.check_model_name(call.args["name"])
-    event = RegisteredModelDescribed(name=name, description=call.args["description"] or None)
+async def _update(services: Services, call: Call[UpdateModel]) -> Json:
+    name = limits.check_model_name(call.request.name)
+    event = RegisteredModelDescribed(name=name, description=call.request.description or None)
     return await _changed(services, call, event, name)
 
 
-async def _delete(services: Services, call: Call) -> Json:
-    name = limits.check_model_name(call.args["name"])
+async def _delete(services: Services, call: Call[ModelRequest]) -> Json:
+    name = limits.check_model_name(call.request.name)
     await decided(services, call.origin, RegisteredModelDeleted(name=name))
     return {}
 
 
-async def _search(services: Services, call: Call) -> Json:
-    limit, offset = call.args["max_results"], page_tokens.read_token(call.args["page_token"])
+async def _search(services: Services, call: Call[SearchModels]) -> Json:
+    limit, offset = call.request.max_results, page_tokens.read_token(call.request.page_token)
     if limit < 1:
         raise InvalidParameter(f"Invalid value for max_results. It must be a positive integer, but got {limit}")
 
     async def query(connection: Connection) -> list[RegisteredModel]:
         return await search_registered_models(
-            connection, DEFAULT_WORKSPACE, call.args["filter"], call.args["order_by"], limit + 1, offset
+            connection, DEFAULT_WORKSPACE, call.request.filter, call.request.order_by, limit + 1, offset
         )
 
     rows = (await services.reads.reader.strong(REGISTRY, query)).value
@@ -118,54 +183,50 @@ async def _search(services: Services, call: Call) -> Json:
     return pages_of.page("registered_models", [answers.registered_model(row) for row in rows[:limit]], token)
 
 
-async def _latest(services: Services, call: Call) -> Json:
-    model = await find_model(services, call.args["name"], call.as_of)
-    stages = {canonical_stage(stage) for stage in call.args["stages"]}
+async def _latest(services: Services, call: Call[GetLatestVersions]) -> Json:
+    model = await find_model(services, call.request.name, call.as_of)
+    stages = {canonical_stage(stage) for stage in call.request.stages}
     found = [version for version in model.latest if not stages or version.stage in stages]
     return {"model_versions": [answers.model_version(version) for version in found]} if found else {}
 
 
-async def _set_tag(services: Services, call: Call) -> Json:
-    name = limits.check_model_name(call.args["name"])
-    key, value = limits.check_tag(call.args["key"], call.args["value"])
+async def _set_tag(services: Services, call: Call[SetModelTag]) -> Json:
+    name = limits.check_model_name(call.request.name)
+    key, value = limits.check_tag(call.request.key, call.request.value)
     await decided(services, call.origin, RegisteredModelTagsSet(name=name, tags={key: value}))
     return {}
 
 
-async def _delete_tag(services: Services, call: Call) -> Json:
-    name = limits.check_model_name(call.args["name"])
-    key = limits.check_tag_key(call.args["key"])
+async def _delete_tag(services: Services, call: Call[DeleteModelTag]) -> Json:
+    name = limits.check_model_name(call.request.name)
+    key = limits.check_tag_key(call.request.key)
     await decided(services, call.origin, RegisteredModelTagsDeleted(name=name, keys=[key]))
     return {}
 
 
-async def _set_alias(services: Services, call: Call) -> Json:
-    name = limits.check_model_name(call.args["name"])
-    alias, number = limits.check_new_alias(call.args["alias"]), limits.version_number(call.args["version"])
+async def _set_alias(services: Services, call: Call[SetAlias]) -> Json:
+    name = limits.check_model_name(call.request.name)
+    alias, number = limits.check_new_alias(call.request.alias), limits.version_number(call.request.version)
     if not 0 < number < 2**31:
-        raise no_version(name, call.args["version"])
+        raise no_version(name, call.request.version)
     await decided(services, call.origin, ModelAliasSet(name=name, alias=alias, version=number))
     return {}
 
 
-async def _delete_alias(services: Services, call: Call) -> Json:
-    name, alias = limits.check_model_name(call.args["name"]), limits.check_alias(call.args["alias"])
+async def _delete_alias(services: Services, call: Call[AliasRequest]) -> Json:
+    name, alias = limits.check_model_name(call.request.name), limits.check_alias(call.request.alias)
     await decided(services, call.origin, ModelAliasDeleted(name=name, alias=alias))
     return {}
 
 
-async def _get_by_alias(services: Services, call: Call) -> Json:
+async def _get_by_alias(services: Services, call: Call[AliasRequest]) -> Json:
     return {
         "model_version": answers.model_version(
-            await version_by_alias(services, call.args["name"], call.args["alias"], call.as_of)
+            await version_by_alias(services, call.request.name, call.request.alias, call.as_of)
         )
     }
 
 
-NAME = Field("name", required=True)
-KEY = Field("key", required=True)
-ALIAS = Field("alias", required=True)
-STAGES = Field("stages", Kind.STRINGS)
 _MODEL = having({"registered_model": ref("RegisteredModel")})
 VERSION = having({"model_version": ref("ModelVersion")})
 _VERSIONS = having({}, {"model_versions": listed(ref("ModelVersion"))})
@@ -177,8 +238,8 @@ OPERATIONS = (
     Operation(
         "POST",
         "registered-models/create",
+        CreateModel,
         _create,
-        (NAME, Field("tags", Kind.OBJECTS, fields=TAG), Field("description")),
         about="Create a registered model. Its name must be new.",
         answer=_MODEL,
         errors=UNLEVELLED,
@@ -186,17 +247,17 @@ OPERATIONS = (
     Operation(
         "GET",
         "registered-models/get",
+        ModelRequest,
         _get,
-        (NAME,),
         about="A registered model by its name, with its aliases and the latest version of each stage.",
         answer=_MODEL,
-        past=True,
+        time_travel=TimeTravel.AS_OF,
     ),
     Operation(
         "POST",
         "registered-models/rename",
+        RenameModel,
         _rename,
-        (NAME, Field("new_name", required=True)),
         about="Rename a registered model; its versions, aliases and tags go with it.",
         answer=_MODEL,
         errors=UNLEVELLED,
@@ -204,8 +265,8 @@ OPERATIONS = (
     Operation(
         "PATCH",
         "registered-models/update",
+        UpdateModel,
         _update,
-        (NAME, Field("description")),
         about="Give a registered model another description.",
         answer=_MODEL,
         errors=UNLEVELLED,
@@ -213,82 +274,77 @@ OPERATIONS = (
     Operation(
         "DELETE",
         "registered-models/delete",
+        ModelRequest,
         _delete,
-        (NAME,),
         about="Delete a registered model with its versions, aliases and tags. What it was stays in the log.",
         errors=UNLEVELLED,
     ),
     Operation(
         "GET",
         "registered-models/search",
+        SearchModels,
         _search,
-        (
-            Field("filter", default=""),
-            Field("max_results", Kind.INT64, default=100, most=MOST_RESULTS),
-            Field("order_by", Kind.STRINGS),
-            Field("page_token"),
-        ),
         about="Registered models that match a filter, a page at a time. Prompts are found only if the filter asks for them.",
         answer=page("registered_models", "RegisteredModel"),
-        from_past=True,
+        time_travel=TimeTravel.SNAPSHOT,
     ),
     Operation(
         "GET",
         "registered-models/get-latest-versions",
+        GetLatestVersions,
         _latest,
-        (NAME, STAGES),
         about=_LATEST,
         answer=_VERSIONS,
-        past=True,
+        time_travel=TimeTravel.AS_OF,
     ),
     Operation(
         "POST",
         "registered-models/get-latest-versions",
+        GetLatestVersions,
         _latest,
-        (NAME, STAGES),
         about=_LATEST,
         answer=_VERSIONS,
-        past=True,
+        time_travel=TimeTravel.AS_OF,
     ),
     Operation(
         "POST",
         "registered-models/set-tag",
+        SetModelTag,
         _set_tag,
-        (NAME, KEY, Field("value", default="")),
         about="Set a tag of a registered model.",
         errors=UNLEVELLED,
     ),
     Operation(
         "DELETE",
         "registered-models/delete-tag",
+        DeleteModelTag,
         _delete_tag,
-        (NAME, KEY),
         about="Remove a tag of a registered model. One that is not there is no error.",
         errors=UNLEVELLED,
     ),
     Operation(
         "POST",
         "registered-models/alias",
+        SetAlias,
         _set_alias,
-        (NAME, ALIAS, Field("version", required=True)),
         about="Let an alias stand on a version.",
         errors=UNLEVELLED,
     ),
     Operation(
         "DELETE",
         "registered-models/alias",
+        AliasRequest,
         _delete_alias,
-        (NAME, ALIAS),
         about="Take an alias away. One that is not there is no error.",
         errors=UNLEVELLED,
     ),
     Operation(
         "GET",
         "registered-models/alias",
+        AliasRequest,
         _get_by_alias,
-        (NAME, ALIAS),
         about="The version that an alias stands on; `latest` is the one of the largest number.",
         answer=VERSION,
-        past=True,
+        time_travel=TimeTravel.AS_OF,
     ),
 )

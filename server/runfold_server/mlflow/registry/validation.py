@@ -6,7 +6,7 @@ import unicodedata
 
 from runfold_schemas.events.registered_models import MAX_ALIAS_CHARS, MAX_MODEL_NAME_CHARS
 from runfold_server.core.errors import InvalidParameter
-from runfold_server.http.request_fields import invalid_value
+from runfold_server.http.field_values import invalid_value
 from runfold_server.mlflow.validation import MAX_KEY, check_length, check_name
 
 MAX_TAG_VALUE = 100_000

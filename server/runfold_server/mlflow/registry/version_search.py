@@ -12,7 +12,7 @@ from runfold_projections.registry.as_of import (
 )
 from runfold_projections.registry.queries import RegisteredModel, get_registered_model
 from runfold_projections.registry.version_queries import STAGES, ModelVersion, get_model_version, model_version_by_alias
-from runfold_schemas.events.runs import DEFAULT_WORKSPACE
+from runfold_schemas.events.base import DEFAULT_WORKSPACE
 from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import Vector
 from runfold_server.core.entity_errors import as_of_suffix
@@ -39,7 +39,7 @@ async def find_model(services: Services, name: str, as_of: Vector | None = None)
 
     shown = await services.reads.reader.asked(as_of, REGISTRY, query)
     if shown.value is None:
-        raise with_moment(no_model(name), as_of)
+        raise error_as_of(no_model(name), as_of)
     return shown.value
 
 
@@ -55,11 +55,11 @@ async def version_of(services: Services, name: str, text: str, as_of: Vector | N
 
     shown = await services.reads.reader.asked(as_of, REGISTRY, query)
     if shown.value is None:
-        raise with_moment(no_version(name, text), as_of)
+        raise error_as_of(no_version(name, text), as_of)
     return shown.value
 
 
-def with_moment(error: ApiError, as_of: Vector | None) -> ApiError:
+def error_as_of(error: ApiError, as_of: Vector | None) -> ApiError:
     """An error about the past says of when."""
     return error if as_of is None else type(error)(f"{error.message.rstrip('.')}{as_of_suffix(as_of, Topic.REGISTRY)}")
 
@@ -88,12 +88,12 @@ async def version_by_alias(services: Services, name: str, alias: str, as_of: Vec
     if version is not None:
         return version
     if model is None:
-        raise with_moment(no_model(name), as_of)
+        raise error_as_of(no_model(name), as_of)
     if alias.lower() == LATEST:
         if not model.latest:
             raise NotFound(f"Latest version not found for model {name}.")
         return max(model.latest, key=lambda one: one.version)
-    raise with_moment(InvalidParameter(f"Registered model alias {alias} not found."), as_of)
+    raise error_as_of(InvalidParameter(f"Registered model alias {alias} not found."), as_of)
 
 
 def canonical_stage(stage: str) -> str:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from runfold_projections.registry.version_queries import ModelVersion
-from runfold_schemas.events.runs import DEFAULT_WORKSPACE
+from runfold_schemas.events.base import DEFAULT_WORKSPACE
 from runfold_server.core.errors import ApiError, InvalidParameter
 from runfold_server.http.services import Services
 from runfold_server.mlflow.tracking.artifact_roots import (

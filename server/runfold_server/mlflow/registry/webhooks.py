@@ -3,7 +3,8 @@
 import asyncio
 import re
 import uuid
-from typing import Any
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from runfold_projections.core.rejection import RejectionCode
@@ -13,8 +14,8 @@ from runfold_projections.webhooks.queries import Hook, get_webhook, webhooks
 from runfold_schemas.events.webhooks import MAX_URL_CHARS, WebhookCreated, WebhookDeleted, WebhookFact, WebhookUpdated
 from runfold_schemas.positions.topics import Topic
 from runfold_server.core.errors import Internal, InvalidParameter, NotFound
+from runfold_server.http.messages import Message, Rule
 from runfold_server.http.operation import Call, Operation
-from runfold_server.http.request_fields import Field, Kind
 from runfold_server.http.services import Services
 from runfold_server.openapi_schemas.common import MS, NOTHING, TEXT, having, listed
 from runfold_server.reads.reader import of_topics
@@ -27,10 +28,73 @@ REGISTRY = of_topics(Topic.REGISTRY)
 TRIAL_WAIT = 40.0
 """Seconds to wait for a worker to make a trial."""
 _MOST_PAGE = 1_000
-_ENTITIES = tuple(name.upper() for name in MLFLOW_KINDS)
-_ACTIONS = ("CREATED", "UPDATED", "DELETED", "SET", "EXCEEDED")
-_STATUSES = ("ACTIVE", "DISABLED")
+_MOST_EVENTS = 100
+WebhookEntity = Literal[
+    "REGISTERED_MODEL",
+    "MODEL_VERSION",
+    "MODEL_VERSION_TAG",
+    "MODEL_VERSION_ALIAS",
+    "PROMPT",
+    "PROMPT_VERSION",
+    "PROMPT_TAG",
+    "PROMPT_VERSION_TAG",
+    "PROMPT_ALIAS",
+    "BUDGET_POLICY",
+]
+WebhookAction = Literal["CREATED", "UPDATED", "DELETED", "SET", "EXCEEDED"]
+WebhookStatus = Literal["ACTIVE", "DISABLED"]
 _WEBHOOK_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
+
+
+class WebhookEvent(Message, frozen=True):
+    """A kind of event that a webhook gets."""
+
+    entity: WebhookEntity | None = None
+    action: WebhookAction | None = None
+
+
+Events = Annotated[tuple[WebhookEvent, ...], Rule(most=_MOST_EVENTS)]
+
+
+class CreateWebhook(Message, frozen=True):
+    """webhooks, by POST."""
+
+    name: str
+    url: str
+    events: Events
+    description: str | None = None
+    secret: str | None = None
+    status: WebhookStatus | None = None
+
+
+class ListWebhooks(Message, frozen=True):
+    """webhooks, by GET."""
+
+    max_results: Annotated[int, Rule(bits=32, least=1, most=_MOST_PAGE)] = 100
+    page_token: str | None = None
+
+
+class WebhookRequest(Message, frozen=True):
+    """A request about one webhook."""
+
+    webhook_id: str
+
+
+class UpdateWebhook(WebhookRequest, frozen=True):
+    """webhooks/{webhook_id}, by PATCH."""
+
+    name: str | None = None
+    url: str | None = None
+    events: Events = ()
+    description: str | None = None
+    secret: str | None = None
+    status: WebhookStatus | None = None
+
+
+class TestWebhook(WebhookRequest, frozen=True):
+    """webhooks/{webhook_id}/test."""
+
+    event: WebhookEvent | None = None
 
 
 def no_webhook(webhook_id: str) -> NotFound:
@@ -58,47 +122,47 @@ async def _decide(services: Services, origin: Origin, event: WebhookFact) -> Non
         raise Internal(f"The server's own event was refused: {refused.refused.message}") from None
 
 
-async def _create(services: Services, call: Call) -> Json:
-    args = call.args
+async def _create(services: Services, call: Call[CreateWebhook]) -> Json:
+    request = call.request
     webhook_id = str(uuid.uuid4())
     event = WebhookCreated(
         webhook_id=webhook_id,
-        name=check_name(args["name"]),
-        url=_url(services, args["url"]),
-        kinds=_kinds(args["events"]),
-        description=args["description"] or None,
-        active=args["status"] != "DISABLED",
+        name=check_name(request.name),
+        url=_url(services, request.url),
+        kinds=_kinds(request.events),
+        description=request.description or None,
+        active=request.status != "DISABLED",
     )
     # First: a webhook that is there is never told anything without its signature.
-    await _keep_secret(services, webhook_id, args["secret"])
+    await _keep_secret(services, webhook_id, request.secret)
     await _decide(services, call.origin, event)
     return {"webhook": said(await find_webhook(services, call.origin.workspace, webhook_id))}
 
 
-async def _update(services: Services, call: Call) -> Json:
-    args = call.args
-    webhook_id = args["webhook_id"]
+async def _update(services: Services, call: Call[UpdateWebhook]) -> Json:
+    request = call.request
+    webhook_id = request.webhook_id
     await find_webhook(services, call.origin.workspace, webhook_id)
     event = WebhookUpdated(
         webhook_id=webhook_id,
-        name=check_name(args["name"]) if args["name"] else None,
-        url=_url(services, args["url"]) if args["url"] else None,
-        kinds=_kinds(args["events"]) if args["events"] else None,
-        description=args["description"],
-        active=None if args["status"] is None else args["status"] == "ACTIVE",
+        name=check_name(request.name) if request.name else None,
+        url=_url(services, request.url) if request.url else None,
+        kinds=_kinds(request.events) if request.events else None,
+        description=request.description,
+        active=None if request.status is None else request.status == "ACTIVE",
     )
     await _decide(services, call.origin, event)
-    if args["secret"] is not None:
-        await _keep_secret(services, webhook_id, args["secret"])
+    if request.secret is not None:
+        await _keep_secret(services, webhook_id, request.secret)
     return {"webhook": said(await find_webhook(services, call.origin.workspace, webhook_id))}
 
 
-async def _get(services: Services, call: Call) -> Json:
-    return {"webhook": said(await find_webhook(services, call.origin.workspace, call.args["webhook_id"]))}
+async def _get(services: Services, call: Call[WebhookRequest]) -> Json:
+    return {"webhook": said(await find_webhook(services, call.origin.workspace, call.request.webhook_id))}
 
 
-async def _list(services: Services, call: Call) -> Json:
-    limit, after = call.args["max_results"], call.args["page_token"] or ""
+async def _list(services: Services, call: Call[ListWebhooks]) -> Json:
+    limit, after = call.request.max_results, call.request.page_token or ""
     workspace = call.origin.workspace
     shown = await services.reads.reader.strong(
         REGISTRY, lambda connection: webhooks(connection, workspace, limit + 1, after)
@@ -108,15 +172,15 @@ async def _list(services: Services, call: Call) -> Json:
     return {"webhooks": [said(hook) for hook in found[:limit]]} | more
 
 
-async def _delete(services: Services, call: Call) -> Json:
-    await find_webhook(services, call.origin.workspace, call.args["webhook_id"])
-    await _decide(services, call.origin, WebhookDeleted(webhook_id=call.args["webhook_id"]))
+async def _delete(services: Services, call: Call[WebhookRequest]) -> Json:
+    await find_webhook(services, call.origin.workspace, call.request.webhook_id)
+    await _decide(services, call.origin, WebhookDeleted(webhook_id=call.request.webhook_id))
     return {}
 
 
-async def _test(services: Services, call: Call) -> Json:
-    hook = await find_webhook(services, call.origin.workspace, call.args["webhook_id"])
-    event = call.args["event"]
+async def _test(services: Services, call: Call[TestWebhook]) -> Json:
+    hook = await find_webhook(services, call.origin.workspace, call.request.webhook_id)
+    event = call.request.event
     kinds = _kinds([event]) if event else [kind for kind in hook.kinds if is_mlflows(kind)]
     kind = kinds[0] if kinds else "registered_model.created"
     delivery_id = str(uuid.uuid4())
@@ -196,10 +260,10 @@ def _url(services: Services, url: str) -> str:
     return url
 
 
-def _kinds(events: list[Json]) -> list[str]:
+def _kinds(events: Sequence[WebhookEvent]) -> list[str]:
     found = []
     for event in events:
-        entity, action = (event["entity"] or "").lower(), (event["action"] or "").lower()
+        entity, action = (event.entity or "").lower(), (event.action or "").lower()
         if action not in MLFLOW_KINDS.get(entity, ()):
             valid = sorted(MLFLOW_KINDS.get(entity, ()))
             raise InvalidParameter(f"Invalid action '{action}' for entity '{entity}'. Valid actions are: {valid}")
@@ -223,15 +287,13 @@ def said(hook: Hook) -> Json:
     } | ({"description": hook.description} if hook.description else {})
 
 
-_EVENT = (Field("entity", Kind.CHOICE, choices=_ENTITIES), Field("action", Kind.CHOICE, choices=_ACTIONS))
-_ID = Field("webhook_id", required=True)
 _SHAPE = having(
     {
         "webhook_id": TEXT,
         "name": TEXT,
         "url": TEXT,
         "events": listed(having({"entity": TEXT, "action": TEXT})),
-        "status": {"enum": list(_STATUSES)},
+        "status": {"enum": list(get_args(WebhookStatus))},
         "creation_timestamp": MS,
         "last_updated_timestamp": MS,
     },
@@ -240,23 +302,12 @@ _SHAPE = having(
 _ONE = having({"webhook": _SHAPE})
 
 
-def _fields(*, required: bool) -> tuple[Field, ...]:
-    return (
-        Field("name", required=required),
-        Field("url", required=required),
-        Field("events", Kind.OBJECTS, required=required, fields=_EVENT, most=100),
-        Field("description"),
-        Field("secret"),
-        Field("status", Kind.CHOICE, choices=_STATUSES),
-    )
-
-
 OPERATIONS = (
     Operation(
         "POST",
         "webhooks",
+        CreateWebhook,
         _create,
-        _fields(required=True),
         about="Create a webhook. Its secret signs deliveries and is never answered.",
         answer=_ONE,
         errors=(501,),
@@ -264,17 +315,17 @@ OPERATIONS = (
     Operation(
         "GET",
         "webhooks",
+        ListWebhooks,
         _list,
-        (Field("max_results", Kind.INT32, default=100, least=1, most=_MOST_PAGE), Field("page_token")),
         about="Webhooks, by id.",
         answer=having({"webhooks": listed(_SHAPE)}, {"next_page_token": TEXT}),
     ),
-    Operation("GET", "webhooks/{webhook_id}", _get, (_ID,), about="A webhook by its id.", answer=_ONE),
+    Operation("GET", "webhooks/{webhook_id}", WebhookRequest, _get, about="A webhook by its id.", answer=_ONE),
     Operation(
         "PATCH",
         "webhooks/{webhook_id}",
+        UpdateWebhook,
         _update,
-        (_ID, *_fields(required=False)),
         about="Change a webhook; what is not given stays. An empty secret takes it away.",
         answer=_ONE,
         errors=(501,),
@@ -282,8 +333,8 @@ OPERATIONS = (
     Operation(
         "DELETE",
         "webhooks/{webhook_id}",
+        WebhookRequest,
         _delete,
-        (_ID,),
         about="Delete a webhook, its secret, and what still waits for it.",
         answer=NOTHING,
         errors=(501,),
@@ -291,8 +342,8 @@ OPERATIONS = (
     Operation(
         "POST",
         "webhooks/{webhook_id}/test",
+        TestWebhook,
         _test,
-        (_ID, Field("event", Kind.OBJECT, fields=_EVENT)),
         about="Tell a webhook an example, once, and answer what became of it.",
         answer=having(
             {

@@ -6,8 +6,8 @@ from runfold_projections.postgres.connection import Connection
 from runfold_projections.runs.datasets import DatasetUse, dataset_uses
 from runfold_schemas.positions.topics import Topic
 from runfold_server.core.errors import InvalidParameter
-from runfold_server.http.operation import Call, Operation
-from runfold_server.http.request_fields import Field, Kind
+from runfold_server.http.messages import Message
+from runfold_server.http.operation import Call, Operation, TimeTravel
 from runfold_server.http.services import Services
 from runfold_server.mlflow import validation
 from runfold_server.mlflow.answers import runs
@@ -18,8 +18,14 @@ MOST_EXPERIMENTS = 20
 MOST_SUMMARIES = 1000
 
 
-async def _search(services: Services, call: Call) -> dict[str, Any]:
-    texts = call.args["experiment_ids"]
+class SearchDatasets(Message, frozen=True):
+    """experiments/search-datasets."""
+
+    experiment_ids: tuple[str, ...] = ()
+
+
+async def _search(services: Services, call: Call[SearchDatasets]) -> dict[str, Any]:
+    texts = call.request.experiment_ids
     if not texts:
         raise InvalidParameter("SearchDatasets request must specify at least one experiment_id.")
     if len(texts) > MOST_EXPERIMENTS:
@@ -40,10 +46,10 @@ OPERATIONS = (
     Operation(
         "POST",
         "experiments/search-datasets",
+        SearchDatasets,
         _search,
-        (Field("experiment_ids", Kind.STRINGS),),
         about="Data sets that runs of these experiments used, each once per context, at most 1000; by experiment, name, digest and context.",
         answer=having({}, {"dataset_summaries": listed(ref("DatasetSummary"))}),
-        from_past=True,
+        time_travel=TimeTravel.SNAPSHOT,
     ),
 )

@@ -12,9 +12,9 @@ from runfold_projections.experiments.queries import (
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.runs.as_of import experiment_at, experiment_named_at
 from runfold_projections.runs.queries import ViewType
-from runfold_schemas.events.runs import (
-    DEFAULT_WORKSPACE,
-    Event,
+from runfold_schemas.events.all_events import Event
+from runfold_schemas.events.base import DEFAULT_WORKSPACE
+from runfold_schemas.events.experiments import (
     ExperimentCreated,
     ExperimentDeleted,
     ExperimentRenamed,
@@ -25,22 +25,72 @@ from runfold_schemas.events.runs import (
 from runfold_schemas.positions.topics import Topic
 from runfold_server.core.entity_errors import as_of_suffix, no_experiment
 from runfold_server.core.errors import Internal, InvalidParameter, NotFound
-from runfold_server.http.operation import Call, Operation
-from runfold_server.http.request_fields import Field, Kind
+from runfold_server.http.messages import Message
+from runfold_server.http.operation import Call, Operation, TimeTravel
 from runfold_server.http.services import Services
 from runfold_server.mlflow import page_tokens, validation
 from runfold_server.mlflow.answers import runs
 from runfold_server.mlflow.errors import said
+from runfold_server.mlflow.messages import Tag, View
 from runfold_server.openapi_schemas.common import TEXT, having, page, ref
 from runfold_server.reads.reader import of_topics
 from runfold_server.writes.writes import RefusedWrite
 
+from .writes import append_accepted
+
 Json = dict[str, Any]
 MOST_RESULTS = 50_000
-VIEWS = ("ACTIVE_ONLY", "DELETED_ONLY", "ALL")
-TAG = (Field("key", default=""), Field("value", default=""))
 _EXPERIMENTS = of_topics(Topic.EXPERIMENTS)
 _LARGEST_ID = 2**63 - 1
+
+
+class CreateExperiment(Message, frozen=True):
+    """experiments/create."""
+
+    name: str
+    artifact_location: str | None = None
+    tags: tuple[Tag, ...] = ()
+
+
+class ExperimentRequest(Message, frozen=True):
+    """A request about one experiment."""
+
+    experiment_id: str
+
+
+class GetExperimentByName(Message, frozen=True):
+    """experiments/get-by-name."""
+
+    experiment_name: str
+
+
+class SearchExperiments(Message, frozen=True):
+    """experiments/search."""
+
+    view_type: View = "ACTIVE_ONLY"
+    max_results: int = 0
+    order_by: tuple[str, ...] = ()
+    filter: str = ""
+    page_token: str | None = None
+
+
+class UpdateExperiment(ExperimentRequest, frozen=True):
+    """experiments/update."""
+
+    new_name: str
+
+
+class SetExperimentTag(ExperimentRequest, frozen=True):
+    """experiments/set-experiment-tag."""
+
+    key: str
+    value: str = ""
+
+
+class DeleteExperimentTag(ExperimentRequest, frozen=True):
+    """experiments/delete-experiment-tag."""
+
+    key: str
 
 
 def experiment_id(text: str) -> int:
@@ -59,12 +109,13 @@ async def find_experiment(services: Services, number: int) -> Experiment:
     return shown.value
 
 
-async def _create(services: Services, call: Call) -> Json:
-    name = validation.check_experiment_name(call.args["name"])
-    location = call.args["artifact_location"] or None
+async def _create(services: Services, call: Call[CreateExperiment]) -> Json:
+    request = call.request
+    name = validation.check_experiment_name(request.name)
+    location = request.artifact_location or None
     if location is not None:
         validation.check_artifact_location(location)
-    tags = dict(validation.check_experiment_tag(tag["key"], tag["value"]) for tag in call.args["tags"])
+    tags = dict(validation.check_experiment_tag(tag.key, tag.value) for tag in request.tags)
     event = ExperimentCreated(name=name, artifact_location=location, tags=tags)
     try:
         created = await services.writes.decide(
@@ -77,8 +128,8 @@ async def _create(services: Services, call: Call) -> Json:
     return {"experiment_id": str(created.experiment_id)}
 
 
-async def _get(services: Services, call: Call) -> Json:
-    number, as_of = experiment_id(call.args["experiment_id"]), call.as_of
+async def _get(services: Services, call: Call[ExperimentRequest]) -> Json:
+    number, as_of = experiment_id(call.request.experiment_id), call.as_of
 
     async def query(connection: Connection) -> Experiment | None:
         found = get_experiment(connection, number) if as_of is None else experiment_at(connection, number, as_of)
@@ -90,8 +141,8 @@ async def _get(services: Services, call: Call) -> Json:
     return {"experiment": runs.experiment(shown.value)}
 
 
-async def _get_by_name(services: Services, call: Call) -> Json:
-    name, as_of = call.args["experiment_name"], call.as_of
+async def _get_by_name(services: Services, call: Call[GetExperimentByName]) -> Json:
+    name, as_of = call.request.experiment_name, call.as_of
 
     async def query(connection: Connection) -> Experiment | None:
         if as_of is not None:
@@ -104,15 +155,15 @@ async def _get_by_name(services: Services, call: Call) -> Json:
     return {"experiment": runs.experiment(found)}
 
 
-async def _search(services: Services, call: Call) -> Json:
-    args = call.args
-    limit, offset = args["max_results"], page_tokens.read_token(args["page_token"])
+async def _search(services: Services, call: Call[SearchExperiments]) -> Json:
+    request = call.request
+    limit, offset = request.max_results, page_tokens.read_token(request.page_token)
     check_max_results(limit)
 
     async def query(connection: Connection) -> list[Experiment]:
-        view = ViewType[args["view_type"]]
+        view = ViewType[request.view_type]
         return await search_experiments(
-            connection, DEFAULT_WORKSPACE, view, args["filter"], args["order_by"], limit + 1, offset
+            connection, DEFAULT_WORKSPACE, view, request.filter, request.order_by, limit + 1, offset
         )
 
     rows = (await services.reads.reader.strong(_EXPERIMENTS, query)).value
@@ -127,124 +178,110 @@ def check_max_results(limit: int) -> None:
         raise InvalidParameter(f"Invalid value {limit} for parameter 'max_results' supplied. It must be {problem}")
 
 
-async def _decided(services: Services, call: Call, event: Event) -> Json:
-    try:
-        await services.writes.decided(event, call.origin)
-    except RefusedWrite as refused:
-        raise said(refused) from None
+async def _decided(services: Services, call: Call[Any], event: Event) -> Json:
+    await append_accepted(services.writes, event, call.origin)
     return {}
 
 
-async def _update(services: Services, call: Call) -> Json:
-    name = validation.check_experiment_name(call.args["new_name"])
-    number = experiment_id(call.args["experiment_id"])
+async def _update(services: Services, call: Call[UpdateExperiment]) -> Json:
+    name = validation.check_experiment_name(call.request.new_name)
+    number = experiment_id(call.request.experiment_id)
     return await _decided(services, call, ExperimentRenamed(experiment_id=number, name=name))
 
 
-async def _delete(services: Services, call: Call) -> Json:
-    return await _decided(services, call, ExperimentDeleted(experiment_id=experiment_id(call.args["experiment_id"])))
+async def _delete(services: Services, call: Call[ExperimentRequest]) -> Json:
+    return await _decided(services, call, ExperimentDeleted(experiment_id=experiment_id(call.request.experiment_id)))
 
 
-async def _restore(services: Services, call: Call) -> Json:
-    return await _decided(services, call, ExperimentRestored(experiment_id=experiment_id(call.args["experiment_id"])))
+async def _restore(services: Services, call: Call[ExperimentRequest]) -> Json:
+    return await _decided(services, call, ExperimentRestored(experiment_id=experiment_id(call.request.experiment_id)))
 
 
-async def _set_tag(services: Services, call: Call) -> Json:
-    key, value = validation.check_experiment_tag(call.args["key"], call.args["value"])
-    number = experiment_id(call.args["experiment_id"])
+async def _set_tag(services: Services, call: Call[SetExperimentTag]) -> Json:
+    key, value = validation.check_experiment_tag(call.request.key, call.request.value)
+    number = experiment_id(call.request.experiment_id)
     return await _decided(services, call, ExperimentTagsSet(experiment_id=number, tags={key: value}))
 
 
-async def _delete_tag(services: Services, call: Call) -> Json:
-    number, key = experiment_id(call.args["experiment_id"]), call.args["key"]
+async def _delete_tag(services: Services, call: Call[DeleteExperimentTag]) -> Json:
+    number, key = experiment_id(call.request.experiment_id), call.request.key
     if len(key) > validation.MAX_KEY:
         raise NotFound(f"No tag with name: {key} in experiment with id {number}")
     return await _decided(services, call, ExperimentTagsDeleted(experiment_id=number, keys=[key]))
 
 
-_ID = Field("experiment_id", required=True)
-_SEARCH = (
-    Field("view_type", Kind.CHOICE, choices=VIEWS, default="ACTIVE_ONLY"),
-    Field("max_results", Kind.INT64, default=0),
-    Field("order_by", Kind.STRINGS),
-    Field("filter", default=""),
-    Field("page_token"),
-)
-
 OPERATIONS = (
     Operation(
         "POST",
         "experiments/create",
+        CreateExperiment,
         _create,
-        (Field("name", required=True), Field("artifact_location"), Field("tags", Kind.OBJECTS, fields=TAG)),
         about="Create an experiment. Its name must be new, deleted experiments included.",
         answer=having({"experiment_id": TEXT}),
     ),
     Operation(
         "GET",
         "experiments/get",
+        ExperimentRequest,
         _get,
-        (_ID,),
         about="An experiment by its id.",
         answer=having({"experiment": ref("Experiment")}),
-        past=True,
+        time_travel=TimeTravel.AS_OF,
     ),
     Operation(
         "GET",
         "experiments/get-by-name",
+        GetExperimentByName,
         _get_by_name,
-        (Field("experiment_name", required=True),),
         about="An experiment by its name, deleted or not.",
         answer=having({"experiment": ref("Experiment")}),
-        past=True,
+        time_travel=TimeTravel.AS_OF,
     ),
     Operation(
         "GET",
         "experiments/search",
+        SearchExperiments,
         _search,
-        _SEARCH,
         about="Experiments that match a filter, a page at a time.",
         answer=page("experiments", "Experiment"),
-        from_past=True,
+        time_travel=TimeTravel.SNAPSHOT,
     ),
     Operation(
         "POST",
         "experiments/search",
+        SearchExperiments,
         _search,
-        _SEARCH,
         about="Experiments that match a filter, a page at a time.",
         answer=page("experiments", "Experiment"),
-        from_past=True,
+        time_travel=TimeTravel.SNAPSHOT,
     ),
-    Operation(
-        "POST", "experiments/update", _update, (_ID, Field("new_name", required=True)), about="Rename an experiment."
-    ),
+    Operation("POST", "experiments/update", UpdateExperiment, _update, about="Rename an experiment."),
     Operation(
         "POST",
         "experiments/delete",
+        ExperimentRequest,
         _delete,
-        (_ID,),
         about="Delete an experiment, and with it its runs. It can be restored.",
     ),
     Operation(
         "POST",
         "experiments/restore",
+        ExperimentRequest,
         _restore,
-        (_ID,),
         about="Restore a deleted experiment and the runs deleted with it.",
     ),
     Operation(
         "POST",
         "experiments/set-experiment-tag",
+        SetExperimentTag,
         _set_tag,
-        (_ID, Field("key", required=True), Field("value", default="")),
         about="Set a tag of an experiment.",
     ),
     Operation(
         "POST",
         "experiments/delete-experiment-tag",
+        DeleteExperimentTag,
         _delete_tag,
-        (_ID, Field("key", required=True)),
         about="Remove a tag of an experiment.",
     ),
 )

@@ -2,53 +2,81 @@
 
 from typing import Any
 
+import numpy as np
+
+from runfold_projections.series.latest import History
+from runfold_schemas.events.rank_reduction import Reduction
 from runfold_schemas.positions.topics import Topic
 from runfold_server.core.errors import InvalidParameter
-from runfold_server.http.operation import Call, Operation
-from runfold_server.http.request_fields import Field, Kind
+from runfold_server.http.messages import Int32, Message
+from runfold_server.http.operation import Call, Operation, TimeTravel
 from runfold_server.http.services import Services
 from runfold_server.mlflow import page_tokens
 from runfold_server.mlflow.answers import runs
+from runfold_server.mlflow.messages import RunId
 from runfold_server.openapi_schemas.common import page
 from runfold_server.reads.reader import of_run, of_runs
 
-from .runs import RUN_ID
+
+class GetHistory(Message, frozen=True):
+    """metrics/get-history."""
+
+    run_id: RunId
+    metric_key: str
+    page_token: str | None = None
+    max_results: Int32 | None = None
 
 
-async def _get_history(services: Services, call: Call) -> dict[str, Any]:
-    args = call.args
-    run_id, key, limit = args["run_id"], args["metric_key"], args["max_results"]
+async def _get_history(services: Services, call: Call[GetHistory]) -> dict[str, Any]:
+    request = call.request
+    run_id, key, limit = request.run_id, request.metric_key, request.max_results
     if limit is not None and limit <= 0:
         raise InvalidParameter(
             f"Invalid value {limit} for parameter 'max_results' supplied. It must be a positive integer."
         )
-    offset = page_tokens.read_token(args["page_token"])
+    page = page_tokens.read_token_of_history(request.page_token) if request.page_token else None
     rows = (
         await services.reads.reader.asked(
             call.as_of,
-            of_run(run_id, Topic.METRICS, Topic.RUNS),
-            lambda connection: services.caches.histories.read(connection, run_id, key, call.as_of),
+            of_run(run_id, Topic.METRICS, Topic.RUNS, Topic.EXPERIMENTS),
+            lambda connection: services.caches.histories.read(connection, run_id, key, call.as_of, _of_page(page)),
             lambda found: of_runs(found.ancestors, Topic.METRICS, Topic.RUNS),
         )
     ).value
-    stop = len(rows.steps) if limit is None else offset + limit
-    token = page_tokens.make_token(stop) if stop < len(rows.steps) else None
-    return runs.page("metrics", runs.history(key, rows, offset, stop), token)
+    start = _start(page, rows)
+    stop = len(rows) if limit is None else start + limit
+    token = _token(rows, stop) if stop < len(rows) else None
+    return runs.page("metrics", runs.history(key, rows, start, stop), token)
+
+
+def _of_page(page: int | page_tokens.Behind | None) -> Reduction | None:
+    """The reduction of the pages before this one; None for the first one, which has the run's."""
+    if page is None:
+        return None
+    return page.reduction if isinstance(page, page_tokens.Behind) else Reduction.ALL
+
+
+def _start(page: int | page_tokens.Behind | None, rows: History) -> int:
+    if isinstance(page, page_tokens.Behind):
+        return int(np.searchsorted(rows.steps, page.step, "right"))
+    return page or 0
+
+
+def _token(rows: History, stop: int) -> str:
+    if rows.reduction is Reduction.ALL:
+        return page_tokens.make_token(stop)
+    return page_tokens.make_token_behind(page_tokens.Behind(int(rows.steps[stop - 1]), rows.reduction))
 
 
 OPERATIONS = (
     Operation(
         "GET",
         "metrics/get-history",
+        GetHistory,
         _get_history,
-        (
-            RUN_ID,
-            Field("metric_key", required=True),
-            Field("page_token"),
-            Field("max_results", Kind.INT32),
-        ),
-        about="The points of a metric, by time, step and value; without `max_results` all of them.",
+        about="The points of a metric, by time, step and value; without `max_results` all of them. With the tag `runfold.rankReduction` "
+        "of the run or its experiment one point a step, by step.",
         answer=page("metrics", "Metric"),
-        past=True,
+        time_travel=TimeTravel.AS_OF,
     ),
 )

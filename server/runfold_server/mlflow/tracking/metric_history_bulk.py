@@ -1,6 +1,6 @@
 """metrics/get-history-bulk and its -interval: one metric of many runs, as MLflow's pages draw it."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -8,8 +8,8 @@ from runfold_projections.postgres.connection import Connection
 from runfold_projections.series.latest import History
 from runfold_schemas.positions.topics import Topic
 from runfold_server.core.errors import InvalidParameter
-from runfold_server.http.operation import Call, Operation
-from runfold_server.http.request_fields import Field, Kind
+from runfold_server.http.messages import Int32, Message, Rule
+from runfold_server.http.operation import Call, Operation, TimeTravel
 from runfold_server.http.services import Services
 from runfold_server.mlflow.answers import runs
 from runfold_server.openapi_schemas.common import having, listed, ref
@@ -19,7 +19,37 @@ MOST_RUNS = 100
 MOST_POINTS = 25_000
 MOST_PER_RUN = 2500
 Json = dict[str, Any]
+
+
+class GetHistoryBulk(Message, frozen=True):
+    """metrics/get-history-bulk."""
+
+    run_id: tuple[str, ...] = ()
+    metric_key: str | None = None
+    max_results: Annotated[int, Rule(least=0)] = MOST_POINTS
+
+
+class GetHistoryBulkInterval(Message, frozen=True):
+    """metrics/get-history-bulk-interval."""
+
+    run_ids: Annotated[
+        tuple[str, ...],
+        Rule(
+            most=MOST_RUNS,
+            unfit=f"GetMetricHistoryBulkInterval request must specify at most {MOST_RUNS} run_ids. Received {{}} run_ids.",
+        ),
+    ]
+    metric_key: str
+    start_step: Int32 | None = None
+    end_step: Int32 | None = None
+    max_results: Annotated[
+        int, Rule(bits=32, least=1, most=MOST_PER_RUN, unfit=f"max_results must be between 1 and {MOST_PER_RUN}.")
+    ] = MOST_PER_RUN
+
+
 _POINTS_OF = (Topic.METRICS, Topic.RUNS)
+_READ = (*_POINTS_OF, Topic.EXPERIMENTS)
+"""What answers are read from: an experiment may say how its runs' ranks are reduced."""
 _Found = tuple[list[runs.RunPointAnswer], set[str]]
 """Points, and the runs that some were inherited from."""
 
@@ -28,9 +58,10 @@ def _ancestors(found: _Found) -> Scope:
     return of_runs(found[1], *_POINTS_OF)
 
 
-async def _bulk(services: Services, call: Call) -> Json:
-    """All points, by run id, then time, step and value; cut at `max_results`."""
-    run_ids, key, limit = call.args["run_id"], call.args["metric_key"], min(call.args["max_results"], MOST_POINTS)
+async def _bulk(services: Services, call: Call[GetHistoryBulk]) -> Json:
+    """All points, by run id, then in the order of each history; cut at `max_results`."""
+    request = call.request
+    run_ids, key, limit = request.run_id, request.metric_key, min(request.max_results, MOST_POINTS)
     if not run_ids:
         raise InvalidParameter("GetMetricHistoryBulk request must specify at least one run_id.")
     if len(run_ids) > MOST_RUNS:
@@ -52,21 +83,18 @@ async def _bulk(services: Services, call: Call) -> Json:
         return found, ancestors
 
     return {
-        "metrics": (
-            await services.reads.reader.asked(call.as_of, of_runs(run_ids, *_POINTS_OF), query, _ancestors)
-        ).value[0]
+        "metrics": (await services.reads.reader.asked(call.as_of, of_runs(run_ids, *_READ), query, _ancestors)).value[0]
     }
 
 
-async def _interval(services: Services, call: Call) -> Json:
+async def _interval(services: Services, call: Call[GetHistoryBulkInterval]) -> Json:
     """Points spread evenly over each run's points, by step, then time and value; the first and the last are among them."""
-    args = call.args
-    run_ids, key, limit, start, end = (
-        args[name] for name in ("run_ids", "metric_key", "max_results", "start_step", "end_step")
-    )
+    request = call.request
+    run_ids, key, limit = request.run_ids, request.metric_key, request.max_results
+    start, end = request.start_step, request.end_step
     if (start is None) != (end is None):
         raise InvalidParameter("If either start step or end step are specified, both must be specified.")
-    if start is not None and start > end:
+    if start is not None and end is not None and start > end:
         raise InvalidParameter(
             f"end_step must be greater than start_step. Found start_step={start} and end_step={end}."
         )
@@ -80,7 +108,7 @@ async def _interval(services: Services, call: Call) -> Json:
             ancestors |= rows.ancestors
         return found, ancestors
 
-    found, _ = (await services.reads.reader.asked(call.as_of, of_runs(run_ids, *_POINTS_OF), query, _ancestors)).value
+    found, _ = (await services.reads.reader.asked(call.as_of, of_runs(run_ids, *_READ), query, _ancestors)).value
     return runs.filled({"metrics": found})
 
 
@@ -108,42 +136,20 @@ OPERATIONS = (
     Operation(
         "GET",
         "metrics/get-history-bulk",
+        GetHistoryBulk,
         _bulk,
-        (
-            Field("run_id", Kind.STRINGS),
-            Field("metric_key"),
-            Field("max_results", Kind.INT64, default=MOST_POINTS, least=0),
-        ),
-        about="The points of a metric of up to 100 runs, by run, time, step and value.",
+        about="The points of a metric of up to 100 runs, by run, time, step and value; of runs with a `runfold.rankReduction` one a step.",
         answer=having({"metrics": listed(ref("RunMetric"))}),
-        past=True,
+        time_travel=TimeTravel.AS_OF,
     ),
     Operation(
         "GET",
         "metrics/get-history-bulk-interval",
+        GetHistoryBulkInterval,
         _interval,
-        (
-            Field(
-                "run_ids",
-                Kind.STRINGS,
-                required=True,
-                most=MOST_RUNS,
-                unfit=f"GetMetricHistoryBulkInterval request must specify at most {MOST_RUNS} run_ids. Received {{}} run_ids.",
-            ),
-            Field("metric_key", required=True),
-            Field("start_step", Kind.INT32),
-            Field("end_step", Kind.INT32),
-            Field(
-                "max_results",
-                Kind.INT32,
-                default=MOST_PER_RUN,
-                least=1,
-                most=MOST_PER_RUN,
-                unfit=f"max_results must be between 1 and {MOST_PER_RUN}.",
-            ),
-        ),
-        about="The points of a metric of up to 100 runs, spread evenly over each run's points, by step, time and value.",
+        about="The points of a metric of up to 100 runs, spread evenly over each run's points, by step, time and value; of runs with a "
+        "`runfold.rankReduction` one a step.",
         answer=having({}, {"metrics": listed(ref("RunMetric"))}),
-        past=True,
+        time_travel=TimeTravel.AS_OF,
     ),
 )

@@ -8,13 +8,11 @@ import time
 from collections import OrderedDict
 from typing import Any
 
-import msgspec
-from starlette.requests import Request
 from starlette.responses import Response
 
 from runfold_server.core.errors import NotImplementedYet
-from runfold_server.http.operation import Call, Operation, RawOperation
-from runfold_server.http.request_fields import Args, Field, Kind
+from runfold_server.http.messages import Message, NoFields
+from runfold_server.http.operation import Call, Operation, RawCall, RawOperation
 from runfold_server.http.services import Services
 from runfold_server.openapi_schemas.common import having
 
@@ -49,14 +47,16 @@ class Told:
 _told = Told()
 
 
-def read_trace(body: bytes) -> Args | None:
-    """What the client says of a trace, whole; None for all that is not plainly right."""
-    try:
-        said = msgspec.json.decode(body, type=dict[str, dict[str, Any]])
-    except (msgspec.DecodeError, UnicodeError):
-        return None
-    info = said.get("trace", {}).get("trace_info")
-    return {"trace": {"trace_info": info}} if isinstance(info, dict) else None
+class Trace(Message, frozen=True):
+    """A trace. What MLflow's client sends of it is kept whole for the answer."""
+
+    trace_info: dict[str, Any]
+
+
+class StartTrace(Message, frozen=True):
+    """traces, by POST."""
+
+    trace: Trace
 
 
 def _whom(info: Json) -> tuple[str, ...]:
@@ -66,19 +66,20 @@ def _whom(info: Json) -> tuple[str, ...]:
     return (str(info.get("trace_location"))[:_LABEL], *(str(known.get(name))[:_LABEL] for name in _OF))
 
 
-async def _start(_: Services, call: Call) -> Json:
-    info = call.args["trace"]["trace_info"]
+async def _start(_: Services, call: Call[StartTrace]) -> Json:
+    info = call.request.trace.trace_info
     if not _told.before(_whom(info)):
         raise NotImplementedYet(
             "Traces are not served by this release of Runfold; they come with a later one. This trace is not kept, nor are those that "
             "follow, of which nothing more is said. MLFLOW_TRACE_SAMPLING_RATIO=0 turns tracing off."
         )
-    tags = info.get("tags") if isinstance(info.get("tags"), dict) else {}
+    given = info.get("tags")
+    tags: Json = given if isinstance(given, dict) else {}
     # The client looks here for whether it still has to upload the spans.
     return {"trace": {"trace_info": info | {"tags": tags | {"mlflow.trace.spansLocation": "TRACKING_STORE"}}}}
 
 
-async def _spans(_: Services, __: Request) -> Response:
+async def _spans(_: Services, __: RawCall[NoFields]) -> Response:
     # By these words MLflow's client knows that it need not send any more.
     raise NotImplementedYet("REST OTLP span logging is not supported by Runfold: traces come with a later release.")
 
@@ -86,9 +87,8 @@ async def _spans(_: Services, __: Request) -> Response:
 START = Operation(
     "POST",
     "traces",
+    StartTrace,
     _start,
-    (Field("trace", Kind.OBJECT, required=True, fields=(Field("trace_info", Kind.OBJECT, required=True),)),),
-    read_trace,
     about="Traces are not kept. The first one of a run is refused with 501; those that follow are answered as if they were taken.",
     answer=having({"trace": having({"trace_info": {"type": "object", "description": "As it was sent."}})}),
     errors=(501,),
@@ -96,6 +96,7 @@ START = Operation(
 SPANS = RawOperation(
     "POST",
     "/v1/traces",
+    NoFields,
     _spans,
     "OpenTelemetry's spans are not kept: MLflow's client is told so in the words by which it stops to send them.",
     {},

@@ -3,9 +3,8 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from starlette.requests import Request
 from starlette.responses import Response
 
 from runfold_log.admin import LogInfo
@@ -16,16 +15,17 @@ from runfold_schemas.codec.catalog import FEATURE_LEVEL, released_catalog
 from runfold_schemas.codec.record import Raw, read_record
 from runfold_schemas.codec.wire import schema_id_of
 from runfold_schemas.errors import BadRecord, SchemaError
-from runfold_schemas.events.runs import Genesis
+from runfold_schemas.events.system import Genesis
 from runfold_schemas.positions.position import Partition, Position
 from runfold_schemas.positions.topics import partition_count, partition_of
 from runfold_server.core.errors import ApiError, InvalidParameter, Unavailable
 from runfold_server.core.outages import kafka_outages
-from runfold_server.freshness.log_ends import FOLDED
-from runfold_server.http.dispatch import json_response, read_body
-from runfold_server.http.operation import RawOperation
+from runfold_server.freshness.end_offsets import FOLDED
+from runfold_server.http.body import read_body
+from runfold_server.http.messages import Message
+from runfold_server.http.operation import RawCall, RawOperation
 from runfold_server.http.prefixes import NATIVE_PREFIX
-from runfold_server.http.request_fields import Field, Kind
+from runfold_server.http.responses import json_response
 from runfold_server.http.services import Services
 from runfold_server.native.admission import admit
 from runfold_server.openapi_schemas.common import JSON, ref
@@ -122,10 +122,14 @@ def _windows(checked: Sequence[Checked]) -> list[Sequence[Checked]]:
     return [*windows, checked[start:]] if checked else []
 
 
-async def _events(services: Services, request: Request) -> Response:
-    wait = request.query_params.get("wait", "append")
-    if wait not in ("append", "outcome"):
-        raise InvalidParameter(f"Invalid value {wait!r} for parameter 'wait' supplied: append or outcome.")
+class AppendEvents(Message, frozen=True):
+    """events, by POST."""
+
+    wait: Literal["append", "outcome"] = "append"
+
+
+async def _events(services: Services, call: RawCall[AppendEvents]) -> Response:
+    wait, request = call.request.wait, call.http
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if kind != CONTENT_TYPE:
         raise InvalidParameter(f"Content-Type must be {CONTENT_TYPE}.")
@@ -195,10 +199,10 @@ OPERATIONS = (
     RawOperation(
         "POST",
         f"{NATIVE_PREFIX}/events",
+        AppendEvents,
         _events,
         "Append a batch of records of a native client, as `producers` encodes them. A bad record refuses the whole batch.",
         {200: (JSON, ref("Outcomes")), 503: (JSON, ref("Outcomes"))},
-        (Field("wait", Kind.CHOICE, default="append", choices=("append", "outcome")),),
         takes=CONTENT_TYPE,
         errors=(400, 413, 503),
     ),

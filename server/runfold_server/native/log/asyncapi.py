@@ -5,13 +5,13 @@ from functools import lru_cache
 from typing import Any
 
 import msgspec
-from starlette.requests import Request
 from starlette.responses import Response
 
 from runfold_schemas.codec.catalog import FEATURE_LEVEL, Released, released_catalog
 from runfold_schemas.codec.envelope import MAX_HEADER_BYTES, SPEC_VERSION
 from runfold_schemas.positions.topics import PARTITIONED, Topic
-from runfold_server.http.operation import RawOperation
+from runfold_server.http.messages import NoFields
+from runfold_server.http.operation import RawCall, RawOperation
 from runfold_server.http.prefixes import NATIVE_PREFIX
 from runfold_server.http.services import Services
 from runfold_server.openapi_schemas.common import JSON
@@ -158,7 +158,7 @@ def _encoded(namespace: str) -> bytes:
     return msgspec.json.encode(document(namespace))
 
 
-async def _describe(services: Services, _: Request) -> Response:
+async def _describe(services: Services, _: RawCall[NoFields]) -> Response:
     return Response(_encoded(services.config.namespace), media_type=JSON)
 
 
@@ -166,6 +166,7 @@ OPERATIONS = (
     RawOperation(
         "GET",
         f"{NATIVE_PREFIX}/asyncapi.json",
+        NoFields,
         _describe,
         "The log as an AsyncAPI 3 document: topics, events, their schemas and headers.",
         {200: (JSON, {"type": "object"})},

@@ -1,19 +1,18 @@
 """events:stream of the native API: what is appended to the log, as server-sent events, from any place in it on."""
 
 import asyncio
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
-from starlette.requests import Request
 from starlette.responses import Response
 
 from runfold_log.admin import LogInfo
 from runfold_schemas.positions.topics import Topic
 from runfold_server.core.errors import InvalidParameter
 from runfold_server.core.outages import kafka_outages
-from runfold_server.http.operation import RawOperation
+from runfold_server.http.messages import Message, Rule
+from runfold_server.http.operation import RawCall, RawOperation
 from runfold_server.http.prefixes import NATIVE_PREFIX
-from runfold_server.http.request_fields import Args, Field, Kind, parse_query
 from runfold_server.http.services import Services
 from runfold_server.http.sse import MEDIA_TYPE, EventStream, Say, event
 from runfold_server.openapi_schemas.common import TEXT
@@ -31,56 +30,62 @@ AT_ONCE = 256 * 1024
 """Bytes after which events are sent, though more wait."""
 _IN_LOOP = 16 * 1024
 _MOST = 500
-_TRUTH = ("true", "false")
-_QUERY = (
-    Field("from", default=""),
-    Field("topic", Kind.STRINGS),
-    Field("type", Kind.STRINGS),
-    Field("entity", Kind.STRINGS, most=_MOST, unfit="{} entities are asked for: at most 500."),
-    Field("experiment_id", Kind.STRINGS, most=_MOST, unfit="{} experiments are asked for: at most 500."),
-    Field("actor", Kind.STRINGS, most=_MOST, unfit="{} actors are asked for: at most 500."),
-    Field("workspace", Kind.STRINGS, most=_MOST, unfit="{} workspaces are asked for: at most 500."),
-    Field("outcome", Kind.CHOICE, default="false", choices=_TRUTH),
-    Field("points", Kind.CHOICE, default="true", choices=_TRUTH),
-)
+Truth = Literal["true", "false"]
 
 
-async def _stream(services: Services, request: Request) -> Response:
-    args = parse_query(_QUERY, request.query_params.multi_items())
-    feed = services.streams.events.decided if args["outcome"] == "true" else services.streams.events.plain
-    with feed.places.take(request) as place:
-        return await _events_of(services, request, args, feed, place)
+def _most(what: str) -> Rule:
+    return Rule(most=_MOST, unfit=f"{{}} {what} are asked for: at most {_MOST}.")
 
 
-async def _events_of(services: Services, request: Request, args: Args, feed: Feed, place: Taken) -> Response:
-    wanted = _filter(args)
+class FollowEvents(Message, frozen=True):
+    """events:stream."""
+
+    start: Annotated[str, Rule(name="from")] = ""
+    topic: tuple[str, ...] = ()
+    type: tuple[str, ...] = ()
+    entity: Annotated[tuple[str, ...], _most("entities")] = ()
+    experiment_id: Annotated[tuple[str, ...], _most("experiments")] = ()
+    actor: Annotated[tuple[str, ...], _most("actors")] = ()
+    workspace: Annotated[tuple[str, ...], _most("workspaces")] = ()
+    outcome: Truth = "false"
+    points: Truth = "true"
+
+
+async def _stream(services: Services, call: RawCall[FollowEvents]) -> Response:
+    feed = services.streams.events.decided if call.request.outcome == "true" else services.streams.events.plain
+    with feed.places.take(call.http) as place:
+        return await _events_of(services, call, feed, place)
+
+
+async def _events_of(services: Services, call: RawCall[FollowEvents], feed: Feed, place: Taken) -> Response:
+    wanted = _filter(call.request)
     with kafka_outages():
         info = await services.log.connect()
     # A browser that connects again says what it was told last; the address is still that of the first time.
-    start = request.headers.get("last-event-id") or args["from"] or NOW
+    start = call.http.headers.get("last-event-id") or call.request.start or NOW
     try:
         following = Following(wanted, await services.streams.events.starts.place(start, info, wanted.partitions(info)))
     except Gone as error:
         # Not a 400: a browser would give up silently instead of hearing what to do.
         following = Following(wanted, {})
         following.finish(End.GONE, str(error))
-    return _Events(feed, following, info, place, points=args["points"] == "true")
+    return _Events(feed, following, info, place, points=call.request.points == "true")
 
 
-def _filter(args: Args) -> Filter:
+def _filter(request: FollowEvents) -> Filter:
     try:
-        topics = frozenset(Topic(name) for name in args["topic"]) or frozenset(Topic)
+        topics = frozenset(Topic(name) for name in request.topic) or frozenset(Topic)
     except ValueError:
         raise InvalidParameter(f"Parameter 'topic': each is one of {', '.join(Topic)}.") from None
-    if not all(text.isascii() and text.isdecimal() and len(text) < 20 for text in args["experiment_id"]):
+    if not all(text.isascii() and text.isdecimal() and len(text) < 20 for text in request.experiment_id):
         raise InvalidParameter("Parameter 'experiment_id': each is a whole number.")
     return Filter(
         topics,
-        patterns(args["type"]),
-        frozenset(args["entity"]),
-        frozenset(int(text) for text in args["experiment_id"]),
-        frozenset(args["actor"]),
-        frozenset(args["workspace"]),
+        patterns(request.type),
+        frozenset(request.entity),
+        frozenset(int(text) for text in request.experiment_id),
+        frozenset(request.actor),
+        frozenset(request.workspace),
     )
 
 
@@ -129,13 +134,13 @@ OPERATIONS = (
     RawOperation(
         "GET",
         f"{NATIVE_PREFIX}/events:stream",
+        FollowEvents,
         _stream,
         "Events of the log as they are appended, as server-sent events: one per record, named by its type, with the event in CloudEvents' "
         "JSON form and its position and broker time. Also `open`, `heartbeat`, `unreadable` (a record that is no event, or of a newer "
         "release), and `end` with the reason why the server ends the stream (`slow`, `stopped`, `gone`). Each id is the position vector "
         "behind the event: with it as header Last-Event-ID, or as `from`, a stream goes on without a gap or a repeat in any partition.",
         {200: (MEDIA_TYPE, TEXT)},
-        _QUERY,
         errors=(400, 429, 503),
     ),
 )

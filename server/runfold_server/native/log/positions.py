@@ -2,20 +2,19 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
-from starlette.requests import Request
 from starlette.responses import Response
 
 from runfold_projections.operations import outcomes
 from runfold_projections.postgres.connection import Connection
-from runfold_server.freshness.log_ends import FOLDED
-from runfold_server.http.dispatch import json_response
-from runfold_server.http.operation import RawOperation
+from runfold_server.freshness.end_offsets import FOLDED
+from runfold_server.http.messages import Message, NoFields, Rule
+from runfold_server.http.operation import RawCall, RawHandler, RawOperation, TimeTravel
 from runfold_server.http.prefixes import NATIVE_PREFIX
-from runfold_server.http.request_fields import Field, Kind
+from runfold_server.http.responses import json_response
 from runfold_server.http.services import Services
-from runfold_server.native.query_parameters import consistency, consistency_field, next_page, number
+from runfold_server.native.query_parameters import EVENTUAL, ConsistencyName, next_page
 from runfold_server.openapi_schemas.common import (
     INT64,
     JSON,
@@ -35,7 +34,7 @@ _MOST_LISTED = 1000
 Json = dict[str, Any]
 
 
-async def _positions(services: Services, _: Request) -> Response:
+async def _positions(services: Services, _: RawCall[NoFields]) -> Response:
     ends, checkpoints = await asyncio.gather(services.reads.log_ends.now(), services.reads.database.checkpoints())
     info = services.log.info
     rows = [
@@ -50,15 +49,22 @@ async def _positions(services: Services, _: Request) -> Response:
     return json_response({"log_id": info.log_id if info else "", "partitions": rows})
 
 
+class ListRecords(Message, frozen=True):
+    """A list of records or events, latest first."""
+
+    limit: Annotated[int, Rule(bits=32, least=0, most=_MOST_LISTED)] = 100
+    offset: Annotated[int, Rule(bits=32, least=0)] = 0
+    consistency: ConsistencyName = EVENTUAL
+
+
 Listing = Callable[[Connection, int, int], Awaitable[Sequence[Json]]]
 
 
-def _listing(name: str, query: Listing) -> Callable[[Services, Request], Awaitable[Response]]:
-    async def handler(services: Services, request: Request) -> Response:
-        limit = number(request, "limit", 100, _MOST_LISTED)
-        offset = number(request, "offset", 0, 2**31)
+def _listing(name: str, query: Listing) -> RawHandler[ListRecords]:
+    async def handler(services: Services, call: RawCall[ListRecords]) -> Response:
+        limit, offset = call.request.limit, call.request.offset
         shown = await services.reads.reader.read(
-            consistency(request, Consistency.EVENTUAL),
+            Consistency(call.request.consistency),
             of_topics(*FOLDED),
             lambda connection: query(connection, limit + 1, offset),
         )
@@ -74,11 +80,6 @@ def _list_shape(name: str, **fields: Schema) -> Schema:
     return having({name: listed(entry), "positions": POSITIONS}, {"next_offset": INT64})
 
 
-_PAGE = (
-    Field("limit", Kind.INT32, default=100, least=0, most=_MOST_LISTED),
-    Field("offset", Kind.INT32, default=0, least=0),
-    consistency_field(Consistency.EVENTUAL),
-)
 _LOG = having(
     {
         "log_id": TEXT,
@@ -89,6 +90,7 @@ OPERATIONS = (
     RawOperation(
         "GET",
         f"{NATIVE_PREFIX}/positions",
+        NoFields,
         _positions,
         "How far each partition of the log goes, and how far it is folded.",
         {200: (JSON, _LOG)},
@@ -97,16 +99,17 @@ OPERATIONS = (
     RawOperation(
         "GET",
         f"{NATIVE_PREFIX}/set-aside",
+        ListRecords,
         _listing("set_aside", outcomes.recent_set_aside),
         "Records that no fold can read, latest first. An eventual read unless asked otherwise: it answers while Kafka is away.",
         {200: (JSON, _list_shape("set_aside", reason=TEXT, value_size=NULLABLE_INT, key=NULLABLE_TEXT))},
-        _PAGE,
         errors=(400, 503),
-        from_past=True,
+        time_travel=TimeTravel.SNAPSHOT,
     ),
     RawOperation(
         "GET",
         f"{NATIVE_PREFIX}/rejections",
+        ListRecords,
         _listing("rejections", outcomes.recent_rejections),
         "Events that a fold refused, latest first. An eventual read unless asked otherwise: it answers while Kafka is away.",
         {
@@ -115,8 +118,7 @@ OPERATIONS = (
                 _list_shape("rejections", event_id=TEXT, entity=TEXT, code=TEXT, details={"type": "object"}),
             )
         },
-        _PAGE,
         errors=(400, 503),
-        from_past=True,
+        time_travel=TimeTravel.SNAPSHOT,
     ),
 )

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
-from starlette.requests import Request
 from starlette.responses import Response
 
 from runfold_projections.core.errors import BadQuery
@@ -22,8 +21,10 @@ from runfold_schemas.positions.vector import Vector
 from runfold_server.core.entity_errors import no_run
 from runfold_server.core.errors import BadBody, InvalidParameter
 from runfold_server.freshness.stream_position import place_of
-from runfold_server.http.dispatch import read_body, saying
-from runfold_server.http.operation import RawOperation
+from runfold_server.http.body import read_body
+from runfold_server.http.messages import NoFields
+from runfold_server.http.operation import RawCall, RawOperation, TimeTravel
+from runfold_server.http.responses import with_moment
 from runfold_server.http.services import Services
 from runfold_server.native.branches import which
 from runfold_server.openapi_schemas.common import INT64, JSON, MS, POSITIONS, TEXT, having, listed
@@ -69,7 +70,8 @@ class Form(Protocol):
     def front(self, head: Head) -> bytes: ...
 
 
-async def _history(services: Services, request: Request) -> Response:
+async def _history(services: Services, call: RawCall[NoFields]) -> Response:
+    request = call.http
     query = _parse(await read_body(request, _MOST_BODY))
     wanted = Wanted(*query.steps, query.rank, query.attempt, which(query.branches))
     in_arrow = arrow.MEDIA_TYPE in request.headers.get("accept", "")
@@ -106,7 +108,7 @@ async def _export(services: Services, query: Query, wanted: Wanted, asked: Asked
     place = place_of(services.log.info, query.runs, shown.positions)
     try:
         front = form.front(head | ({} if place is None else {"live": str(place)}))
-        return saying(Export(front, spool, taken, form.media_type), as_of)
+        return with_moment(Export(front, spool, taken, form.media_type), as_of)
     except BaseException:
         spool.close()
         raise
@@ -287,6 +289,7 @@ OPERATIONS = (
     RawOperation(
         "POST",
         "/api/runfold/v1/series:history",
+        NoFields,
         _history,
         "Every point of many series, each once, with attempt, rank, step, time and value. Per attempt (in the order of their appearance), branch and "
         f"rank, by step, time and value. JSON, or an Arrow IPC stream where {arrow.MEDIA_TYPE} is accepted. At most {MOST_POINTS:,} points.",
@@ -294,7 +297,7 @@ OPERATIONS = (
         takes=JSON,
         body=_BODY,
         also=arrow.MEDIA_TYPE,
-        past=True,
+        time_travel=TimeTravel.AS_OF,
         errors=(400, 404, 413, 429, 503),
     ),
 )

@@ -2,9 +2,8 @@
 
 import base64
 import binascii
-from typing import Any
+from typing import Annotated, Any
 
-from starlette.requests import Request
 from starlette.responses import Response
 
 from runfold_projections.postgres.connection import Connection
@@ -13,11 +12,11 @@ from runfold_projections.series.summaries_as_of import keys_at
 from runfold_schemas.positions.topics import Topic
 from runfold_server.core.entity_errors import no_run
 from runfold_server.core.errors import InvalidParameter
-from runfold_server.http.dispatch import json_response, saying
-from runfold_server.http.operation import RawOperation
-from runfold_server.http.request_fields import Field, Kind, parse_query
+from runfold_server.http.messages import Message, Rule
+from runfold_server.http.operation import RawCall, RawOperation, TimeTravel
+from runfold_server.http.responses import json_response, with_moment
 from runfold_server.http.services import Services
-from runfold_server.native.query_parameters import consistency_field
+from runfold_server.native.query_parameters import STRONG, ConsistencyName
 from runfold_server.openapi_schemas.common import INT64, JSON, MS, POSITIONS, TEXT, TOKEN, having, listed
 from runfold_server.reads.reader import Consistency, of_run, of_runs, of_topics
 
@@ -25,20 +24,24 @@ from .json_numbers import NATIVE_NUMBER, NULLABLE_NATIVE_NUMBER, number
 
 MOST_KEYS = 10_000
 _PATH = "/api/runfold/v1/runs/{run_id}/metrics"
-_QUERY = (
-    Field("prefix", default=""),
-    Field("regex"),
-    Field("limit", Kind.INT32, default=1_000, least=1, most=MOST_KEYS),
-    Field("page_token", default=""),
-    consistency_field(Consistency.STRONG),
-)
 
 
-async def _keys(services: Services, request: Request) -> Response:
-    args = parse_query(_QUERY, request.query_params.multi_items())
-    run_id, limit, after = request.path_params["run_id"], args["limit"], _read_token(args["page_token"])
-    as_of = await services.reads.moments.of(request)
-    wanted = KeysWanted(args["prefix"], args["regex"], after, limit + 1)
+class KeysQuery(Message, frozen=True):
+    """runs/{run_id}/metrics."""
+
+    run_id: str
+    prefix: str = ""
+    regex: str | None = None
+    limit: Annotated[int, Rule(bits=32, least=1, most=MOST_KEYS)] = 1_000
+    page_token: str = ""
+    consistency: ConsistencyName = STRONG
+
+
+async def _keys(services: Services, call: RawCall[KeysQuery]) -> Response:
+    request = call.request
+    run_id, limit, after = request.run_id, request.limit, _read_token(request.page_token)
+    as_of = await services.reads.moments.of(call.http)
+    wanted = KeysWanted(request.prefix, request.regex, after, limit + 1)
 
     async def read(connection: Connection) -> KeysOfRun | None:
         if as_of is None:
@@ -46,9 +49,9 @@ async def _keys(services: Services, request: Request) -> Response:
         found = await keys_at(connection, run_id, wanted, as_of)
         return None if found is None else KeysOfRun(found)
 
-    reader = services.reads.reader if args["regex"] is None else services.reads.pattern_reader
+    reader = services.reads.reader if request.regex is None else services.reads.pattern_reader
     shown = await reader.read(
-        Consistency(args["consistency"]),
+        Consistency(request.consistency),
         of_run(run_id, Topic.METRICS, Topic.RUNS) if as_of is None else of_topics(Topic.METRICS, Topic.RUNS),
         read,
         lambda found: of_runs([] if found is None else found.ancestors, Topic.METRICS, Topic.RUNS),
@@ -61,7 +64,7 @@ async def _keys(services: Services, request: Request) -> Response:
     answer: dict[str, Any] = {"metrics": [_summary(one) for one in page], "positions": shown.said()}
     if len(keys) > limit:
         answer["next_page_token"] = _make_token(page[-1].key)
-    return saying(json_response(answer), as_of)
+    return with_moment(json_response(answer), as_of)
 
 
 def _summary(one: KeySummary) -> dict[str, Any]:
@@ -91,6 +94,7 @@ OPERATIONS = (
     RawOperation(
         "GET",
         _PATH,
+        KeysQuery,
         _keys,
         "Keys of a run's metrics in the order of their code points, each with its latest value and its extremes. `regex` is one of "
         f"Postgres's, of at most {MOST_PATTERN} characters, found anywhere in the key; one that is none, or takes too long, is refused.",
@@ -117,8 +121,7 @@ OPERATIONS = (
                 ),
             )
         },
-        (Field("run_id", required=True), *_QUERY),
-        past=True,
+        time_travel=TimeTravel.AS_OF,
         errors=(400, 404, 503),
     ),
 )

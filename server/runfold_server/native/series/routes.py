@@ -21,8 +21,10 @@ from runfold_projections.series.visible_points import read_lines
 from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import Vector
 from runfold_server.freshness.stream_position import place_of
-from runfold_server.http.dispatch import json_response, read_body, saying
-from runfold_server.http.operation import RawOperation
+from runfold_server.http.body import read_body
+from runfold_server.http.messages import NoFields
+from runfold_server.http.operation import RawCall, RawOperation, TimeTravel
+from runfold_server.http.responses import json_response, with_moment
 from runfold_server.http.services import Services
 from runfold_server.mlflow.validation import parse_experiment_id
 from runfold_server.openapi_schemas.common import JSON, NULLABLE_NUMBER, NULLABLE_TEXT, POSITIONS, TEXT, having, listed
@@ -38,7 +40,8 @@ _MOST_BODY = 1024 * 1024
 Json = dict[str, Any]
 
 
-async def _query(services: Services, request: Request) -> Response:
+async def _query(services: Services, call: RawCall[NoFields]) -> Response:
+    request = call.http
     wanted = parse(await read_body(request, _MOST_BODY))
     if isinstance(wanted.query.runs, Filter) and given(request):
         # A search goes over everything: the past's read models answer it, and have the points of its moment alone.
@@ -66,9 +69,9 @@ async def _answer(
     if place is not None:
         drawn.head["live"] = str(place)
     if MEDIA_TYPE in request.headers.get("accept", ""):
-        return saying(Response(await asyncio.to_thread(_binary, drawn), media_type=MEDIA_TYPE), as_of)
+        return with_moment(Response(await asyncio.to_thread(_binary, drawn), media_type=MEDIA_TYPE), as_of)
     answer = drawn.head | {"x_values": drawn.chart.x.tolist(), "columns": _as_lists(drawn)}
-    return saying(json_response(answer), as_of)
+    return with_moment(json_response(answer), as_of)
 
 
 async def _find(conn: Connection, wanted: Wanted, as_of: Vector | None) -> Found:
@@ -153,6 +156,7 @@ OPERATIONS = (
     RawOperation(
         "POST",
         "/api/runfold/v1/series:query",
+        NoFields,
         _query,
         "Many series on one x grid for a chart: exact points where they are few, else so many buckets as the chart has pixels; lines of runs, "
         "of ranks, or aggregates over them, smoothed if asked for. "
@@ -161,7 +165,7 @@ OPERATIONS = (
         takes=JSON,
         body=BODY,
         also=MEDIA_TYPE,
-        past=True,
+        time_travel=TimeTravel.AS_OF,
         errors=(400, 409, 413, 503),
     ),
 )

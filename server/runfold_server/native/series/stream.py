@@ -1,10 +1,9 @@
 """series:live of the native API: points of series as server-sent events, from where a history answer ended on."""
 
 import asyncio
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from starlette.requests import Request
 from starlette.responses import Response
 
 from runfold_projections.postgres.connection import Connection
@@ -16,8 +15,8 @@ from runfold_server.core.entity_errors import no_run
 from runfold_server.core.errors import InvalidParameter
 from runfold_server.core.outages import kafka_outages
 from runfold_server.freshness.stream_position import Place, partitions_of, place_of
-from runfold_server.http.operation import RawOperation
-from runfold_server.http.request_fields import Args, Field, Kind, parse_query
+from runfold_server.http.messages import Message, Rule
+from runfold_server.http.operation import RawCall, RawOperation
 from runfold_server.http.services import Services
 from runfold_server.http.sse import MEDIA_TYPE, EventStream, Say, event
 from runfold_server.openapi_schemas.common import TEXT
@@ -34,24 +33,27 @@ HEARTBEAT = 15.0
 """Seconds without an event after which one says that the stream lives, and how far it is."""
 GATHER = 0.1
 """Seconds between two events, so that points of many small records come together; the first after a silence comes at once."""
-_QUERY = (
-    Field("run_id", Kind.STRINGS, required=True, least=1, most=MOST_RUNS, unfit="{} runs are asked for: 1 to 500."),
-    Field("key", Kind.STRINGS, required=True, least=1, most=MOST_KEYS, unfit="{} keys are asked for: 1 to 500."),
-    Field("rank", Kind.INT32, least=-1),
-    Field("since", default=""),
-)
 
 
-async def _live(services: Services, request: Request) -> Response:
-    args = parse_query(_QUERY, request.query_params.multi_items())
-    with services.streams.series.places.take(request) as place:
-        return await _series_of(services, request, args, place)
+class FollowSeries(Message, frozen=True):
+    """series:live."""
+
+    run_id: Annotated[tuple[str, ...], Rule(least=1, most=MOST_RUNS, unfit="{} runs are asked for: 1 to 500.")]
+    key: Annotated[tuple[str, ...], Rule(least=1, most=MOST_KEYS, unfit="{} keys are asked for: 1 to 500.")]
+    rank: Annotated[int | None, Rule(bits=32, least=-1)] = None
+    since: str = ""
 
 
-async def _series_of(services: Services, request: Request, args: Args, place: Taken) -> Response:
-    runs, keys = list(dict.fromkeys(args["run_id"])), list(dict.fromkeys(args["key"]))
+async def _live(services: Services, call: RawCall[FollowSeries]) -> Response:
+    with services.streams.series.places.take(call.http) as place:
+        return await _series_of(services, call, place)
+
+
+async def _series_of(services: Services, call: RawCall[FollowSeries], place: Taken) -> Response:
+    request = call.request
+    runs, keys = list(dict.fromkeys(request.run_id)), list(dict.fromkeys(request.key))
     # A browser that connects again says what it was told last; the address is still that of the first time.
-    since = request.headers.get("last-event-id") or args["since"]
+    since = call.http.headers.get("last-event-id") or request.since
     given = Place.parse(since) if since else None
     with kafka_outages():
         info = await services.log.connect()
@@ -62,7 +64,7 @@ async def _series_of(services: Services, request: Request, args: Args, place: Ta
     assert now is not None
     if given is not None:
         _check(given, now, partitions_of(info, runs))
-    subscription = Subscription(runs, keys, args["rank"], given or now)
+    subscription = Subscription(runs, keys, request.rank, given or now)
     return _Series(services.streams.series, subscription, info.partitions, Fresh(services.reads.reader), place)
 
 
@@ -137,13 +139,13 @@ OPERATIONS = (
     RawOperation(
         "GET",
         "/api/runfold/v1/series:live",
+        FollowSeries,
         _live,
         "Points of series as they come, as server-sent events: `open`, `points` (series as series:history has them), `cut` (a rewind or declared start: points of greater steps told before count no more), `heartbeat`, and `end` with "
         "the reason why the server ends the stream (`slow`, `stopped`, `gone`: read the histories again). `since` is the `live` of an answer, so "
         "that nothing is missing or told twice; without it the stream begins now. Each event's id is the place behind it: the header "
         "Last-Event-ID goes before `since`.",
         {200: (MEDIA_TYPE, TEXT)},
-        _QUERY,
         errors=(400, 404, 429, 503),
     ),
 )

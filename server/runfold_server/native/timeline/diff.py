@@ -1,10 +1,8 @@
 """…/diff: what differs about an entity between two moments."""
 
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
-from starlette.requests import Request
 from starlette.responses import Response
 
 from runfold_projections.history import timeline
@@ -14,8 +12,9 @@ from runfold_projections.postgres.connection import Connection
 from runfold_projections.runs.history import RunStory
 from runfold_projections.series.summaries_as_of import latest_at
 from runfold_schemas.positions.vector import Vector
-from runfold_server.http.dispatch import json_response
-from runfold_server.http.request_fields import Field, parse_query
+from runfold_server.http.messages import Message, Rule
+from runfold_server.http.operation import RawCall, RawHandler
+from runfold_server.http.responses import json_response
 from runfold_server.http.services import Services
 from runfold_server.native.series.json_numbers import number
 from runfold_server.reads import moments
@@ -23,25 +22,27 @@ from runfold_server.reads import moments
 from .entities import Subject, end_of
 from .event_json import Json, said
 
-BETWEEN = (Field("from", required=True), Field("to"))
+
+class Between(Message, frozen=True):
+    """…/diff."""
+
+    start: Annotated[str, Rule(name="from")]
+    to: str | None = None
 
 
-def diff(subject: Subject) -> Callable[[Services, Request], Awaitable[Response]]:
+def diff(subject: Subject) -> RawHandler[Between]:
     """The handler of a kind of entity."""
 
-    async def handler(services: Services, request: Request) -> Response:
-        args = parse_query(BETWEEN, request.query_params.multi_items())
-        name = str(request.path_params[subject.parameter])
-        early = await services.reads.moments.resolve(args["from"], "from")
-        late = await (
-            services.reads.log_ends.now() if args["to"] is None else services.reads.moments.resolve(args["to"], "to")
-        )
+    async def handler(services: Services, call: RawCall[Between]) -> Response:
+        name, to, moments_of = subject.name_in(call.http), call.request.to, services.reads.moments
+        early = await moments_of.resolve(call.request.start, "from")
+        late = await (services.reads.log_ends.now() if to is None else moments_of.resolve(to, "to"))
         latest = {where: max(end, early.get(where, 0)) for where, end in late.items()}
 
         async def read(connection: Connection) -> list[Json]:
             sources = await subject.sources(connection, name, latest)
             if sources is None:
-                raise await subject.missing(connection, name, None if args["to"] is None else latest)
+                raise await subject.missing(connection, name, None if to is None else latest)
             then, now = await _both(connection, subject, sources[0], name, early, late)
             found = await _differences(connection, then, end_of(then, early), now, end_of(now, late))
             changes = [_changed(one) for one in found]

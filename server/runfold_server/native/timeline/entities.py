@@ -15,7 +15,7 @@ from runfold_projections.postgres.connection import Connection
 from runfold_projections.registry.history import ModelStory
 from runfold_projections.runs.history import RunStory
 from runfold_projections.webhooks.history import WebhookStory
-from runfold_schemas.events.runs import DEFAULT_WORKSPACE
+from runfold_schemas.events.base import DEFAULT_WORKSPACE
 from runfold_schemas.positions.position import Partition, Position
 from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import Vector
@@ -43,6 +43,10 @@ class Subject:
     missing: Callable[[Connection, str, Vector | None], Awaitable[NotFound]]
     holder: Callable[[Connection, str, Vector], Awaitable[Story[Any] | None]] | None = None
     namesakes: Callable[[Connection, str, Story[Any], Vector], Awaitable[list[Json]]] | None = None
+
+    def name_in(self, http: Request) -> str:
+        """Return the entity's name in a request's path."""
+        return str(http.path_params[self.parameter])
 
 
 async def _run_sources(conn: Connection, run_id: str, vector: Vector) -> Sources | None:

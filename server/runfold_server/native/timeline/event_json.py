@@ -1,6 +1,6 @@
 """An event of a story as JSON."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
@@ -9,7 +9,7 @@ from runfold_schemas.codec.wire import decode
 from runfold_schemas.positions.position import Position
 
 Json = dict[str, Any]
-OUTCOMES = ("accepted", "rejected")
+OutcomeName = Literal["accepted", "rejected"]
 
 
 def said(told: Told) -> Json:
@@ -37,6 +37,6 @@ def said(told: Told) -> Json:
         "correlation_id": entry.correlation_id or None,
         "causation_id": entry.causation_id or None,
         "payload": payload,
-        "outcome": OUTCOMES[bool(entry.code)],
+        "outcome": "rejected" if entry.code else "accepted",
         **refused,
     }

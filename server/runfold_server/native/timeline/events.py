@@ -3,10 +3,10 @@
 import base64
 import binascii
 import difflib
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated, Literal
 
 import msgspec
-from starlette.requests import Request
 from starlette.responses import Response
 
 from runfold_projections.history import timeline
@@ -20,40 +20,42 @@ from runfold_schemas.codec.wire import schema_id_of
 from runfold_schemas.positions.position import Position
 from runfold_schemas.positions.vector import Vector
 from runfold_server.core.errors import InvalidParameter
-from runfold_server.http.dispatch import json_response, saying
-from runfold_server.http.request_fields import Args, Field, Kind, parse_query
+from runfold_server.http.messages import Message, Rule
+from runfold_server.http.operation import RawCall, RawHandler
+from runfold_server.http.responses import json_response, with_moment
 from runfold_server.http.services import Services
 from runfold_server.reads import moments
 
 from .entities import Sources, Subject, end_of, moment
-from .event_json import OUTCOMES, Json, said
+from .event_json import Json, OutcomeName, said
 
 MOST_EVENTS = 1_000
-_ORDERS = ("oldest", "newest")
-PAGE = (
-    Field("limit", Kind.INT32, default=100, least=1, most=MOST_EVENTS),
-    Field("order", Kind.CHOICE, default="oldest", choices=_ORDERS),
-    Field("type", Kind.STRINGS),
-    Field("outcome", Kind.CHOICE, choices=OUTCOMES),
-    Field("field"),
-    Field("page_token", default=""),
-)
 
 
-def events(subject: Subject) -> Callable[[Services, Request], Awaitable[Response]]:
+class TimelinePage(Message, frozen=True):
+    """…/events."""
+
+    limit: Annotated[int, Rule(bits=32, least=1, most=MOST_EVENTS)] = 100
+    order: Literal["oldest", "newest"] = "oldest"
+    type: tuple[str, ...] = ()
+    outcome: OutcomeName | None = None
+    field: str | None = None
+    page_token: str = ""
+
+
+def events(subject: Subject) -> RawHandler[TimelinePage]:
     """The handler of a kind of entity."""
 
-    async def handler(services: Services, request: Request) -> Response:
-        args = parse_query(PAGE, request.query_params.multi_items())
-        name = str(request.path_params[subject.parameter])
-        asked, vector = await moment(services, request)
-        fits, token = _fitting(args), _read_token(args["page_token"])
+    async def handler(services: Services, call: RawCall[TimelinePage]) -> Response:
+        request, name = call.request, subject.name_in(call.http)
+        asked, vector = await moment(services, call.http)
+        fits, token = _fitting(request), _read_token(request.page_token)
 
         async def read(connection: Connection) -> Json:
             sources = await subject.sources(connection, name, vector)
             if sources is None:
                 raise await subject.missing(connection, name, asked)
-            answer = await _page(connection, sources, vector, args, fits, token)
+            answer = await _page(connection, sources, vector, request, fits, token)
             if isinstance(sources[0], RunStory) and not token:
                 answer["logged"] = await _logged(connection, name, vector)
             if subject.namesakes is not None and not token:
@@ -61,15 +63,15 @@ def events(subject: Subject) -> Callable[[Services, Request], Awaitable[Response
             return answer
 
         shown = await services.reads.reader.at(subject.scope(name)(vector), read)
-        return saying(json_response(shown.value | {"as_of": moments.said(vector)}), asked)
+        return with_moment(json_response(shown.value | {"as_of": moments.said(vector)}), asked)
 
     return handler
 
 
-def _fitting(args: Args) -> Callable[[Entry], bool]:
-    types, outcome = args["type"], args["outcome"]
+def _fitting(request: TimelinePage) -> Callable[[Entry], bool]:
+    types, outcome = request.type, request.outcome
     catalog = released_catalog()
-    for one in types or ():
+    for one in types:
         _check_type(one, catalog.subjects)
 
     def fits(entry: Entry) -> bool:
@@ -94,11 +96,11 @@ async def _page(
     conn: Connection,
     sources: Sources,
     vector: Vector,
-    args: Args,
+    request: TimelinePage,
     fits: Callable[[Entry], bool],
     token: Mapping[str, int | None],
 ) -> Json:
-    limit, newest = args["limit"], args["order"] == "newest"
+    limit, newest = request.limit, request.order == "newest"
     if token and token.keys() != {story.projection.value for story in sources}:
         raise _no_token()
     found: list[tuple[str, Happened]] = []
@@ -111,7 +113,7 @@ async def _page(
             continue
         first, below = (0, min(start, end)) if newest else (start, end)
         page = await timeline.timeline(
-            conn, story, first=first, below=below, limit=limit, newest=newest, fits=fits, about=args["field"]
+            conn, story, first=first, below=below, limit=limit, newest=newest, fits=fits, about=request.field
         )
         found += [(topic, one) for one in page.events]
         after[topic] = page.next_offset

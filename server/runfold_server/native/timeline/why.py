@@ -1,16 +1,16 @@
 """…/why: the event by which a field is as it is."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
-from starlette.requests import Request
 from starlette.responses import Response
 
 from runfold_projections.history import timeline
 from runfold_projections.postgres.connection import Connection
 from runfold_server.core.errors import NotFound
-from runfold_server.http.dispatch import json_response, saying
-from runfold_server.http.request_fields import Field, Kind, parse_query
+from runfold_server.http.messages import Message, Rule
+from runfold_server.http.operation import RawCall, RawHandler
+from runfold_server.http.responses import json_response, with_moment
 from runfold_server.http.services import Services
 from runfold_server.reads import moments
 
@@ -19,16 +19,21 @@ from .event_json import Json, said
 from .events import MOST_EVENTS
 
 _MOST_NAMED = 20
-FIELD = (Field("field", required=True), Field("limit", Kind.INT32, default=100, least=1, most=MOST_EVENTS))
 
 
-def why(subject: Subject) -> Callable[[Services, Request], Awaitable[Response]]:
+class WhyField(Message, frozen=True):
+    """…/why."""
+
+    field: str
+    limit: Annotated[int, Rule(bits=32, least=1, most=MOST_EVENTS)] = 100
+
+
+def why(subject: Subject) -> RawHandler[WhyField]:
     """The handler of a kind of entity."""
 
-    async def handler(services: Services, request: Request) -> Response:
-        args = parse_query(FIELD, request.query_params.multi_items())
-        name, wanted = str(request.path_params[subject.parameter]), args["field"]
-        asked, vector = await moment(services, request)
+    async def handler(services: Services, call: RawCall[WhyField]) -> Response:
+        name, wanted = subject.name_in(call.http), call.request.field
+        asked, vector = await moment(services, call.http)
 
         async def read(connection: Connection) -> Json:
             sources = await subject.sources(connection, name, vector)
@@ -45,12 +50,12 @@ def why(subject: Subject) -> Callable[[Services, Request], Awaitable[Response]]:
                 "field": wanted,
                 "value": found[0].after,
                 "set_by": events[0],
-                "earlier": events[1 : args["limit"]],
+                "earlier": events[1 : call.request.limit],
             }
             return answer if others is None else answer | {"namesakes": others}
 
         shown = await services.reads.reader.at(subject.scope(name)(vector), read)
-        return saying(json_response(shown.value | {"as_of": moments.said(vector)}), asked)
+        return with_moment(json_response(shown.value | {"as_of": moments.said(vector)}), asked)
 
     return handler
 

@@ -12,7 +12,8 @@ from runfold_schemas.codec.envelope import format_time
 from runfold_schemas.codec.record import Raw, Record, read_record
 from runfold_schemas.codec.wire import schema_id_of
 from runfold_schemas.errors import BadRecord, SchemaError
-from runfold_schemas.events.runs import Event, MetricsLogged, as_json
+from runfold_schemas.events.all_events import Event, as_json
+from runfold_schemas.events.metrics import MetricsLogged
 
 UNREADABLE = "unreadable"
 """The type under which a record is told that is no event, or one that only a newer release can read."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from runfold_log.admin import LogInfo
 from runfold_schemas.codec.record import Record
+from runfold_schemas.events.all_events import Event
 from runfold_schemas.events.registered_models import ModelsPromoted
-from runfold_schemas.events.runs import Event
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import PARTITIONED, Topic, partition_of
 from runfold_server.core.errors import InvalidParameter

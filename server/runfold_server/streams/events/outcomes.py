@@ -12,7 +12,7 @@ from runfold_projections.series.skipped_offsets import repeated
 from runfold_schemas.codec.record import Record
 from runfold_schemas.positions.position import Partition
 from runfold_server.core.errors import Unavailable
-from runfold_server.freshness.log_ends import FOLDED
+from runfold_server.freshness.end_offsets import FOLDED
 from runfold_server.reads.reader import Query, Reader
 
 from .event_json import ACCEPTED, DUPLICATE, Entry

@@ -3,7 +3,7 @@
 import asyncio
 import functools
 import json
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from runfold_log.cluster import KafkaCluster
 from runfold_log.system import read_system
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.system_state import SystemState
+from runfold_server.core.coalescing import Coalescer
 from runfold_server.core.outages import kafka_outages
 
 
@@ -38,9 +39,7 @@ class Definitions:
         """`timeout` bounds a look at the log, in seconds."""
         self._kafka, self._connect, self._timeout = kafka, connect, timeout
         self._state: SystemState | None = None
-        self._reading = asyncio.Lock()
-        self._begun = 0
-        self._done = 0
+        self._coalescer: Coalescer[None, SystemState] = Coalescer(self._read)
 
     async def of_id(self, schema_id: int) -> Definition | None:
         """The schema of an id, None if nobody declared it. Unavailable if Kafka is away and this release does not know it."""
@@ -52,27 +51,19 @@ class Definitions:
 
     async def all(self) -> list[Definition]:
         """All schemas, by subject and version, of this moment or a later one. Unavailable if Kafka is away."""
-        state = await self._read()
+        state = await self._coalescer.get(None)
         known = dict(_released())
         for schema_id, declared in sorted(state.definitions.items()):
             one = Definition(schema_id, declared.declared_subject, declared.version, declared.definition)
             known.setdefault(schema_id, one)
         return sorted(known.values(), key=lambda one: (one.subject, one.version, one.schema_id))
 
-    async def _read(self) -> SystemState:
-        """One reading serves all who asked before it began."""
-        asked = self._begun
-        async with self._reading:
-            if self._done > asked and self._state is not None:
-                return self._state
-            self._begun += 1
-            this = self._begun
-            with kafka_outages():
-                async with asyncio.timeout(self._timeout):
-                    info = await self._connect()
-                    self._state = await read_system(self._kafka, info.namespace, self._state)
-            self._done = this
-            return self._state
+    async def _read(self, keys: Sequence[None]) -> Mapping[None, SystemState]:
+        with kafka_outages():
+            async with asyncio.timeout(self._timeout):
+                info = await self._connect()
+                self._state = await read_system(self._kafka, info.namespace, self._state)
+        return {None: self._state}
 
 
 @functools.lru_cache(maxsize=1)

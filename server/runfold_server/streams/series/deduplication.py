@@ -109,7 +109,7 @@ def _once(points: Iterable[Logged]) -> Iterator[Logged]:
     said: dict[tuple[Name, int], set[tuple[int, int, int]]] = {}
     for one in points:
         event = (_name(one), one.offset)
-        if frames[event] > 1 or not bool((np.diff(one.steps) > 0).all()):
+        if frames[event] > 1 or not bool((one.steps[1:] > one.steps[:-1]).all()):
             one = _unsaid(one, said.setdefault(event, set()))
         if len(one.steps):
             yield one

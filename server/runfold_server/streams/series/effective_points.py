@@ -6,7 +6,7 @@ from dataclasses import replace
 from runfold_projections.metrics.branches import NO_RANK, Lineage
 from runfold_projections.metrics.run_metrics import until
 from runfold_schemas.codec.record import Record
-from runfold_schemas.events.runs import AttemptStarted, MetricsLogged, RunRewound
+from runfold_schemas.events.metrics import AttemptStarted, MetricsLogged, RunRewound
 
 
 def effective(records: Iterable[Record], lineages: Mapping[str, Lineage]) -> Iterator[Record]:

@@ -8,7 +8,7 @@ import numpy as np
 from runfold_projections.metrics.branches import NO_RANK
 from runfold_projections.series.duplicates import Logged
 from runfold_schemas.codec.record import Record
-from runfold_schemas.events.runs import AttemptStarted, MetricsLogged, RunRewound
+from runfold_schemas.events.metrics import AttemptStarted, MetricsLogged, RunRewound
 from runfold_server.freshness.stream_position import Place
 from runfold_server.streams.send_queue import Pending
 

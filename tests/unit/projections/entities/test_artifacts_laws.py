@@ -9,7 +9,7 @@ from runfold_projections.artifacts.fold import Artifacts, File, Place, is_below
 from runfold_projections.generations.generations import Projection
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.record import read_record
-from runfold_schemas.events.runs import ArtifactsDeleted, ArtifactStored
+from runfold_schemas.events.artifacts import ArtifactsDeleted, ArtifactStored
 from tests.support.histories import cut, history
 
 

@@ -12,7 +12,8 @@ from runfold_projections.experiments.fold import DELETED, Experiment, Experiment
 from runfold_projections.generations.generations import Projection
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.record import Raw, Record, read_record
-from runfold_schemas.events.runs import ExperimentCreated, ExperimentFact, ExperimentRenamed, Genesis
+from runfold_schemas.events.experiments import ExperimentCreated, ExperimentFact, ExperimentRenamed
+from runfold_schemas.events.system import Genesis
 from runfold_schemas.positions.sequences import Ranges
 from tests.support.histories import cut, history
 

@@ -26,7 +26,8 @@ from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.record import Raw, Record, read_record
 from runfold_schemas.events.logged_models import LoggedModelFact
 from runfold_schemas.events.registered_models import RegisteredModelFact
-from runfold_schemas.events.runs import Genesis, ParamsLogged, RunFact, TagsDeleted, TagsSet
+from runfold_schemas.events.runs import ParamsLogged, RunFact, TagsDeleted, TagsSet
+from runfold_schemas.events.system import Genesis
 from runfold_schemas.positions.position import Partition
 from tests.support.histories import Scribe, history
 from tests.support.registry_histories import KINDS

@@ -10,6 +10,7 @@ from runfold_projections.core.rejection import Rejection, RejectionCode
 from runfold_projections.logged_models.fold import LoggedModel, evolve, fold
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.record import Record, read_record
+from runfold_schemas.events.all_events import Event
 from runfold_schemas.events.logged_models import (
     LoggedModelCreated,
     LoggedModelDeleted,
@@ -19,7 +20,6 @@ from runfold_schemas.events.logged_models import (
     LoggedModelTagsDeleted,
     LoggedModelTagsSet,
 )
-from runfold_schemas.events.runs import Event
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import Topic
 from tests.support.histories import WORKSPACES, Scribe

@@ -4,7 +4,7 @@ import math
 import struct
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from runfold_projections.segments.distinct_points import distinct, within
@@ -13,7 +13,9 @@ from runfold_projections.series.full_history import Wanted, sources_of
 from runfold_projections.series.points import Piece
 
 values = st.floats() | st.sampled_from([0.0, -0.0, math.nan, math.inf])
-points = st.lists(st.tuples(st.integers(-3, 3) | st.integers(-(2**62), 2**62), st.integers(0, 2), values), max_size=12)
+points = st.lists(
+    st.tuples(st.integers(-3, 3) | st.integers(-(2**63), 2**63 - 1), st.integers(0, 2), values), max_size=12
+)
 bounds = st.none() | st.integers(-4, 4)
 
 
@@ -34,6 +36,7 @@ def rows(found: Columns) -> list[tuple[int, int, bytes]]:
 
 
 @given(st.lists(points, min_size=1, max_size=4), bounds, bounds)
+@example([[(1, 0, 0.5), (-(2**63), 0, 0.5)]], None, None)
 def test_each_point_is_there_once_in_the_order_of_steps_and_only_within_the_range(
     pieces: list[list[tuple[int, int, float]]], first: int | None, last: int | None
 ) -> None:

@@ -1,0 +1,36 @@
+"""The JSON object of a request's body."""
+
+from typing import Any
+
+import msgspec
+
+from runfold_server.core.errors import BadBody, InvalidParameter
+
+from .field_values import type_name
+
+
+def read_json(body: bytes, content_type: str | None) -> dict[str, Any]:
+    """Return the JSON object of a body; an empty body is an empty object. BadBody says what is wrong with it."""
+    check_content_type(content_type)
+    if not body.strip():
+        return {}
+    try:
+        value = msgspec.json.decode(body)
+        # Older MLflow clients encode their JSON twice.
+        if isinstance(value, str):
+            value = msgspec.json.decode(value)
+    except (msgspec.DecodeError, UnicodeError, RecursionError, ValueError) as error:
+        raise BadBody(f"The request body is not valid JSON: {error}") from None
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise BadBody(f"The request body must be a JSON object, not {type_name(value)}.")
+    return value
+
+
+def check_content_type(content_type: str | None) -> None:
+    """Raise InvalidParameter for a type other than `application/json`, the only one that MLflow accepts."""
+    if content_type is None:
+        raise InvalidParameter("Bad Request. Content-Type header is missing.")
+    if content_type.split(";")[0].strip().lower() != "application/json":
+        raise InvalidParameter("Bad Request. Content-Type must be one of ['application/json'].")
