@@ -159,7 +159,7 @@ def strings(tree: Mapping[str, Any], what: str) -> dict[str, str]:
 
 
 def tag_strings(tags: Mapping[str, Any]) -> dict[str, str]:
-    """Return tags as strings. A rank reduction that does not exist causes a warning, because it must not end a training."""
+    """Return tags as strings. An unknown rank reduction causes a warning, because it must not end a training."""
     # Imported here because the schemas would slow down `import runfold`.
     from runfold_schemas.events.rank_reduction import REDUCTION_TAG, Reduction
 
@@ -167,7 +167,8 @@ def tag_strings(tags: Mapping[str, Any]) -> dict[str, str]:
     value = found.get(REDUCTION_TAG, Reduction.ALL)
     if value not in set(Reduction):
         _log.warning(
-            "runfold: the tag %s is %.100r, which is not a rank reduction, so MLflow shows the points of all ranks. Use one of %s",
+            "runfold: the tag %s is %.100r, which is not a rank reduction, so MLflow shows the points of all ranks. "
+            "Use one of %s",
             REDUCTION_TAG,
             value,
             ", ".join(Reduction),
