@@ -29,7 +29,7 @@ from runfold_projections.generations.generations import Projection
 from runfold_projections.postgres.connection import open_connection, open_pool
 from runfold_projections.postgres.read_transaction import snapshot
 from runfold_projections.runs.queries import ViewType, search_runs
-from runfold_server.mlflow.answers import runs as answers
+from runfold_server.mlflow.answers.runs import encode_run
 from runfold_stack.config.settings import load_settings
 from runfold_stack.programs.up import Up, runfold_up
 
@@ -194,7 +194,7 @@ async def by_sql(pool: Any, experiment: int, asked: Asked) -> bytes:
         rows = await search_runs(
             connection, [experiment], asked.filter, asked.view, asked.order_by, asked.limit, asked.offset
         )
-    return msgspec.json.encode([answers.run(row) for row in rows])
+    return msgspec.json.encode([encode_run(row) for row in rows])
 
 
 async def times(

@@ -40,7 +40,7 @@ from runfold_server.http.services import (
 )
 from runfold_server.integrity.checks import Checks
 from runfold_server.integrity.scrub import Scrub
-from runfold_server.mlflow.answers.runs import encode_run
+from runfold_server.mlflow.answers.runs import encode_run_bytes
 from runfold_server.reads.exports import Exports
 from runfold_server.reads.moments import Moments
 from runfold_server.reads.reader import Reader
@@ -93,7 +93,7 @@ async def open_services(config: ServerConfig) -> AsyncIterator[Services]:
         store = Store(bucket, config.namespace, ids)
         checks = Checks(store, database, metrics)
         scrub = Scrub(store, checks, database, metrics, ids.event_id(), config.artifact_check_period)
-        snapshots = Pasts(config, database, encode_run)
+        snapshots = Pasts(config, database, encode_run_bytes)
         stack.push_async_callback(snapshots.close)
         async with asyncio.TaskGroup() as background:
             tasks = [
@@ -121,7 +121,7 @@ async def open_services(config: ServerConfig) -> AsyncIterator[Services]:
                         runs=RunHeads(database, reader, progress, log),
                         experiments=ExperimentHeads(database, reader, progress),
                         histories=Histories(),
-                        searches=RunSearches(reader, encode_run, config.search_bytes),
+                        searches=RunSearches(reader, encode_run_bytes, config.search_bytes),
                     ),
                     streams=StreamServices(
                         series=Hub(config.kafka, config.namespace, reader),

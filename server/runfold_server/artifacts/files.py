@@ -12,19 +12,16 @@ from runfold_schemas.events.artifacts import ArtifactsDeleted, ArtifactStored
 from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import Vector
 from runfold_server.core.entity_errors import as_of_suffix
-from runfold_server.core.errors import InvalidParameter, NotFound, NotImplementedYet
-from runfold_server.core.outages import kafka_outages
+from runfold_server.core.errors import InvalidParameter, NotFound
 from runfold_server.http.responses import with_moment
 from runfold_server.http.services import Services
 from runfold_server.reads.reader import of_run
+from runfold_server.writes.levels import require_level
 from runfold_server.writes.writes import Origin
 from runfold_storage.objects import Stored
 
 from .paths import Place
 from .serving import file_response
-
-LEVEL = 2
-"""Feature level from which the log has files."""
 
 
 async def store(
@@ -35,7 +32,7 @@ async def store(
     Whatever fails before, there is no file; the one that was there before stays.
     """
     services.artifacts.store.bucket.require()
-    await check_level(services)
+    await require_level(services.log, ArtifactStored)
     await record(services, place, await services.artifacts.store.put(body, announced), origin)
 
 
@@ -49,7 +46,7 @@ async def record(services: Services, place: Place, stored: Stored, origin: Origi
 
 async def delete(services: Services, place: Place, origin: Origin) -> None:
     """Take a file, or all below a folder, away. Not an error if there is nothing."""
-    await check_level(services)
+    await require_level(services.log, ArtifactsDeleted)
     await services.writes.append(ArtifactsDeleted(owner=place.owner, path=place.path), origin)
 
 
@@ -95,13 +92,3 @@ async def send(services: Services, request: Request, place: Place, as_of: Vector
         ),
         as_of,
     )
-
-
-async def check_level(services: Services) -> None:
-    """Before any byte is taken: NotImplementedYet if the log can't tell of files yet."""
-    with kafka_outages():
-        level = (await services.log.connect()).level
-    if level < LEVEL:
-        raise NotImplementedYet(
-            f"The log is at feature level {level} and artifacts need {LEVEL}: run `runfold upgrade`, then restart the servers."
-        )

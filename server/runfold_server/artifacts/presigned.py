@@ -14,6 +14,7 @@ from typing import Annotated, TypeVar
 
 from starlette.responses import Response
 
+from runfold_schemas.events.artifacts import ArtifactStored
 from runfold_server.core.errors import InvalidParameter, NotFound
 from runfold_server.http.body import read_body
 from runfold_server.http.json_body import read_json
@@ -22,6 +23,7 @@ from runfold_server.http.operation import RawCall, RawHandler, RawOperation, Tim
 from runfold_server.http.responses import json_response, with_moment
 from runfold_server.http.services import Services
 from runfold_server.openapi_schemas.common import INT64, JSON, NOTHING, TEXT, Schema, having, listed
+from runfold_server.writes.levels import require_level
 from runfold_storage.errors import ObjectMissing, UploadRejected
 from runfold_storage.objects import MARK, MOST_PARTS, abort
 
@@ -75,7 +77,7 @@ async def _create(services: Services, call: RawCall[StorePath]) -> Response:
     body = await _body(services, call, CreateUpload)
     place = _place(call, body)
     services.artifacts.store.bucket.require()
-    await files.check_level(services)
+    await require_level(services.log, ArtifactStored)
     bucket, key = services.artifacts.store.bucket, services.artifacts.store.new_key()
     nonce = secrets.token_hex(16)
     begun = await bucket.request("create_multipart_upload", Key=key, Metadata={MARK: _mark(nonce, place)})
@@ -96,7 +98,7 @@ async def _complete(services: Services, call: RawCall[StorePath]) -> Response:
     key, nonce, upload_id = _upload(services, body)
     if not body.parts:
         raise InvalidParameter("Missing value for required parameter 'parts'.")
-    await files.check_level(services)
+    await require_level(services.log, ArtifactStored)
     parts = sorted(body.parts, key=lambda part: part.part_number)
     try:
         await services.artifacts.store.bucket.request(

@@ -15,12 +15,12 @@ from runfold_server.http.operation import RawCall, RawOperation, TimeTravel
 from runfold_server.http.prefixes import NATIVE_PREFIX
 from runfold_server.http.responses import json_response, with_moment
 from runfold_server.http.services import Services
-from runfold_server.mlflow.answers.registry import native_head, native_version
 from runfold_server.mlflow.registry.errors import no_model
 from runfold_server.mlflow.registry.version_search import REGISTRY, error_as_of
 from runfold_server.openapi_schemas.common import INT64, JSON, POSITIONS, having, listed, ref
 from runfold_server.reads.reader import Consistency
 
+from .model_json import encode_model, encode_version
 from .query_parameters import STRONG, ConsistencyName, next_page
 
 _MOST = 10_000
@@ -52,8 +52,8 @@ async def _model(services: Services, call: RawCall[VersionsOfModel]) -> Response
         raise error_as_of(no_model(name), as_of)
     model, versions = shown.value
     answer: dict[str, Any] = {
-        "model": native_head(model),
-        "versions": [native_version(version) for version in versions[:limit]],
+        "model": encode_model(model),
+        "versions": [encode_version(version) for version in versions[:limit]],
         "positions": shown.said(),
     }
     more = next_page(len(versions), limit, offset)

@@ -22,9 +22,8 @@ from runfold_server.http.operation import RawCall, RawOperation
 from runfold_server.http.prefixes import NATIVE_PREFIX
 from runfold_server.http.responses import json_response
 from runfold_server.http.services import Services
-from runfold_server.mlflow.answers.registry import native_head
 from runfold_server.mlflow.registry.errors import said
-from runfold_server.mlflow.registry.writes import behind, needs_registry
+from runfold_server.mlflow.registry.writes import behind
 from runfold_server.openapi_schemas.common import (
     INT64,
     JSON,
@@ -36,7 +35,10 @@ from runfold_server.openapi_schemas.common import (
     listed,
     ref,
 )
+from runfold_server.writes.levels import require_level
 from runfold_server.writes.writes import RefusedWrite
+
+from .model_json import encode_model
 
 _MOST_BODY = 1024 * 1024
 Json = dict[str, Any]
@@ -95,14 +97,14 @@ async def _promote(services: Services, call: RawCall[NoFields]) -> Response:
 
         return read
 
-    await needs_registry(services)
+    await require_level(services.log, ModelsPromoted)
     try:
         position, models = await services.writes.decide(event, call.origin, then)
     except RefusedWrite as refused:
         if refused.refused.code == RejectionCode.PROMOTION_CONDITION_FAILED:
             raise NotPromoted(refused.refused.message, refused.refused.details.get("failed", [])) from None
         raise said(refused) from None
-    return json_response({"position": position, "models": [native_head(model) for model in models]})
+    return json_response({"position": position, "models": [encode_model(model) for model in models]})
 
 
 def _event(promotion: Promotion) -> ModelsPromoted:

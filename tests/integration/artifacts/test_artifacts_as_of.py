@@ -7,9 +7,9 @@ from typing import Any
 
 import httpx2
 import pytest
-from test_server_artifacts import PROXY
-from test_server_as_of import HEADER, moment, now
 
+from tests.integration.artifacts.test_artifacts import PROXY
+from tests.integration.native.test_as_of import HEADER, moment, now
 from tests.support.caller import API, Caller
 
 PRESIGNED = "/api/2.0/mlflow-artifacts/presigned"

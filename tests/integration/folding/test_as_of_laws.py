@@ -10,7 +10,6 @@ from random import Random
 from typing import Any
 
 import pytest
-from test_queries_lines import EXISTING, Point, shown, told_by
 
 from runfold_projections.control.migrations import migrate
 from runfold_projections.core.rejection import Rejection
@@ -37,6 +36,7 @@ from runfold_schemas.events.system import Genesis
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import Vector
+from tests.integration.queries.test_visible_points import EXISTING, Point, shown, told_by
 from tests.support.histories import KEYS, RUNS, WORKSPACES, Scribe, cut, history
 from tests.support.services import Services
 

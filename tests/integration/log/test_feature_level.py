@@ -21,11 +21,12 @@ from runfold_schemas.events.metrics import RunRewound
 from runfold_schemas.ids import Ids
 from runfold_server.app.application import create_app
 from runfold_server.core.config import ServerConfig
-from runfold_server.mlflow.logged_models.log_model import LEVEL
 from runfold_stack.config.settings import load_settings
 from runfold_stack.programs.up import prepare
 from tests.support.services import Services
 
+LEVEL = 2
+"""Feature level from which the log has models."""
 MODEL = json.dumps({"artifact_path": "m", "run_id": "r", "utc_time_created": "now", "flavors": {}})
 LOG_MODEL = "/api/2.0/mlflow/runs/log-model"
 
@@ -47,7 +48,7 @@ def test_models_need_a_level_that_an_older_log_reaches_by_an_upgrade(
         answer = client.post(LOG_MODEL, json={"run_id": "r", "model_json": MODEL})
         assert answer.status_code == 501
         assert (
-            f"at feature level {LEVEL - 1} and models need {LEVEL}: run `runfold upgrade`" in answer.json()["message"]
+            f"needs feature level {LEVEL}, the log is at {LEVEL - 1}: run `runfold upgrade`" in answer.json()["message"]
         )
         for path, body in (
             ("logged-models", {"experiment_id": "0"}),
@@ -55,7 +56,7 @@ def test_models_need_a_level_that_an_older_log_reaches_by_an_upgrade(
             ("runs/outputs", {"run_id": "r", "models": [{"model_id": "m-1"}]}),
         ):
             answer = client.post(f"/api/2.0/mlflow/{path}", json=body)
-            assert (answer.status_code, "the registry needs 4" in answer.json()["message"]) == (501, True)
+            assert (answer.status_code, "needs feature level 4" in answer.json()["message"]) == (501, True)
     before, after = asyncio.run(upgrade_log(services.kafka, namespace, release="newer"))
     assert (before, after >= LEVEL) == (LEVEL - 1, True)
     with TestClient(create_app(config), base_url="http://127.0.0.1") as client:

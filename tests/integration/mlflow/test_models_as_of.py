@@ -6,9 +6,9 @@ from typing import Any
 
 import httpx2
 import pytest
-from test_server_as_of import NATIVE, now
-from test_server_timeline import ask, events, kinds
 
+from tests.integration.native.test_as_of import NATIVE, now
+from tests.integration.native.test_timeline import ask, events, kinds
 from tests.support.caller import API, Caller
 
 

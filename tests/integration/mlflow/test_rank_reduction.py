@@ -17,8 +17,9 @@ from mlflow.exceptions import MlflowException
 
 from runfold_schemas.codec.batch import CONTENT_TYPE, encode_batch
 from runfold_schemas.events.frames import Point, from_points
+from runfold_schemas.events.metrics import MetricsLogged, RunForked, RunRewound
 from runfold_schemas.events.rank_reduction import REDUCTION_TAG, Reduction
-from runfold_schemas.events.runs import MetricsLogged, RunForked, RunRewound, TagsSet
+from runfold_schemas.events.runs import TagsSet
 from runfold_schemas.positions.topics import Topic
 from tests.support.caller import Caller
 from tests.support.in_process import outgoing

@@ -10,10 +10,10 @@ from typing import Any
 
 import httpx2
 import pytest
-from test_server_as_of import HEADER, NATIVE, moment, now
 
 from runfold_schemas.codec.batch import CONTENT_TYPE, encode_batch
 from runfold_schemas.positions.topics import Topic
+from tests.integration.native.test_as_of import HEADER, NATIVE, moment, now
 from tests.support import model_histories
 from tests.support.caller import API, Caller
 from tests.support.in_process import outgoing

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from test_server_as_of import NATIVE, moment, now
 from typer.testing import CliRunner
 
 from runfold_schemas.codec.batch import CONTENT_TYPE, encode_batch
@@ -19,6 +18,7 @@ from runfold_schemas.events.runs import TagsSet
 from runfold_schemas.positions.topics import Topic
 from runfold_stack.commands.main import app
 from runfold_stack.errors import StackError
+from tests.integration.native.test_as_of import NATIVE, moment, now
 from tests.support.caller import API, Caller
 from tests.support.in_process import outgoing
 from tests.support.server_world import World

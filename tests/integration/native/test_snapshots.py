@@ -10,13 +10,13 @@ from typing import Any
 import asyncpg
 import httpx2
 import pytest
-from test_server_as_of import HEADER, NATIVE, moment, now
 
 from runfold_projections.core.errors import BadPast, NoSuchPast
 from runfold_projections.generations.snapshots import Past
 from runfold_server.caches import run_cache
 from runfold_stack.commands import snapshots_run
 from runfold_stack.errors import BadSetting
+from tests.integration.native.test_as_of import HEADER, NATIVE, moment, now
 from tests.support.caller import API, Caller
 from tests.support.server_world import World
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import httpx2
 import pytest
-from test_server_as_of import NATIVE, now
 
 from runfold_schemas.codec.batch import CONTENT_TYPE, encode_batch
 from runfold_schemas.events.metrics import RunRewound
 from runfold_schemas.events.runs import TagsSet
 from runfold_schemas.positions.topics import Topic
+from tests.integration.native.test_as_of import NATIVE, now
 from tests.support.caller import Caller
 from tests.support.in_process import outgoing
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_as_of_laws import folded, told
-from test_queries_lines import Told
 
 from runfold_projections.generations.generations import Projection
 from runfold_projections.metrics.branches import NO_RANK
 from runfold_projections.series.duplicates import Logged, last_steps, logged_before
 from runfold_schemas.codec.record import Record
 from runfold_schemas.events.metrics import MetricsLogged
+from tests.integration.folding.test_as_of_laws import folded, told
+from tests.integration.queries.test_visible_points import Told
 from tests.support.histories import history
 from tests.support.services import Services
 

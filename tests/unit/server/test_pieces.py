@@ -25,7 +25,9 @@ from runfold_server.app.application import listening_socket
 from runfold_server.core.errors import AlreadyExists, ErrorCode, InvalidParameter, NotFound, Unavailable
 from runfold_server.mlflow import page_tokens
 from runfold_server.mlflow import validation as limits
-from runfold_server.mlflow.answers import runs
+from runfold_server.mlflow.answers.metrics import encode_history
+from runfold_server.mlflow.answers.runs import encode_run
+from runfold_server.mlflow.answers.values import encode_number, encode_page
 from runfold_server.mlflow.errors import said
 from runfold_server.mlflow.tracking.metric_points import metric_events
 from runfold_server.writes.writes import Origin, RefusedWrite
@@ -49,7 +51,7 @@ RUN = Run(
 
 
 def test_a_run_as_mlflow_shows_it() -> None:
-    shown = msgspec.to_builtins(runs.run(RUN))
+    shown = msgspec.to_builtins(encode_run(RUN))
     assert shown["info"] == {
         "run_uuid": "r",
         "run_id": "r",
@@ -71,17 +73,17 @@ def test_a_run_as_mlflow_shows_it() -> None:
 
 
 def test_numbers_that_json_lacks() -> None:
-    assert runs.number(math.nan) == "NaN"
-    assert runs.number(-math.inf) == -1.7976931348623157e308
+    assert encode_number(math.nan) == "NaN"
+    assert encode_number(-math.inf) == -1.7976931348623157e308
 
 
 def test_a_page_of_a_history() -> None:
     rows = History(np.array([1, 2, 3]), np.array([10, 20, 30]), np.array([0.5, math.nan, 1.0]))
-    assert msgspec.to_builtins(runs.history("k", rows, 1, 3)) == [
+    assert msgspec.to_builtins(encode_history("k", rows, 1, 3)) == [
         {"key": "k", "value": "NaN", "timestamp": 20, "step": 2},
         {"key": "k", "value": 1.0, "timestamp": 30, "step": 3},
     ]
-    assert runs.page("metrics", [], None) == {}
+    assert encode_page("metrics", [], None) == {}
 
 
 def test_an_error_as_mlflow_answers_it() -> None:

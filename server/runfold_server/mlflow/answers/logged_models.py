@@ -9,7 +9,7 @@ from runfold_projections.logged_models.queries import LoggedModel, MeasuredMetri
 from runfold_schemas.events.logged_models import ModelStatus
 from runfold_server.openapi_schemas.common import INT64, MS, NUMBER, TEXT, Schema, having, listed, ref
 
-from .runs import Json, filled, key_values, number
+from .values import Json, encode_number, encode_pairs, without_empty
 
 LoggedModelStatus = Literal["LOGGED_MODEL_PENDING", "LOGGED_MODEL_READY", "LOGGED_MODEL_UPLOAD_FAILED"]
 STATUSES: Mapping[ModelStatus, LoggedModelStatus] = {
@@ -33,10 +33,10 @@ class MeasuredAnswer(msgspec.Struct, gc=False, omit_defaults=True):
     dataset_digest: str | None = None
 
 
-def _measured(metric: MeasuredMetric) -> MeasuredAnswer:
+def _encode_measured(metric: MeasuredMetric) -> MeasuredAnswer:
     return MeasuredAnswer(
         metric.key,
-        number(metric.value),
+        encode_number(metric.value),
         metric.time_ms,
         metric.step,
         metric.model_id,
@@ -46,7 +46,7 @@ def _measured(metric: MeasuredMetric) -> MeasuredAnswer:
     )
 
 
-def logged_model(row: LoggedModel) -> Json:
+def encode_logged_model(row: LoggedModel) -> Json:
     """MLflow's `LoggedModel`. What its client does not say is an empty text there, and so here."""
     info = {
         "model_id": row.model_id,
@@ -58,10 +58,10 @@ def logged_model(row: LoggedModel) -> Json:
         "status": STATUSES[row.status],
         "model_type": row.model_type or "",
         "source_run_id": row.source_run_id or "",
-        "tags": key_values(row.tags),
+        "tags": encode_pairs(row.tags),
     }
-    data = {"params": key_values(row.params), "metrics": [_measured(metric) for metric in row.metrics]}
-    return {"info": filled(info), "data": filled(data)}
+    data = {"params": encode_pairs(row.params), "metrics": [_encode_measured(metric) for metric in row.metrics]}
+    return {"info": without_empty(info), "data": without_empty(data)}
 
 
 _PAIRS = listed(ref("KeyValue"))

@@ -5,17 +5,15 @@ from typing import Any
 
 from runfold_schemas.events.base import parse_json
 from runfold_schemas.events.runs import MAX_MODEL_CHARS, ModelLogged
-from runfold_server.core.errors import InvalidParameter, NotImplementedYet
-from runfold_server.core.outages import kafka_outages
+from runfold_server.core.errors import InvalidParameter
 from runfold_server.http.operation import Call, Operation
 from runfold_server.http.services import Services
 from runfold_server.mlflow.errors import said
 from runfold_server.mlflow.messages import RunRequest
+from runfold_server.writes.levels import require_level
 from runfold_server.writes.writes import RefusedWrite
 
 Json = dict[str, Any]
-LEVEL = 2
-"""Feature level from which the log has models."""
 _MANDATORY = ("artifact_path", "flavors", "run_id", "utc_time_created")
 
 
@@ -28,12 +26,7 @@ class LogModel(RunRequest, frozen=True):
 async def _log_model(services: Services, call: Call[LogModel]) -> Json:
     run_id, text = call.request.run_id, call.request.model_json
     event = ModelLogged(run_id=run_id, model=json.dumps(summary(text), ensure_ascii=False))
-    with kafka_outages():
-        level = (await services.log.connect()).level
-    if level < LEVEL:
-        raise NotImplementedYet(
-            f"The log is at feature level {level} and models need {LEVEL}: run `runfold upgrade`, then restart the servers."
-        )
+    await require_level(services.log, ModelLogged)
     await services.caches.runs.active(run_id)
     try:
         await services.writes.decided(event, call.origin)

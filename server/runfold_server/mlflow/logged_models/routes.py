@@ -28,15 +28,15 @@ from runfold_server.http.messages import Message
 from runfold_server.http.operation import Call, Operation, TimeTravel
 from runfold_server.http.services import Services
 from runfold_server.mlflow import validation
-from runfold_server.mlflow.answers.logged_models import STATUSES, LoggedModelStatus, logged_model
+from runfold_server.mlflow.answers.logged_models import STATUSES, LoggedModelStatus, encode_logged_model
 from runfold_server.mlflow.errors import said
 from runfold_server.mlflow.messages import RunRequest, Tag
 from runfold_server.mlflow.registry.version_search import error_as_of
-from runfold_server.mlflow.registry.writes import needs_registry
 from runfold_server.mlflow.tracking.artifact_roots import check_run, no_logged_model
 from runfold_server.mlflow.tracking.experiments import experiment_id
 from runfold_server.openapi_schemas.common import having, ref
 from runfold_server.reads.reader import of_topics
+from runfold_server.writes.levels import require_level
 from runfold_server.writes.writes import RefusedWrite
 
 Json = dict[str, Any]
@@ -128,7 +128,7 @@ async def _create(services: Services, call: Call[CreateLoggedModel]) -> Json:
     request = call.request
     name = _name(request.name)
     params, tags = _params(request.params), _tags(request.tags)
-    await needs_registry(services)
+    await require_level(services.log, LoggedModelCreated)
     experiment = await services.caches.experiments.active(experiment_id(request.experiment_id))
     await check_run(services, request.source_run_id)
     model_id = services.ids.model_id()
@@ -158,7 +158,7 @@ async def _create(services: Services, call: Call[CreateLoggedModel]) -> Json:
         params=params,
         tags=tags,
     )
-    return {"model": logged_model(row)}
+    return {"model": encode_logged_model(row)}
 
 
 def _name(name: str) -> str:
@@ -189,7 +189,7 @@ def _key(one: Tag, of: str) -> str:
 async def _get(services: Services, call: Call[GetLoggedModel]) -> Json:
     deleted = call.request.allow_deleted.lower() == "true"
     return {
-        "model": logged_model(
+        "model": encode_logged_model(
             await find_logged_model(services, call.request.model_id, deleted=deleted, as_of=call.as_of)
         )
     }
@@ -198,7 +198,7 @@ async def _get(services: Services, call: Call[GetLoggedModel]) -> Json:
 async def _finalize(services: Services, call: Call[FinalizeLoggedModel]) -> Json:
     model_id = call.request.model_id
     await _decided(services, call, LoggedModelFinalized(model_id=_id(model_id), status=_STATUS[call.request.status]))
-    return {"model": logged_model(await find_logged_model(services, model_id, deleted=True))}
+    return {"model": encode_logged_model(await find_logged_model(services, model_id, deleted=True))}
 
 
 async def _delete(services: Services, call: Call[LoggedModelRequest]) -> Json:
@@ -226,7 +226,7 @@ async def _delete_tag(services: Services, call: Call[DeleteLoggedModelTag]) -> J
 async def _log_outputs(services: Services, call: Call[LogOutputs]) -> Json:
     run_id = validation.check_run_id(call.request.run_id)
     models = [ModelOutput(model_id=one.model_id, step=one.step) for one in call.request.models]
-    await needs_registry(services)
+    await require_level(services.log, OutputsLogged)
     await services.caches.runs.active(run_id)
     return await _decided(services, call, OutputsLogged(run_id=run_id, models=models)) if models else {}
 
@@ -239,7 +239,7 @@ def _id(model_id: str) -> str:
 
 
 async def _decided(services: Services, call: Call[Any], event: Event) -> Json:
-    await needs_registry(services)
+    await require_level(services.log, type(event))
     try:
         await services.writes.decided(event, call.origin)
     except RefusedWrite as refused:

@@ -11,8 +11,8 @@ from runfold_server.http.messages import Int32, Message
 from runfold_server.http.operation import Call, Operation, TimeTravel
 from runfold_server.http.services import Services
 from runfold_server.mlflow import validation
-from runfold_server.mlflow.answers import runs
-from runfold_server.mlflow.answers.logged_models import logged_model
+from runfold_server.mlflow.answers.logged_models import encode_logged_model
+from runfold_server.mlflow.answers.values import encode_page
 from runfold_server.openapi_schemas.common import page
 
 from .page_tokens import make_token, read_token
@@ -75,7 +75,7 @@ async def _search(services: Services, call: Call[SearchLoggedModels]) -> Json:
 
     rows = (await services.reads.reader.strong(MODEL, query)).value
     token = make_token(experiment_ids, filter_string, order_by, offset + limit) if len(rows) > limit else None
-    return runs.page("models", [logged_model(row) for row in rows[:limit]], token)
+    return encode_page("models", [encode_logged_model(row) for row in rows[:limit]], token)
 
 
 def _size(most: int) -> int:

@@ -26,18 +26,19 @@ from runfold_server.http.messages import Message, Rule
 from runfold_server.http.operation import Call, Operation, TimeTravel
 from runfold_server.http.services import Services
 from runfold_server.mlflow import page_tokens
-from runfold_server.mlflow.answers import registry as answers
-from runfold_server.mlflow.answers import runs as pages_of
+from runfold_server.mlflow.answers.registry import encode_model_version
+from runfold_server.mlflow.answers.values import encode_page
 from runfold_server.mlflow.messages import Tag
 from runfold_server.openapi_schemas.common import TEXT, having, page
 from runfold_server.reads.reader import Query
+from runfold_server.writes.levels import require_level
 
 from . import validation as limits
 from .errors import no_version
 from .registered_models import UNLEVELLED, VERSION, ModelRequest
 from .version_search import REGISTRY, canonical_stage, version_of
 from .version_sources import find_source
-from .writes import behind, decided, decided_then, needs_registry
+from .writes import behind, decided, decided_then
 
 Json = dict[str, Any]
 MOST_RESULTS = 200_000
@@ -107,7 +108,7 @@ async def _create(services: Services, call: Call[CreateVersion]) -> Json:
     request = call.request
     tags = dict(limits.check_tag(tag.key, tag.value) for tag in request.tags)
     prompt = tags.get("mlflow.prompt.is_prompt", "false").lower() == "true"
-    await needs_registry(services)
+    await require_level(services.log, ModelVersionCreated)
     found = await find_source(
         services, request.source, request.run_id, request.model_id, prompt=prompt, run_link=request.run_link
     )
@@ -137,7 +138,7 @@ async def _create(services: Services, call: Call[CreateVersion]) -> Json:
 def _answered(version: ModelVersion | None) -> Json:
     if version is None:
         raise Internal("The write was accepted, but nothing tells of the version")
-    return {"model_version": answers.model_version(version)}
+    return {"model_version": encode_model_version(version)}
 
 
 def _named(request: VersionRequest) -> tuple[str, int]:
@@ -166,7 +167,7 @@ async def _changed(services: Services, call: Call[Any], event: VersionFact) -> J
 
 async def _get(services: Services, call: Call[VersionRequest]) -> Json:
     return {
-        "model_version": answers.model_version(
+        "model_version": encode_model_version(
             await version_of(services, call.request.name, call.request.version, call.as_of)
         )
     }
@@ -216,8 +217,8 @@ async def _search(services: Services, call: Call[SearchVersions]) -> Json:
 
     rows = (await services.reads.reader.strong(REGISTRY, query)).value
     token = page_tokens.make_token(offset + limit) if len(rows) > limit else None
-    found = [answers.model_version(row) for row in rows[:limit]]
-    return pages_of.page("model_versions", found, token)
+    found = [encode_model_version(row) for row in rows[:limit]]
+    return encode_page("model_versions", found, token)
 
 
 async def _set_tag(services: Services, call: Call[SetVersionTag]) -> Json:

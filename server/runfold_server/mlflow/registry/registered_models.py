@@ -24,8 +24,8 @@ from runfold_server.http.messages import Message, Rule
 from runfold_server.http.operation import Call, Operation, TimeTravel
 from runfold_server.http.services import Services
 from runfold_server.mlflow import page_tokens
-from runfold_server.mlflow.answers import registry as answers
-from runfold_server.mlflow.answers import runs as pages_of
+from runfold_server.mlflow.answers.registry import encode_model_version, encode_registered_model
+from runfold_server.mlflow.answers.values import encode_page
 from runfold_server.mlflow.messages import Tag
 from runfold_server.openapi_schemas.common import having, listed, page, ref
 from runfold_server.reads.reader import Query
@@ -123,11 +123,11 @@ async def _create(services: Services, call: Call[CreateModel]) -> Json:
         aliases={},
         latest=[],
     )
-    return {"registered_model": answers.registered_model(created)}
+    return {"registered_model": encode_registered_model(created)}
 
 
 async def _get(services: Services, call: Call[ModelRequest]) -> Json:
-    return {"registered_model": answers.registered_model(await find_model(services, call.request.name, call.as_of))}
+    return {"registered_model": encode_registered_model(await find_model(services, call.request.name, call.as_of))}
 
 
 async def _changed(services: Services, call: Call[Any], event: ModelFact, name: str) -> Json:
@@ -147,7 +147,7 @@ async def _changed(services: Services, call: Call[Any], event: ModelFact, name: 
 def _answered(model: RegisteredModel | None) -> Json:
     if model is None:
         raise Internal("The write was accepted, but nothing tells of the registered model")
-    return {"registered_model": answers.registered_model(model)}
+    return {"registered_model": encode_registered_model(model)}
 
 
 async def _rename(services: Services, call: Call[RenameModel]) -> Json:
@@ -180,14 +180,14 @@ async def _search(services: Services, call: Call[SearchModels]) -> Json:
 
     rows = (await services.reads.reader.strong(REGISTRY, query)).value
     token = page_tokens.make_token(offset + limit) if len(rows) > limit else None
-    return pages_of.page("registered_models", [answers.registered_model(row) for row in rows[:limit]], token)
+    return encode_page("registered_models", [encode_registered_model(row) for row in rows[:limit]], token)
 
 
 async def _latest(services: Services, call: Call[GetLatestVersions]) -> Json:
     model = await find_model(services, call.request.name, call.as_of)
     stages = {canonical_stage(stage) for stage in call.request.stages}
     found = [version for version in model.latest if not stages or version.stage in stages]
-    return {"model_versions": [answers.model_version(version) for version in found]} if found else {}
+    return {"model_versions": [encode_model_version(version) for version in found]} if found else {}
 
 
 async def _set_tag(services: Services, call: Call[SetModelTag]) -> Json:
@@ -221,7 +221,7 @@ async def _delete_alias(services: Services, call: Call[AliasRequest]) -> Json:
 
 async def _get_by_alias(services: Services, call: Call[AliasRequest]) -> Json:
     return {
-        "model_version": answers.model_version(
+        "model_version": encode_model_version(
             await version_by_alias(services, call.request.name, call.request.alias, call.as_of)
         )
     }

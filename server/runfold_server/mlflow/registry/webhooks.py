@@ -19,9 +19,8 @@ from runfold_server.http.operation import Call, Operation
 from runfold_server.http.services import Services
 from runfold_server.openapi_schemas.common import MS, NOTHING, TEXT, having, listed
 from runfold_server.reads.reader import of_topics
+from runfold_server.writes.levels import require_level
 from runfold_server.writes.writes import Origin, RefusedWrite
-
-from .writes import needs_registry
 
 Json = dict[str, Any]
 REGISTRY = of_topics(Topic.REGISTRY)
@@ -113,7 +112,7 @@ async def find_webhook(services: Services, workspace: str, webhook_id: str) -> H
 
 
 async def _decide(services: Services, origin: Origin, event: WebhookFact) -> None:
-    await needs_registry(services)
+    await require_level(services.log, type(event))
     try:
         await services.writes.decided(event, origin)
     except RefusedWrite as refused:

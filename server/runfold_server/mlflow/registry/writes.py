@@ -6,16 +6,13 @@ from typing import TypeVar
 from runfold_log.writer import Appended
 from runfold_schemas.events.registered_models import RegisteredModelFact
 from runfold_schemas.positions.vector import Vector
-from runfold_server.core.errors import NotImplementedYet
-from runfold_server.core.outages import kafka_outages
 from runfold_server.http.services import Services
 from runfold_server.reads.reader import Query
+from runfold_server.writes.levels import require_level
 from runfold_server.writes.writes import Origin, RefusedWrite
 
 from .errors import said
 
-LEVEL = 4
-"""Feature level from which the log has a registry."""
 T = TypeVar("T")
 
 
@@ -24,21 +21,11 @@ def behind(done: Appended) -> Vector:
     return {done.position.where: done.position.offset + 1}
 
 
-async def needs_registry(services: Services) -> None:
-    """NotImplementedYet while the log's feature level has no registry: older workers would pause before its events."""
-    with kafka_outages():
-        level = (await services.log.connect()).level
-    if level < LEVEL:
-        raise NotImplementedYet(
-            f"The log is at feature level {level} and the registry needs {LEVEL}: run `runfold upgrade`, then restart the servers."
-        )
-
-
 async def decide(
     services: Services, origin: Origin, event: RegisteredModelFact, then: Callable[[Appended], Query[T]]
 ) -> T:
     """Append, wait for the fold, and answer from the same snapshot; ApiError if it was refused."""
-    await needs_registry(services)
+    await require_level(services.log, type(event))
     try:
         return await services.writes.decide(event, origin, then)
     except RefusedWrite as refused:
@@ -47,7 +34,7 @@ async def decide(
 
 async def decided(services: Services, origin: Origin, event: RegisteredModelFact) -> Appended:
     """`decide` for a write that answers nothing but what was asked."""
-    await needs_registry(services)
+    await require_level(services.log, type(event))
     try:
         return await services.writes.decided(event, origin)
     except RefusedWrite as refused:
@@ -58,7 +45,7 @@ async def decided_then(
     services: Services, origin: Origin, event: RegisteredModelFact, then: Callable[[Appended], Query[T]]
 ) -> T:
     """`decide` for an answer that one statement finds."""
-    await needs_registry(services)
+    await require_level(services.log, type(event))
     try:
         return await services.writes.decided_then(event, origin, then)
     except RefusedWrite as refused:

@@ -10,7 +10,8 @@ from runfold_server.http.messages import Message
 from runfold_server.http.operation import Call, Operation, TimeTravel
 from runfold_server.http.services import Services
 from runfold_server.mlflow import validation
-from runfold_server.mlflow.answers import runs
+from runfold_server.mlflow.answers.runs import encode_dataset_summary
+from runfold_server.mlflow.answers.values import without_empty
 from runfold_server.openapi_schemas.common import having, listed, ref
 from runfold_server.reads.reader import of_topics
 
@@ -39,7 +40,7 @@ async def _search(services: Services, call: Call[SearchDatasets]) -> dict[str, A
         return await dataset_uses(connection, wanted, MOST_SUMMARIES)
 
     rows = (await services.reads.reader.strong(of_topics(Topic.RUNS), query)).value
-    return runs.filled({"dataset_summaries": [runs.dataset_summary(row) for row in rows]})
+    return without_empty({"dataset_summaries": [encode_dataset_summary(row) for row in rows]})
 
 
 OPERATIONS = (

@@ -29,7 +29,8 @@ from runfold_server.http.messages import Message
 from runfold_server.http.operation import Call, Operation, TimeTravel
 from runfold_server.http.services import Services
 from runfold_server.mlflow import page_tokens, validation
-from runfold_server.mlflow.answers import runs
+from runfold_server.mlflow.answers.experiments import encode_experiment
+from runfold_server.mlflow.answers.values import encode_page
 from runfold_server.mlflow.errors import said
 from runfold_server.mlflow.messages import Tag, View
 from runfold_server.openapi_schemas.common import TEXT, having, page, ref
@@ -138,7 +139,7 @@ async def _get(services: Services, call: Call[ExperimentRequest]) -> Json:
     shown = await services.reads.reader.asked(as_of, _EXPERIMENTS, query)
     if shown.value is None:
         raise no_experiment(number, as_of)
-    return {"experiment": runs.experiment(shown.value)}
+    return {"experiment": encode_experiment(shown.value)}
 
 
 async def _get_by_name(services: Services, call: Call[GetExperimentByName]) -> Json:
@@ -152,7 +153,7 @@ async def _get_by_name(services: Services, call: Call[GetExperimentByName]) -> J
     found = (await services.reads.reader.asked(as_of, _EXPERIMENTS, query)).value
     if found is None:
         raise NotFound(f"Could not find experiment with name '{name}'{as_of_suffix(as_of, Topic.EXPERIMENTS)}")
-    return {"experiment": runs.experiment(found)}
+    return {"experiment": encode_experiment(found)}
 
 
 async def _search(services: Services, call: Call[SearchExperiments]) -> Json:
@@ -168,7 +169,7 @@ async def _search(services: Services, call: Call[SearchExperiments]) -> Json:
 
     rows = (await services.reads.reader.strong(_EXPERIMENTS, query)).value
     token = page_tokens.make_token(offset + limit) if len(rows) > limit else None
-    return runs.page("experiments", [runs.experiment(row) for row in rows[:limit]], token)
+    return encode_page("experiments", [encode_experiment(row) for row in rows[:limit]], token)
 
 
 def check_max_results(limit: int) -> None:

@@ -12,7 +12,8 @@ from runfold_server.http.messages import Int32, Message
 from runfold_server.http.operation import Call, Operation, TimeTravel
 from runfold_server.http.services import Services
 from runfold_server.mlflow import page_tokens
-from runfold_server.mlflow.answers import runs
+from runfold_server.mlflow.answers.metrics import encode_history
+from runfold_server.mlflow.answers.values import encode_page
 from runfold_server.mlflow.messages import RunId
 from runfold_server.openapi_schemas.common import page
 from runfold_server.reads.reader import of_run, of_runs
@@ -46,7 +47,7 @@ async def _get_history(services: Services, call: Call[GetHistory]) -> dict[str, 
     start = _start(page, rows)
     stop = len(rows) if limit is None else start + limit
     token = _token(rows, stop) if stop < len(rows) else None
-    return runs.page("metrics", runs.history(key, rows, start, stop), token)
+    return encode_page("metrics", encode_history(key, rows, start, stop), token)
 
 
 def _of_page(page: int | page_tokens.Behind | None) -> Reduction | None:

@@ -11,7 +11,8 @@ from runfold_server.core.errors import InvalidParameter
 from runfold_server.http.messages import Int32, Message, Rule
 from runfold_server.http.operation import Call, Operation, TimeTravel
 from runfold_server.http.services import Services
-from runfold_server.mlflow.answers import runs
+from runfold_server.mlflow.answers.metrics import RunPointAnswer, encode_run_points
+from runfold_server.mlflow.answers.values import without_empty
 from runfold_server.openapi_schemas.common import having, listed, ref
 from runfold_server.reads.reader import Scope, of_runs
 
@@ -50,7 +51,7 @@ class GetHistoryBulkInterval(Message, frozen=True):
 _POINTS_OF = (Topic.METRICS, Topic.RUNS)
 _READ = (*_POINTS_OF, Topic.EXPERIMENTS)
 """What answers are read from: an experiment may say how its runs' ranks are reduced."""
-_Found = tuple[list[runs.RunPointAnswer], set[str]]
+_Found = tuple[list[RunPointAnswer], set[str]]
 """Points, and the runs that some were inherited from."""
 
 
@@ -72,13 +73,13 @@ async def _bulk(services: Services, call: Call[GetHistoryBulk]) -> Json:
         raise InvalidParameter("GetMetricHistoryBulk request must specify a metric_key.")
 
     async def query(connection: Connection) -> _Found:
-        found: list[runs.RunPointAnswer] = []
+        found: list[RunPointAnswer] = []
         ancestors: set[str] = set()
         for run_id in sorted(set(run_ids)):
             if len(found) >= limit:
                 break
             rows = await services.caches.histories.read(connection, run_id, key, call.as_of)
-            found += runs.run_points(run_id, key, rows, slice(0, limit - len(found)))
+            found += encode_run_points(run_id, key, rows, slice(0, limit - len(found)))
             ancestors |= rows.ancestors
         return found, ancestors
 
@@ -100,16 +101,16 @@ async def _interval(services: Services, call: Call[GetHistoryBulkInterval]) -> J
         )
 
     async def query(connection: Connection) -> _Found:
-        found: list[runs.RunPointAnswer] = []
+        found: list[RunPointAnswer] = []
         ancestors: set[str] = set()
         for run_id in run_ids:
             rows = await services.caches.histories.read(connection, run_id, key, call.as_of)
-            found += runs.run_points(run_id, key, rows, sampled(rows, limit, start, end))
+            found += encode_run_points(run_id, key, rows, sampled(rows, limit, start, end))
             ancestors |= rows.ancestors
         return found, ancestors
 
     found, _ = (await services.reads.reader.asked(call.as_of, of_runs(run_ids, *_READ), query, _ancestors)).value
-    return runs.filled({"metrics": found})
+    return without_empty({"metrics": found})
 
 
 def sampled(rows: History, limit: int, start: int | None, end: int | None) -> Any:

@@ -16,7 +16,8 @@ from runfold_server.http.messages import Message, Rule
 from runfold_server.http.operation import Call, Operation, TimeTravel
 from runfold_server.http.services import Services
 from runfold_server.mlflow import page_tokens, validation
-from runfold_server.mlflow.answers import runs
+from runfold_server.mlflow.answers.runs import encode_created_run, encode_run, encode_run_info
+from runfold_server.mlflow.answers.values import encode_page
 from runfold_server.mlflow.errors import said
 from runfold_server.mlflow.messages import RunId, RunRequest, Tag, View
 from runfold_server.openapi_schemas.common import having, page, ref
@@ -108,7 +109,7 @@ async def _create(services: Services, call: Call[CreateRun]) -> Json:
         datasets=[],
         models=[],
     )
-    return {"run": runs.created_run(row)}
+    return {"run": encode_created_run(row)}
 
 
 def _name(name: str, tag: str) -> str:
@@ -123,8 +124,8 @@ def _name(name: str, tag: str) -> str:
 async def _get(services: Services, call: Call[RunRequest]) -> Json:
     found = (await find_run(services.reads.reader, call.request.run_id, call.as_of)).value
     if len(found.metrics) > _IN_LOOP:
-        return {"run": await asyncio.to_thread(runs.run, found)}
-    return {"run": runs.run(found)}
+        return {"run": await asyncio.to_thread(encode_run, found)}
+    return {"run": encode_run(found)}
 
 
 async def _search(services: Services, call: Call[SearchRuns]) -> Json:
@@ -138,7 +139,7 @@ async def _search(services: Services, call: Call[SearchRuns]) -> Json:
     rows = await services.caches.searches.strong(of_topics(*RUN_TOPICS), question)
     services.metrics.search_memory(services.caches.searches.nbytes)
     token = page_tokens.make_token(offset + limit) if len(rows) > limit else None
-    return runs.page("runs", rows[:limit], token)
+    return encode_page("runs", rows[:limit], token)
 
 
 async def _update(services: Services, call: Call[UpdateRun]) -> Json:
@@ -146,7 +147,7 @@ async def _update(services: Services, call: Call[UpdateRun]) -> Json:
     run_id, status, end_ms, name = request.run_id, request.status, request.end_time, request.run_name or None
     await services.caches.runs.active(run_id)
     if status is None and end_ms is None and name is None:
-        return {"run_info": runs.run_info((await find_run(services.reads.reader, run_id)).value)}
+        return {"run_info": encode_run_info((await find_run(services.reads.reader, run_id)).value)}
     if name is not None:
         validation.check_length("run_name", validation.MAX_RUN_NAME, name)
     event = RunUpdated(run_id=run_id, status=status, end_ms=end_ms, name=name)
@@ -156,7 +157,7 @@ async def _update(services: Services, call: Call[UpdateRun]) -> Json:
         raise said(refused) from None
     if row is None:
         raise no_run(run_id)
-    return {"run_info": runs.run_info(row)}
+    return {"run_info": encode_run_info(row)}
 
 
 async def _delete(services: Services, call: Call[RunRequest]) -> Json:

@@ -29,6 +29,7 @@ from runfold_server.http.responses import json_response
 from runfold_server.http.services import Services
 from runfold_server.native.admission import admit
 from runfold_server.openapi_schemas.common import JSON, ref
+from runfold_server.writes.levels import too_new
 
 _WINDOW_BYTES = 256 * 1024
 _WINDOW_RECORDS = 500
@@ -84,9 +85,7 @@ class TooNew(SchemaError):
     """Older workers would not know the schema."""
 
     def __init__(self, subject: str, needed: int, level: int) -> None:
-        super().__init__(
-            f"{subject} needs feature level {needed}, the log is at {level}: run `runfold upgrade`, then restart the servers"
-        )
+        super().__init__(too_new(subject, needed, level).removesuffix("."))
 
 
 async def append_all(services: Services, checked: Sequence[Checked]) -> list[Position | ApiError]:

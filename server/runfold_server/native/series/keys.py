@@ -1,7 +1,5 @@
 """Which keys a run has: by prefix and pattern, paged, each with its latest value and extremes."""
 
-import base64
-import binascii
 from typing import Annotated, Any
 
 from starlette.responses import Response
@@ -11,9 +9,9 @@ from runfold_projections.series.keys import MOST_PATTERN, KeysOfRun, KeySummary,
 from runfold_projections.series.summaries_as_of import keys_at
 from runfold_schemas.positions.topics import Topic
 from runfold_server.core.entity_errors import no_run
-from runfold_server.core.errors import InvalidParameter
 from runfold_server.http.messages import Message, Rule
 from runfold_server.http.operation import RawCall, RawOperation, TimeTravel
+from runfold_server.http.page_tokens import decode_page_token, encode_page_token
 from runfold_server.http.responses import json_response, with_moment
 from runfold_server.http.services import Services
 from runfold_server.native.query_parameters import STRONG, ConsistencyName
@@ -39,7 +37,8 @@ class KeysQuery(Message, frozen=True):
 
 async def _keys(services: Services, call: RawCall[KeysQuery]) -> Response:
     request = call.request
-    run_id, limit, after = request.run_id, request.limit, _read_token(request.page_token)
+    run_id, limit = request.run_id, request.limit
+    after = decode_page_token(request.page_token, str) if request.page_token else ""
     as_of = await services.reads.moments.of(call.http)
     wanted = KeysWanted(request.prefix, request.regex, after, limit + 1)
 
@@ -63,7 +62,8 @@ async def _keys(services: Services, call: RawCall[KeysQuery]) -> Response:
     page = keys[:limit]
     answer: dict[str, Any] = {"metrics": [_summary(one) for one in page], "positions": shown.said()}
     if len(keys) > limit:
-        answer["next_page_token"] = _make_token(page[-1].key)
+        # No key is ever removed, so the page after this one stays the same however many keys are added.
+        answer["next_page_token"] = encode_page_token(page[-1].key)
     return with_moment(json_response(answer), as_of)
 
 
@@ -76,18 +76,6 @@ def _summary(one: KeySummary) -> dict[str, Any]:
         "min": None if one.least is None else number(one.least),
         "max": None if one.most is None else number(one.most),
     }
-
-
-def _make_token(key: str) -> str:
-    # A key is never taken away, so the page after it is the same page however many keys have come since.
-    return base64.urlsafe_b64encode(key.encode()).decode()
-
-
-def _read_token(token: str) -> str:
-    try:
-        return base64.b64decode(token, b"-_", validate=True).decode()
-    except (binascii.Error, ValueError):
-        raise InvalidParameter("Parameter 'page_token' is the `next_page_token` of an answer before.") from None
 
 
 OPERATIONS = (

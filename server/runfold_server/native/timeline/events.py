@@ -1,12 +1,9 @@
 """…/events: what happened to an entity, a page at a time."""
 
-import base64
-import binascii
 import difflib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Literal
 
-import msgspec
 from starlette.responses import Response
 
 from runfold_projections.history import timeline
@@ -22,6 +19,7 @@ from runfold_schemas.positions.vector import Vector
 from runfold_server.core.errors import InvalidParameter
 from runfold_server.http.messages import Message, Rule
 from runfold_server.http.operation import RawCall, RawHandler
+from runfold_server.http.page_tokens import bad_page_token, decode_page_token, encode_page_token
 from runfold_server.http.responses import json_response, with_moment
 from runfold_server.http.services import Services
 from runfold_server.reads import moments
@@ -49,7 +47,7 @@ def events(subject: Subject) -> RawHandler[TimelinePage]:
     async def handler(services: Services, call: RawCall[TimelinePage]) -> Response:
         request, name = call.request, subject.name_in(call.http)
         asked, vector = await moment(services, call.http)
-        fits, token = _fitting(request), _read_token(request.page_token)
+        fits, token = _fitting(request), _token(request)
 
         async def read(connection: Connection) -> Json:
             sources = await subject.sources(connection, name, vector)
@@ -102,7 +100,7 @@ async def _page(
 ) -> Json:
     limit, newest = request.limit, request.order == "newest"
     if token and token.keys() != {story.projection.value for story in sources}:
-        raise _no_token()
+        raise bad_page_token()
     found: list[tuple[str, Happened]] = []
     after: dict[str, int | None] = {}
     for story in sources:
@@ -125,27 +123,15 @@ async def _page(
         "events": [said(one.told) | {"changes": one.changes, "caused": one.caused} for _, one in found[:limit]]
     }
     if any(offset is not None for offset in after.values()):
-        answer["next_page_token"] = _make_token(after)
+        answer["next_page_token"] = encode_page_token(after)
     return answer
 
 
-def _make_token(after: Mapping[str, int | None]) -> str:
-    return base64.urlsafe_b64encode(msgspec.json.encode(after)).decode()
+Token = dict[str, int | None]
 
 
-def _read_token(token: str) -> dict[str, int | None]:
-    try:
-        return (
-            msgspec.json.decode(base64.b64decode(token, b"-_", validate=True), type=dict[str, int | None])
-            if token
-            else {}
-        )
-    except (binascii.Error, ValueError, msgspec.DecodeError):
-        raise _no_token() from None
-
-
-def _no_token() -> InvalidParameter:
-    return InvalidParameter("Parameter 'page_token' is the `next_page_token` of an answer before.")
+def _token(request: TimelinePage) -> Token:
+    return decode_page_token(request.page_token, Token) if request.page_token else {}
 
 
 async def _logged(conn: Connection, run_id: str, vector: Vector) -> list[Json]:
