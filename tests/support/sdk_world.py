@@ -25,7 +25,7 @@ def world(
     services: Services, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[World]:
     """One for all tests of a module: they differ by experiment."""
-    name = request.module.__name__.removeprefix("test_")
+    name = request.module.__name__.rpartition(".")[2].removeprefix("test_")
     with shared_installation(services, name, tmp_path_factory.mktemp(name)) as installation:
         _, server = start_together(installation, "worker", "server")
         yield installation, server
