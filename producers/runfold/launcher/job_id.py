@@ -6,8 +6,8 @@ so on one node the launcher's own process is the id; its restarts of the workers
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Mapping
-from itertools import pairwise
 from pathlib import Path
 
 _PROGRAMS = frozenset(
@@ -23,11 +23,29 @@ _PROGRAMS = frozenset(
         "hydra_pmi_proxy",
         "horovodrun",
         "jsrun",
+        "mpirun.openmpi",
+        "mpiexec.openmpi",
+        "mpirun.mpich",
+        "mpiexec.mpich",
+        "orted",
+        "prted",
+        "mpirun_rsh",
+        "mpispawn",
+        "fabric",
+        "lightning",
     ]
 )
 _MODULES = frozenset(
-    ["torch.distributed.run", "torch.distributed.launch", "accelerate.commands.launch", "deepspeed.launcher.launch"]
+    [
+        "torch.distributed.run",
+        "torch.distributed.launch",
+        "accelerate.commands.launch",
+        "accelerate.commands.accelerate_cli",
+        "deepspeed.launcher.launch",
+        "lightning.fabric.cli",
+    ]
 )
+_ERROR_FILE = re.compile(r"(?P<of_job>.+)/attempt_\d+/\d+/error\.json")
 _ANCESTORS = 8
 _BATCH = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID")
 _SERVICES = ("TRAINING_JOB_NAME", "SM_TRAINING_JOB_NAME", "AZUREML_RUN_ID", "CLOUD_ML_JOB_ID")
@@ -38,7 +56,7 @@ def job_without_id(environ: Mapping[str, str], *, one_node: bool) -> str:
     found = _first(environ, _SERVICES)
     if found or not one_node:
         return found or _of_cluster(environ)
-    return _of_launcher() or _of_cluster(environ)
+    return _of_launcher(environ) or _of_torchelastic(environ) or _of_cluster(environ)
 
 
 def process_id(pid: int) -> str:
@@ -54,10 +72,10 @@ def process_id(pid: int) -> str:
 def _of_cluster(environ: Mapping[str, str]) -> str:
     """Of a job on several nodes: what a scheduler calls it, with where its processes meet."""
     master = f"{environ.get('MASTER_ADDR', '')}:{environ.get('MASTER_PORT', '')}"
-    if environ.get("PMIX_NAMESPACE"):
-        # Open MPI's own; its server's address, where all have the same one, tells recycled numbers apart.
-        return f"{_first(environ, _BATCH)}/{environ['PMIX_NAMESPACE']}/{environ.get('OMPI_MCA_orte_hnp_uri', '')}"
-    batch = _first(environ, _BATCH)
+    batch, server = _first(environ, _BATCH), environ.get("OMPI_MCA_orte_hnp_uri", "")
+    if environ.get("PMIX_NAMESPACE") and (batch or server):
+        # Open MPI's own name of the job is a host and a process id, which come again: nothing by itself.
+        return f"{batch}/{environ['PMIX_NAMESPACE']}/{server}"
     if batch:
         return f"{batch}.{environ.get('SLURM_STEP_ID', '')}/{master}"
     if environ.get("RAY_JOB_ID") and environ.get("MASTER_PORT"):
@@ -76,8 +94,16 @@ def _first(environ: Mapping[str, str], names: tuple[str, ...]) -> str:
     return next((f"{name}={environ[name]}" for name in names if environ.get(name)), "")
 
 
-def _of_launcher() -> str:
-    return next((process_id(pid) for pid in _ancestors() if _is_launcher(pid)), "")
+def _of_launcher(environ: Mapping[str, str]) -> str:
+    found = next((process_id(pid) for pid in _ancestors() if _is_launcher(pid)), "")
+    # A daemon of Open MPI may start several jobs, which it numbers.
+    return found and f"{found}{environ.get('PMIX_NAMESPACE', '')}"
+
+
+def _of_torchelastic(environ: Mapping[str, str]) -> str:
+    """torchrun called by a program, such as a notebook: the folder with a random name that it makes for a job's errors."""
+    found = _ERROR_FILE.fullmatch(environ.get("TORCHELASTIC_ERROR_FILE", ""))
+    return hashlib.sha256(found["of_job"].encode()).hexdigest()[:24] if found else ""
 
 
 def _ancestors() -> Iterator[int]:
@@ -95,11 +121,22 @@ def _ancestors() -> Iterator[int]:
 def _is_launcher(pid: int) -> bool:
     """Whether a process starts one job and ends with it, unlike a shell or a notebook, which may start one after the other."""
     try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")[:6]
+        first, *rest = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")[:10]
     except OSError:
         return False
-    programs = {os.path.basename(word) for word in words[:2]}
-    return bool(programs & _PROGRAMS) or any(flag == "-m" and module in _MODULES for flag, module in pairwise(words))
+    return os.path.basename(first) in _PROGRAMS or _runs_launcher(iter(rest))
+
+
+def _runs_launcher(words: Iterator[str]) -> bool:
+    """Whether the words behind an interpreter name a launcher: `-u -m torch.distributed.run`, or a script."""
+    for word in words:
+        if word == "-m":
+            return next(words, "") in _MODULES
+        if word in ("-X", "-W"):
+            next(words, "")
+        elif not word.startswith("-"):
+            return os.path.basename(word) in _PROGRAMS
+    return False
 
 
 def _stat(pid: int) -> list[str]:

@@ -6,6 +6,7 @@ import pytest
 
 from runfold import SdkError
 from runfold.launcher import process_context
+from runfold.launcher.job_id import _runs_launcher
 from runfold.launcher.process_context import Place, where_we_run
 from runfold.run_setup import _branch_events
 from runfold_schemas.events.metrics import AttemptStarted
@@ -112,6 +113,7 @@ OPEN_MPI = {"PMIX_NAMESPACE": "1863778305", "OMPI_MCA_orte_hnp_uri": "1863778305
         ({"PBS_JOBID": "17.head", "MASTER_ADDR": "n1", "MASTER_PORT": "29500"}, "RANK", "WORLD_SIZE"),
         ({"LSB_JOBID": "88"}, "JSM_NAMESPACE_RANK", "JSM_NAMESPACE_SIZE"),
         ({"LSB_JOBID": "88"}, "PMI_RANK", "PMI_SIZE"),
+        ({"LSB_JOBID": "88"}, "MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE"),
         (OPEN_MPI, "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
         ({"SLURM_JOB_ID": "991", "SLURM_STEP_ID": "0", "SLURM_NTASKS": "2", "SLURM_PROCID": "1"}, "RANK", "WORLD_SIZE"),
     ],
@@ -129,6 +131,45 @@ def test_processes_on_several_nodes_agree_on_one_run(shared: dict[str, str], ran
     if "TORCHELASTIC_RUN_ID" in shared:
         other["TORCHELASTIC_RUN_ID"] = "none"
     assert place({**other, rank: "0", size: "2"}).run_id != found[0].run_id
+
+
+def test_a_host_and_a_process_id_are_no_job_since_they_come_again(caplog: pytest.LogCaptureFixture) -> None:
+    process_context._warned.clear()
+    open_mpi_5 = {"PMIX_NAMESPACE": "prterun-node1-2071@1", "OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2"}
+    assert place(open_mpi_5).run_id is None
+    assert "nothing says which job it belongs to" in caplog.text
+    assert place({**open_mpi_5, "PBS_JOBID": "17.head"}).run_id is not None
+
+
+def test_ranks_that_a_notebook_started_by_torchelastic_agree_on_one_run() -> None:
+    def found(folder: str, rank: int, attempt: int = 0) -> Place:
+        process_context._runs.clear()
+        path = f"/tmp/torchelastic_x/{folder}/attempt_{attempt}/{rank}/error.json"
+        sizes = {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_PORT": "29500"}
+        return place({"TORCHELASTIC_RUN_ID": "none", "TORCHELASTIC_ERROR_FILE": path, **sizes})
+
+    first = found("none_a", 0)
+    assert first.run_id is not None
+    assert {found("none_a", 1).run_id, found("none_a", 1, attempt=1).run_id} == {first.run_id}
+    assert found("none_b", 0).run_id != first.run_id
+    assert "/" not in first.attempt
+
+
+@pytest.mark.parametrize(
+    ("words", "is_launcher"),
+    [
+        ("-u /env/bin/torchrun --nproc-per-node=2 train.py", True),
+        ("-X dev -W error /env/bin/accelerate launch train.py", True),
+        ("-u -m torch.distributed.run train.py", True),
+        ("/env/bin/fabric run train.py", True),
+        ("-m sweep torchrun", False),
+        ("sweep.py -m torch.distributed.run", False),
+        ("-c pass", False),
+        ("", False),
+    ],
+)
+def test_a_launcher_is_known_by_what_an_interpreter_runs(words: str, is_launcher: bool) -> None:
+    assert _runs_launcher(iter(words.split())) == is_launcher
 
 
 def test_one_process_without_an_id_is_a_run_of_its_own() -> None:
