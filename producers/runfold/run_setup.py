@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from runfold.launcher.child_environment import hand_down
-from runfold.launcher.process_context import ATTEMPT_VARIABLE, Place, where_we_run
+from runfold.launcher.process_context import ATTEMPT_VARIABLE, ProcessContext, read_process_context
 from runfold.pipeline.encoder import RunEncoder, checked
 from runfold.pipeline.recovery import send_orphaned_spools, take_over
 from runfold.pipeline.rows import strings, tag_strings
@@ -25,7 +25,7 @@ from runfold_schemas.ids import Ids
 from .active_run import Run
 from .errors import NotConnected, SdkError
 from .names import run_name
-from .run_joining import NAMELESS, Joined, facts_of_join, say_again
+from .run_joining import DEFAULT_EXPERIMENT, JoinedRun, join_facts, repeat_after
 from .settings import Settings
 
 _log = logging.getLogger("runfold")
@@ -56,7 +56,7 @@ def start_run(
     """Start a run. See runfold.run for the arguments and errors."""
     ids = Ids()
     transport_opener(settings.uri)  # checks the URI, also of an offline run
-    context = where_we_run(experiment_name or NAMELESS, run_id)
+    context = read_process_context(experiment_name or DEFAULT_EXPERIMENT, run_id)
     run_id = context.run_id or ids.run_id()
     checked(ParamsLogged, run_id=run_id, params=strings(params, "param"))
     # A process without a launcher is an attempt by itself.
@@ -64,10 +64,10 @@ def start_run(
     encoder = RunEncoder(run_id, ids, node=context.node[:_MAX_NODE_CHARACTERS], rank=context.rank, attempt=attempt)
     branch_events = _branch_events(context, run_id, start_step, fork_point)
     first_tags = tag_strings(tags)
-    creation = _creation(encoder, ids, context, experiment_name or NAMELESS, name, first_tags)
+    creation = _creation(encoder, ids, context, experiment_name or DEFAULT_EXPERIMENT, name, first_tags)
     sender = None if settings.offline else senders.for_uri(settings.uri)
-    joined, found = _look_up(sender, settings, experiment_name, context) if sender else (Joined(), None)
-    experiment = joined.experiment or experiment_name or NAMELESS
+    joined, found = _look_up(sender, settings, experiment_name, context) if sender else (JoinedRun(), None)
+    experiment = joined.experiment or experiment_name or DEFAULT_EXPERIMENT
     info = SpoolInfo(
         run_id,
         experiment,
@@ -85,10 +85,10 @@ def start_run(
     writer.add_creation(replace(creation, experiment=experiment))
     for event in branch_events:
         writer.add_branch_event(event, start_step if fork_point is None else fork_point.step)
-    join_facts = list(facts_of_join(context, joined, name, first_tags, again=bool(earlier)))
-    for fact in join_facts:
+    facts = list(join_facts(context, joined, name, first_tags, again=bool(earlier)))
+    for fact in facts:
         writer.add_fact(fact)
-    say_again(earlier, writer.add_fact, join_facts)
+    repeat_after(earlier, writer.add_fact, facts)
     run = Run(run_id, settings, writer, ends=context.rank in (None, 0), shared=context.run_id is not None)
     if params:
         run.log_params(params)
@@ -96,7 +96,7 @@ def start_run(
         send_orphaned_spools(settings, context.node, sender)
     if context.rank is None:
         # Children find a run with a given id by that id; only runs with generated ids are counted.
-        hand_down("" if context.run_id else experiment_name or NAMELESS, run_id, attempt)
+        hand_down("" if context.run_id else experiment_name or DEFAULT_EXPERIMENT, run_id, attempt)
     if found is not None:
         writer.outbox.wait_created(_CREATION_TIMEOUT_SECONDS)
     return run
@@ -127,7 +127,7 @@ def join_run(settings: Settings, run_id: str) -> RunWriter:
     """Return a writer of metrics for an existing run, which others create and end."""
     ids = Ids()
     sender = senders.for_uri(settings.uri)
-    context = where_we_run("", run_id)
+    context = read_process_context("", run_id)
     node = context.node[:_MAX_NODE_CHARACTERS]
     encoder = RunEncoder(run_id, ids, node=node, rank=context.rank, attempt=context.attempt)
     info = SpoolInfo(run_id, "", settings.uri, context.node, context.pid, ids.now_ms())
@@ -137,7 +137,7 @@ def join_run(settings: Settings, run_id: str) -> RunWriter:
 
 
 def _branch_events(
-    context: Place, run_id: str, start_step: int | None, fork_point: ForkPoint | None
+    context: ProcessContext, run_id: str, start_step: int | None, fork_point: ForkPoint | None
 ) -> list[BranchFact]:
     """Return the branch events that precede the points. ValueError if a field is invalid."""
     events: list[BranchFact] = []
@@ -161,7 +161,7 @@ def _branch_events(
 
 
 def _creation(
-    encoder: RunEncoder, ids: Ids, context: Place, experiment: str, name: str | None, tags: dict[str, str]
+    encoder: RunEncoder, ids: Ids, context: ProcessContext, experiment: str, name: str | None, tags: dict[str, str]
 ) -> Creation:
     """Build the run's creation. ValueError if a field is invalid, now and not when the experiment is found."""
     if context.world_size is not None:
@@ -197,16 +197,16 @@ def _creation(
 
 
 def _look_up(
-    sender: Sender, settings: Settings, experiment_name: str | None, context: Place
-) -> tuple[Joined, Experiment | None]:
+    sender: Sender, settings: Settings, experiment_name: str | None, context: ProcessContext
+) -> tuple[JoinedRun, Experiment | None]:
     """Look up the joined run, if any, and the experiment; None without an answer. ServerRefused if they don't fit."""
-    joined = Joined()
+    joined = JoinedRun()
     timeout = settings.connect_timeout
     try:
         if context.run_id is not None:
             known = sender.find_run(context.run_id, timeout)
-            joined = Joined.of(context.run_id, known, experiment_name)
-        return joined, sender.find_experiment(joined.experiment or experiment_name or NAMELESS, timeout)
+            joined = JoinedRun.from_answer(context.run_id, known, experiment_name)
+        return joined, sender.find_experiment(joined.experiment or experiment_name or DEFAULT_EXPERIMENT, timeout)
     except NotConnected as error:
         if settings.require_server:
             raise

@@ -55,7 +55,7 @@ def test_a_run_that_is_resumed_runs_without_an_end_and_keeps_what_was_not_refuse
 def test_another_experiment_than_the_run_s_is_refused_at_the_start(url: str, name: str) -> None:
     with runfold.run(name, tracking_uri=url) as run:
         pass
-    with pytest.raises(runfold.ServerRefused, match=f"is of experiment '{name}', not 'wrong {name}'"):
+    with pytest.raises(runfold.ServerRefused, match=f"belongs to experiment '{name}', not 'wrong {name}'"):
         runfold.run(f"wrong {name}", run_id=run.id, tracking_uri=url)
     assert MlflowClient(url).get_experiment_by_name(f"wrong {name}") is None
 

@@ -165,7 +165,7 @@ def wait_for(holds: Callable[[], bool], what: str) -> None:
 
 def test_a_run_is_joined_in_its_own_experiment_and_another_one_is_refused_at_the_start(server: EventServer) -> None:
     there_is(server, "known")
-    with pytest.raises(runfold.ServerRefused, match="run known is of experiment 'digits', not 'letters'"):
+    with pytest.raises(runfold.ServerRefused, match="run known belongs to experiment 'digits', not 'letters'"):
         runfold.run("letters", run_id="known")
     assert list(server.experiments) == ["digits"]
     assert server.posts == []
