@@ -99,7 +99,7 @@ $(TORCH): requirements/client.txt requirements/torch.txt pyproject.toml
 	touch $@
 
 soak: $(VENV)/.dev
-	RUNFOLD_SOAK=1 RUNFOLD_SEED=$(SEED) $(BIN)/pytest tests/e2e/test_kills.py tests/e2e/test_workers_join_and_leave.py tests/e2e/test_read_your_writes.py tests/e2e/test_many_writers.py tests/e2e/test_sdk_distributed.py tests/e2e/test_sdk_kills.py tests/e2e/test_rebuild_under_load.py tests/e2e/test_export.py tests/integration/folding/test_state_hash.py tests/integration/folding/test_registry_history_law.py tests/integration/mlflow/test_registry_as_of_law.py tests/integration/webhooks/test_webhook_law.py tests/integration/streams/test_series_stream_once.py tests/integration/mlflow/test_fuzz.py tests/unit/projections/entities/test_registry_laws.py -q -s --timeout 7200
+	RUNFOLD_SOAK=1 RUNFOLD_SEED=$(SEED) $(BIN)/pytest tests/e2e/faults/test_kills.py tests/e2e/faults/test_workers_join_and_leave.py tests/e2e/load/test_read_your_writes.py tests/e2e/load/test_many_writers.py tests/e2e/sdk/test_distributed.py tests/e2e/sdk/test_kills_under_load.py tests/e2e/load/test_rebuild.py tests/e2e/commands/test_export.py tests/integration/folding/test_state_hash.py tests/integration/folding/test_registry_history_law.py tests/integration/mlflow/test_registry_as_of_law.py tests/integration/webhooks/test_delivery_law.py tests/integration/streams/test_series_stream_once.py tests/integration/mlflow/test_fuzz.py tests/unit/projections/entities/test_registry_laws.py -q -s --timeout 7200
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -40,8 +40,8 @@ def light() -> dict[str, int]:
         except PackageNotFoundError:
             continue  # for another platform
         name = re.sub(r"[-_.]+", "-", name).lower()
-        files = [file for file in found.files or () if file.suffix != ".pyc" and file.locate().is_file()]
-        sizes[name] = sum(file.locate().stat().st_size for file in files)
+        files = [Path(file.locate()) for file in found.files or () if file.suffix != ".pyc"]
+        sizes[name] = sum(file.stat().st_size for file in files if file.is_file())
         if name == "runfold":
             sizes[name] = sum(map(own, OURS))
         for requirement in found.requires or ():

@@ -3,7 +3,8 @@
 import time
 from array import array
 from collections.abc import Callable
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 from machine import describe
@@ -48,6 +49,18 @@ def frames(keys: int, rows: int, count: int, numbers: type) -> list[Frame]:
     ]
 
 
+def _packed(logged: list[Any], offsets: list[int]) -> list[bytes]:
+    return [pack([frame], [[(offset, frame.rows)]]) for frame, offset in zip(logged, offsets, strict=True)]
+
+
+def _frames(packs: list[Any]) -> list[Any]:
+    return [list(Pack.of(one.head, one.data).frames()) for one in packs]
+
+
+def _column(home: Any, key: str) -> list[Any]:
+    return list(Pack.of(home.head, home.data).column(key))
+
+
 def main() -> None:
     """Print one table."""
     table = Table(
@@ -68,17 +81,13 @@ def main() -> None:
             million = keys * rows * count / 1e6
             # Each frame an event of its own, among those of other runs.
             at = np.random.default_rng(2).integers(1, 20, count).cumsum().tolist()
-            fresh, packing = timed(
-                lambda logged=logged, at=at: [
-                    pack([frame], [[(offset, frame.rows)]]) for frame, offset in zip(logged, at, strict=True)
-                ]
-            )
+            fresh, packing = timed(partial(_packed, logged, at))
             read = [dated for data in fresh for dated in read_dated(data)]
-            packs, building = timed(lambda read=read: build_dated(read))
-            _, reading = timed(lambda packs=packs: [list(Pack.of(p.head, p.data).frames()) for p in packs])
+            packs, building = timed(partial(build_dated, read))
+            _, reading = timed(partial(_frames, packs))
             key = logged[0].keys[keys // 2]
             (home,) = [p for p in packs if p.first_key <= key <= p.last_key]
-            _, one = timed(lambda home=home, key=key: list(Pack.of(home.head, home.data).column(key)))
+            _, one = timed(partial(_column, home, key))
             table.add_row(
                 "x".join(map(str, shape)),
                 numbers.__name__,

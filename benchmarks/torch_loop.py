@@ -45,7 +45,7 @@ def train(url: str, width: int, pairs: int, steps: int) -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        return loss.item()
+        return float(loss.item())
 
     # A batch whose step takes some 10 ms when nothing disturbs it: 100 steps a second.
     while (took := min(timed(step) for _ in range(30))) < 0.0095 and batch < 2000:

@@ -99,7 +99,7 @@ def writes(out: Results, ours: str, one: str, default: str, seconds: float) -> f
         out.rate(f"log-batch of 1,000 metrics, {clients} clients, points", mine.rate * 1000, theirs * 1000)
     with tempfile.TemporaryDirectory(prefix="runfold-bench-") as spool:
         os.environ.update(RUNFOLD_SPOOL_DIR=spool, RUNFOLD_SPOOL_FULL="block", RUNFOLD_SPOOL_MB="256")
-        sdk = RunningLoad(ours, "", "", "scalars", seconds)
+        sdk = RunningLoad(ours, None, "", "scalars", seconds)
         sdk.go()
         found = sdk.result()
     rate = sum(points for points, _, _ in found) / max(took for _, _, took in found)
@@ -226,7 +226,8 @@ async def sizes(out: Results, up: Up, uri: str) -> None:
             counted.append(float(row["size"]) / float(row["points"]))
         finally:
             await connection.close()
-    out.figure("bytes a point in Postgres (random doubles)", *counted)
+    ours, theirs = counted
+    out.figure("bytes a point in Postgres (random doubles)", ours, theirs)
 
 
 async def run(folder: Path, given: argparse.Namespace) -> Results:

@@ -248,7 +248,7 @@ class RunningLoad:
     """Processes of a load, ready to go."""
 
     def __init__(
-        self, uri: str, kafka: KafkaCluster, namespace: str, load: str, seconds: float, rate: float = 0.0
+        self, uri: str, kafka: KafkaCluster | None, namespace: str, load: str, seconds: float, rate: float = 0.0
     ) -> None:
         self._counted = [_spawn.Value("q", 0, lock=False) for _ in range(PROCESSES)]
         ready, self._go, self._out = _spawn.Semaphore(0), _spawn.Event(), _spawn.Queue()

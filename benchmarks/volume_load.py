@@ -21,7 +21,7 @@ class Share:
     """One process's part of a load. `rate` in points a second, 0: no bound."""
 
     uri: str
-    kafka: KafkaCluster
+    kafka: KafkaCluster | None
     namespace: str
     number: int
     processes: int
@@ -161,6 +161,7 @@ def _many(share: Share, keys: Callable[[int], tuple[str, ...]], points: int) -> 
     loop = asyncio.new_event_loop()
 
     async def open_sender() -> RecordSender:
+        assert share.kafka is not None
         return await RecordSender(share.kafka, share.namespace, linger_ms=20, patience=600).__aenter__()
 
     sender = loop.run_until_complete(open_sender())

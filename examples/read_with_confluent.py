@@ -49,7 +49,11 @@ def main(kafka: str, server: str, namespace: str) -> None:
         if message is None:
             sys.exit("Kafka sent nothing for 30 s")
         remaining -= 1
-        headers = {name: value.decode() for name, value in message.headers()}
+        headers = {
+            name: str(value, "utf-8")
+            for name, value in dict(message.headers() or ()).items()
+            if isinstance(value, bytes)
+        }
         print(f"{message.partition()}:{message.offset()}", headers["ce_type"], message.value())
     consumer.close()
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.installation import Installation, new_installation
-from tests.support.services import Services, running_services
+from tests.support.installations.installation import Installation, new_installation
+from tests.support.services.running import Services, running_services
 
 _numbers = itertools.count(1)
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.sdk_world import kafka_uri, name, url, world
+from tests.support.installations.sdk_fixtures import deployment, kafka_uri, name, url
 
-__all__ = ["kafka_uri", "name", "url", "world"]
+__all__ = ["deployment", "kafka_uri", "name", "url"]
 
 
 @pytest.fixture(scope="module", autouse=True)

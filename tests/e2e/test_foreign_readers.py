@@ -10,7 +10,7 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from tests.support.installation import Installation, Program
+from tests.support.installations.installation import Installation, Program
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 WITHOUT_OURS = """

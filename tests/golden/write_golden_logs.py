@@ -2,7 +2,7 @@
 
 A golden log holds every kind of outcome: accepted, rejected with each code, duplicate, set aside. If folding it gives other rows
 one day, the code is wrong: released rules do not change.
-Run after a release changed schemas or rules: `PYTHONPATH=tests/support python tests/golden/write_golden_logs.py NAME [PROJECTION…]`.
+Run after a release changed schemas or rules: `python -m tests.golden.write_golden_logs NAME [PROJECTION…]`.
 """
 
 import asyncio
@@ -40,8 +40,8 @@ from runfold_schemas.events.runs import ModelOutput, OutputsLogged, ParamsLogged
 from runfold_schemas.events.webhooks import WebhookCreated, WebhookDeleted, WebhookUpdated
 from runfold_schemas.positions.position import Partition, Position
 from runfold_stack.embedded import embedded_stack
-from tests.support.golden_log import FOLDER, fold_log, write
-from tests.support.histories import Scribe, history
+from tests.support.histories.generator import Scribe, history
+from tests.support.histories.golden_log import FOLDER, fold_log, write
 
 LENGTH = 150
 

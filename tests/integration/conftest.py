@@ -1,5 +1,5 @@
 """Fixtures of the integration tests."""
 
-from tests.support.world_fixtures import client, here
+from tests.support.installations.server_fixtures import client, servers
 
-__all__ = ["client", "here"]
+__all__ = ["client", "servers"]

@@ -1,5 +1,5 @@
 """Fixtures of the security tests: the same world of servers and a worker as the integration tests, one for each file."""
 
-from tests.support.world_fixtures import client, here
+from tests.support.installations.server_fixtures import client, servers
 
-__all__ = ["client", "here"]
+__all__ = ["client", "servers"]

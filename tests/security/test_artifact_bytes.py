@@ -17,9 +17,9 @@ from runfold_server.app.application import open_services
 from runfold_server.core.config import ServerConfig
 from runfold_stack.commands.status import is_well, render, status
 from runfold_stack.config.services import Services
-from tests.support.server_world import World
+from tests.support.installations.server_pair import ServerPair
+from tests.support.mlflow.caller import PROXY
 
-PROXY = "/api/2.0/mlflow-artifacts/artifacts"
 SMALL, LARGE = b"trusted weights", os.urandom(9 * 1024 * 1024)
 _numbers = itertools.count(1)
 
@@ -30,43 +30,43 @@ def run(client: httpx2.Client) -> str:
 
 
 @pytest.fixture
-def plain(here: World) -> Iterator[httpx2.Client]:
+def plain(servers: ServerPair) -> Iterator[httpx2.Client]:
     """A client whose answers are not held against the document: a 500 is expected here, and a broken transfer must not be read whole."""
-    with httpx2.Client(base_url=here.uris[0], timeout=30) as made:
+    with httpx2.Client(base_url=servers.uris[0], timeout=30) as made:
         yield made
 
 
 @pytest.fixture(autouse=True)
-def mended(here: World) -> Iterator[None]:
+def mended(servers: ServerPair) -> Iterator[None]:
     yield
-    asyncio.run(_execute(here, f'DELETE FROM "{here.namespace}".artifact_damage'))  # noqa: S608
+    asyncio.run(_execute(servers, f'DELETE FROM "{servers.namespace}".artifact_damage'))  # noqa: S608
 
 
-async def _execute(here: World, statement: str, *arguments: object) -> Any:
-    connection = await asyncpg.connect(here.dsn)
+async def _execute(servers: ServerPair, statement: str, *arguments: object) -> Any:
+    connection = await asyncpg.connect(servers.dsn)
     try:
         return await connection.fetchval(statement, *arguments)
     finally:
         await connection.close()
 
 
-def key_of(here: World, run: str, path: str) -> str:
+def key_of(servers: ServerPair, run: str, path: str) -> str:
     found = _execute(
-        here,
-        f"SELECT object_key FROM \"{here.namespace}\".artifact WHERE owner LIKE '%' || $1 || '%' AND path LIKE '%' || $2",  # noqa: S608
+        servers,
+        f"SELECT object_key FROM \"{servers.namespace}\".artifact WHERE owner LIKE '%' || $1 || '%' AND path LIKE '%' || $2",  # noqa: S608
         run,
         path,
     )
     return str(asyncio.run(found))
 
 
-def change(here: World, key: str, content: bytes | None) -> None:
+def change(servers: ServerPair, key: str, content: bytes | None) -> None:
     """Overwrite an object, as whoever has the store's keys can; None deletes it."""
 
     async def act() -> None:
         from aiobotocore.session import get_session
 
-        config = here.services.s3
+        config = servers.services.s3
         assert config is not None
         made = get_session().create_client(
             "s3",
@@ -84,12 +84,12 @@ def change(here: World, key: str, content: bytes | None) -> None:
     asyncio.run(act())
 
 
-def put(here: World, client: httpx2.Client, run: str, name: str, content: bytes) -> tuple[str, str]:
+def put(servers: ServerPair, client: httpx2.Client, run: str, name: str, content: bytes) -> tuple[str, str]:
     """Store a file; returns its address and its object's key."""
     where = f"{PROXY}/0/{run}/artifacts/{name}"
     assert client.put(where, content=content).status_code == 200
     assert client.get(where).content == content
-    return where, key_of(here, run, name)
+    return where, key_of(servers, run, name)
 
 
 def other(content: bytes) -> bytes:
@@ -104,8 +104,8 @@ def damaged(client: httpx2.Client, reader: str = "download") -> float:
     raise AssertionError("no such metric")
 
 
-def found_by_status(here: World) -> dict[str, Any]:
-    return asyncio.run(status(Services(here.kafka, here.dsn, s3=here.services.s3), here.namespace))
+def found_by_status(servers: ServerPair) -> dict[str, Any]:
+    return asyncio.run(status(Services(servers.kafka, servers.dsn, s3=servers.services.s3), servers.namespace))
 
 
 def damaged_files(found: dict[str, Any]) -> set[str]:
@@ -113,10 +113,10 @@ def damaged_files(found: dict[str, Any]) -> set[str]:
 
 
 def test_a_small_file_that_was_overwritten_is_refused_by_every_way_of_reading(
-    here: World, client: httpx2.Client, plain: httpx2.Client, run: str
+    servers: ServerPair, client: httpx2.Client, plain: httpx2.Client, run: str
 ) -> None:
-    where, key = put(here, client, run, "model.pkl", SMALL)
-    change(here, key, other(SMALL))
+    where, key = put(servers, client, run, "model.pkl", SMALL)
+    change(servers, key, other(SMALL))
     before = damaged(plain)
     for answer in (
         plain.get(where),
@@ -133,10 +133,10 @@ def test_a_small_file_that_was_overwritten_is_refused_by_every_way_of_reading(
 
 
 def test_a_large_file_that_was_overwritten_never_arrives_complete(
-    here: World, client: httpx2.Client, plain: httpx2.Client, run: str
+    servers: ServerPair, client: httpx2.Client, plain: httpx2.Client, run: str
 ) -> None:
-    where, key = put(here, client, run, "model.bin", LARGE)
-    change(here, key, other(LARGE))
+    where, key = put(servers, client, run, "model.bin", LARGE)
+    change(servers, key, other(LARGE))
     arrived: list[bytes] = []
     with plain.stream("GET", where) as answer:
         assert answer.status_code == 200
@@ -148,65 +148,69 @@ def test_a_large_file_that_was_overwritten_never_arrives_complete(
     signed = where.replace("/artifacts/0/", "/presigned/0/")
     assert [plain.get(where, headers=part).status_code, plain.get(signed).status_code] == [500, 500]
     # The operator puts the object back, and a download shows that it is whole.
-    change(here, key, LARGE)
+    change(servers, key, LARGE)
     assert plain.get(where).content == LARGE
     assert [plain.get(where, headers=part).status_code, plain.get(signed).status_code] == [206, 200]
 
 
 def test_an_object_that_is_shorter_or_gone_is_refused(
-    here: World, client: httpx2.Client, plain: httpx2.Client, run: str
+    servers: ServerPair, client: httpx2.Client, plain: httpx2.Client, run: str
 ) -> None:
-    where, key = put(here, client, run, "cut.txt", SMALL)
-    change(here, key, SMALL[:5])
+    where, key = put(servers, client, run, "cut.txt", SMALL)
+    change(servers, key, SMALL[:5])
     before = damaged(plain)
     assert plain.get(where).status_code == 500
-    change(here, key, None)
+    change(servers, key, None)
     assert "not in the artifact store any more" in plain.get(where).json()["message"]
     assert damaged(plain) == before + 2
 
 
 def test_status_names_what_is_damaged_and_is_not_well(
-    here: World, client: httpx2.Client, plain: httpx2.Client, run: str
+    servers: ServerPair, client: httpx2.Client, plain: httpx2.Client, run: str
 ) -> None:
-    where, key = put(here, client, run, "named.txt", SMALL)
-    assert "damaged" in found_by_status(here)["parts"]["s3"]
-    assert "DAMAGED" not in render(found_by_status(here))
-    change(here, key, other(SMALL))
+    where, key = put(servers, client, run, "named.txt", SMALL)
+    assert "damaged" in found_by_status(servers)["parts"]["s3"]
+    assert "DAMAGED" not in render(found_by_status(servers))
+    change(servers, key, other(SMALL))
     plain.get(where)
-    found = found_by_status(here)
+    found = found_by_status(servers)
     assert found["parts"]["s3"]["damaged"] == 1
     assert "named.txt: SHA-256" in render(found)
     assert not is_well(found)
 
 
-async def test_the_check_of_all_files_finds_what_nobody_reads(here: World, client: httpx2.Client, run: str) -> None:
-    _, key = await asyncio.to_thread(put, here, client, run, "unread.bin", LARGE)
+async def test_the_check_of_all_files_finds_what_nobody_reads(
+    servers: ServerPair, client: httpx2.Client, run: str
+) -> None:
+    _, key = await asyncio.to_thread(put, servers, client, run, "unread.bin", LARGE)
     for number in range(70):  # more than are looked up at once
         await asyncio.to_thread(client.put, f"{PROXY}/0/{run}/artifacts/many/{number}", content=b"%d" % number)
-    await asyncio.to_thread(change, here, key, other(LARGE))
-    config = ServerConfig(here.kafka, here.dsn, here.namespace, s3=here.services.s3, artifact_check_period=0.3)
+    await asyncio.to_thread(change, servers, key, other(LARGE))
+    config = ServerConfig(
+        servers.kafka, servers.dsn, servers.namespace, s3=servers.services.s3, artifact_check_period=0.3
+    )
     async with open_services(config) as services:
         async with asyncio.timeout(60):
-            while "unread.bin" not in damaged_files(found := await asyncio.to_thread(found_by_status, here)):
+            while "unread.bin" not in damaged_files(found := await asyncio.to_thread(found_by_status, servers)):
                 await asyncio.sleep(0.2)
             while found["parts"]["s3"]["all_checked_at"] is None:
                 await asyncio.sleep(0.2)
-                found = await asyncio.to_thread(found_by_status, here)
+                found = await asyncio.to_thread(found_by_status, servers)
         assert b'runfold_artifacts_damaged_total{reader="check"}' in services.metrics.text()
         # Put right, as by a restore, it is taken off the list by the next pass.
-        await asyncio.to_thread(change, here, key, LARGE)
+        await asyncio.to_thread(change, servers, key, LARGE)
         async with asyncio.timeout(60):
-            while "unread.bin" in damaged_files(await asyncio.to_thread(found_by_status, here)):
+            while "unread.bin" in damaged_files(await asyncio.to_thread(found_by_status, servers)):
                 await asyncio.sleep(0.2)
 
 
 async def test_an_object_on_a_damaged_disk_is_found_and_does_not_stop_the_check(
-    here: World, client: httpx2.Client, run: str
+    servers: ServerPair, client: httpx2.Client, run: str
 ) -> None:
     """SeaweedFS has checksums of its own, and gives nothing of what fails them."""
     mark = os.urandom(64)
-    _, key = await asyncio.to_thread(put, here, client, run, "rotten.bin", mark * 1000)
-    place = here.stack.endpoints.s3
+    _, key = await asyncio.to_thread(put, servers, client, run, "rotten.bin", mark * 1000)
+    place = servers.stack.endpoints.s3
     assert place is not None
     for volume in await asyncio.to_thread(lambda: list(place.data.glob("**/*.dat"))):
         content = await asyncio.to_thread(volume.read_bytes)
@@ -219,33 +223,35 @@ async def test_an_object_on_a_damaged_disk_is_found_and_does_not_stop_the_check(
         pytest.fail("the object is in no volume")
     # The store tries for long before it gives up; with the usual 30 s this takes two minutes an object.
     config = ServerConfig(
-        here.kafka, here.dsn, here.namespace, s3=here.services.s3, s3_timeout=2, artifact_check_period=0.3
+        servers.kafka, servers.dsn, servers.namespace, s3=servers.services.s3, s3_timeout=2, artifact_check_period=0.3
     )
-    before = await _execute(here, f'SELECT ended_at FROM "{here.namespace}".artifact_check')  # noqa: S608
+    before = await _execute(servers, f'SELECT ended_at FROM "{servers.namespace}".artifact_check')  # noqa: S608
     async with open_services(config), asyncio.timeout(90):
-        while "rotten.bin" not in damaged_files(await asyncio.to_thread(found_by_status, here)):
+        while "rotten.bin" not in damaged_files(await asyncio.to_thread(found_by_status, servers)):
             await asyncio.sleep(0.2)
-        while before == await _execute(here, f'SELECT ended_at FROM "{here.namespace}".artifact_check'):  # noqa: S608
+        while before == await _execute(servers, f'SELECT ended_at FROM "{servers.namespace}".artifact_check'):  # noqa: S608
             await asyncio.sleep(0.1)
-    await asyncio.to_thread(change, here, key, mark * 1000)
+    await asyncio.to_thread(change, servers, key, mark * 1000)
 
 
-async def test_two_servers_share_one_pass(here: World, client: httpx2.Client, run: str) -> None:
+async def test_two_servers_share_one_pass(servers: ServerPair, client: httpx2.Client, run: str) -> None:
     for number in range(10):
         await asyncio.to_thread(client.put, f"{PROXY}/0/{run}/artifacts/{number}", content=b"%d" % number)
-    config = ServerConfig(here.kafka, here.dsn, here.namespace, s3=here.services.s3, artifact_check_period=0.3)
-    before = await _execute(here, f'SELECT ended_at FROM "{here.namespace}".artifact_check')  # noqa: S608
+    config = ServerConfig(
+        servers.kafka, servers.dsn, servers.namespace, s3=servers.services.s3, artifact_check_period=0.3
+    )
+    before = await _execute(servers, f'SELECT ended_at FROM "{servers.namespace}".artifact_check')  # noqa: S608
     async with open_services(config) as one, open_services(replace(config)) as two, asyncio.timeout(60):
-        while before == await _execute(here, f'SELECT ended_at FROM "{here.namespace}".artifact_check'):  # noqa: S608
+        while before == await _execute(servers, f'SELECT ended_at FROM "{servers.namespace}".artifact_check'):  # noqa: S608
             await asyncio.sleep(0.05)
         assert one.artifacts.checks is not two.artifacts.checks
-    holder = await _execute(here, f'SELECT holder FROM "{here.namespace}".artifact_check')  # noqa: S608
+    holder = await _execute(servers, f'SELECT holder FROM "{servers.namespace}".artifact_check')  # noqa: S608
     assert holder is None or len(holder) == 36
 
 
 @pytest.mark.parametrize("name", ["page", "page.html", "drawing.svg", "größe.html", 'a"b.html'])
 def test_a_presigned_download_is_an_attachment_of_a_type_that_is_not_guessed(
-    here: World, client: httpx2.Client, run: str, name: str
+    servers: ServerPair, client: httpx2.Client, run: str, name: str
 ) -> None:
     page = b"<!doctype html><script>document.title = 'mine'</script>"
     where = f"{PROXY}/0/{run}/artifacts/{quote(name)}"

@@ -15,11 +15,11 @@ from runfold_schemas.events.logged_models import LoggedModelCreated
 from runfold_schemas.events.runs import RunCreated
 from runfold_schemas.events.webhooks import WebhookCreated
 from runfold_schemas.positions.topics import Topic
-from tests.support.in_process import outgoing
-from tests.support.server_world import World
+from tests.support.installations.in_process import outgoing
+from tests.support.installations.server_pair import ServerPair
+from tests.support.mlflow.caller import PROXY
 
 API = "/api/2.0/mlflow/"
-PROXY = "/api/2.0/mlflow-artifacts/artifacts"
 MPU = "/api/2.0/mlflow-artifacts/mpu"
 NATIVE = "/api/runfold/v1/"
 _numbers = itertools.count(1)
@@ -204,9 +204,9 @@ def test_an_upload_whose_answer_was_lost_can_be_completed_again(client: httpx2.C
     assert client.get(f"{PROXY}/{folder}/f.bin").content == b"by parts"
 
 
-def test_clients_tell_of_no_objects(client: httpx2.Client, here: World, victim: str) -> None:
+def test_clients_tell_of_no_objects(client: httpx2.Client, servers: ServerPair, victim: str) -> None:
     stolen = object_of(client, f"0/{victim}/artifacts/secret.txt")
-    for key in (f"{here.namespace}/artifacts/{stolen}", "another/artifacts/0"):
+    for key in (f"{servers.namespace}/artifacts/{stolen}", "another/artifacts/0"):
         event = ArtifactStored(owner=new_run(client), path="a", size=1, sha256="0" * 64, object_key=key)
         answer = append(client, as_writer(Topic.RUNS, event))
         assert answer.status_code == 400

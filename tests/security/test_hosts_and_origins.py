@@ -6,9 +6,9 @@ import urllib.parse
 import httpx2
 import pytest
 
-from tests.support.browser import in_browser
-from tests.support.installation import Installation
-from tests.support.server_world import World
+from tests.support.browser.browser import in_browser
+from tests.support.installations.installation import Installation
+from tests.support.installations.server_pair import ServerPair
 
 MLFLOW = "/api/2.0/mlflow"
 _names = itertools.count()
@@ -16,8 +16,8 @@ _FORM = {"content-type": "text/plain"}
 """A content type that a page may send elsewhere without asking first."""
 
 
-def port_of(here: World) -> int:
-    port = urllib.parse.urlsplit(here.uris[0]).port
+def port_of(servers: ServerPair) -> int:
+    port = urllib.parse.urlsplit(servers.uris[0]).port
     assert port is not None
     return port
 
@@ -27,9 +27,9 @@ def experiments(client: httpx2.Client) -> set[str]:
     return {one["name"] for one in found["experiments"]}
 
 
-def test_a_name_that_is_rebound_to_this_machine_reads_nothing(here: World) -> None:
+def test_a_name_that_is_rebound_to_this_machine_reads_nothing(servers: ServerPair) -> None:
     # To the browser the page and this server are one origin then: only the Host header shows the name.
-    port = port_of(here)
+    port = port_of(servers)
     for path in (
         f"{MLFLOW}/experiments/get?experiment_id=0",
         "/metrics",
@@ -37,19 +37,19 @@ def test_a_name_that_is_rebound_to_this_machine_reads_nothing(here: World) -> No
         "/nope",
         "/api/runfold/v1/positions",
     ):
-        answer = httpx2.get(here.uris[0] + path, headers={"host": f"evil.example:{port}"})
+        answer = httpx2.get(servers.uris[0] + path, headers={"host": f"evil.example:{port}"})
         assert (answer.status_code, answer.json()["error_code"]) == (403, "PERMISSION_DENIED"), path
         assert "RUNFOLD_ALLOWED_HOSTS" in answer.json()["message"]
 
 
-def test_health_is_answered_under_any_name(here: World) -> None:
+def test_health_is_answered_under_any_name(servers: ServerPair) -> None:
     for path in ("/health", "/health/live", "/health/ready", "/version"):
-        assert httpx2.get(here.uris[0] + path, headers={"host": "pod-7.cluster"}).status_code == 200
+        assert httpx2.get(servers.uris[0] + path, headers={"host": "pod-7.cluster"}).status_code == 200
 
 
-def test_a_page_of_another_origin_changes_nothing(here: World, client: httpx2.Client) -> None:
+def test_a_page_of_another_origin_changes_nothing(servers: ServerPair, client: httpx2.Client) -> None:
     name = f"by a page {next(_names)}"
-    base = here.uris[0]
+    base = servers.uris[0]
     script = f"""
         const calls = [
             ["POST", "{MLFLOW}/experiments/create", JSON.stringify({{name: "{name}"}}), "text/plain"],
@@ -84,23 +84,25 @@ def test_a_page_of_another_origin_changes_nothing(here: World, client: httpx2.Cl
 )
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:1"])
 def test_a_write_with_a_foreign_origin_is_denied_whatever_it_is(
-    here: World, method: str, path: str, origin: str
+    servers: ServerPair, method: str, path: str, origin: str
 ) -> None:
-    answer = httpx2.request(method, here.uris[0] + path, headers=_FORM | {"origin": origin}, content=b"{}")
+    answer = httpx2.request(method, servers.uris[0] + path, headers=_FORM | {"origin": origin}, content=b"{}")
     assert (answer.status_code, answer.json()["error_code"]) == (403, "PERMISSION_DENIED")
     assert "RUNFOLD_ALLOWED_ORIGINS" in answer.json()["message"]
 
 
-def test_pages_of_the_server_itself_and_clients_without_an_origin_write(here: World, client: httpx2.Client) -> None:
-    for headers in ({"origin": here.uris[0]}, {}):
+def test_pages_of_the_server_itself_and_clients_without_an_origin_write(
+    servers: ServerPair, client: httpx2.Client
+) -> None:
+    for headers in ({"origin": servers.uris[0]}, {}):
         name = f"own {next(_names)}"
         assert client.post(f"{MLFLOW}/experiments/create", json={"name": name}, headers=headers).status_code == 200
         assert name in experiments(client)
 
 
-def test_every_answer_says_what_browsers_may_do_with_it(here: World) -> None:
+def test_every_answer_says_what_browsers_may_do_with_it(servers: ServerPair) -> None:
     for path in ("/health", f"{MLFLOW}/experiments/get?experiment_id=0", "/nope", "/metrics"):
-        headers = httpx2.get(here.uris[0] + path).headers
+        headers = httpx2.get(servers.uris[0] + path).headers
         shown = (headers["x-content-type-options"], headers["x-frame-options"], headers["cross-origin-resource-policy"])
         assert shown == ("nosniff", "SAMEORIGIN", "same-origin"), path
         assert "access-control-allow-origin" not in headers

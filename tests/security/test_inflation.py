@@ -21,11 +21,11 @@ from runfold_schemas.events.experiments import ExperimentCreated
 from runfold_schemas.positions.position import Partition, Position
 from runfold_schemas.positions.topics import Topic, full_name
 from runfold_stack.commands.tail import tail
-from tests.support import bombs
-from tests.support.in_process import append, fetch, folded, outgoing, sender, working
-from tests.support.installation import Installation, difference
-from tests.support.server_world import World
-from tests.support.sse import events_of
+from tests.support.api.sse import events_of
+from tests.support.doubles import bombs
+from tests.support.installations.in_process import append, fetch, folded, outgoing, sender, working
+from tests.support.installations.installation import Installation, difference
+from tests.support.installations.server_pair import ServerPair
 
 EXPERIMENTS = Partition(Topic.EXPERIMENTS, 0)
 MEGABYTES = {"gzip": 512, "snappy": 16, "lz4": 200, "zstd": 800}
@@ -125,14 +125,14 @@ async def test_writers_and_the_command_line_read_past_them(
 
 @pytest.mark.parametrize("topic", [Topic.EXPERIMENTS, Topic.METRICS])
 async def test_the_servers_streams_tell_of_them(
-    here: World, client: httpx2.Client, hostile: dict[str, bytes], topic: Topic
+    servers: ServerPair, client: httpx2.Client, hostile: dict[str, bytes], topic: Topic
 ) -> None:
     made = client.post("/api/2.0/mlflow/experiments/create", json={"name": f"streamed {topic.value}"}).json()
     run = client.post("/api/2.0/mlflow/runs/create", json={"experiment_id": made["experiment_id"]}).json()["run"]
-    async with producing(here.kafka) as producer:
+    async with producing(servers.kafka) as producer:
         for partition in range(3 if topic is Topic.METRICS else 1):
             for data in hostile.values():
-                await bombs.send(producer, full_name(here.namespace, topic), partition, data)
+                await bombs.send(producer, full_name(servers.namespace, topic), partition, data)
     with memory() as peak:
         run_id = run["info"]["run_id"]
         logged = client.post(
@@ -146,7 +146,7 @@ async def test_the_servers_streams_tell_of_them(
         assert renamed.status_code == 200
         # With a client that does not wait for the answer's end.
         with (
-            httpx2.Client(base_url=here.uris[0], timeout=30) as listener,
+            httpx2.Client(base_url=servers.uris[0], timeout=30) as listener,
             listener.stream("GET", f"/api/runfold/v1/events:stream?topic={topic.value}&from=beginning") as answer,
         ):
             assert answer.status_code == 200, answer.read()

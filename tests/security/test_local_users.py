@@ -18,8 +18,8 @@ from runfold_log.cluster import KafkaCluster, KafkaSecurity
 from runfold_log.errors import LogUnavailable
 from runfold_log.topics import LogSettings
 from runfold_stack.embedded import embedded_stack
-from tests.support.local_stack import LocalStack, local_stack
-from tests.support.other_user import as_other_user
+from tests.support.services.local_stack import LocalStack, local_stack
+from tests.support.services.other_user import as_other_user
 
 READ_EVERYTHING = """
 import os, sys

@@ -12,7 +12,7 @@ import pytest
 
 from runfold_consumers.webhooks.deliverer import NO_ANSWER
 from runfold_consumers.webhooks.sender import Blocked, Manners, Sender, is_public, public_socket
-from tests.support.server_world import World
+from tests.support.installations.server_pair import ServerPair
 
 API = "/api/2.0/mlflow/webhooks"
 
@@ -134,7 +134,9 @@ async def test_redirects_are_not_followed(listener: Listener) -> None:
     assert listener.reached == []
 
 
-def test_the_test_of_a_webhook_is_no_port_scanner(client: httpx2.Client, here: World, listener: Listener) -> None:
+def test_the_test_of_a_webhook_is_no_port_scanner(
+    client: httpx2.Client, servers: ServerPair, listener: Listener
+) -> None:
     """Whatever is at an address that gives no HTTP answer, and whatever it says, the answer is the same."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         closed = free.getsockname()[1]

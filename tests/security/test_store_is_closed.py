@@ -15,9 +15,9 @@ import pytest
 
 from runfold_stack.embedded import RunningStack, embedded_stack
 from runfold_stack.embedded.s3 import S3Place, program, sockets
-from tests.support.browser import in_browser
-from tests.support.other_user import as_other_user
-from tests.support.services import in_thread
+from tests.support.browser.browser import in_browser
+from tests.support.services.other_user import as_other_user
+from tests.support.services.running import in_thread
 
 BUCKET, NAME, BYTES = "hidden-bucket", "hidden-name.txt", b"hidden bytes"
 TOLD = (BUCKET, NAME, BYTES.decode(), "fid", "Topology", "Volumes")
@@ -220,13 +220,14 @@ async def test_the_stores_own_shell_gets_nothing_without_the_certificate(store: 
     await untouched(store)
     # The same by the owner, from where the certificate lies, shows that the shell would have told it.
     shown = await asyncio.to_thread(
-        subprocess.run,
-        [program(), "shell", "-master", master, "-filer", filer],
-        input=f"fs.ls /buckets\nfs.cat /buckets/{BUCKET}/{NAME}\n",
-        cwd=store.directory,
-        capture_output=True,
-        text=True,
-        timeout=60,
+        lambda: subprocess.run(
+            [program(), "shell", "-master", master, "-filer", filer],
+            input=f"fs.ls /buckets\nfs.cat /buckets/{BUCKET}/{NAME}\n",
+            cwd=store.directory,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
     )
     assert BUCKET in shown.stdout
     async with owner(store) as s3:

@@ -15,8 +15,8 @@ import pytest
 
 from runfold_server.streams.events import feed
 from runfold_server.streams.series import hub
-from tests.support.caller import Caller
-from tests.support.server_world import World
+from tests.support.installations.server_pair import ServerPair
+from tests.support.mlflow.caller import Caller
 
 NATIVE = "/api/runfold/v1"
 SLOW = r"^(a+)(a+)(a+)(a+)\4\3\2\1b$"
@@ -24,9 +24,9 @@ SLOW = r"^(a+)(a+)(a+)(a+)\4\3\2\1b$"
 
 
 @contextmanager
-def opened(here: World, path: str, count: int) -> Iterator[list[tuple[int, str]]]:
+def opened(servers: ServerPair, path: str, count: int) -> Iterator[list[tuple[int, str]]]:
     """So many requests sent at once, and kept open: status and head of each answer."""
-    address = urllib.parse.urlsplit(here.uris[0])
+    address = urllib.parse.urlsplit(servers.uris[0])
     question = f"GET {path} HTTP/1.1\r\nhost: {address.netloc}\r\n\r\n".encode()
     writers: list[asyncio.StreamWriter] = []
     ready, done = threading.Event(), threading.Event()
@@ -72,16 +72,16 @@ def run_id(client: httpx2.Client) -> str:
     ],
 )
 def test_one_client_has_so_many_streams_however_fast_it_opens_them(
-    here: World, run_id: str, path: str, most: int
+    servers: ServerPair, run_id: str, path: str, most: int
 ) -> None:
     path = f"{NATIVE}/{path.format(run_id=run_id)}"
-    with opened(here, path, most + 50) as heads:
+    with opened(servers, path, most + 50) as heads:
         assert Counter(status for status, _ in heads) == {200: most, 429: 50}
         assert all("retry-after: " in head for status, head in heads if status == 429)
         # Whatever has a place of its own is answered beside them.
-        assert httpx2.get(here.uris[0] + "/health").status_code == 200
+        assert httpx2.get(servers.uris[0] + "/health").status_code == 200
     for _ in range(100):
-        with opened(here, path, 1) as [(status, _)]:
+        with opened(servers, path, 1) as [(status, _)]:
             pass
         if status == 200:
             break
@@ -89,20 +89,20 @@ def test_one_client_has_so_many_streams_however_fast_it_opens_them(
     assert status == 200
 
 
-def test_a_refused_question_takes_no_place(here: World, client: httpx2.Client) -> None:
+def test_a_refused_question_takes_no_place(servers: ServerPair, client: httpx2.Client) -> None:
     for _ in range(hub.MOST_OF_ONE + 1):
         assert client.get(f"{NATIVE}/series:live", params={"run_id": "0" * 32, "key": "a"}).status_code == 404
     for _ in range(feed.MOST_OF_ONE + 1):
         assert client.get(f"{NATIVE}/events:stream", params={"from": "nonsense"}).status_code == 400
 
 
-def test_slow_patterns_hold_up_no_search(here: World, client: httpx2.Client, run_id: str) -> None:
+def test_slow_patterns_hold_up_no_search(servers: ServerPair, client: httpx2.Client, run_id: str) -> None:
     keys = ["a" * 239 + "b", *(f"a{n}" for n in range(20))]
     metrics = [{"key": key, "value": 1.0, "timestamp": 1, "step": 0} for key in keys]
     Caller(client).post("runs/log-batch", run_id=run_id, metrics=metrics)
 
     def ask(_: int) -> int:
-        with httpx2.Client(base_url=here.uris[0], timeout=60) as one:
+        with httpx2.Client(base_url=servers.uris[0], timeout=60) as one:
             return one.get(f"{NATIVE}/runs/{run_id}/metrics", params={"regex": SLOW}).status_code
 
     with ThreadPoolExecutor(40) as pool:
@@ -121,8 +121,8 @@ def test_slow_patterns_hold_up_no_search(here: World, client: httpx2.Client, run
     assert [one["key"] for one in found.json()["metrics"]] == ["a7"]
 
 
-def test_a_connection_that_is_cut_gives_its_place_back(here: World, run_id: str) -> None:
-    address = urllib.parse.urlsplit(here.uris[0])
+def test_a_connection_that_is_cut_gives_its_place_back(servers: ServerPair, run_id: str) -> None:
+    address = urllib.parse.urlsplit(servers.uris[0])
     path = f"{NATIVE}/series:live?run_id={run_id}&key=loss"
     for _ in range(hub.MOST_OF_ONE + 20):
         with socket.create_connection((address.hostname, address.port)) as one:

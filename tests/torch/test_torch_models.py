@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.services import Services
-from tests.support.shared_world import shared_installation, start_together
+from tests.support.installations.shared import shared_installation, start_together
+from tests.support.services.running import Services
 
 PYTHON = Path(__file__).parents[2] / ".bench" / "torch" / "bin" / "python"
 

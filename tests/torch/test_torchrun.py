@@ -17,9 +17,9 @@ from runfold_projections.postgres.connection import open_pool
 from runfold_projections.postgres.read_transaction import snapshot
 from runfold_projections.series.points import read_series
 from runfold_projections.transfer.runs import lines, pieces
-from tests.support.installation import Installation, Program
-from tests.support.load import seed_of_this_run
-from tests.support.sdk_world import command, kafka_uri_of
+from tests.support.installations.installation import Installation, Program
+from tests.support.installations.sdk_fixtures import command, kafka_uri_of
+from tests.support.load.load import seed_of_this_run
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".bench" / "torch" / "bin" / "python"
@@ -36,13 +36,13 @@ class Job:
         # PyTorch 1.13 under Python 3.11 can't read its own default of these: members of value 0 are not found any more.
         arguments += ["--redirects", "1", "--tee", "1", "--log_dir", str(folder / "logs")]
         script = [
-            ROOT / "examples" / "train_torch.py",
+            str(ROOT / "examples" / "train_torch.py"),
             "--steps",
             str(STEPS),
             "--every",
             str(EVERY),
             "--checkpoint",
-            folder / "job.pt",
+            str(folder / "job.pt"),
         ]
         self.output: list[str] = []
         self.process = subprocess.Popen(
@@ -143,7 +143,9 @@ async def test_a_job_that_lost_a_rank_goes_on_from_its_checkpoint_in_one_run_wit
 def _the_run(server: Program) -> str:
     """The id of the experiment's only run, which has ended well."""
     client = MlflowClient(server.url)
-    (run,) = client.search_runs([client.get_experiment_by_name("torch").experiment_id])
+    experiment = client.get_experiment_by_name("torch")
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id])
     assert (run.info.status, run.data.params["world_size"]) == ("FINISHED", str(RANKS))
     assert len(client.get_metric_history(run.info.run_id, "loss")) == RANKS * STEPS
     return str(run.info.run_id)

@@ -19,12 +19,12 @@ from .queries import Artifact, Entry
 _FACTS = frozenset([ArtifactStored.subject, ArtifactsDeleted.subject])
 
 
-async def artifacts_at(conn: Connection, owner: str, vector: Vector) -> list[Artifact]:
+async def artifacts_at(connection: Connection, owner: str, vector: Vector) -> list[Artifact]:
     """All files of an owner, by path."""
     if not storable(owner):
         return []
     end = below(vector, Topic.RUNS, owner)
-    rows = await conn.fetch(_OF_OWNER, owner, end)
+    rows = await connection.fetch(_OF_OWNER, owner, end)
     return await asyncio.to_thread(_folded, [row["data"] for row in rows], end)
 
 

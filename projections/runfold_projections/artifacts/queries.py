@@ -27,11 +27,11 @@ class Entry:
     size: int | None
 
 
-async def find_artifact(conn: Connection, owner: str, path: str) -> Artifact | None:
+async def find_artifact(connection: Connection, owner: str, path: str) -> Artifact | None:
     """The file at a path."""
     if not storable(owner) or not storable(path):
         return None
-    row = await conn.fetchrow(
+    row = await connection.fetchrow(
         "SELECT owner, path, size, sha256, object_key, stored_ms FROM artifact WHERE owner = $1 AND path = $2",
         owner,
         path,
@@ -51,9 +51,9 @@ GROUP BY 1, 2 ORDER BY 1, 2 DESC
 """
 
 
-async def list_artifacts(conn: Connection, owner: str, path: str) -> list[Entry]:
+async def list_artifacts(connection: Connection, owner: str, path: str) -> list[Entry]:
     """What lies directly in a folder, by name; "" is the owner's root. Empty for a file, and for what is not there."""
     if not storable(owner) or not storable(path):
         return []
     start, end = (f"{path}/", f"{path}0") if path else ("", "")
-    return [Entry(*row) for row in await conn.fetch(_LISTING, owner, start, end)]
+    return [Entry(*row) for row in await connection.fetch(_LISTING, owner, start, end)]

@@ -57,31 +57,31 @@ _BY_IDS = (
 )
 
 
-async def get_experiment(conn: Connection, experiment_id: int) -> Experiment | None:
+async def get_experiment(connection: Connection, experiment_id: int) -> Experiment | None:
     """The experiment of this id, deleted or not."""
     if not -(2**63) <= experiment_id < 2**63:
         return None
-    return _experiment(await conn.fetchrow(_BY_ID, experiment_id))
+    return _experiment(await connection.fetchrow(_BY_ID, experiment_id))
 
 
-async def get_experiment_by_name(conn: Connection, workspace: str, name: str) -> Experiment | None:
+async def get_experiment_by_name(connection: Connection, workspace: str, name: str) -> Experiment | None:
     """The experiment of this name, deleted or not: deleted ones keep their names."""
     if not storable(workspace) or not storable(name):
         return None
-    return _experiment(await conn.fetchrow(_BY_NAME, workspace, name))
+    return _experiment(await connection.fetchrow(_BY_NAME, workspace, name))
 
 
-async def experiment_created_by(conn: Connection, event_id: str) -> Experiment | None:
+async def experiment_created_by(connection: Connection, event_id: str) -> Experiment | None:
     """The experiment that this `ExperimentCreated` event made, if the fold accepted it."""
     try:
         event = UUID(event_id)
     except ValueError:
         return None
-    return _experiment(await conn.fetchrow(_BY_EVENT, event))
+    return _experiment(await connection.fetchrow(_BY_EVENT, event))
 
 
 async def search_experiments(
-    conn: Connection,
+    connection: Connection,
     workspace: str,
     view: ViewType,
     filter_string: str,
@@ -97,8 +97,8 @@ async def search_experiments(
     statement = page_of_experiments(workspace, clauses, view, orders, limit, offset)
     if not storable(workspace):
         return []
-    ids = [row["experiment_id"] for row in await conn.fetch(statement.text, *statement.values)]
-    found = [_experiment(row) for row in await conn.fetch(_BY_IDS, ids)] if ids else []
+    ids = [row["experiment_id"] for row in await connection.fetch(statement.text, *statement.values)]
+    found = [_experiment(row) for row in await connection.fetch(_BY_IDS, ids)] if ids else []
     return [experiment for experiment in found if experiment is not None]
 
 

@@ -25,21 +25,21 @@ def below(vector: Vector, topic: Topic, run_id: str) -> int:
     return vector.get(partition_of_run(vector, topic, run_id), 0)
 
 
-async def born(conn: Connection, run_ids: Sequence[str], vector: Vector) -> set[str]:
+async def born(connection: Connection, run_ids: Sequence[str], vector: Vector) -> set[str]:
     """Those of these runs that had been created."""
     ends = {run_id: below(vector, Topic.RUNS, run_id) for run_id in run_ids}
     found: set[str] = set()
-    rows = await conn.fetch(_FIRST, list(ends), list(ends.values()))
+    rows = await connection.fetch(_FIRST, list(ends), list(ends.values()))
     for row in rows:
         run_id = row["entity"]
         # Mostly the first event of all; before it may stand what was refused since there was no such run, and files.
-        if _creates(read_entries(row["data"]), ends[run_id]) or await _later(conn, run_id, ends[run_id]):
+        if _creates(read_entries(row["data"]), ends[run_id]) or await _later(connection, run_id, ends[run_id]):
             found.add(run_id)
     return found
 
 
-async def _later(conn: Connection, run_id: str, end: int) -> bool:
-    past = await past_of(conn, Projection.RUNS, run_id, end)
+async def _later(connection: Connection, run_id: str, end: int) -> bool:
+    past = await past_of(connection, Projection.RUNS, run_id, end)
     return past.state is not None or _creates([told.entry for told in past.events], end)
 
 

@@ -26,13 +26,13 @@ class Past(NamedTuple):
     events: list[Told]
 
 
-async def past_of(conn: Connection, projection: Projection, entity: str, below: int) -> Past:
+async def past_of(connection: Connection, projection: Projection, entity: str, below: int) -> Past:
     """The entity's story below an offset of its partition. One round trip."""
     if not storable(entity) or below <= 0:
         return Past(None, [])
     state: bytes | None = None
     since, events = 0, []
-    for first, partition, data in await conn.fetch(_of(projection, _PAST), entity, below):
+    for first, partition, data in await connection.fetch(_of(projection, _PAST), entity, below):
         if partition is None:
             state, since = unsqueezed(data), first
         else:
@@ -41,22 +41,22 @@ async def past_of(conn: Connection, projection: Projection, entity: str, below: 
 
 
 async def events_of(
-    conn: Connection, projection: Projection, entity: str, *, first: int = 0, below: int, rows: int, newest: bool
+    connection: Connection, projection: Projection, entity: str, *, first: int = 0, below: int, rows: int, newest: bool
 ) -> list[Told]:
     """Events of an entity, refused ones too, at offsets from `first` on and below `below`, in the log's order or the newest first: those
     of about `rows` batches. Fewer than there are is never none."""
     if not storable(entity):
         return []
-    found = await conn.fetch(_of(projection, _NEWEST_EVENTS if newest else _EVENTS), entity, first, below, rows)
+    found = await connection.fetch(_of(projection, _NEWEST_EVENTS if newest else _EVENTS), entity, first, below, rows)
     events = [told for row in found for told in _told(projection, row["partition"], row["data"])]
     events = [told for told in events if first <= told.entry.offset < below]
     return sorted(events, key=lambda told: told.entry.offset, reverse=newest)
 
 
-async def caused_by(conn: Connection, event_ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+async def caused_by(connection: Connection, event_ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
     """Of each of these events the entities and positions of those that name it as their cause."""
     found: dict[str, list[dict[str, Any]]] = {}
-    for row in await conn.fetch(_CAUSED, event_ids):
+    for row in await connection.fetch(_CAUSED, event_ids):
         position = f"{row['projection']}:{row['partition']}:{row['log_offset']}"
         found.setdefault(row["causation_id"], []).append({"entity": row["entity"], "position": position})
     return found

@@ -51,7 +51,7 @@ class Page:
 
 
 async def timeline(
-    conn: Connection,
+    connection: Connection,
     story: Story[S],
     *,
     first: int,
@@ -64,12 +64,14 @@ async def timeline(
     """Events of an entity at offsets from `first` on and below `below`, in the log's order or the newest first, with what each changed;
     `about` a field: those that changed it, or were refused when they asked to."""
     at_once = limit if about is None else MOST_LOOKED_AT
-    seen, found, more = await _looked_for(conn, story.projection, story.entity, first, below, at_once, newest, fits)
+    seen, found, more = await _looked_for(
+        connection, story.projection, story.entity, first, below, at_once, newest, fits
+    )
     if not found:
         return Page([], more)
     changes: dict[int, list[Json]] = {}
     at = sorted(told.entry.offset for told in found)
-    past = await past_of(conn, story.projection, story.entity, at[0])
+    past = await past_of(connection, story.projection, story.entity, at[0])
     between = sorted((t for t in seen if at[0] <= t.entry.offset <= at[-1] and not t.entry.code), key=_offset)
     changes = await asyncio.to_thread(_changes, story, past.state, past.events, between)
     if about is not None:
@@ -77,13 +79,13 @@ async def timeline(
         if len(found) > limit:
             more = found[limit - 1].entry.offset + (0 if newest else 1)
             found = found[:limit]
-    caused = await caused_by(conn, [told.entry.event_id for told in found])
+    caused = await caused_by(connection, [told.entry.event_id for told in found])
     events = [Happened(t, changes.get(t.entry.offset, []), caused.get(t.entry.event_id, [])) for t in found]
     return Page(events, more)
 
 
 async def _looked_for(
-    conn: Connection,
+    connection: Connection,
     projection: Projection,
     entity: str,
     first: int,
@@ -96,7 +98,9 @@ async def _looked_for(
     seen: list[Told] = []
     found: list[Told] = []
     while len(seen) < MOST_LOOKED_AT:
-        some = await events_of(conn, projection, entity, first=first, below=below, rows=ROWS_AT_ONCE, newest=newest)
+        some = await events_of(
+            connection, projection, entity, first=first, below=below, rows=ROWS_AT_ONCE, newest=newest
+        )
         if not some:
             return seen, found, None
         for told in some:
@@ -143,9 +147,9 @@ def _folded(story: Story[S], kept: bytes | None, events: Sequence[Told]) -> S:
     return state
 
 
-async def state_of(conn: Connection, story: Story[S], below: int) -> S:
+async def state_of(connection: Connection, story: Story[S], below: int) -> S:
     """The entity as of an offset of its partition."""
-    past = await past_of(conn, story.projection, story.entity, below)
+    past = await past_of(connection, story.projection, story.entity, below)
     return await asyncio.to_thread(_folded, story, past.state, past.events)
 
 
@@ -158,9 +162,9 @@ class Set:
     after: Any
 
 
-async def why(conn: Connection, story: Story[S], name: str, below: int) -> list[Set]:
+async def why(connection: Connection, story: Story[S], name: str, below: int) -> list[Set]:
     """The events that set a field, the newest first, which set the value that it had at the offset."""
-    events = await _accepted(conn, story, 0, below)
+    events = await _accepted(connection, story, 0, below)
     return await asyncio.to_thread(sets, story, events, name)
 
 
@@ -180,10 +184,10 @@ def sets(story: Story[S], events: Sequence[Told], name: str) -> list[Set]:
     return found[::-1]
 
 
-async def _accepted(conn: Connection, story: Story[S], first: int, below: int) -> list[Told]:
+async def _accepted(connection: Connection, story: Story[S], first: int, below: int) -> list[Told]:
     found: list[Told] = []
     while some := await events_of(
-        conn, story.projection, story.entity, first=first, below=below, rows=ROWS_AT_ONCE, newest=False
+        connection, story.projection, story.entity, first=first, below=below, rows=ROWS_AT_ONCE, newest=False
     ):
         found += [told for told in some if not told.entry.code]
         first = some[-1].entry.offset + 1
@@ -200,11 +204,11 @@ class Difference:
     told: Told | None
 
 
-async def difference(conn: Connection, story: Story[S], first: int, below: int) -> list[Difference]:
+async def difference(connection: Connection, story: Story[S], first: int, below: int) -> list[Difference]:
     """What differs between the entity as of two offsets of its partition, field by field; `first` may be the later one."""
     early, late = sorted((first, below))
-    past = await past_of(conn, story.projection, story.entity, early)
-    events = await _accepted(conn, story, early, late)
+    past = await past_of(connection, story.projection, story.entity, early)
+    events = await _accepted(connection, story, early, late)
     found = await asyncio.to_thread(_differences, story, past.state, past.events, events)
     if first > below:
         # Back in time: no event did it, the same events undone did.
@@ -212,12 +216,12 @@ async def difference(conn: Connection, story: Story[S], first: int, below: int) 
     return found
 
 
-async def replacement(conn: Connection, old: Story[S], first: int, new: Story[S], below: int) -> list[Difference]:
+async def replacement(connection: Connection, old: Story[S], first: int, new: Story[S], below: int) -> list[Difference]:
     """What differs between an entity as of one offset and another as of a later one, which has taken its place: a field's later value is
     told with the event that set it; one that is gone, with the event by which the old entity lost its name."""
-    before = old.fields(await state_of(conn, old, first))
-    history = await _accepted(conn, new, 0, below)
-    lost = await _lost(conn, old, before["name"], first, below)
+    before = old.fields(await state_of(connection, old, first))
+    history = await _accepted(connection, new, 0, below)
+    lost = await _lost(connection, old, before["name"], first, below)
     return await asyncio.to_thread(_replaced, before, lost, new, history)
 
 
@@ -233,10 +237,10 @@ def _replaced(before: Fields, lost: Told | None, new: Story[S], history: Sequenc
     return found
 
 
-async def _lost(conn: Connection, story: Story[S], name: str, first: int, below: int) -> Told | None:
+async def _lost(connection: Connection, story: Story[S], name: str, first: int, below: int) -> Told | None:
     """The first event from an offset on by which an entity no longer has this name."""
-    past = await past_of(conn, story.projection, story.entity, first)
-    events = await _accepted(conn, story, first, below)
+    past = await past_of(connection, story.projection, story.entity, first)
+    events = await _accepted(connection, story, first, below)
 
     def look() -> Told | None:
         state = _folded(story, past.state, past.events)
@@ -265,43 +269,43 @@ def _differences(
     ]
 
 
-async def has_story(conn: Connection, story: Story[Any], below: int) -> bool:
+async def has_story(connection: Connection, story: Story[Any], below: int) -> bool:
     """Whether anything has happened to the entity, if only a refusal."""
     if not storable(story.entity):
         return False
-    return bool(await events_of(conn, story.projection, story.entity, below=below, rows=1, newest=False))
+    return bool(await events_of(connection, story.projection, story.entity, below=below, rows=1, newest=False))
 
 
-async def logged(conn: Connection, run_id: str, below: int) -> list[Json]:
+async def logged(connection: Connection, run_id: str, below: int) -> list[Json]:
     """What a run logged to `metrics` below an offset: per attempt, branch and rank the offsets, steps and points. The last two count what
     was written together with what came later, too."""
     return [
         {**row, "rank": None if row["rank"] < 0 else row["rank"]}
-        for row in map(dict, await conn.fetch(_LOGGED, run_id, below))
+        for row in map(dict, await connection.fetch(_LOGGED, run_id, below))
     ]
 
 
-async def holders(conn: Connection, workspace: str, name: str, below: int) -> list[int]:
+async def holders(connection: Connection, workspace: str, name: str, below: int) -> list[int]:
     """Identities of the registered models that ever got this name below an offset of `registry`, the last one first."""
-    return [row["born"] for row in await conn.fetch(_NAMED, workspace, name, below)]
+    return [row["born"] for row in await connection.fetch(_NAMED, workspace, name, below)]
 
 
-async def model_named(conn: Connection, workspace: str, name: str, below: int) -> int | None:
+async def model_named(connection: Connection, workspace: str, name: str, below: int) -> int | None:
     """Identity of the registered model that has, or had last, this name below an offset of `registry`."""
     if not storable(workspace) or not storable(name):
         return None
-    found = await holders(conn, workspace, name, below)
+    found = await holders(connection, workspace, name, below)
     for born in found:
-        model = (await state_of(conn, ModelStory(born), below)).state.by_born.get(born)
+        model = (await state_of(connection, ModelStory(born), below)).state.by_born.get(born)
         if model is not None and model.name == name:
             return born
     return found[0] if found else None
 
 
-async def model_holding(conn: Connection, workspace: str, name: str, below: int) -> int | None:
+async def model_holding(connection: Connection, workspace: str, name: str, below: int) -> int | None:
     """Identity of the registered model that has this name at an offset of `registry`; None if none has."""
-    born = await model_named(conn, workspace, name, below)
-    model = None if born is None else (await state_of(conn, ModelStory(born), below)).state.by_born.get(born)
+    born = await model_named(connection, workspace, name, below)
+    model = None if born is None else (await state_of(connection, ModelStory(born), below)).state.by_born.get(born)
     return born if model is not None and model.name == name else None
 
 
@@ -313,12 +317,12 @@ class Namesake:
     until: int
 
 
-async def namesakes(conn: Connection, workspace: str, name: str, born: int, below: int) -> list[Namesake]:
+async def namesakes(connection: Connection, workspace: str, name: str, born: int, below: int) -> list[Namesake]:
     """Other models than `born` that had its name below an offset of `registry`, the last one first; the latest of them, if there are many."""
     found: list[Namesake] = []
-    for other in [one for one in await holders(conn, workspace, name, below) if one != born][:MOST_NAMESAKES]:
+    for other in [one for one in await holders(connection, workspace, name, below) if one != born][:MOST_NAMESAKES]:
         story = ModelStory(other)
-        history = await _accepted(conn, story, 0, below)
+        history = await _accepted(connection, story, 0, below)
         lost = await asyncio.to_thread(_last_loss, story, history, name)
         if lost is not None:
             found.append(Namesake(other, lost))
@@ -333,12 +337,12 @@ def _last_loss(story: ModelStory, history: Sequence[Told], name: str) -> int | N
     return lost
 
 
-async def named_before(conn: Connection, workspace: str, name: str, below: int) -> str | None:
+async def named_before(connection: Connection, workspace: str, name: str, below: int) -> str | None:
     """The name that a registered model had at an offset of `registry` which got the given one later; None if there was none."""
     if not storable(workspace) or not storable(name):
         return None
-    born = await conn.fetchval(_NAMED_LATER, workspace, name, below)
-    model = None if born is None else (await state_of(conn, ModelStory(born), below)).state.by_born.get(born)
+    born = await connection.fetchval(_NAMED_LATER, workspace, name, below)
+    model = None if born is None else (await state_of(connection, ModelStory(born), below)).state.by_born.get(born)
     return None if model is None else model.name
 
 

@@ -22,14 +22,16 @@ from .queries import VERSIONS_TAG, LoggedModel, MeasuredMetric, with_versions
 REGISTRY = Partition(Topic.REGISTRY, 0)
 
 
-async def logged_model_at(conn: Connection, workspace: str, model_id: str, vector: Vector) -> LoggedModel | None:
+async def logged_model_at(connection: Connection, workspace: str, model_id: str, vector: Vector) -> LoggedModel | None:
     """The model of this id, deleted or not, with what runs had measured of it. The versions that had been made of it
     are in their tag, as of the present."""
-    found = await state_of(conn, LoggedModelStory(model_id), vector.get(REGISTRY, 0)) if storable(model_id) else None
+    found = (
+        await state_of(connection, LoggedModelStory(model_id), vector.get(REGISTRY, 0)) if storable(model_id) else None
+    )
     if found is None or found.head.workspace != workspace:
         return None
     head, tags = found.head, dict(sorted(found.tags.items()))
-    made = await made_of_at(conn, workspace, model_id, vector)
+    made = await made_of_at(connection, workspace, model_id, vector)
     if made:
         tags[VERSIONS_TAG] = with_versions(tags.get(VERSIONS_TAG), made)
     return LoggedModel(
@@ -45,16 +47,16 @@ async def logged_model_at(conn: Connection, workspace: str, model_id: str, vecto
         updated_ms=head.updated_ms,
         params=dict(sorted(found.params.items())),
         tags=tags,
-        metrics=await _measured(conn, model_id, vector),
+        metrics=await _measured(connection, model_id, vector),
     )
 
 
-async def _measured(conn: Connection, model_id: str, vector: Vector) -> list[MeasuredMetric]:
-    rows = await conn.fetch(_RUNS, model_id)
+async def _measured(connection: Connection, model_id: str, vector: Vector) -> list[MeasuredMetric]:
+    rows = await connection.fetch(_RUNS, model_id)
     found = ModelMetrics()
-    for run_id in sorted(await born(conn, [row["run_id"] for row in rows], vector)):
+    for run_id in sorted(await born(connection, [row["run_id"] for row in rows], vector)):
         end = below(vector, Topic.METRICS, run_id)
-        cursor = await conn.cursor(_SEGMENTS, run_id, end)
+        cursor = await connection.cursor(_SEGMENTS, run_id, end)
         while segments := await cursor.fetch(_AT_ONCE):
             await asyncio.to_thread(_add, found, segments, model_id, run_id, end)
     metrics = [

@@ -87,29 +87,35 @@ WHERE model_id = $1 AND workspace = $2 AND lifecycle_stage <> 'deleted'
 VERSIONS_TAG = "mlflow.modelVersions"
 
 
-async def get_logged_model(conn: Connection, workspace: str, model_id: str) -> LoggedModel | None:
+async def get_logged_model(connection: Connection, workspace: str, model_id: str) -> LoggedModel | None:
     """The model of this id, deleted or not, in two round trips."""
-    found = await _these(conn, workspace, [model_id]) if storable(model_id) else []
+    found = await _these(connection, workspace, [model_id]) if storable(model_id) else []
     return found[0] if found else None
 
 
-async def logged_model_origin_of(conn: Connection, workspace: str, model_id: str) -> tuple[str, str | None] | None:
+async def logged_model_origin_of(
+    connection: Connection, workspace: str, model_id: str
+) -> tuple[str, str | None] | None:
     """Root of the files of a model that is not deleted, and the run that made it."""
-    row = await conn.fetchrow(_ORIGIN, model_id, workspace) if storable(model_id) and storable(workspace) else None
+    row = (
+        await connection.fetchrow(_ORIGIN, model_id, workspace) if storable(model_id) and storable(workspace) else None
+    )
     return None if row is None else (row["artifact_uri"], row["source_run_id"])
 
 
-async def search_logged_models(conn: Connection, search: ModelSearch, limit: int, offset: int) -> list[LoggedModel]:
+async def search_logged_models(
+    connection: Connection, search: ModelSearch, limit: int, offset: int
+) -> list[LoggedModel]:
     """A page of the models that match, in three round trips. BadQuery for a limit or offset out of range."""
     statement = page_of_models(search, limit, offset)
-    ids = [row["model_id"] for row in await conn.fetch(statement.text, *statement.values)]
-    return await _these(conn, search.workspace, ids) if ids else []
+    ids = [row["model_id"] for row in await connection.fetch(statement.text, *statement.values)]
+    return await _these(connection, search.workspace, ids) if ids else []
 
 
-async def _these(conn: Connection, workspace: str, model_ids: Sequence[str]) -> list[LoggedModel]:
-    models = {row["model_id"]: LoggedModel(**dict(row)) for row in await conn.fetch(_HEADS, model_ids, workspace)}
+async def _these(connection: Connection, workspace: str, model_ids: Sequence[str]) -> list[LoggedModel]:
+    models = {row["model_id"]: LoggedModel(**dict(row)) for row in await connection.fetch(_HEADS, model_ids, workspace)}
     made: dict[str, list[tuple[str, str]]] = {}
-    for row in await conn.fetch(_OWN, list(models), workspace) if models else ():
+    for row in await connection.fetch(_OWN, list(models), workspace) if models else ():
         if row["kind"] == "versions":
             made.setdefault(row["model_id"], []).append((row["key"], row["value"]))
         else:

@@ -2,19 +2,97 @@
 
 import json
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.resources import files
-from typing import Any, TypeAlias
+from typing import Any, Protocol
 
 import asyncpg
 
 from runfold_schemas.positions.topics import check_namespace
 
-Connection: TypeAlias = Any
-"""An asyncpg connection, in or out of a pool: asyncpg's two classes share methods, but no type."""
-Pool: TypeAlias = Any
-"""An asyncpg pool."""
+
+class Queryable(Protocol):
+    """Runs statements: a connection, or a pool that lends one for each statement. Rows are `asyncpg.Record`."""
+
+    async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:
+        """Run a statement and return its status, such as `DELETE 3`."""
+
+    async def executemany(self, command: str, args: Iterable[Sequence[Any]], *, timeout: float | None = None) -> None:
+        """Run a statement once per row of arguments."""
+
+    async def fetch(self, query: str, *args: Any, timeout: float | None = None) -> list[Any]:
+        """Return all rows."""
+
+    async def fetchrow(self, query: str, *args: Any, timeout: float | None = None) -> Any:
+        """Return the first row; None without one."""
+
+    async def fetchval(self, query: str, *args: Any, column: int = 0, timeout: float | None = None) -> Any:
+        """Return a value of the first row; None without one."""
+
+
+class Cursor(Protocol):
+    """Reads a query's rows a few at a time: `async for` over all of them, or awaited for `fetch`."""
+
+    def __aiter__(self) -> AsyncIterator[Any]: ...
+
+    def __await__(self) -> Generator[Any, None, Any]: ...
+
+
+class Transaction(AbstractAsyncContextManager[Any, bool | None], Protocol):
+    """A transaction: an `async with` block, or `start` and an end."""
+
+    async def start(self) -> None:
+        """Begin."""
+
+    async def commit(self) -> None:
+        """Keep what was changed."""
+
+    async def rollback(self) -> None:
+        """Undo what was changed."""
+
+
+class Connection(Queryable, Protocol):
+    """What this program uses of an asyncpg connection, in or out of a pool: asyncpg's two classes share no base."""
+
+    def transaction(self, *, isolation: Any = None, readonly: bool = False, deferrable: bool = False) -> Transaction:
+        """Open a transaction for an `async with` block; a nested one is a savepoint."""
+
+    def cursor(self, query: str, *args: Any, prefetch: int | None = None, timeout: float | None = None) -> Cursor:
+        """Open a cursor. Needs a transaction."""
+
+    async def copy_from_query(
+        self, query: str, *args: Any, output: Any, format: Any = None, timeout: float | None = None
+    ) -> str:
+        """Stream a query's rows in COPY format to `output`."""
+
+    async def add_listener(self, channel: str, callback: Callable[..., Any]) -> None:
+        """LISTEN to a channel; `callback` gets the connection, the sender's process id, the channel and the payload."""
+
+    def add_termination_listener(self, callback: Callable[..., Any]) -> None:
+        """Call `callback` with the connection when its session ends."""
+
+    async def set_type_codec(
+        self, typename: str, *, schema: str, encoder: Callable[[Any], Any], decoder: Callable[[Any], Any]
+    ) -> None:
+        """Encode and decode a Postgres type in Python."""
+
+    async def close(self, *, timeout: float | None = None) -> None:
+        """End the session, waiting for the server."""
+
+    def terminate(self) -> None:
+        """End the session at once."""
+
+    def is_closed(self) -> bool:
+        """Report whether the session has ended."""
+
+
+class Pool(Queryable, Protocol):
+    """What this program uses of an asyncpg pool."""
+
+    def acquire(self, *, timeout: float | None = None) -> AbstractAsyncContextManager[Connection]:
+        """Borrow a connection. TimeoutError if none is free in time."""
+
 
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,62}")
 

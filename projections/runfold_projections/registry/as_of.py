@@ -17,22 +17,26 @@ from .version_queries import STAGES, ModelVersion
 REGISTRY = Partition(Topic.REGISTRY, 0)
 
 
-async def model_state_at(conn: Connection, workspace: str, name: str, vector: Vector) -> tuple[int, OneModel] | None:
+async def model_state_at(
+    connection: Connection, workspace: str, name: str, vector: Vector
+) -> tuple[int, OneModel] | None:
     """The model that had this name, and its identity."""
     if not storable(workspace) or not storable(name):
         return None
     end = vector.get(REGISTRY, 0)
-    for born in await holders(conn, workspace, name, end):
-        one = await state_of(conn, ModelStory(born), end)
+    for born in await holders(connection, workspace, name, end):
+        one = await state_of(connection, ModelStory(born), end)
         model = one.state.by_born.get(born)
         if model is not None and model.name == name:
             return born, one
     return None
 
 
-async def registered_model_at(conn: Connection, workspace: str, name: str, vector: Vector) -> RegisteredModel | None:
+async def registered_model_at(
+    connection: Connection, workspace: str, name: str, vector: Vector
+) -> RegisteredModel | None:
     """The model that had this name, with the latest version that it had of each stage."""
-    found = await model_state_at(conn, workspace, name, vector)
+    found = await model_state_at(connection, workspace, name, vector)
     return None if found is None else shown_model(*found)
 
 
@@ -91,17 +95,17 @@ def shown_versions(born: int, one: OneModel, numbers: Sequence[int]) -> list[Mod
 
 
 async def model_version_at(
-    conn: Connection, workspace: str, name: str, number: int, vector: Vector
+    connection: Connection, workspace: str, name: str, number: int, vector: Vector
 ) -> ModelVersion | None:
     """The version of this number."""
-    found = await model_state_at(conn, workspace, name, vector)
+    found = await model_state_at(connection, workspace, name, vector)
     versions = [] if found is None else shown_versions(*found, [number])
     return versions[0] if versions else None
 
 
-async def newest_version_at(conn: Connection, workspace: str, name: str, vector: Vector) -> ModelVersion | None:
+async def newest_version_at(connection: Connection, workspace: str, name: str, vector: Vector) -> ModelVersion | None:
     """The version that was made last."""
-    found = await model_state_at(conn, workspace, name, vector)
+    found = await model_state_at(connection, workspace, name, vector)
     if found is None:
         return None
     born, one = found
@@ -109,13 +113,13 @@ async def newest_version_at(conn: Connection, workspace: str, name: str, vector:
     return versions[0] if versions else None
 
 
-async def made_of_at(conn: Connection, workspace: str, model_id: str, vector: Vector) -> list[tuple[str, str]]:
+async def made_of_at(connection: Connection, workspace: str, model_id: str, vector: Vector) -> list[tuple[str, str]]:
     """Name and number of each version that was made of a logged model, by name and number; those of prompts are left out."""
     end = vector.get(REGISTRY, 0)
     found = []
-    for row in await conn.fetch(_MADE_OF, model_id, end):
+    for row in await connection.fetch(_MADE_OF, model_id, end):
         born = row["born"]
-        state = (await state_of(conn, ModelStory(born), end)).state
+        state = (await state_of(connection, ModelStory(born), end)).state
         model = state.by_born.get(born)
         if model is not None and model.workspace == workspace and not model.is_prompt:
             versions = state.versions.get(born, {}).values()

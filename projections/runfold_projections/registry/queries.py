@@ -55,15 +55,15 @@ _BY_BORNS = (
 )
 
 
-async def get_registered_model(conn: Connection, workspace: str, name: str) -> RegisteredModel | None:
+async def get_registered_model(connection: Connection, workspace: str, name: str) -> RegisteredModel | None:
     """The model that has this name now."""
     if not storable(workspace) or not storable(name):
         return None
-    return await _model(conn, await conn.fetchrow(_BY_NAME, workspace, name))
+    return await _model(connection, await connection.fetchrow(_BY_NAME, workspace, name))
 
 
 async def search_registered_models(
-    conn: Connection, workspace: str, filter_string: str, order_by: Sequence[str], limit: int, offset: int
+    connection: Connection, workspace: str, filter_string: str, order_by: Sequence[str], limit: int, offset: int
 ) -> list[RegisteredModel]:
     """A page of a workspace's models that match, by name unless said otherwise. Prompts are found only if the filter asks for them.
 
@@ -71,17 +71,17 @@ async def search_registered_models(
     """
     clauses, orders = REGISTERED_MODELS.filter(filter_string), REGISTERED_MODELS.order(order_by)
     statement = page_of_models(workspace, clauses, orders, limit, offset)
-    borns = [row["born"] for row in await conn.fetch(statement.text, *statement.values)]
+    borns = [row["born"] for row in await connection.fetch(statement.text, *statement.values)]
     if not borns:
         return []
-    latest = await latest_versions(conn, borns)
-    return [made_model(row, latest[row["born"]]) for row in await conn.fetch(_BY_BORNS, borns)]
+    latest = await latest_versions(connection, borns)
+    return [made_model(row, latest[row["born"]]) for row in await connection.fetch(_BY_BORNS, borns)]
 
 
-async def _model(conn: Connection, row: Any) -> RegisteredModel | None:
+async def _model(connection: Connection, row: Any) -> RegisteredModel | None:
     if row is None:
         return None
-    return made_model(row, (await latest_versions(conn, [row["born"]]))[row["born"]])
+    return made_model(row, (await latest_versions(connection, [row["born"]]))[row["born"]])
 
 
 def made_model(row: Any, latest: list[ModelVersion]) -> RegisteredModel:

@@ -69,40 +69,40 @@ _LATEST = COLUMNS + _NEWEST + JOINED + "ORDER BY v.born, v.version"
 STAGES = ("None", "Staging", "Production", "Archived")
 
 
-async def get_model_version(conn: Connection, workspace: str, name: str, version: int) -> ModelVersion | None:
+async def get_model_version(connection: Connection, workspace: str, name: str, version: int) -> ModelVersion | None:
     """The version of this number of the model that has this name now."""
     if not storable(workspace) or not storable(name) or not 0 < version < 2**31:
         return None
-    return _version(await conn.fetchrow(_BY_NUMBER, workspace, name, version))
+    return _version(await connection.fetchrow(_BY_NUMBER, workspace, name, version))
 
 
-async def model_version_by_alias(conn: Connection, workspace: str, name: str, alias: str) -> ModelVersion | None:
+async def model_version_by_alias(connection: Connection, workspace: str, name: str, alias: str) -> ModelVersion | None:
     """The version that the alias stands on."""
     if not storable(workspace) or not storable(name) or not storable(alias):
         return None
-    return _version(await conn.fetchrow(_BY_ALIAS, workspace, name, alias))
+    return _version(await connection.fetchrow(_BY_ALIAS, workspace, name, alias))
 
 
-async def model_version_created_at(conn: Connection, offset: int) -> ModelVersion | None:
+async def model_version_created_at(connection: Connection, offset: int) -> ModelVersion | None:
     """The version that the event at this offset of `registry` created, if the fold accepted it and it is still there."""
-    return _version(await conn.fetchrow(_CREATED_AT, offset))
+    return _version(await connection.fetchrow(_CREATED_AT, offset))
 
 
-async def versions_of(conn: Connection, born: int, limit: int, offset: int) -> list[ModelVersion]:
+async def versions_of(connection: Connection, born: int, limit: int, offset: int) -> list[ModelVersion]:
     """A page of a model's versions, the largest number first."""
-    return [made_version(row) for row in await conn.fetch(_OF_MODEL, born, limit, offset)]
+    return [made_version(row) for row in await connection.fetch(_OF_MODEL, born, limit, offset)]
 
 
-async def latest_versions(conn: Connection, borns: Sequence[int]) -> dict[int, list[ModelVersion]]:
+async def latest_versions(connection: Connection, borns: Sequence[int]) -> dict[int, list[ModelVersion]]:
     """Of each model, given by its identity, the version of the largest number per stage, by number."""
     found: dict[int, list[ModelVersion]] = {born: [] for born in borns}
-    for row in await conn.fetch(_LATEST, list(borns), STAGES) if borns else ():
+    for row in await connection.fetch(_LATEST, list(borns), STAGES) if borns else ():
         found[row["born"]].append(made_version(row))
     return found
 
 
 async def search_model_versions(
-    conn: Connection, workspace: str, filter_string: str, order_by: Sequence[str], limit: int, offset: int
+    connection: Connection, workspace: str, filter_string: str, order_by: Sequence[str], limit: int, offset: int
 ) -> list[ModelVersion]:
     """A page of a workspace's versions that match, the last updated first unless said otherwise. Those of prompts are found only if the
     filter asks for them.
@@ -111,8 +111,10 @@ async def search_model_versions(
     """
     clauses, orders = MODEL_VERSIONS.filter(filter_string), MODEL_VERSIONS.order(order_by)
     statement = page_of_versions(workspace, clauses, orders, limit, offset)
-    keys = [(row["born"], row["version"]) for row in await conn.fetch(statement.text, *statement.values)]
-    rows = await conn.fetch(_BY_KEYS, [born for born, _ in keys], [version for _, version in keys]) if keys else ()
+    keys = [(row["born"], row["version"]) for row in await connection.fetch(statement.text, *statement.values)]
+    rows = (
+        await connection.fetch(_BY_KEYS, [born for born, _ in keys], [version for _, version in keys]) if keys else ()
+    )
     return [made_version(row) for row in rows]
 
 

@@ -57,17 +57,17 @@ class ChangeFeed:
         """Call it at every new epoch."""
         self._listeners.append(listener)
 
-    async def reach(self, conn: Connection) -> int | None:
+    async def reach(self, connection: Connection) -> int | None:
         """The epoch of the connection's snapshot; None if it is older than what was seen already."""
-        return (await self.look(conn, ())).epoch
+        return (await self.look(connection, ())).epoch
 
-    async def look(self, conn: Connection, experiment_ids: Sequence[int]) -> Sight:
+    async def look(self, connection: Connection, experiment_ids: Sequence[int]) -> Sight:
         """The epoch of the connection's snapshot, and, as it takes no further round trip, which of these experiments are deleted."""
-        now, deleted = await _standing(conn, experiment_ids)
+        now, deleted = await _standing(connection, experiment_ids)
         async with self._lock:
-            return Sight(await self._epoch_of(conn, now), deleted)
+            return Sight(await self._epoch_of(connection, now), deleted)
 
-    async def _epoch_of(self, conn: Connection, now: dict[Where, _Standing]) -> int | None:
+    async def _epoch_of(self, connection: Connection, now: dict[Where, _Standing]) -> int | None:
         if not self.epoch or not self._standing.keys() <= now.keys() or not self._same_log(now):
             self._begin(now, None)
             return self.epoch
@@ -75,7 +75,7 @@ class ChangeFeed:
         if any(now[where].next_offset < offset for where, offset in moved.items()):
             return None
         if moved:
-            self._begin(now, await _changed(conn, moved))
+            self._begin(now, await _changed(connection, moved))
         return self.epoch
 
     def between(self, since: int, until: int) -> set[str] | None:
@@ -114,8 +114,10 @@ class ChangeFeed:
             listener(changed)
 
 
-async def _standing(conn: Connection, experiment_ids: Sequence[int]) -> tuple[dict[Where, _Standing], frozenset[int]]:
-    rows = await conn.fetch(
+async def _standing(
+    connection: Connection, experiment_ids: Sequence[int]
+) -> tuple[dict[Where, _Standing], frozenset[int]]:
+    rows = await connection.fetch(
         """
         SELECT c.topic, c.partition, c.next_offset, c.log_id, c.genesis_id::text, g.number
         FROM checkpoint c JOIN generation g ON g.projection = c.projection AND g.state = 'live'
@@ -130,10 +132,10 @@ async def _standing(conn: Connection, experiment_ids: Sequence[int]) -> tuple[di
     return now, frozenset(row[2] for row in rows if row[0] is None)
 
 
-async def _changed(conn: Connection, since: Mapping[Where, int]) -> frozenset[str] | None:
+async def _changed(connection: Connection, since: Mapping[Where, int]) -> frozenset[str] | None:
     """The runs changed in these partitions from these offsets on; None if the rows do not go back so far."""
     topics, partitions, offsets = zip(*((*where, offset) for where, offset in since.items()), strict=True)
-    rows = await conn.fetch(
+    rows = await connection.fetch(
         """
         WITH since AS (SELECT * FROM unnest($1::text[], $2::integer[], $3::bigint[]) AS s (topic, partition, next_offset))
         SELECT s.topic, s.partition, c.first_offset, c.run_ids
@@ -155,4 +157,4 @@ async def _changed(conn: Connection, since: Mapping[Where, int]) -> frozenset[st
     if any(where not in begins or begins[where] > offset for where, offset in since.items()):
         return None
     # What a run inherits changes with those that it was forked from.
-    return frozenset(found | await heirs_of(conn, found)) if found else frozenset()
+    return frozenset(found | await heirs_of(connection, found)) if found else frozenset()

@@ -122,53 +122,55 @@ _ILIKE = (
 )
 
 
-async def load_table(conn: Connection, experiment_ids: Sequence[int]) -> Table:
+async def load_table(connection: Connection, experiment_ids: Sequence[int]) -> Table:
     """The experiments' runs, without columns yet."""
-    ids, starts, experiments, deleted = await conn.fetchrow(_BASE, experiment_ids)
+    ids, starts, experiments, deleted = await connection.fetchrow(_BASE, experiment_ids)
     split = ids.split(b"\0") if ids is not None else []
     run_ids = await asyncio.to_thread(np.array, split, f"S{id_width(split)}")
     return Table(run_ids, _int64(starts), _int64(experiments), np.frombuffer(deleted or b"", bool))
 
 
 async def with_inherited(
-    conn: Connection, experiment_ids: Sequence[int], table: Table, key: Key, column: Column
+    connection: Connection, experiment_ids: Sequence[int], table: Table, key: Key, column: Column
 ) -> Column:
     """The metric's column with what runs inherit: `load_column` gives the values of what each logged itself. The same snapshot."""
-    forked = await forked_in(conn, experiment_ids)
+    forked = await forked_in(connection, experiment_ids)
     if not forked:
         return column
     alone = table.only(()).with_columns({key: column})
-    return (await refresh_table(conn, experiment_ids, alone, forked)).columns[key]
+    return (await refresh_table(connection, experiment_ids, alone, forked)).columns[key]
 
 
 async def load_column(
-    conn: Connection, experiment_ids: Sequence[int], key: Key, runs: int, most_bytes: int
+    connection: Connection, experiment_ids: Sequence[int], key: Key, runs: int, most_bytes: int
 ) -> Column | None:
     """One column of the same `runs` runs, in the table's order; None if it is of texts that take more than `most_bytes`.
 
     The connection is in the snapshot that the table shows.
     """
     if key == DATASETS:
-        rows = await conn.fetch(_DATASETS, experiment_ids)
+        rows = await connection.fetch(_DATASETS, experiment_ids)
         return Datasets.of([row[0] for row in rows], [(row[1], row[2], row[3]) for row in rows])
     ways = _LOOK_UPS if runs <= MOST_LOOK_UPS else _JOINS
     if key.kind is Kind.METRIC:
-        layouts, _, places = await _places(conn, [key.name])
-        values, present = await conn.fetchrow(ways[key.kind], experiment_ids, key.name, layouts, places)
+        layouts, _, places = await _places(connection, [key.name])
+        values, present = await connection.fetchrow(ways[key.kind], experiment_ids, key.name, layouts, places)
         return Numbers(np.frombuffer(values or b"", ">f8").astype(np.float64), np.frombuffer(present or b"", bool))
     if key == _END_TIME_KEY:
-        values, present = await conn.fetchrow(_END_TIME, experiment_ids)
+        values, present = await connection.fetchrow(_END_TIME, experiment_ids)
         return Numbers(_int64(values), np.frombuffer(present or b"", bool))
     if key.kind is Kind.ATTRIBUTE:
-        packed = await conn.fetchval(_ATTRIBUTES[key.name], experiment_ids, most_bytes)
+        packed = await connection.fetchval(_ATTRIBUTES[key.name], experiment_ids, most_bytes)
     else:
-        packed = await conn.fetchval(ways[key.kind], experiment_ids, key.name, most_bytes)
+        packed = await connection.fetchval(ways[key.kind], experiment_ids, key.name, most_bytes)
     return None if packed is None and runs else await asyncio.to_thread(_texts, packed)
 
 
-async def refresh_table(conn: Connection, experiment_ids: Sequence[int], table: Table, run_ids: Sequence[str]) -> Table:
+async def refresh_table(
+    connection: Connection, experiment_ids: Sequence[int], table: Table, run_ids: Sequence[str]
+) -> Table:
     """The table as the connection's snapshot has it, if no other runs than these changed since the table's."""
-    rows = await conn.fetch(_CHANGED, run_ids, experiment_ids)
+    rows = await connection.fetch(_CHANGED, run_ids, experiment_ids)
     if not rows:
         return table
     runs = [
@@ -178,47 +180,49 @@ async def refresh_table(conn: Connection, experiment_ids: Sequence[int], table: 
     found = [run.run_id for run in runs]
     values: dict[Key, Sequence[Any]] = {}
     for kind in (Kind.METRIC, Kind.PARAM, Kind.TAG):
-        values |= await _changed_values(conn, kind, [key.name for key in table.columns if key.kind is kind], found)
+        values |= await _changed_values(
+            connection, kind, [key.name for key in table.columns if key.kind is kind], found
+        )
     for key in table.columns:
         if key.kind is Kind.ATTRIBUTE:
             name = _TEXT_ATTRIBUTES.get(key.name, "end_ms")
             values[key] = [row[name] for row in rows]
         elif key == DATASETS:
-            values[key] = await _changed_datasets(conn, found)
+            values[key] = await _changed_datasets(connection, found)
     return await asyncio.to_thread(table.refreshed, runs, values)
 
 
-async def ilike(conn: Connection, values: Sequence[str], pattern: str) -> Any:
+async def ilike(connection: Connection, values: Sequence[str], pattern: str) -> Any:
     """What Postgres says of each value, as a NumPy array."""
-    return np.array(await conn.fetchval(_ILIKE, values, pattern) or [], bool)
+    return np.array(await connection.fetchval(_ILIKE, values, pattern) or [], bool)
 
 
 async def _changed_values(
-    conn: Connection, kind: Kind, names: Sequence[str], run_ids: Sequence[str]
+    connection: Connection, kind: Kind, names: Sequence[str], run_ids: Sequence[str]
 ) -> Mapping[Key, Sequence[Any]]:
     if not names:
         return {}
     found: dict[str, dict[str, Any]] = {name: {} for name in names}
-    places = await _places(conn, names, run_ids) if kind is Kind.METRIC else ()
-    for run_id, name, value in await conn.fetch(_CHANGED_VALUES[kind], run_ids, names, *places):
+    places = await _places(connection, names, run_ids) if kind is Kind.METRIC else ()
+    for run_id, name, value in await connection.fetch(_CHANGED_VALUES[kind], run_ids, names, *places):
         found[name][run_id] = unpack(">d", value)[0] if kind is Kind.METRIC else value
     if kind is Kind.METRIC:
-        for (run_id, name), value in (await latest_of_forked(conn, run_ids, names)).items():
+        for (run_id, name), value in (await latest_of_forked(connection, run_ids, names)).items():
             found[name][run_id] = value
     return {Key(kind, name): [found[name].get(run_id) for run_id in run_ids] for name in names}
 
 
 async def _places(
-    conn: Connection, names: Sequence[str], run_ids: Sequence[str] | None = None
+    connection: Connection, names: Sequence[str], run_ids: Sequence[str] | None = None
 ) -> tuple[list[UUID], list[str], list[int]]:
     """Layouts, of all runs or of these, and which of these keys they have at which place."""
-    rows = await (conn.fetch(_PLACES, names) if run_ids is None else conn.fetch(_PLACES_OF, names, run_ids))
+    rows = await (connection.fetch(_PLACES, names) if run_ids is None else connection.fetch(_PLACES_OF, names, run_ids))
     return [row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows]
 
 
-async def _changed_datasets(conn: Connection, run_ids: Sequence[str]) -> list[list[DatasetRow]]:
+async def _changed_datasets(connection: Connection, run_ids: Sequence[str]) -> list[list[DatasetRow]]:
     found: dict[str, list[DatasetRow]] = {run_id: [] for run_id in run_ids}
-    for run_id, name, digest, context in await conn.fetch(_CHANGED_DATASETS, run_ids):
+    for run_id, name, digest, context in await connection.fetch(_CHANGED_DATASETS, run_ids):
         found[run_id].append((name, digest, context))
     return [found[run_id] for run_id in run_ids]
 

@@ -80,7 +80,9 @@ class RunFinder:
         """About how much is held now."""
         return sum(held.view.nbytes for held in self._held.values() if held.view is not None)
 
-    async def run_ids(self, conn: Connection, epoch: int | None, search: Search, limit: int, offset: int) -> list[str]:
+    async def run_ids(
+        self, connection: Connection, epoch: int | None, search: Search, limit: int, offset: int
+    ) -> list[str]:
         """The ids of a page of runs, as the SQL of `page_of_run_ids` finds them. `epoch` is the snapshot's, None if it has none.
 
         Overtaken if the columns are newer than the snapshot, Busy if they are being loaded. BadQuery for a limit or offset out of range.
@@ -90,21 +92,21 @@ class RunFinder:
             return []
         experiments = tuple(sorted(search.scope.experiments))
         if epoch is None or not self._by_columns(experiments, search, offset + limit):
-            return await run_ids_by_sql(conn, search, limit, offset)
+            return await run_ids_by_sql(connection, search, limit, offset)
         held = self._held.setdefault(experiments, _Held())
         self._held.move_to_end(experiments)
         if held.is_loading:
             raise Busy
         async with held.lock:
             try:
-                view = await self._current(conn, epoch, held, search)
+                view = await self._current(connection, epoch, held, search)
             finally:
                 held.is_loading = False
         if view is None:
-            return await run_ids_by_sql(conn, search, limit, offset)
+            return await run_ids_by_sql(connection, search, limit, offset)
         rows = view.found.get(search)
         if rows is None:
-            known = await _verdicts(conn, view.table, search.clauses)
+            known = await _verdicts(connection, view.table, search.clauses)
             rows = await _computed(view.table, search, known, None if offset else limit)
             if offset:
                 view.found[search] = rows
@@ -130,7 +132,7 @@ class RunFinder:
         is_plain = not search.clauses and not search.orders and deepest <= _DEEP and len(experiments) == 1
         return not is_plain or (held is not None and held.view is not None)
 
-    async def _current(self, conn: Connection, epoch: int, held: _Held, search: Search) -> _View | None:
+    async def _current(self, connection: Connection, epoch: int, held: _Held, search: Search) -> _View | None:
         """The view of this epoch with the columns that the search needs; None if that is too large."""
         experiments = sorted(search.scope.experiments)
         view = held.view
@@ -139,20 +141,20 @@ class RunFinder:
         table = view.table if view is not None else None
         held.is_loading = table is None or not table.columns.keys() >= set(search.columns())
         if view is not None and table is not None and view.epoch < epoch:
-            table = await self._refreshed(conn, view, epoch, experiments)
+            table = await self._refreshed(connection, view, epoch, experiments)
         if table is None:
             held.is_loading = True
-            table = await load_table(conn, experiments)
+            table = await load_table(connection, experiments)
         found = view.found if view is not None and view.table is table else OrderedDict()
         held.view = _View(table, epoch, found)
         try:
             for key in [key for key in search.columns() if key not in table.columns]:
-                column = await load_column(conn, experiments, key, len(table), self._most)
+                column = await load_column(connection, experiments, key, len(table), self._most)
                 if column is None:
                     held.refused.add(key)
                     return None
                 if key.kind is Kind.METRIC:
-                    column = await with_inherited(conn, experiments, table, key, column)
+                    column = await with_inherited(connection, experiments, table, key, column)
                 table = table.with_columns({key: column})
                 # Each as it comes: a caller that gives up on a search of many columns has not loaded them for nothing.
                 held.view = _View(table, epoch, OrderedDict())
@@ -160,12 +162,14 @@ class RunFinder:
             self._evict(held, search)
         return held.view
 
-    async def _refreshed(self, conn: Connection, view: _View, epoch: int, experiments: Sequence[int]) -> Table | None:
+    async def _refreshed(
+        self, connection: Connection, view: _View, epoch: int, experiments: Sequence[int]
+    ) -> Table | None:
         """The view's table as of the epoch; None if it had better be loaded anew."""
         changed = self._feed.between(view.epoch, epoch)
         if changed is None or len(changed) > max(_LEAST_RELOAD, len(view.table) // 8):
             return None
-        return await refresh_table(conn, experiments, view.table, list(changed)) if changed else view.table
+        return await refresh_table(connection, experiments, view.table, list(changed)) if changed else view.table
 
     def _evict(self, wanted: _Held, search: Search) -> None:
         for experiments, held in list(self._held.items()):
@@ -180,12 +184,14 @@ class RunFinder:
         wanted.view = None if wanted.is_too_large else view
 
 
-async def run_ids_by_sql(conn: Connection, search: Search, limit: int, offset: int) -> list[str]:
+async def run_ids_by_sql(connection: Connection, search: Search, limit: int, offset: int) -> list[str]:
     """The same page by SQL alone."""
     keys = [key.name for key in search.columns() if key.kind is Kind.METRIC]
-    inherited = await latest_of_forked(conn, await forked_in(conn, search.scope.experiments), keys) if keys else {}
+    inherited = (
+        await latest_of_forked(connection, await forked_in(connection, search.scope.experiments), keys) if keys else {}
+    )
     statement = page_of_run_ids(search.scope, search.clauses, search.orders, limit, offset, inherited)
-    return [row[0] for row in await conn.fetch(statement.text, *statement.values)]
+    return [row[0] for row in await connection.fetch(statement.text, *statement.values)]
 
 
 def _names_runs(clause: Clause) -> bool:
@@ -196,12 +202,12 @@ def _names_runs(clause: Clause) -> bool:
     )
 
 
-async def _verdicts(conn: Connection, table: Table, clauses: Sequence[Clause]) -> Verdicts:
+async def _verdicts(connection: Connection, table: Table, clauses: Sequence[Clause]) -> Verdicts:
     known: dict[Clause, Any] = {}
     for clause in clauses:
         values = folded_by_postgres(table, clause)
         if values is not None and isinstance(clause, Compare):
-            known[clause] = await ilike(conn, values.texts(), str(clause.value))
+            known[clause] = await ilike(connection, values.texts(), str(clause.value))
     return known
 
 

@@ -20,14 +20,14 @@ from .queries import Run
 EXPERIMENTS = Partition(Topic.EXPERIMENTS, 0)
 
 
-async def run_at(conn: Connection, run_id: str, vector: Vector) -> runs.Run | None:
+async def run_at(connection: Connection, run_id: str, vector: Vector) -> runs.Run | None:
     """The run as folded, without its metrics and whatever became of its experiment; None if it was not there yet."""
-    return await state_of(conn, RunStory(run_id), below(vector, Topic.RUNS, run_id))
+    return await state_of(connection, RunStory(run_id), below(vector, Topic.RUNS, run_id))
 
 
-async def experiment_at(conn: Connection, experiment_id: int, vector: Vector) -> Experiment | None:
+async def experiment_at(connection: Connection, experiment_id: int, vector: Vector) -> Experiment | None:
     """The experiment; None if it was not there yet."""
-    found = await state_of(conn, ExperimentStory(experiment_id), vector.get(EXPERIMENTS, 0))
+    found = await state_of(connection, ExperimentStory(experiment_id), vector.get(EXPERIMENTS, 0))
     if found is None:
         return None
     return Experiment(
@@ -42,25 +42,25 @@ async def experiment_at(conn: Connection, experiment_id: int, vector: Vector) ->
     )
 
 
-async def experiment_named_at(conn: Connection, workspace: str, name: str, vector: Vector) -> Experiment | None:
+async def experiment_named_at(connection: Connection, workspace: str, name: str, vector: Vector) -> Experiment | None:
     """The experiment that had this name, deleted or not."""
     if not storable(workspace) or not storable(name):
         return None
     end = vector.get(EXPERIMENTS, 0)
-    for row in await conn.fetch(_NAMED, workspace, name, end):
-        found = await experiment_at(conn, row["experiment_id"], vector)
+    for row in await connection.fetch(_NAMED, workspace, name, end):
+        found = await experiment_at(connection, row["experiment_id"], vector)
         if found is not None and found.name == name:
             return found
     return None
 
 
-async def run_shown_at(conn: Connection, run_id: str, vector: Vector) -> Run | None:
+async def run_shown_at(connection: Connection, run_id: str, vector: Vector) -> Run | None:
     """The run as it was shown: deleted also if its experiment was. Must run in a snapshot."""
-    found = await run_at(conn, run_id, vector)
+    found = await run_at(connection, run_id, vector)
     if found is None:
         return None
     head = found.head
-    experiment = await experiment_at(conn, head.experiment_id, vector)
+    experiment = await experiment_at(connection, head.experiment_id, vector)
     deleted = experiment is not None and experiment.lifecycle_stage == experiments.DELETED
     return Run(
         run_id=head.run_id,
@@ -74,7 +74,7 @@ async def run_shown_at(conn: Connection, run_id: str, vector: Vector) -> Run | N
         artifact_uri=head.artifact_uri,
         params=dict(sorted(found.params.items())),
         tags=dict(sorted(found.tags.items())),
-        metrics=await latest_at(conn, run_id, vector),
+        metrics=await latest_at(connection, run_id, vector),
         datasets=[
             Dataset(d.name, d.digest, d.source_type, d.source, d.definition, d.profile, d.tags) for d in found.datasets
         ],

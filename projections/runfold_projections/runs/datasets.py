@@ -28,7 +28,7 @@ LIMIT $3
 """
 
 
-async def dataset_uses(conn: Connection, experiment_ids: Sequence[int], limit: int) -> list[DatasetUse]:
+async def dataset_uses(connection: Connection, experiment_ids: Sequence[int], limit: int) -> list[DatasetUse]:
     """Distinct uses by the experiments' runs, deleted ones too, by experiment, name, digest and context."""
     known = [number for number in experiment_ids if -(2**63) <= number < 2**63]
-    return [DatasetUse(*row) for row in await conn.fetch(_USES, known, CONTEXT_TAG, limit)]
+    return [DatasetUse(*row) for row in await connection.fetch(_USES, known, CONTEXT_TAG, limit)]

@@ -64,14 +64,14 @@ FROM fork WHERE run_id = ANY ($1)
 """
 
 
-async def belongings(conn: Connection, run_ids: Sequence[str]) -> dict[str, Belongings]:
+async def belongings(connection: Connection, run_ids: Sequence[str]) -> dict[str, Belongings]:
     """What belongs to each of these runs, in one round trip, or a few more where one was forked from another."""
     found = {run_id: Belongings() for run_id in run_ids}
     inputs: list[tuple[int, str, Any]] = []
     outputs: list[tuple[int, str, tuple[str, int]]] = []
     blocks: dict[str, list[Block]] = {}
     forked: list[str] = []
-    for kind, run_id, key, value, ordinal, document, keys, numbers in await conn.fetch(_ALL, run_ids):
+    for kind, run_id, key, value, ordinal, document, keys, numbers in await connection.fetch(_ALL, run_ids):
         if kind == "param":
             found[run_id].params[key] = value
         elif kind == "tag":
@@ -89,7 +89,7 @@ async def belongings(conn: Connection, run_ids: Sequence[str]) -> dict[str, Belo
         own.datasets.append(what) if isinstance(what, Dataset) else own.models.append(what)
     for _, run_id, output in sorted(outputs):
         found[run_id].outputs.append(output)
-    inherits = await inherited(conn, forked) if forked else {}
+    inherits = await inherited(connection, forked) if forked else {}
     for run_id, own in found.items():
         _add_metrics(own, blocks.get(run_id, []), inherits.get(run_id))
         own.params = dict(sorted(own.params.items()))

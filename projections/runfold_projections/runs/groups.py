@@ -20,7 +20,7 @@ SELECT run_id, 'tags.' || key, value FROM run_tag WHERE run_id = ANY ($1::text[]
 
 
 async def groups_of(
-    conn: Connection,
+    connection: Connection,
     run_ids: Sequence[str],
     by: Sequence[str] | None,
     excepted: Collection[str] = (),
@@ -36,17 +36,17 @@ async def groups_of(
     values: dict[str, dict[str, str]] = {run_id: {} for run_id in run_ids}
     if as_of is not None:
         for run_id in runs:
-            values[run_id] = await _values_at(conn, run_id, asked, as_of)
+            values[run_id] = await _values_at(connection, run_id, asked, as_of)
     else:
-        for row in await conn.fetch(_VALUES, runs, asked):
+        for row in await connection.fetch(_VALUES, runs, asked):
             values[row["run_id"]][row["name"]] = row["value"]
     if names is None:
         names = _all_but(values, {_full(name) for name in excepted})
     return {run_id: tuple((name, own.get(name)) for name in names) for run_id, own in values.items()}
 
 
-async def _values_at(conn: Connection, run_id: str, asked: Sequence[str] | None, as_of: Vector) -> dict[str, str]:
-    run = await run_at(conn, run_id, as_of)
+async def _values_at(connection: Connection, run_id: str, asked: Sequence[str] | None, as_of: Vector) -> dict[str, str]:
+    run = await run_at(connection, run_id, as_of)
     if run is None:
         return {}
     found = {f"params.{key}": value for key, value in run.params.items()}

@@ -87,31 +87,31 @@ FROM run WHERE run_id = ANY ($1::text[])
 """
 
 
-async def run_head(conn: Connection, run_id: str) -> RunHead | None:
+async def run_head(connection: Connection, run_id: str) -> RunHead | None:
     """The run without its params, tags, metrics and inputs."""
-    row = await _one(conn, run_id)
+    row = await _one(connection, run_id)
     return None if row is None else RunHead(**{name: row[name] for name in RunHead.__slots__})
 
 
-async def start_times(conn: Connection, run_ids: Sequence[str]) -> dict[str, int]:
+async def start_times(connection: Connection, run_ids: Sequence[str]) -> dict[str, int]:
     """When each of these runs that is there began: ms since the epoch by its writer's clock."""
-    rows = await conn.fetch(
+    rows = await connection.fetch(
         "SELECT run_id, start_ms FROM run WHERE run_id = ANY ($1::text[])",
         [run_id for run_id in run_ids if storable(run_id)],
     )
     return {row["run_id"]: row["start_ms"] for row in rows}
 
 
-async def get_run(conn: Connection, run_id: str) -> Run | None:
+async def get_run(connection: Connection, run_id: str) -> Run | None:
     """The run of this id, deleted or not, in two round trips."""
-    row = await _one(conn, run_id)
+    row = await _one(connection, run_id)
     if row is None:
         return None
-    return _run(row, (await belongings(conn, [run_id]))[run_id], frozenset())
+    return _run(row, (await belongings(connection, [run_id]))[run_id], frozenset())
 
 
 async def search_runs(
-    conn: Connection,
+    connection: Connection,
     experiment_ids: Sequence[int],
     filter_string: str,
     view: ViewType,
@@ -123,11 +123,11 @@ async def search_runs(
 
     BadFilter for an expression that can't be read, BadQuery for a limit or offset out of range.
     """
-    search = await parse_search(conn, experiment_ids, filter_string, view, order_by)
+    search = await parse_search(connection, experiment_ids, filter_string, view, order_by)
     check_page(limit, offset)
     if not search.scope.experiments or not limit:
         return []
-    return await runs_by_id(conn, await run_ids_by_sql(conn, search, limit, offset), search.scope.deleted)
+    return await runs_by_id(connection, await run_ids_by_sql(connection, search, limit, offset), search.scope.deleted)
 
 
 def read_search(experiment_ids: Sequence[int], filter_string: str, view: ViewType, order_by: Sequence[str]) -> Search:
@@ -138,19 +138,19 @@ def read_search(experiment_ids: Sequence[int], filter_string: str, view: ViewTyp
 
 
 async def parse_search(
-    conn: Connection, experiment_ids: Sequence[int], filter_string: str, view: ViewType, order_by: Sequence[str]
+    connection: Connection, experiment_ids: Sequence[int], filter_string: str, view: ViewType, order_by: Sequence[str]
 ) -> Search:
     """The same, as of the connection's snapshot."""
     search = read_search(experiment_ids, filter_string, view, order_by)
-    return search.where_deleted(await _deleted_among(conn, search.scope.experiments))
+    return search.where_deleted(await _deleted_among(connection, search.scope.experiments))
 
 
-async def runs_by_id(conn: Connection, run_ids: Sequence[str], deleted: frozenset[int]) -> list[Run]:
+async def runs_by_id(connection: Connection, run_ids: Sequence[str], deleted: frozenset[int]) -> list[Run]:
     """These runs, in this order, in two round trips. `deleted` are those of their experiments that are deleted."""
     if not run_ids:
         return []
-    rows = {row["run_id"]: row for row in await conn.fetch(_THESE, run_ids)}
-    owned = await belongings(conn, run_ids)
+    rows = {row["run_id"]: row for row in await connection.fetch(_THESE, run_ids)}
+    owned = await belongings(connection, run_ids)
     return [_run(rows[run_id], owned[run_id], deleted) for run_id in run_ids]
 
 
@@ -160,12 +160,12 @@ def needs_metrics(filter_string: str, order_by: Sequence[str]) -> bool:
     return any(key.kind is Kind.METRIC for key in keys)
 
 
-async def _one(conn: Connection, run_id: str) -> Any:
-    return await conn.fetchrow(_ONE, run_id) if storable(run_id) else None
+async def _one(connection: Connection, run_id: str) -> Any:
+    return await connection.fetchrow(_ONE, run_id) if storable(run_id) else None
 
 
-async def _deleted_among(conn: Connection, experiment_ids: Sequence[int]) -> frozenset[int]:
-    rows = await conn.fetch(
+async def _deleted_among(connection: Connection, experiment_ids: Sequence[int]) -> frozenset[int]:
+    rows = await connection.fetch(
         "SELECT experiment_id FROM experiment WHERE experiment_id = ANY ($1) AND lifecycle_stage = 'deleted'",
         experiment_ids,
     )

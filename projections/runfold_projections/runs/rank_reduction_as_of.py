@@ -8,12 +8,12 @@ from runfold_schemas.positions.vector import Vector
 from .as_of import experiment_at, run_at
 
 
-async def reduction_at(conn: Connection, run_id: str, as_of: Vector) -> Reduction:
+async def reduction_at(connection: Connection, run_id: str, as_of: Vector) -> Reduction:
     """What the run's own tag said, else its experiment's; ALL for an unknown run. Must run in a snapshot."""
-    run = await run_at(conn, run_id, as_of) if storable(run_id) else None
+    run = await run_at(connection, run_id, as_of) if storable(run_id) else None
     if run is None:
         return Reduction.ALL
     if REDUCTION_TAG in run.tags:
         return reduction_of(run.tags[REDUCTION_TAG])
-    experiment = await experiment_at(conn, run.head.experiment_id, as_of)
+    experiment = await experiment_at(connection, run.head.experiment_id, as_of)
     return reduction_of(None if experiment is None else experiment.tags.get(REDUCTION_TAG))

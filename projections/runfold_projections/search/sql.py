@@ -35,7 +35,7 @@ class Parameters:
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A statement and its parameters, ready for asyncpg: `conn.fetch(s.text, *s.values)`."""
+    """A statement and its parameters, ready for asyncpg: `connection.fetch(s.text, *s.values)`."""
 
     text: str
     values: tuple[Any, ...]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
 
-from runfold_projections.postgres.connection import Connection, Pool
+from runfold_projections.postgres.connection import Pool, Queryable
 
 from .compaction import FAN_OUT, Build, Source, build_in_thread, merge_source
 
@@ -77,7 +77,7 @@ class Backlog:
             del self._fresh[source]
             self._full.discard(source)
 
-    async def load(self, connection: Connection, partition: int) -> None:
+    async def load(self, connection: Queryable, partition: int) -> None:
         """Add what lies in the tables of a generation."""
         for row in await connection.fetch(
             """

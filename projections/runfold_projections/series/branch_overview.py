@@ -31,25 +31,25 @@ class Branches:
 
 
 async def branches_of(
-    conn: Connection, run_id: str, limit: int, offset: int, as_of: Vector | None = None
+    connection: Connection, run_id: str, limit: int, offset: int, as_of: Vector | None = None
 ) -> Branches | None:
     """None for a run that does not exist, or did not then. `limit` and `offset` are of what was logged, one row per attempt, branch and rank.
 
     Must run in a snapshot: it takes several statements.
     """
-    line = (await lines_of(conn, [run_id], as_of)).get(run_id) if storable(run_id) else None
+    line = (await lines_of(connection, [run_id], as_of)).get(run_id) if storable(run_id) else None
     if line is None or not line.exists:
         return None
     end = _LAST if as_of is None else below(as_of, Topic.METRICS, run_id)
-    attempts = [dict(row) for row in await conn.fetch(_ATTEMPTS, run_id, end)]
+    attempts = [dict(row) for row in await connection.fetch(_ATTEMPTS, run_id, end)]
     names = {row["ordinal"]: row["attempt"] for row in attempts}
     cuts = [
         {**row, "attempt": names.get(row["attempt"]), "kind": "rewind" if row["kind"] else "start"}
-        for row in map(dict, await conn.fetch(_CUTS, run_id, end))
+        for row in map(dict, await connection.fetch(_CUTS, run_id, end))
     ]
-    forks = [dict(row) for row in await conn.fetch(_FORKS, run_id, MOST_FORKS)]
+    forks = [dict(row) for row in await connection.fetch(_FORKS, run_id, MOST_FORKS)]
     if as_of is not None:
-        there = await born(conn, [fork["run_id"] for fork in forks], as_of)
+        there = await born(connection, [fork["run_id"] for fork in forks], as_of)
         forks = [
             fork
             for fork in forks
@@ -59,17 +59,17 @@ async def branches_of(
         max([0, *(row["branch"] for row in [*attempts, *cuts])]),
         attempts,
         cuts,
-        await _logged(conn, run_id, line, limit, offset, end),
+        await _logged(connection, run_id, line, limit, offset, end),
         None if line.fork is None else {"run_id": line.fork.parent, "branch": line.fork.branch, "step": line.fork.step},
         [{name: fork[name] for name in ("run_id", "branch", "step")} for fork in forks],
     )
 
 
-async def _logged(conn: Connection, run_id: str, line: Line, limit: int, offset: int, end: int) -> list[Json]:
+async def _logged(connection: Connection, run_id: str, line: Line, limit: int, offset: int, end: int) -> list[Json]:
     view = line.view(None)
-    rows = [dict(row) for row in await conn.fetch(_LOGGED, run_id, limit, offset, end)]
+    rows = [dict(row) for row in await connection.fetch(_LOGGED, run_id, limit, offset, end)]
     if end != _LAST:
-        await _leave_out(conn, run_id, rows, end)
+        await _leave_out(connection, run_id, rows, end)
     return [
         {
             **row,
@@ -80,9 +80,9 @@ async def _logged(conn: Connection, run_id: str, line: Line, limit: int, offset:
     ]
 
 
-async def _leave_out(conn: Connection, run_id: str, rows: list[Json], end: int) -> None:
+async def _leave_out(connection: Connection, run_id: str, rows: list[Json], end: int) -> None:
     """Take from these counts what came at the offset or later, by the segments that lie across it."""
-    across = await conn.fetch(
+    across = await connection.fetch(
         "SELECT attempt, branch, rank, head, data FROM segment WHERE run_id = $1 AND first_offset < $2 AND last_offset >= $2",
         *(run_id, end),
     )
@@ -90,7 +90,7 @@ async def _leave_out(conn: Connection, run_id: str, rows: list[Json], end: int) 
     for row in rows:
         source = (row["attempt"], row["branch"], row["rank"])
         if source in touched:
-            whole = await conn.fetchrow(_WHOLE, run_id, end, *source)
+            whole = await connection.fetchrow(_WHOLE, run_id, end, *source)
             first, last, points = [whole["first_step"]], [whole["last_step"]], whole["points"]
             for segment in across:
                 if (segment["attempt"], segment["branch"], segment["rank"]) == source:

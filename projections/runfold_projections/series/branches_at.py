@@ -6,19 +6,19 @@ from runfold_projections.metrics.branches import Attempt, Cut, Lineage
 from runfold_projections.postgres.connection import Connection
 
 
-async def lineages_at(conn: Connection, run_ids: Sequence[str], start: int, stop: int) -> dict[str, Lineage]:
+async def lineages_at(connection: Connection, run_ids: Sequence[str], start: int, stop: int) -> dict[str, Lineage]:
     """Lineages of those of these runs that have a cut before the offset `stop`, each as the events before `start` told it.
 
     The runs are of one partition of `metrics`. Complete only in a snapshot whose checkpoint has passed `stop`.
     """
-    found: dict[str, Lineage] = {row["run_id"]: Lineage() for row in await conn.fetch(_CUT, run_ids, stop)}
+    found: dict[str, Lineage] = {row["run_id"]: Lineage() for row in await connection.fetch(_CUT, run_ids, stop)}
     if not found:
         return found
     attempts: dict[str, list[tuple[str, Attempt]]] = {}
     cuts: dict[str, list[Cut]] = {}
-    for run_id, name, *attempt in await conn.fetch(_ATTEMPTS, list(found), start):
+    for run_id, name, *attempt in await connection.fetch(_ATTEMPTS, list(found), start):
         attempts.setdefault(run_id, []).append((name, Attempt(*attempt)))
-    for run_id, *cut in await conn.fetch(_CUTS, list(found), start):
+    for run_id, *cut in await connection.fetch(_CUTS, list(found), start):
         cuts.setdefault(run_id, []).append(Cut(*cut))
     for run_id, lineage in found.items():
         lineage.restore(attempts.get(run_id, ()), cuts.get(run_id, ()))

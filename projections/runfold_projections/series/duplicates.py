@@ -41,9 +41,9 @@ class Before(NamedTuple):
     latest_ms: int
 
 
-async def last_steps(conn: Connection, asked: Sequence[Logged]) -> list[int | None]:
+async def last_steps(connection: Connection, asked: Sequence[Logged]) -> list[int | None]:
     """Per series a bound of the steps that earlier events logged to it; None: there are none. Must run as `logged_before` must."""
-    rows = await conn.fetch(
+    rows = await connection.fetch(
         _LAST_STEPS,
         [one.run_id for one in asked],
         [one.key for one in asked],
@@ -54,14 +54,14 @@ async def last_steps(conn: Connection, asked: Sequence[Logged]) -> list[int | No
     return [row["last_step"] for row in rows]
 
 
-async def logged_before(conn: Connection, asked: Sequence[Logged]) -> list[Before]:
+async def logged_before(connection: Connection, asked: Sequence[Logged]) -> list[Before]:
     """What is known of each. Must run in a snapshot whose checkpoint has passed all the offsets."""
     found: dict[int, Before] = {}
     order = sorted(range(len(asked)), key=lambda n: asked[n].source)
     for source, group in groupby(order, key=lambda n: asked[n].source):
         numbers = list(group)
         own = [asked[n] for n in numbers]
-        segments = await conn.fetch(
+        segments = await connection.fetch(
             _SEGMENTS,
             *source,
             max(one.offset for one in own),

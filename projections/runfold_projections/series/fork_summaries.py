@@ -28,51 +28,53 @@ class Inherited(NamedTuple):
     ancestors: frozenset[str]
 
 
-async def forked_among(conn: Connection, run_ids: Sequence[str]) -> list[str]:
+async def forked_among(connection: Connection, run_ids: Sequence[str]) -> list[str]:
     """Those of these runs that were forked from another."""
-    rows = await conn.fetch("SELECT run_id FROM fork WHERE run_id = ANY ($1::text[])", list(filter(storable, run_ids)))
+    rows = await connection.fetch(
+        "SELECT run_id FROM fork WHERE run_id = ANY ($1::text[])", list(filter(storable, run_ids))
+    )
     return [row["run_id"] for row in rows]
 
 
-async def heirs_of(conn: Connection, run_ids: Collection[str]) -> set[str]:
+async def heirs_of(connection: Connection, run_ids: Collection[str]) -> set[str]:
     """Runs that inherit from any of these, directly or not."""
-    return {row["run_id"] for row in await conn.fetch(_HEIRS, list(run_ids))}
+    return {row["run_id"] for row in await connection.fetch(_HEIRS, list(run_ids))}
 
 
 async def inherited(
-    conn: Connection, run_ids: Sequence[str], keys: Sequence[str] | None = None
+    connection: Connection, run_ids: Sequence[str], keys: Sequence[str] | None = None
 ) -> dict[str, Inherited]:
     """What each of these runs inherits; nothing of runs that were not forked. With `keys`, at least what is known of these.
 
     Must run in a snapshot: it takes several statements. Points are read at a few million a second, once per process.
     """
     found: dict[str, Inherited] = {}
-    forked = await forked_among(conn, run_ids)
+    forked = await forked_among(connection, run_ids)
     for at in range(0, len(forked), _AT_ONCE):
         some = forked[at : at + _AT_ONCE]
-        lines = await lines_of(conn, some)
+        lines = await lines_of(connection, some)
         parts = {run_id: parts_of(run_id, lines)[1:] for run_id in some}
         reader = _Reader(
-            conn, lines, await _sources(conn, {part.owner for own in parts.values() for part in own}), keys
+            connection, lines, await _sources(connection, {part.owner for own in parts.values() for part in own}), keys
         )
         for run_id, own in parts.items():
             found[run_id] = Inherited(await reader.joined(own), frozenset(part.owner for part in own))
     return found
 
 
-async def forked_in(conn: Connection, experiment_ids: Sequence[int]) -> list[str]:
+async def forked_in(connection: Connection, experiment_ids: Sequence[int]) -> list[str]:
     """The runs of these experiments that were forked from another."""
-    rows = await conn.fetch(_FORKED_IN, experiment_ids)
+    rows = await connection.fetch(_FORKED_IN, experiment_ids)
     return [row["run_id"] for row in rows]
 
 
 async def latest_of_forked(
-    conn: Connection, run_ids: Sequence[str], keys: Sequence[str]
+    connection: Connection, run_ids: Sequence[str], keys: Sequence[str]
 ) -> dict[tuple[str, str], float]:
     """Latest values of these keys, by run and key, of those of these runs that were forked: of what they logged and inherit."""
-    more = await inherited(conn, run_ids, keys)
+    more = await inherited(connection, run_ids, keys)
     own: dict[str, list[Block]] = {run_id: [] for run_id in more}
-    for row in await conn.fetch(_BLOCKS_OF, list(own), keys) if own else ():
+    for row in await connection.fetch(_BLOCKS_OF, list(own), keys) if own else ():
         own[row["run_id"]].append(_block(row))
     found: dict[tuple[str, str], float] = {}
     for run_id, blocks in own.items():
@@ -96,9 +98,9 @@ def joined(own: Iterable[Block], more: Inherited | None) -> Summaries:
 
 class _Reader:
     def __init__(
-        self, conn: Connection, lines: Mapping[str, Line], sources: Sequence[Any], keys: Sequence[str] | None
+        self, connection: Connection, lines: Mapping[str, Line], sources: Sequence[Any], keys: Sequence[str] | None
     ) -> None:
-        self._conn, self._lines = conn, lines
+        self._connection, self._lines = connection, lines
         self._bounds = (min(keys), max(keys)) if keys else None
         self._known: dict[tuple[Any, ...], Summaries] = {}
         """Runs that were forked from the same one at the same step inherit the same."""
@@ -135,23 +137,23 @@ class _Reader:
         return self._known[key]
 
     async def _stored(self, owner: str) -> Summaries:
-        return joined(await blocks_of(self._conn, owner), None)
+        return joined(await blocks_of(self._connection, owner), None)
 
     async def _read(self, owner: str, limits: Limits) -> Summaries:
-        marks = await self._conn.fetch(
+        marks = await self._connection.fetch(
             _MARKS, owner, [branch for branch, _ in limits], [rank for _, rank in limits], list(limits.values())
         )
         key = (owner, self._bounds, tuple(limits.items()), tuple(tuple(row) for row in marks))
         summaries = _cache.get(key)
         if summaries is None:
-            summaries = await summed_up(self._conn, owner, limits, self._bounds)
+            summaries = await summed_up(self._connection, owner, limits, self._bounds)
             _cache.put(key, summaries, summaries.size)
         return summaries
 
 
-async def blocks_of(conn: Connection, run_id: str) -> list[Block]:
+async def blocks_of(connection: Connection, run_id: str) -> list[Block]:
     """The summaries of what a run logged itself."""
-    return [_block(row) for row in await conn.fetch(_BLOCKS, run_id)]
+    return [_block(row) for row in await connection.fetch(_BLOCKS, run_id)]
 
 
 def _block(row: Any) -> Block:
@@ -166,8 +168,8 @@ _cache: BoundedCache[tuple[Any, ...], Summaries] = BoundedCache(CACHE_BYTES)
 """By the run, what of it is inherited, and marks of the log and of the points there. The summaries are never changed."""
 
 
-async def _sources(conn: Connection, owners: Collection[str]) -> Sequence[Any]:
-    rows: Sequence[Any] = await conn.fetch(_SOURCES, list(owners))
+async def _sources(connection: Connection, owners: Collection[str]) -> Sequence[Any]:
+    rows: Sequence[Any] = await connection.fetch(_SOURCES, list(owners))
     return rows
 
 

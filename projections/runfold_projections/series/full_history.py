@@ -45,36 +45,36 @@ class Source(NamedTuple):
     values: Any
 
 
-async def unknown_runs(conn: Connection, run_ids: Sequence[str], as_of: Vector | None = None) -> list[str]:
+async def unknown_runs(connection: Connection, run_ids: Sequence[str], as_of: Vector | None = None) -> list[str]:
     """Those of these runs that are not there, or were not at that moment."""
-    rows = await conn.fetch(
+    rows = await connection.fetch(
         "SELECT run_id FROM run WHERE run_id = ANY ($1::text[])", [run_id for run_id in run_ids if storable(run_id)]
     )
     known = {row["run_id"] for row in rows}
     if as_of is not None:
-        known = await born(conn, sorted(known), as_of)
+        known = await born(connection, sorted(known), as_of)
     return [run_id for run_id in run_ids if run_id not in known]
 
 
 async def read_histories(
-    conn: Connection, run_ids: Sequence[str], keys: Sequence[str], wanted: Wanted, as_of: Vector | None = None
+    connection: Connection, run_ids: Sequence[str], keys: Sequence[str], wanted: Wanted, as_of: Vector | None = None
 ) -> AsyncIterator[Source]:
     """Every source of these series that has such points, or had at a moment of the past: runs and keys in the order given, attempts as they appeared, branches and ranks ascending.
 
     Must run in a snapshot. What is in memory is a group of small runs, or some keys of a large one, whole.
     """
-    lines = await read_lines(conn, run_ids, wanted.branches, as_of)
-    sizes = await _sizes(conn, lines)
+    lines = await read_lines(connection, run_ids, wanted.branches, as_of)
+    sizes = await _sizes(connection, lines)
     for runs, some in _groups(run_ids, keys, sizes):
         own = replace(lines, parts={run_id: lines.parts[run_id] for run_id in runs})
-        found = await read_series(conn, runs, some, own)
+        found = await read_series(connection, runs, some, own)
         for source in await asyncio.to_thread(_sources, found, runs, some, wanted):
             yield source
 
 
-async def _sizes(conn: Connection, lines: Lines) -> dict[str, int]:
+async def _sizes(connection: Connection, lines: Lines) -> dict[str, int]:
     """Points that lie in what each run shows, inherited ones included."""
-    rows = await conn.fetch(
+    rows = await connection.fetch(
         "SELECT run_id, sum(points)::bigint AS points FROM segment WHERE run_id = ANY ($1::text[]) GROUP BY run_id",
         lines.owners,
     )

@@ -48,7 +48,7 @@ class KeysWanted(NamedTuple):
     limit: int
 
 
-async def keys_of_run(conn: Connection, run_id: str, wanted: KeysWanted) -> KeysOfRun | None:
+async def keys_of_run(connection: Connection, run_id: str, wanted: KeysWanted) -> KeysOfRun | None:
     """The keys that are wanted, in the order of their code points, inherited ones too; None for an unknown run.
 
     A key fits that begins with `prefix` and in which `pattern` (Postgres's regular expressions) is found anywhere. BadQuery for a
@@ -56,24 +56,24 @@ async def keys_of_run(conn: Connection, run_id: str, wanted: KeysWanted) -> Keys
     """
     prefix, pattern, after, limit = wanted
     if not all(map(storable, (run_id, prefix, after))):
-        return KeysOfRun([]) if storable(run_id) and await _known(conn, run_id) else None
-    inherits = (await inherited(conn, [run_id])).get(run_id)
+        return KeysOfRun([]) if storable(run_id) and await _known(connection, run_id) else None
+    inherits = (await inherited(connection, [run_id])).get(run_id)
     if inherits is not None:
-        return await _of_forked(conn, run_id, inherits, wanted)
-    places = await matching(conn, pattern, _PAGE, run_id, prefix, end_of(prefix), after, limit)
+        return await _of_forked(connection, run_id, inherits, wanted)
+    places = await matching(connection, pattern, _PAGE, run_id, prefix, end_of(prefix), after, limit)
     if not places:
-        return KeysOfRun([]) if await _known(conn, run_id) else None
-    rows = await conn.fetch(_BLOCKS, run_id, list({row["block"] for row in places}))
+        return KeysOfRun([]) if await _known(connection, run_id) else None
+    rows = await connection.fetch(_BLOCKS, run_id, list({row["block"] for row in places}))
     columns = {row["block"]: [c.tolist() for c in Block([""] * row["size"], row["numbers"]).columns()] for row in rows}
     return KeysOfRun([_summary(row["key"], columns[row["block"]], row["place"] - 1) for row in places])
 
 
-async def _of_forked(conn: Connection, run_id: str, inherits: Inherited, wanted: KeysWanted) -> KeysOfRun | None:
-    if not await _known(conn, run_id):
+async def _of_forked(connection: Connection, run_id: str, inherits: Inherited, wanted: KeysWanted) -> KeysOfRun | None:
+    if not await _known(connection, run_id):
         return None
-    both = joined(await blocks_of(conn, run_id), inherits)
+    both = joined(await blocks_of(connection, run_id), inherits)
     prefix, pattern, after, limit = wanted
-    rows = await matching(conn, pattern, _AMONG, list(both), prefix, end_of(prefix), after, limit)
+    rows = await matching(connection, pattern, _AMONG, list(both), prefix, end_of(prefix), after, limit)
     found = [(row["key"], both[row["key"]]) for row in rows]
     return KeysOfRun(
         [
@@ -89,15 +89,15 @@ def _summary(key: str, columns: Sequence[Sequence[Any]], place: int) -> KeySumma
     return KeySummary(key, value, step, time_ms, None if least != least else least, None if most != most else most)
 
 
-async def keys_of_runs(conn: Connection, run_ids: Sequence[str], pattern: str, limit: int) -> list[str]:
+async def keys_of_runs(connection: Connection, run_ids: Sequence[str], pattern: str, limit: int) -> list[str]:
     """Keys that any of these runs has and in which the pattern is found, in order, at most `limit`. BadQuery as `keys_of_run`."""
     known = [run_id for run_id in run_ids if storable(run_id)]
-    more = {key for one in (await inherited(conn, known)).values() for key in one.summaries}
-    rows = await matching(conn, pattern, _OF_RUNS, known, list(more), limit)
+    more = {key for one in (await inherited(connection, known)).values() for key in one.summaries}
+    rows = await matching(connection, pattern, _OF_RUNS, known, list(more), limit)
     return [row["key"] for row in rows]
 
 
-async def matching(conn: Connection, pattern: str | None, statement: str, *args: object) -> list[asyncpg.Record]:
+async def matching(connection: Connection, pattern: str | None, statement: str, *args: object) -> list[asyncpg.Record]:
     """Rows of a statement whose last parameter is a pattern. BadQuery as `keys_of_run`."""
     if pattern is not None:
         if len(pattern) > MOST_PATTERN:
@@ -108,11 +108,11 @@ async def matching(conn: Connection, pattern: str | None, statement: str, *args:
         if pattern is not None:
             # Where there is nothing to match, Postgres would not look at the pattern.
             try:
-                await conn.fetchval(_BOUND, str(int(PATTERN_SECONDS * 1000)), pattern)
+                await connection.fetchval(_BOUND, str(int(PATTERN_SECONDS * 1000)), pattern)
             except (asyncpg.InternalServerError, asyncpg.OutOfMemoryError) as error:
                 # Of a pattern that repeats repetitions.
                 raise BadQuery(f"The pattern {pattern!r} is too large: {error}.") from None
-        return list(await conn.fetch(statement, *args, pattern))
+        return list(await connection.fetch(statement, *args, pattern))
     except asyncpg.InvalidRegularExpressionError as error:
         raise BadQuery(f"The pattern {pattern!r} is no regular expression: {error}.") from None
     except asyncpg.QueryCanceledError:
@@ -121,8 +121,8 @@ async def matching(conn: Connection, pattern: str | None, statement: str, *args:
         ) from None
 
 
-async def _known(conn: Connection, run_id: str) -> bool:
-    return bool(await conn.fetchval("SELECT EXISTS (SELECT FROM run WHERE run_id = $1)", run_id))
+async def _known(connection: Connection, run_id: str) -> bool:
+    return bool(await connection.fetchval("SELECT EXISTS (SELECT FROM run WHERE run_id = $1)", run_id))
 
 
 def end_of(prefix: str) -> str | None:

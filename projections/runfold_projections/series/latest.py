@@ -83,16 +83,16 @@ class Mark(NamedTuple):
     reduction: Reduction = Reduction.ALL
 
 
-async def history_mark(conn: Connection, run_id: str) -> Mark:
+async def history_mark(connection: Connection, run_id: str) -> Mark:
     """The mark of the run's histories now."""
-    rows = await conn.fetch(_MARK, run_id, REDUCTION_TAG) if storable(run_id) else []
+    rows = await connection.fetch(_MARK, run_id, REDUCTION_TAG) if storable(run_id) else []
     if not rows:
         return Mark()
     return Mark(tuple(n for *numbers, _ in rows for n in numbers), reduction_of(rows[0]["reduction"]))
 
 
 async def history(
-    conn: Connection, run_id: str, key: str, as_of: Vector | None = None, reduction: Reduction = Reduction.ALL
+    connection: Connection, run_id: str, key: str, as_of: Vector | None = None, reduction: Reduction = Reduction.ALL
 ) -> History:
     """The effective points of a key, over all attempts and ranks, with what was inherited; empty for an unknown run or key.
     With `as_of`, those that there were at that moment.
@@ -100,8 +100,8 @@ async def history(
     A point is (step, time, value), as in MLflow: what two ranks logged alike is shown once. With a reduction there is one point a step,
     by step.
     """
-    lines = await read_lines(conn, [run_id], as_of=as_of)
-    found = await read_series(conn, [run_id], [key], lines)
+    lines = await read_lines(connection, [run_id], as_of=as_of)
+    found = await read_series(connection, [run_id], [key], lines)
     own = await asyncio.to_thread(_shown, found.get((run_id, key), ()), reduction)
     return replace(own, ancestors=lines.ancestors, reduction=reduction)
 

@@ -63,7 +63,7 @@ JOIN segment s ON s.run_id = wanted.run_id AND s.first_offset = wanted.first_off
 
 
 async def read_series(
-    conn: Connection, run_ids: Sequence[str], keys: Sequence[str], lines: Lines | None = None
+    connection: Connection, run_ids: Sequence[str], keys: Sequence[str], lines: Lines | None = None
 ) -> dict[Series, list[Piece]]:
     """Pieces of every series of these runs and keys that has points, in the order of the log.
 
@@ -71,17 +71,17 @@ async def read_series(
     are.
     Nothing of unknown runs. A point may stand in several pieces. Must run in a snapshot: it takes several statements.
     """
-    lines = lines or await read_lines(conn, run_ids)
+    lines = lines or await read_lines(connection, run_ids)
     wanted = sorted(set(filter(storable, keys)))
     shown = _Shown(lines)
-    rows = await conn.fetch(_SEGMENTS, lines.owners, wanted, WHOLE_BYTES)
+    rows = await connection.fetch(_SEGMENTS, lines.owners, wanted, WHOLE_BYTES)
     segments = [segment for segment in (_Segment(*row) for row in rows) if shown.of(segment)]
     found: dict[Series, list[Piece]] = {}
     unpacking: list[asyncio.Future[dict[Series, list[Piece]]]] = []
     try:
         # While one part is unpacked, the next one's bytes come from Postgres.
         for part, needed in _parts(segments, wanted, shown):
-            fetched = await _slices(conn, part, needed)
+            fetched = await _slices(connection, part, needed)
             unpacking.append(asyncio.ensure_future(asyncio.to_thread(_read, part, wanted, fetched, shown)))
         for unpacked in unpacking:
             for series, pieces in (await unpacked).items():
@@ -142,7 +142,7 @@ class _Shown:
 
 
 async def _slices(
-    conn: Connection, segments: Sequence[_Segment], needed: Sequence[set[tuple[int, int]]]
+    connection: Connection, segments: Sequence[_Segment], needed: Sequence[set[tuple[int, int]]]
 ) -> dict[tuple[int, int], bytes]:
     rows = [
         (n, start, size, s.run_id, s.first_offset, s.attempt, s.rank, s.first_key)
@@ -151,7 +151,7 @@ async def _slices(
     ]
     if not rows:
         return {}
-    found = await conn.fetch(_SLICES, *zip(*rows, strict=True))
+    found = await connection.fetch(_SLICES, *zip(*rows, strict=True))
     return {(row["segment"], row["start"]): row["data"] for row in found}
 
 

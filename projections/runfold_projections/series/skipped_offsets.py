@@ -5,12 +5,12 @@ from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import Topic
 
 
-async def passed_over(conn: Connection, partition: int, start: int, stop: int) -> frozenset[int]:
+async def passed_over(connection: Connection, partition: int, start: int, stop: int) -> frozenset[int]:
     """Offsets from `start` to before `stop` of records that were received before, or set aside.
 
     Complete only in a snapshot whose checkpoint has passed `stop`.
     """
-    rows = await conn.fetch(
+    rows = await connection.fetch(
         """
         SELECT log_offset FROM metric_repeat WHERE partition = $1 AND log_offset >= $2 AND log_offset < $3
         UNION ALL
@@ -24,14 +24,14 @@ async def passed_over(conn: Connection, partition: int, start: int, stop: int) -
     return frozenset(row["log_offset"] for row in rows)
 
 
-async def repeated(conn: Connection, where: Partition, start: int, stop: int) -> frozenset[int]:
+async def repeated(connection: Connection, where: Partition, start: int, stop: int) -> frozenset[int]:
     """Offsets from `start` to before `stop` of records that were received before. Only the fold of metrics notes them.
 
     Complete only in a snapshot whose checkpoint has passed `stop`.
     """
     if where.topic is not Topic.METRICS:
         return frozenset()
-    rows = await conn.fetch(
+    rows = await connection.fetch(
         "SELECT log_offset FROM metric_repeat WHERE partition = $1 AND log_offset >= $2 AND log_offset < $3",
         where.partition,
         start,

@@ -23,22 +23,22 @@ _Stored = tuple[int | None, int | None, int, bytes]
 """Last effective step, offset below which points count (None: no bound), head and data."""
 
 
-async def blocks_at(conn: Connection, run_id: str, as_of: Vector) -> list[Block]:
+async def blocks_at(connection: Connection, run_id: str, as_of: Vector) -> list[Block]:
     """The summaries of the points that a run showed, inherited ones too, in blocks as they are stored. Must run in a snapshot.
 
     If nothing has come since to a run that inherits nothing, they are read; else made of all the points that there were, which takes as
     long as reading those does.
     """
-    lines = await lines_of(conn, [run_id], as_of)
+    lines = await lines_of(connection, [run_id], as_of)
     own, *more = parts_of(run_id, lines) or [Part(run_id, lines[run_id].view(None))]
     end = below(as_of, Topic.METRICS, run_id)
-    if not more and not await conn.fetchval(_MOVED, run_id, end):
-        rows = await conn.fetch(_BLOCKS, run_id)
+    if not more and not await connection.fetchval(_MOVED, run_id, end):
+        rows = await connection.fetch(_BLOCKS, run_id)
         return [Block(row["keys"], row["numbers"], row["contexts"]) for row in rows]
     found = Summaries()
     for part in (own, *more):
         end = below(as_of, Topic.METRICS, part.owner)
-        cursor = await conn.cursor(_SEGMENTS, part.owner, end)
+        cursor = await connection.cursor(_SEGMENTS, part.owner, end)
         while rows := await cursor.fetch(_AT_ONCE):
             await asyncio.to_thread(
                 _add, found, [stored for row in rows if (stored := _wanted(row, part, end)) is not None]
@@ -65,29 +65,29 @@ def _add(found: Summaries, segments: Sequence[_Stored]) -> None:
         found.add(frame)
 
 
-async def latest_at(conn: Connection, run_id: str, as_of: Vector) -> list[LatestMetric]:
+async def latest_at(connection: Connection, run_id: str, as_of: Vector) -> list[LatestMetric]:
     """The latest value of each key, by key."""
-    found = [metric for block in await blocks_at(conn, run_id, as_of) for metric in latest_metrics(block)]
+    found = [metric for block in await blocks_at(connection, run_id, as_of) for metric in latest_metrics(block)]
     return sorted(found, key=lambda metric: metric.key)
 
 
-async def keys_at(conn: Connection, run_id: str, wanted: KeysWanted, as_of: Vector) -> list[KeySummary] | None:
+async def keys_at(connection: Connection, run_id: str, wanted: KeysWanted, as_of: Vector) -> list[KeySummary] | None:
     """`keys_of_run` at a moment of the past. Must run in a snapshot."""
-    if not storable(run_id) or not await born(conn, [run_id], as_of):
+    if not storable(run_id) or not await born(connection, [run_id], as_of):
         return None
-    found = {key: summary for block in await blocks_at(conn, run_id, as_of) for key, summary in block.summaries()}
+    found = {key: summary for block in await blocks_at(connection, run_id, as_of) for key, summary in block.summaries()}
     fit = sorted(key for key in found if key.startswith(wanted.prefix) and key > wanted.after)
-    rows = await matching(conn, wanted.pattern, _MATCHING, fit, wanted.limit)
+    rows = await matching(connection, wanted.pattern, _MATCHING, fit, wanted.limit)
     return [_summary(row["key"], found[row["key"]]) for row in rows]
 
 
 async def keys_of_runs_at(
-    conn: Connection, run_ids: Sequence[str], pattern: str, limit: int, as_of: Vector
+    connection: Connection, run_ids: Sequence[str], pattern: str, limit: int, as_of: Vector
 ) -> list[str]:
     """`keys_of_runs` at a moment of the past. Must run in a snapshot."""
-    there = await born(conn, [run_id for run_id in run_ids if storable(run_id)], as_of)
-    keys = {key for run_id in there for block in await blocks_at(conn, run_id, as_of) for key in block.keys}
-    return [row["key"] for row in await matching(conn, pattern, _MATCHING, sorted(keys), limit)]
+    there = await born(connection, [run_id for run_id in run_ids if storable(run_id)], as_of)
+    keys = {key for run_id in there for block in await blocks_at(connection, run_id, as_of) for key in block.keys}
+    return [row["key"] for row in await matching(connection, pattern, _MATCHING, sorted(keys), limit)]
 
 
 def _summary(key: str, summary: Summary) -> KeySummary:

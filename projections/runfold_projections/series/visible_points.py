@@ -70,12 +70,12 @@ class Lines:
 
 
 async def read_lines(
-    conn: Connection, run_ids: Iterable[str], branches: Branches = "effective", as_of: Vector | None = None
+    connection: Connection, run_ids: Iterable[str], branches: Branches = "effective", as_of: Vector | None = None
 ) -> Lines:
     """The parts of these runs, now or at a moment of the past. A run that does not exist has none, and ends the chain of those that it was
     forked from."""
     wanted = list(dict.fromkeys(filter(storable, run_ids)))
-    lines = await lines_of(conn, wanted, as_of)
+    lines = await lines_of(connection, wanted, as_of)
     parts = {run_id: parts_of(run_id, lines, branches) for run_id in wanted}
     return Lines(parts, frozenset(lines.keys() - set(wanted)), as_of)
 
@@ -101,10 +101,10 @@ def parts_of(run_id: str, lines: Mapping[str, Line], branches: Branches = "effec
     return found
 
 
-async def lines_of(conn: Connection, run_ids: Sequence[str], as_of: Vector | None = None) -> dict[str, Line]:
+async def lines_of(connection: Connection, run_ids: Sequence[str], as_of: Vector | None = None) -> dict[str, Line]:
     """These runs and those that they were forked from."""
     lines = {run_id: Line() for run_id in run_ids}
-    rows = await conn.fetch(_LINES, run_ids)
+    rows = await connection.fetch(_LINES, run_ids)
     there: set[str] | None = None
     if as_of is not None:
         rows = [
@@ -112,7 +112,7 @@ async def lines_of(conn: Connection, run_ids: Sequence[str], as_of: Vector | Non
             for row in rows
             if row["log_offset"] is None or row["log_offset"] < below(as_of, Topic.METRICS, row["run_id"])
         ]
-        there = await born(conn, [row["run_id"] for row in rows if row["kind"] == "run"], as_of)
+        there = await born(connection, [row["run_id"] for row in rows if row["kind"] == "run"], as_of)
     for kind, run_id, number, step, attempt, rank, opens, parent, _ in rows:
         line = lines.setdefault(run_id, Line())
         match kind:

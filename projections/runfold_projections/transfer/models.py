@@ -52,16 +52,16 @@ ORDER BY kind, model_id, key
 
 
 async def chosen_models(
-    conn: Connection, workspace: str, run_ids: Sequence[str], experiments: Sequence[int]
+    connection: Connection, workspace: str, run_ids: Sequence[str], experiments: Sequence[int]
 ) -> list[str]:
     """Ids, in order, of the models that these runs made, took or measured, and of all of these experiments; deleted ones too."""
-    rows = await conn.fetch(_CHOSEN, workspace, list(run_ids), list(experiments))
+    rows = await connection.fetch(_CHOSEN, workspace, list(run_ids), list(experiments))
     return [row["model_id"] for row in rows]
 
 
-async def whole_models(conn: Connection, model_ids: Sequence[str]) -> list[WholeModel]:
+async def whole_models(connection: Connection, model_ids: Sequence[str]) -> list[WholeModel]:
     """Those of these models that are there, ordered by id. Must run in a snapshot: it takes two statements."""
-    found = {row["model_id"]: WholeModel(**dict(row)) for row in await conn.fetch(_HEADS, list(model_ids))}
-    for row in await conn.fetch(_OWN, list(found)) if found else ():
+    found = {row["model_id"]: WholeModel(**dict(row)) for row in await connection.fetch(_HEADS, list(model_ids))}
+    for row in await connection.fetch(_OWN, list(found)) if found else ():
         getattr(found[row["model_id"]], row["kind"])[row["key"]] = row["value"]
     return list(found.values())

@@ -75,9 +75,9 @@ class Line:
     parent_branch: int | None = None
 
 
-async def experiment_ids(conn: Connection, workspace: str, names: Sequence[str] | None = None) -> dict[str, int]:
+async def experiment_ids(connection: Connection, workspace: str, names: Sequence[str] | None = None) -> dict[str, int]:
     """A workspace's experiments by name, deleted ones too; with `names`, those of them that exist."""
-    rows = await conn.fetch(
+    rows = await connection.fetch(
         """
         SELECT name, experiment_id FROM experiment
         WHERE workspace = $1 AND ($2::text[] IS NULL OR name = ANY ($2)) ORDER BY name COLLATE "C"
@@ -89,11 +89,11 @@ async def experiment_ids(conn: Connection, workspace: str, names: Sequence[str] 
 
 
 async def chosen_runs(
-    conn: Connection, experiments: Sequence[int], filter_string: str = "", run_ids: Sequence[str] | None = None
+    connection: Connection, experiments: Sequence[int], filter_string: str = "", run_ids: Sequence[str] | None = None
 ) -> list[str]:
     """Ids of the experiments' runs that match, deleted ones too, in order; with `run_ids`, only these. BadFilter as `search_runs`."""
-    search = await parse_search(conn, experiments, filter_string, ViewType.ALL, [])
-    found = await run_ids_by_sql(conn, search, _EVERYTHING, 0) if search.scope.experiments else []
+    search = await parse_search(connection, experiments, filter_string, ViewType.ALL, [])
+    found = await run_ids_by_sql(connection, search, _EVERYTHING, 0) if search.scope.experiments else []
     return sorted(found if run_ids is None else set(found) & set(run_ids))
 
 
@@ -113,38 +113,38 @@ WHERE owner = ANY ($1::text[]) ORDER BY owner, path
 """
 
 
-async def whole_runs(conn: Connection, run_ids: Sequence[str]) -> list[WholeRun]:
+async def whole_runs(connection: Connection, run_ids: Sequence[str]) -> list[WholeRun]:
     """Those of these runs that are there, ordered by id. Must run in a snapshot: it takes several statements."""
     ids = list(run_ids)
-    found = {row["run_id"]: WholeRun(**dict(row)) for row in await conn.fetch(_HEADS, ids)}
+    found = {row["run_id"]: WholeRun(**dict(row)) for row in await connection.fetch(_HEADS, ids)}
     ids = list(found)
-    for row in await conn.fetch(
+    for row in await connection.fetch(
         "SELECT run_id, key, value FROM run_param WHERE run_id = ANY ($1::text[]) ORDER BY run_id, key", ids
     ):
         found[row["run_id"]].params[row["key"]] = row["value"]
-    for row in await conn.fetch(
+    for row in await connection.fetch(
         "SELECT run_id, key, value FROM run_tag WHERE run_id = ANY ($1::text[]) ORDER BY run_id, key", ids
     ):
         found[row["run_id"]].tags[row["key"]] = row["value"]
-    for row in await conn.fetch(_DATASETS, ids):
+    for row in await connection.fetch(_DATASETS, ids):
         found[row["run_id"]].datasets.append(Dataset(*tuple(row)[1:]))
-    for row in await conn.fetch(
+    for row in await connection.fetch(
         "SELECT run_id, model_id FROM run_model WHERE run_id = ANY ($1::text[]) ORDER BY run_id, ordinal", ids
     ):
         found[row["run_id"]].models.append(row["model_id"])
-    for row in await conn.fetch(
+    for row in await connection.fetch(
         "SELECT run_id, model_id, step FROM run_output WHERE run_id = ANY ($1::text[]) ORDER BY run_id, ordinal", ids
     ):
         found[row["run_id"]].outputs.append({"model_id": row["model_id"], "step": row["step"]})
-    for row in await conn.fetch(_ARTIFACTS, ids):
+    for row in await connection.fetch(_ARTIFACTS, ids):
         found[row["owner"]].artifacts.append(Artifact(*row))
     return list(found.values())
 
 
-async def point_count(conn: Connection, run_ids: Sequence[str]) -> int:
+async def point_count(connection: Connection, run_ids: Sequence[str]) -> int:
     """How many points these runs' segments hold; one that was logged twice may count twice."""
     query = "SELECT coalesce(sum(points), 0)::bigint FROM segment WHERE run_id = ANY ($1::text[])"
-    count: int = await conn.fetchval(query, list(run_ids))
+    count: int = await connection.fetchval(query, list(run_ids))
     return count
 
 
@@ -164,10 +164,10 @@ ORDER BY run_id, at
 """
 
 
-async def lines(conn: Connection, run_ids: Sequence[str]) -> list[Line]:
+async def lines(connection: Connection, run_ids: Sequence[str]) -> list[Line]:
     """All that was said of these runs' attempts, rewinds, starts and forks, by run, in the order of the log."""
     found: list[Line] = []
-    for _, of_run in groupby(await conn.fetch(_LINES, list(run_ids)), itemgetter("run_id")):
+    for _, of_run in groupby(await connection.fetch(_LINES, list(run_ids)), itemgetter("run_id")):
         story = _Story()
         found += [story.line({row["kind"]: row for row in rows}) for _, rows in groupby(of_run, itemgetter("at"))]
     return found
@@ -236,9 +236,9 @@ ORDER BY s.run_id, s.branch, a.ordinal, s.attempt, s.rank, s.first_offset, s.fir
 """
 
 
-async def pieces(conn: Connection, run_ids: Sequence[str]) -> AsyncIterator[Piece]:
+async def pieces(connection: Connection, run_ids: Sequence[str]) -> AsyncIterator[Piece]:
     """All points of these runs, by run, branch, attempt and rank. Must run in a transaction; memory holds a few segments at a time."""
-    async for row in conn.cursor(_SEGMENTS, list(run_ids), prefetch=_SEGMENTS_AT_ONCE):
+    async for row in connection.cursor(_SEGMENTS, list(run_ids), prefetch=_SEGMENTS_AT_ONCE):
         rank = None if row["rank"] < 0 else row["rank"]
         for frame in read_segment(row["head"], row["data"]):
             yield Piece(row["run_id"], row["branch"], row["attempt"], rank, frame)

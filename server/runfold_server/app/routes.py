@@ -5,18 +5,18 @@ from typing import Any
 from runfold_server.artifacts import model_files, presigned, proxy, run_files, version_files
 from runfold_server.http.prefixes import MLFLOW_3_PREFIXES, MLFLOW_PREFIXES
 from runfold_server.mlflow.logged_models import log_model, search
-from runfold_server.mlflow.logged_models import routes as logged_models
+from runfold_server.mlflow.logged_models import logged_models as logged_models
 from runfold_server.mlflow.registry import model_versions, registered_models
 from runfold_server.mlflow.registry import webhooks as mlflow_webhooks
 from runfold_server.mlflow.tracking import (
     datasets,
+    declined_traces,
     experiments,
     log_batch,
     metric_history,
     metric_history_bulk,
     run_logging,
     runs,
-    traces,
 )
 from runfold_server.native import branches, generations, promotions, webhooks
 from runfold_server.native import models as native_models
@@ -47,7 +47,7 @@ OPERATIONS = (
     run_files.LIST,
     model_files.LIST,
 )
-OPERATIONS_3 = (health.SERVER_INFO, traces.START)
+OPERATIONS_3 = (health.SERVER_INFO, declined_traces.START)
 RAW = (
     *proxy.OPERATIONS,
     *presigned.OPERATIONS,
@@ -70,7 +70,7 @@ RAW = (
     *event_stream.OPERATIONS,
     *asyncapi.OPERATIONS,
     *webhooks.OPERATIONS,
-    traces.SPANS,
+    declined_traces.SPANS,
     *health.OPERATIONS,
 )
 """Routes that are no JSON calls of MLflow's: each is declared whole."""

@@ -20,12 +20,12 @@ from runfold_server.writes.levels import require_level
 from runfold_server.writes.writes import Origin
 from runfold_storage.objects import Stored
 
-from .paths import Place
+from .paths import ArtifactPath
 from .serving import file_response
 
 
 async def store(
-    services: Services, place: Place, body: AsyncIterator[bytes], announced: int | None, origin: Origin
+    services: Services, place: ArtifactPath, body: AsyncIterator[bytes], announced: int | None, origin: Origin
 ) -> None:
     """Put a file's bytes into the store, then the fact into the log. Returns when the fact is acknowledged.
 
@@ -36,7 +36,7 @@ async def store(
     await record(services, place, await services.artifacts.store.put(body, announced), origin)
 
 
-async def record(services: Services, place: Place, stored: Stored, origin: Origin) -> None:
+async def record(services: Services, place: ArtifactPath, stored: Stored, origin: Origin) -> None:
     """Append that a file is whole."""
     event = ArtifactStored(
         owner=place.owner, path=place.path, size=stored.size, sha256=stored.sha256, object_key=stored.key
@@ -44,13 +44,13 @@ async def record(services: Services, place: Place, stored: Stored, origin: Origi
     await services.writes.append(event, origin)
 
 
-async def delete(services: Services, place: Place, origin: Origin) -> None:
+async def delete(services: Services, place: ArtifactPath, origin: Origin) -> None:
     """Take a file, or all below a folder, away. Not an error if there is nothing."""
     await require_level(services.log, ArtifactsDeleted)
     await services.writes.append(ArtifactsDeleted(owner=place.owner, path=place.path), origin)
 
 
-async def listing(services: Services, place: Place, as_of: Vector | None = None) -> list[Entry]:
+async def list_folder(services: Services, place: ArtifactPath, as_of: Vector | None = None) -> list[Entry]:
     """What a folder holds directly, or held then; nothing for a file, and for what is not there."""
 
     async def query(connection: Connection) -> list[Entry]:
@@ -61,7 +61,7 @@ async def listing(services: Services, place: Place, as_of: Vector | None = None)
     return (await services.reads.reader.asked(as_of, of_run(place.owner, Topic.RUNS), query)).value
 
 
-async def find(services: Services, place: Place, as_of: Vector | None = None) -> Artifact:
+async def find(services: Services, place: ArtifactPath, as_of: Vector | None = None) -> Artifact:
     """The file, or the one that was there then. NotFound, or InvalidParameter for a folder, in MLflow's words."""
 
     async def query(connection: Connection) -> tuple[Artifact | None, bool]:
@@ -84,7 +84,7 @@ async def find(services: Services, place: Place, as_of: Vector | None = None) ->
     raise NotFound(f"No such artifact: '{place.shown}'{as_of_suffix(as_of, Topic.RUNS, place.owner)}")
 
 
-async def send(services: Services, request: Request, place: Place, as_of: Vector | None = None) -> Response:
+async def send(services: Services, request: Request, place: ArtifactPath, as_of: Vector | None = None) -> Response:
     """The file as an answer."""
     return with_moment(
         await file_response(

@@ -8,13 +8,13 @@ from runfold_server.core.errors import BadBody
 from runfold_server.http.messages import Rule
 from runfold_server.http.operation import Call, Operation, RawCall, RawOperation, TimeTravel
 from runfold_server.http.services import Services
-from runfold_server.mlflow.logged_models.routes import LoggedModelRequest, find_logged_model
+from runfold_server.mlflow.logged_models.logged_models import LoggedModelRequest, find_logged_model
 from runfold_server.openapi_schemas.common import TEXT, having, listed, ref
 
 from . import files
-from .paths import find_place, proxied, safe
+from .paths import check_safe, parse_path, store_path
 from .proxy import ANY, entries
-from .serving import ANSWERED
+from .serving import FILE_STATUSES
 
 
 class ListModelFiles(LoggedModelRequest, frozen=True):
@@ -33,18 +33,18 @@ class GetModelFile(LoggedModelRequest, frozen=True):
 
 
 async def _list(services: Services, call: Call[ListModelFiles]) -> dict[str, Any]:
-    path = safe(call.request.artifact_directory_path.rstrip("/"))
+    path = check_safe(call.request.artifact_directory_path.rstrip("/"))
     model_id = call.request.model_id
     root = (await find_logged_model(services, model_id, as_of=call.as_of)).artifact_uri
-    found = await files.listing(services, find_place(proxied(root, path, _folder(model_id))), call.as_of)
+    found = await files.list_folder(services, parse_path(store_path(root, path, _folder(model_id))), call.as_of)
     return entries(found, path) | {"root_uri": root}
 
 
 async def _get(services: Services, call: RawCall[GetModelFile]) -> Response:
-    model_id, path = call.request.model_id, safe(call.request.artifact_file_path)
+    model_id, path = call.request.model_id, check_safe(call.request.artifact_file_path)
     as_of = await services.reads.moments.of(call.http)
     root = (await find_logged_model(services, model_id, as_of=as_of)).artifact_uri
-    return await files.send(services, call.http, find_place(proxied(root, path, _folder(model_id))), as_of)
+    return await files.send(services, call.http, parse_path(store_path(root, path, _folder(model_id))), as_of)
 
 
 def _folder(model_id: str) -> str:
@@ -68,7 +68,7 @@ OPERATIONS = (
         GetModelFile,
         _get,
         "A file of a logged model.",
-        dict.fromkeys(ANSWERED, (ANY, TEXT)),
+        dict.fromkeys(FILE_STATUSES, (ANY, TEXT)),
         errors=(400, 404, 501, 503),
         time_travel=TimeTravel.AS_OF,
     ),

@@ -5,15 +5,15 @@ from pathlib import PureWindowsPath
 from urllib.parse import unquote, urlsplit
 
 from runfold_schemas.events.artifact_paths import check_path, owner_and_path
-from runfold_server.core.artifact_roots import own_folder
 from runfold_server.core.errors import InvalidParameter, NotImplementedYet
+from runfold_server.core.own_folders import own_folder
 
 _ENCODED_AT_MOST = 10
 """Times that a path may be percent-encoded on top of itself before it counts as an attempt at something."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ArtifactPath:
     """A file or folder: whose it is, where it is in there, and how clients name it."""
 
     owner: str
@@ -21,25 +21,25 @@ class Place:
     shown: str
 
 
-def find_place(proxy_path: str) -> Place:
+def parse_path(proxy_path: str) -> ArtifactPath:
     """Where a path of the artifact store leads. InvalidParameter, in MLflow's words, if it is not plain."""
-    safe(proxy_path)
+    check_safe(proxy_path)
     try:
         owner, path = owner_and_path(proxy_path)
     except ValueError:
         raise InvalidParameter("Invalid path") from None
-    return Place(owner, path, proxy_path)
+    return ArtifactPath(owner, path, proxy_path)
 
 
-def find_file(proxy_path: str) -> Place:
+def parse_file_path(proxy_path: str) -> ArtifactPath:
     """The same for a path that has to be a file's: an owner's root is none."""
-    found = find_place(proxy_path)
+    found = parse_path(proxy_path)
     if not found.path:
         raise InvalidParameter("Invalid path")
     return found
 
 
-def safe(path: str) -> str:
+def check_safe(path: str) -> str:
     """The path, if neither it nor what it decodes to leads elsewhere; "" is the root.
 
     The rules are those of `mlflow.utils.uri.validate_path_is_safe` 3.17.2 on Linux, on every system alike, and the log's (`check_path`).
@@ -66,7 +66,7 @@ def _check_plain(path: str) -> None:
         raise InvalidParameter("Invalid path" if leads else f"Invalid path: {error}.") from None
 
 
-def proxied(root: str, path: str, folder: str) -> str:
+def store_path(root: str, path: str, folder: str) -> str:
     """The path in the artifact store of a path below a root, such as a run's artifact URI, that ends with `folder`.
 
     NotImplementedYet if the root is another store's: that is read by clients themselves. InvalidParameter if it leads into what is

@@ -28,7 +28,7 @@ from runfold_storage.errors import ObjectMissing, UploadRejected
 from runfold_storage.objects import MARK, MOST_PARTS, abort
 
 from . import files
-from .paths import Place, find_file
+from .paths import ArtifactPath, parse_file_path
 from .proxy import PREFIXES, StorePath
 from .serving import disposition, media_type
 
@@ -129,9 +129,9 @@ async def _abort(services: Services, call: RawCall[StorePath]) -> Response:
 
 
 async def _presigned(services: Services, call: RawCall[StorePath]) -> Response:
-    place, as_of = find_file(call.request.path), await services.reads.moments.of(call.http)
+    place, as_of = parse_file_path(call.request.path), await services.reads.moments.of(call.http)
     found = await files.find(services, place, as_of)
-    await services.artifacts.checks.refuse_damaged(found)
+    await services.artifacts.checks.reject_damaged(found)
     name = found.path.rpartition("/")[2]
     url = await services.artifacts.store.bucket.presigned(
         "get_object",
@@ -149,13 +149,13 @@ async def _body(services: Services, call: RawCall[StorePath], message: type[M]) 
     return parse_message(message, read_json(body, call.http.headers.get("content-type")))
 
 
-def _place(call: RawCall[StorePath], body: UploadBody) -> Place:
+def _place(call: RawCall[StorePath], body: UploadBody) -> ArtifactPath:
     """The address names the folder; the file's name is that of the client's own file, whose path it sends."""
     name = _file_name(body.path)
-    return find_file("/".join(part for part in (call.request.path.rstrip("/"), name) if part))
+    return parse_file_path("/".join(part for part in (call.request.path.rstrip("/"), name) if part))
 
 
-def _mark(nonce: str, place: Place) -> str:
+def _mark(nonce: str, place: ArtifactPath) -> str:
     """What an upload's object carries: only who began the upload can complete it, and only as the file that it was begun for."""
     return hashlib.sha256("\0".join((nonce, place.owner, place.path)).encode()).hexdigest()
 

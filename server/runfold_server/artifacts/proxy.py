@@ -15,8 +15,8 @@ from runfold_server.http.services import Services
 from runfold_server.openapi_schemas.common import JSON, NOTHING, TEXT, having, listed, ref
 
 from . import files
-from .paths import find_file, find_place
-from .serving import ANSWERED
+from .paths import parse_file_path, parse_path
+from .serving import FILE_STATUSES
 
 PREFIXES = ("/api/2.0/mlflow-artifacts", "/ajax-api/2.0/mlflow-artifacts")
 BYTES = "application/octet-stream"
@@ -47,24 +47,24 @@ class StorePath(Message, frozen=True):
 
 
 async def _list(services: Services, call: RawCall[ListFolder]) -> Response:
-    place = find_place(call.request.path.rstrip("/"))
+    place = parse_path(call.request.path.rstrip("/"))
     as_of = await services.reads.moments.of(call.http)
-    return with_moment(json_response(entries(await files.listing(services, place, as_of))), as_of)
+    return with_moment(json_response(entries(await files.list_folder(services, place, as_of))), as_of)
 
 
 async def _get(services: Services, call: RawCall[StorePath]) -> Response:
-    place = find_place(call.request.path)
+    place = parse_path(call.request.path)
     return await files.send(services, call.http, place, await services.reads.moments.of(call.http))
 
 
 async def _put(services: Services, call: RawCall[StorePath]) -> Response:
-    place = find_file(call.request.path)
+    place = parse_file_path(call.request.path)
     await files.store(services, place, call.http.stream(), announced(call.http), call.origin)
     return json_response({})
 
 
 async def _delete(services: Services, call: RawCall[StorePath]) -> Response:
-    place = find_place(call.request.path.removesuffix("/"))
+    place = parse_path(call.request.path.removesuffix("/"))
     if not place.shown:
         raise InvalidParameter("Invalid path")
     await files.delete(services, place, call.origin)
@@ -96,7 +96,7 @@ def _operations(prefix: str) -> list[RawOperation[Any]]:
             StorePath,
             _get,
             "A file, or the range of it that `Range` names.",
-            dict.fromkeys(ANSWERED, (ANY, TEXT)),
+            dict.fromkeys(FILE_STATUSES, (ANY, TEXT)),
             errors=(400, 404, 501, 503),
             time_travel=TimeTravel.AS_OF,
         ),

@@ -18,9 +18,9 @@ from runfold_server.openapi_schemas.common import JSON, TEXT, having, listed, re
 from runfold_server.reads.reader import of_run
 
 from . import files
-from .paths import find_file, find_place, proxied, safe
+from .paths import check_safe, parse_file_path, parse_path, store_path
 from .proxy import ANY, BYTES, announced, entries
-from .serving import ANSWERED
+from .serving import FILE_STATUSES
 
 UPLOAD_BYTES = 10 * 1024 * 1024
 
@@ -50,18 +50,18 @@ class UploadRunFile(Message, frozen=True):
 
 
 async def _list(services: Services, call: Call[ListRunFiles]) -> dict[str, Any]:
-    path = safe(call.request.path.rstrip("/"))
+    path = check_safe(call.request.path.rstrip("/"))
     run_id = call.request.run_id
     root = await _root(services, run_id, call.as_of)
-    found = await files.listing(services, find_place(proxied(root, path, _folder(run_id))), call.as_of)
+    found = await files.list_folder(services, parse_path(store_path(root, path, _folder(run_id))), call.as_of)
     return entries(found, path) | {"root_uri": root}
 
 
 async def _get(services: Services, call: RawCall[GetRunFile]) -> Response:
-    run_id, path = call.request.run_id, safe(call.request.path)
+    run_id, path = call.request.run_id, check_safe(call.request.path)
     as_of = await services.reads.moments.of(call.http)
     root = await _root(services, run_id, as_of)
-    return await files.send(services, call.http, find_place(proxied(root, path, _folder(run_id))), as_of)
+    return await files.send(services, call.http, parse_path(store_path(root, path, _folder(run_id))), as_of)
 
 
 def _folder(run_id: str) -> str:
@@ -81,7 +81,7 @@ async def _root(services: Services, run_id: str, as_of: Vector | None) -> str:
 
 
 async def _upload(services: Services, call: RawCall[UploadRunFile]) -> Response:
-    run_id, path = call.request.run_uuid, safe(call.request.path)
+    run_id, path = call.request.run_uuid, check_safe(call.request.path)
     try:
         body = await read_body(call.http, UPLOAD_BYTES)
     except TooLarge:
@@ -89,7 +89,7 @@ async def _upload(services: Services, call: RawCall[UploadRunFile]) -> Response:
     if not body:
         raise InvalidParameter("Request must specify data.")
     root = (await services.caches.runs.present(run_id)).artifact_uri
-    place = find_file(proxied(root, path, _folder(run_id)))
+    place = parse_file_path(store_path(root, path, _folder(run_id)))
     await files.store(services, place, _once(body), announced(call.http), call.origin)
     return Response(None, 200, media_type=JSON)
 
@@ -115,7 +115,7 @@ OPERATIONS = (
         GetRunFile,
         _get,
         "A file of a run.",
-        dict.fromkeys(ANSWERED, (ANY, TEXT)),
+        dict.fromkeys(FILE_STATUSES, (ANY, TEXT)),
         errors=(400, 404, 501, 503),
         time_travel=TimeTravel.AS_OF,
     ),

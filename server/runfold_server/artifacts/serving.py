@@ -50,7 +50,7 @@ _TEXTS = frozenset(
     ]
 )
 """Extensions, and whole names, that MLflow shows as text (`mlflow.utils.mime_type_utils` 3.17.2), which knows an MLproject file in lower case only."""
-ANSWERED = (200, 206, 304, 416)
+FILE_STATUSES = (200, 206, 304, 416)
 """Statuses of `file_response`, all with the file's bytes or nothing."""
 CHECKED_BEFORE_RANGE = 8 * 1024 * 1024
 """Files up to this many bytes are read whole before a range of them is sent."""
@@ -84,7 +84,7 @@ async def file_response(store: Store, checks: Checks, request: Request, artifact
     if request.method == "HEAD" or start == end:
         return Response(None, status, headers)
     if (start, end) == (0, artifact.size):
-        stream = checks.whole(artifact)
+        stream = checks.read_whole(artifact)
     else:
         await _check_before_range(checks, artifact)
         stream = store.get(artifact.object_key, start, end)
@@ -97,10 +97,10 @@ async def file_response(store: Store, checks: Checks, request: Request, artifact
 
 async def _check_before_range(checks: Checks, artifact: Artifact) -> None:
     if artifact.size <= CHECKED_BEFORE_RANGE:
-        async for _ in checks.whole(artifact):
+        async for _ in checks.read_whole(artifact):
             pass
     else:
-        await checks.refuse_damaged(artifact)
+        await checks.reject_damaged(artifact)
 
 
 async def _all(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -14,13 +14,13 @@ from runfold_server.http.operation import RawCall, RawOperation
 from runfold_server.http.services import Services
 from runfold_server.mlflow.registry.source_rules import lies_within
 from runfold_server.mlflow.registry.version_search import version_of
-from runfold_server.mlflow.tracking.artifact_roots import logged_model_origin, run_origin
+from runfold_server.mlflow.tracking.artifact_roots import logged_model_artifact_root, run_artifact_root
 from runfold_server.openapi_schemas.common import TEXT
 
 from . import files
-from .paths import find_place, safe
+from .paths import check_safe, parse_path
 from .proxy import ANY
-from .serving import ANSWERED
+from .serving import FILE_STATUSES
 
 
 class GetVersionFile(Message, frozen=True):
@@ -32,17 +32,17 @@ class GetVersionFile(Message, frozen=True):
 
 
 async def _get(services: Services, call: RawCall[GetVersionFile]) -> Response:
-    request, path = call.request, safe(call.request.path)
+    request, path = call.request, check_safe(call.request.path)
     root = await _root(services, await version_of(services, request.name, request.version))
-    return await files.send(services, call.http, find_place(f"{urlsplit(root).path.strip('/')}/{path}"))
+    return await files.send(services, call.http, parse_path(f"{urlsplit(root).path.strip('/')}/{path}"))
 
 
 async def _root(services: Services, version: ModelVersion) -> str:
     """Where the version's files lie: in its run's or its logged model's folder of this server's store."""
     root = version.storage_location or version.source
     origins = [
-        await run_origin(services, version.run_id) if version.run_id else None,
-        await logged_model_origin(services, DEFAULT_WORKSPACE, version.model_id) if version.model_id else None,
+        await run_artifact_root(services, version.run_id) if version.run_id else None,
+        await logged_model_artifact_root(services, DEFAULT_WORKSPACE, version.model_id) if version.model_id else None,
     ]
     if root.startswith("runs:/") and origins[0] is not None:
         _, _, below = root.removeprefix("runs:/").partition("/")
@@ -64,7 +64,7 @@ OPERATIONS = (
         GetVersionFile,
         _get,
         "A file of a model version.",
-        dict.fromkeys(ANSWERED, (ANY, TEXT)),
+        dict.fromkeys(FILE_STATUSES, (ANY, TEXT)),
         errors=(400, 404, 501, 503),
     ),
 )

@@ -61,27 +61,27 @@ class RunSearches:
         # Other searches keep overtaking this one: SQL needs no state of theirs.
         return (await self._reader.strong(scope, lambda connection: self._page_by_sql(connection, question))).value
 
-    async def _page(self, conn: Connection, question: Question) -> list[msgspec.Raw] | Search | None:
+    async def _page(self, connection: Connection, question: Question) -> list[msgspec.Raw] | Search | None:
         """The page in the connection's snapshot; None if what is kept is newer, the search if it has to wait for others."""
         search = read_search(question.experiment_ids, question.filter_string, question.view, question.order_by)
-        epoch, deleted = await self._feed.look(conn, search.scope.experiments)
+        epoch, deleted = await self._feed.look(connection, search.scope.experiments)
         if epoch is None:
             return None
         search = search.where_deleted(deleted)
         try:
-            run_ids = await self._finder.run_ids(conn, epoch, search, question.limit, question.offset)
+            run_ids = await self._finder.run_ids(connection, epoch, search, question.limit, question.offset)
         except Overtaken:
             return None
         except Busy:
             return search
-        return await self._encoded.of(conn, epoch, run_ids, deleted)
+        return await self._encoded.of(connection, epoch, run_ids, deleted)
 
-    async def _page_by_sql(self, conn: Connection, question: Question) -> list[msgspec.Raw]:
+    async def _page_by_sql(self, connection: Connection, question: Question) -> list[msgspec.Raw]:
         search = await parse_search(
-            conn, question.experiment_ids, question.filter_string, question.view, question.order_by
+            connection, question.experiment_ids, question.filter_string, question.view, question.order_by
         )
-        run_ids = await self._finder.run_ids(conn, None, search, question.limit, question.offset)
-        return await self._encoded.of(conn, None, run_ids, search.scope.deleted)
+        run_ids = await self._finder.run_ids(connection, None, search, question.limit, question.offset)
+        return await self._encoded.of(connection, None, run_ids, search.scope.deleted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class EncodedRuns:
         return self._cache.cost
 
     async def of(
-        self, conn: Connection, epoch: int | None, run_ids: Sequence[str], deleted: frozenset[int]
+        self, connection: Connection, epoch: int | None, run_ids: Sequence[str], deleted: frozenset[int]
     ) -> list[msgspec.Raw]:
         """These runs as they are in the connection's snapshot. `epoch` is the snapshot's, None if it has none."""
         found: dict[str, bytes] = {}
@@ -121,7 +121,7 @@ class EncodedRuns:
         missing = [run_id for run_id in run_ids if run_id not in found]
         # In chunks, so that other requests get their turn during each query.
         for start in range(0, len(missing), _AT_ONCE):
-            rows = await runs_by_id(conn, missing[start : start + _AT_ONCE], deleted)
+            rows = await runs_by_id(connection, missing[start : start + _AT_ONCE], deleted)
             is_newest = epoch == self._feed.epoch
             for row in rows:
                 found[row.run_id] = body = self._encode(row)

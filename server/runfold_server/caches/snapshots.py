@@ -20,7 +20,7 @@ from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.vector import Vector
 from runfold_server.core.config import ServerConfig
 from runfold_server.core.database import Database
-from runfold_server.core.errors import NoSuchPast, Unavailable
+from runfold_server.core.errors import NoSuchSnapshot, Unavailable
 from runfold_server.reads import moments as as_of
 from runfold_server.reads.reader import Positions, Query, Reader, Scope, Shown
 
@@ -90,7 +90,7 @@ class Pasts:
 
     @asynccontextmanager
     async def asked(self, moments: as_of.Moments, request: Request) -> AsyncIterator[Past]:
-        """The past of the moment that a request names. NoSuchPast says how to make it."""
+        """The past of the moment that a request names. NoSuchSnapshot says how to make it."""
         name, vector = await self._find(moments, as_of.given(request))
         one = await self._opened(name, vector)
         one.users += 1
@@ -114,7 +114,7 @@ class Pasts:
         name = await self._ask(lambda connection: past_of(connection, resolved))
         if name is None:
             option = "--vector" if text[:1].isalpha() else "--at"
-            raise NoSuchPast(
+            raise NoSuchSnapshot(
                 f"Searches about the past need read models of it, and there are none of '{text}' ({as_of.said(resolved)}). "
                 f"Create them with `runfold past create {option} {shlex.quote(text)}`; `runfold past list` shows those that there are."
             )

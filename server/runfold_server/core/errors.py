@@ -7,7 +7,7 @@ ApiError
 ├── PermissionDenied   a web page of a stranger asks (403)
 ├── TooMany            the client has as much open as one may have (429); repeat after `retry_after` seconds
 ├── NotFound           what the request names does not exist (404)
-├── NoSuchPast         read models of the moment that is asked about must be created first (409)
+├── NoSuchSnapshot         read models of the moment that is asked about must be created first (409)
 ├── AlreadyExists      the name is taken (400, as MLflow's)
 ├── NotImplementedYet  the route is known, this release does not serve it (501: MLflow's client does not retry it)
 ├── Unavailable        Kafka, Postgres or a worker is away or behind (503); repeat after `retry_after` seconds
@@ -104,7 +104,7 @@ class NotFound(ApiError):
     code = ErrorCode.RESOURCE_DOES_NOT_EXIST
 
 
-class NoSuchPast(ApiError):
+class NoSuchSnapshot(ApiError):
     """There is no past of the moment; the message names the command that makes it."""
 
     code = ErrorCode.RESOURCE_CONFLICT

@@ -44,8 +44,8 @@ class ServerMetrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
-        self._refused = Counter(
-            "runfold_server_refused_total",
+        self._rejected = Counter(
+            "runfold_server_rejected_total",
             "Events of this server that a fold refused, by rejection code.",
             ("code",),
             registry=self.registry,
@@ -110,9 +110,9 @@ class ServerMetrics:
         """A write's outcome became known."""
         self._outcome_seconds.observe(seconds)
 
-    def refused(self, code: str) -> None:
+    def rejected(self, code: str) -> None:
         """A fold refused an event of this server."""
-        self._refused.labels(code).inc()
+        self._rejected.labels(code).inc()
 
     def strong_read(self, seconds: float) -> None:
         """A strong read was answered."""

@@ -27,7 +27,7 @@ class Checks:
         self._observed = observed
         self._suspects: set[str] = set()
 
-    async def whole(self, artifact: Artifact, reader: str = "download") -> AsyncIterator[bytes]:
+    async def read_whole(self, artifact: Artifact, reader: str = "download") -> AsyncIterator[bytes]:
         """All bytes of a file. The last piece is held back until the digest is known, so a wrong file never arrives complete.
 
         DamagedBytes if the digest is another one, if the object is shorter, and if there is none.
@@ -52,7 +52,7 @@ class Checks:
     async def is_whole(self, artifact: Artifact, reader: str = "check") -> bool:
         """Read a file for its digest alone. A file that was damaged and is whole again, as after a restore, is taken off the list."""
         try:
-            async for _ in self.whole(artifact, reader):
+            async for _ in self.read_whole(artifact, reader):
                 pass
         except DamagedBytes:
             return False
@@ -64,11 +64,11 @@ class Checks:
             await clear_damage(connection, object_key)
         self._suspects.discard(object_key)
 
-    async def note_unreadable(self, artifact: Artifact, why: str) -> None:
+    async def record_unreadable(self, artifact: Artifact, why: str) -> None:
         """The store answers, but can't give this object."""
         await self._damaged(artifact, f"unreadable: {why}", "check")
 
-    async def refuse_damaged(self, artifact: Artifact) -> None:
+    async def reject_damaged(self, artifact: Artifact) -> None:
         """DamagedBytes if the file is known to be damaged: before bytes leave that nobody will compare."""
         async with self._database.connection() as connection:
             found = await is_damaged(connection, artifact.object_key)

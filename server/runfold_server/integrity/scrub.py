@@ -16,7 +16,7 @@ from runfold_storage.objects import Store
 
 from .checks import Checks
 
-LOOK_SECONDS = 30.0
+POLL_SECONDS = 30.0
 """Between two looks whether a pass is due, and after a failure."""
 LEAST_RATE = 16 * 1024 * 1024
 """Bytes a second that a pass reads at most, unless it would take more than half of the period then."""
@@ -55,13 +55,13 @@ class Scrub:
                     await release_turn(connection, self._holder)
 
     async def _pass_after_pass(self) -> None:
-        pause = min(LOOK_SECONDS, self._period)
+        pause = min(POLL_SECONDS, self._period)
         while True:
             await asyncio.sleep(pause)
             try:
                 pause = await self.step()
             except (ApiError, StorageError) as error:
-                pause = LOOK_SECONDS
+                pause = POLL_SECONDS
                 _log.warning("artifact_check_postponed", error=str(error))
 
     async def step(self) -> float:
@@ -69,11 +69,11 @@ class Scrub:
         async with self._database.connection() as connection:
             turn = await take_turn(connection, self._holder, self._period)
             if turn is None:
-                return min(LOOK_SECONDS, self._period)
+                return min(POLL_SECONDS, self._period)
             files = await files_after(connection, turn, _BATCH)
             if not files:
                 await end_pass(connection, self._holder)
-                return min(LOOK_SECONDS, self._period)
+                return min(POLL_SECONDS, self._period)
         rate = max(LEAST_RATE, 2 * turn.total_bytes / self._period)
         for artifact in files:
             began = time.monotonic()
@@ -90,4 +90,4 @@ class Scrub:
         except StorageUnavailable as error:
             # One object that the store can't read, since its disk is damaged, must not end every pass; a store that is away must.
             await self._store.bucket.exists()
-            await self._checks.note_unreadable(artifact, str(error))
+            await self._checks.record_unreadable(artifact, str(error))

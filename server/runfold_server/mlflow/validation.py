@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 from runfold_schemas.events.artifact_paths import append_path
 from runfold_schemas.events.rank_reduction import REDUCTION_TAG, Reduction
-from runfold_server.core.artifact_roots import is_own
 from runfold_server.core.errors import InvalidParameter
+from runfold_server.core.own_folders import is_own
 from runfold_server.http.field_values import invalid_value
 from runfold_server.mlflow.tracking.location_credentials import check_no_credentials
 

@@ -15,7 +15,7 @@ from runfold_server.http.operation import RawCall, RawOperation, TimeTravel
 from runfold_server.http.prefixes import NATIVE_PREFIX
 from runfold_server.http.responses import json_response, with_moment
 from runfold_server.http.services import Services
-from runfold_server.mlflow.registry.errors import no_model
+from runfold_server.mlflow.registry.registry_errors import no_model
 from runfold_server.mlflow.registry.version_search import REGISTRY, error_as_of
 from runfold_server.openapi_schemas.common import INT64, JSON, POSITIONS, having, listed, ref
 from runfold_server.reads.reader import Consistency

@@ -22,8 +22,8 @@ from runfold_server.http.operation import RawCall, RawOperation
 from runfold_server.http.prefixes import NATIVE_PREFIX
 from runfold_server.http.responses import json_response
 from runfold_server.http.services import Services
-from runfold_server.mlflow.registry.errors import said
-from runfold_server.mlflow.registry.writes import behind
+from runfold_server.mlflow.registry.registry_errors import as_registry_error
+from runfold_server.mlflow.registry.registry_writes import vector_after
 from runfold_server.openapi_schemas.common import (
     INT64,
     JSON,
@@ -90,20 +90,22 @@ async def _promote(services: Services, call: RawCall[NoFields]) -> Response:
     event = _event(parse_message(Promotion, raw))
     names = list(dict.fromkeys(move.name for move in event.moves))
 
-    def then(done: Appended) -> Any:
+    def query_after(done: Appended) -> Any:
         async def read(connection: Connection) -> tuple[str, list[RegisteredModel]]:
-            models = [await registered_model_at(connection, DEFAULT_WORKSPACE, name, behind(done)) for name in names]
+            models = [
+                await registered_model_at(connection, DEFAULT_WORKSPACE, name, vector_after(done)) for name in names
+            ]
             return str(done.position), [model for model in models if model is not None]
 
         return read
 
     await require_level(services.log, ModelsPromoted)
     try:
-        position, models = await services.writes.decide(event, call.origin, then)
+        position, models = await services.writes.decide(event, call.origin, query_after)
     except RefusedWrite as refused:
         if refused.refused.code == RejectionCode.PROMOTION_CONDITION_FAILED:
             raise NotPromoted(refused.refused.message, refused.refused.details.get("failed", [])) from None
-        raise said(refused) from None
+        raise as_registry_error(refused) from None
     return json_response({"position": position, "models": [encode_model(model) for model in models]})
 
 

@@ -10,7 +10,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from runfold_server.core.errors import Unavailable
-from runfold_server.security.admission import Places, Taken
+from runfold_server.security.admission import Slot, Slots
 
 MOST_ANSWERS, MOST_OF_ONE = 8, 4
 """Answers of one server process that are being read or sent, and those of one client."""
@@ -28,7 +28,7 @@ class Exports:
     """The answers of one server process."""
 
     def __init__(self) -> None:
-        self.places = Places("answers of histories", MOST_ANSWERS, MOST_OF_ONE)
+        self.slots = Slots("answers of histories", MOST_ANSWERS, MOST_OF_ONE)
         self.reading = asyncio.Semaphore(READ_AT_ONCE)
         self._lock = threading.Lock()
         self._held = 0
@@ -81,7 +81,7 @@ class Spool:
 class Export(StreamingResponse):
     """Sends a spool, then forgets it and gives its place back: also when the client takes too long."""
 
-    def __init__(self, front: bytes, spool: Spool, place: Taken, media_type: str) -> None:
+    def __init__(self, front: bytes, spool: Spool, place: Slot, media_type: str) -> None:
         self._spool, self._place = spool, place
         size = len(front) + spool.size
         self._seconds = SEND_SECONDS + size / SEND_RATE
@@ -95,7 +95,7 @@ class Export(StreamingResponse):
             pass  # the connection is closed, since the answer is not whole
         finally:
             self._spool.close()
-            self._place.give_back()
+            self._place.release()
 
     async def _pieces(self, front: bytes) -> Any:
         yield front

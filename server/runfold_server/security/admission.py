@@ -1,4 +1,4 @@
-"""Places for what lasts: streams, and answers that are large. Taken before the work begins, at most so many for each client."""
+"""Slots for what lasts: streams, and answers that are large. Slot before the work begins, at most so many for each client."""
 
 import asyncio
 from collections import Counter
@@ -9,7 +9,7 @@ from starlette.requests import Request
 from runfold_server.core.errors import TooMany, Unavailable
 
 
-class Places:
+class Slots:
     """So many places in all, and so many for one client: an address."""
 
     def __init__(self, what: str, most: int, per_client: int) -> None:
@@ -22,7 +22,7 @@ class Places:
         """How many are taken."""
         return self._taken.total()
 
-    def take(self, request: Request) -> "Taken":
+    def acquire(self, request: Request) -> "Slot":
         """A place, now. TooMany if the client has all that one may have, Unavailable if there is none left."""
         client = client_of(request)
         if self._taken[client] >= self._per_client:
@@ -32,14 +32,14 @@ class Places:
         if self.taken >= self._most:
             raise Unavailable(f"This server has {self._most} {self._what} already; ask another one, or later.", 5.0)
         self._taken[client] += 1
-        return Taken(self, client)
+        return Slot(self, client)
 
-    async def wait(self, request: Request, seconds: float) -> "Taken":
+    async def acquire_within(self, request: Request, seconds: float) -> "Slot":
         """A place, after up to `seconds`; raises as `take` when they are over."""
         deadline = asyncio.get_running_loop().time() + seconds
         while True:
             try:
-                return self.take(request)
+                return self.acquire(request)
             except (TooMany, Unavailable):
                 left = deadline - asyncio.get_running_loop().time()
                 if left <= 0:
@@ -51,7 +51,7 @@ class Places:
             except TimeoutError:
                 pass
 
-    def give_back(self, client: str) -> None:
+    def release(self, client: str) -> None:
         """Free one of a client's places."""
         self._taken[client] -= 1
         if self._taken[client] <= 0:
@@ -59,25 +59,25 @@ class Places:
         self._freed.set()
 
 
-class Taken:
+class Slot:
     """A place that is taken until it is given back; more than once does no harm."""
 
-    def __init__(self, places: Places, client: str) -> None:
+    def __init__(self, places: Slots, client: str) -> None:
         self._places, self._client, self._held = places, client, True
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         """Free the place."""
         if self._held:
             self._held = False
-            self._places.give_back(self._client)
+            self._places.release(self._client)
 
-    def __enter__(self) -> "Taken":
+    def __enter__(self) -> "Slot":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
         # What is answered holds the place until it is sent.
         if kind is not None:
-            self.give_back()
+            self.release()
 
 
 def client_of(request: Request) -> str:

@@ -29,7 +29,7 @@ class Callers:
     hosts: Sequence[str] = ()
     origins: Sequence[str] = ()
 
-    def takes_host(self, host: str, server: str = "") -> bool:
+    def allows_host(self, host: str, server: str = "") -> bool:
         """Whether a request with this Host header may be answered; `server` is the address that it was sent to."""
         name = _name(host)
         if name is None:
@@ -37,10 +37,10 @@ class Callers:
         try:
             address = ipaddress.ip_address(name)
         except ValueError:
-            return any(fnmatch.fnmatchcase(name, known) for known in _LOOPBACK_NAMES) or self._lists(host, name)
-        return name == server or any(address in network for network in _PRIVATE) or self._lists(host, name)
+            return any(fnmatch.fnmatchcase(name, known) for known in _LOOPBACK_NAMES) or self._is_listed(host, name)
+        return name == server or any(address in network for network in _PRIVATE) or self._is_listed(host, name)
 
-    def takes_origin(self, origin: str, host: str) -> bool:
+    def allows_origin(self, origin: str, host: str) -> bool:
         """Whether a page of this origin may write through a request with this Host header."""
         if any(fnmatch.fnmatchcase(origin.lower(), known.lower().rstrip("/")) for known in self.origins):
             return True
@@ -49,9 +49,9 @@ class Callers:
             return False
         name = _name(rest)
         # Behind a proxy the Host header may be another one than the page's: then the page's own name is listed.
-        return name is not None and (_with_port(rest, scheme) in _same(host) or self._lists(rest, name))
+        return name is not None and (_with_port(rest, scheme) in _same(host) or self._is_listed(rest, name))
 
-    def _lists(self, host: str, name: str) -> bool:
+    def _is_listed(self, host: str, name: str) -> bool:
         return any(
             fnmatch.fnmatchcase(name, known) or fnmatch.fnmatchcase(host.lower(), known)
             for known in (entry.lower() for entry in self.hosts)

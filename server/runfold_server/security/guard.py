@@ -38,27 +38,27 @@ class Guard:
                     headers.setdefault(name, value)
             await send(message)
 
-        refusal = self._refusal(scope)
-        if refusal is None:
+        denial = self._denial(scope)
+        if denial is None:
             await self._app(scope, receive, send_with_headers)
             return
-        _log.warning("caller_denied", path=scope["path"][:200], method=scope["method"], reason=refusal.message)
-        answer = Response(refusal.body(), refusal.status, refusal.headers(), "application/json")
+        _log.warning("caller_denied", path=scope["path"][:200], method=scope["method"], reason=denial.message)
+        answer = Response(denial.body(), denial.status, denial.headers(), "application/json")
         await answer(scope, receive, send_with_headers)
 
-    def _refusal(self, scope: Scope) -> ApiError | None:
+    def _denial(self, scope: Scope) -> ApiError | None:
         headers = Headers(scope=scope)
         # HTTP/1.0 knows no Host; browsers always send one.
         host, origin = headers.get("host"), headers.get("origin")
         if host is None or scope["path"] in OPEN_PATHS:
             pass
-        elif len(headers.getlist("host")) > 1 or not self._callers.takes_host(host, _address(scope)):
+        elif len(headers.getlist("host")) > 1 or not self._callers.allows_host(host, _address(scope)):
             return PermissionDenied(
                 f"Invalid Host header {host[:100]!r} - possible DNS rebinding attack detected. "
                 "If this server is reached under that name, add it to RUNFOLD_ALLOWED_HOSTS."
             )
         writes = scope["method"] not in SAFE_METHODS
-        if writes and origin is not None and not self._callers.takes_origin(origin, host or ""):
+        if writes and origin is not None and not self._callers.allows_origin(origin, host or ""):
             return PermissionDenied(
                 f"Cross-origin request blocked: a page of {origin[:100]!r} may not change anything here. "
                 "If it should, add its origin to RUNFOLD_ALLOWED_ORIGINS."

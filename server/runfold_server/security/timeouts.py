@@ -49,7 +49,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._body_bytes = 0
         self._quiet_bytes = 0
         """What came since the last piece of the body: trailers, and what stands between chunks."""
-        self._waited = False
+        self._held_back = False
         """Whether this side held back the body since it was last looked at."""
         self._unsent = 0
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -57,15 +57,15 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take the connection, in place of one that asks nothing if there are too many."""
         super().connection_made(transport)
-        if len(self.connections) > self.patience.connections and not self._makes_room():
-            self._refuse(503, "This server has as many connections as it takes; ask again later.")
+        if len(self.connections) > self.patience.connections and not self._drop_idle():
+            self._reject(503, "This server has as many connections as it takes; ask again later.")
             return
-        self._later("headers", self.patience.header_seconds, self._headers_late)
+        self._start_timer("headers", self.patience.header_seconds, self._end_late_headers)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         for name in list(self._timers):
-            self._cancel(name)
+            self._cancel_timer(name)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -74,14 +74,14 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         if self._in_headers:
             if "headers" not in self._timers:
-                self._later("headers", self.patience.header_seconds, self._headers_late)
+                self._start_timer("headers", self.patience.header_seconds, self._end_late_headers)
             # One read has at most 256 KiB, so that looking before parsing bounds the work.
             self._header_bytes += len(data)
             if (
                 self._header_bytes > self.patience.header_bytes
                 and b"\r\n\r\n" not in data[: self.patience.header_bytes]
             ):
-                self._refuse(431, f"The request's headers have more than {self.patience.header_bytes} bytes.")
+                self._reject(431, f"The request's headers have more than {self.patience.header_bytes} bytes.")
                 return
         self._quiet_bytes += len(data)
         super().data_received(data)
@@ -97,7 +97,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Take a header; too many end the parsing."""
         super().on_header(name, value)
         if len(self.headers) > self.patience.headers:
-            self._refuse(431, f"The request has more than {self.patience.headers} headers.")
+            self._reject(431, f"The request has more than {self.patience.headers} headers.")
             raise httptools.HttpParserError("too many headers")
 
     def on_headers_complete(self) -> None:
@@ -105,20 +105,20 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self._in_headers = False
-        self._cancel("headers")
+        self._cancel_timer("headers")
         super().on_headers_complete()
-        self._later("body", self.patience.stall_seconds, self._look_at_body)
+        self._start_timer("body", self.patience.stall_seconds, self._check_body)
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""
         self._body_bytes += len(body)
         self._quiet_bytes = 0
         super().on_body(body)
-        self._waited = self._waited or self.flow.read_paused
+        self._held_back = self._held_back or self.flow.read_paused
 
     def on_message_complete(self) -> None:
         """The request is whole; another one may follow."""
-        self._cancel("body")
+        self._cancel_timer("body")
         self._in_headers, self._header_bytes = True, 0
         super().on_message_complete()
 
@@ -131,55 +131,55 @@ class BoundedProtocol(HttpToolsProtocol):
         """The client takes less than is sent to it."""
         super().pause_writing()
         self._unsent = self.transport.get_write_buffer_size()
-        self._later("answer", self.patience.answer_seconds, self._look_at_answer)
+        self._start_timer("answer", self.patience.answer_seconds, self._check_answer)
 
     def resume_writing(self) -> None:
         """The client has caught up."""
-        self._cancel("answer")
+        self._cancel_timer("answer")
         super().resume_writing()
 
-    def _headers_late(self) -> None:
+    def _end_late_headers(self) -> None:
         if self.flow.read_paused:
-            self._later("headers", self.patience.header_seconds, self._headers_late)
+            self._start_timer("headers", self.patience.header_seconds, self._end_late_headers)
         elif self._is_idle and not self._header_bytes:
             self.transport.close()
         else:
-            self._refuse(408, f"The request's headers took longer than {self.patience.header_seconds:g} s.")
+            self._reject(408, f"The request's headers took longer than {self.patience.header_seconds:g} s.")
 
-    def _look_at_body(self) -> None:
-        waited, self._waited = self._waited, self.flow.read_paused
+    def _check_body(self) -> None:
+        waited, self._held_back = self._held_back, self.flow.read_paused
         got, self._body_bytes = self._body_bytes, 0
         asked = self.cycle is None or not self.cycle.waiting_for_100_continue
         if asked and got < self.patience.progress_bytes and not waited and not self.flow.read_paused:
             # Nobody may be reading, so an answer can't be put in between: the application hears that the client left.
             self.transport.abort()
             return
-        self._later("body", self.patience.stall_seconds, self._look_at_body)
+        self._start_timer("body", self.patience.stall_seconds, self._check_body)
 
-    def _look_at_answer(self) -> None:
+    def _check_answer(self) -> None:
         unsent = self.transport.get_write_buffer_size()
         if self._unsent - unsent < self.patience.progress_bytes:
             self.transport.abort()
             return
         self._unsent = unsent
-        self._later("answer", self.patience.answer_seconds, self._look_at_answer)
+        self._start_timer("answer", self.patience.answer_seconds, self._check_answer)
 
     @property
     def _is_idle(self) -> bool:
         """Whether no request is being answered."""
         return self.cycle is None or self.cycle.response_complete
 
-    def _makes_room(self) -> bool:
+    def _drop_idle(self) -> bool:
         for other in self.connections:
             if isinstance(other, BoundedProtocol) and other is not self and other._is_idle:
                 other.transport.abort()
                 return True
         return False
 
-    def _refuse(self, status: int, message: str) -> None:
+    def _reject(self, status: int, message: str) -> None:
         """Answer and close; nothing that comes after it is read."""
         for name in list(self._timers):
-            self._cancel(name)
+            self._cancel_timer(name)
         if self._is_idle:
             body = json.dumps({"error_code": "BAD_REQUEST", "message": message}).encode()
             head = (
@@ -197,13 +197,13 @@ class BoundedProtocol(HttpToolsProtocol):
     def _close(self) -> None:
         # What is not sent yet would keep a closed connection for ever.
         self.transport.close()
-        self._later("close", self.patience.answer_seconds, self.transport.abort)
+        self._start_timer("close", self.patience.answer_seconds, self.transport.abort)
 
-    def _later(self, name: str, seconds: float, call: Any) -> None:
-        self._cancel(name)
+    def _start_timer(self, name: str, seconds: float, call: Any) -> None:
+        self._cancel_timer(name)
         self._timers[name] = self.loop.call_later(seconds, call)
 
-    def _cancel(self, name: str) -> None:
+    def _cancel_timer(self, name: str) -> None:
         timer = self._timers.pop(name, None)
         if timer is not None:
             timer.cancel()

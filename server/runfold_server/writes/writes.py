@@ -116,6 +116,6 @@ class Writes:
             raise Unavailable(f"{MAY_TAKE_EFFECT} {error.message}", error.retry_after) from error
         self._observed.outcome(time.perf_counter() - began)
         if isinstance(answer, Refused):
-            self._observed.refused(answer.code)
+            self._observed.rejected(answer.code)
             raise RefusedWrite(event, answer)
         return answer

@@ -14,6 +14,7 @@ from runfold_projections.core.errors import NoSuchPast, Stalled
 from runfold_projections.generations.generations import Generation, Projection
 from runfold_projections.generations.rebuild import Phase, Told
 from runfold_projections.generations.snapshots import Past, create_past, drop_past, pasts
+from runfold_projections.postgres.connection import Connection
 from runfold_schemas.positions.vector import Vector, write_vector
 from runfold_server.core.errors import ApiError, InvalidParameter
 from runfold_server.freshness.end_offsets import FOLDED, EndOffsets
@@ -69,7 +70,7 @@ async def _check_reads_as_no_other(moments: Moments, name: str, vector: Vector) 
         raise BadSetting(f"past {name!r}: the name reads as a moment, and as another one than that of this past")
 
 
-async def _until_ready(connection: object, name: str, patience: float) -> Past:
+async def _until_ready(connection: Connection, name: str, patience: float) -> Past:
     seen, since = -1, time.monotonic()
     with progress() as tell:
         while True:

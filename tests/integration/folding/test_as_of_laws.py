@@ -4,89 +4,43 @@ merged, and where states were kept."""
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from random import Random
 from typing import Any
 
 import pytest
 
-from runfold_projections.control.migrations import migrate
 from runfold_projections.core.rejection import Rejection
 from runfold_projections.experiments import fold as experiments
-from runfold_projections.folding.partition_fold import PartitionFold, decode_batch
+from runfold_projections.folding.partition_fold import decode_batch
 from runfold_projections.generations.generations import Projection
 from runfold_projections.history import journal as journals
 from runfold_projections.history.cutoff import born
 from runfold_projections.history.journal_reader import events_of
 from runfold_projections.metrics.summaries import Block
-from runfold_projections.postgres.connection import Connection, open_connection, open_pool
 from runfold_projections.runs import fold as runs
 from runfold_projections.runs.as_of import experiment_at, experiment_named_at, run_at, run_shown_at
-from runfold_projections.segments.compaction import Source, merge_source
 from runfold_projections.series.full_history import Wanted, read_histories
 from runfold_projections.series.latest import history as key_history
 from runfold_projections.series.points import read_series
 from runfold_projections.series.summaries_as_of import blocks_at
 from runfold_projections.series.visible_points import read_lines
 from runfold_schemas.codec.catalog import released_catalog
-from runfold_schemas.codec.record import Raw, Record
+from runfold_schemas.codec.record import Raw
 from runfold_schemas.events.runs import RunCreated, RunFact
 from runfold_schemas.events.system import Genesis
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import Vector
-from tests.integration.queries.test_visible_points import EXISTING, Point, shown, told_by
-from tests.support.histories import KEYS, RUNS, WORKSPACES, Scribe, cut, history
-from tests.support.services import Services
-
-_numbers = itertools.count(1)
+from tests.support.histories.folded_logs import folded, told
+from tests.support.histories.generator import KEYS, RUNS, WORKSPACES, Scribe, history
+from tests.support.histories.visible_points import EXISTING, Point, shown, told_by
+from tests.support.services.running import Services
 
 
 @pytest.fixture(autouse=True)
 def states_are_kept_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journals, "EVERY", 2)
-
-
-@asynccontextmanager
-async def folded(
-    services: Services, logs: dict[Projection, Sequence[Raw]], rng: Random, most: int = 9
-) -> AsyncIterator[Connection]:
-    """A connection to the views over what these logs fold to, with pieces merged now and then and memory lost."""
-    namespace = f"asof{next(_numbers)}"
-    await migrate(services.postgres, namespace)
-    for projection, raws in logs.items():
-        where = Partition(projection.topic, 0)
-        async with open_pool(services.postgres, f"{namespace}_{projection.value}_1", application="test") as pool:
-            fold, checkpoint = PartitionFold(namespace, projection, where, 1), None
-            for batch in cut(rng, raws, most):
-                async with pool.acquire() as connection:
-                    decoded = decode_batch(batch, released_catalog(), 1, declared=())
-                    checkpoint = (await fold.apply(connection, checkpoint, decoded)).checkpoint
-                if rng.random() < 0.1:
-                    fold.forget()
-                if projection is Projection.METRICS and rng.random() < 0.3:
-                    for row in await pool.fetch("SELECT DISTINCT run_id, attempt, rank, branch FROM segment"):
-                        await merge_source(pool, 0, Source(*row), quiet=True)
-    async with (
-        open_connection(services.postgres, namespace, application="test") as connection,
-        connection.transaction(isolation="repeatable_read", readonly=True),
-    ):
-        yield connection
-
-
-def told(raws: Sequence[Raw]) -> list[Record]:
-    """What counts of a log: repeats left out."""
-    found, seen = [], set()
-    for record in decode_batch(list(raws), released_catalog(), 1).records:
-        identity = (record.entity, record.envelope.writer.id, record.envelope.sequence)
-        if isinstance(record.event, Genesis):
-            if not record.position.offset:
-                found.append(record)
-        elif identity not in seen:
-            seen.add(identity)
-            found.append(record)
-    return found
 
 
 def vector(**ends: int) -> Vector:

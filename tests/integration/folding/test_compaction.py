@@ -29,9 +29,9 @@ from runfold_schemas.codec.record import Raw
 from runfold_schemas.events.frames import Point, from_points
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import Topic
-from tests.support.histories import history
-from tests.support.services import Services
-from tests.support.stopping import stop_process
+from tests.support.histories.generator import history
+from tests.support.installations.stopping import stop_process
+from tests.support.services.running import Services
 
 _numbers = itertools.count(1)
 WHERE = Partition(Topic.METRICS, 0)

@@ -11,8 +11,8 @@ import httpx2
 import pytest
 
 import runfold
-from tests.support.caller import Caller
-from tests.support.installation import Installation
+from tests.support.installations.installation import Installation
+from tests.support.mlflow.caller import Caller
 
 MOST = 1.0
 """Seconds that 99 of 100 calls may take. Measured: see the benchmark `keys`; the machine may be busy."""

@@ -23,7 +23,7 @@ from runfold_projections.postgres.connection import Connection, open_connection,
 from runfold_projections.postgres.read_transaction import checkpoints, snapshot
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import Topic
-from tests.support.services import Services
+from tests.support.services.running import Services
 
 _numbers = itertools.count(1)
 RUNS = Partition(Topic.RUNS, 0)

@@ -10,8 +10,8 @@ from runfold_projections.core.rejection import RejectionCode
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.record import Raw
 from runfold_schemas.errors import Reason
-from tests.support.golden_log import FOLDER, fold_log, read
-from tests.support.services import Services
+from tests.support.histories.golden_log import FOLDER, fold_log, read
+from tests.support.services.running import Services
 
 _numbers = itertools.count(1)
 LATER = {"model_metric": ("0001", "0002", "0003")}

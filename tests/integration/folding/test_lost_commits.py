@@ -6,8 +6,8 @@ from runfold_log.writer import LogWriter
 from runfold_projections.generations.generations import COMMON_TABLES, TABLES, Projection
 from runfold_projections.postgres.connection import open_connection
 from runfold_schemas.events.experiments import ExperimentCreated
-from tests.support.in_process import working
-from tests.support.installation import Installation, difference
+from tests.support.installations.in_process import working
+from tests.support.installations.installation import Installation, difference
 
 OWN = (*COMMON_TABLES, *TABLES[Projection.EXPERIMENTS])
 

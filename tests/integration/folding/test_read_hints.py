@@ -9,7 +9,7 @@ from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import Topic
 from runfold_server.core.database import Database
 from runfold_server.freshness.read_hints import Urge
-from tests.support.services import Services
+from tests.support.services.running import Services
 
 
 async def test_a_worker_hears_how_far_the_readers_of_two_servers_wait(services: Services) -> None:

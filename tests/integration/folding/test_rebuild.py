@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -16,8 +17,8 @@ from runfold_projections.generations.state_hash import state_hash
 from runfold_projections.postgres.connection import Connection, open_connection
 from runfold_schemas.events.runs import ParamsLogged, RunCreated
 from runfold_schemas.positions.topics import Topic
-from tests.support.in_process import append, fetch, folded, outgoing, sender, until, working
-from tests.support.installation import Installation
+from tests.support.installations.in_process import append, fetch, folded, outgoing, sender, until, working
+from tests.support.installations.installation import Installation
 
 
 @asynccontextmanager
@@ -217,7 +218,7 @@ async def test_generations_are_listed_with_vector_and_size(installation: Install
 async def test_state_hashes_of_a_replay_are_those_of_the_live_generations(installation: Installation) -> None:
     async with sender(installation) as raw, working(installation):
         await folded(installation, await write(installation, raw, 20))
-        schemas = {}
+        schemas: dict[Projection, Any] = {}
         await installation.replayed()
         async with control(installation) as connection:
             for entry in await inventory(connection):

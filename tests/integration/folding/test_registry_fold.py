@@ -7,8 +7,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.support.server_world import World, world
-from tests.support.services import Services
+from tests.support.installations.server_pair import ServerPair, server_pair
+from tests.support.services.running import Services
 
 MLFLOW = "/api/2.0/mlflow/"
 CREATE = f"{MLFLOW}registered-models/create"
@@ -16,12 +16,12 @@ GET = f"{MLFLOW}registered-models/get"
 
 
 @pytest.fixture(scope="module")
-def served(services: Services) -> Iterator[World]:
-    with world(services) as made:
+def served(services: Services) -> Iterator[ServerPair]:
+    with server_pair(services) as made:
         yield made
 
 
-def test_a_model_that_was_created_is_read_from_the_other_server(served: World) -> None:
+def test_a_model_that_was_created_is_read_from_the_other_server(served: ServerPair) -> None:
     with served.client(0) as one, served.client(1) as other:
         made: dict[str, Any] = one.post(
             CREATE, json={"name": "first", "tags": [{"key": "a", "value": "1"}], "description": "what it is"}
@@ -35,7 +35,7 @@ def test_a_model_that_was_created_is_read_from_the_other_server(served: World) -
         assert made["creation_timestamp"] == made["last_updated_timestamp"]
 
 
-def test_a_name_is_given_once(served: World) -> None:
+def test_a_name_is_given_once(served: ServerPair) -> None:
     with served.client() as client:
         assert client.post(CREATE, json={"name": "once"}).status_code == 200
         again = client.post(CREATE, json={"name": "once"})
@@ -48,7 +48,7 @@ def test_a_name_is_given_once(served: World) -> None:
         assert (absent.status_code, absent.json()["message"]) == (404, "Registered Model with name=never not found")
 
 
-def test_what_others_undo_at_once_is_answered_as_it_was_decided(served: World) -> None:
+def test_what_others_undo_at_once_is_answered_as_it_was_decided(served: ServerPair) -> None:
     """A 500 for what took effect would be sent again by MLflow's client, and a version made twice."""
     names = ("undone", "undone too")
 

@@ -24,10 +24,10 @@ from runfold_projections.registry.version_queries import get_model_version, vers
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import Topic
-from tests.support import model_histories
-from tests.support.histories import WORKSPACES, cut, history
-from tests.support.registry_histories import NAMES
-from tests.support.services import Services
+from tests.support.histories import logged_models as model_histories
+from tests.support.histories.generator import WORKSPACES, cut, history
+from tests.support.histories.registry import NAMES
+from tests.support.services.running import Services
 
 _numbers = itertools.count(1)
 SOAK = bool(os.environ.get("RUNFOLD_SOAK"))
@@ -37,33 +37,33 @@ MOST = 10_000
 Answers = dict[tuple[object, ...], Any]
 
 
-async def shown_now(conn: Connection) -> Answers:
+async def shown_now(connection: Connection) -> Answers:
     """Everything that can be asked about, as it is."""
     found: Answers = {}
     for workspace, name in itertools.product(WORKSPACES, NAMES):
-        model = found["model", workspace, name] = await get_registered_model(conn, workspace, name)
-        found["versions", workspace, name] = None if model is None else await versions_of(conn, model.born, 3, 1)
+        model = found["model", workspace, name] = await get_registered_model(connection, workspace, name)
+        found["versions", workspace, name] = None if model is None else await versions_of(connection, model.born, 3, 1)
         for number in range(1, 7):
-            version = await get_model_version(conn, workspace, name, number)
+            version = await get_model_version(connection, workspace, name, number)
             found["version", workspace, name, number] = version
     for workspace, model_id in itertools.product(WORKSPACES, model_histories.MODELS):
-        found["logged", workspace, model_id] = await get_logged_model(conn, workspace, model_id)
+        found["logged", workspace, model_id] = await get_logged_model(connection, workspace, model_id)
     return found
 
 
-async def shown_at(conn: Connection, offset: int) -> Answers:
+async def shown_at(connection: Connection, offset: int) -> Answers:
     """The same as it was at an offset."""
     found: Answers = {}
     at = {REGISTRY: offset}
     for workspace, name in itertools.product(WORKSPACES, NAMES):
-        found["model", workspace, name] = await registered_model_at(conn, workspace, name, at)
-        one = await model_state_at(conn, workspace, name, at)
+        found["model", workspace, name] = await registered_model_at(connection, workspace, name, at)
+        one = await model_state_at(connection, workspace, name, at)
         found["versions", workspace, name] = None if one is None else past_versions_of(*one, 3, 1)
         for number in range(1, 7):
-            version = await model_version_at(conn, workspace, name, number, at)
+            version = await model_version_at(connection, workspace, name, number, at)
             found["version", workspace, name, number] = version
     for workspace, model_id in itertools.product(WORKSPACES, model_histories.MODELS):
-        found["logged", workspace, model_id] = await logged_model_at(conn, workspace, model_id, at)
+        found["logged", workspace, model_id] = await logged_model_at(connection, workspace, model_id, at)
     return found
 
 

@@ -28,8 +28,8 @@ from runfold_schemas.events.metrics import MetricsLogged
 from runfold_schemas.events.runs import ParamsLogged, RunCreated, TagsSet
 from runfold_schemas.ids import Ids
 from runfold_schemas.positions.position import Partition
-from tests.support.installation import Installation
-from tests.support.load import unequal
+from tests.support.installations.installation import Installation
+from tests.support.load.load import unequal
 
 PARTITIONS = 2
 RUNS = 20

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from random import Random
+from typing import cast
 
 import pytest
 
@@ -19,14 +20,14 @@ from runfold_projections.generations.comparison import Difference, differences
 from runfold_projections.generations.generations import COMMON_TABLES, TABLES, VIEWS, Projection, canonical_names
 from runfold_projections.generations.state_hash import PACKED, listing, state_hash
 from runfold_projections.metrics import model_blocks
-from runfold_projections.postgres.connection import Connection, open_connection
+from runfold_projections.postgres.connection import Connection, Pool, open_connection
 from runfold_projections.segments.compaction import Source, merge_source
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.record import Raw
 from runfold_schemas.positions.position import Partition, Position
 from runfold_schemas.positions.topics import partition_count, partition_of
-from tests.support.histories import Scribe, history
-from tests.support.services import Services
+from tests.support.histories.generator import Scribe, history
+from tests.support.services.running import Services
 
 SOAK = bool(os.environ.get("RUNFOLD_SOAK"))
 EXAMPLES = 10_000 if SOAK else 60
@@ -169,7 +170,7 @@ async def test_how_points_are_packed_does_not_show_in_the_hash(services: Service
         merged = 0
         for row in await connection.fetch("SELECT DISTINCT run_id, attempt, rank, branch, partition FROM segment"):
             source = Source(row["run_id"], row["attempt"], row["rank"], row["branch"])
-            merged += (await merge_source(_Pool(connection), row["partition"], source, quiet=True)).fewer
+            merged += (await merge_source(cast(Pool, _Pool(connection)), row["partition"], source, quiet=True)).fewer
         assert merged > 0
         assert await hashed(connection, projection) == before
 

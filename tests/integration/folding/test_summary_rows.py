@@ -7,7 +7,7 @@ from random import Random
 from runfold_projections.control.migrations import migrate
 from runfold_projections.metrics.summaries import Latest, Summaries, Summary
 from runfold_projections.postgres.connection import open_pool
-from tests.support.services import Services
+from tests.support.services.running import Services
 
 EDGES = (
     0.0,

@@ -14,8 +14,8 @@ from runfold_schemas.events.runs import RunCreated, TagsSet
 from runfold_schemas.events.system import SchemaDeclared
 from runfold_schemas.positions.position import Partition, Position
 from runfold_schemas.positions.topics import Topic
-from tests.support.in_process import append, fetch, folded, outgoing, place, sender, until, working
-from tests.support.installation import Installation, difference
+from tests.support.installations.in_process import append, fetch, folded, outgoing, place, sender, until, working
+from tests.support.installations.installation import Installation, difference
 
 NEW_ID = 9001
 

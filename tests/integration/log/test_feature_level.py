@@ -23,7 +23,7 @@ from runfold_server.app.application import create_app
 from runfold_server.core.config import ServerConfig
 from runfold_stack.config.settings import load_settings
 from runfold_stack.programs.up import prepare
-from tests.support.services import Services
+from tests.support.services.running import Services
 
 LEVEL = 2
 """Feature level from which the log has models."""

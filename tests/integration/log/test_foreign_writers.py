@@ -22,8 +22,18 @@ from runfold_schemas.events.runs import RunCreated
 from runfold_schemas.events.system import Genesis, SchemaDeclared
 from runfold_schemas.positions.position import Partition, Position
 from runfold_schemas.positions.topics import Topic, full_name
-from tests.support.in_process import append, bare_topic, break_headers, fetch, folded, outgoing, sender, until, working
-from tests.support.installation import Installation, difference
+from tests.support.installations.in_process import (
+    append,
+    bare_topic,
+    break_headers,
+    fetch,
+    folded,
+    outgoing,
+    sender,
+    until,
+    working,
+)
+from tests.support.installations.installation import Installation, difference
 
 EXPERIMENTS = Partition(Topic.EXPERIMENTS, 0)
 

@@ -19,8 +19,18 @@ from runfold_schemas.events.metrics import MetricsLogged
 from runfold_schemas.events.runs import ParamsLogged, RunCreated
 from runfold_schemas.positions.position import Partition, Position
 from runfold_schemas.positions.topics import Topic
-from tests.support.in_process import append, bare_topic, fetch, folded, outgoing, place, sender, until, working
-from tests.support.installation import Installation, difference
+from tests.support.installations.in_process import (
+    append,
+    bare_topic,
+    fetch,
+    folded,
+    outgoing,
+    place,
+    sender,
+    until,
+    working,
+)
+from tests.support.installations.installation import Installation, difference
 
 RUN = "run"
 TOPICS = (Topic.EXPERIMENTS, Topic.RUNS, Topic.METRICS)

@@ -9,8 +9,8 @@ from runfold_schemas.events.frames import Point, from_points
 from runfold_schemas.events.metrics import MetricsLogged
 from runfold_schemas.events.runs import ParamsLogged, RunCreated
 from runfold_schemas.positions.topics import Topic
-from tests.support.in_process import append, fetch, folded, outgoing, sender, working
-from tests.support.installation import Installation, difference
+from tests.support.installations.in_process import append, fetch, folded, outgoing, sender, working
+from tests.support.installations.installation import Installation, difference
 
 
 def _points(run_id: str, step: int, count: int = 1) -> MetricsLogged:
@@ -60,9 +60,11 @@ async def test_disorder_repeats_and_holes_lose_nothing_and_add_nothing(installat
         points = await fetch(installation, "SELECT sum(points) FROM segment")
         assert points == [(60,)]
         seen: set[int] = set()
-        again = [
-            p.offset for e, p in zip([*sent, *late], positions[1:], strict=True) if id(e) in seen or seen.add(id(e))
-        ]
+        again = []
+        for event, position in zip([*sent, *late], positions[1:], strict=True):
+            if id(event) in seen:
+                again.append(position.offset)
+            seen.add(id(event))
         noted = await fetch(installation, "SELECT log_offset FROM metric_repeat ORDER BY log_offset")
         assert [offset for (offset,) in noted] == again
         rows = await installation.rows()

@@ -15,6 +15,7 @@ import requests
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
+from schemathesis.core.result import Ok
 
 from runfold_schemas.codec import wire
 from runfold_schemas.codec.batch import CONTENT_TYPE, Outgoing, encode_batch
@@ -23,9 +24,9 @@ from runfold_schemas.events.runs import RunCreated
 from runfold_schemas.ids import Ids
 from runfold_schemas.positions.topics import Topic
 from runfold_server.app.routes import api_document
-from tests.support.conformance import problems
-from tests.support.server_world import World, world
-from tests.support.services import Services
+from tests.support.api.conformance import problems
+from tests.support.installations.server_pair import ServerPair, server_pair
+from tests.support.services.running import Services
 
 SOAK = bool(os.environ.get("RUNFOLD_SOAK"))
 JSON = "application/json"
@@ -35,7 +36,7 @@ EXAMPLES = 300 if SOAK else 12
 SCHEMA = schemathesis.openapi.from_dict(api_document())
 OPERATIONS = {
     f"{operation.method.upper()} {operation.path}": operation
-    for operation in (result.ok() for result in SCHEMA.get_all_operations())
+    for operation in (result.ok() for result in SCHEMA.get_all_operations() if isinstance(result, Ok))
     if operation.path not in ENDLESS
     and all(body.media_type == JSON for body in operation.body)
     and (list(operation.query) or list(operation.body))
@@ -60,21 +61,21 @@ fuzz = settings(
 class Target:
     """A server, and entities that a request may name."""
 
-    here: World
+    servers: ServerPair
     session: requests.Session
     known: dict[str, list[str]]
 
     @property
     def uri(self) -> str:
-        return self.here.uris[0]
+        return self.servers.uris[0]
 
 
 @pytest.fixture(scope="module")
 def target(services: Services) -> Iterator[Target]:
-    with world(services) as here, requests.Session() as session:
+    with server_pair(services) as servers, requests.Session() as session:
 
         def call(path: str, **body: Any) -> Any:
-            answer = session.post(f"{here.uris[0]}/api/2.0/mlflow/{path}", json=body, timeout=30)
+            answer = session.post(f"{servers.uris[0]}/api/2.0/mlflow/{path}", json=body, timeout=30)
             assert answer.status_code == 200, answer.text
             return answer.json()
 
@@ -96,7 +97,7 @@ def target(services: Services) -> Iterator[Target]:
             "order_by": ["metrics.key DESC", "name"],
             "timestamp": [0, 1],
         }
-        yield Target(here, session, known)
+        yield Target(servers, session, known)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -111,12 +112,12 @@ def test_no_request_is_a_fault_and_a_refused_one_changes_nothing(
     for holder in (case.query, case.body):
         if isinstance(holder, dict):
             _name_what_is_there(holder, target.known, data)
-    before = target.here.log_size()
+    before = target.servers.log_size()
     answer = case.call(base_url=target.uri, session=target.session, timeout=30)
     kind = answer.headers.get("content-type", [""])[0]
     assert problems(answer.request.method or "", case.operation.path, answer.status_code, kind, answer.content) == []
     if 400 <= answer.status_code < 500:
-        ends, refused = (after - was for after, was in zip(target.here.log_size(), before, strict=True))
+        ends, refused = (after - was for after, was in zip(target.servers.log_size(), before, strict=True))
         assert ends == refused, f"{ends} records were appended, {refused} refused: {answer.status_code} {answer.text}"
 
 
@@ -152,13 +153,13 @@ wrong_bytes = st.one_of(
 @settings(fuzz, max_examples=10 * EXAMPLES)
 @given(wrong_bytes, st.sampled_from(["append", "outcome"]))
 def test_a_batch_of_events_is_appended_whole_or_not_at_all(target: Target, body: bytes, wait: str) -> None:
-    before, _ = target.here.log_size()
+    before, _ = target.servers.log_size()
     answer = target.session.post(
         f"{target.uri}{EVENTS}", params={"wait": wait}, data=body, headers={"content-type": CONTENT_TYPE}, timeout=30
     )
     kind = answer.headers.get("content-type", "")
     assert problems("POST", EVENTS, answer.status_code, kind, answer.content) == []
-    appended = target.here.log_size()[0] - before
+    appended = target.servers.log_size()[0] - before
     if answer.status_code == 400:
         assert appended == 0
     else:

@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.support.server_world import World
+from tests.support.installations.server_pair import ServerPair
 
 API = "/api/2.0/mlflow/"
 JSON = {"content-type": "application/json"}
@@ -19,8 +19,8 @@ MIB = 1024 * 1024
 
 
 @pytest.fixture(scope="module")
-def client(here: World) -> Iterator[httpx2.Client]:
-    with here.client() as client:
+def client(servers: ServerPair) -> Iterator[httpx2.Client]:
+    with servers.client() as client:
         yield client
 
 
@@ -30,13 +30,13 @@ def run_id(client: httpx2.Client) -> str:
     return str(created.json()["run"]["info"]["run_id"])
 
 
-def refused(here: World, answer: httpx2.Response, before: tuple[int, int], status: int = 400) -> str:
+def refused(servers: ServerPair, answer: httpx2.Response, before: tuple[int, int], status: int = 400) -> str:
     """The message of a refusal that has left the log alone."""
     assert answer.status_code == status, (answer.status_code, answer.text[:500])
     told = answer.json()
     assert told["error_code"] in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST"), told
     assert len(told["message"]) < 20_000
-    assert here.log_size() == before
+    assert servers.log_size() == before
     return str(told["message"])
 
 
@@ -77,37 +77,37 @@ BODIES: dict[str, bytes | str] = {
 
 
 @pytest.mark.parametrize("what", BODIES)
-def test_a_body_that_can_not_be_right(here: World, client: httpx2.Client, run_id: str, what: str) -> None:
+def test_a_body_that_can_not_be_right(servers: ServerPair, client: httpx2.Client, run_id: str, what: str) -> None:
     body = BODIES[what]
     content = body if isinstance(body, bytes) else body.replace("RUN", run_id).encode()
     headers = JSON | ({"content-encoding": "gzip"} if what == "gzip" else {})
-    before = here.log_size()
-    refused(here, client.post(API + "runs/log-metric", content=content, headers=headers), before)
+    before = servers.log_size()
+    refused(servers, client.post(API + "runs/log-metric", content=content, headers=headers), before)
 
 
 @pytest.mark.parametrize(
     "kind", [None, "", "text/plain", "application/x-www-form-urlencoded", "application/jsonx", "\xe9"]
 )
-def test_a_body_of_another_type(here: World, client: httpx2.Client, run_id: str, kind: str | None) -> None:
+def test_a_body_of_another_type(servers: ServerPair, client: httpx2.Client, run_id: str, kind: str | None) -> None:
     body = json.dumps({"run_id": run_id, "key": "k", "value": 1, "timestamp": 1}).encode()
     headers = {} if kind is None else {b"content-type": kind.encode("latin-1")}
-    before = here.log_size()
-    message = refused(here, client.post(API + "runs/log-metric", content=body, headers=headers), before)
+    before = servers.log_size()
+    message = refused(servers, client.post(API + "runs/log-metric", content=body, headers=headers), before)
     assert "Content-Type" in message
 
 
-def test_bodies_that_are_too_large(here: World, client: httpx2.Client, run_id: str) -> None:
-    before = here.log_size()
+def test_bodies_that_are_too_large(servers: ServerPair, client: httpx2.Client, run_id: str) -> None:
+    before = servers.log_size()
     huge = b'{"run_id": "' + b"x" * (9 * MIB) + b'"}'
-    assert "at most" in refused(here, client.post(API + "runs/log-metric", content=huge, headers=JSON), before, 413)
+    assert "at most" in refused(servers, client.post(API + "runs/log-metric", content=huge, headers=JSON), before, 413)
     pieces = (b" " * MIB for _ in range(10))
-    assert "larger" in refused(here, client.post(API + "runs/log-metric", content=pieces, headers=JSON), before, 413)
+    assert "larger" in refused(servers, client.post(API + "runs/log-metric", content=pieces, headers=JSON), before, 413)
     tags = [{"key": "k", "value": "v" * MIB}]
     created = client.post(API + "runs/create", json={"experiment_id": "0", "tags": tags})
-    assert "exceeds the maximum length" in refused(here, created, before)
+    assert "exceeds the maximum length" in refused(servers, created, before)
     dataset = {"name": "d", "digest": "x", "source_type": "s", "source": "u", "schema": "p" * (2 * MIB)}
     logged = client.post(API + "runs/log-inputs", json={"run_id": run_id, "datasets": [{"dataset": dataset}]})
-    assert "exceeds the maximum length" in refused(here, logged, before)
+    assert "exceeds the maximum length" in refused(servers, logged, before)
 
 
 SEARCHES: dict[str, dict[str, Any]] = {
@@ -140,9 +140,9 @@ SEARCHES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("what", SEARCHES)
-def test_a_search_that_can_not_be_right(here: World, client: httpx2.Client, what: str) -> None:
-    before = here.log_size()
-    refused(here, client.post(API + "runs/search", json={"experiment_ids": ["0"]} | SEARCHES[what]), before)
+def test_a_search_that_can_not_be_right(servers: ServerPair, client: httpx2.Client, what: str) -> None:
+    before = servers.log_size()
+    refused(servers, client.post(API + "runs/search", json={"experiment_ids": ["0"]} | SEARCHES[what]), before)
     assert client.post(API + "runs/search", json={"experiment_ids": ["0"]}).status_code == 200
 
 
@@ -172,26 +172,30 @@ QUERIES = {
 
 
 @pytest.mark.parametrize("what", QUERIES)
-def test_a_query_that_can_not_be_right(here: World, client: httpx2.Client, what: str) -> None:
-    before = here.log_size()
+def test_a_query_that_can_not_be_right(servers: ServerPair, client: httpx2.Client, what: str) -> None:
+    before = servers.log_size()
     answer = client.get(f"{API}runs/get?{QUERIES[what]}")
-    refused(here, answer, before, 404 if answer.status_code == 404 else 400)
+    refused(servers, answer, before, 404 if answer.status_code == 404 else 400)
     client.get(f"{API}metrics/get-history-bulk?metric_key=k&{QUERIES[what]}")
     client.get(f"{API}metrics/get-history-bulk-interval?metric_key=k&{QUERIES[what].replace('run_id', 'run_ids')}")
 
 
 @pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "DELETE", "PUT", "PATCH", "TRACE", "BREW"])
 @pytest.mark.parametrize("path", ["runs/log-metric", "runs/get", "runs/nope", "runs/%00", "runs/get/", "../../health"])
-def test_other_methods_and_paths_are_no_faults(here: World, client: httpx2.Client, method: str, path: str) -> None:
-    before = here.log_size()
+def test_other_methods_and_paths_are_no_faults(
+    servers: ServerPair, client: httpx2.Client, method: str, path: str
+) -> None:
+    before = servers.log_size()
     assert client.request(method, API + path).status_code < 500
-    assert here.log_size() == before
+    assert servers.log_size() == before
 
 
 @pytest.mark.parametrize("path", ["logged-models/a%0Ab", "webhooks/a%0Ab", "webhooks/%0A"])
-def test_an_id_with_a_line_break_is_an_id_that_nothing_has(here: World, client: httpx2.Client, path: str) -> None:
-    before = here.log_size()
-    refused(here, client.get(API + path), before, 404)
+def test_an_id_with_a_line_break_is_an_id_that_nothing_has(
+    servers: ServerPair, client: httpx2.Client, path: str
+) -> None:
+    before = servers.log_size()
+    refused(servers, client.get(API + path), before, 404)
 
 
 RAW = {
@@ -206,9 +210,9 @@ RAW = {
 
 
 @pytest.mark.parametrize("what", RAW)
-def test_bytes_that_are_no_request_leave_the_server_well(here: World, client: httpx2.Client, what: str) -> None:
-    before = here.log_size()
-    host, port = here.uris[0].removeprefix("http://").split(":")
+def test_bytes_that_are_no_request_leave_the_server_well(servers: ServerPair, client: httpx2.Client, what: str) -> None:
+    before = servers.log_size()
+    host, port = servers.uris[0].removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=10) as raw:
         raw.sendall(RAW[what])
         raw.shutdown(socket.SHUT_WR)
@@ -217,4 +221,4 @@ def test_bytes_that_are_no_request_leave_the_server_well(here: World, client: ht
             answer += piece
     assert not answer or answer.split(b" ")[1][:1] in b"24"
     assert client.get("/health").text == "OK"
-    assert here.log_size() == before
+    assert servers.log_size() == before

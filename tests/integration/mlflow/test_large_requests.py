@@ -8,15 +8,15 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.support.caller import Caller
-from tests.support.server_world import World
+from tests.support.installations.server_pair import ServerPair
+from tests.support.mlflow.caller import Caller
 
 _names = itertools.count()
 
 
 @pytest.fixture
-def call(here: World) -> Iterator[Caller]:
-    with here.client(0) as one, here.client(1) as two:
+def call(servers: ServerPair) -> Iterator[Caller]:
+    with servers.client(0) as one, servers.client(1) as two:
         yield Caller(one, two)
 
 

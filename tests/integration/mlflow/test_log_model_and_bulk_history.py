@@ -12,20 +12,20 @@ from mlflow.models import Model
 from mlflow.store.tracking.rest_store import RestStore
 from mlflow.utils.rest_utils import MlflowHostCreds
 
-from tests.support.caller import API, Caller
-from tests.support.server_world import World
+from tests.support.installations.server_pair import ServerPair
+from tests.support.mlflow.caller import API, Caller
 
 
 @pytest.fixture
-def call(here: World) -> Iterator[Caller]:
+def call(servers: ServerPair) -> Iterator[Caller]:
     """Every call goes to the other server than the one before."""
-    with here.client(0) as one, here.client(1) as two:
+    with servers.client(0) as one, servers.client(1) as two:
         yield Caller(one, two)
 
 
-def test_a_logged_model_joins_the_runs_history(here: World, call: Caller) -> None:
+def test_a_logged_model_joins_the_runs_history(servers: ServerPair, call: Caller) -> None:
     run_id = call.run()
-    with here.client() as client:
+    with servers.client() as client:
         store = RestStore(lambda: MlflowHostCreds(str(client.base_url)))
         models = [
             Model(artifact_path=f"model-{n}", run_id=run_id, flavors={"f": {"config": 1, "n": n}}) for n in (1, 2)
@@ -40,12 +40,12 @@ def test_a_logged_model_joins_the_runs_history(here: World, call: Caller) -> Non
     assert "'active' state" in call.post("runs/log-model", 400, run_id=run_id, model_json=told)["message"]
 
 
-def test_models_logged_at_once_are_all_in_the_history(here: World, call: Caller) -> None:
+def test_models_logged_at_once_are_all_in_the_history(servers: ServerPair, call: Caller) -> None:
     run_id = call.run()
 
     def log(number: int) -> None:
         model = Model(artifact_path=f"model-{number}", run_id=run_id)
-        with here.client(number % 2) as client:
+        with servers.client(number % 2) as client:
             body = {"run_id": run_id, "model_json": json.dumps(model.get_tags_dict())}
             assert client.post(API + "runs/log-model", json=body).status_code == 200
 
@@ -113,7 +113,7 @@ def test_a_sample_of_one_metric_of_many_runs(call: Caller) -> None:
         assert call.get("metrics/get-history-bulk-interval", 400, **full)["message"] == message
 
 
-def test_searching_data_sets(here: World, call: Caller) -> None:
+def test_searching_data_sets(servers: ServerPair, call: Caller) -> None:
     number, other = call.experiment(), call.experiment()
     for experiment, digest, context in (
         (number, "x", "train"),
@@ -132,7 +132,7 @@ def test_searching_data_sets(here: World, call: Caller) -> None:
         {"experiment_id": number, "name": "d", "digest": "x", "context": "train"},
         {"experiment_id": other, "name": "d", "digest": "x", "context": "eval"},
     ]
-    with here.client() as client:
+    with servers.client() as client:
         ajax = client.post("/ajax-api/2.0/mlflow/experiments/search-datasets", json={"experiment_ids": [other]})
     assert ajax.json()["dataset_summaries"] == found[2:]
     assert call.post("experiments/search-datasets", experiment_ids=["987654"]) == {}

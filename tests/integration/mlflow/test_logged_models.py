@@ -23,8 +23,8 @@ from mlflow.store.tracking.rest_store import RestStore
 from mlflow.utils.rest_utils import MlflowHostCreds
 
 from runfold_projections.metrics import model_blocks
-from tests.support.caller import API, Caller
-from tests.support.server_world import World
+from tests.support.installations.server_pair import ServerPair
+from tests.support.mlflow.caller import API, Caller
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -34,16 +34,16 @@ _names = count(1)
 
 
 @pytest.fixture
-def call(here: World) -> Iterator[Caller]:
+def call(servers: ServerPair) -> Iterator[Caller]:
     """Every call goes to the other server than the one before."""
-    with here.client(0) as one, here.client(1) as two:
+    with servers.client(0) as one, servers.client(1) as two:
         yield Caller(one, two)
 
 
 @pytest.fixture
-def stores(here: World) -> tuple[RestStore, RestStore]:
+def stores(servers: ServerPair) -> tuple[RestStore, RestStore]:
     """MLflow's own client of either server."""
-    one, two = (RestStore(lambda uri=uri: MlflowHostCreds(uri)) for uri in here.uris)
+    one, two = (RestStore(lambda uri=uri: MlflowHostCreds(uri)) for uri in servers.uris)
     return one, two
 
 
@@ -182,9 +182,9 @@ def test_what_can_not_be_made_is_refused_in_mlflows_words(call: Caller, experime
     assert refused == f"The experiment {experiment} must be in the 'active' state. Current state is deleted."
 
 
-def test_what_a_body_lacks_or_has_wrong_is_said(here: World, store: RestStore, experiment: str) -> None:
+def test_what_a_body_lacks_or_has_wrong_is_said(servers: ServerPair, store: RestStore, experiment: str) -> None:
     model_id = made(store, experiment).model_id
-    with here.client() as client:
+    with servers.client() as client:
         for body in ({}, {"status": "READY"}, {"status": 9}):
             answer = client.patch(f"{API}logged-models/{model_id}", json=body)
             assert answer.status_code == 400, answer.text
@@ -197,11 +197,11 @@ def test_what_a_body_lacks_or_has_wrong_is_said(here: World, store: RestStore, e
 
 
 def test_what_was_measured_of_a_model_is_there_per_run_and_data_set(
-    here: World, stores: tuple[RestStore, RestStore], call: Caller, experiment: str
+    servers: ServerPair, stores: tuple[RestStore, RestStore], call: Caller, experiment: str
 ) -> None:
     model_id, other = (made(stores[0], experiment).model_id for _ in range(2))
     one, two = call.run(experiment_id=experiment), call.run(experiment_id=experiment)
-    client = MlflowClient(here.uris[0])
+    client = MlflowClient(servers.uris[0])
     for step, value in ((1, 0.5), (3, 0.9), (2, 0.1)):
         client.log_metric(one, "acc", value, timestamp=step, step=step, model_id=model_id)
     points = [
@@ -215,7 +215,7 @@ def test_what_was_measured_of_a_model_is_there_per_run_and_data_set(
     stores[0].log_batch(two, points, [], [])
     found = {
         (m.key, m.run_id, m.dataset_name, m.dataset_digest): (repr(m.value), m.step, m.timestamp, m.model_id)
-        for m in stores[1].get_logged_model(model_id).metrics
+        for m in stores[1].get_logged_model(model_id).metrics or ()
     }
     assert found == {
         ("acc", one, None, None): ("0.9", 3, 3, model_id),
@@ -226,7 +226,7 @@ def test_what_was_measured_of_a_model_is_there_per_run_and_data_set(
     # A finalized model is answered with what was acknowledged before.
     client.log_metric(one, "late", 1.0, timestamp=1, step=1, model_id=model_id)
     final = stores[1].finalize_logged_model(model_id, LoggedModelStatus.READY)
-    assert "late" in {metric.key for metric in final.metrics}
+    assert "late" in {metric.key for metric in final.metrics or ()}
 
 
 def test_inputs_and_outputs_of_a_run_are_models(
@@ -306,10 +306,10 @@ FILTERS = [
 
 
 @pytest.fixture(scope="module", params=[model_blocks.WIDE, 1], ids=["rows", "blocks"])
-def zoo(here: World, request: pytest.FixtureRequest) -> tuple[str, dict[str, str]]:
+def zoo(servers: ServerPair, request: pytest.FixtureRequest) -> tuple[str, dict[str, str]]:
     """An experiment with four models, whose metrics lie in rows, or in blocks as those of wide rows do."""
-    store = RestStore(lambda: MlflowHostCreds(here.uris[0]))
-    with pytest.MonkeyPatch.context() as patch, here.client(0) as one:
+    store = RestStore(lambda: MlflowHostCreds(servers.uris[0]))
+    with pytest.MonkeyPatch.context() as patch, servers.client(0) as one:
         patch.setattr(model_blocks, "WIDE", request.param)
         call = Caller(one)
         experiment = call.experiment()
@@ -416,10 +416,10 @@ def test_a_search_that_can_not_be_read_is_refused_in_mlflows_words(
     assert call.post("logged-models/search", experiment_ids=["123456789012345678901234567890"]) == {}
 
 
-def test_files_of_a_model_are_listed_and_got_by_its_id(here: World, store: RestStore, experiment: str) -> None:
+def test_files_of_a_model_are_listed_and_got_by_its_id(servers: ServerPair, store: RestStore, experiment: str) -> None:
     model = made(store, experiment)
     root = f"{experiment}/models/{model.model_id}/artifacts"
-    with here.client() as client:
+    with servers.client() as client:
         for path in ("MLmodel", "data/model.pkl"):
             assert client.put(f"/api/2.0/mlflow-artifacts/artifacts/{root}/{path}", content=b"x").status_code == 200
         at = f"{API}logged-models/{model.model_id}/artifacts/directories"

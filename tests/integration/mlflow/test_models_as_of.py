@@ -7,9 +7,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.integration.native.test_as_of import NATIVE, now
-from tests.integration.native.test_timeline import ask, events, kinds
-from tests.support.caller import API, Caller
+from tests.support.api.moments import NATIVE, now
+from tests.support.api.timelines import ask, events, kinds
+from tests.support.mlflow.caller import API, Caller
 
 
 @pytest.fixture

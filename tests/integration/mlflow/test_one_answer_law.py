@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 from runfold_schemas.codec.batch import CONTENT_TYPE, encode_batch
 from runfold_schemas.positions.topics import Topic
-from tests.support import model_histories
-from tests.support.caller import API, Caller
-from tests.support.in_process import outgoing
-from tests.support.receiver import receiver
-from tests.support.registry_histories import ALIASES, NAMES, registry_event
-from tests.support.server_world import World
+from tests.support.doubles.receiver import receiver
+from tests.support.histories import logged_models as model_histories
+from tests.support.histories.registry import ALIASES, NAMES, registry_event
+from tests.support.installations.in_process import outgoing
+from tests.support.installations.server_pair import ServerPair
+from tests.support.mlflow.caller import API, Caller
 
 NATIVE = "/api/runfold/v1"
 EXAMPLES, EVENTS = (60, 120) if os.environ.get("RUNFOLD_SOAK") else (4, 120)
@@ -33,7 +33,7 @@ generated = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check
 
 def pages(caller: Caller, path: str, name: str, *, post: bool = False, **query: Any) -> Iterator[Json]:
     """All that a search finds, three a page."""
-    token = {}
+    token: dict[str, Any] = {}
     while True:
         ask = caller.post if post else caller.get
         answer = ask(path, max_results=3, **query, **token)
@@ -107,10 +107,10 @@ def as_dict(pairs: Any) -> dict[str, str]:
 
 @generated
 @given(st.integers(0, 2**32))
-def test_every_answer_about_an_entity_of_the_registry_is_that_of_get(here: World, seed: int) -> None:
+def test_every_answer_about_an_entity_of_the_registry_is_that_of_get(servers: ServerPair, seed: int) -> None:
     rng, writer = Random(seed), f"one-{next(_numbers)}"
     events = [outgoing(Topic.REGISTRY, registry_event(rng), writer=writer, sequence=n) for n in range(EVENTS)]
-    with here.client() as client:
+    with servers.client() as client:
         headers = {"content-type": CONTENT_TYPE}
         appended = client.post(f"{NATIVE}/events?wait=outcome", content=encode_batch(events), headers=headers)
         assert appended.status_code == 200, appended.text
@@ -119,8 +119,8 @@ def test_every_answer_about_an_entity_of_the_registry_is_that_of_get(here: World
         assert count > 5
 
 
-def test_aliases_are_shown_by_every_listing(here: World) -> None:
-    with here.client() as client:
+def test_aliases_are_shown_by_every_listing(servers: ServerPair) -> None:
+    with servers.client() as client:
         caller = Caller(client)
         caller.post("registered-models/create", name="aliased")
         caller.post("model-versions/create", name="aliased", source="s3://b/m")
@@ -148,7 +148,7 @@ def change(rng: Random, caller: Lenient, experiments: list[str], runs: list[str]
     """Anything a client does to an experiment or a run; what is refused changes nothing."""
     run, other, key, value = rng.choice(runs), rng.choice(runs), rng.choice("abü"), rng.choice(["", "1", "ü"])
     what = rng.randrange(10)
-    refusable = {
+    refusable: dict[int, tuple[str, Json]] = {
         0: ("runs/set-tag", {"run_id": run, "key": key, "value": value}),
         1: ("runs/log-parameter", {"run_id": run, "key": key, "value": value}),
         2: ("runs/log-metric", {"run_id": run, "key": key, "value": rng.random(), "timestamp": rng.randrange(9)}),
@@ -173,9 +173,9 @@ def change(rng: Random, caller: Lenient, experiments: list[str], runs: list[str]
 
 @generated
 @given(st.integers(0, 2**32))
-def test_every_answer_about_an_experiment_or_a_run_is_that_of_get(here: World, seed: int) -> None:
+def test_every_answer_about_an_experiment_or_a_run_is_that_of_get(servers: ServerPair, seed: int) -> None:
     rng = Random(seed)
-    with here.client() as client:
+    with servers.client() as client:
         caller = Lenient(client)
         experiments = [caller.experiment(f"one answer {seed} {next(_numbers)}") for _ in range(2)]
         runs = [caller.run(experiment_id=rng.choice(experiments)) for _ in range(4)]
@@ -199,8 +199,8 @@ def test_every_answer_about_an_experiment_or_a_run_is_that_of_get(here: World, s
                 assert answer.json()["run_info"] == caller.get("runs/get", run_id=run)["run"]["info"]
 
 
-def test_what_a_write_answers_is_what_get_says(here: World) -> None:
-    with here.client() as client:
+def test_what_a_write_answers_is_what_get_says(servers: ServerPair) -> None:
+    with servers.client() as client:
         caller, tags = Caller(client), [{"key": "a", "value": "1"}]
 
         def model(answer: Json) -> None:
@@ -230,14 +230,14 @@ def test_what_a_write_answers_is_what_get_says(here: World) -> None:
         assert ready == caller.get(f"logged-models/{got['info']['model_id']}")["model"]
 
 
-def test_a_webhook_is_told_what_get_says(here: World) -> None:
+def test_a_webhook_is_told_what_get_says(servers: ServerPair) -> None:
     kinds = [
         "registered_model.created",
         "model_version.created",
         "model_version_tag.set",
         "model_version_alias.created",
     ]
-    with here.client() as client, receiver() as heard:
+    with servers.client() as client, receiver() as heard:
         caller = Caller(client)
         events = [dict(zip(("entity", "action"), kind.upper().split("."), strict=True)) for kind in kinds]
         caller.post("webhooks", name="law", url=f"{heard.url}/law", events=events)

@@ -21,9 +21,9 @@ from runfold_schemas.events.metrics import MetricsLogged, RunForked, RunRewound
 from runfold_schemas.events.rank_reduction import REDUCTION_TAG, Reduction
 from runfold_schemas.events.runs import TagsSet
 from runfold_schemas.positions.topics import Topic
-from tests.support.caller import Caller
-from tests.support.in_process import outgoing
-from tests.support.server_world import World
+from tests.support.installations.in_process import outgoing
+from tests.support.installations.server_pair import ServerPair
+from tests.support.mlflow.caller import Caller
 
 Logged = tuple[int, int, float]
 """Step, time and value."""
@@ -94,16 +94,16 @@ def rows(answer: list[dict[str, Any]]) -> list[Logged]:
 
 
 @pytest.fixture
-def call(here: World) -> Iterator[Caller]:
+def call(servers: ServerPair) -> Iterator[Caller]:
     """Every call goes to the other server than the one before."""
-    with here.client(0) as one, here.client(1) as two:
+    with servers.client(0) as one, servers.client(1) as two:
         yield Caller(one, two)
 
 
 @pytest.fixture
-def mlflow(here: World) -> MlflowClient:
+def mlflow(servers: ServerPair) -> MlflowClient:
     """The unmodified client."""
-    return MlflowClient(here.uris[0])
+    return MlflowClient(servers.uris[0])
 
 
 def test_a_tag_shows_one_point_a_step_in_every_history(
@@ -185,10 +185,10 @@ def test_values_that_are_no_numbers_count_only_where_no_rank_has_another(client:
     assert rows(found) == [(0, 2, 3.0), (1, 2, "NaN"), (2, 1, 1.7976931348623157e308)]
 
 
-def test_a_rewind_of_a_rank_takes_its_points_out_of_the_reduction(here: World, call: Caller) -> None:
+def test_a_rewind_of_a_rank_takes_its_points_out_of_the_reduction(servers: ServerPair, call: Caller) -> None:
     """What is reduced are the effective points, of a forked run with those it inherited."""
     parent, child = call.run(), call.run(tags=[{"key": REDUCTION_TAG, "value": "sum"}])
-    with here.client() as client:
+    with servers.client() as client:
         log(client, parent, {0: [(0, 1, 1.0), (1, 2, 1.0), (2, 3, 1.0)], 1: [(0, 1, 10.0), (1, 2, 10.0), (2, 3, 10.0)]})
         rewind = outgoing(Topic.METRICS, RunRewound(run_id=parent, step=1, all_ranks=False), writer="r1", rank=1)
         append(client, [rewind])
@@ -292,12 +292,12 @@ def test_the_past_shows_the_reduction_of_then(client: httpx2.Client, call: Calle
 
 @pytest.mark.parametrize("value", ["avg", "", "MEAN", "mean ", "none", "ü" * 3000])
 def test_an_unknown_reduction_is_refused_wherever_a_tag_is_set(
-    here: World, call: Caller, mlflow: MlflowClient, value: str
+    servers: ServerPair, call: Caller, mlflow: MlflowClient, value: str
 ) -> None:
     experiment = call.experiment()
     run_id = call.run(experiment_id=experiment)
     tag = {"key": REDUCTION_TAG, "value": value}
-    before = here.log_size()
+    before = servers.log_size()
     for path, body in (
         ("runs/set-tag", {"run_id": run_id, **tag}),
         ("runs/log-batch", {"run_id": run_id, "tags": [tag], "params": [{"key": "p", "value": "1"}]}),
@@ -308,7 +308,7 @@ def test_an_unknown_reduction_is_refused_wherever_a_tag_is_set(
         refused = call.post(path, 400, **body)
         assert refused["error_code"] == "INVALID_PARAMETER_VALUE"
         assert f"for parameter '{REDUCTION_TAG}' supplied: {NAMES}" in refused["message"], path
-    assert here.log_size() == before, "nothing was appended"
+    assert servers.log_size() == before, "nothing was appended"
     with pytest.raises(MlflowException, match="It is one of mean, min"):
         mlflow.set_tag(run_id, REDUCTION_TAG, value)
     with pytest.raises(MlflowException, match="It is one of mean, min"):

@@ -7,8 +7,8 @@ from typing import Any
 
 import httpx2
 
-from tests.support.registry_conversation import RECORDED, REQUESTS, converse, title
-from tests.support.server_world import World
+from tests.support.installations.server_pair import ServerPair
+from tests.support.mlflow.registry_conversation import RECORDED, REQUESTS, converse, title
 
 DEPARTURES: dict[str, str] = {
     'POST model-versions/create {"name": "m2", "source": "models:/m1/Staging"}': "a caller can mend it; MLflow: 500",
@@ -61,9 +61,9 @@ def _reason(ask: str) -> str:
     return next((why for start, why in DEPARTURES.items() if ask.startswith(start)), "")
 
 
-def test_every_answer_is_mlflows(here: World) -> None:
+def test_every_answer_is_mlflows(servers: ServerPair) -> None:
     theirs = json.loads(RECORDED.read_text(encoding="utf-8"))
-    with here.client() as client:
+    with servers.client() as client:
         run = client.post("/api/2.0/mlflow/runs/create", json={"experiment_id": "0", "start_time": 1}).json()
         ours = converse(lambda *ask: _send(client, *ask), run["run"]["info"]["run_id"])
     differences = [

@@ -13,11 +13,11 @@ import pytest
 
 from runfold_schemas.codec.batch import CONTENT_TYPE, encode_batch
 from runfold_schemas.positions.topics import Topic
-from tests.integration.native.test_as_of import HEADER, NATIVE, moment, now
-from tests.support import model_histories
-from tests.support.caller import API, Caller
-from tests.support.in_process import outgoing
-from tests.support.registry_histories import ALIASES, NAMES, registry_event
+from tests.support.api.moments import HEADER, NATIVE, moment, now
+from tests.support.histories import logged_models as model_histories
+from tests.support.histories.registry import ALIASES, NAMES, registry_event
+from tests.support.installations.in_process import outgoing
+from tests.support.mlflow.caller import API, Caller
 
 SOAK = bool(os.environ.get("RUNFOLD_SOAK"))
 SEEDS, PIECES, EVENTS = (20, 25, 60) if SOAK else (1, 7, 50)

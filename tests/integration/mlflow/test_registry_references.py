@@ -10,8 +10,8 @@ import pytest
 from runfold_schemas.codec.batch import CONTENT_TYPE, encode_batch
 from runfold_schemas.events.registered_models import RegisteredModelCreated
 from runfold_schemas.positions.topics import Topic
-from tests.support.caller import API, Caller
-from tests.support.in_process import outgoing
+from tests.support.installations.in_process import outgoing
+from tests.support.mlflow.caller import API, Caller
 
 NOBODY = "0" * 32
 NO_MODEL = "m-" + "0" * 32

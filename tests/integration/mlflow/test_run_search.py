@@ -8,15 +8,15 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.support.server_world import World, world
-from tests.support.services import Services
+from tests.support.installations.server_pair import ServerPair, server_pair
+from tests.support.services.running import Services
 
 API = "/api/2.0/mlflow"
 
 
 @pytest.fixture(scope="module")
-def two(services: Services) -> Iterator[World]:
-    with world(services) as made:
+def two(services: Services) -> Iterator[ServerPair]:
+    with server_pair(services) as made:
         yield made
 
 
@@ -61,7 +61,7 @@ def write(client: httpx2.Client, run_id: str, rng: Random, number: int) -> tuple
     return run_id, f"datasets.name = 'd{number}'"
 
 
-def test_a_search_sees_every_acknowledged_write_whichever_server_took_it(two: World) -> None:
+def test_a_search_sees_every_acknowledged_write_whichever_server_took_it(two: ServerPair) -> None:
     rng = Random(1)
     with two.client(0) as one, two.client(1) as other:
         experiment = new_experiment(one, "interleaved")
@@ -77,7 +77,7 @@ def test_a_search_sees_every_acknowledged_write_whichever_server_took_it(two: Wo
             assert found == [whole]
 
 
-def test_a_run_that_was_written_before_shows_its_stage_and_its_experiments(two: World) -> None:
+def test_a_run_that_was_written_before_shows_its_stage_and_its_experiments(two: ServerPair) -> None:
     with two.client(0) as one, two.client(1) as other:
         experiment = new_experiment(one, "stages")
         run_id = new_run(one, experiment, 1)
@@ -96,13 +96,14 @@ def test_a_run_that_was_written_before_shows_its_stage_and_its_experiments(two: 
         assert stages() == ["active"]
 
 
-def test_pages_hold_each_run_once(two: World) -> None:
+def test_pages_hold_each_run_once(two: ServerPair) -> None:
     with two.client(0) as one, two.client(1) as other:
         experiment = new_experiment(one, "pages")
         runs = [new_run(one, experiment, n % 3) for n in range(23)]
         for n, run_id in enumerate(runs):
             call(one, "runs/log-metric", run_id=run_id, key="m", value=n % 4, timestamp=1, step=1)
-        seen, token = [], None
+        seen: list[str] = []
+        token = None
         while True:
             words = {"experiment_ids": [experiment], "max_results": 5, "order_by": ["metrics.m"], "page_token": token}
             page = call(other if len(seen) % 2 else one, "runs/search", **words)
@@ -114,7 +115,7 @@ def test_pages_hold_each_run_once(two: World) -> None:
         assert set(seen) == set(runs)
 
 
-def test_many_searches_at_once_while_runs_are_written_are_all_right(two: World) -> None:
+def test_many_searches_at_once_while_runs_are_written_are_all_right(two: ServerPair) -> None:
     """Each search must see what was acknowledged before it began: the counter of its own writer."""
     with two.client(0) as one:
         experiment = new_experiment(one, "crowd")
@@ -137,7 +138,7 @@ def test_many_searches_at_once_while_runs_are_written_are_all_right(two: World) 
 
 
 @pytest.mark.parametrize("bad", ["metrics.a >", "nonsense", "params.a = 1"])
-def test_a_bad_filter_is_a_400_also_where_columns_are_kept(two: World, bad: str) -> None:
+def test_a_bad_filter_is_a_400_also_where_columns_are_kept(two: ServerPair, bad: str) -> None:
     with two.client(0) as one:
         for experiments in (["0"], []):
             answer = one.post(f"{API}/runs/search", json={"experiment_ids": experiments, "filter": bad})

@@ -8,8 +8,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.support.server_world import World
-from tests.support.tracking_conversation import RECORDED, SEEDS, Script, converse, title
+from tests.support.installations.server_pair import ServerPair
+from tests.support.mlflow.tracking_conversation import RECORDED, SEEDS, Script, converse, title
 
 DEPARTURES = {
     "metrics.a/b <= 0.5": "a bare slash is refused by both, by MLflow in words of its lexer, which takes it for a division"
@@ -24,9 +24,9 @@ def _send(client: httpx2.Client, method: str, path: str, body: Any) -> tuple[int
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_every_answer_and_the_state_in_the_end_are_mlflows(here: World, seed: int) -> None:
+def test_every_answer_and_the_state_in_the_end_are_mlflows(servers: ServerPair, seed: int) -> None:
     theirs = json.loads(RECORDED.read_text(encoding="utf-8"))[str(seed)]
-    with here.client() as client:
+    with servers.client() as client:
         ours = converse(lambda *ask: _send(client, *ask), seed)
     differences = [
         f"{mine['ask']}\n  recorded {one['status']} {one['answer']}\n  answered {mine['status']} {mine['answer']}"

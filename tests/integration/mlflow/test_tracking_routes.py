@@ -11,16 +11,16 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
-from tests.support.caller import API, Caller
-from tests.support.server_world import World
+from tests.support.installations.server_pair import ServerPair
+from tests.support.mlflow.caller import API, Caller
 
 _names = itertools.count()
 
 
 @pytest.fixture
-def call(here: World) -> Iterator[Caller]:
+def call(servers: ServerPair) -> Iterator[Caller]:
     """Every call goes to the other server than the one before."""
-    with here.client(0) as one, here.client(1) as two:
+    with servers.client(0) as one, servers.client(1) as two:
         yield Caller(one, two)
 
 
@@ -249,12 +249,12 @@ def test_searching_runs(call: Caller) -> None:
         assert call.post("runs/search", 400, experiment_ids=[number], filter=wrong)["message"] == message
 
 
-def test_one_of_many_creators_wins_and_the_others_get_mlflows_error(here: World) -> None:
+def test_one_of_many_creators_wins_and_the_others_get_mlflows_error(servers: ServerPair) -> None:
     names = [f"wanted {next(_names)}" for _ in range(5)]
     gate = threading.Barrier(8)
 
     def create(server: int) -> list[httpx2.Response]:
-        with here.client(server) as client:
+        with servers.client(server) as client:
             client.get("/health/live")
             answers = []
             for name in names:
@@ -271,17 +271,17 @@ def test_one_of_many_creators_wins_and_the_others_get_mlflows_error(here: World)
         assert {answer.json()["error_code"] for answer in losers} == {"RESOURCE_ALREADY_EXISTS"}
         assert all(answer.json()["message"].startswith(f"Experiment(name={name}) already exists.") for answer in losers)
         for server in (0, 1):
-            with here.client(server) as client:
+            with servers.client(server) as client:
                 shown = client.get(API + "experiments/get-by-name", params={"experiment_name": name}).json()
                 assert shown["experiment"]["experiment_id"] == winner.json()["experiment_id"]
 
 
-def test_what_one_server_acknowledged_the_other_shows(here: World) -> None:
+def test_what_one_server_acknowledged_the_other_shows(servers: ServerPair) -> None:
     """Writers on one server, readers on the other: no read is older than the write that came before it."""
     stale: list[str] = []
 
     def interleave(me: int) -> None:
-        with here.client(me % 2) as write, here.client(1 - me % 2) as read:
+        with servers.client(me % 2) as write, servers.client(1 - me % 2) as read:
             writer, reader = Caller(write), Caller(read)
             run_id = writer.run()
             for n in range(15):
@@ -300,11 +300,11 @@ def test_what_one_server_acknowledged_the_other_shows(here: World) -> None:
     assert stale == []
 
 
-def test_many_clients_write_one_run(here: World, call: Caller) -> None:
+def test_many_clients_write_one_run(servers: ServerPair, call: Caller) -> None:
     run_id = call.run()
 
     def write(me: int) -> None:
-        with here.client(me % 2) as client:
+        with servers.client(me % 2) as client:
             own = Caller(client)
             for n in range(5):
                 own.post(
@@ -325,9 +325,9 @@ def test_many_clients_write_one_run(here: World, call: Caller) -> None:
     }
 
 
-def test_bad_input_appends_nothing(here: World, call: Caller) -> None:
+def test_bad_input_appends_nothing(servers: ServerPair, call: Caller) -> None:
     run_id = call.run()
-    with here.client() as client:
+    with servers.client() as client:
         before = client.get("/api/runfold/v1/positions").json()["partitions"]
         for body in (
             {"run_id": run_id, "key": "../x", "value": 1, "timestamp": 1},
@@ -347,8 +347,8 @@ def test_bad_input_appends_nothing(here: World, call: Caller) -> None:
     assert [row["end"] for row in before] == [row["end"] for row in after]
 
 
-def test_both_prefixes_answer(here: World) -> None:
-    with here.client() as client:
+def test_both_prefixes_answer(servers: ServerPair) -> None:
+    with servers.client() as client:
         paths = ("/api/2.0/mlflow", "/ajax-api/2.0/mlflow")
         answers = [client.get(f"{path}/experiments/get?experiment_id=0").json() for path in paths]
     assert answers[0] == answers[1]

@@ -25,8 +25,8 @@ from runfold_schemas.events.runs import ParamsLogged, RunCreated
 from runfold_schemas.events.system import Genesis, SchemaDeclared
 from runfold_schemas.ids import Ids
 from runfold_schemas.positions.topics import Topic
-from tests.support.server_world import PARTITIONS, World
-from tests.support.stopping import stop_process
+from tests.support.installations.server_pair import PARTITIONS, ServerPair
+from tests.support.installations.stopping import stop_process
 
 API = "/api/2.0/mlflow/"
 NATIVE = "/api/runfold/v1/"
@@ -167,10 +167,10 @@ def test_one_bad_record_refuses_its_batch(client: httpx2.Client) -> None:
     assert client.get(NATIVE + "positions").json() == before
 
 
-def test_mlflows_client_unmodified(here: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mlflows_client_unmodified(servers: ServerPair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     mlflow = import_module("mlflow")
-    mlflow.set_tracking_uri(here.uris[0])
+    mlflow.set_tracking_uri(servers.uris[0])
     experiment = mlflow.set_experiment("by the client")
     with mlflow.start_run(run_name="outer") as outer:
         mlflow.log_params({"a": 1, "b": "x"})
@@ -179,7 +179,7 @@ def test_mlflows_client_unmodified(here: World, monkeypatch: pytest.MonkeyPatch)
         mlflow.set_tags({"t": "v"})
         with mlflow.start_run(nested=True) as inner:
             mlflow.log_metrics({"x": 1.0, "y": float("nan")})
-    client = mlflow.MlflowClient(here.uris[1])
+    client = mlflow.MlflowClient(servers.uris[1])
     run = client.get_run(outer.info.run_id)
     assert (run.info.status, run.info.run_name) == ("FINISHED", "outer")
     assert run.data.params == {"a": "1", "b": "x"}
@@ -230,13 +230,13 @@ def run_of(client: httpx2.Client) -> str:
     return str(answer.json()["run"]["info"]["run_id"])
 
 
-def test_kafka_away(here: World, client: httpx2.Client) -> None:
+def test_kafka_away(servers: ServerPair, client: httpx2.Client) -> None:
     run_id = run_of(client)
     metric = {"run_id": run_id, "key": "m", "value": 1, "timestamp": 1}
     series = {"runs": [run_id], "metrics": ["m"]}
     assert client.post(API + "runs/log-metric", json=metric).status_code == 200
     assert client.post(NATIVE + "series:query", json=series).status_code == 200
-    with frozen([here.stack.pid("kafka")]):
+    with frozen([servers.stack.pid("kafka")]):
         # What promises every acknowledged write can't keep the promise, whatever it reads.
         bounded(client.get(API + "runs/get", params={"run_id": run_id}))
         bounded(client.get(API + "metrics/get-history", params={"run_id": run_id, "metric_key": "m"}))
@@ -262,11 +262,11 @@ def test_kafka_away(here: World, client: httpx2.Client) -> None:
     assert_points(client, run_id, 1)
 
 
-def test_postgres_away(here: World, client: httpx2.Client) -> None:
+def test_postgres_away(servers: ServerPair, client: httpx2.Client) -> None:
     run_id = run_of(client)
     metric = {"run_id": run_id, "key": "m", "value": 0, "timestamp": 1}
     assert client.post(API + "runs/log-metric", json=metric).status_code == 200
-    with frozen(family(here.stack.pid("postgres"))):
+    with frozen(family(servers.stack.pid("postgres"))):
         # Needs no outcome either: the experiment was seen a moment ago.
         newer = run_of(client)
         assert client.post(API + "runs/log-metric", json=metric | {"run_id": newer}).status_code == 200
@@ -297,9 +297,9 @@ def assert_points(client: httpx2.Client, run_id: str, count: int) -> None:
 
 
 @pytest.mark.parametrize("part", ["kafka", "postgres"])
-def test_a_part_that_dies_is_found_again(here: World, client: httpx2.Client, part: str) -> None:
+def test_a_part_that_dies_is_found_again(servers: ServerPair, client: httpx2.Client, part: str) -> None:
     run_id = run_of(client)
-    here.stack.kill(part, signal.SIGKILL)
+    servers.stack.kill(part, signal.SIGKILL)
     time.sleep(0.5)
     await_ready(client)
     deadline = time.monotonic() + 90

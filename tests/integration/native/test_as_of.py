@@ -2,36 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import httpx2
 import pytest
 
-from tests.support.caller import API, Caller
-
-NATIVE = "/api/runfold/v1"
-HEADER = "x-runfold-as-of"
+from tests.support.api.moments import HEADER, NATIVE, moment, now
+from tests.support.mlflow.caller import API, Caller
 
 
 @pytest.fixture
 def caller(client: httpx2.Client) -> Caller:
     return Caller(client)
-
-
-def now(client: httpx2.Client) -> str:
-    """The log's ends, as a vector."""
-    ends = client.get(f"{NATIVE}/positions").json()["partitions"]
-    return ",".join(f"{one['partition']}:{one['end']}" for one in ends)
-
-
-def moment() -> int:
-    """A millisecond in which nothing happens, by the clock that the broker has, too."""
-    time.sleep(0.002)
-    ms = time.time_ns() // 1_000_000
-    time.sleep(0.002)
-    return ms
 
 
 def test_a_run_is_told_as_it_was_by_time_and_by_vector(client: httpx2.Client, caller: Caller) -> None:
@@ -181,7 +164,7 @@ def test_a_logged_model_is_told_as_it_was_with_what_had_been_measured_of_it(
     point = {"run_id": run, "key": "acc", "timestamp": 1, "model_id": model_id}
     caller.post("runs/log-metric", **point, value=0.5, step=1)
     caller.post("runs/log-metric", **point, value=0.1, step=1, dataset_name="iris", dataset_digest="d")
-    moments = [moment(), now(client)]
+    moments: list[int | str] = [moment(), now(client)]
     was = caller.get(f"logged-models/{model_id}")
     caller.post("runs/log-metric", **point, value=0.9, step=2)
     assert client.patch(f"{API}logged-models/{model_id}", json={"status": "LOGGED_MODEL_READY"}).status_code == 200

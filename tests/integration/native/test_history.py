@@ -19,8 +19,8 @@ from runfold_schemas.events.metrics import MetricsLogged
 from runfold_schemas.events.runs import RunCreated
 from runfold_schemas.positions.topics import Topic
 from runfold_server.native.series.arrow import MEDIA_TYPE
-from tests.support.in_process import outgoing
-from tests.support.server_world import World
+from tests.support.installations.in_process import outgoing
+from tests.support.installations.server_pair import ServerPair
 
 HISTORY = "/api/runfold/v1/series:history"
 _writers = iter(range(10**6))
@@ -120,11 +120,11 @@ def test_the_answer_says_where_it_ends(client: httpx2.Client) -> None:
     assert said[b"runfold.live"].decode() == answer["live"]
 
 
-async def test_a_million_points_come_as_one_stream(here: World) -> None:
+async def test_a_million_points_come_as_one_stream(servers: ServerPair) -> None:
     run, rows = "million", 20_000
-    with here.client() as client:
+    with servers.client() as client:
         create(client, run)
-        async with RecordSender(here.kafka, here.namespace) as raw:
+        async with RecordSender(servers.kafka, servers.namespace) as raw:
             info_partitions = 3
             for start in range(0, 1_000_000, rows):
                 steps = array("q", range(start, start + rows))

@@ -18,10 +18,10 @@ from runfold_schemas.events.runs import TagsSet
 from runfold_schemas.positions.topics import Topic
 from runfold_stack.commands.main import app
 from runfold_stack.errors import StackError
-from tests.integration.native.test_as_of import NATIVE, moment, now
-from tests.support.caller import API, Caller
-from tests.support.in_process import outgoing
-from tests.support.server_world import World
+from tests.support.api.moments import NATIVE, moment, now
+from tests.support.installations.in_process import outgoing
+from tests.support.installations.server_pair import ServerPair
+from tests.support.mlflow.caller import API, Caller
 
 Run = Callable[..., tuple[str, str]]
 Refused = Callable[..., str]
@@ -38,8 +38,8 @@ class Story:
 
 
 @pytest.fixture(scope="module")
-def story(here: World) -> Iterator[Story]:
-    with here.client() as client:
+def story(servers: ServerPair) -> Iterator[Story]:
+    with servers.client() as client:
         caller = Caller(client)
         experiment = caller.experiment("speech")
         run = caller.run(experiment_id=experiment, run_name="baseline", start_time=1772366400000)
@@ -65,11 +65,11 @@ def story(here: World) -> Iterator[Story]:
 
 
 @pytest.fixture
-def run(here: World) -> Run:
+def run(servers: ServerPair) -> Run:
     """What a command prints: data, and talk."""
 
     def call(*arguments: str) -> tuple[str, str]:
-        done = CliRunner().invoke(app, [*arguments, "--server", here.uris[0]])
+        done = CliRunner().invoke(app, [*arguments, "--server", servers.uris[0]])
         if done.exception is not None:
             raise done.exception
         return done.stdout, done.stderr
@@ -127,9 +127,9 @@ def test_the_timeline_of_a_model_is_found_by_the_name_it_has_or_had_last(run: Ru
 
 
 def test_another_model_that_had_the_name_is_named_with_the_moment_to_ask_as_of(
-    here: World, run: Run, story: Story
+    servers: ServerPair, run: Run, story: Story
 ) -> None:
-    with here.client() as client:
+    with servers.client() as client:
         caller = Caller(client)
         for life in ("first", "second"):
             caller.post("registered-models/create", name="reborn", description=life)
@@ -187,26 +187,27 @@ def test_experiments_go_by_name_or_id_and_logged_models_by_id(run: Run, story: S
     assert 'status: - -> "PENDING"' in run("timeline", "logged-model", story.logged_model)[0]
 
 
-def test_an_experiment_goes_by_the_name_that_it_had_then(here: World, run: Run, story: Story, refused: Refused) -> None:
-    with here.client() as client:
+def test_an_experiment_goes_by_the_name_that_it_had_then(
+    servers: ServerPair, run: Run, story: Story, refused: Refused
+) -> None:
+    with servers.client() as client:
         caller = Caller(client)
         first = caller.experiment("swapped")
         then = now(client)
         caller.post("experiments/update", experiment_id=first, new_name="swapped before")
         caller.experiment("swapped")
         later = now(client)
-    for command in (("timeline", "experiment"), ("why", "experiment")):
-        field = ("name",) if command[0] == "why" else ()
-        assert run(*command, "swapped", *field)[0] != run(*command, first, *field)[0]
-        assert run(*command, "swapped", *field, "--as-of", then)[0] == run(*command, first, *field, "--as-of", then)[0]
-        assert "'swapped before' as of experiments:0:" in refused(*command, "swapped before", *field, "--as-of", then)
+    for command, which in ((("timeline", "experiment"), ()), (("why", "experiment"), ("name",))):
+        assert run(*command, "swapped", *which)[0] != run(*command, first, *which)[0]
+        assert run(*command, "swapped", *which, "--as-of", then)[0] == run(*command, first, *which, "--as-of", then)[0]
+        assert "'swapped before' as of experiments:0:" in refused(*command, "swapped before", *which, "--as-of", then)
     changed = run("diff", "experiment", "swapped before", "--from", then, "--to", later)[0]
     assert changed.startswith('name: "swapped" -> "swapped before"')
 
 
-def test_what_an_event_caused_is_told_below_it(here: World, run: Run, story: Story) -> None:
+def test_what_an_event_caused_is_told_below_it(servers: ServerPair, run: Run, story: Story) -> None:
     cause = json.loads(run("timeline", "run", story.run, "--json")[0])["events"][0]
-    with here.client() as client:
+    with servers.client() as client:
         other = Caller(client).run()
         event = TagsSet(run_id=other, tags={"k": "v"})
         record = outgoing(Topic.RUNS, event, writer=f"w-{other}", causation_id=cause["event_id"])
@@ -285,16 +286,16 @@ def test_what_is_wrong_is_said_with_what_to_do(run: Run, story: Story, refused: 
         assert says in refused(*arguments), arguments
 
 
-def test_as_a_program_it_exits_with_1_and_says_one_line(here: World, story: Story) -> None:
+def test_as_a_program_it_exits_with_1_and_says_one_line(servers: ServerPair, story: Story) -> None:
     def call(*arguments: str, server: str) -> tuple[int, str, str]:
         command = [sys.executable, "-m", "runfold_stack", *arguments]
         env = os.environ | {"RUNFOLD_TRACKING_URI": server, "COLUMNS": "80"}
         done: Any = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
         return done.returncode, done.stdout, done.stderr
 
-    code, said, talk = call("why", "model", "leavers", "name", server=here.uris[0])
+    code, said, talk = call("why", "model", "leavers", "name", server=servers.uris[0])
     assert (code, said.splitlines()[0], talk) == (0, 'name = "leavers"', "")
-    code, said, talk = call("timeline", "run", "nobody", server=here.uris[0])
+    code, said, talk = call("timeline", "run", "nobody", server=servers.uris[0])
     assert (code, said, talk) == (1, "", "error: Run with id=nobody not found\n")
     code, said, talk = call("timeline", "run", "nobody", server="http://127.0.0.1:1")
     assert (code, said, "name it by --server" in talk) == (1, "", True)

@@ -7,7 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.support.caller import Caller
+from tests.support.mlflow.caller import Caller
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_a_prefix_is_taken_literally_and_a_pattern_is_searched(client: httpx2.Cl
     ],
 )
 def test_a_question_that_can_not_be_answered_says_why(
-    client: httpx2.Client, call: Caller, query: dict[str, object], said: str
+    client: httpx2.Client, call: Caller, query: dict[str, Any], said: str
 ) -> None:
     answer = client.get(f"/api/runfold/v1/runs/{call.run()}/metrics", params=query)
     assert answer.status_code == 400

@@ -11,15 +11,15 @@ import httpx2
 import pytest
 
 import runfold
-from tests.support.server_world import World
+from tests.support.installations.server_pair import ServerPair
 
 MLFLOW = "/api/2.0/mlflow/"
 PROMOTE = "/api/runfold/v1/models:promote"
 
 
 @pytest.fixture
-def client(here: World) -> Iterator[httpx2.Client]:
-    with here.client() as made:
+def client(servers: ServerPair) -> Iterator[httpx2.Client]:
+    with servers.client() as made:
         yield made
 
 
@@ -127,7 +127,7 @@ def test_a_misspelt_field_is_refused_for_without_it_something_else_would_be_done
     assert read(client, "spelt")["model"]["aliases"] == {"prod": 1}
 
 
-def test_of_many_that_promote_from_one_version_one_wins(here: World, client: httpx2.Client) -> None:
+def test_of_many_that_promote_from_one_version_one_wins(servers: ServerPair, client: httpx2.Client) -> None:
     """Compare and set: everybody saw @prod on 1."""
     model(client, "raced", 9)
     client.post(f"{MLFLOW}registered-models/alias", json={"name": "raced", "alias": "prod", "version": "1"})
@@ -135,7 +135,7 @@ def test_of_many_that_promote_from_one_version_one_wins(here: World, client: htt
     def promote(number: int) -> str:
         """Why it was refused; nothing if it was not."""
         try:
-            runfold.promote(f"raced@prod={number}", only_if="raced@prod=1", tracking_uri=here.uris[number % 2])
+            runfold.promote(f"raced@prod={number}", only_if="raced@prod=1", tracking_uri=servers.uris[number % 2])
         except runfold.ServerRefused as error:
             return str(error)
         return ""
@@ -148,34 +148,34 @@ def test_of_many_that_promote_from_one_version_one_wins(here: World, client: htt
     assert read(client, "raced")["model"]["aliases"] == {"prod": won.index(True) + 2}
 
 
-def test_the_sdk_reads_its_short_texts_and_says_what_they_may_be(here: World, client: httpx2.Client) -> None:
+def test_the_sdk_reads_its_short_texts_and_says_what_they_may_be(servers: ServerPair, client: httpx2.Client) -> None:
     model(client, "short", 2)
     runfold.promote(
         "short@prod=1",
         "short/1=production",
         only_if=["short", "short/1=None", "short@prod=none"],
-        tracking_uri=here.uris[0],
+        tracking_uri=servers.uris[0],
     )
     answer = runfold.promote(
-        "short@prod=none", "short/2=Production", archive_existing=True, comment="why", tracking_uri=here.uris[0]
+        "short@prod=none", "short/2=Production", archive_existing=True, comment="why", tracking_uri=servers.uris[0]
     )
     assert answer["models"][0]["aliases"] == {}
     assert [one["stage"] for one in read(client, "short")["versions"]] == ["Production", "Archived"]
     with pytest.raises(runfold.SdkError, match="moves nothing"):
-        runfold.promote("short/1", tracking_uri=here.uris[0])
+        runfold.promote("short/1", tracking_uri=servers.uris[0])
     with pytest.raises(runfold.SdkError, match="neither churn@prod=8"):
-        runfold.promote("short@prod", tracking_uri=here.uris[0])
+        runfold.promote("short@prod", tracking_uri=servers.uris[0])
     with pytest.raises(runfold.SdkError, match="needs a move"):
-        runfold.promote(tracking_uri=here.uris[0])
+        runfold.promote(tracking_uri=servers.uris[0])
     with pytest.raises(runfold.SdkError, match=r"a move is a string .* got \['short@prod=1'\]"):
-        runfold.promote(["short@prod=1"], tracking_uri=here.uris[0])  # type: ignore[arg-type]
+        runfold.promote(["short@prod=1"], tracking_uri=servers.uris[0])  # type: ignore[arg-type]
     with pytest.raises(runfold.SdkError, match=r"a condition is a string .* got 7"):
-        runfold.promote("short@prod=1", only_if=["short", 7], tracking_uri=here.uris[0])  # type: ignore[list-item]
+        runfold.promote("short@prod=1", only_if=["short", 7], tracking_uri=servers.uris[0])  # type: ignore[list-item]
     with pytest.raises(runfold.SdkError, match=r"a condition is a string .* got 7"):
-        runfold.promote("short@prod=1", only_if=7, tracking_uri=here.uris[0])  # type: ignore[arg-type]
+        runfold.promote("short@prod=1", only_if=7, tracking_uri=servers.uris[0])  # type: ignore[arg-type]
 
 
-def test_the_command_promotes_and_says_which_condition_failed(here: World, client: httpx2.Client) -> None:
+def test_the_command_promotes_and_says_which_condition_failed(servers: ServerPair, client: httpx2.Client) -> None:
     model(client, "told", 2)
     command = [
         sys.executable,
@@ -186,7 +186,7 @@ def test_the_command_promotes_and_says_which_condition_failed(here: World, clien
         "--if",
         "told@prod=none",
         "--server",
-        here.uris[0],
+        servers.uris[0],
     ]
     done = subprocess.run([*command, "--comment", "first"], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")

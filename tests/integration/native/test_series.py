@@ -15,7 +15,7 @@ from runfold_schemas.events.frames import Point, from_points
 from runfold_schemas.events.metrics import MetricsLogged
 from runfold_schemas.positions.topics import Topic
 from runfold_server.native.series.routes import MEDIA_TYPE
-from tests.support.in_process import outgoing
+from tests.support.installations.in_process import outgoing
 
 QUERY = "/api/runfold/v1/series:query"
 API = "/api/2.0/mlflow/"

@@ -16,9 +16,9 @@ from runfold_projections.generations.snapshots import Past
 from runfold_server.caches import run_cache
 from runfold_stack.commands import snapshots_run
 from runfold_stack.errors import BadSetting
-from tests.integration.native.test_as_of import HEADER, NATIVE, moment, now
-from tests.support.caller import API, Caller
-from tests.support.server_world import World
+from tests.support.api.moments import HEADER, NATIVE, moment, now
+from tests.support.installations.server_pair import ServerPair
+from tests.support.mlflow.caller import API, Caller
 
 
 @pytest.fixture
@@ -26,17 +26,17 @@ def caller(client: httpx2.Client) -> Caller:
     return Caller(client)
 
 
-def create(here: World, at: object, name: str | None = None) -> str:
+def create(servers: ServerPair, at: object, name: str | None = None) -> str:
     wanted = snapshots_run.Wanted(name, str(at), wait=True, patience=30)
-    return asyncio.run(snapshots_run.create(here.kafka, here.dsn, here.namespace, wanted))
+    return asyncio.run(snapshots_run.create(servers.kafka, servers.dsn, servers.namespace, wanted))
 
 
-def drop(here: World, name: str) -> None:
-    asyncio.run(snapshots_run.drop(here.dsn, here.namespace, name))
+def drop(servers: ServerPair, name: str) -> None:
+    asyncio.run(snapshots_run.drop(servers.dsn, servers.namespace, name))
 
 
-def listed(here: World) -> list[Past]:
-    return asyncio.run(snapshots_run.listed(here.dsn, here.namespace))
+def listed(servers: ServerPair) -> list[Past]:
+    return asyncio.run(snapshots_run.listed(servers.dsn, servers.namespace))
 
 
 def search(client: httpx2.Client, at: object = None, **body: Any) -> httpx2.Response:
@@ -47,7 +47,7 @@ def search(client: httpx2.Client, at: object = None, **body: Any) -> httpx2.Resp
 
 
 def test_searches_answer_from_the_past_of_a_time_a_vector_or_a_name(
-    here: World, client: httpx2.Client, caller: Caller, capsys: pytest.CaptureFixture[str]
+    servers: ServerPair, client: httpx2.Client, caller: Caller, capsys: pytest.CaptureFixture[str]
 ) -> None:
     one = caller.run(run_name="one")
     caller.post("runs/log-parameter", run_id=one, key="lr", value="1")
@@ -68,10 +68,10 @@ def test_searches_answer_from_the_past_of_a_time_a_vector_or_a_name(
     assert search(client, "nothing").status_code == 400
     assert search(client, "2999-01-01").status_code == 400
 
-    said = create(here, at, "early")
+    said = create(servers, at, "early")
     assert said.startswith("past early at ")
     assert "past early: replaying" in capsys.readouterr().err
-    assert listed(here)[0].ready
+    assert listed(servers)[0].ready
     answers = [search(client, moment_said) for moment_said in (at, vector, "early")]
     answers.append(
         client.post(
@@ -96,7 +96,7 @@ def test_searches_answer_from_the_past_of_a_time_a_vector_or_a_name(
     assert names() == ["Default", "now"]
     rejections = client.get(f"{NATIVE}/rejections", params={"as_of": "early"})
     assert rejections.headers[HEADER] == answers[0].headers[HEADER]
-    assert sum(rejections.json()["positions"].values()) == sum(listed(here)[0].vector.values())
+    assert sum(rejections.json()["positions"].values()) == sum(listed(servers)[0].vector.values())
 
     # The name says the moment to reads that need no past, too.
     then = client.get(f"{API}runs/get", params={"run_id": one, "as_of": "early"})
@@ -109,32 +109,32 @@ def test_searches_answer_from_the_past_of_a_time_a_vector_or_a_name(
     three = caller.run(run_name="three")
     assert three
     assert len(search(client, "early").json()["runs"]) == 1
-    drop(here, "early")
+    drop(servers, "early")
     assert search(client, vector).status_code == 409
     with pytest.raises(NoSuchPast, match="there is no past `early`"):
-        drop(here, "early")
+        drop(servers, "early")
 
 
-def test_pasts_are_listed_and_one_moment_has_one(here: World, client: httpx2.Client, caller: Caller) -> None:
+def test_pasts_are_listed_and_one_moment_has_one(servers: ServerPair, client: httpx2.Client, caller: Caller) -> None:
     caller.run(run_name="listed")
     vector = now(client)
-    create(here, vector, "first")
+    create(servers, vector, "first")
     caller.run(run_name="later")
-    create(here, moment())
-    names = [past.name for past in listed(here)]
+    create(servers, moment())
+    names = [past.name for past in listed(servers)]
     assert names[0] == "first"
     assert len(names) == 2
     with pytest.raises(BadPast, match="is past `first` already"):
-        create(here, vector, "again")
+        create(servers, vector, "again")
     with pytest.raises(BadPast, match="has a name that is taken"):
-        create(here, now(client), "first")
+        create(servers, now(client), "first")
     with pytest.raises(BadPast, match="1 to 17 lower-case letters"):
-        create(here, now(client), "Upper")
+        create(servers, now(client), "Upper")
     with pytest.raises(BadSetting, match="'--at' supplied: it lies ahead"):
-        create(here, "2999-01-01")
+        create(servers, "2999-01-01")
     with pytest.raises(BadSetting, match="reads as a moment, and as another one"):
-        create(here, now(client), "20260301")
-    shown = json.loads(json.dumps(listed(here)[0].as_json()))
+        create(servers, now(client), "20260301")
+    shown = json.loads(json.dumps(listed(servers)[0].as_json()))
     assert (shown["name"], shown["ready"], shown["folded"]) == ("first", True, shown["total"])
     generations = client.get(f"{NATIVE}/generations").json()["generations"]
     of_past = [one for one in generations if one["past"] == "first"]
@@ -143,7 +143,7 @@ def test_pasts_are_listed_and_one_moment_has_one(here: World, client: httpx2.Cli
     }
     assert all(one["folded"] == one["total"] and one["state"] == "past" for one in of_past)
     for name in names:
-        drop(here, name)
+        drop(servers, name)
     assert {one["state"] for one in client.get(f"{NATIVE}/generations").json()["generations"]} == {"live"}
 
 
@@ -170,16 +170,16 @@ def test_a_past_without_a_name_is_named_after_its_moment(moment_said: str, name:
 
 
 def test_what_a_server_remembers_of_runs_is_read_anew_after_a_switch(
-    here: World, client: httpx2.Client, caller: Caller, monkeypatch: pytest.MonkeyPatch
+    servers: ServerPair, client: httpx2.Client, caller: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_cache, "TRUSTED", 3600.0)
     run = caller.run()
     caller.post("runs/log-metric", run_id=run, key="m", value=1, timestamp=1, step=1)
 
     async def change(statement: str, *values: str) -> None:
-        connection = await asyncpg.connect(here.dsn)
+        connection = await asyncpg.connect(servers.dsn)
         try:
-            await connection.execute(f'SET search_path = "{here.namespace}"')
+            await connection.execute(f'SET search_path = "{servers.namespace}"')
             await connection.execute(statement, *values)
         finally:
             await connection.close()
@@ -194,7 +194,7 @@ def test_what_a_server_remembers_of_runs_is_read_anew_after_a_switch(
 
 
 def test_series_of_runs_that_a_filter_finds_are_those_of_the_past(
-    here: World, client: httpx2.Client, caller: Caller
+    servers: ServerPair, client: httpx2.Client, caller: Caller
 ) -> None:
     number = caller.experiment("drawn of the past")
     one, two, deleted = (caller.run(experiment_id=number, run_name=name) for name in ("one", "two", "deleted"))
@@ -218,7 +218,7 @@ def test_series_of_runs_that_a_filter_finds_are_those_of_the_past(
     refused = client.post(f"{NATIVE}/series:query", json=asked, params={"as_of": at})
     assert refused.status_code == 409
     assert f"`runfold past create --vector {at}`" in refused.json()["message"]
-    create(here, at, "drawn")
+    create(servers, at, "drawn")
     then = ({one: 1.2, deleted: 0.7}, [0, 1, 2])
     assert drawn(as_of=at) == then == drawn(as_of="drawn")
     assert drawn() == ({two: 0.1}, [0, 1, 2, 9])
@@ -229,5 +229,5 @@ def test_series_of_runs_that_a_filter_finds_are_those_of_the_past(
     by_run = [sorted(one.json()["series"], key=lambda line: str(line["run_id"])) for one in (answer, named)]
     assert by_run[0] == by_run[1]
     assert answer.json()["positions"] == named.json()["positions"]
-    drop(here, "drawn")
+    drop(servers, "drawn")
     assert client.post(f"{NATIVE}/series:query", json=asked, params={"as_of": at}).status_code == 409

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import httpx2
 import pytest
 
@@ -11,30 +9,15 @@ from runfold_schemas.codec.batch import CONTENT_TYPE, encode_batch
 from runfold_schemas.events.metrics import RunRewound
 from runfold_schemas.events.runs import TagsSet
 from runfold_schemas.positions.topics import Topic
-from tests.integration.native.test_as_of import NATIVE, now
-from tests.support.caller import Caller
-from tests.support.in_process import outgoing
+from tests.support.api.moments import NATIVE, now
+from tests.support.api.timelines import ask, events, kinds
+from tests.support.installations.in_process import outgoing
+from tests.support.mlflow.caller import Caller
 
 
 @pytest.fixture
 def caller(client: httpx2.Client) -> Caller:
     return Caller(client)
-
-
-def events(client: httpx2.Client, path: str, **query: Any) -> Any:
-    answer = client.get(f"{NATIVE}/{path}/events", params=query)
-    assert answer.status_code == 200, answer.text
-    return answer.json()
-
-
-def ask(client: httpx2.Client, path: str, status: int = 200, /, **query: Any) -> Any:
-    answer = client.get(f"{NATIVE}/{path}", params=query)
-    assert answer.status_code == status, answer.text
-    return answer.json()
-
-
-def kinds(answer: Any) -> list[tuple[str, str]]:
-    return [(one["type"].rpartition(".")[2], one["outcome"]) for one in answer["events"]]
 
 
 def test_the_timeline_of_a_run_has_what_was_accepted_and_what_was_refused(

@@ -13,10 +13,10 @@ from runfold_projections.metrics.branches import NO_RANK
 from runfold_projections.series.duplicates import Logged, last_steps, logged_before
 from runfold_schemas.codec.record import Record
 from runfold_schemas.events.metrics import MetricsLogged
-from tests.integration.folding.test_as_of_laws import folded, told
-from tests.integration.queries.test_visible_points import Told
-from tests.support.histories import history
-from tests.support.services import Services
+from tests.support.histories.folded_logs import folded, told
+from tests.support.histories.generator import history
+from tests.support.histories.visible_points import Told
+from tests.support.services.running import Services
 
 
 def asked_of(record: Record) -> list[Logged]:

@@ -15,7 +15,7 @@ from runfold_projections.folding.partition_fold import PartitionFold, decode_bat
 from runfold_projections.generations.generations import Projection, create_generation, switch
 from runfold_projections.postgres.connection import Connection, Pool, open_connection, open_pool
 from runfold_projections.postgres.read_transaction import snapshot
-from runfold_projections.run_search import run_finder
+from runfold_projections.run_search import run_columns, run_finder
 from runfold_projections.run_search.change_feed import ChangeFeed
 from runfold_projections.run_search.column_search import Search
 from runfold_projections.run_search.run_finder import Overtaken, RunFinder, run_ids_by_sql
@@ -39,8 +39,8 @@ from runfold_schemas.events.runs import (
 )
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import Topic, partition_count, partition_of
-from tests.support.histories import Scribe
-from tests.support.postgres import Namespace, namespace, postgres_dsn
+from tests.support.histories.generator import Scribe
+from tests.support.services.postgres import Namespace, namespace, postgres_dsn
 
 __all__ = ["namespace", "postgres_dsn"]
 
@@ -266,7 +266,9 @@ def ordered(runs: list[Run], criteria: tuple[Order, ...]) -> list[Run]:
     if not any(order.key.name == "start_time" and order.key.kind is Kind.ATTRIBUTE for order in criteria):
         found.sort(key=lambda run: -run.start_ms)
     for order in reversed(criteria):
-        there, nan, missing = [], [], []
+        there: list[Any] = []
+        nan: list[Any] = []
+        missing: list[Any] = []
         for run in found:
             values = values_of(run, order.key.kind, order.key.name)
             group = missing if not values else nan if values[0] != values[0] else there
@@ -276,11 +278,11 @@ def ordered(runs: list[Run], criteria: tuple[Order, ...]) -> list[Run]:
     return found
 
 
-async def model(conn: Connection, search: Search) -> list[str]:
-    rows = await conn.fetch(
+async def model(connection: Connection, search: Search) -> list[str]:
+    rows = await connection.fetch(
         "SELECT run_id FROM run WHERE experiment_id = ANY ($1::bigint[])", list(search.scope.experiments)
     )
-    runs = await runs_by_id(conn, [row[0] for row in rows], search.scope.deleted)
+    runs = await runs_by_id(connection, [row[0] for row in rows], search.scope.deleted)
     shown = {
         ViewType.ALL: ("active", "deleted"),
         ViewType.ACTIVE_ONLY: ("active",),
@@ -290,12 +292,12 @@ async def model(conn: Connection, search: Search) -> list[str]:
     return [run.run_id for run in ordered(runs, search.orders)]
 
 
-async def some_search(conn: Connection, rng: Random) -> tuple[Search, str]:
+async def some_search(connection: Connection, rng: Random) -> tuple[Search, str]:
     text = " AND ".join(clause(rng) for _ in range(rng.choice([0, 1, 1, 2, 3])))
     order_by, view = orders(rng), rng.choice(list(ViewType))
     experiments = rng.choice([[1], [1], [1, 2], [2], [3, 1, 2], [9], [1, 9]])
     said = f"{experiments} {view} {text} ORDER BY {order_by}"
-    return await parse_search(conn, experiments, text, view, order_by), said
+    return await parse_search(connection, experiments, text, view, order_by), said
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -315,16 +317,16 @@ async def test_three_ways_to_search_find_the_same_while_the_log_goes_on(
             log.append(happening(rng))
         for where in rng.sample(sorted(log.scribes), len(log.scribes)):
             await log.fold(where, rng.choice([0, 1, 4, 1000]))
-        async with snapshot(pool) as conn:
-            epoch = await feed.reach(conn)
+        async with snapshot(pool) as connection:
+            epoch = await feed.reach(connection)
             assert epoch is not None
             for _ in range(4):
-                search, said = await some_search(conn, rng)
+                search, said = await some_search(connection, rng)
                 limit, offset = rng.choice([1, 3, 100]), rng.choice([0, 0, 1, 5])
-                expected = await model(conn, search)
-                by_sql = await run_ids_by_sql(conn, search, 100, 0) if search.scope.experiments else []
+                expected = await model(connection, search)
+                by_sql = await run_ids_by_sql(connection, search, 100, 0) if search.scope.experiments else []
                 assert by_sql == expected, said
-                by_columns = await finder.run_ids(conn, epoch, search, limit, offset)
+                by_columns = await finder.run_ids(connection, epoch, search, limit, offset)
                 assert by_columns == expected[offset : offset + limit], (said, limit, offset)
                 found_any += bool(by_columns)
     assert found_any > 5
@@ -359,16 +361,16 @@ async def test_changes_that_are_forgotten_are_loaded_anew(log: Log, pool: Pool) 
     partitions = [Partition(Topic.RUNS, number) for number in range(PARTITIONS)]
     for where in partitions:
         await log.fold(where, 2)
-    async with snapshot(pool) as conn:
-        search = await parse_search(conn, [1], "run_name = ''", ViewType.ALL, [])
-        before = await finder.run_ids(conn, await feed.reach(conn), search, 10, 0)
+    async with snapshot(pool) as connection:
+        search = await parse_search(connection, [1], "run_name = ''", ViewType.ALL, [])
+        before = await finder.run_ids(connection, await feed.reach(connection), search, 10, 0)
     for where in partitions:
         await log.fold(where, 1)
         await log.fold(where, 1000)
     await log.connections[Topic.RUNS].execute("DELETE FROM run_change WHERE first_offset = 2")
-    async with snapshot(pool) as conn:
-        after = await finder.run_ids(conn, await feed.reach(conn), search, 10, 0)
-        assert after == await run_ids_by_sql(conn, search, 10, 0)
+    async with snapshot(pool) as connection:
+        after = await finder.run_ids(connection, await feed.reach(connection), search, 10, 0)
+        assert after == await run_ids_by_sql(connection, search, 10, 0)
     assert len(after) == 4 > len(before)
 
 
@@ -390,12 +392,12 @@ async def test_what_is_too_large_for_the_memory_is_searched_by_sql(log: Log, poo
     for most in (10, 1_500, 3_500, 20_000, 200_000):
         feed = ChangeFeed()
         finder = RunFinder(feed, most)
-        async with snapshot(pool) as conn:
-            epoch = await feed.reach(conn)
+        async with snapshot(pool) as connection:
+            epoch = await feed.reach(connection)
             for words in ("user_id = 'u'", "tags.team LIKE 'x%'", "run_name LIKE '%1'", "tags.team = 'x'") * 2:
-                search = await parse_search(conn, [1], words, ViewType.ALL, ["run_name DESC"])
-                found = await finder.run_ids(conn, epoch, search, 10, 0)
-                assert found == await run_ids_by_sql(conn, search, 10, 0)
+                search = await parse_search(connection, [1], words, ViewType.ALL, ["run_name DESC"])
+                found = await finder.run_ids(connection, epoch, search, 10, 0)
+                assert found == await run_ids_by_sql(connection, search, 10, 0)
                 assert finder.nbytes <= most
 
 
@@ -409,10 +411,10 @@ async def test_after_a_switch_of_generations_the_columns_are_the_new_ones(log: L
     finder = RunFinder(feed, 10**9)
 
     async def both_ways() -> list[str]:
-        async with snapshot(pool) as conn:
-            search = await parse_search(conn, [1], "run_name = 'n'", ViewType.ALL, [])
-            found = await finder.run_ids(conn, await feed.reach(conn), search, 10, 0)
-            assert found == await run_ids_by_sql(conn, search, 10, 0)
+        async with snapshot(pool) as connection:
+            search = await parse_search(connection, [1], "run_name = 'n'", ViewType.ALL, [])
+            found = await finder.run_ids(connection, await feed.reach(connection), search, 10, 0)
+            assert found == await run_ids_by_sql(connection, search, 10, 0)
             return found
 
     assert len(await both_ways()) == 6
@@ -459,22 +461,22 @@ async def test_a_search_that_is_given_up_leaves_the_columns_that_it_has_loaded(
     for where in list(log.scribes):
         await log.fold(where, 1000)
     loaded: list[str] = []
-    load = run_finder.load_column
+    load = run_columns.load_column
 
-    async def loading(conn: Connection, experiment_ids: Sequence[int], key: Key, *sizes: int) -> Any:
+    async def loading(connection: Connection, experiment_ids: Sequence[int], key: Key, *sizes: int) -> Any:
         if len(loaded) == 2:
             loaded.append("given up")
             raise asyncio.CancelledError
         loaded.append(key.name)
-        return await load(conn, experiment_ids, key, *sizes)
+        return await load(connection, experiment_ids, key, *sizes)
 
     monkeypatch.setattr(run_finder, "load_column", loading)
     feed = ChangeFeed()
     finder = RunFinder(feed, 1_000_000)
-    async with snapshot(pool) as conn:
-        epoch = await feed.reach(conn)
-        search = await parse_search(conn, [1], "params.c IS NULL", ViewType.ALL, ["metrics.a", "metrics.b"])
+    async with snapshot(pool) as connection:
+        epoch = await feed.reach(connection)
+        search = await parse_search(connection, [1], "params.c IS NULL", ViewType.ALL, ["metrics.a", "metrics.b"])
         with pytest.raises(asyncio.CancelledError):
-            await finder.run_ids(conn, epoch, search, 10, 0)
-        assert await finder.run_ids(conn, epoch, search, 10, 0) == ["r"]
+            await finder.run_ids(connection, epoch, search, 10, 0)
+        assert await finder.run_ids(connection, epoch, search, 10, 0) == ["r"]
     assert sorted(loaded) == ["a", "b", "c", "given up"]

@@ -2,7 +2,7 @@
 
 import httpx2
 
-from tests.support.installation import Installation, difference
+from tests.support.installations.installation import Installation, difference
 
 
 async def test_a_write_to_one_server_is_read_from_another_and_a_replay_gives_the_same_rows(

@@ -7,8 +7,8 @@ from runfold_schemas.events.experiments import ExperimentCreated
 from runfold_schemas.positions.topics import Topic
 from runfold_stack.commands.status import is_well, render, status
 from runfold_stack.config.services import Services
-from tests.support.in_process import append, bare_topic, folded, outgoing, sender, working
-from tests.support.installation import Installation
+from tests.support.installations.in_process import append, bare_topic, folded, outgoing, sender, working
+from tests.support.installations.installation import Installation
 
 
 async def _status(installation: Installation) -> dict[str, Any]:

@@ -26,9 +26,9 @@ from runfold_schemas.positions.topics import Topic, full_name, partition_count, 
 from runfold_schemas.positions.vector import parse_vector, write_vector
 from runfold_server.native.log import event_stream
 from runfold_server.streams import send_queue
-from tests.support.in_process import break_headers, outgoing
-from tests.support.server_world import PARTITIONS, World
-from tests.support.sse import Event, events_of
+from tests.support.api.sse import Event, events_of
+from tests.support.installations.in_process import break_headers, outgoing
+from tests.support.installations.server_pair import PARTITIONS, ServerPair
 
 API = "/api/runfold/v1/"
 _numbers = iter(range(10**6))
@@ -70,12 +70,12 @@ def run(client: httpx2.Client) -> str:
     return run_id
 
 
-def log_of(here: World) -> dict[Partition, list[tuple[int, str]]]:
+def log_of(servers: ServerPair) -> dict[Partition, list[tuple[int, str]]]:
     """Offset and event id of every record, as Kafka has them."""
 
     async def read() -> dict[Partition, list[tuple[int, str]]]:
         found = {}
-        async with LogReader(here.kafka, here.namespace) as reader:
+        async with LogReader(servers.kafka, servers.namespace) as reader:
             for topic in Topic:
                 for number in range(partition_count(topic, PARTITIONS)):
                     where = Partition(topic, number)
@@ -87,12 +87,15 @@ def log_of(here: World) -> dict[Partition, list[tuple[int, str]]]:
 
 
 @contextmanager
-def listen(here: World, *, server: int = 0, last: str = "", **query: Any) -> Iterator[Iterator[Event]]:
+def listen(
+    servers: ServerPair, *, server: int = 0, last: str = "", begin: str = "", **query: Any
+) -> Iterator[Iterator[Event]]:
     """A stream for as long as the block lasts."""
     headers = {"last-event-id": last} if last else {}
+    params = ({"from": begin} if begin else {}) | query
     with (
-        httpx2.Client(base_url=here.uris[server], timeout=30) as client,
-        client.stream("GET", f"{API}events:stream", params=query, headers=headers) as answer,
+        httpx2.Client(base_url=servers.uris[server], timeout=30) as client,
+        client.stream("GET", f"{API}events:stream", params=params, headers=headers) as answer,
     ):
         assert answer.status_code == 200, answer.read()
         assert answer.headers["content-type"].startswith("text/event-stream")
@@ -125,11 +128,11 @@ def size(log: dict[Partition, list[tuple[int, str]]]) -> int:
 
 
 def test_from_the_beginning_every_record_is_told_once_and_in_order(
-    here: World, client: httpx2.Client, run: str
+    servers: ServerPair, client: httpx2.Client, run: str
 ) -> None:
     send(client, tag(run, "1"), metric(run, 1), param(run, "1"))
-    log = log_of(here)
-    with listen(here, **{"from": "beginning"}) as stream:
+    log = log_of(servers)
+    with listen(servers, begin="beginning") as stream:
         events = told(stream, size(log))
         assert places(events) == log
         send(client, tag(run, "2"))
@@ -142,45 +145,47 @@ def test_from_the_beginning_every_record_is_told_once_and_in_order(
     assert events[0].data["type"] == "runfold.log.Genesis"
 
 
-def test_a_stream_goes_on_behind_any_event_wherever_it_broke_off(here: World, client: httpx2.Client, run: str) -> None:
+def test_a_stream_goes_on_behind_any_event_wherever_it_broke_off(
+    servers: ServerPair, client: httpx2.Client, run: str
+) -> None:
     for n in range(10):
         send(client, tag(run, str(n)), metric(run, n), wait="append")
-    log = log_of(here)
+    log = log_of(servers)
     chance = random.Random(7)
     events: list[Event] = []
     last, server = "", 0
     while size(places(events)) < size(log):
-        with listen(here, server=server, last=last, **{"from": "beginning"}) as stream:
+        with listen(servers, server=server, last=last, begin="beginning") as stream:
             events += told(stream, min(chance.randrange(1, 20), size(log) - len(events)))
         last, server = events[-1].id, 1 - server
     assert places(events) == log
     # The id is a vector that says of each partition how far the client was told.
     log_id, _, vector = last.partition("@")
     assert parse_vector(vector) == {where: len(own) for where, own in log.items()}
-    with listen(here, **{"from": write_vector(parse_vector(vector))}) as stream:
+    with listen(servers, begin=write_vector(parse_vector(vector))) as stream:
         send(client, tag(run, "last"))
         assert told(stream, 1)[0].data["data"]["tags"] == {"t": "last"}
     assert log_id == client.get(f"{API}positions").json()["log_id"]
 
 
-def test_without_a_place_it_begins_now(here: World, client: httpx2.Client, run: str) -> None:
-    with listen(here) as stream:
+def test_without_a_place_it_begins_now(servers: ServerPair, client: httpx2.Client, run: str) -> None:
+    with listen(servers) as stream:
         assert next(stream).kind == "open"
         send(client, tag(run, "now"))
         assert told(stream, 1)[0].data["data"]["tags"] == {"t": "now"}
 
 
-def test_a_time_is_the_brokers(here: World, client: httpx2.Client, run: str) -> None:
-    with listen(here, topic="runs", entity=run, **{"from": "beginning"}) as stream:
+def test_a_time_is_the_brokers(servers: ServerPair, client: httpx2.Client, run: str) -> None:
+    with listen(servers, topic="runs", entity=run, begin="beginning") as stream:
         (first,) = told(stream, 1)
     time.sleep(0.05)
     send(client, tag(run, "later"))
-    with listen(here, topic="runs", entity=run, **{"from": "beginning"}) as stream:
+    with listen(servers, topic="runs", entity=run, begin="beginning") as stream:
         _, second = told(stream, 2)
     for moment in (second.data["brokertime"], second.data["brokertime"].replace("Z", "+00:00")):
-        with listen(here, entity=run, **{"from": moment}) as stream:
+        with listen(servers, entity=run, begin=moment) as stream:
             assert told(stream, 1)[0].data["id"] == second.data["id"]
-    with listen(here, entity=run, **{"from": first.data["brokertime"]}) as stream:
+    with listen(servers, entity=run, begin=first.data["brokertime"]) as stream:
         assert [event.data["id"] for event in told(stream, 2)] == [first.data["id"], second.data["id"]]
 
 
@@ -198,9 +203,11 @@ def test_a_time_is_the_brokers(here: World, client: httpx2.Client, run: str) -> 
         ({"workspace": "other"}, []),
     ],
 )
-def test_filters(here: World, client: httpx2.Client, run: str, query: dict[str, Any], expected: list[str]) -> None:
+def test_filters(
+    servers: ServerPair, client: httpx2.Client, run: str, query: dict[str, Any], expected: list[str]
+) -> None:
     send(client, tag(run, "1"), param(run, "1"), metric(run, 1))
-    with listen(here, entity=run, **{"from": "beginning"}) as stream:
+    with listen(servers, entity=run, begin="beginning") as stream:
         everything = told(stream, 4)
     assert {event.data["type"].rpartition(".")[2] for event in everything} == {
         "RunCreated",
@@ -208,15 +215,15 @@ def test_filters(here: World, client: httpx2.Client, run: str, query: dict[str, 
         "ParamsLogged",
         "MetricsLogged",
     }
-    last = write_vector({where: len(own) for where, own in log_of(here).items()})
+    last = write_vector({where: len(own) for where, own in log_of(servers).items()})
     # Behind all that is there: one more that every filter takes would hide what it took before it.
-    with listen(here, **({"entity": run, "from": "beginning"} | query)) as stream:
+    with listen(servers, **({"entity": run, "begin": "beginning"} | query)) as stream:
         events = told(stream, len(expected)) if expected else []
         assert sorted(event.kind.rpartition(".")[2] for event in events) == sorted(expected)
     assert last
 
 
-def test_a_models_promotions_and_what_gave_it_its_name_are_about_it(here: World, client: httpx2.Client) -> None:
+def test_a_models_promotions_and_what_gave_it_its_name_are_about_it(servers: ServerPair, client: httpx2.Client) -> None:
     mlflow, name, other = "/api/2.0/mlflow/", f"streamed-{next(_numbers)}", f"other-{next(_numbers)}"
     for one in ("before", other):
         assert client.post(f"{mlflow}registered-models/create", json={"name": one}).status_code == 200
@@ -226,19 +233,19 @@ def test_a_models_promotions_and_what_gave_it_its_name_are_about_it(here: World,
     assert client.post(f"{API}models:promote", json={"moves": moves}).status_code == 200
     client.post(f"{API}models:promote", json={"moves": moves[:1], "conditions": [{"name": name}]})
     client.request("DELETE", f"{mlflow}registered-models/delete", json={"name": name})
-    with listen(here, entity=name, **{"from": "beginning"}) as stream:
+    with listen(servers, entity=name, begin="beginning") as stream:
         kinds = [event.kind.rpartition(".")[2] for event in told(stream, 3)]
     assert kinds == ["RegisteredModelRenamed", "ModelsPromoted", "RegisteredModelDeleted"]
 
 
-def test_outcomes_are_told_behind_the_fold(here: World, client: httpx2.Client, run: str) -> None:
+def test_outcomes_are_told_behind_the_fold(servers: ServerPair, client: httpx2.Client, run: str) -> None:
     first, refused = param(run, "1"), param(run, "2")
     once = metric(run, 3)
     send(client, first, refused, once, once, metric(run, 4))
     broken = Outgoing(Topic.RUNS, run.encode(), b"no event at all", [])
-    asyncio.run(_append(here, broken))
+    asyncio.run(_append(servers, broken))
     send(client, tag(run, "last"))
-    with listen(here, entity=run, outcome="true", **{"from": "beginning"}) as stream:
+    with listen(servers, entity=run, outcome="true", begin="beginning") as stream:
         events = told(stream, 7)
     runs = [(e.data.get("outcome"), e.data.get("outcomecode")) for e in events if e.data["position"].startswith("runs")]
     assert runs == [
@@ -252,71 +259,73 @@ def test_outcomes_are_told_behind_the_fold(here: World, client: httpx2.Client, r
     assert metrics == [[3.0], [4.0]]
     unreadable = next(e for e in events if e.kind == "unreadable")
     assert unreadable.data["data"]["reason"] == "framing"
-    with listen(here, topic="system", outcome="true", **{"from": "beginning"}) as stream:
+    with listen(servers, topic="system", outcome="true", begin="beginning") as stream:
         assert "outcome" not in told(stream, 1)[0].data
 
 
-async def _append(here: World, record: Outgoing) -> None:
+async def _append(servers: ServerPair, record: Outgoing) -> None:
     where = Partition(record.topic, partition_of(record.key, PARTITIONS))
-    async with RecordSender(here.kafka, here.namespace) as sender:
+    async with RecordSender(servers.kafka, servers.namespace) as sender:
         await sender.send(where, record)
 
 
-def test_what_aiokafka_can_not_hand_out_hides_nothing(here: World, client: httpx2.Client, run: str) -> None:
+def test_what_aiokafka_can_not_hand_out_hides_nothing(servers: ServerPair, client: httpx2.Client, run: str) -> None:
     others = [f"{run}-{n}" for n in range(6)]
-    with listen(here, entity=[run, *others]) as stream:
+    with listen(servers, entity=[run, *others]) as stream:
         assert next(stream).kind == "open"
         # It raises, and drops what it had read of other partitions with it.
-        asyncio.run(_append_broken_header(here, run))
+        asyncio.run(_append_broken_header(servers, run))
         send(client, *(metric(other, 1) for other in others), tag(run, "behind"), wait="append")
         events = told(stream, 7)
     assert sorted(event.kind.rpartition(".")[2] for event in events) == ["MetricsLogged"] * 6 + ["TagsSet"]
-    with listen(here, topic="runs", **{"from": "beginning"}) as stream:
+    with listen(servers, topic="runs", begin="beginning") as stream:
         unreadable = next(event for event in stream if event.kind == "unreadable" and "UTF-8" in str(event.data))
     assert unreadable.data["data"]["reason"] == "envelope"
 
 
-async def _append_broken_header(here: World, run: str) -> None:
-    async with AIOKafkaProducer(**here.kafka.options()) as producer:
+async def _append_broken_header(servers: ServerPair, run: str) -> None:
+    async with AIOKafkaProducer(**servers.kafka.options()) as producer:
         batch = producer.create_batch()
         batch.append(timestamp=None, key=run.encode(), value=b"garbage", headers=[("LATIN1", b"")])
         break_headers(batch)
         partition = partition_of(run.encode(), PARTITIONS)
-        await (await producer.send_batch(batch, full_name(here.namespace, Topic.RUNS), partition=partition))
+        await (await producer.send_batch(batch, full_name(servers.namespace, Topic.RUNS), partition=partition))
 
 
-def test_without_points_only_their_outline_is_told(here: World, client: httpx2.Client, run: str) -> None:
+def test_without_points_only_their_outline_is_told(servers: ServerPair, client: httpx2.Client, run: str) -> None:
     points = [Point(key, step, step, 1) for step in (3, 4, 9) for key in ("a", "b")]
     record = outgoing(Topic.METRICS, MetricsLogged(run, from_points(points)), writer=run)
     send(client, record)
-    with listen(here, entity=run, topic="metrics", points="false", **{"from": "beginning"}) as stream:
+    with listen(servers, entity=run, topic="metrics", points="false", begin="beginning") as stream:
         (outline,) = told(stream, 1)
     assert outline.data["data"] == {
         "run_id": run,
         "frames": [{"keys": ["a", "b"], "rows": 3, "first_step": 3, "last_step": 9}],
     }
-    with listen(here, entity=run, topic="metrics", **{"from": "beginning"}) as stream:
+    with listen(servers, entity=run, topic="metrics", begin="beginning") as stream:
         (whole,) = told(stream, 1)
     assert whole.data["data"]["frames"][0]["values"] == [3, 3, 4, 4, 9, 9]
 
 
-def test_streams_far_behind_and_up_to_date_are_told_the_same(here: World, client: httpx2.Client, run: str) -> None:
-    with listen(here, entity=run) as live:
+def test_streams_far_behind_and_up_to_date_are_told_the_same(
+    servers: ServerPair, client: httpx2.Client, run: str
+) -> None:
+    with listen(servers, entity=run) as live:
         next(live)
         for n in range(20):
             send(client, tag(run, str(n)), wait="append")
         first = told(live, 20)
-        with listen(here, entity=run, **{"from": "beginning"}) as late:
+        with listen(servers, entity=run, begin="beginning") as late:
             assert [event.data for event in told(late, 21)][1:] == [event.data for event in first]
             send(client, tag(run, "20"))
             assert told(late, 1)[0].data == told(live, 1)[0].data
 
 
 def test_a_silent_stream_beats_and_says_how_far_it_is(
-    here: World, client: httpx2.Client, run: str, monkeypatch: pytest.MonkeyPatch
+    servers: ServerPair, client: httpx2.Client, run: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(event_stream, "HEARTBEAT", 0.05)
-    with listen(here, actor="nobody") as stream:
+    with listen(servers, actor="nobody") as stream:
         opened = next(stream)
         send(client, tag(run, "1"))
         beats = (event for event in stream if event.kind == "heartbeat")
@@ -324,11 +333,11 @@ def test_a_silent_stream_beats_and_says_how_far_it_is(
 
 
 def test_a_client_that_takes_nothing_is_told_so_and_loses_nothing(
-    here: World, client: httpx2.Client, run: str, monkeypatch: pytest.MonkeyPatch
+    servers: ServerPair, client: httpx2.Client, run: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(send_queue, "MOST_PENDING", 200_000)
     count = 80
-    host, _, port = here.uris[0].removeprefix("http://").partition(":")
+    host, _, port = servers.uris[0].removeprefix("http://").partition(":")
     with socket.socket() as deaf:
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         deaf.connect((host, int(port)))
@@ -352,7 +361,7 @@ def test_a_client_that_takes_nothing_is_told_so_and_loses_nothing(
     assert heard[-1].data["reason"] == "slow"
     events = [event for event in heard if event.kind == MetricsLogged.subject]
     assert len(events) < count
-    with listen(here, entity=run, last=heard[-1].id) as stream:
+    with listen(servers, entity=run, last=heard[-1].id) as stream:
         events += told(stream, count - len(events))
     assert [event.data["sequence"] for event in events] == [str(n) for n in range(count)]
 
@@ -366,8 +375,8 @@ def _dechunked(data: bytes) -> bytes:
     return b"".join(parts)
 
 
-def test_a_place_that_the_log_does_not_hold_ends_the_stream(here: World) -> None:
-    with listen(here, topic="experiments", **{"from": "experiments:0:1000000"}) as stream:
+def test_a_place_that_the_log_does_not_hold_ends_the_stream(servers: ServerPair) -> None:
+    with listen(servers, topic="experiments", begin="experiments:0:1000000") as stream:
         assert [(event.kind, event.data.get("reason")) for event in stream] == [("open", None), ("end", "gone")]
 
 
@@ -392,13 +401,13 @@ def test_what_can_not_be_told_is_refused(client: httpx2.Client, query: dict[str,
 
 
 def test_events_as_large_as_they_may_be_are_streamed_and_so_is_what_follows(
-    here: World, client: httpx2.Client, run: str
+    servers: ServerPair, client: httpx2.Client, run: str
 ) -> None:
     values = [str(n) * (8 * 1024 * 1024) for n in range(3)]
-    with listen(here, topic="runs", entity=run) as stream:
+    with listen(servers, topic="runs", entity=run) as stream:
         assert next(stream).kind == "open"
         for value in values:
             send(client, tag(run, value))
             assert [event.data["data"]["tags"]["t"] == value for event in told(stream, 1)] == [True]
-    with listen(here, topic="runs", entity=run, **{"from": "beginning"}) as stream:
+    with listen(servers, topic="runs", entity=run, begin="beginning") as stream:
         assert [len(event.data["data"].get("tags", {}).get("t", "")) for event in told(stream, 4)] == [0] + [2**23] * 3

@@ -21,9 +21,10 @@ from runfold_schemas.events.system import SchemaDeclared
 from runfold_schemas.ids import Ids
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import Topic
-from runfold_server.schema_registry.routes import BASE, MEDIA_TYPE
-from tests.support.server_world import World
-from tests.support.stopping import stop_process
+from runfold_server.schema_registry.protocol import MEDIA_TYPE
+from runfold_server.schema_registry.routes import BASE
+from tests.support.installations.server_pair import ServerPair
+from tests.support.installations.stopping import stop_process
 
 CREATED = "runfold.runs.RunCreated"
 FUTURE = {
@@ -35,8 +36,8 @@ FUTURE = {
 
 
 @pytest.fixture
-def registry(here: World) -> Iterator[httpx2.Client]:
-    with here.client() as client:
+def registry(servers: ServerPair) -> Iterator[httpx2.Client]:
+    with servers.client() as client:
         client.base_url = client.base_url.join(BASE.lstrip("/") + "/")
         yield client
 
@@ -55,12 +56,12 @@ def refused(answer: httpx2.Response) -> tuple[int, int]:
     return answer.status_code, said["error_code"]
 
 
-def declare(here: World, *declared: SchemaDeclared) -> None:
+def declare(servers: ServerPair, *declared: SchemaDeclared) -> None:
     """As a newer release does when it raises the level."""
 
     async def send() -> None:
         ids = Ids()
-        async with RecordSender(here.kafka, here.namespace) as sender:
+        async with RecordSender(servers.kafka, servers.namespace) as sender:
             for number, one in enumerate(declared):
                 await sender.send_event(Partition(Topic.SYSTEM, 0), None, one, ids, Writer(ids.run_id()), number)
 
@@ -150,16 +151,20 @@ def test_nothing_can_be_changed(registry: httpx2.Client) -> None:
     assert get(registry, f"subjects/{CREATED}/versions") == [1]
 
 
-def test_a_schema_of_a_newer_release_is_served_as_soon_as_it_is_declared(here: World, registry: httpx2.Client) -> None:
+def test_a_schema_of_a_newer_release_is_served_as_soon_as_it_is_declared(
+    servers: ServerPair, registry: httpx2.Client
+) -> None:
     assert refused(registry.get("schemas/ids/7001")) == (404, 40403)
     # An id means one schema for ever: a second declaration of it, or one of an id of this release, changes nothing.
     genuine = released_catalog().newest(CREATED)
-    declare(here, declaration(7001), declaration(7001, text='"string"'), declaration(genuine.schema_id, text='"int"'))
+    declare(
+        servers, declaration(7001), declaration(7001, text='"string"'), declaration(genuine.schema_id, text='"int"')
+    )
     found = get(registry, "schemas/ids/7001")
     assert fastavro.parse_schema(json.loads(found["schema"])) == fastavro.parse_schema(FUTURE)
     assert get(registry, "subjects/runfold.runs.RunCrowned/versions") == [1]
     assert get(registry, f"schemas/ids/{genuine.schema_id}")["schema"] == genuine.text
-    declare(here, declaration(7002, version=2, text="no schema at all"))
+    declare(servers, declaration(7002, version=2, text="no schema at all"))
     assert get(registry, "subjects/runfold.runs.RunCrowned/versions/latest")["id"] == 7002
     assert get(registry, "schemas/ids/1?fetchMaxId=true")["maxId"] == 7002
     again = registry.post("subjects/runfold.runs.RunCrowned", json={"schema": json.dumps(FUTURE)})
@@ -167,9 +172,9 @@ def test_a_schema_of_a_newer_release_is_served_as_soon_as_it_is_declared(here: W
 
 
 def test_without_kafka_this_releases_schemas_are_served_and_all_else_is_put_off(
-    here: World, registry: httpx2.Client
+    servers: ServerPair, registry: httpx2.Client
 ) -> None:
-    kafka = here.stack.pid("kafka")
+    kafka = servers.stack.pid("kafka")
     stop_process(kafka)
     try:
         assert get(registry, "schemas/ids/1")["subject"] == "runfold.log.Genesis"

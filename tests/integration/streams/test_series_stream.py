@@ -4,143 +4,68 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from array import array
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import httpx2
 import pytest
 
-from runfold_schemas.codec.batch import CONTENT_TYPE, Outgoing, encode_batch
+from runfold_schemas.codec.batch import Outgoing
 from runfold_schemas.events.frames import Frame, Point, from_points
 from runfold_schemas.events.metrics import AttemptStarted, MetricsLogged, RunRewound
-from runfold_schemas.events.runs import RunCreated
 from runfold_schemas.positions.topics import Topic
 from runfold_server.native.series import stream
 from runfold_server.streams import send_queue
-from tests.support.in_process import outgoing
-from tests.support.server_world import World
-from tests.support.sse import Event, events_of, points_of
+from tests.support.api.series_streams import API, Stream, history, listen, metrics, run, send
+from tests.support.api.sse import events_of, points_of
+from tests.support.installations.in_process import outgoing
+from tests.support.installations.server_pair import ServerPair
 
-API = "/api/runfold/v1/"
-PATIENCE = 90.0
-_numbers = iter(range(10**6))
-
-
-def send(client: httpx2.Client, *records: Outgoing) -> None:
-    body = encode_batch(records)
-    answer = client.post(f"{API}events", content=body, headers={"content-type": CONTENT_TYPE})
-    assert answer.status_code == 200, answer.text
-
-
-@pytest.fixture
-def run(client: httpx2.Client) -> str:
-    run_id = f"live-{next(_numbers)}"
-    event = RunCreated(run_id=run_id, experiment_id=0, name=run_id, start_ms=1, artifact_uri="u")
-    send(client, outgoing(Topic.RUNS, event, writer=run_id))
-    return run_id
-
-
-def metrics(run: str, value: float, key: str = "m", *, sequence: int | None = None, **named: Any) -> Outgoing:
-    event = MetricsLogged(run, from_points([Point(key, value, int(value), 1)]))
-    number = next(_numbers) if sequence is None else sequence
-    return outgoing(
-        Topic.METRICS, event, writer="w" if sequence is not None else f"w{number}", sequence=number, **named
-    )
-
-
-class Stream:
-    """A stream that is being listened to, for as long as a test may take: heartbeats would go on for ever."""
-
-    def __init__(self, answer: httpx2.Response) -> None:
-        self.events = self._bounded(events_of(answer.iter_lines()))
-
-    def _bounded(self, events: Iterator[Event]) -> Iterator[Event]:
-        deadline, last = time.monotonic() + PATIENCE, ""
-        for event in events:
-            assert time.monotonic() < deadline, (
-                f"waited {PATIENCE:g} s in vain; the last event but heartbeats was {last}"
-            )
-            last = last if event.kind == "heartbeat" else f"{event.kind} {event.data}"[:300]
-            yield event
-
-    def until(self, *values: float) -> list[Event]:
-        """Events up to the one with which all these values have come; no other ones may."""
-        found, told = [], []
-        for event in self.events:
-            found.append(event)
-            if event.kind == "points":
-                told += [point[-1] for point in points_of(event.data)]
-            if len(told) >= len(values):
-                break
-        assert told == list(values)
-        return found
-
-
-@contextmanager
-def listen(
-    here: World, run: str | Sequence[str], *, server: int = 0, last: str = "", **query: Any
-) -> Iterator[httpx2.Response]:
-    """Open a stream for as long as the block lasts."""
-    headers = {"last-event-id": last} if last else {}
-    with (
-        httpx2.Client(base_url=here.uris[server], timeout=30) as client,
-        client.stream(
-            "GET", f"{API}series:live", params={"run_id": run, "key": "m", **query}, headers=headers
-        ) as answer,
-    ):
-        yield answer
-
-
-def history(client: httpx2.Client, run: str) -> Any:
-    answer = client.post(f"{API}series:history", json={"runs": [run], "metrics": ["m"]})
-    return answer.json()
+__all__ = ["run"]
 
 
 def test_a_stream_begins_where_the_answer_ended_and_goes_on_behind_its_last_event(
-    here: World, client: httpx2.Client, run: str
+    servers: ServerPair, client: httpx2.Client, run: str
 ) -> None:
     send(client, metrics(run, 1))
     shown = history(client, run)
     send(client, metrics(run, 2), metrics(run, 99, "other"))
-    with listen(here, run, since=shown["live"]) as answer:
+    with listen(servers, run, since=shown["live"]) as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
         told = Stream(answer).until(2)
     assert [event.kind for event in told] == ["open", "points"]
     assert told[0].id == shown["live"]
     send(client, metrics(run, 3))
-    with listen(here, run, server=1, since=shown["live"], last=told[-1].id) as answer:
+    with listen(servers, run, server=1, since=shown["live"], last=told[-1].id) as answer:
         stream = Stream(answer)
         stream.until(3)
         send(client, metrics(run, 4))
         stream.until(4)
 
 
-def test_a_chart_says_where_a_stream_may_go_on_too(here: World, client: httpx2.Client, run: str) -> None:
+def test_a_chart_says_where_a_stream_may_go_on_too(servers: ServerPair, client: httpx2.Client, run: str) -> None:
     send(client, metrics(run, 1))
     drawn = client.post(f"{API}series:query", json={"runs": [run], "metrics": ["m"]}).json()
     send(client, metrics(run, 2))
-    with listen(here, run, since=drawn["live"]) as answer:
+    with listen(servers, run, since=drawn["live"]) as answer:
         Stream(answer).until(2)
 
 
-def test_what_the_log_repeats_is_told_once(here: World, client: httpx2.Client, run: str) -> None:
+def test_what_the_log_repeats_is_told_once(servers: ServerPair, client: httpx2.Client, run: str) -> None:
     send(client, metrics(run, 1, sequence=0), metrics(run, 2, sequence=1))
     shown = history(client, run)
     for _ in range(3):
         send(client, metrics(run, 1, sequence=0), metrics(run, 3, sequence=2), metrics(run, 2, sequence=1))
     send(client, metrics(run, 4, sequence=3))
-    with listen(here, run, since=shown["live"]) as answer:
+    with listen(servers, run, since=shown["live"]) as answer:
         Stream(answer).until(3, 4)
 
 
 def test_without_a_place_it_begins_now_and_one_rank_alone_may_be_listened_to(
-    here: World, client: httpx2.Client, run: str
+    servers: ServerPair, client: httpx2.Client, run: str
 ) -> None:
     send(client, metrics(run, 1, rank=0))
-    with listen(here, run, rank=1) as answer:
+    with listen(servers, run, rank=1) as answer:
         stream = Stream(answer)
         assert next(stream.events).kind == "open"
         send(client, metrics(run, 2, rank=0), metrics(run, 3, rank=1, attempt="a"), metrics(run, 4))
@@ -148,15 +73,17 @@ def test_without_a_place_it_begins_now_and_one_rank_alone_may_be_listened_to(
     assert points_of(told.data) == [(run, "m", "a", 1, 3, 1, 3)]
 
 
-def test_streams_far_behind_and_up_to_date_are_told_the_same(here: World, client: httpx2.Client, run: str) -> None:
+def test_streams_far_behind_and_up_to_date_are_told_the_same(
+    servers: ServerPair, client: httpx2.Client, run: str
+) -> None:
     start = history(client, run)["live"]
-    with listen(here, run) as first:
+    with listen(servers, run) as first:
         live = Stream(first)
         next(live.events)
         for n in range(30):
             send(client, metrics(run, n))
         live.until(*range(30))
-        with listen(here, run, since=start) as second:
+        with listen(servers, run, since=start) as second:
             late = Stream(second)
             late.until(*range(30))
             send(client, metrics(run, 30))
@@ -164,16 +91,16 @@ def test_streams_far_behind_and_up_to_date_are_told_the_same(here: World, client
         live.until(30)
 
 
-def test_values_that_are_not_finite_are_texts(here: World, client: httpx2.Client, run: str) -> None:
+def test_values_that_are_not_finite_are_texts(servers: ServerPair, client: httpx2.Client, run: str) -> None:
     shown = history(client, run)
     frame = Frame(("m",), array("q", [1, 2]), array("q", [1, 2]), array("d", [float("nan"), float("-inf")]))
     send(client, outgoing(Topic.METRICS, MetricsLogged(run, (frame,)), writer=run))
-    with listen(here, run, since=shown["live"]) as answer:
+    with listen(servers, run, since=shown["live"]) as answer:
         Stream(answer).until("NaN", "-Infinity")  # type: ignore[arg-type]
 
 
 def test_a_rewind_and_a_declared_start_are_told_where_they_stand_among_the_points(
-    here: World, client: httpx2.Client, run: str
+    servers: ServerPair, client: httpx2.Client, run: str
 ) -> None:
     shown = history(client, run)
 
@@ -185,7 +112,7 @@ def test_a_rewind_and_a_declared_start_are_told_where_they_stand_among_the_point
 
     send(client, point(1, 0), point(2, 1), line_fact(RunRewound(run_id=run, step=1), 2), point(2, 3))
     send(client, line_fact(AttemptStarted(run_id=run, start_step=0), 0, "b"), point(1, 1, "b"))
-    with listen(here, run, since=shown["live"]) as answer:
+    with listen(servers, run, since=shown["live"]) as answer:
         told: list[Any] = []
         for event in Stream(answer).events:
             if event.kind == "points":
@@ -202,7 +129,7 @@ def test_a_rewind_and_a_declared_start_are_told_where_they_stand_among_the_point
 
 
 def test_late_points_that_a_cut_has_taken_are_not_told_wherever_the_stream_begins(
-    here: World, client: httpx2.Client, run: str
+    servers: ServerPair, client: httpx2.Client, run: str
 ) -> None:
     def of(attempt: str, event: Any, sequence: int) -> Outgoing:
         return outgoing(Topic.METRICS, event, writer=f"{run} {attempt}", sequence=sequence, attempt=attempt)
@@ -214,7 +141,7 @@ def test_late_points_that_a_cut_has_taken_are_not_told_wherever_the_stream_begin
     send(client, point("a", 1, 1, 0), point("a", 5, 5, 1))
     send(client, of("b", AttemptStarted(run_id=run, start_step=2), 0))
     places.append(history(client, run)["live"])
-    with listen(here, run) as answer:
+    with listen(servers, run) as answer:
         stream = Stream(answer)
         next(stream.events)
         # Out of a's spool, late: step 2 joins what counts, step 4 was cut off before it came.
@@ -229,16 +156,16 @@ def test_late_points_that_a_cut_has_taken_are_not_told_wherever_the_stream_begin
         )
         stream.until(31, 41)
     for place, expected in zip(places, ([1, 5, 2, 30, 31, 41], [2, 30, 31, 41]), strict=True):
-        with listen(here, run, since=place) as answer:
+        with listen(servers, run, since=place) as answer:
             Stream(answer).until(*expected)
     assert [point[6] for point in points_of(history(client, run))] == [1, 2, 31, 41]
 
 
 def test_a_silent_stream_beats_and_says_how_far_it_is(
-    here: World, client: httpx2.Client, run: str, monkeypatch: pytest.MonkeyPatch
+    servers: ServerPair, client: httpx2.Client, run: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream, "HEARTBEAT", 0.05)
-    with listen(here, run) as answer:
+    with listen(servers, run) as answer:
         own = Stream(answer)
         opened = next(own.events)
         send(client, metrics(run, 1, "other"))
@@ -247,7 +174,7 @@ def test_a_silent_stream_beats_and_says_how_far_it_is(
 
 
 def test_a_client_that_takes_nothing_is_told_so_and_loses_nothing(
-    here: World, client: httpx2.Client, run: str, monkeypatch: pytest.MonkeyPatch
+    servers: ServerPair, client: httpx2.Client, run: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(send_queue, "MOST_PENDING", 100_000)
     ended, finish = threading.Event(), send_queue.Pending.finish
@@ -259,7 +186,7 @@ def test_a_client_that_takes_nothing_is_told_so_and_loses_nothing(
     monkeypatch.setattr(send_queue.Pending, "finish", finished)
     rows, count = 5_000, 0
     start = history(client, run)["live"]
-    host, _, port = here.uris[0].removeprefix("http://").partition(":")
+    host, _, port = servers.uris[0].removeprefix("http://").partition(":")
     with socket.socket() as deaf:
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         deaf.connect((host, int(port)))
@@ -283,7 +210,7 @@ def test_a_client_that_takes_nothing_is_told_so_and_loses_nothing(
     assert heard[-1].data["reason"] == "slow"
     told = [point[4] for event in heard if event.kind == "points" for point in points_of(event.data)]
     assert len(told) < rows * count
-    with listen(here, run, since=start, last=heard[-1].id) as answer:
+    with listen(servers, run, since=start, last=heard[-1].id) as answer:
         for event in Stream(answer).events:
             if event.kind == "points":
                 told += [point[4] for point in points_of(event.data)]
@@ -302,11 +229,11 @@ def _dechunked(data: bytes) -> bytes:
 
 
 def test_a_place_that_the_log_does_not_hold_ends_the_stream_with_the_advice_to_read_anew(
-    here: World, client: httpx2.Client, run: str
+    servers: ServerPair, client: httpx2.Client, run: str
 ) -> None:
     place = history(client, run)["live"]
     beyond = place.rpartition("-")[0] + "-1000000"
-    with listen(here, run, since=beyond) as answer:
+    with listen(servers, run, since=beyond) as answer:
         kinds = [(event.kind, event.data.get("reason")) for event in Stream(answer).events]
     assert kinds == [("open", None), ("end", "gone")]
 

@@ -7,8 +7,8 @@ from typing import Any
 from runfold_schemas.codec.record import Record
 from runfold_schemas.events.experiments import ExperimentCreated
 from runfold_schemas.positions.topics import Topic
-from tests.support.in_process import append, fetch, outgoing, sender, until, working
-from tests.support.installation import Installation
+from tests.support.installations.in_process import append, fetch, outgoing, sender, until, working
+from tests.support.installations.installation import Installation
 
 
 class Witness:

@@ -23,7 +23,7 @@ from runfold_schemas.codec.record import Raw, RefusedBatch, read_record
 from runfold_schemas.codec.wire import MAX_VALUE_BYTES
 from runfold_schemas.errors import BadRecord, Reason
 from runfold_schemas.positions.topics import Topic
-from tests.support import bombs
+from tests.support.doubles import bombs
 
 ROOT = Path(__file__).parents[3]
 CODECS = (0, *bombs.CODECS.values())
@@ -46,10 +46,11 @@ def shown(records: Any) -> list[list[tuple[Any, ...]]]:
     while records.has_next():
         batch = records.next_batch()
         assert batch.validate_crc()
-        out.append(
-            [(r.offset, r.timestamp, r.timestamp_type, r.key, r.value, r.checksum, list(r.headers)) for r in batch]
-        )
-        out[-1].append((batch.next_offset, batch.producer_id, batch.is_control_batch, batch.is_transactional))
+        rows: list[tuple[Any, ...]] = [
+            (r.offset, r.timestamp, r.timestamp_type, r.key, r.value, r.checksum, list(r.headers)) for r in batch
+        ]
+        out.append(rows)
+        rows.append((batch.next_offset, batch.producer_id, batch.is_control_batch, batch.is_transactional))
     return out
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.event_server import EventServer, event_server
+from tests.support.doubles.event_server import EventServer, event_server
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from runfold.pipeline.spool_sync import sync
 from runfold_schemas.events.metrics import MetricsLogged
 from runfold_schemas.events.runs import ParamsLogged, RunCreated, RunUpdated, TagsSet
 from runfold_schemas.positions.topics import Topic
-from tests.support.event_server import EventServer, Fault, event_server
+from tests.support.doubles.event_server import EventServer, Fault, event_server
 
 
 def test_a_run_is_created_described_measured_and_ended_in_this_order(server: EventServer) -> None:

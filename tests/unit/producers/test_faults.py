@@ -26,7 +26,7 @@ from runfold_schemas.codec.batch import MAX_BATCH_BYTES, decode_batch
 from runfold_schemas.events.frames import Frame, Point
 from runfold_schemas.events.metrics import MetricsLogged, RunRewound
 from runfold_schemas.events.runs import RunUpdated
-from tests.support.event_server import EventServer, Fault, event_server
+from tests.support.doubles.event_server import EventServer, Fault, event_server
 
 
 def test_what_is_sent_again_is_the_same_bytes_and_counts_once(server: EventServer) -> None:

@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 from array import array
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 import runfold
 from runfold.pipeline.columns import doubles, whole_steps
-from tests.support.event_server import EventServer
+from tests.support.doubles.event_server import EventServer
 
 
 class Tensor:
@@ -50,7 +51,7 @@ class Half(Tensor):
         raise TypeError("Got unsupported ScalarType BFloat16")
 
 
-KINDS = {
+KINDS: dict[str, Callable[[list[float]], Any]] = {
     "list": list,
     "tuple": tuple,
     "array": lambda numbers: array("d", numbers),

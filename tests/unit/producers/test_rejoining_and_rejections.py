@@ -16,7 +16,7 @@ import pytest
 import runfold
 from runfold.pipeline.spool_sync import sync
 from runfold_schemas.events.runs import ParamsLogged, RunCreated, RunUpdated, TagsSet
-from tests.support.event_server import EventServer, Fault, event_server
+from tests.support.doubles.event_server import EventServer, Fault, event_server
 
 
 def refuse(server: EventServer, params: dict[str, str]) -> None:

@@ -18,7 +18,7 @@ from runfold.spool import layout
 from runfold.transports.http import HttpTransport
 from runfold_schemas.events.runs import ParamsLogged, RunCreated
 from runfold_schemas.positions.topics import Topic
-from tests.support.event_server import EventServer
+from tests.support.doubles.event_server import EventServer
 
 
 def delete_segments(spool: Path) -> None:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from runfold.spool.frames import MAGIC, FrameKind, pack, scan
 from runfold.spool.layout import spools
 from runfold_schemas.events.metrics import MetricsLogged
 from runfold_schemas.events.runs import ParamsLogged, RunCreated, RunUpdated
-from tests.support.event_server import EventServer, Fault, event_server
+from tests.support.doubles.event_server import EventServer, Fault, event_server
 
 
 def offline(steps: int = 10, **given: object) -> runfold.Run:
@@ -390,7 +391,7 @@ def test_kill_9_at_any_moment_loses_at_most_the_last_second(
         server.posts.clear()
         with log.open("wb") as output:
             trainer = subprocess.Popen([sys.executable, "-c", TRAINER, mode], stdout=output)
-        wait_for(lambda log=log: log.stat().st_size > 0, "the training goes on")  # type: ignore[misc]
+        wait_for(partial(_has_bytes, log), "the training goes on")
         time.sleep(1.0 + chance.random() * 1.5)
         trainer.send_signal(signal.SIGKILL)
         trainer.wait()
@@ -449,3 +450,7 @@ def test_a_script_that_ends_has_the_ends_of_all_its_runs_on_disk_before_it_waits
             time.sleep(0.01)
         process.kill()
     assert ended() == 5
+
+
+def _has_bytes(path: Path) -> bool:
+    return path.stat().st_size > 0

@@ -22,7 +22,7 @@ from runfold_schemas.codec.batch import (
 from runfold_schemas.codec.varint import encode_long
 from runfold_schemas.errors import BadRecord, Reason
 from runfold_schemas.positions.topics import Topic
-from tests.support.schemas_support import quick, texts
+from tests.support.histories.schema_strategies import quick, texts
 
 outgoing = st.builds(
     Outgoing,

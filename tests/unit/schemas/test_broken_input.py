@@ -17,7 +17,7 @@ from runfold_schemas.errors import MAX_MESSAGE_CHARS, BadRecord, Reason, Undecla
 from runfold_schemas.events.all_events import as_json
 from runfold_schemas.positions.position import Position
 from runfold_schemas.positions.topics import PARTITIONED, Topic, partition_count, partition_of
-from tests.support.schemas_support import as_fields, goldens, number_path, quick
+from tests.support.histories.schema_strategies import as_fields, goldens, number_path, quick
 
 GOLDENS = {golden["subject"]: golden for golden in goldens()}
 SUBJECTS = pytest.mark.parametrize("subject", GOLDENS)

@@ -21,7 +21,7 @@ from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.errors import BadEvent, BadRecord, Reason
 from runfold_schemas.events.frames import Frame
 from runfold_schemas.events.metrics import MetricsLogged
-from tests.support.schemas_support import (
+from tests.support.histories.schema_strategies import (
     INT64S,
     as_fields,
     avro_string,

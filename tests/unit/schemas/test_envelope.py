@@ -17,7 +17,7 @@ from runfold_schemas.codec.envelope import (
 )
 from runfold_schemas.codec.headers import parse_any, parse_headers, parse_time
 from runfold_schemas.errors import BadRecord, Reason
-from tests.support.schemas_support import quick
+from tests.support.histories.schema_strategies import quick
 
 optional = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=20)
 required = optional.filter(bool)

@@ -16,7 +16,7 @@ from runfold_schemas.events.runs import ParamsLogged, RunUpdated, TagsSet
 from runfold_schemas.events.system import Genesis
 from runfold_schemas.positions.position import Position
 from runfold_schemas.positions.topics import Topic
-from tests.support.schemas_support import goldens, keys, quick, run_ids, texts
+from tests.support.histories.schema_strategies import goldens, keys, quick, run_ids, texts
 
 
 @quick

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from runfold_schemas.codec import metrics
 from runfold_schemas.events.frames import MAX_FRAME_BYTES, Frame, Point, from_points, split
 from runfold_schemas.events.metrics import MetricsLogged
-from tests.support.schemas_support import doubles, frames, keys, quick, same
+from tests.support.histories.schema_strategies import doubles, frames, keys, quick, same
 
 few_keys = st.sampled_from(["a", "b", "c"]) | keys
 context = st.none() | st.sampled_from(["m-1", "m-2"])

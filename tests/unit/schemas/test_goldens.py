@@ -14,7 +14,7 @@ from runfold_schemas.codec import wire
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.headers import parse_headers
 from runfold_schemas.events.all_events import as_json
-from tests.support.schemas_support import GOLDEN, goldens
+from tests.support.histories.schema_strategies import GOLDEN, goldens
 
 HINT = "run tests/golden/write_goldens.py and commit what it adds"
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runfold_schemas.positions.sequences import Ranges
-from tests.support.schemas_support import quick
+from tests.support.histories.schema_strategies import quick
 
 numbers = st.lists(st.integers(0, 25) | st.integers(2**62 - 5, 2**62), max_size=60)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from runfold_schemas.errors import BadEvent
 from runfold_schemas.positions.position import Partition, Position
 from runfold_schemas.positions.topics import Topic, check_namespace, full_name, murmur2, partition_count, partition_of
-from tests.support.schemas_support import quick
+from tests.support.histories.schema_strategies import quick
 
 
 @quick

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runfold_schemas.codec.varint import decode_deltas, encode_deltas, encode_long
-from tests.support.schemas_support import quick
+from tests.support.histories.schema_strategies import quick
 
 MASK = 2**64 - 1
 LONGS = st.integers(-(2**63), 2**63 - 1)

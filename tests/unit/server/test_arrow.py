@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,9 +25,18 @@ sources = st.lists(
 
 
 def source_of(named: tuple[str, str, str, int, list[tuple[int, int, float]]]) -> Source:
-    *name, points = named
+    run_id, key, attempt, rank, points = named
     steps, times, values = zip(*points, strict=True)
-    return Source(*name, 7, np.array(steps, np.int64), np.array(times, np.int64), np.array(values, np.float64))
+    return Source(
+        run_id,
+        key,
+        attempt,
+        rank,
+        7,
+        np.array(steps, np.int64),
+        np.array(times, np.int64),
+        np.array(values, np.float64),
+    )
 
 
 @given(sources, st.dictionaries(texts, texts, max_size=3))
@@ -60,7 +70,7 @@ def test_pyarrow_reads_every_point_of_every_source(
 
 def test_large_sources_are_cut_into_batches_and_small_ones_put_together() -> None:
     form = ArrowForm(["r"], ["k"])
-    body = []
+    body: list[Any] = []
     for rank in range(3000):
         n = 200_000 if rank == 7 else 10
         body += form.add(Source("r", "k", "", rank, 0, np.arange(n), np.arange(n), np.arange(n, dtype=float)))

@@ -16,7 +16,7 @@ from runfold_schemas.codec.envelope import Envelope, Writer
 from runfold_schemas.positions.topics import Topic
 from runfold_server.native.log.asyncapi import document
 
-SPECIFICATION = json.loads((Path(__file__).parents[2] / "support/asyncapi/3.0.0.json").read_text(encoding="utf-8"))
+SPECIFICATION = json.loads((Path(__file__).parents[2] / "support/api/asyncapi/3.0.0.json").read_text(encoding="utf-8"))
 DOCUMENT = document()
 VALIDATOR = Draft7Validator(SPECIFICATION)
 

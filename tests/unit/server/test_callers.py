@@ -14,7 +14,7 @@ LISTED = Callers(("runfold.example", "*.internal.example", "odd.example:8080"), 
      "10.1.2.3", "172.31.0.1:80", "192.168.0.9:5000", "[fd00::1]", "[fc00::1]:5000"],
 )  # fmt: skip
 def test_loopback_and_private_addresses_are_taken(host: str) -> None:
-    assert NOBODY_ELSE.takes_host(host)
+    assert NOBODY_ELSE.allows_host(host)
 
 
 @pytest.mark.parametrize(
@@ -24,19 +24,19 @@ def test_loopback_and_private_addresses_are_taken(host: str) -> None:
      "evil.example/127.0.0.1", "localhost:port", "[::1", "127.0.0.1, evil.example", "runfold.example"],
 )  # fmt: skip
 def test_other_names_and_addresses_are_not(host: str) -> None:
-    assert not NOBODY_ELSE.takes_host(host)
+    assert not NOBODY_ELSE.allows_host(host)
 
 
 def test_the_address_that_a_request_was_sent_to_can_not_be_a_rebound_name() -> None:
-    assert NOBODY_ELSE.takes_host("203.0.113.7:5000", server="203.0.113.7")
-    assert not NOBODY_ELSE.takes_host("203.0.113.8:5000", server="203.0.113.7")
+    assert NOBODY_ELSE.allows_host("203.0.113.7:5000", server="203.0.113.7")
+    assert not NOBODY_ELSE.allows_host("203.0.113.8:5000", server="203.0.113.7")
 
 
 def test_listed_names_are_taken_and_only_those() -> None:
     for host in ("runfold.example", "RUNFOLD.example:443", "a.internal.example", "odd.example:8080"):
-        assert LISTED.takes_host(host), host
+        assert LISTED.allows_host(host), host
     for host in ("xrunfold.example", "internal.example", "odd.example:8081"):
-        assert not LISTED.takes_host(host), host
+        assert not LISTED.allows_host(host), host
 
 
 @pytest.mark.parametrize(
@@ -58,4 +58,4 @@ def test_listed_names_are_taken_and_only_those() -> None:
     ],
 )  # fmt: skip
 def test_only_pages_of_the_servers_own_origin_and_of_listed_ones_write(origin: str, host: str, taken: bool) -> None:
-    assert LISTED.takes_origin(origin, host) is taken
+    assert LISTED.allows_origin(origin, host) is taken

@@ -15,7 +15,7 @@ from mlflow.models import Model
 from runfold_projections.series.latest import History
 from runfold_schemas.events.runs import ModelLogged
 from runfold_server.core.errors import InvalidParameter
-from runfold_server.mlflow.logged_models.log_model import summary
+from runfold_server.mlflow.logged_models.log_model import summarize_model
 from runfold_server.mlflow.tracking.metric_history_bulk import sampled
 
 texts = st.text(st.characters(codec="utf-8"), max_size=5)
@@ -37,7 +37,7 @@ models = st.fixed_dictionaries(
 @given(models)
 def test_a_model_is_told_as_mlflow_tells_it(model: dict[str, Any]) -> None:
     theirs = Model.from_dict(model).get_tags_dict()
-    ours = summary(json.dumps(model))
+    ours = summarize_model(json.dumps(model))
     assert json.dumps(ours, sort_keys=True) == json.dumps(theirs, sort_keys=True)
     assert json.loads(ModelLogged(run_id="r", model=json.dumps(ours)).model) == ours
 
@@ -60,7 +60,7 @@ def test_a_model_is_told_as_mlflow_tells_it(model: dict[str, Any]) -> None:
 )
 def test_what_is_no_model_is_refused(text: str, message: str) -> None:
     with pytest.raises(InvalidParameter) as refused:
-        summary(text)
+        summarize_model(text)
     assert message in refused.value.message
 
 

@@ -8,7 +8,7 @@ import pytest
 from mlflow.utils.search_utils import SearchLoggedModelsPaginationToken
 
 from runfold_server.core.errors import InvalidParameter
-from runfold_server.mlflow.logged_models.page_tokens import make_token, read_token
+from runfold_server.mlflow.logged_models.search_tokens import make_token, read_token
 
 ORDER = [{"field_name": "metrics.a", "ascending": True, "dataset_name": None, "dataset_digest": None}]
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from mlflow.store.artifact.utils.models import _parse_model_uri
 
 from runfold_server.core.errors import InvalidParameter
+from runfold_server.mlflow.registry.registry_validation import check_model_name, check_new_model_name
 from runfold_server.mlflow.registry.source_rules import check_no_way_up, parse_model_uri
-from runfold_server.mlflow.registry.validation import check_model_name, check_new_model_name
 
 pieces = st.sampled_from(
     [*"ab1 ._-;=&+,()[]{}'\"\\~!$*|^`<>ü日", "%", "2e", "2F", "%25", "@", "?", "#", "\n", "\t", "\x85"]

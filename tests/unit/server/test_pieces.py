@@ -23,12 +23,12 @@ from runfold_schemas.events.frames import Point
 from runfold_schemas.events.runs import ParamsLogged
 from runfold_server.app.application import listening_socket
 from runfold_server.core.errors import AlreadyExists, ErrorCode, InvalidParameter, NotFound, Unavailable
-from runfold_server.mlflow import page_tokens
+from runfold_server.mlflow import offset_tokens
 from runfold_server.mlflow import validation as limits
 from runfold_server.mlflow.answers.metrics import encode_history
 from runfold_server.mlflow.answers.runs import encode_run
 from runfold_server.mlflow.answers.values import encode_number, encode_page
-from runfold_server.mlflow.errors import said
+from runfold_server.mlflow.rejection_errors import as_mlflow_error
 from runfold_server.mlflow.tracking.metric_points import metric_events
 from runfold_server.writes.writes import Origin, RefusedWrite
 
@@ -107,17 +107,17 @@ def test_errors_have_mlflows_status_and_class() -> None:
 
 @given(st.integers(1, 2**53))
 def test_tokens_come_back(offset: int) -> None:
-    assert page_tokens.read_token(page_tokens.make_token(offset)) == offset
+    assert offset_tokens.read_token(offset_tokens.make_token(offset)) == offset
 
 
 def test_tokens_as_mlflow_makes_them() -> None:
-    assert page_tokens.make_token(2) == "eyJvZmZzZXQiOiAyfQ=="
+    assert offset_tokens.make_token(2) == "eyJvZmZzZXQiOiAyfQ=="
 
 
 @pytest.mark.parametrize("token", ["zz", "e30=", "W10=", "eyJvZmZzZXQiOiAtMX0=", "eyJvZmZzZXQiOiAxZTk5fQ==", "é"])
 def test_tokens_nobody_made(token: str) -> None:
     with pytest.raises(InvalidParameter, match="Invalid page token"):
-        page_tokens.read_token(token)
+        offset_tokens.read_token(token)
 
 
 @pytest.mark.parametrize("name", ["../x", "/x", "x/", "a//b", ".", "", "a/../b", "a;b", "ä;", "a\nb"])
@@ -186,11 +186,11 @@ def refused(event: Event, code: RejectionCode, **details: object) -> RefusedWrit
 def test_a_changed_param_in_two_forms() -> None:
     conflict = {"key": "a", "new_value": "2", "old_value": "1"}
     one = refused(ParamsLogged(run_id="r", params={"a": "2"}), RejectionCode.PARAM_CHANGED, conflicts=[conflict])
-    assert said(one, single_param=True).message == (
+    assert as_mlflow_error(one, single_param=True).message == (
         "Changing param values is not allowed. Param with key='a' was already logged with value='1' for run ID='r'. "
         "Attempted logging new value '2'."
     )
-    assert said(one).message == (
+    assert as_mlflow_error(one).message == (
         "Changing param values is not allowed. Params were already "
         "logged='[{'key': 'a', 'old_value': '1', 'new_value': '2'}]' for run ID='r'."
     )
@@ -198,11 +198,11 @@ def test_a_changed_param_in_two_forms() -> None:
 
 def test_refusals_depend_on_the_call() -> None:
     code = RejectionCode.EXPERIMENT_NOT_ACTIVE
-    assert isinstance(said(refused(ExperimentDeleted(experiment_id=1), code)), NotFound)
-    assert isinstance(said(refused(ExperimentRenamed(experiment_id=1, name="x"), code)), InvalidParameter)
-    assert isinstance(said(refused(ExperimentTagsSet(experiment_id=1, tags={}), code)), InvalidParameter)
+    assert isinstance(as_mlflow_error(refused(ExperimentDeleted(experiment_id=1), code)), NotFound)
+    assert isinstance(as_mlflow_error(refused(ExperimentRenamed(experiment_id=1, name="x"), code)), InvalidParameter)
+    assert isinstance(as_mlflow_error(refused(ExperimentTagsSet(experiment_id=1, tags={}), code)), InvalidParameter)
     renamed = refused(ExperimentRenamed(experiment_id=1, name="x"), RejectionCode.EXPERIMENT_EXISTS)
-    assert isinstance(said(renamed), AlreadyExists)
+    assert isinstance(as_mlflow_error(renamed), AlreadyExists)
 
 
 def test_every_rejection_has_an_answer() -> None:
@@ -210,7 +210,7 @@ def test_every_rejection_has_an_answer() -> None:
         event: Event = ExperimentDeleted(experiment_id=1)
         if code.value.startswith(("run", "param", "tag")):
             event = ParamsLogged(run_id="r", params={})
-        assert said(refused(event, code)).status < 500
+        assert as_mlflow_error(refused(event, code)).status < 500
 
 
 def test_headers_that_enter_the_log_are_checked() -> None:

@@ -8,8 +8,8 @@ from runfold_schemas.events.runs import MAX_MODEL_CHARS, ModelLogged
 from runfold_server.core.errors import InvalidParameter
 from runfold_server.http.operation import Call, Operation
 from runfold_server.http.services import Services
-from runfold_server.mlflow.errors import said
 from runfold_server.mlflow.messages import RunRequest
+from runfold_server.mlflow.rejection_errors import as_mlflow_error
 from runfold_server.writes.levels import require_level
 from runfold_server.writes.writes import RefusedWrite
 
@@ -25,17 +25,17 @@ class LogModel(RunRequest, frozen=True):
 
 async def _log_model(services: Services, call: Call[LogModel]) -> Json:
     run_id, text = call.request.run_id, call.request.model_json
-    event = ModelLogged(run_id=run_id, model=json.dumps(summary(text), ensure_ascii=False))
+    event = ModelLogged(run_id=run_id, model=json.dumps(summarize_model(text), ensure_ascii=False))
     await require_level(services.log, ModelLogged)
     await services.caches.runs.active(run_id)
     try:
         await services.writes.decided(event, call.origin)
     except RefusedWrite as refused:
-        raise said(refused) from None
+        raise as_mlflow_error(refused) from None
     return {}
 
 
-def summary(text: str) -> Json:
+def summarize_model(text: str) -> Json:
     """What the run's history tells of a model: `mlflow.models.Model.get_tags_dict` of 3.17.2. InvalidParameter in MLflow's words."""
     try:
         model = parse_json(text)

@@ -15,8 +15,8 @@ from runfold_server.mlflow.answers.logged_models import encode_logged_model
 from runfold_server.mlflow.answers.values import encode_page
 from runfold_server.openapi_schemas.common import page
 
-from .page_tokens import make_token, read_token
-from .routes import MODEL
+from .logged_models import MODEL
+from .search_tokens import make_token, read_token
 
 Json = dict[str, Any]
 MOST_DATASETS = 100

@@ -25,7 +25,7 @@ from runfold_server.core.errors import Internal, InvalidParameter
 from runfold_server.http.messages import Message, Rule
 from runfold_server.http.operation import Call, Operation, TimeTravel
 from runfold_server.http.services import Services
-from runfold_server.mlflow import page_tokens
+from runfold_server.mlflow import offset_tokens
 from runfold_server.mlflow.answers.registry import encode_model_version
 from runfold_server.mlflow.answers.values import encode_page
 from runfold_server.mlflow.messages import Tag
@@ -33,12 +33,12 @@ from runfold_server.openapi_schemas.common import TEXT, having, page
 from runfold_server.reads.reader import Query
 from runfold_server.writes.levels import require_level
 
-from . import validation as limits
-from .errors import no_version
+from . import registry_validation as limits
 from .registered_models import UNLEVELLED, VERSION, ModelRequest
+from .registry_errors import no_version
+from .registry_writes import append_and_query, append_and_wait, vector_after
 from .version_search import REGISTRY, canonical_stage, version_of
 from .version_sources import find_source
-from .writes import behind, decided, decided_then
 
 Json = dict[str, Any]
 MOST_RESULTS = 200_000
@@ -124,24 +124,24 @@ async def _create(services: Services, call: Call[CreateVersion]) -> Json:
         tags=tags,
     )
 
-    def then(done: Appended) -> Query[ModelVersion | None]:
+    def query_after(done: Appended) -> Query[ModelVersion | None]:
         async def query(connection: Connection) -> ModelVersion | None:
             found = await model_version_created_at(connection, done.position.offset)
             # Deleted since: then as it was made.
-            return found or await newest_version_at(connection, DEFAULT_WORKSPACE, event.name, behind(done))
+            return found or await newest_version_at(connection, DEFAULT_WORKSPACE, event.name, vector_after(done))
 
         return query
 
-    return _answered(await decided_then(services, call.origin, event, then))
+    return _answer(await append_and_query(services, call.origin, event, query_after))
 
 
-def _answered(version: ModelVersion | None) -> Json:
+def _answer(version: ModelVersion | None) -> Json:
     if version is None:
         raise Internal("The write was accepted, but nothing tells of the version")
     return {"model_version": encode_model_version(version)}
 
 
-def _named(request: VersionRequest) -> tuple[str, int]:
+def _named_version(request: VersionRequest) -> tuple[str, int]:
     """Name and number of a version that an event can name; NotFound for a number that no version has."""
     name = limits.check_model_name(request.name)
     number = limits.version_number(request.version)
@@ -150,19 +150,19 @@ def _named(request: VersionRequest) -> tuple[str, int]:
     return name, number
 
 
-async def _changed(services: Services, call: Call[Any], event: VersionFact) -> Json:
+async def _change(services: Services, call: Call[Any], event: VersionFact) -> Json:
     """Decide, and answer with the version as it is then."""
     name, number = event.name, event.version
 
-    def then(done: Appended) -> Query[ModelVersion | None]:
+    def query_after(done: Appended) -> Query[ModelVersion | None]:
         async def query(connection: Connection) -> ModelVersion | None:
             found = await get_model_version(connection, DEFAULT_WORKSPACE, name, number)
             # Deleted since, or its model renamed: then as the event left it.
-            return found or await model_version_at(connection, DEFAULT_WORKSPACE, name, number, behind(done))
+            return found or await model_version_at(connection, DEFAULT_WORKSPACE, name, number, vector_after(done))
 
         return query
 
-    return _answered(await decided_then(services, call.origin, event, then))
+    return _answer(await append_and_query(services, call.origin, event, query_after))
 
 
 async def _get(services: Services, call: Call[VersionRequest]) -> Json:
@@ -174,8 +174,8 @@ async def _get(services: Services, call: Call[VersionRequest]) -> Json:
 
 
 async def _update(services: Services, call: Call[UpdateVersion]) -> Json:
-    name, number = _named(call.request)
-    return await _changed(
+    name, number = _named_version(call.request)
+    return await _change(
         services, call, ModelVersionDescribed(name=name, version=number, description=call.request.description)
     )
 
@@ -187,16 +187,16 @@ async def _transition(services: Services, call: Call[TransitionStage]) -> Json:
             f"Model version transition cannot archive existing model versions because '{call.request.stage}' is not an Active stage. "
             f"Valid stages are {list(_ACTIVE)}"
         )
-    name, number = _named(call.request)
+    name, number = _named_version(call.request)
     event = ModelVersionStaged.model_validate(
         {"name": name, "version": number, "stage": stage, "archive_existing": archive}
     )
-    return await _changed(services, call, event)
+    return await _change(services, call, event)
 
 
 async def _delete(services: Services, call: Call[VersionRequest]) -> Json:
-    name, number = _named(call.request)
-    await decided(services, call.origin, ModelVersionDeleted(name=name, version=number))
+    name, number = _named_version(call.request)
+    await append_and_wait(services, call.origin, ModelVersionDeleted(name=name, version=number))
     return {}
 
 
@@ -206,7 +206,7 @@ async def _download_uri(services: Services, call: Call[GetDownloadUri]) -> Json:
 
 
 async def _search(services: Services, call: Call[SearchVersions]) -> Json:
-    limit, offset = call.request.max_results, page_tokens.read_token(call.request.page_token)
+    limit, offset = call.request.max_results, offset_tokens.read_token(call.request.page_token)
     if limit < 1:
         raise InvalidParameter(f"Invalid value for max_results. It must be a positive integer, but got {limit}")
 
@@ -216,22 +216,22 @@ async def _search(services: Services, call: Call[SearchVersions]) -> Json:
         )
 
     rows = (await services.reads.reader.strong(REGISTRY, query)).value
-    token = page_tokens.make_token(offset + limit) if len(rows) > limit else None
+    token = offset_tokens.make_token(offset + limit) if len(rows) > limit else None
     found = [encode_model_version(row) for row in rows[:limit]]
     return encode_page("model_versions", found, token)
 
 
 async def _set_tag(services: Services, call: Call[SetVersionTag]) -> Json:
-    name, number = _named(call.request)
+    name, number = _named_version(call.request)
     key, value = limits.check_tag(call.request.key, call.request.value)
-    await decided(services, call.origin, ModelVersionTagsSet(name=name, version=number, tags={key: value}))
+    await append_and_wait(services, call.origin, ModelVersionTagsSet(name=name, version=number, tags={key: value}))
     return {}
 
 
 async def _delete_tag(services: Services, call: Call[DeleteVersionTag]) -> Json:
-    name, number = _named(call.request)
+    name, number = _named_version(call.request)
     key = limits.check_tag_key(call.request.key)
-    await decided(services, call.origin, ModelVersionTagsDeleted(name=name, version=number, keys=[key]))
+    await append_and_wait(services, call.origin, ModelVersionTagsDeleted(name=name, version=number, keys=[key]))
     return {}
 
 

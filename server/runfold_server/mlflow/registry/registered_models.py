@@ -23,17 +23,17 @@ from runfold_server.core.errors import Internal, InvalidParameter
 from runfold_server.http.messages import Message, Rule
 from runfold_server.http.operation import Call, Operation, TimeTravel
 from runfold_server.http.services import Services
-from runfold_server.mlflow import page_tokens
+from runfold_server.mlflow import offset_tokens
 from runfold_server.mlflow.answers.registry import encode_model_version, encode_registered_model
 from runfold_server.mlflow.answers.values import encode_page
 from runfold_server.mlflow.messages import Tag
 from runfold_server.openapi_schemas.common import having, listed, page, ref
 from runfold_server.reads.reader import Query
 
-from . import validation as limits
-from .errors import no_version
+from . import registry_validation as limits
+from .registry_errors import no_version
+from .registry_writes import append_and_read, append_and_wait, vector_after
 from .version_search import REGISTRY, canonical_stage, find_model, version_by_alias
-from .writes import behind, decide, decided
 
 Json = dict[str, Any]
 MOST_RESULTS = 1000
@@ -108,7 +108,7 @@ async def _create(services: Services, call: Call[CreateModel]) -> Json:
     name = limits.check_new_model_name(call.request.name)
     tags = dict(limits.check_tag(tag.key, tag.value) for tag in call.request.tags)
     event = RegisteredModelCreated(name=name, description=call.request.description or None, tags=tags)
-    done = await decided(services, call.origin, event)
+    done = await append_and_wait(services, call.origin, event)
     # All is known of a model that was just born.
     created = RegisteredModel(
         born=done.position.offset,
@@ -130,21 +130,21 @@ async def _get(services: Services, call: Call[ModelRequest]) -> Json:
     return {"registered_model": encode_registered_model(await find_model(services, call.request.name, call.as_of))}
 
 
-async def _changed(services: Services, call: Call[Any], event: ModelFact, name: str) -> Json:
+async def _change(services: Services, call: Call[Any], event: ModelFact, name: str) -> Json:
     """Decide, and answer with the model as it is then."""
 
-    def then(done: Appended) -> Query[RegisteredModel | None]:
+    def query_after(done: Appended) -> Query[RegisteredModel | None]:
         async def query(connection: Connection) -> RegisteredModel | None:
             found = await get_registered_model(connection, DEFAULT_WORKSPACE, name)
             # Renamed or deleted since: then as the event left it.
-            return found or await registered_model_at(connection, DEFAULT_WORKSPACE, name, behind(done))
+            return found or await registered_model_at(connection, DEFAULT_WORKSPACE, name, vector_after(done))
 
         return query
 
-    return _answered(await decide(services, call.origin, event, then))
+    return _answer(await append_and_read(services, call.origin, event, query_after))
 
 
-def _answered(model: RegisteredModel | None) -> Json:
+def _answer(model: RegisteredModel | None) -> Json:
     if model is None:
         raise Internal("The write was accepted, but nothing tells of the registered model")
     return {"registered_model": encode_registered_model(model)}
@@ -153,23 +153,23 @@ def _answered(model: RegisteredModel | None) -> Json:
 async def _rename(services: Services, call: Call[RenameModel]) -> Json:
     name, new_name = call.request.name, limits.check_new_model_name(call.request.new_name, "new_name")
     limits.check_model_name(name)
-    return await _changed(services, call, RegisteredModelRenamed(name=name, new_name=new_name), new_name)
+    return await _change(services, call, RegisteredModelRenamed(name=name, new_name=new_name), new_name)
 
 
 async def _update(services: Services, call: Call[UpdateModel]) -> Json:
     name = limits.check_model_name(call.request.name)
     event = RegisteredModelDescribed(name=name, description=call.request.description or None)
-    return await _changed(services, call, event, name)
+    return await _change(services, call, event, name)
 
 
 async def _delete(services: Services, call: Call[ModelRequest]) -> Json:
     name = limits.check_model_name(call.request.name)
-    await decided(services, call.origin, RegisteredModelDeleted(name=name))
+    await append_and_wait(services, call.origin, RegisteredModelDeleted(name=name))
     return {}
 
 
 async def _search(services: Services, call: Call[SearchModels]) -> Json:
-    limit, offset = call.request.max_results, page_tokens.read_token(call.request.page_token)
+    limit, offset = call.request.max_results, offset_tokens.read_token(call.request.page_token)
     if limit < 1:
         raise InvalidParameter(f"Invalid value for max_results. It must be a positive integer, but got {limit}")
 
@@ -179,7 +179,7 @@ async def _search(services: Services, call: Call[SearchModels]) -> Json:
         )
 
     rows = (await services.reads.reader.strong(REGISTRY, query)).value
-    token = page_tokens.make_token(offset + limit) if len(rows) > limit else None
+    token = offset_tokens.make_token(offset + limit) if len(rows) > limit else None
     return encode_page("registered_models", [encode_registered_model(row) for row in rows[:limit]], token)
 
 
@@ -193,14 +193,14 @@ async def _latest(services: Services, call: Call[GetLatestVersions]) -> Json:
 async def _set_tag(services: Services, call: Call[SetModelTag]) -> Json:
     name = limits.check_model_name(call.request.name)
     key, value = limits.check_tag(call.request.key, call.request.value)
-    await decided(services, call.origin, RegisteredModelTagsSet(name=name, tags={key: value}))
+    await append_and_wait(services, call.origin, RegisteredModelTagsSet(name=name, tags={key: value}))
     return {}
 
 
 async def _delete_tag(services: Services, call: Call[DeleteModelTag]) -> Json:
     name = limits.check_model_name(call.request.name)
     key = limits.check_tag_key(call.request.key)
-    await decided(services, call.origin, RegisteredModelTagsDeleted(name=name, keys=[key]))
+    await append_and_wait(services, call.origin, RegisteredModelTagsDeleted(name=name, keys=[key]))
     return {}
 
 
@@ -209,13 +209,13 @@ async def _set_alias(services: Services, call: Call[SetAlias]) -> Json:
     alias, number = limits.check_new_alias(call.request.alias), limits.version_number(call.request.version)
     if not 0 < number < 2**31:
         raise no_version(name, call.request.version)
-    await decided(services, call.origin, ModelAliasSet(name=name, alias=alias, version=number))
+    await append_and_wait(services, call.origin, ModelAliasSet(name=name, alias=alias, version=number))
     return {}
 
 
 async def _delete_alias(services: Services, call: Call[AliasRequest]) -> Json:
     name, alias = limits.check_model_name(call.request.name), limits.check_alias(call.request.alias)
-    await decided(services, call.origin, ModelAliasDeleted(name=name, alias=alias))
+    await append_and_wait(services, call.origin, ModelAliasDeleted(name=name, alias=alias))
     return {}
 
 

@@ -20,8 +20,8 @@ from runfold_server.core.errors import ApiError, InvalidParameter, NotFound
 from runfold_server.http.services import Services
 from runfold_server.reads.reader import of_topics
 
-from . import validation as limits
-from .errors import no_model, no_version
+from . import registry_validation as limits
+from .registry_errors import no_model, no_version
 
 REGISTRY = of_topics(Topic.REGISTRY)
 _CANONICAL = {stage.lower(): stage for stage in STAGES}

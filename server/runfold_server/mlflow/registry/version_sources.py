@@ -7,16 +7,16 @@ from runfold_schemas.events.base import DEFAULT_WORKSPACE
 from runfold_server.core.errors import ApiError, InvalidParameter
 from runfold_server.http.services import Services
 from runfold_server.mlflow.tracking.artifact_roots import (
-    Origin,
+    ArtifactRoot,
     check_logged_model,
     check_run,
-    logged_model_origin,
+    logged_model_artifact_root,
     no_logged_model,
-    run_origin,
+    run_artifact_root,
 )
 from runfold_server.mlflow.tracking.location_credentials import check_no_credentials
 
-from . import validation as limits
+from . import registry_validation as limits
 from .source_rules import (
     PROMPT_SOURCES,
     ModelUri,
@@ -120,7 +120,7 @@ async def _check_run(services: Services, source: str, run_id: str | None) -> Non
     elif scheme == "models" and parse_model_uri(source).model_id is not None:
         not_contained(source, "model_id")
     elif is_served_artifact(source):
-        found = await run_origin(services, run_id) if run_id else None
+        found = await run_artifact_root(services, run_id) if run_id else None
         if found is None or not lies_within(source, found.artifact_uri):
             not_contained(source, "run_id")
 
@@ -133,13 +133,13 @@ async def _check_model(services: Services, source: str, model_id: str) -> None:
     if scheme == "runs" or (named is not None and named != model_id):
         not_contained(source, "model_id")
     if is_served_artifact(source):
-        found = await logged_model_origin(services, DEFAULT_WORKSPACE, model_id)
+        found = await logged_model_artifact_root(services, DEFAULT_WORKSPACE, model_id)
         if found is None or not lies_within(source, found.artifact_uri):
             not_contained(source, "model_id")
 
 
-async def _origin_of_model(services: Services, source: str, model_id: str) -> Origin:
-    found = await logged_model_origin(services, DEFAULT_WORKSPACE, model_id)
+async def _origin_of_model(services: Services, source: str, model_id: str) -> ArtifactRoot:
+    found = await logged_model_artifact_root(services, DEFAULT_WORKSPACE, model_id)
     if found is None:
         # MLflow's server asks itself, and answers 500 with the error of that call in it.
         raise unfetched(source, no_logged_model(model_id))

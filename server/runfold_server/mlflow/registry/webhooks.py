@@ -111,7 +111,7 @@ async def find_webhook(services: Services, workspace: str, webhook_id: str) -> H
     return shown.value
 
 
-async def _decide(services: Services, origin: Origin, event: WebhookFact) -> None:
+async def _append_and_wait(services: Services, origin: Origin, event: WebhookFact) -> None:
     await require_level(services.log, type(event))
     try:
         await services.writes.decided(event, origin)
@@ -134,8 +134,8 @@ async def _create(services: Services, call: Call[CreateWebhook]) -> Json:
     )
     # First: a webhook that is there is never told anything without its signature.
     await _keep_secret(services, webhook_id, request.secret)
-    await _decide(services, call.origin, event)
-    return {"webhook": said(await find_webhook(services, call.origin.workspace, webhook_id))}
+    await _append_and_wait(services, call.origin, event)
+    return {"webhook": encode_webhook(await find_webhook(services, call.origin.workspace, webhook_id))}
 
 
 async def _update(services: Services, call: Call[UpdateWebhook]) -> Json:
@@ -150,14 +150,14 @@ async def _update(services: Services, call: Call[UpdateWebhook]) -> Json:
         description=request.description,
         active=None if request.status is None else request.status == "ACTIVE",
     )
-    await _decide(services, call.origin, event)
+    await _append_and_wait(services, call.origin, event)
     if request.secret is not None:
         await _keep_secret(services, webhook_id, request.secret)
-    return {"webhook": said(await find_webhook(services, call.origin.workspace, webhook_id))}
+    return {"webhook": encode_webhook(await find_webhook(services, call.origin.workspace, webhook_id))}
 
 
 async def _get(services: Services, call: Call[WebhookRequest]) -> Json:
-    return {"webhook": said(await find_webhook(services, call.origin.workspace, call.request.webhook_id))}
+    return {"webhook": encode_webhook(await find_webhook(services, call.origin.workspace, call.request.webhook_id))}
 
 
 async def _list(services: Services, call: Call[ListWebhooks]) -> Json:
@@ -168,12 +168,12 @@ async def _list(services: Services, call: Call[ListWebhooks]) -> Json:
     )
     found = shown.value
     more = {"next_page_token": found[limit - 1].webhook_id} if len(found) > limit else {}
-    return {"webhooks": [said(hook) for hook in found[:limit]]} | more
+    return {"webhooks": [encode_webhook(hook) for hook in found[:limit]]} | more
 
 
 async def _delete(services: Services, call: Call[WebhookRequest]) -> Json:
     await find_webhook(services, call.origin.workspace, call.request.webhook_id)
-    await _decide(services, call.origin, WebhookDeleted(webhook_id=call.request.webhook_id))
+    await _append_and_wait(services, call.origin, WebhookDeleted(webhook_id=call.request.webhook_id))
     return {}
 
 
@@ -272,7 +272,7 @@ def _kinds(events: Sequence[WebhookEvent]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def said(hook: Hook) -> Json:
+def encode_webhook(hook: Hook) -> Json:
     """A webhook as MLflow answers it. Patterns of event types, which MLflow does not know, are shown by the native API only."""
     kinds = [kind.split(".") for kind in hook.kinds if is_mlflows(kind)]
     return {

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from runfold_projections.logged_models.queries import logged_model_origin_of
 from runfold_schemas.positions.topics import Topic
-from runfold_server.core.artifact_roots import is_own
 from runfold_server.core.entity_errors import no_run
 from runfold_server.core.errors import NotFound
+from runfold_server.core.own_folders import is_own
 from runfold_server.http.services import Services
 from runfold_server.reads.reader import of_topics
 
@@ -16,42 +16,42 @@ _GIVEN = re.compile("[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class ArtifactRoot:
     """Root of the artifacts, and the run that made them."""
 
     artifact_uri: str
     run_id: str | None
 
 
-async def run_origin(services: Services, run_id: str) -> Origin | None:
+async def run_artifact_root(services: Services, run_id: str) -> ArtifactRoot | None:
     """Of a run, active or deleted; None if there is none, or if its root is no folder of its own."""
     try:
         head = await services.caches.runs.present(run_id)
     except NotFound:
         return None
-    return Origin(head.artifact_uri, run_id) if is_own(head.artifact_uri, f"{run_id}/artifacts") else None
+    return ArtifactRoot(head.artifact_uri, run_id) if is_own(head.artifact_uri, f"{run_id}/artifacts") else None
 
 
-async def logged_model_origin(services: Services, workspace: str, model_id: str) -> Origin | None:
+async def logged_model_artifact_root(services: Services, workspace: str, model_id: str) -> ArtifactRoot | None:
     """Of a logged model; None if there is none, or a deleted one, as for MLflow's server."""
     shown = await services.reads.reader.strong(
         of_topics(Topic.REGISTRY), lambda connection: logged_model_origin_of(connection, workspace, model_id)
     )
     if shown.value is None or not is_own(shown.value[0], f"models/{model_id}/artifacts"):
         return None
-    return Origin(*shown.value)
+    return ArtifactRoot(*shown.value)
 
 
 async def check_run(services: Services, run_id: str | None, run_link: str | None = None) -> None:
     """NotFound for the id of a run that this server never heard of. With a link the run is another server's; what has not the form
     of an id that servers give is a label, as MLflow's users write them."""
-    if run_id and not run_link and _GIVEN.fullmatch(run_id) and await run_origin(services, run_id) is None:
+    if run_id and not run_link and _GIVEN.fullmatch(run_id) and await run_artifact_root(services, run_id) is None:
         raise no_run(run_id)
 
 
 async def check_logged_model(services: Services, workspace: str, model_id: str | None) -> None:
     """NotFound for a logged model that is not there, or deleted."""
-    if model_id and await logged_model_origin(services, workspace, model_id) is None:
+    if model_id and await logged_model_artifact_root(services, workspace, model_id) is None:
         raise no_logged_model(model_id)
 
 

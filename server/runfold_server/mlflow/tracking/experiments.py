@@ -28,16 +28,16 @@ from runfold_server.core.errors import Internal, InvalidParameter, NotFound
 from runfold_server.http.messages import Message
 from runfold_server.http.operation import Call, Operation, TimeTravel
 from runfold_server.http.services import Services
-from runfold_server.mlflow import page_tokens, validation
+from runfold_server.mlflow import offset_tokens, validation
 from runfold_server.mlflow.answers.experiments import encode_experiment
 from runfold_server.mlflow.answers.values import encode_page
-from runfold_server.mlflow.errors import said
 from runfold_server.mlflow.messages import Tag, View
+from runfold_server.mlflow.rejection_errors import as_mlflow_error
 from runfold_server.openapi_schemas.common import TEXT, having, page, ref
 from runfold_server.reads.reader import of_topics
 from runfold_server.writes.writes import RefusedWrite
 
-from .writes import append_accepted
+from .tracking_writes import append_accepted
 
 Json = dict[str, Any]
 MOST_RESULTS = 50_000
@@ -123,7 +123,7 @@ async def _create(services: Services, call: Call[CreateExperiment]) -> Json:
             event, call.origin, lambda done: lambda connection: experiment_created_by(connection, done.event_id)
         )
     except RefusedWrite as refused:
-        raise said(refused) from None
+        raise as_mlflow_error(refused) from None
     if created is None:
         raise Internal("The experiment was accepted, but no row tells its id")
     return {"experiment_id": str(created.experiment_id)}
@@ -158,7 +158,7 @@ async def _get_by_name(services: Services, call: Call[GetExperimentByName]) -> J
 
 async def _search(services: Services, call: Call[SearchExperiments]) -> Json:
     request = call.request
-    limit, offset = request.max_results, page_tokens.read_token(request.page_token)
+    limit, offset = request.max_results, offset_tokens.read_token(request.page_token)
     check_max_results(limit)
 
     async def query(connection: Connection) -> list[Experiment]:
@@ -168,7 +168,7 @@ async def _search(services: Services, call: Call[SearchExperiments]) -> Json:
         )
 
     rows = (await services.reads.reader.strong(_EXPERIMENTS, query)).value
-    token = page_tokens.make_token(offset + limit) if len(rows) > limit else None
+    token = offset_tokens.make_token(offset + limit) if len(rows) > limit else None
     return encode_page("experiments", [encode_experiment(row) for row in rows[:limit]], token)
 
 
@@ -179,7 +179,7 @@ def check_max_results(limit: int) -> None:
         raise InvalidParameter(f"Invalid value {limit} for parameter 'max_results' supplied. It must be {problem}")
 
 
-async def _decided(services: Services, call: Call[Any], event: Event) -> Json:
+async def _append_and_wait(services: Services, call: Call[Any], event: Event) -> Json:
     await append_accepted(services.writes, event, call.origin)
     return {}
 
@@ -187,28 +187,32 @@ async def _decided(services: Services, call: Call[Any], event: Event) -> Json:
 async def _update(services: Services, call: Call[UpdateExperiment]) -> Json:
     name = validation.check_experiment_name(call.request.new_name)
     number = experiment_id(call.request.experiment_id)
-    return await _decided(services, call, ExperimentRenamed(experiment_id=number, name=name))
+    return await _append_and_wait(services, call, ExperimentRenamed(experiment_id=number, name=name))
 
 
 async def _delete(services: Services, call: Call[ExperimentRequest]) -> Json:
-    return await _decided(services, call, ExperimentDeleted(experiment_id=experiment_id(call.request.experiment_id)))
+    return await _append_and_wait(
+        services, call, ExperimentDeleted(experiment_id=experiment_id(call.request.experiment_id))
+    )
 
 
 async def _restore(services: Services, call: Call[ExperimentRequest]) -> Json:
-    return await _decided(services, call, ExperimentRestored(experiment_id=experiment_id(call.request.experiment_id)))
+    return await _append_and_wait(
+        services, call, ExperimentRestored(experiment_id=experiment_id(call.request.experiment_id))
+    )
 
 
 async def _set_tag(services: Services, call: Call[SetExperimentTag]) -> Json:
     key, value = validation.check_experiment_tag(call.request.key, call.request.value)
     number = experiment_id(call.request.experiment_id)
-    return await _decided(services, call, ExperimentTagsSet(experiment_id=number, tags={key: value}))
+    return await _append_and_wait(services, call, ExperimentTagsSet(experiment_id=number, tags={key: value}))
 
 
 async def _delete_tag(services: Services, call: Call[DeleteExperimentTag]) -> Json:
     number, key = experiment_id(call.request.experiment_id), call.request.key
     if len(key) > validation.MAX_KEY:
         raise NotFound(f"No tag with name: {key} in experiment with id {number}")
-    return await _decided(services, call, ExperimentTagsDeleted(experiment_id=number, keys=[key]))
+    return await _append_and_wait(services, call, ExperimentTagsDeleted(experiment_id=number, keys=[key]))
 
 
 OPERATIONS = (

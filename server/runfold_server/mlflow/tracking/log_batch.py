@@ -18,7 +18,7 @@ from runfold_server.mlflow.messages import KeyValue, RunId
 
 from .metric_points import Metric, append_points, as_point, checked_point
 from .run_tags import effective_tags
-from .writes import append_accepted
+from .tracking_writes import append_accepted
 
 _NUL = b"\\u0000"
 

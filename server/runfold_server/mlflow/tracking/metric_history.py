@@ -11,7 +11,7 @@ from runfold_server.core.errors import InvalidParameter
 from runfold_server.http.messages import Int32, Message
 from runfold_server.http.operation import Call, Operation, TimeTravel
 from runfold_server.http.services import Services
-from runfold_server.mlflow import page_tokens
+from runfold_server.mlflow import offset_tokens
 from runfold_server.mlflow.answers.metrics import encode_history
 from runfold_server.mlflow.answers.values import encode_page
 from runfold_server.mlflow.messages import RunId
@@ -35,7 +35,7 @@ async def _get_history(services: Services, call: Call[GetHistory]) -> dict[str, 
         raise InvalidParameter(
             f"Invalid value {limit} for parameter 'max_results' supplied. It must be a positive integer."
         )
-    page = page_tokens.read_token_of_history(request.page_token) if request.page_token else None
+    page = offset_tokens.read_token_of_history(request.page_token) if request.page_token else None
     rows = (
         await services.reads.reader.asked(
             call.as_of,
@@ -50,23 +50,23 @@ async def _get_history(services: Services, call: Call[GetHistory]) -> dict[str, 
     return encode_page("metrics", encode_history(key, rows, start, stop), token)
 
 
-def _of_page(page: int | page_tokens.Behind | None) -> Reduction | None:
+def _of_page(page: int | offset_tokens.PageAfterStep | None) -> Reduction | None:
     """The reduction of the pages before this one; None for the first one, which has the run's."""
     if page is None:
         return None
-    return page.reduction if isinstance(page, page_tokens.Behind) else Reduction.ALL
+    return page.reduction if isinstance(page, offset_tokens.PageAfterStep) else Reduction.ALL
 
 
-def _start(page: int | page_tokens.Behind | None, rows: History) -> int:
-    if isinstance(page, page_tokens.Behind):
+def _start(page: int | offset_tokens.PageAfterStep | None, rows: History) -> int:
+    if isinstance(page, offset_tokens.PageAfterStep):
         return int(np.searchsorted(rows.steps, page.step, "right"))
     return page or 0
 
 
 def _token(rows: History, stop: int) -> str:
     if rows.reduction is Reduction.ALL:
-        return page_tokens.make_token(stop)
-    return page_tokens.make_token_behind(page_tokens.Behind(int(rows.steps[stop - 1]), rows.reduction))
+        return offset_tokens.make_token(stop)
+    return offset_tokens.make_step_token(offset_tokens.PageAfterStep(int(rows.steps[stop - 1]), rows.reduction))
 
 
 OPERATIONS = (

@@ -16,7 +16,7 @@ from runfold_server.mlflow.messages import RunRequest, Tag
 
 from .metric_points import LogMetric, append_points, as_point
 from .run_tags import effective_tags
-from .writes import append_accepted
+from .tracking_writes import append_accepted
 
 Json = dict[str, Any]
 

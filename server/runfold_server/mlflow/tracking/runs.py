@@ -15,11 +15,11 @@ from runfold_server.core.errors import InvalidParameter
 from runfold_server.http.messages import Message, Rule
 from runfold_server.http.operation import Call, Operation, TimeTravel
 from runfold_server.http.services import Services
-from runfold_server.mlflow import page_tokens, validation
+from runfold_server.mlflow import offset_tokens, validation
 from runfold_server.mlflow.answers.runs import encode_created_run, encode_run, encode_run_info
 from runfold_server.mlflow.answers.values import encode_page
-from runfold_server.mlflow.errors import said
 from runfold_server.mlflow.messages import RunId, RunRequest, Tag, View
+from runfold_server.mlflow.rejection_errors import as_mlflow_error
 from runfold_server.openapi_schemas.common import having, page, ref
 from runfold_server.reads.one_run import RUN_TOPICS, find_run
 from runfold_server.reads.reader import of_topics
@@ -27,7 +27,7 @@ from runfold_server.writes.writes import RefusedWrite
 
 from .experiments import check_max_results, experiment_id
 from .run_tags import RUN_NAME_TAG
-from .writes import append_accepted
+from .tracking_writes import append_accepted
 
 Json = dict[str, Any]
 _IN_LOOP = 2_000
@@ -130,7 +130,7 @@ async def _get(services: Services, call: Call[RunRequest]) -> Json:
 
 async def _search(services: Services, call: Call[SearchRuns]) -> Json:
     request = call.request
-    limit, offset = request.max_results, page_tokens.read_token(request.page_token)
+    limit, offset = request.max_results, offset_tokens.read_token(request.page_token)
     check_max_results(limit)
     wanted = [validation.parse_experiment_id(text) for text in request.experiment_ids]
 
@@ -138,7 +138,7 @@ async def _search(services: Services, call: Call[SearchRuns]) -> Json:
     # MLflow's answer holds the metrics of each run, so the search waits for them, whether it needs_metrics() or not.
     rows = await services.caches.searches.strong(of_topics(*RUN_TOPICS), question)
     services.metrics.search_memory(services.caches.searches.nbytes)
-    token = page_tokens.make_token(offset + limit) if len(rows) > limit else None
+    token = offset_tokens.make_token(offset + limit) if len(rows) > limit else None
     return encode_page("runs", rows[:limit], token)
 
 
@@ -154,7 +154,7 @@ async def _update(services: Services, call: Call[UpdateRun]) -> Json:
     try:
         row = await services.writes.decide(event, call.origin, lambda _: lambda connection: get_run(connection, run_id))
     except RefusedWrite as refused:
-        raise said(refused) from None
+        raise as_mlflow_error(refused) from None
     if row is None:
         raise no_run(run_id)
     return {"run_info": encode_run_info(row)}

@@ -14,9 +14,9 @@ from runfold_server.http.messages import Message, Rule
 from runfold_server.http.operation import RawCall, RawOperation
 from runfold_server.http.prefixes import NATIVE_PREFIX
 from runfold_server.http.services import Services
-from runfold_server.http.sse import MEDIA_TYPE, EventStream, Say, event
+from runfold_server.http.sse import MEDIA_TYPE, EventStream, SendEvents, encode_event
 from runfold_server.openapi_schemas.common import TEXT
-from runfold_server.security.admission import Taken
+from runfold_server.security.admission import Slot
 from runfold_server.streams.events.feed import Feed
 from runfold_server.streams.events.filters import Filter, patterns
 from runfold_server.streams.events.start_positions import NOW, write_id
@@ -53,11 +53,11 @@ class FollowEvents(Message, frozen=True):
 
 async def _stream(services: Services, call: RawCall[FollowEvents]) -> Response:
     feed = services.streams.events.decided if call.request.outcome == "true" else services.streams.events.plain
-    with feed.places.take(call.http) as place:
+    with feed.slots.acquire(call.http) as place:
         return await _events_of(services, call, feed, place)
 
 
-async def _events_of(services: Services, call: RawCall[FollowEvents], feed: Feed, place: Taken) -> Response:
+async def _events_of(services: Services, call: RawCall[FollowEvents], feed: Feed, place: Slot) -> Response:
     wanted = _filter(call.request)
     with kafka_outages():
         info = await services.log.connect()
@@ -92,21 +92,21 @@ def _filter(request: FollowEvents) -> Filter:
 class _Events(EventStream):
     """Tells what is followed."""
 
-    def __init__(self, feed: Feed, following: Following, info: LogInfo, place: Taken, *, points: bool) -> None:
+    def __init__(self, feed: Feed, following: Following, info: LogInfo, place: Slot, *, points: bool) -> None:
         super().__init__(place)
         self._feed, self._following, self._info, self._points = feed, following, info, points
 
-    async def tell(self, say: Say) -> None:
+    async def run(self, send: SendEvents) -> None:
         following = self._following
-        await say(self._said("open", {}))
+        await send(self._said("open", {}))
         async with self._feed.followed(following, self._info):
             while True:
                 await following.wait(HEARTBEAT)
                 if following.end is not None:
-                    await say(self._said("end", {"reason": following.end.value, "message": following.reason}))
+                    await send(self._said("end", {"reason": following.end.value, "message": following.reason}))
                     return
                 following.told_all()
-                await say(await self._events() or self._said("heartbeat", {}))
+                await send(await self._events() or self._said("heartbeat", {}))
 
     async def _events(self) -> bytes:
         """What waits, up to about AT_ONCE bytes."""
@@ -120,14 +120,14 @@ class _Events(EventStream):
                 kind, data = entry.told(self._points)
             following.pop()
             following.told_all()
-            parts.append(event(kind, write_id(self._info.log_id, following.told), data))
+            parts.append(encode_event(kind, write_id(self._info.log_id, following.told), data))
             size += len(parts[-1])
         return b"".join(parts)
 
     def _said(self, kind: str, data: dict[str, Any]) -> bytes:
         told = self._following.told
         # An empty id makes a browser forget its own: there was no such place.
-        return event(kind, write_id(self._info.log_id, told) if told else "", msgspec.json.encode(data))
+        return encode_event(kind, write_id(self._info.log_id, told) if told else "", msgspec.json.encode(data))
 
 
 OPERATIONS = (

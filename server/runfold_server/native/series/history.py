@@ -30,7 +30,7 @@ from runfold_server.native.branches import which
 from runfold_server.openapi_schemas.common import INT64, JSON, MS, POSITIONS, TEXT, having, listed
 from runfold_server.reads.exports import Export, Spool
 from runfold_server.reads.reader import Consistency, of_topics
-from runfold_server.security.admission import Taken
+from runfold_server.security.admission import Slot
 
 from . import arrow
 from .arrow import Column, Type
@@ -76,7 +76,7 @@ async def _history(services: Services, call: RawCall[NoFields]) -> Response:
     wanted = Wanted(*query.steps, query.rank, query.attempt, which(query.branches))
     in_arrow = arrow.MEDIA_TYPE in request.headers.get("accept", "")
     as_of = await services.reads.moments.of(request)
-    with await services.reads.exports.places.wait(request, services.config.read_wait) as place:
+    with await services.reads.exports.slots.acquire_within(request, services.config.read_wait) as place:
         return await _export(services, query, wanted, Asked(in_arrow, as_of, place))
 
 
@@ -85,7 +85,7 @@ class Asked(NamedTuple):
 
     in_arrow: bool
     as_of: Vector | None
-    place: Taken
+    place: Slot
 
 
 async def _export(services: Services, query: Query, wanted: Wanted, asked: Asked) -> Response:

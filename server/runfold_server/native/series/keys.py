@@ -10,8 +10,8 @@ from runfold_projections.series.summaries_as_of import keys_at
 from runfold_schemas.positions.topics import Topic
 from runfold_server.core.entity_errors import no_run
 from runfold_server.http.messages import Message, Rule
+from runfold_server.http.native_page_tokens import decode_page_token, encode_page_token
 from runfold_server.http.operation import RawCall, RawOperation, TimeTravel
-from runfold_server.http.page_tokens import decode_page_token, encode_page_token
 from runfold_server.http.responses import json_response, with_moment
 from runfold_server.http.services import Services
 from runfold_server.native.query_parameters import STRONG, ConsistencyName

@@ -74,31 +74,31 @@ async def _answer(
     return with_moment(json_response(answer), as_of)
 
 
-async def _find(conn: Connection, wanted: Wanted, as_of: Vector | None) -> Found:
+async def _find(connection: Connection, wanted: Wanted, as_of: Vector | None) -> Found:
     query = wanted.query
-    runs = await _searched(conn, query.runs) if isinstance(query.runs, Filter) else query.runs
+    runs = await _searched(connection, query.runs) if isinstance(query.runs, Filter) else query.runs
     keys = query.metrics
     if isinstance(keys, Matching):
         if as_of is None:
-            keys = await keys_of_runs(conn, runs, keys.regex, MOST_KEYS + 1)
+            keys = await keys_of_runs(connection, runs, keys.regex, MOST_KEYS + 1)
         else:
-            keys = await keys_of_runs_at(conn, runs, keys.regex, MOST_KEYS + 1, as_of)
+            keys = await keys_of_runs_at(connection, runs, keys.regex, MOST_KEYS + 1, as_of)
     check_counts(runs, keys)
-    starts = await start_times(conn, runs) if wanted.x is X.RELATIVE else {}
+    starts = await start_times(connection, runs) if wanted.x is X.RELATIVE else {}
     groups = None
     if isinstance(query.group_by, Except):
-        groups = await groups_of(conn, runs, None, query.group_by.names, as_of)
+        groups = await groups_of(connection, runs, None, query.group_by.names, as_of)
     elif query.group_by is not None:
-        groups = await groups_of(conn, runs, query.group_by, as_of=as_of)
+        groups = await groups_of(connection, runs, query.group_by, as_of=as_of)
     read = keys if wanted.along is None else [*keys, wanted.along]
-    lines = await read_lines(conn, runs, wanted.branches, as_of)
-    return Found(runs, keys, await read_series(conn, runs, read, lines), starts, groups)
+    lines = await read_lines(connection, runs, wanted.branches, as_of)
+    return Found(runs, keys, await read_series(connection, runs, read, lines), starts, groups)
 
 
-async def _searched(conn: Connection, of: Filter) -> list[str]:
+async def _searched(connection: Connection, of: Filter) -> list[str]:
     experiments = [parse_experiment_id(text) for text in of.experiment_ids]
-    search = await parse_search(conn, experiments, of.filter, ViewType.ACTIVE_ONLY, ())
-    return await run_ids_by_sql(conn, search, of.limit, 0)
+    search = await parse_search(connection, experiments, of.filter, ViewType.ACTIVE_ONLY, ())
+    return await run_ids_by_sql(connection, search, of.limit, 0)
 
 
 def _as_lists(drawn: Drawn) -> list[list[list[float | None]]]:

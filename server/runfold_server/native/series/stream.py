@@ -18,10 +18,10 @@ from runfold_server.freshness.stream_position import Place, partitions_of, place
 from runfold_server.http.messages import Message, Rule
 from runfold_server.http.operation import RawCall, RawOperation
 from runfold_server.http.services import Services
-from runfold_server.http.sse import MEDIA_TYPE, EventStream, Say, event
+from runfold_server.http.sse import MEDIA_TYPE, EventStream, SendEvents, encode_event
 from runfold_server.openapi_schemas.common import TEXT
 from runfold_server.reads.reader import of_runs
-from runfold_server.security.admission import Taken
+from runfold_server.security.admission import Slot
 from runfold_server.streams.series.deduplication import Fresh
 from runfold_server.streams.series.hub import Hub
 from runfold_server.streams.series.subscription import Cut, Subscription, merged
@@ -45,11 +45,11 @@ class FollowSeries(Message, frozen=True):
 
 
 async def _live(services: Services, call: RawCall[FollowSeries]) -> Response:
-    with services.streams.series.places.take(call.http) as place:
+    with services.streams.series.slots.acquire(call.http) as place:
         return await _series_of(services, call, place)
 
 
-async def _series_of(services: Services, call: RawCall[FollowSeries], place: Taken) -> Response:
+async def _series_of(services: Services, call: RawCall[FollowSeries], place: Slot) -> Response:
     request = call.request
     runs, keys = list(dict.fromkeys(request.run_id)), list(dict.fromkeys(request.key))
     # A browser that connects again says what it was told last; the address is still that of the first time.
@@ -90,34 +90,34 @@ def _check(given: Place, now: Place, partitions: set[int]) -> None:
 class _Series(EventStream):
     """Tells a subscription."""
 
-    def __init__(self, hub: Hub, subscription: Subscription, partitions: int, fresh: Fresh, place: Taken) -> None:
+    def __init__(self, hub: Hub, subscription: Subscription, partitions: int, fresh: Fresh, place: Slot) -> None:
         super().__init__(place)
         self._hub, self._subscription, self._partitions, self._fresh = hub, subscription, partitions, fresh
 
-    async def tell(self, say: Say) -> None:
+    async def run(self, send: SendEvents) -> None:
         subscription = self._subscription
-        await say(_event("open", str(subscription.place), {}))
+        await send(_event("open", str(subscription.place), {}))
         async with self._hub.subscribed(subscription, self._partitions):
             while True:
                 await subscription.wait(HEARTBEAT)
                 told = subscription.next()
                 place = str(subscription.place)
                 if subscription.end is not None:
-                    await say(_event("end", place, {"reason": subscription.end.value, "message": subscription.reason}))
+                    await send(_event("end", place, {"reason": subscription.end.value, "message": subscription.reason}))
                     return
                 if isinstance(told, Cut):
-                    await say(_event("cut", place, told._asdict()))
+                    await send(_event("cut", place, told._asdict()))
                 elif told:
                     if fresh := await self._fresh.of(told):
-                        await say(_event("points", place, {"series": await asyncio.to_thread(_series, fresh)}))
+                        await send(_event("points", place, {"series": await asyncio.to_thread(_series, fresh)}))
                     if not subscription.waiting:
                         await asyncio.sleep(GATHER)
                 else:
-                    await say(_event("heartbeat", place, {}))
+                    await send(_event("heartbeat", place, {}))
 
 
 def _event(kind: str, place: str, data: dict[str, Any]) -> bytes:
-    return event(kind, place, msgspec.json.encode(data))
+    return encode_event(kind, place, msgspec.json.encode(data))
 
 
 def _series(points: list[Logged]) -> list[dict[str, Any]]:

@@ -57,21 +57,23 @@ def diff(subject: Subject) -> RawHandler[Between]:
 
 
 async def _both(
-    conn: Connection, subject: Subject, last: Story[Any], name: str, early: Vector, late: Vector
+    connection: Connection, subject: Subject, last: Story[Any], name: str, early: Vector, late: Vector
 ) -> tuple[Story[Any], Story[Any]]:
     """Whose the name was at each of the two moments. Where nobody had it at one of them, it is the other one's story."""
     if subject.holder is None:
         return last, last
-    then, now = await subject.holder(conn, name, early), await subject.holder(conn, name, late)
+    then, now = await subject.holder(connection, name, early), await subject.holder(connection, name, late)
     return then or now or last, now or then or last
 
 
-async def _differences(conn: Connection, then: Story[Any], first: int, now: Story[Any], below: int) -> list[Difference]:
+async def _differences(
+    connection: Connection, then: Story[Any], first: int, now: Story[Any], below: int
+) -> list[Difference]:
     if then.entity == now.entity:
-        return await timeline.difference(conn, then, first, below)
+        return await timeline.difference(connection, then, first, below)
     if first <= below:
-        return await timeline.replacement(conn, then, first, now, below)
-    found = await timeline.replacement(conn, now, below, then, first)
+        return await timeline.replacement(connection, then, first, now, below)
+    found = await timeline.replacement(connection, now, below, then, first)
     return [replace(one, before=one.after, after=one.before) for one in found]
 
 
@@ -85,8 +87,8 @@ def _changed(one: Difference) -> Json:
     }
 
 
-async def _metrics(conn: Connection, run_id: str, early: Vector, late: Vector) -> list[Json]:
-    before, after = await _latest(conn, run_id, early), await _latest(conn, run_id, late)
+async def _metrics(connection: Connection, run_id: str, early: Vector, late: Vector) -> list[Json]:
+    before, after = await _latest(connection, run_id, early), await _latest(connection, run_id, late)
     return [
         {"field": f"metrics.{key}", "from": before.get(key), "to": after.get(key), "by": None, "event": None}
         for key in sorted({*before, *after})
@@ -94,6 +96,6 @@ async def _metrics(conn: Connection, run_id: str, early: Vector, late: Vector) -
     ]
 
 
-async def _latest(conn: Connection, run_id: str, vector: Vector) -> dict[str, Json]:
-    found = await latest_at(conn, run_id, vector)
+async def _latest(connection: Connection, run_id: str, vector: Vector) -> dict[str, Json]:
+    found = await latest_at(connection, run_id, vector)
     return {one.key: {"value": number(one.value), "step": one.step, "time": one.time_ms} for one in found}

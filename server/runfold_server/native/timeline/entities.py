@@ -49,41 +49,43 @@ class Subject:
         return str(http.path_params[self.parameter])
 
 
-async def _run_sources(conn: Connection, run_id: str, vector: Vector) -> Sources | None:
-    return await _told(conn, (RunStory(run_id), LineStory(run_id)), vector)
+async def _run_sources(connection: Connection, run_id: str, vector: Vector) -> Sources | None:
+    return await _told(connection, (RunStory(run_id), LineStory(run_id)), vector)
 
 
-async def _experiment_sources(conn: Connection, text: str, vector: Vector) -> Sources | None:
-    return await _told(conn, (ExperimentStory(experiment_id(text)),), vector)
+async def _experiment_sources(connection: Connection, text: str, vector: Vector) -> Sources | None:
+    return await _told(connection, (ExperimentStory(experiment_id(text)),), vector)
 
 
-async def _model_sources(conn: Connection, name: str, vector: Vector) -> Sources | None:
-    born = await timeline.model_named(conn, DEFAULT_WORKSPACE, name, vector.get(Partition(Topic.REGISTRY, 0), 0))
+async def _model_sources(connection: Connection, name: str, vector: Vector) -> Sources | None:
+    born = await timeline.model_named(connection, DEFAULT_WORKSPACE, name, vector.get(Partition(Topic.REGISTRY, 0), 0))
     return None if born is None else (ModelStory(born),)
 
 
-async def _model_holding(conn: Connection, name: str, vector: Vector) -> Story[Any] | None:
-    born = await timeline.model_holding(conn, DEFAULT_WORKSPACE, name, vector.get(Partition(Topic.REGISTRY, 0), 0))
+async def _model_holding(connection: Connection, name: str, vector: Vector) -> Story[Any] | None:
+    born = await timeline.model_holding(
+        connection, DEFAULT_WORKSPACE, name, vector.get(Partition(Topic.REGISTRY, 0), 0)
+    )
     return None if born is None else ModelStory(born)
 
 
-async def _model_namesakes(conn: Connection, name: str, story: Story[Any], vector: Vector) -> list[Json]:
+async def _model_namesakes(connection: Connection, name: str, story: Story[Any], vector: Vector) -> list[Json]:
     where = story.where(vector)
     born = story.born if isinstance(story, ModelStory) else -1
-    found = await timeline.namesakes(conn, DEFAULT_WORKSPACE, name, born, vector.get(where, 0))
+    found = await timeline.namesakes(connection, DEFAULT_WORKSPACE, name, born, vector.get(where, 0))
     return [{"id": str(Position(*where, one.born)), "as_of": str(Position(*where, one.until))} for one in found]
 
 
-async def _logged_model_sources(conn: Connection, model_id: str, vector: Vector) -> Sources | None:
-    return await _told(conn, (LoggedModelStory(model_id),), vector)
+async def _logged_model_sources(connection: Connection, model_id: str, vector: Vector) -> Sources | None:
+    return await _told(connection, (LoggedModelStory(model_id),), vector)
 
 
-async def _webhook_sources(conn: Connection, webhook_id: str, vector: Vector) -> Sources | None:
-    return await _told(conn, (WebhookStory(webhook_id),), vector)
+async def _webhook_sources(connection: Connection, webhook_id: str, vector: Vector) -> Sources | None:
+    return await _told(connection, (WebhookStory(webhook_id),), vector)
 
 
-async def _told(conn: Connection, sources: Sources, vector: Vector) -> Sources | None:
-    return sources if await timeline.has_story(conn, sources[0], end_of(sources[0], vector)) else None
+async def _told(connection: Connection, sources: Sources, vector: Vector) -> Sources | None:
+    return sources if await timeline.has_story(connection, sources[0], end_of(sources[0], vector)) else None
 
 
 def end_of(story: Story[Any], vector: Vector) -> int:
@@ -91,28 +93,30 @@ def end_of(story: Story[Any], vector: Vector) -> int:
     return vector.get(story.where(vector), 0)
 
 
-async def _no_run(conn: Connection, run_id: str, vector: Vector | None) -> NotFound:
+async def _no_run(connection: Connection, run_id: str, vector: Vector | None) -> NotFound:
     return no_run(run_id, vector)
 
 
-async def _no_experiment(conn: Connection, text: str, vector: Vector | None) -> NotFound:
+async def _no_experiment(connection: Connection, text: str, vector: Vector | None) -> NotFound:
     return no_experiment(text, vector)
 
 
-async def _no_model(conn: Connection, name: str, vector: Vector | None) -> NotFound:
+async def _no_model(connection: Connection, name: str, vector: Vector | None) -> NotFound:
     message = f"Registered Model with name={name} not found{as_of_suffix(vector, Topic.REGISTRY)}"
     if vector is None:
         return NotFound(message)
     # Whoever asks of the past knows a model by the name that it has now.
-    before = await timeline.named_before(conn, DEFAULT_WORKSPACE, name, vector.get(Partition(Topic.REGISTRY, 0), 0))
+    before = await timeline.named_before(
+        connection, DEFAULT_WORKSPACE, name, vector.get(Partition(Topic.REGISTRY, 0), 0)
+    )
     return NotFound(message if before is None else f"{message}: the model that got this name later was {before!r} then")
 
 
-async def _no_logged_model(conn: Connection, model_id: str, vector: Vector | None) -> NotFound:
+async def _no_logged_model(connection: Connection, model_id: str, vector: Vector | None) -> NotFound:
     return NotFound(f"Logged model with ID '{model_id}' not found{as_of_suffix(vector, Topic.REGISTRY)}")
 
 
-async def _no_webhook(conn: Connection, webhook_id: str, vector: Vector | None) -> NotFound:
+async def _no_webhook(connection: Connection, webhook_id: str, vector: Vector | None) -> NotFound:
     return NotFound(f"There is no webhook of id '{webhook_id}'{as_of_suffix(vector, Topic.REGISTRY)}")
 
 

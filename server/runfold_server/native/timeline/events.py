@@ -18,8 +18,8 @@ from runfold_schemas.positions.position import Position
 from runfold_schemas.positions.vector import Vector
 from runfold_server.core.errors import InvalidParameter
 from runfold_server.http.messages import Message, Rule
+from runfold_server.http.native_page_tokens import bad_page_token, decode_page_token, encode_page_token
 from runfold_server.http.operation import RawCall, RawHandler
-from runfold_server.http.page_tokens import bad_page_token, decode_page_token, encode_page_token
 from runfold_server.http.responses import json_response, with_moment
 from runfold_server.http.services import Services
 from runfold_server.reads import moments
@@ -91,7 +91,7 @@ def _check_type(kind: str, subjects: Iterable[str]) -> None:
 
 
 async def _page(
-    conn: Connection,
+    connection: Connection,
     sources: Sources,
     vector: Vector,
     request: TimelinePage,
@@ -111,7 +111,7 @@ async def _page(
             continue
         first, below = (0, min(start, end)) if newest else (start, end)
         page = await timeline.timeline(
-            conn, story, first=first, below=below, limit=limit, newest=newest, fits=fits, about=request.field
+            connection, story, first=first, below=below, limit=limit, newest=newest, fits=fits, about=request.field
         )
         found += [(topic, one) for one in page.events]
         after[topic] = page.next_offset
@@ -134,9 +134,9 @@ def _token(request: TimelinePage) -> Token:
     return decode_page_token(request.page_token, Token) if request.page_token else {}
 
 
-async def _logged(conn: Connection, run_id: str, vector: Vector) -> list[Json]:
+async def _logged(connection: Connection, run_id: str, vector: Vector) -> list[Json]:
     where = LineStory(run_id).where(vector)
-    rows = await timeline.logged(conn, run_id, vector.get(where, 0))
+    rows = await timeline.logged(connection, run_id, vector.get(where, 0))
     return [
         {
             **{name: value for name, value in row.items() if not name.endswith("_offset")},

@@ -16,7 +16,7 @@ from runfold_log.reader import Stretch
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import partition_count
 from runfold_server.core.errors import Unavailable
-from runfold_server.security.admission import Places
+from runfold_server.security.admission import Slots
 from runfold_server.streams.log_reader import Gone, StreamReader, open_stream_reader
 from runfold_server.streams.send_queue import End
 
@@ -48,7 +48,7 @@ class Feed:
         self._kafka, self._ends, self._judging = kafka, ends, judging
         self._common: _Common | None = None
         self._followings: set[Following] = set()
-        self.places = Places("streams of events", MOST_STREAMS, MOST_OF_ONE)
+        self.slots = Slots("streams of events", MOST_STREAMS, MOST_OF_ONE)
         self._alone = asyncio.Semaphore(CATCHING_UP)
         self._stopped = False
 

@@ -13,7 +13,7 @@ import structlog
 from runfold_log.cluster import KafkaCluster
 from runfold_server.core.errors import Unavailable
 from runfold_server.reads.reader import Reader
-from runfold_server.security.admission import Places
+from runfold_server.security.admission import Slots
 from runfold_server.streams.log_reader import Gone
 from runfold_server.streams.send_queue import End
 
@@ -35,7 +35,7 @@ class Hub:
         self._kafka, self._namespace, self._reader = kafka, namespace, reader
         self._partitions: dict[int, _Partition] = {}
         self._subscriptions: set[Subscription] = set()
-        self.places = Places("streams of series", MOST_STREAMS, MOST_OF_ONE)
+        self.slots = Slots("streams of series", MOST_STREAMS, MOST_OF_ONE)
         self._alone = asyncio.Semaphore(CATCHING_UP)
         self._stopped = False
 

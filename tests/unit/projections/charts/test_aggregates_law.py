@@ -146,7 +146,7 @@ def test_a_bucket_shows_the_smoothed_value_of_its_last_number(
 
 
 def test_x_may_be_another_metric_as_it_was_at_or_before_each_step() -> None:
-    def columns(points: list[tuple[int, float]]) -> tuple[np.ndarray, ...]:
+    def columns(points: list[tuple[int, float]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         steps = np.array([step for step, _ in points], np.int64)
         return steps, steps, np.array([value for _, value in points], np.float64)
 

@@ -15,13 +15,12 @@ points = st.lists(st.tuples(steps, st.integers(0, 9), values), max_size=60)
 
 
 def line_of(logged: list[tuple[int, int, float]], kind: X = X.STEP) -> Line:
-    columns = (
-        np.array([step for step, _, _ in logged], np.int64),
-        np.array([time for _, time, _ in logged], np.int64),
-        np.array([value for _, _, value in logged], np.float64),
-    )
+    steps = np.array([step for step, _, _ in logged], np.int64)
+    times = np.array([time for _, time, _ in logged], np.int64)
+    values = np.array([value for _, _, value in logged], np.float64)
     half = len(logged) // 2
-    return line([tuple(column[:half] for column in columns), tuple(column[half:] for column in columns)], kind)
+    pieces = [(steps[part], times[part], values[part]) for part in (slice(half), slice(half, None))]
+    return line(pieces, kind)
 
 
 @laws

@@ -44,7 +44,7 @@ def naive(logged: dict[int, list[list[Logged]]], reduction: Reduction) -> list[t
     for rank, pieces in logged.items():
         for point in sorted((point for piece in pieces for point in piece), key=in_order):
             last.setdefault(point[0], {})[rank] = point
-    found = []
+    found: list[tuple[int, int, float | Fraction]] = []
     for step, of_ranks in sorted(last.items()):
         _, first_time, first = of_ranks[min(of_ranks)]
         newest = max(time for _, time, _ in of_ranks.values())

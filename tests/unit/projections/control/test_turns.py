@@ -40,7 +40,7 @@ async def test_between_two_turns_of_others_one_slice_is_computed_however_many_co
 
 async def test_short_work_is_not_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turns, "SLICE", 60.0)
-    ran = []
+    ran: list[int] = []
     asyncio.get_running_loop().call_soon(ran.append, 1)
     own = Turns()
     for _ in range(1000):

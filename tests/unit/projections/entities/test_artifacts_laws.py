@@ -10,7 +10,7 @@ from runfold_projections.generations.generations import Projection
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.record import read_record
 from runfold_schemas.events.artifacts import ArtifactsDeleted, ArtifactStored
-from tests.support.histories import cut, history
+from tests.support.histories.generator import cut, history
 
 
 @given(st.randoms(use_true_random=False), st.integers(0, 80))

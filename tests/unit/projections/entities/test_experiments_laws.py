@@ -15,7 +15,7 @@ from runfold_schemas.codec.record import Raw, Record, read_record
 from runfold_schemas.events.experiments import ExperimentCreated, ExperimentFact, ExperimentRenamed
 from runfold_schemas.events.system import Genesis
 from runfold_schemas.positions.sequences import Ranges
-from tests.support.histories import cut, history
+from tests.support.histories.generator import cut, history
 
 Outcome = tuple[str, str]
 randoms = st.randoms(use_true_random=False)

@@ -29,8 +29,8 @@ from runfold_schemas.events.registered_models import RegisteredModelFact
 from runfold_schemas.events.runs import ParamsLogged, RunFact, TagsDeleted, TagsSet
 from runfold_schemas.events.system import Genesis
 from runfold_schemas.positions.position import Partition
-from tests.support.histories import Scribe, history
-from tests.support.registry_histories import KINDS
+from tests.support.histories.generator import Scribe, history
+from tests.support.histories.registry import KINDS
 
 laws = settings(max_examples=40, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 Accepted = Iterator[tuple[Story[Any], Record]]

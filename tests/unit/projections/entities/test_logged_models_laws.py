@@ -22,8 +22,8 @@ from runfold_schemas.events.logged_models import (
 )
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import Topic
-from tests.support.histories import WORKSPACES, Scribe
-from tests.support.model_histories import logged_model_event
+from tests.support.histories.generator import WORKSPACES, Scribe
+from tests.support.histories.logged_models import logged_model_event
 
 randoms = st.randoms(use_true_random=False)
 lengths = st.integers(0, 60)

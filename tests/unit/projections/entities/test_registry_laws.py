@@ -2,8 +2,9 @@
 
 import copy
 import os
+from collections.abc import Mapping
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
@@ -28,11 +29,12 @@ from runfold_schemas.events.registered_models import (
 )
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import Topic
-from tests.support.histories import Scribe, history
-from tests.support.registry_histories import KINDS
-from tests.support.registry_model import SimpleRegistry
+from tests.support.histories.generator import Scribe, history
+from tests.support.histories.registry import KINDS
+from tests.support.histories.registry_model import SimpleRegistry
 
 laws = settings(max_examples=60, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+TagKey = TypeVar("TagKey")
 SOAK = bool(os.environ.get("RUNFOLD_SOAK"))
 WHERE = Partition(Topic.REGISTRY, 0)
 
@@ -45,17 +47,21 @@ class Tags:
         self.of_versions: dict[tuple[int, int, str], str] = {}
 
     def apply(self, change: Change) -> None:
-        for kept, told in ((self.of_models, change.model_tags), (self.of_versions, change.version_tags)):
-            for key, value in told.items():
-                kept.pop(key, None)  # type: ignore[attr-defined]
-                if value is not None:
-                    kept[key] = value  # type: ignore[index]
+        self._set(self.of_models, change.model_tags)
+        self._set(self.of_versions, change.version_tags)
         self.of_models = {key: value for key, value in self.of_models.items() if key[0] not in change.models_gone}
         self.of_versions = {
             key: value
             for key, value in self.of_versions.items()
             if key[0] not in change.models_gone and key[:2] not in change.versions_gone
         }
+
+    @staticmethod
+    def _set(tags: dict[TagKey, str], changes: Mapping[TagKey, str | None]) -> None:
+        for key, value in changes.items():
+            tags.pop(key, None)
+            if value is not None:
+                tags[key] = value
 
 
 def seen(state: Models, tags: Tags) -> dict[tuple[str, str], Any]:
@@ -261,7 +267,8 @@ def test_a_promotion_with_one_move_that_can_not_be_made_moves_nothing() -> None:
 @laws
 @given(st.randoms(use_true_random=False), st.integers(0, 60))
 def test_numbers_count_up_per_model_in_log_order(rng: Random, length: int) -> None:
-    state, given_numbers = Models(), {}
+    state = Models()
+    given_numbers: dict[int, int] = {}
     for raw in history(Projection.REGISTRY, rng, length, repeats=False)[1:]:
         record = read_record(raw, released_catalog(), 1)
         if not isinstance(record.event, RegisteredModelFact):

@@ -16,7 +16,7 @@ from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.record import Record, read_record
 from runfold_schemas.events.runs import ModelLogged, ParamsLogged, RunCreated, RunFact, RunRestored, RunUpdated, TagsSet
 from runfold_schemas.positions.position import Partition
-from tests.support.histories import RUNS, Scribe, cut, history
+from tests.support.histories.generator import RUNS, Scribe, cut, history
 
 randoms = st.randoms(use_true_random=False)
 lengths = st.integers(0, 60)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runfold_projections.metrics.branches import Lineage, View
-from tests.support.lineage_model import Model, Said
+from tests.support.histories.branch_model import Model, Said
 
 laws = settings(max_examples=400, deadline=None)
 STEPS = (1, 2, 3, 4)

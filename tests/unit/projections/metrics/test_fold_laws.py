@@ -5,6 +5,7 @@ import struct
 from array import array
 from collections.abc import Iterable
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from runfold_projections.metrics.run_metrics import RunMetrics
 from runfold_projections.metrics.summaries import Block, Summaries, Summary
 from runfold_projections.segments.level0 import merge, pack, read_all, read_key
 from runfold_schemas.events.frames import Frame
-from tests.support.histories import frame
+from tests.support.histories.generator import frame
 
 Context = tuple[str | None, str | None, str | None]
 Cell = tuple[int, int, str, Context]
@@ -197,7 +198,7 @@ def test_summaries_are_the_same_after_they_were_stored_and_some_replaced(rng: Ra
             stored.restore([rows[number] for number in sorted(rows)])
         told = {key: seen(summary) for number in rows for key, summary in rows[number].summaries()}
         assert told == {key: seen(summary) for key, summary in kept.items()}
-        latest = {key: one for number in rows for key, *one in rows[number].latest()}
+        latest: dict[Any, list[Any]] = {key: one for number in rows for key, *one in rows[number].latest()}
         assert latest.keys() == told.keys()
         for key, (value, step, time, context) in latest.items():
             assert (step, time, bits(value), tuple(context)) == told[key][:4]

@@ -10,7 +10,7 @@ from runfold_projections.metrics.model_blocks import BlockOf, ModelBlock, ModelB
 from runfold_projections.metrics.model_blocks import join as join_blocks
 from runfold_projections.metrics.model_metrics import Measured, ModelMetric, ModelMetrics, join
 from runfold_schemas.events.frames import Frame, Point, from_points
-from tests.support.histories import frame
+from tests.support.histories.generator import frame
 
 randoms = st.randoms(use_true_random=False)
 NAN = math.nan

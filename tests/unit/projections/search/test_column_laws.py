@@ -74,7 +74,7 @@ def shown(table: Table) -> list[Any]:
 
     entries = [
         sorted(
-            repr([text(datasets.fields[name], at) for name in ("name", "digest", "context")])
+            repr([text(datasets.fields[name], int(at)) for name in ("name", "digest", "context")])
             for at in np.flatnonzero(datasets.rows == row)
         )
         for row in range(len(table))

@@ -1,0 +1,51 @@
+"""Refusals of the registry's fold in MLflow's words."""
+
+from runfold_projections.core.rejection import RejectionCode
+from runfold_projections.registry.fold import PROMPT_TAG
+from runfold_schemas.events.all_events import Event
+from runfold_schemas.events.registered_models import ModelAliasSet, RegisteredModelCreated, VersionFact
+from runfold_server.core.errors import AlreadyExists, ApiError, Internal, InvalidParameter, NotFound
+from runfold_server.writes.writes import RefusedWrite
+
+
+def as_registry_error(refused: RefusedWrite) -> ApiError:
+    """The error to answer."""
+    message, details = refused.refused.message, refused.refused.details
+    try:
+        code = RejectionCode(refused.refused.code)
+    except ValueError:
+        return Internal(f"The server's own event was set aside: {message}")
+    match code:
+        case RejectionCode.MODEL_EXISTS:
+            return _exists(refused.event, str(details.get("name", "")), bool(details.get("is_prompt")))
+        case RejectionCode.MODEL_NOT_FOUND if isinstance(refused.event, VersionFact | ModelAliasSet):
+            # MLflow looks for the version alone.
+            return no_version(refused.event.name, refused.event.version)
+        case RejectionCode.MODEL_NOT_FOUND:
+            return no_model(str(details.get("name", "")))
+        case RejectionCode.MODEL_VERSION_NOT_FOUND:
+            return no_version(str(details.get("name", "")), details.get("version", ""))
+    return InvalidParameter(message)
+
+
+def _exists(event: Event, name: str, is_prompt: bool) -> AlreadyExists:
+    """`mlflow.prompt.registry_utils.handle_resource_already_exist_error`; a rename there says it without the error of its database."""
+    if not isinstance(event, RegisteredModelCreated):
+        return AlreadyExists(f"Registered Model (name={name}) already exists.")
+    there, new = ("prompt" if one else "registered model" for one in (is_prompt, PROMPT_TAG in event.tags))
+    if there != new:
+        return AlreadyExists(
+            f"Tried to create a {new} with name {name!r}, but the name is already taken by a {there}. MLflow does not allow creating a "
+            "model and a prompt with the same name."
+        )
+    return AlreadyExists(f"{new.title()} (name={name}) already exists.")
+
+
+def no_model(name: str) -> NotFound:
+    """No such registered model."""
+    return NotFound(f"Registered Model with name={name} not found")
+
+
+def no_version(name: str, version: int | str) -> NotFound:
+    """No such version of the model."""
+    return NotFound(f"Model Version (name={name}, version={version}) not found")

@@ -1,0 +1,80 @@
+"""A fold's refusal in MLflow's words. The words depend on the call: the event tells which it was."""
+
+from runfold_projections.core.rejection import RejectionCode
+from runfold_schemas.events.all_events import Event
+from runfold_schemas.events.experiments import (
+    ExperimentDeleted,
+    ExperimentFact,
+    ExperimentRenamed,
+    ExperimentRestored,
+    ExperimentTagsDeleted,
+)
+from runfold_schemas.events.runs import ParamsLogged, RunFact, TagsDeleted
+from runfold_server.core.entity_errors import experiment_not_active, no_experiment, no_run, run_not_active
+from runfold_server.core.errors import AlreadyExists, ApiError, Internal, InvalidParameter, NotFound
+from runfold_server.writes.writes import RefusedWrite
+
+
+def as_mlflow_error(refused: RefusedWrite, *, single_param: bool = False) -> ApiError:
+    """The error to answer. `single_param`: the call was log-parameter, whose message has another form than log-batch's."""
+    event, details = refused.event, refused.refused.details
+    try:
+        code = RejectionCode(refused.refused.code)
+    except ValueError:
+        return Internal(f"The server's own event was set aside: {refused.refused.message}")
+    match code:
+        case RejectionCode.EXPERIMENT_EXISTS:
+            return AlreadyExists(f"Experiment(name={details.get('name', getattr(event, 'name', ''))}) already exists.")
+        case RejectionCode.EXPERIMENT_NOT_FOUND:
+            return no_experiment(_experiment_id(event))
+        case RejectionCode.EXPERIMENT_NOT_ACTIVE:
+            return _experiment_not_active(event, str(details.get("lifecycle_stage", "deleted")))
+        case RejectionCode.EXPERIMENT_TAG_NOT_FOUND:
+            key = details.get("key", event.keys[0] if isinstance(event, ExperimentTagsDeleted) else "")
+            return NotFound(f"No tag with name: {key} in experiment with id {_experiment_id(event)}")
+        case RejectionCode.RUN_NOT_FOUND:
+            return no_run(_run_id(event))
+        case RejectionCode.RUN_NOT_ACTIVE:
+            return run_not_active(_run_id(event), str(details.get("lifecycle_stage", "deleted")))
+        case RejectionCode.TAG_NOT_FOUND:
+            key = details.get("key", event.keys[0] if isinstance(event, TagsDeleted) else "")
+            return NotFound(f"No tag with name: {key} in run with id {_run_id(event)}")
+        case RejectionCode.PARAM_CHANGED:
+            return _param_changed(event, details.get("conflicts", []), single_param)
+        case RejectionCode.RUN_EXISTS:
+            return AlreadyExists(refused.refused.message)
+    return InvalidParameter(refused.refused.message)
+
+
+def _experiment_not_active(event: Event, stage: str) -> ApiError:
+    # MLflow looks up what it deletes among the active ones, and what it restores among the deleted.
+    if isinstance(event, ExperimentDeleted | ExperimentRestored):
+        return no_experiment(event.experiment_id)
+    if isinstance(event, ExperimentRenamed):
+        # MLflow answers 500 INVALID_STATE, upon which its client tries again for minutes.
+        return InvalidParameter("Cannot rename a non-active experiment.")
+    return experiment_not_active(_experiment_id(event), stage)
+
+
+def _param_changed(event: Event, conflicts: list[dict[str, str]], single: bool) -> InvalidParameter:
+    run_id = _run_id(event)
+    if single and isinstance(event, ParamsLogged) and len(conflicts) == 1:
+        one = conflicts[0]
+        return InvalidParameter(
+            f"Changing param values is not allowed. Param with key='{one['key']}' was already logged with "
+            f"value='{one['old_value']}' for run ID='{run_id}'. Attempted logging new value '{one['new_value']}'."
+        )
+    ordered = [{name: c[name] for name in ("key", "old_value", "new_value")} for c in conflicts]
+    return InvalidParameter(
+        f"Changing param values is not allowed. Params were already logged='{ordered}' for run ID='{run_id}'."
+    )
+
+
+def _experiment_id(event: Event) -> int:
+    assert isinstance(event, ExperimentFact)
+    return event.experiment_id
+
+
+def _run_id(event: Event) -> str:
+    assert isinstance(event, RunFact)
+    return event.run_id

@@ -1,0 +1,1 @@
+"""What the tests share: services, installations, generated histories, models and doubles."""

@@ -1,0 +1,1 @@
+"""Runfold's own API as tests call it: streams, timelines, moments."""

@@ -1,0 +1,1 @@
+"""A real browser, to see what a page may do."""

@@ -1,0 +1,1 @@
+"""Doubles of servers that Runfold talks to, and hostile input."""

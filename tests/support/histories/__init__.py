@@ -1,0 +1,1 @@
+"""Generated logs, and the models that say what they must fold to."""

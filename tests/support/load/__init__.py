@@ -1,0 +1,1 @@
+"""Clients and trainers that write much, and keep books about it."""
