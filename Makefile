@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ROOMS := schemas producers projections consumers server stack
 SEED ?= 1
 
-.PHONY: bench-as-of demo up bench-rebuild bench-sdk bench-volume bench-spine bench-tracking bench-reads bench-registry bench-packs bench-artifacts bench-torch test test-torch unit integration security e2e soak lint types layers compat docs lock clean help
+.PHONY: bench-as-of demo up bench-rebuild bench-sdk bench-volume bench-spine bench-tracking bench-reads bench-registry bench-packs bench-artifacts bench-torch test test-torch test-frameworks unit integration security e2e soak lint types layers compat docs lock clean help
 
 help:
 	@echo "make demo   start everything, train twice, read back, stop"
@@ -21,6 +21,7 @@ help:
 	@echo "make bench-spine  what the spine does per second, on this machine"
 	@echo "make bench-artifacts  a file of 1 GB up and down, and the server's memory"
 	@echo "make test-torch  a training under torchrun that loses a rank, and PyTorch models through MLflow; needs Debian's python3-torch, or TORCH_PYTHON"
+	@echo "make test-frameworks  real trainings under MLflow's integrations and real launchers; installs PyTorch and more, 7 GB, into .bench"
 	@echo "make bench-torch  what logging costs a PyTorch training loop; needs the same"
 	@echo "make bench-as-of  reads of the past, on a run with 10,000 events"
 	@echo "make bench-packs  bytes and speed of metric points at rest"
@@ -86,7 +87,7 @@ TORCH_PYTHON ?= /usr/bin/python3
 TORCH := .bench/torch/.installed
 
 test-torch: $(VENV)/.dev $(TORCH)
-	$(BIN)/pytest tests/torch -q
+	$(BIN)/pytest tests/pytorch -q
 
 bench-torch: $(VENV)/.demo $(TORCH)
 	$(BIN)/python benchmarks/torch_loop.py
@@ -96,6 +97,20 @@ $(TORCH): requirements/client.txt requirements/torch.txt pyproject.toml
 	$(TORCH_PYTHON) -m venv --system-site-packages .bench/torch
 	.bench/torch/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements/client.txt -r requirements/torch.txt
 	printf '%s\n' $(CURDIR)/schemas $(CURDIR)/log $(CURDIR)/producers > $$(.bench/torch/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/runfold.pth
+	touch $@
+
+FRAMEWORKS := .bench/frameworks/.installed
+
+test-frameworks: $(VENV)/.dev $(FRAMEWORKS)
+	$(BIN)/pytest tests/frameworks -q
+
+# Runfold is installed as a package: MLflow finds the plugin by its entry points. Open MPI is among the frameworks; MPICH has programs of the same names.
+$(FRAMEWORKS): requirements/client.txt requirements/frameworks.txt requirements/build.txt requirements/mpich.txt pyproject.toml
+	$(PYTHON) -m venv .bench/frameworks
+	.bench/frameworks/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements/client.txt -r requirements/frameworks.txt -r requirements/build.txt
+	.bench/frameworks/bin/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(PYTHON) -m venv .bench/mpich
+	.bench/mpich/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements/mpich.txt
 	touch $@
 
 soak: $(VENV)/.dev
@@ -123,6 +138,8 @@ lock: $(VENV)/.dev
 	echo hatchling | $(PIN) - -c requirements/dev.txt -o requirements/build.txt
 	printf "mlflow==$$(sed -n "s/^mlflow-skinny==\([0-9.]*\).*/\1/p" requirements/dev.txt)\npsycopg2-binary\n" | $(PIN) - -o requirements/bench-mlflow.txt
 	printf "mlflow-skinny==$$(sed -n "s/^mlflow-skinny==\([0-9.]*\).*/\1/p" requirements/dev.txt)\npandas<2.3\nnumpy<1.25\n" | $(PIN) - -c requirements/client.txt -o requirements/torch.txt
+	printf "mlflow==$$(sed -n "s/^mlflow-skinny==\([0-9.]*\).*/\1/p" requirements/dev.txt)\ntorch\nlightning\ntransformers\naccelerate\nxgboost\nmpi4py\nopenmpi\n" | $(PIN) - -c requirements/client.txt -o requirements/frameworks.txt
+	echo mpich | $(PIN) - -o requirements/mpich.txt
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("Runfold needs Python 3.11 or later, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'

@@ -22,10 +22,10 @@ from volume import Spent
 
 from runfold_log.admin import open_log
 from runfold_log.producer import RecordSender
-from runfold_projections.generations.generations import Projection
+from runfold_projections.core.projection import Projection
 from runfold_projections.generations.rebuild import Phase, Told, rebuilding
-from runfold_projections.generations.state_hash import WHOLE, state_hash
-from runfold_projections.postgres.connection import open_connection, open_pool
+from runfold_projections.generations.state_hash import state_hash
+from runfold_projections.postgres.connection import LONG_READ_SECONDS, open_connection, open_pool
 from runfold_projections.postgres.read_transaction import checkpoints, reached, snapshot
 from runfold_schemas.codec import wire
 from runfold_schemas.codec.batch import Outgoing
@@ -192,7 +192,9 @@ async def rebuild(up: Up, namespace: str, projection: Projection, amount: int, w
         f"rebuild of {projection}: whole command, {what}", f"{amount:,}", f"{time.perf_counter() - began:.1f}", ""
     )
     async with (
-        open_connection(up.postgres, generation.schema_name, application="benchmark", timeout=WHOLE) as connection,
+        open_connection(
+            up.postgres, generation.schema_name, application="benchmark", timeout=LONG_READ_SECONDS
+        ) as connection,
         connection.transaction(isolation="repeatable_read", readonly=True),
     ):
         began = time.perf_counter()

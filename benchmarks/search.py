@@ -25,7 +25,7 @@ from machine import describe
 from rich.console import Console
 from rich.table import Table
 
-from runfold_projections.generations.generations import Projection
+from runfold_projections.core.projection import Projection
 from runfold_projections.postgres.connection import open_connection, open_pool
 from runfold_projections.postgres.read_transaction import snapshot
 from runfold_projections.runs.queries import ViewType, search_runs

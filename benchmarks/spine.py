@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 import runfold
-from runfold_projections.generations.generations import Projection, create_generation
+from runfold_projections.core.projection import Projection
+from runfold_projections.generations.generations import create_generation
 from runfold_projections.postgres.connection import open_pool
 from runfold_projections.postgres.read_transaction import checkpoints, reached, snapshot
 from runfold_stack.config.settings import load_settings

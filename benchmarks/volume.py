@@ -29,8 +29,8 @@ from volume_load import LOADS, Share, neptune_keys
 
 from runfold_log.cluster import KafkaCluster
 from runfold_log.writer import LogWriter
-from runfold_projections.folding.checkpoint import progress_channel
 from runfold_projections.postgres.connection import open_connection, open_pool
+from runfold_projections.postgres.notifications import progress_channel
 from runfold_projections.postgres.read_transaction import checkpoints
 from runfold_projections.segments.compaction_backlog import QUIET
 from runfold_schemas.events.frames import Point, from_points

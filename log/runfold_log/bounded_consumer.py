@@ -18,7 +18,6 @@ from typing import Any
 import aiokafka.consumer.fetcher as fetcher
 from aiokafka import AIOKafkaConsumer
 from aiokafka.record.memory_records import MemoryRecords
-from aiokafka.record.util import calc_crc32c
 
 from runfold_schemas.codec.record import RefusedBatch
 from runfold_schemas.codec.varint import VarintError, decode_long
@@ -36,7 +35,7 @@ _UNCOUNTED_BYTES = 1024 * 1024
 
 _LOG_OVERHEAD = 12
 _OLD_ATTRIBUTES_AT, _OLD_TIME_AT = 17, 18
-_MAGIC_AT, _CRC_AT, _ATTRIBUTES_AT, _TIMES_AT, _COUNT_AT = 16, 17, 21, 27, 57
+_MAGIC_AT, _ATTRIBUTES_AT, _TIMES_AT, _COUNT_AT = 16, 21, 27, 57
 _HEADER_BYTES = 61
 _CODEC_MASK = 0x07
 _GZIP, _SNAPPY, _LZ4, _ZSTD = 1, 2, 3, 4
@@ -95,6 +94,29 @@ class _RefusedRecords:
         return iter((self._record,))
 
 
+class _CheckedRecords:
+    """A batch whose checksum was compared before it was inflated; aiokafka would compute it once more, and so would we for it."""
+
+    is_control_batch = False
+
+    def __init__(self, batch: Any) -> None:
+        self._batch = batch
+        self.next_offset: int = batch.next_offset
+        self.producer_id = batch.producer_id
+        self.is_transactional: bool = batch.is_transactional
+
+    @property
+    def base_offset(self) -> int:
+        return int(self._batch.base_offset)
+
+    def validate_crc(self) -> bool:
+        """Whether the batch came as it was sent: that was looked at before."""
+        return True
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._batch)
+
+
 class BoundedRecords:
     """What a broker sent for a partition, batch by batch, as aiokafka's MemoryRecords.
 
@@ -103,6 +125,7 @@ class BoundedRecords:
 
     def __init__(self, data: bytes) -> None:
         self._data, self._at, self._left = data, 0, MOST_FETCH_BYTES
+        self._end = self._find_end()
 
     def size_in_bytes(self) -> int:
         """Bytes of all that was sent."""
@@ -110,12 +133,13 @@ class BoundedRecords:
 
     def has_next(self) -> bool:
         """Whether another whole batch is there and may be handed out."""
-        return self._left > 0 and 0 < self._end() <= len(self._data)
+        return self._left > 0 and 0 < self._end <= len(self._data)
 
     def next_batch(self) -> Any:
         """The next batch: as it was sent, without its compression, or with a stand-in for its records."""
-        data = self._data[self._at : self._end()]
+        data = self._data[self._at : self._end]
         self._at += len(data)
+        self._end = self._find_end()
         batch = MemoryRecords(data).next_batch()
         # One that was damaged on its way is not poison: aiokafka refuses it for its checksum, and it is fetched again.
         if batch is None or not batch.validate_crc() or batch.is_control_batch:
@@ -126,9 +150,9 @@ class BoundedRecords:
         except _Refused as why:
             return _RefusedRecords(batch, _time_of(data), str(why))
         self._left -= cost
-        return batch if plain is data else MemoryRecords(plain).next_batch()
+        return _CheckedRecords(batch if plain is data else MemoryRecords(plain).next_batch())
 
-    def _end(self) -> int:
+    def _find_end(self) -> int:
         if len(self._data) - self._at < _LOG_OVERHEAD:
             return 0
         (length,) = struct.unpack_from(">i", self._data, self._at + 8)
@@ -152,13 +176,11 @@ def _inflated(data: bytes) -> bytes:
 
 
 def _uncompressed(data: bytes, records: bytes) -> bytes:
-    """The batch with its header changed for these records."""
-    batch = bytearray(data[:_HEADER_BYTES])
-    struct.pack_into(">i", batch, 8, _HEADER_BYTES - _LOG_OVERHEAD + len(records))
-    batch[_ATTRIBUTES_AT + 1] &= ~_CODEC_MASK
-    batch += records
-    struct.pack_into(">I", batch, _CRC_AT, calc_crc32c(memoryview(batch)[_ATTRIBUTES_AT:]))
-    return bytes(batch)
+    """The batch with its header changed for these records, but for the checksum."""
+    header = bytearray(data[:_HEADER_BYTES])
+    struct.pack_into(">i", header, 8, _HEADER_BYTES - _LOG_OVERHEAD + len(records))
+    header[_ATTRIBUTES_AT + 1] &= ~_CODEC_MASK
+    return b"".join((header, records))
 
 
 def _cost(data: bytes) -> int:

@@ -1,68 +1,134 @@
-"""The `registry` topic into its tables: each kind of thing in it has a part of its own, which sees only its own events."""
+"""All entities. This tuple is the only list of them: every other one is derived from it.
 
-from collections.abc import Sequence
+An entity's tables belong to the generations of its projection, in the order of this tuple.
+"""
 
-from runfold_projections.core.projector import Projector
-from runfold_projections.core.rejection import Rejection
-from runfold_projections.history.journal import StateAt
-from runfold_projections.logged_models.projector import LoggedModelsProjector
-from runfold_projections.postgres.batch_statement import RowChange
-from runfold_projections.postgres.connection import Connection
-from runfold_projections.registry.projector import RegisteredModelsProjector
-from runfold_projections.webhooks.projector import WebhooksProjector
-from runfold_schemas.codec.record import Record
-from runfold_schemas.events.base import Fact
-from runfold_schemas.events.logged_models import LoggedModelFact
-from runfold_schemas.events.registered_models import RegisteredModelFact
-from runfold_schemas.events.system import Genesis
-from runfold_schemas.events.webhooks import WebhookFact
+from collections.abc import Iterable, Iterator
+
+from .artifacts.entity import ARTIFACTS
+from .core.canonical import Listing, Packed
+from .core.entity import Entity, HistorySubject, Table
+from .core.projection import Projection
+from .core.rejection import RejectionCode
+from .experiments.entity import EXPERIMENTS
+from .logged_models.entity import LOGGED_MODELS
+from .metrics.entity import METRICS
+from .postgres.connection import sql
+from .registry.entity import REGISTERED_MODELS
+from .runs.entity import RUNS
+from .webhooks.entity import WEBHOOKS
+
+ENTITIES: tuple[Entity, ...] = (
+    EXPERIMENTS,
+    REGISTERED_MODELS,
+    LOGGED_MODELS,
+    WEBHOOKS,
+    RUNS,
+    ARTIFACTS,
+    METRICS,
+)
+
+COMMON_TABLES: tuple[Table, ...] = (
+    Table(
+        "checkpoint",
+        Listing(
+            """
+            SELECT topic, partition, log_id, genesis_id::text, next_offset
+            FROM checkpoint ORDER BY topic, partition
+            """
+        ),
+    ),
+    Table(
+        "sequence",
+        Listing('SELECT partition, entity, writer, bounds FROM sequence ORDER BY entity, writer COLLATE "C"'),
+    ),
+    Table(
+        "rejection",
+        Listing(
+            """
+            SELECT topic, partition, log_offset, event_id::text, entity, code, message, details::text
+            FROM rejection ORDER BY topic, partition, log_offset
+            """
+        ),
+    ),
+    Table(
+        "set_aside",
+        Listing(
+            """
+            SELECT topic, partition, log_offset, reason, message, record_key, value_size
+            FROM set_aside ORDER BY topic, partition, log_offset
+            """,
+            explanations=frozenset({"message"}),
+        ),
+    ),
+    Table("journal"),
+    Table("journal_state"),
+    Table("journal_cause"),
+)
+"""Tables that every generation has, whatever its projection."""
 
 
-class RegistryProjector:
-    """Projector of the `registry` topic. No part knows of another: what spans them is checked by APIs and joined by queries."""
+def entities_of(projection: Projection) -> tuple[Entity, ...]:
+    """Return the entities whose tables make up a projection."""
+    return tuple(entity for entity in ENTITIES if entity.projection is projection)
 
-    def __init__(self) -> None:
-        self._models = RegisteredModelsProjector()
-        self._parts: dict[type[Fact], Projector] = {
-            RegisteredModelFact: self._models,
-            LoggedModelFact: LoggedModelsProjector(),
-            WebhookFact: WebhooksProjector(),
-        }
 
-    async def load(self, connection: Connection, records: Sequence[Record]) -> None:
-        for base, part in self._parts.items():
-            own = [record for record in records if isinstance(record.event, base)]
-            if own:
-                await part.load(connection, own)
+def layout_of(projection: Projection) -> int:
+    """Return the layout number of a projection: the sum of its entities', so that raising any of them raises it."""
+    return sum(entity.layout for entity in entities_of(projection))
 
-    def fold(self, record: Record) -> Rejection | None:
-        if isinstance(record.event, Genesis):
-            return None
-        for base, part in self._parts.items():
-            if isinstance(record.event, base):
-                return part.fold(record)
-        raise AssertionError(record.event)
 
-    def touched(self, record: Record, rejection: Rejection | None) -> Sequence[str]:
-        for base, part in self._parts.items():
-            if isinstance(record.event, base):
-                return part.touched(record, rejection)
-        return ()
+def layouts() -> dict[Projection, int]:
+    """Return the layout number of each projection."""
+    return {projection: layout_of(projection) for projection in Projection}
 
-    def state(self, entity: str) -> bytes | None:
-        return next((state for part in self._parts.values() if (state := part.state(entity)) is not None), None)
 
-    async def reread(self, connection: Connection, entity: str) -> StateAt | None:
-        """Of a registered model, whose versions are not all in memory."""
-        return await self._models.reread(connection, entity)
+def shown_tables(projection: Projection) -> list[str]:
+    """Return the names of a projection's own tables, and of the views that show them in another form."""
+    entities = entities_of(projection)
+    tables = [table.name for entity in entities for table in entity.tables]
+    return tables + [view for entity in entities for view in entity.views]
 
-    async def settle(self, connection: Connection) -> None:
-        for part in self._parts.values():
-            await part.settle(connection)
 
-    def changes(self) -> list[RowChange]:
-        return [change for part in self._parts.values() for change in part.changes()]
+def canonical_tables(projection: Projection) -> Iterator[tuple[str, Listing | Packed]]:
+    """Yield the tables that hold a projection's state, in a fixed order, each with its canonical rows.
 
-    def forget(self) -> None:
-        for part in self._parts.values():
-            part.forget()
+    A table that a view shows in another form has the view's name.
+    """
+    own = (table for entity in entities_of(projection) for table in entity.tables)
+    for table in (*COMMON_TABLES, *own):
+        if isinstance(table.canonical, Listing):
+            yield table.canonical.table, table.canonical
+        elif table.canonical is not None:
+            yield table.name, table.canonical
+
+
+def table_statements(projection: Projection) -> list[str]:
+    """Return the SQL scripts that create the tables of a generation."""
+    return [sql("tables/common.sql"), *(entity.statements for entity in entities_of(projection))]
+
+
+def change_table(projection: Projection) -> str | None:
+    """Return the table that lists which entities each batch touched; None if the projection has none."""
+    return _only(entity.change_table for entity in entities_of(projection) if entity.change_table)
+
+
+def creations(projection: Projection) -> tuple[type, ...]:
+    """Return the types of the events that create entities of a projection."""
+    return tuple(event for entity in entities_of(projection) for event in entity.creations)
+
+
+def history_subjects() -> tuple[HistorySubject, ...]:
+    """Return the entities whose history callers can ask for."""
+    return tuple(entity.subject for entity in ENTITIES if entity.subject is not None)
+
+
+def rejection_meanings() -> dict[RejectionCode, str]:
+    """Return what each rejection code means."""
+    return {code: meaning for entity in ENTITIES for code, meaning in entity.rejections.items()}
+
+
+def _only(found: Iterable[str]) -> str | None:
+    names = list(found)
+    assert len(names) <= 1, names
+    return names[0] if names else None

@@ -13,7 +13,7 @@ from pathlib import Path
 from random import Random
 
 from runfold_projections.control.migrations import migrate
-from runfold_projections.generations.generations import Projection
+from runfold_projections.core.projection import Projection
 from runfold_schemas.codec.record import Raw
 from runfold_schemas.events.experiments import (
     ExperimentCreated,

@@ -3,6 +3,7 @@
 import ast
 import re
 import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -87,6 +88,18 @@ def test_requirements_are_pinned_with_hashes(name: str) -> None:
     for block in pins:
         assert re.match(r"[\w.\[\],-]+==\S+", block), block[:80]
         assert "--hash=sha256:" in block, block[:80]
+
+
+def test_no_folder_on_the_path_is_imported_in_place_of_a_package() -> None:
+    """A folder `tests/torch`, with `tests` on the path, was what `import torch` found: an empty package."""
+    pinned = {
+        match.lower().replace("-", "_")
+        for path in (ROOT / "requirements").glob("*.txt")
+        for match in re.findall(r"^([\w.-]+)==", path.read_text(), re.MULTILINE)
+    }
+    ours = [Path(one) for one in sys.path if Path(one).is_relative_to(ROOT) and ".venv" not in one]
+    folders = {path.name for one in ours for path in one.glob("*/") if not (path / "__init__.py").exists()}
+    assert folders & pinned == set()
 
 
 @pytest.mark.parametrize(("room", "package"), ROOMS.items())

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from runfold_projections.control import cursors
+from runfold_projections.core.projection import Projection
 from runfold_projections.folding.checkpoint import Checkpoint, load
 from runfold_projections.folding.partition_fold import Applied, Decoded, PartitionFold, begin
-from runfold_projections.generations.generations import Generation, Projection
+from runfold_projections.generations.generations import Generation
 from runfold_projections.segments.compaction_backlog import Tidying
 from runfold_schemas.codec.record import Record
 from runfold_schemas.events.system import Genesis
@@ -89,7 +90,8 @@ class ProjectionHandler:
             return await self._fold.apply(connection, before, batch)
 
     def tidying(self) -> Tidy | None:
-        return Tidy(self._pool, self._fold.tidying) if self.most_rest else None
+        tidying = self._fold.tidying
+        return None if tidying is None else Tidy(self._pool, tidying)
 
     def forget(self) -> None:
         self._fold.forget()

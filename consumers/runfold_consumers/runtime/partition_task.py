@@ -263,13 +263,14 @@ class PartitionTask:
         taken = size = 0
         turns = Turns()
         while raws:
-            for piece in _pieces(raws):
+            bodies = sum([len(raw.value or b"") for raw in raws])
+            for piece in _pieces(raws) if bodies > PIECE_BYTES else (raws,):
                 if batch.stopped_by is not None:
                     break
                 await turns.end()
                 await self._decode_piece(piece, batch)
             taken += len(raws)
-            size += sum(len(raw.value or b"") for raw in raws)
+            size += bodies
             if source is None or batch.stopped_by is not None or taken >= self._most or size >= MOST_BATCH_BYTES:
                 break
             await asyncio.sleep(0)

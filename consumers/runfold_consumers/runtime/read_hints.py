@@ -3,8 +3,8 @@
 import asyncio
 import contextlib
 
-from runfold_projections.folding.checkpoint import hear, wanted_channel
 from runfold_projections.postgres.connection import open_connection
+from runfold_projections.postgres.notifications import listen_for_positions, read_hint_channel
 from runfold_schemas.positions.position import Partition
 
 
@@ -34,5 +34,5 @@ class Wanted:
     async def listen(self, dsn: str, namespace: str) -> None:
         """Hear readers until the connection is lost."""
         async with open_connection(dsn, namespace, application="runfold worker wanted") as connection:
-            lost = await hear(connection, wanted_channel(namespace), self.note)
+            lost = await listen_for_positions(connection, read_hint_channel(namespace), self.note)
             await lost.wait()

@@ -90,7 +90,7 @@ class Deliverer:
             taken = await deliveries.claim(connection, held, room, list(self._telling))
             if time.monotonic() - self._tidied > TIDY_EVERY:
                 self._tidied = time.monotonic()
-                await deliveries.tidy(connection, KEEP_DAYS)
+                await deliveries.delete_old(connection, KEEP_DAYS)
         for due in taken:
             self._telling[due.webhook_id] = asyncio.create_task(self._tell(pool, sender, due))
         return bool(taken)
@@ -112,10 +112,10 @@ class Deliverer:
         try:
             async with pool.acquire() as connection:
                 if not error:
-                    await deliveries.delivered(connection, due.delivery_id, status or 0, answer or "")
+                    await deliveries.mark_delivered(connection, due.delivery_id, status or 0, answer or "")
                     return
                 again = None if final else pause_after(due.attempt, asked)
-                await deliveries.failed(connection, due.delivery_id, status, answer, error, again)
+                await deliveries.mark_failed(connection, due.delivery_id, status, answer, error, again)
         except AWAY as away:
             # It is due again by itself: at least once.
             _log.warning("a delivery's end is not noted", delivery=due.delivery_id, error=str(away))

@@ -7,9 +7,16 @@ from dataclasses import dataclass
 from runfold_projections.operations.outcomes import refusals
 from runfold_projections.postgres.connection import Connection, Pool
 from runfold_projections.postgres.read_transaction import checkpoints
-from runfold_projections.webhooks.deliveries import Delivery, delivery_id, drop_of, enqueue
-from runfold_projections.webhooks.payloads import body, fits, is_mlflows, models_of, native_body, told
-from runfold_projections.webhooks.queries import Hook, numbers_given, prompts_among, webhooks
+from runfold_projections.webhooks.deliveries import Delivery, delete_of, delivery_id, enqueue
+from runfold_projections.webhooks.payloads import (
+    is_mlflows,
+    matches_pattern,
+    mlflow_body,
+    models_named,
+    native_body,
+    payloads_of,
+)
+from runfold_projections.webhooks.queries import WebhookRow, prompts_among, version_numbers, webhooks
 from runfold_schemas.codec.record import Record
 from runfold_schemas.events.registered_models import ModelVersionCreated
 from runfold_schemas.events.system import Genesis
@@ -37,7 +44,7 @@ class WebhookReaction:
             gone = [record.event.webhook_id for record in records if isinstance(record.event, WebhookDeleted)]
             if gone:
                 there = {hook.webhook_id for hook in await webhooks(connection, None, MOST_HOOKS)}
-                await drop_of(connection, [webhook_id for webhook_id in gone if webhook_id not in there])
+                await delete_of(connection, [webhook_id for webhook_id in gone if webhook_id not in there])
 
 
 async def deliveries(
@@ -59,12 +66,12 @@ async def deliveries(
             workspace: await prompts_among(
                 connection,
                 workspace,
-                [name for one in accepted if one.envelope.workspace == workspace for name in models_of(one)],
+                [name for one in accepted if one.envelope.workspace == workspace for name in models_named(one)],
             )
             for workspace in {record.envelope.workspace for record in accepted}
         }
         new = [record.position.offset for record in accepted if isinstance(record.event, ModelVersionCreated)]
-        numbers = await numbers_given(connection, new)
+        numbers = await version_numbers(connection, new)
     return [
         delivery
         for record in accepted
@@ -74,12 +81,14 @@ async def deliveries(
     ]
 
 
-def _of(hook: Hook, record: Record, prompts: frozenset[str], numbers: dict[int, int], attempts: int) -> list[Delivery]:
+def _of(
+    hook: WebhookRow, record: Record, prompts: frozenset[str], numbers: dict[int, int], attempts: int
+) -> list[Delivery]:
     found = []
-    for kind, data in told(record, prompts, numbers.get(record.position.offset)):
+    for kind, data in payloads_of(record, prompts, numbers.get(record.position.offset)):
         if kind in hook.kinds:
-            found.append((kind, body(kind, data, record.timestamp_ms)))
-    if any(not is_mlflows(kind) and fits(kind, record.envelope.type) for kind in hook.kinds):
+            found.append((kind, mlflow_body(kind, data, record.timestamp_ms)))
+    if any(not is_mlflows(kind) and matches_pattern(kind, record.envelope.type) for kind in hook.kinds):
         found.append((record.envelope.type, native_body(record)))
     event_id = record.envelope.event_id
     return [

@@ -46,7 +46,7 @@ class Again:
             while True:
                 try:
                     async with pool.acquire() as connection:
-                        asked = await queue.claim_again(connection, HELD)
+                        asked = await queue.claim_redelivery(connection, HELD)
                         if asked is not None:
                             await self._part(connection, *asked)
                     backoff.reset()
@@ -66,4 +66,4 @@ class Again:
         records = decode_batch(raws, self._catalog, 1, frozenset()).records
         found = await deliveries(connection, records, self._attempts, only=webhook_id)
         await queue.enqueue(connection, found, again=True)
-        await queue.went_on(connection, webhook_id, start, max(after, start))
+        await queue.advance_redelivery(connection, webhook_id, start, max(after, start))

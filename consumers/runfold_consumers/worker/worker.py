@@ -25,10 +25,11 @@ from runfold_projections.control import leases
 from runfold_projections.control.leases import Leasable
 from runfold_projections.control.migrations import check_migrated
 from runfold_projections.core.errors import NotMigrated
-from runfold_projections.generations.generations import Generation, generations, hear_of_generations
+from runfold_projections.generations.generations import Generation, generations
 from runfold_projections.generations.inventory import is_at_bound
 from runfold_projections.generations.rebuild import drop_expired
 from runfold_projections.postgres.connection import open_connection, open_pool
+from runfold_projections.postgres.notifications import listen_for_generations
 from runfold_projections.segments.compaction_process import MergeProcess
 from runfold_schemas.codec.catalog import Catalog, released_catalog
 from runfold_schemas.ids import Ids
@@ -192,7 +193,7 @@ class Worker:
             await leases.enter(
                 connection, self.worker_id, socket.gethostname(), os.getpid(), config.release, config.kinds
             )
-            await hear_of_generations(connection, config.namespace, self._changed)
+            await listen_for_generations(connection, config.namespace, self._changed)
             # A crash of Postgres takes back commits that had not reached its disk. A task in whose partition nothing new
             # comes would never notice: all tasks begin again at the checkpoints that are there.
             await self._stop(list(self._tasks))

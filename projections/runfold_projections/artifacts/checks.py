@@ -1,4 +1,4 @@
-"""Which files are damaged, and how far the reading of all of them has come: in the control schema, since no log tells of it."""
+"""Damaged files, and the progress of the pass that reads all files. Both are in the control schema: no log has them."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,20 +8,21 @@ from runfold_projections.postgres.connection import Connection
 from .queries import Artifact
 
 HOLD_SECONDS = 600
-"""For how long a server that took its turn keeps it. One that died is waited for; a file that takes longer is read twice."""
+"""How long a server owns a pass after its last file. A pass of a server that died waits that long; a file that takes longer
+is read twice."""
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """Where a pass stands: the last file that was read, and the bytes that all files had when it began."""
+class CheckPass:
+    """Progress of a pass: the last file that was read, and the bytes of all files when it began."""
 
     owner: str
     path: str
     total_bytes: int
 
 
-async def note_damage(connection: Connection, artifact: Artifact, found: str) -> None:
-    """Remember that a file's bytes are not those that the log tells of."""
+async def record_damage(connection: Connection, artifact: Artifact, found: str) -> None:
+    """Record that the bytes of a file are not those in the log. `found` describes them."""
     await connection.execute(
         """
         INSERT INTO artifact_damage (object_key, owner, path, expected, found) VALUES ($1, $2, $3, $4, $5)
@@ -36,18 +37,21 @@ async def note_damage(connection: Connection, artifact: Artifact, found: str) ->
 
 
 async def is_damaged(connection: Connection, object_key: str) -> str | None:
-    """What was found instead of the object's bytes; None if nothing wrong is known."""
+    """Return what was found instead of the object's bytes; None if no damage is known."""
     found = await connection.fetchval("SELECT found FROM artifact_damage WHERE object_key = $1", object_key)
     return None if found is None else str(found)
 
 
 async def clear_damage(connection: Connection, object_key: str) -> None:
-    """Forget a damage: the bytes are whole again."""
+    """Delete the record of a damage: the bytes are right again."""
     await connection.execute("DELETE FROM artifact_damage WHERE object_key = $1", object_key)
 
 
-async def take_turn(connection: Connection, holder: str, period: float) -> Turn | None:
-    """Begin a pass, or go on with one, if it is due and no other server does; a pass begins `period` seconds after the last one ended."""
+async def claim_pass(connection: Connection, holder: str, period: float) -> CheckPass | None:
+    """Begin or continue a pass, if one is due and no other server owns it.
+
+    A pass is due `period` seconds after the last one ended.
+    """
     row = await connection.fetchrow(
         """
         UPDATE artifact_check SET holder = $1, held_until = now() + make_interval(secs => $3), begun_at = coalesce(begun_at, now()),
@@ -60,25 +64,25 @@ async def take_turn(connection: Connection, holder: str, period: float) -> Turn 
         period,
         float(HOLD_SECONDS),
     )
-    return None if row is None else Turn(*row)
+    return None if row is None else CheckPass(*row)
 
 
-async def files_after(connection: Connection, turn: Turn, most: int) -> list[Artifact]:
-    """The next files of a pass, in its order."""
+async def files_after(connection: Connection, at: CheckPass, most: int) -> list[Artifact]:
+    """Return the next files of a pass, in its order."""
     rows = await connection.fetch(
         """
         SELECT owner, path, size, sha256, object_key, stored_ms FROM artifact
         WHERE (owner, path) > ($1, $2) ORDER BY owner, path LIMIT $3
         """,
-        turn.owner,
-        turn.path,
+        at.owner,
+        at.path,
         most,
     )
     return [Artifact(*row) for row in rows]
 
 
 async def advance(connection: Connection, holder: str, last: Artifact) -> None:
-    """A file was read. Nothing changes if another server has the work by now."""
+    """Record that a file was read. Changes nothing if another server owns the pass by now."""
     await connection.execute(
         "UPDATE artifact_check SET owner = $2, path = $3, files = files + 1, held_until = now() + make_interval(secs => $4) "
         "WHERE holder = $1",
@@ -89,15 +93,15 @@ async def advance(connection: Connection, holder: str, last: Artifact) -> None:
     )
 
 
-async def release_turn(connection: Connection, holder: str) -> None:
-    """Let another server go on with the pass."""
+async def release_pass(connection: Connection, holder: str) -> None:
+    """Let another server continue the pass."""
     await connection.execute(
         "UPDATE artifact_check SET holder = NULL, held_until = '-infinity' WHERE holder = $1", holder
     )
 
 
 async def end_pass(connection: Connection, holder: str) -> None:
-    """All files were read. Damages of files that are gone are forgotten."""
+    """End a pass after its last file, and delete the damage records of deleted files."""
     async with connection.transaction():
         await connection.execute(
             """
@@ -114,7 +118,7 @@ async def end_pass(connection: Connection, holder: str) -> None:
 
 
 async def checks_overview(connection: Connection) -> dict[str, Any]:
-    """Damaged files, ten of them by name, and when all were read last."""
+    """Return how many files are damaged, the names of ten, and when all files were last read."""
     rows = await connection.fetch("SELECT owner, path, found FROM artifact_damage ORDER BY seen_at DESC LIMIT 10")
     row = await connection.fetchrow(
         "SELECT (SELECT count(*) FROM artifact_damage) AS damaged, begun_at IS NOT NULL AS checking, files, ended_at "

@@ -1,4 +1,4 @@
-"""Files of the artifact store, by what the log says of them."""
+"""Files of the artifact store, as the log describes them."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,10 @@ from runfold_projections.search.tokens import storable
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A file: its size in bytes, the SHA-256 of its bytes and the key of the object that holds them; time in ms since the epoch."""
+    """A file: its size in bytes, the SHA-256 of its bytes, and the key of the object that holds them.
+
+    `stored_ms` is ms since the epoch by the writer's clock.
+    """
 
     owner: str
     path: str
@@ -19,8 +22,8 @@ class Artifact:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """What a folder holds: a file, or a folder (without a size)."""
+class FolderEntry:
+    """An entry of a folder: a file, or a folder (size None)."""
 
     name: str
     is_dir: bool
@@ -28,7 +31,7 @@ class Entry:
 
 
 async def find_artifact(connection: Connection, owner: str, path: str) -> Artifact | None:
-    """The file at a path."""
+    """Return the file at a path; None if there is none."""
     if not storable(owner) or not storable(path):
         return None
     row = await connection.fetchrow(
@@ -39,7 +42,7 @@ async def find_artifact(connection: Connection, owner: str, path: str) -> Artifa
     return None if row is None else Artifact(*row)
 
 
-# What begins with `folder/` lies between it and `folder0` in the order of code points: 0 follows the slash.
+# Paths that begin with `folder/` are those between it and `folder0` in code point order: 0 follows the slash.
 _LISTING = """
 SELECT split_part(below.rest, '/', 1) AS name, below.rest LIKE '%/%' AS is_dir,
        CASE WHEN below.rest LIKE '%/%' THEN NULL ELSE max(below.size) END AS size
@@ -51,9 +54,9 @@ GROUP BY 1, 2 ORDER BY 1, 2 DESC
 """
 
 
-async def list_artifacts(connection: Connection, owner: str, path: str) -> list[Entry]:
-    """What lies directly in a folder, by name; "" is the owner's root. Empty for a file, and for what is not there."""
+async def list_artifacts(connection: Connection, owner: str, path: str) -> list[FolderEntry]:
+    """Return the entries of a folder, by name; "" is the owner's root. Empty for a file and for a missing path."""
     if not storable(owner) or not storable(path):
         return []
     start, end = (f"{path}/", f"{path}0") if path else ("", "")
-    return [Entry(*row) for row in await connection.fetch(_LISTING, owner, start, end)]
+    return [FolderEntry(*row) for row in await connection.fetch(_LISTING, owner, start, end)]

@@ -6,8 +6,10 @@ from typing import NamedTuple
 
 import asyncpg
 
+from runfold_projections import catalog
 from runfold_projections.core.errors import NotMigrated
-from runfold_projections.generations.generations import LAYOUTS, Projection, create_generation, retire, switch
+from runfold_projections.core.projection import Projection
+from runfold_projections.generations.generations import create_generation, retire, switch
 from runfold_projections.generations.snapshots import complete_pasts
 from runfold_projections.postgres.connection import Connection, identifier, open_connection, sql
 
@@ -55,7 +57,7 @@ async def migrate(dsn: str, namespace: str) -> list[str]:
                 done.append(f"migration {number:04d} {name}")
         for projection in Projection:
             live = await _live(connection, projection)
-            if live is None or live.layout < LAYOUTS[projection]:
+            if live is None or live.layout < catalog.layout_of(projection):
                 generation = await create_generation(connection, namespace, projection)
                 await switch(connection, generation)
                 done.append(f"generation {generation.schema_name}")
@@ -65,13 +67,14 @@ async def migrate(dsn: str, namespace: str) -> list[str]:
 
 async def _leave_older_layouts(connection: Connection, namespace: str) -> list[str]:
     """Drop generations that no release reads that accepts this control schema: the log holds all of it. Pasts are folded anew."""
+    layouts = catalog.layouts()
     rows = await connection.fetch(
         """
         SELECT g.schema_name FROM generation g JOIN unnest($1::text[], $2::integer[]) AS ours (projection, layout) USING (projection)
         WHERE g.state <> 'retired' AND g.layout < ours.layout
         """,
-        [projection.value for projection in LAYOUTS],
-        list(LAYOUTS.values()),
+        [projection.value for projection in layouts],
+        list(layouts.values()),
     )
     await retire(connection, [row["schema_name"] for row in rows])
     return [f"generation {schema_name} of past" for schema_name in await complete_pasts(connection, namespace)]
@@ -86,7 +89,7 @@ async def _live(connection: Connection, projection: Projection) -> _Live | None:
     row = await connection.fetchrow(
         "SELECT layout FROM generation WHERE projection = $1 AND state = 'live'", projection.value
     )
-    if row is not None and row["layout"] > LAYOUTS[projection]:
+    if row is not None and row["layout"] > catalog.layout_of(projection):
         raise NotMigrated(f"the live tables of `{projection.value}` are of a newer release: use that release")
     return None if row is None else _Live(row["layout"])
 
@@ -104,7 +107,7 @@ async def check_migrated(connection: Connection) -> None:
         raise NotMigrated(f"migrations {missing} of this release are not applied: run `runfold migrate`")
     for projection in Projection:
         live = await _live(connection, projection)
-        if live is None or live.layout < LAYOUTS[projection]:
+        if live is None or live.layout < catalog.layout_of(projection):
             raise NotMigrated(f"the live tables of `{projection.value}` are of an older release: run `runfold migrate`")
 
 

@@ -1,1 +1,1 @@
-"""What every slice shares: errors, rejections, the protocol of a projector."""
+"""What all slices share: what they declare, the base of projectors and histories, rejections, errors."""

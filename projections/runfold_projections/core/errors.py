@@ -1,17 +1,16 @@
 """Errors of the projections.
 
 ProjectionError
-├── Fenced            somebody else moved the checkpoint: forget what is in memory and load anew
-├── LogChanged        the topic is not the one this generation was folded from
+├── Fenced            another worker moved the checkpoint: drop what is in memory and load again
 ├── NotMigrated       the control schema is missing or of another release
-├── MergeFailed       segments could not be merged; they stay as they are
-├── BadPast           a past can't be made so
-├── NoSuchPast        there is no past of this name
-├── NoSuchGeneration  there is no generation of this number, or in the state that is needed
+├── MergeFailed       a compaction failed; the segments stay as they are
+├── BadPast           a snapshot can't be created with this name or vector
+├── NoSuchPast        there is no snapshot of this name
+├── NoSuchGeneration  there is no generation of this number, or none in the required state
 ├── Busy              another process rebuilds this projection
-├── Stalled           a generation does not move on
-├── BadFilter         a search expression that a caller sent is not valid
-└── BadQuery          another argument of a query is not valid
+├── Stalled           a generation makes no progress
+├── BadFilter         a caller's search expression is invalid
+└── BadQuery          another argument of a query is invalid
 """
 
 
@@ -20,11 +19,7 @@ class ProjectionError(Exception):
 
 
 class Fenced(ProjectionError):
-    """The checkpoint is not where this worker left it; nothing was changed."""
-
-
-class LogChanged(ProjectionError):
-    """The log id, the genesis or the end of the log contradicts the checkpoint; the message says how and what to do."""
+    """The checkpoint is not where this worker left it. Nothing was changed."""
 
 
 class NotMigrated(ProjectionError):
@@ -32,31 +27,31 @@ class NotMigrated(ProjectionError):
 
 
 class MergeFailed(ProjectionError):
-    """Segments could not be merged; they stay as they are, and readable."""
+    """Segments could not be compacted. They stay as they are, and readable."""
 
 
 class BadPast(ProjectionError):
-    """The name or the moment of a past is taken, or malformed."""
+    """The name or the vector of a snapshot is taken or malformed."""
 
 
 class NoSuchPast(ProjectionError):
-    """There is no past of this name."""
+    """There is no snapshot of this name."""
 
 
 class NoSuchGeneration(ProjectionError):
-    """There is no such generation; the message says which there are, or what makes one."""
+    """There is no such generation. The message lists those that exist, or the command that creates one."""
 
 
 class Busy(ProjectionError):
-    """Another process rebuilds the projection, or switches its generations."""
+    """Another process is rebuilding the projection or switching its generations."""
 
 
 class Stalled(ProjectionError):
-    """Nobody folds a generation that is waited for; the message says how far it is."""
+    """No worker folds a generation that is waited for. The message shows how far it is."""
 
 
 class BadFilter(ProjectionError):
-    """A filter or order-by expression that can't be used; the message is MLflow's where MLflow has one."""
+    """A filter or order-by expression is invalid. The message is MLflow's where MLflow has one."""
 
 
 class BadQuery(ProjectionError):

@@ -1,10 +1,10 @@
-"""Params are written once: the same value again changes nothing, another one is a conflict."""
+"""Params are written once: the same value again changes nothing, another value is a conflict."""
 
 from collections.abc import Mapping
 
 
 def conflicts(known: Mapping[str, str], given: Mapping[str, str]) -> list[dict[str, str]]:
-    """Where a param that is known would change, as MLflow's error lists them."""
+    """Return the known params that would change, as MLflow's error lists them."""
     return [
         {"key": key, "old_value": known[key], "new_value": value}
         for key, value in given.items()
@@ -13,5 +13,5 @@ def conflicts(known: Mapping[str, str], given: Mapping[str, str]) -> list[dict[s
 
 
 def added(known: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
-    """Params that are not known yet."""
+    """Return the params that are new."""
     return {key: value for key, value in given.items() if key not in known}

@@ -1,10 +1,10 @@
-"""Tags as folds change them: a value sets one, None takes it away."""
+"""Changes of tags by folds: a value sets a tag, None removes it."""
 
 from collections.abc import Mapping
 
 
 def change_tags(tags: dict[str, str], changes: Mapping[str, str | None]) -> None:
-    """Apply changes to the tags in place; one that is not there and goes is no change."""
+    """Apply changes to the tags in place. Removing a missing tag changes nothing."""
     for key, value in changes.items():
         if value is None:
             tags.pop(key, None)

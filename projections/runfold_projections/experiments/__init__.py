@@ -1,1 +1,1 @@
-"""Experiments, from events to rows and answers."""
+"""Experiments: their fold, tables, queries and history."""

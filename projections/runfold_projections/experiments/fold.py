@@ -1,8 +1,8 @@
-"""Experiments: names unique per workspace, ids in log order, lifecycle. One partition, so the order is total."""
+"""Experiments: unique names per workspace, ids in log order, lifecycle. One partition, so the order is total."""
 
 from dataclasses import dataclass, field, replace
 
-from runfold_projections.core.rejection import Rejection, RejectionCode
+from runfold_projections.core.rejection import Rejection
 from runfold_schemas.codec.record import Record
 from runfold_schemas.events.all_events import Event
 from runfold_schemas.events.base import DEFAULT_WORKSPACE
@@ -17,14 +17,16 @@ from runfold_schemas.events.experiments import (
 )
 from runfold_schemas.events.system import Genesis
 
+from .rejections import ExperimentRejection
+
 ACTIVE, DELETED = "active", "deleted"
 DEFAULT_EXPERIMENT_ID = 0
 DEFAULT_EXPERIMENT_NAME = "Default"
 
 
 @dataclass(frozen=True, slots=True)
-class Experiment:
-    """An experiment as folded; times are ms since the epoch by the writers' clocks."""
+class ExperimentState:
+    """An experiment as folded. Times are ms since the epoch by the writers' clocks."""
 
     experiment_id: int
     workspace: str
@@ -39,14 +41,14 @@ class Experiment:
 
 @dataclass(slots=True)
 class Experiments:
-    """State of the topic, or the part of it that a batch of events can touch."""
+    """All experiments, or those that a batch of events can touch."""
 
-    by_id: dict[int, Experiment] = field(default_factory=dict)
+    by_id: dict[int, ExperimentState] = field(default_factory=dict)
     by_name: dict[tuple[str, str], int] = field(default_factory=dict)
     next_id: int = DEFAULT_EXPERIMENT_ID
 
-    def put(self, experiment: Experiment) -> None:
-        """Take in a new or changed experiment; only a fold's answer or a loaded row may be put."""
+    def put(self, experiment: ExperimentState) -> None:
+        """Add or replace an experiment: the result of a fold, or a loaded row."""
         before = self.by_id.get(experiment.experiment_id)
         if before is not None and before.name != experiment.name:
             del self.by_name[before.workspace, before.name]
@@ -55,8 +57,8 @@ class Experiments:
         self.next_id = max(self.next_id, experiment.experiment_id + 1)
 
 
-def fold(state: Experiments, record: Record) -> Experiment | Rejection:
-    """The experiment as it is after the event, to be put into the state; or why the event changes nothing."""
+def fold(state: Experiments, record: Record) -> ExperimentState | Rejection:
+    """Return the experiment after the event, to be put into the state; or why the event is rejected."""
     event, envelope = record.event, record.envelope
     if isinstance(event, Genesis):
         return _create(state, record, DEFAULT_EXPERIMENT_NAME, None, {}, DEFAULT_WORKSPACE)
@@ -71,10 +73,10 @@ def fold(state: Experiments, record: Record) -> Experiment | Rejection:
 
 def _create(
     state: Experiments, record: Record, name: str, location: str | None, tags: dict[str, str], workspace: str
-) -> Experiment | Rejection:
+) -> ExperimentState | Rejection:
     if (workspace, name) in state.by_name:
         return _exists(name)
-    return Experiment(
+    return ExperimentState(
         experiment_id=state.next_id,
         workspace=workspace,
         name=name,
@@ -87,7 +89,7 @@ def _create(
     )
 
 
-def _change(state: Experiments, now: Experiment, event: Event, time_ms: int) -> Experiment | Rejection:
+def _change(state: Experiments, now: ExperimentState, event: Event, time_ms: int) -> ExperimentState | Rejection:
     match event:
         case ExperimentRenamed():
             if now.lifecycle_stage != ACTIVE:
@@ -97,7 +99,7 @@ def _change(state: Experiments, now: Experiment, event: Event, time_ms: int) -> 
                 return _exists(event.name)
             return replace(now, name=event.name, updated_ms=time_ms)
         case ExperimentDeleted():
-            # As MLflow's store, which looks only among active ones here and only among deleted ones to restore.
+            # As in MLflow's store, which deletes only active experiments and restores only deleted ones.
             if now.lifecycle_stage != ACTIVE:
                 return _not_found(now.experiment_id)
             return replace(now, lifecycle_stage=DELETED, updated_ms=time_ms)
@@ -115,7 +117,7 @@ def _change(state: Experiments, now: Experiment, event: Event, time_ms: int) -> 
             for key in event.keys:
                 if key not in now.tags:
                     return Rejection(
-                        RejectionCode.EXPERIMENT_TAG_NOT_FOUND,
+                        ExperimentRejection.TAG_NOT_FOUND,
                         f"No tag with name: {key} in experiment with id {now.experiment_id}",
                         {"experiment_id": now.experiment_id, "key": key},
                     )
@@ -124,20 +126,20 @@ def _change(state: Experiments, now: Experiment, event: Event, time_ms: int) -> 
 
 
 def _exists(name: str) -> Rejection:
-    return Rejection(RejectionCode.EXPERIMENT_EXISTS, f"Experiment(name={name}) already exists.", {"name": name})
+    return Rejection(ExperimentRejection.EXISTS, f"Experiment(name={name}) already exists.", {"name": name})
 
 
 def _not_found(experiment_id: int) -> Rejection:
     return Rejection(
-        RejectionCode.EXPERIMENT_NOT_FOUND,
+        ExperimentRejection.NOT_FOUND,
         f"No Experiment with id={experiment_id} exists",
         {"experiment_id": experiment_id},
     )
 
 
-def _not_active(experiment: Experiment, what: str) -> Rejection:
+def _not_active(experiment: ExperimentState, what: str) -> Rejection:
     return Rejection(
-        RejectionCode.EXPERIMENT_NOT_ACTIVE,
+        ExperimentRejection.NOT_ACTIVE,
         f"The experiment {experiment.experiment_id} must be in the 'active' state to be {what}. "
         f"Current state is {experiment.lifecycle_stage}.",
         {"experiment_id": experiment.experiment_id, "lifecycle_stage": experiment.lifecycle_stage},

@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 
-from runfold_projections.core.projector import MOST_CACHED
+from runfold_projections.core.projector import MOST_CACHED, Projector
 from runfold_projections.core.rejection import Rejection
-from runfold_projections.history.state_codec import write_experiment
 from runfold_projections.postgres.batch_statement import RowChange, columns
 from runfold_projections.postgres.connection import Connection
 from runfold_schemas.codec.record import Record
@@ -12,11 +11,12 @@ from runfold_schemas.events.base import DEFAULT_WORKSPACE
 from runfold_schemas.events.experiments import ExperimentCreated, ExperimentFact, ExperimentRenamed
 from runfold_schemas.events.system import Genesis
 
-from .fold import DEFAULT_EXPERIMENT_NAME, Experiment, Experiments, fold
+from .fold import DEFAULT_EXPERIMENT_NAME, Experiments, ExperimentState, fold
+from .state import encode_experiment
 
 
-class ExperimentsProjector:
-    """Projector of the `experiments` topic. A name looked up and not found is remembered as free."""
+class ExperimentsProjector(Projector):
+    """Projector of the `experiments` topic. A name that was looked up and not found is remembered as free."""
 
     def __init__(self) -> None:
         self.forget()
@@ -25,8 +25,8 @@ class ExperimentsProjector:
         self._state = Experiments(next_id=-1)
         self._known_ids: set[int] = set()
         self._known_names: set[tuple[str, str]] = set()
-        self._changed: dict[int, Experiment] = {}
-        self._last: Experiment | None = None
+        self._changed: dict[int, ExperimentState] = {}
+        self._last: ExperimentState | None = None
         self._named: list[tuple[str, str, int, int]] = []
 
     async def load(self, connection: Connection, records: Sequence[Record]) -> None:
@@ -58,9 +58,9 @@ class ExperimentsProjector:
             [name for _, name in names],
         )
         for row in rows:
-            # What is in memory is newer than its row only within a batch, and loads come before folds.
+            # Memory is newer than the tables only within a batch, and a batch is loaded before it is folded.
             if row["experiment_id"] not in self._state.by_id:
-                self._state.put(Experiment(**{**dict(row), "created_by": str(row["created_by"])}))
+                self._state.put(ExperimentState(**{**dict(row), "created_by": str(row["created_by"])}))
         self._known_ids.update(ids)
         self._known_names.update(names)
 
@@ -92,10 +92,7 @@ class ExperimentsProjector:
 
     def state(self, entity: str) -> bytes | None:
         experiment = self._state.by_id.get(int(entity))
-        return None if experiment is None else write_experiment(experiment)
-
-    async def settle(self, connection: Connection) -> None:
-        """All was loaded before."""
+        return None if experiment is None else encode_experiment(experiment)
 
     def changes(self) -> list[RowChange]:
         changed, self._changed = list(self._changed.values()), {}

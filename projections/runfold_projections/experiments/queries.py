@@ -1,4 +1,4 @@
-"""Experiments as they are: by id, by name, by the event that made them, by a search."""
+"""Experiments: by id, by name, by the event that created them, by a search."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """An experiment; times in ms since the epoch by the writers' clocks. `lifecycle_stage` is active or deleted."""
+    """An experiment. Times are ms since the epoch by the writers' clocks; `lifecycle_stage` is active or deleted."""
 
     experiment_id: int
     workspace: str
@@ -58,21 +58,21 @@ _BY_IDS = (
 
 
 async def get_experiment(connection: Connection, experiment_id: int) -> Experiment | None:
-    """The experiment of this id, deleted or not."""
+    """Return the experiment of this id, deleted or not."""
     if not -(2**63) <= experiment_id < 2**63:
         return None
     return _experiment(await connection.fetchrow(_BY_ID, experiment_id))
 
 
 async def get_experiment_by_name(connection: Connection, workspace: str, name: str) -> Experiment | None:
-    """The experiment of this name, deleted or not: deleted ones keep their names."""
+    """Return the experiment of this name, deleted or not: deleted ones keep their names."""
     if not storable(workspace) or not storable(name):
         return None
     return _experiment(await connection.fetchrow(_BY_NAME, workspace, name))
 
 
 async def experiment_created_by(connection: Connection, event_id: str) -> Experiment | None:
-    """The experiment that this `ExperimentCreated` event made, if the fold accepted it."""
+    """Return the experiment that this `ExperimentCreated` event created; None if it was rejected."""
     try:
         event = UUID(event_id)
     except ValueError:
@@ -89,9 +89,9 @@ async def search_experiments(
     limit: int,
     offset: int,
 ) -> list[Experiment]:
-    """A page of a workspace's experiments that match. The default order is MLflow's: newest first, then by id.
+    """Return a page of the matching experiments of a workspace. The default order is MLflow's: newest first, then by id.
 
-    BadFilter for an expression that can't be read, BadQuery for a limit or offset out of range.
+    Raises BadFilter for an invalid expression, BadQuery for a limit or offset out of range.
     """
     clauses, orders = EXPERIMENTS.filter(filter_string), EXPERIMENTS.order(order_by)
     statement = page_of_experiments(workspace, clauses, view, orders, limit, offset)

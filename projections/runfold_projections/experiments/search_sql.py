@@ -1,4 +1,4 @@
-"""A search of experiments in SQL."""
+"""SQL of a search of experiments."""
 
 from collections.abc import Sequence
 
@@ -28,9 +28,9 @@ def page_of_experiments(
     limit: int,
     offset: int,
 ) -> Statement:
-    """Selects `experiment_id` of the matching experiments, in order: by default the newest first, as MLflow's store does.
+    """Return a statement that selects `experiment_id` of the matching experiments, by default the newest first, as MLflow.
 
-    BadQuery for a limit or offset out of range.
+    Raises BadQuery for a limit or offset out of range.
     """
     parameters = Parameters()
     where = [

@@ -1,1 +1,1 @@
-"""From a batch of records to one transaction."""
+"""Folding a batch of records in one transaction."""

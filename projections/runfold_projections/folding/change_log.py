@@ -1,34 +1,37 @@
-"""Which runs each batch touched: what lets a reader that holds a state of the tables bring it up to date.
+"""The change log: which runs each batch touched, so that a reader that keeps a state of the tables can update it.
 
-A row says: between `first_offset` and `next_offset` of the partition, nothing but these runs changed. It commits with the batch's
-checkpoint, so in every snapshot the rows reach exactly as far as the checkpoint does. The rows of a partition follow one another
-without a hole, from some offset on; what is older has gone, and a reader that stands there starts anew. How a log was cut into
-batches shows in them, so they are no canonical rows.
+A row means: between `first_offset` and `next_offset` of the partition, only these runs changed. It commits with the batch's
+checkpoint, so in every read transaction the rows end exactly at the checkpoint. The rows of a partition are contiguous from
+some offset on; older ones are deleted, and a reader of an older state starts over. The rows show how the log was cut into
+batches, so they are not canonical.
 """
 
 from collections.abc import Sequence
 
-from runfold_projections.generations.generations import Projection
 from runfold_projections.postgres.batch_statement import RowChange
+from runfold_projections.postgres.connection import identifier
 from runfold_schemas.positions.position import Partition
 
 KEPT_RUN_IDS = 200_000
-"""So many run ids (of single-run batches: so many rows) are kept per partition, at least: about 20 MB."""
+"""Run ids kept per partition, at least; with single-run batches as many rows. About 20 MB."""
 _BETWEEN_MARKS = KEPT_RUN_IDS // 10
 _ROW_COSTS = 1
 
 
 class ChangeLog:
-    """Writes the rows of one partition, and takes away old ones. Holds nothing that a failed transaction would make wrong."""
+    """Writes the rows of one partition and deletes old ones. Holds no state that a failed transaction would invalidate."""
 
-    def __init__(self, projection: Projection, where: Partition) -> None:
-        self._statements = _STATEMENTS.get(projection)
+    def __init__(self, table: str | None, where: Partition) -> None:
+        self._statements = None if table is None else _statements(table)
         self._partition = where.partition
         self._since_mark = 0
         self._marks: list[int] = []
 
     def changes(self, first_offset: int, next_offset: int, run_ids: Sequence[str]) -> list[RowChange]:
-        """The row of a batch, and now and then the end of old ones. Also for a batch that touched nothing: it leaves no hole."""
+        """Return the change that adds the row of a batch, and sometimes one that deletes old rows.
+
+        A batch that touched nothing has a row, too: rows are contiguous.
+        """
         if self._statements is None or next_offset == first_offset:
             return []
         save, drop = self._statements
@@ -42,19 +45,15 @@ class ChangeLog:
         return found
 
 
-_STATEMENTS = {
-    Projection.RUNS: (
-        """
-        INSERT INTO run_change (partition, first_offset, next_offset, run_ids)
+def _statements(table: str) -> tuple[str, str]:
+    """Return the statements that save the row of a batch, and that delete old rows."""
+    name = identifier(table)
+    return (
+        f"""
+        INSERT INTO {name} (partition, first_offset, next_offset, run_ids)
         SELECT $1::integer, $2::bigint, $3::bigint, $4::text[] WHERE EXISTS (SELECT FROM fence)
-        """,
-        "DELETE FROM run_change WHERE partition = $1::integer AND next_offset <= $2::bigint AND EXISTS (SELECT FROM fence)",
-    ),
-    Projection.METRICS: (
-        """
-        INSERT INTO metric_change (partition, first_offset, next_offset, run_ids)
-        SELECT $1::integer, $2::bigint, $3::bigint, $4::text[] WHERE EXISTS (SELECT FROM fence)
-        """,
-        "DELETE FROM metric_change WHERE partition = $1::integer AND next_offset <= $2::bigint AND EXISTS (SELECT FROM fence)",
-    ),
-}
+        """,  # noqa: S608 - checked and quoted
+        f"""
+        DELETE FROM {name} WHERE partition = $1::integer AND next_offset <= $2::bigint AND EXISTS (SELECT FROM fence)
+        """,  # noqa: S608 - checked and quoted
+    )

@@ -1,19 +1,18 @@
-"""How far a partition has been folded. The checkpoint moves by compare-and-set in the statement that writes the fold's rows."""
+"""Checkpoints: how far a partition is folded. They move by compare-and-set in the statement that writes the rows."""
 
-import asyncio
-import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runfold_projections.core.errors import Fenced
 from runfold_projections.postgres.batch_statement import RowChange, combined
 from runfold_projections.postgres.connection import Connection
-from runfold_schemas.positions.position import Partition, Position
+from runfold_projections.postgres.notifications import progress_channel
+from runfold_schemas.positions.position import Partition
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Next offset to fold, and which log it counts in. `broker_ms` is the broker's time of the last record folded."""
+    """The next offset to fold, and the log that it belongs to. `broker_ms`: the broker's time of the last folded record."""
 
     log_id: str
     genesis_id: str
@@ -22,7 +21,7 @@ class Checkpoint:
 
 
 async def load(connection: Connection, where: Partition) -> Checkpoint | None:
-    """The partition's checkpoint in the generation that the connection's search_path names; None before the first."""
+    """Return the partition's checkpoint in the generation that the search_path names; None before the first commit."""
     row = await connection.fetchrow(
         "SELECT log_id, genesis_id, next_offset, broker_ms FROM checkpoint WHERE topic = $1 AND partition = $2",
         where.topic.value,
@@ -34,7 +33,7 @@ async def load(connection: Connection, where: Partition) -> Checkpoint | None:
 
 
 def fence(where: Partition, before: Checkpoint | None, after: Checkpoint) -> RowChange:
-    """Moves the checkpoint by compare-and-set; a row if it was where this worker left it, none if not."""
+    """Move the checkpoint by compare-and-set: returns a row only if it was where this worker left it."""
     if before is None:
         return RowChange(
             """
@@ -80,47 +79,14 @@ async def commit(
     *,
     announce: bool = True,
 ) -> None:
-    """Write the changes and the checkpoint, and with `announce` tell waiting readers at commit how far the partition is.
+    """Write the changes and the checkpoint in one statement; with `announce`, notify waiting readers when it commits.
 
-    Fenced, and nothing is written, if the checkpoint is not where this worker left it.
+    Raises Fenced, and writes nothing, if the checkpoint is not where this worker left it.
     """
-    told = RowChange("SELECT next_offset FROM fence", ())
+    final = RowChange("SELECT next_offset FROM fence", ())
     if announce:
-        said = (progress_channel(namespace), f"{where}:{after.next_offset}")
-        told = RowChange("SELECT pg_notify($1::text, $2::text) FROM fence", said)
-    text, values = combined(fence(where, before, after), changes, told)
+        notice = (progress_channel(namespace), f"{where}:{after.next_offset}")
+        final = RowChange("SELECT pg_notify($1::text, $2::text) FROM fence", notice)
+    text, values = combined(fence(where, before, after), changes, final)
     if not await connection.fetch(text, *values):
-        raise Fenced(f"{where}: the checkpoint is not at {before.next_offset if before else 'the start'} any more")
-
-
-def progress_channel(namespace: str) -> str:
-    """Channel on which a commit announces `topic:partition:next_offset`."""
-    return f"{namespace}_progress"
-
-
-async def hear(connection: Connection, channel: str, note: Callable[[Partition, int], None]) -> asyncio.Event:
-    """Tell `note` of every position that is announced on a channel; the event is set when the connection is lost."""
-    lost = asyncio.Event()
-
-    def on_notice(_connection: object, _pid: int, _channel: str, payload: object) -> None:
-        with contextlib.suppress(ValueError):
-            position = Position.parse(str(payload))
-            note(position.where, position.offset)
-
-    connection.add_termination_listener(lambda _connection: lost.set())
-    await connection.add_listener(channel, on_notice)
-    return lost
-
-
-def wanted_channel(namespace: str) -> str:
-    """Channel on which readers say up to where they wait, as `topic:partition:next_offset`."""
-    return f"{namespace}_wanted"
-
-
-async def want(connection: Connection, namespace: str, ends: Mapping[Partition, int]) -> None:
-    """Tell the workers that somebody waits until these ends are folded."""
-    await connection.execute(
-        "SELECT pg_notify($1, said) FROM unnest($2::text[]) AS said",
-        wanted_channel(namespace),
-        [f"{where}:{end}" for where, end in ends.items()],
-    )
+        raise Fenced(f"{where}: the checkpoint is no longer at {before.next_offset if before else 'the start'}")

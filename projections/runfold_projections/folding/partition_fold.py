@@ -1,20 +1,16 @@
-"""One batch of one partition: decoded, folded, and written in one statement with its checkpoint."""
+"""Batches of one partition: decoded, folded, and written in one statement with their checkpoint."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from runfold_projections.catalog import RegistryProjector
-from runfold_projections.core.projector import Projector
+from runfold_projections import catalog
+from runfold_projections.core.projection import Projection
 from runfold_projections.core.rejection import Rejection
 from runfold_projections.core.turns import Turns
-from runfold_projections.experiments.projector import ExperimentsProjector
-from runfold_projections.generations.generations import Projection
 from runfold_projections.history.journal import Journal
-from runfold_projections.metrics.projector import MetricsProjector
 from runfold_projections.postgres.batch_statement import RowChange, columns
 from runfold_projections.postgres.connection import Connection
-from runfold_projections.runs.projector import RunsProjector
-from runfold_projections.segments.compaction_backlog import Tidying
+from runfold_projections.segments.compaction_backlog import Compacting, Tidying
 from runfold_schemas.codec.catalog import Catalog
 from runfold_schemas.codec.record import Raw, Record, read_record
 from runfold_schemas.errors import BadRecord, Reason, UndeclaredSchema
@@ -23,12 +19,13 @@ from runfold_schemas.positions.position import Partition
 
 from .change_log import ChangeLog
 from .checkpoint import Checkpoint, commit
-from .sequences import Ledger
+from .sequences import SequenceTracker
+from .topic_projector import projector_for
 
 
 @dataclass(frozen=True, slots=True)
-class SetAside:
-    """A record that will never be folded by this code, and why."""
+class DeadLetter:
+    """A record that this code can never fold, and why."""
 
     raw: Raw
     reason: Reason
@@ -37,10 +34,10 @@ class SetAside:
 
 @dataclass(slots=True)
 class Decoded:
-    """What could be read of a batch. `stopped_by` is the first record whose schema id is unknown; nothing after it is read."""
+    """The decoded part of a batch. `stopped_by` is the first record of an unknown schema id; nothing after it is decoded."""
 
     records: list[Record] = field(default_factory=list)
-    set_aside: list[SetAside] = field(default_factory=list)
+    set_aside: list[DeadLetter] = field(default_factory=list)
     next_offset: int = 0
     broker_ms: int = 0
     stopped_by: tuple[Raw, int] | None = None
@@ -48,7 +45,7 @@ class Decoded:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What a committed batch did."""
+    """Counts of a committed batch, and its checkpoint."""
 
     checkpoint: Checkpoint | None
     folded: int
@@ -64,9 +61,9 @@ def decode_batch(
     declared: Collection[int] | None = None,
     into: Decoded | None = None,
 ) -> Decoded:
-    """Read records up to the first whose schema id is not in the catalog; `into` is what the records before them gave.
+    """Decode records up to the first whose schema id is not in the catalog, and add them to `into`.
 
-    With `declared`, the ids that the log declares, only those stop it: all other unknown ids are poison.
+    With `declared`, the ids that the log declares, only those stop it: records of other unknown ids are dead letters.
     """
     out = Decoded() if into is None else into
     for raw in raws:
@@ -77,19 +74,19 @@ def decode_batch(
                 out.stopped_by = (raw, error.schema_id)
                 return out
             message = f"schema id {error.schema_id} is not declared in the system topic"
-            out.set_aside.append(SetAside(raw, Reason.UNDECLARED_SCHEMA, message))
+            out.set_aside.append(DeadLetter(raw, Reason.UNDECLARED_SCHEMA, message))
         except BadRecord as error:
-            out.set_aside.append(SetAside(raw, error.reason, str(error)))
+            out.set_aside.append(DeadLetter(raw, error.reason, str(error)))
         out.next_offset, out.broker_ms = raw.position.offset + 1, raw.timestamp_ms
     return out
 
 
 def begin(
     where: Partition, partitions: int, before: Checkpoint | None, batch: Decoded
-) -> tuple[Checkpoint | None, list[Record], list[SetAside]]:
-    """The checkpoint after a batch, the records that count, and what is set aside.
+) -> tuple[Checkpoint | None, list[Record], list[DeadLetter]]:
+    """Return the checkpoint after a batch, the records to fold, and the dead letters.
 
-    The checkpoint is None as long as no genesis was found. Later genesis records, and another partition's, change nothing.
+    The checkpoint is None until a genesis was found. Later genesis records, and those of other partitions, are ignored.
     """
     genesis: Record | None = None
     records: list[Record] = []
@@ -113,85 +110,66 @@ def begin(
     return Checkpoint(log_id, genesis_id, batch.next_offset, batch.broker_ms), records, aside
 
 
-def _early(record: Record) -> SetAside:
+def _early(record: Record) -> DeadLetter:
     raw = Raw(record.position, record.timestamp_ms, record.entity.encode(), None, ())
-    return SetAside(raw, Reason.BEFORE_GENESIS, "the record stands before the partition's genesis")
-
-
-def projector_for(projection: Projection, where: Partition) -> Projector:
-    """A projector with empty memory."""
-    match projection:
-        case Projection.EXPERIMENTS:
-            return ExperimentsProjector()
-        case Projection.REGISTRY:
-            return RegistryProjector()
-        case Projection.RUNS:
-            return RunsProjector(where)
-        case Projection.METRICS:
-            return MetricsProjector(where)
+    return DeadLetter(raw, Reason.BEFORE_GENESIS, "the record stands before the partition's genesis")
 
 
 class PartitionFold:
-    """Folds one partition into one generation, batch by batch. The connections it is given see the generation's schema."""
+    """Folds one partition into one generation, batch by batch. Its connections see the generation's schema."""
 
     def __init__(self, namespace: str, projection: Projection, where: Partition, partitions: int) -> None:
         self._namespace, self._where, self._partitions = namespace, where, partitions
-        self._projector = projector_for(projection, where)
-        self._ledger = Ledger(where)
-        self._changelog = ChangeLog(projection, where)
-        self._journal = Journal(where, self._projector)
-        self.tidying = Tidying(where.partition)
+        self._projector = projector_for(catalog.entities_of(projection), where)
+        self._sequences = SequenceTracker(where)
+        self._change_log = ChangeLog(catalog.change_table(projection), where)
+        self._journal = Journal(where, self._projector, catalog.creations(projection))
         self.announces = True
-        """Whether commits are told to readers: those of a generation that nobody reads are not."""
+        """Whether commits notify readers: not in a generation that nobody reads."""
+
+    @property
+    def tidying(self) -> Tidying | None:
+        """The compaction of the folded segments; None if the projection has none."""
+        return self._projector.tidying if isinstance(self._projector, Compacting) else None
 
     def forget(self) -> None:
         """Drop all state in memory, as after a failed transaction."""
         self._projector.forget()
-        self._ledger.forget()
+        self._sequences.forget()
         self._journal.forget()
-        self.tidying.forget()
-
-    def _note_fresh(self) -> None:
-        if isinstance(self._projector, MetricsProjector):
-            for source in self._projector.fresh:
-                self.tidying.add(source)
-            self._projector.fresh.clear()
 
     async def apply(self, connection: Connection, before: Checkpoint | None, batch: Decoded) -> Applied:
-        """Fold and commit; a batch without records moves the checkpoint alone. Raises Fenced if the checkpoint moved; after any error `forget` must be called.
+        """Fold and commit a batch. One without records only moves the checkpoint.
 
-        Before the partition's genesis nothing is committed until it is found: the answer's checkpoint is then None.
+        Nothing is committed until the partition's genesis is found; the result's checkpoint is None then. Raises Fenced
+        if the checkpoint was moved by another worker. After any error the caller must call `forget`.
         """
         after, records, aside = begin(self._where, self._partitions, before, batch)
         if after is None:
             return Applied(None, 0, 0, 0, {})
         await self._projector.load(connection, records)
-        await self._ledger.load(connection, [r for r in records if not isinstance(r.event, Genesis)])
+        await self._sequences.load(connection, [r for r in records if not isinstance(r.event, Genesis)])
         rejections, repeats, touched = await self._fold(records)
-        await self._projector.settle(connection)
-        await self._journal.settle(connection)
+        await self._projector.load_deferred(connection)
+        await self._journal.load_deferred(connection)
         changes = [
             *self._projector.changes(),
             *self._journal.changes(),
-            *self._ledger.changes(),
-            *self._changelog.changes(before.next_offset if before else 0, after.next_offset, touched),
-            *self._repeats(repeats),
+            *self._sequences.changes(),
+            *self._change_log.changes(before.next_offset if before else 0, after.next_offset, touched),
+            *(self._projector.repeated(repeats) if repeats else ()),
             *_rejections(rejections),
             *_set_aside(aside),
         ]
         await commit(connection, self._namespace, self._where, before, after, changes, announce=self.announces)
-        self._note_fresh()
+        self._projector.committed()
         reasons: dict[Reason, int] = {}
         for item in aside:
             reasons[item.reason] = reasons.get(item.reason, 0) + 1
         return Applied(after, len(records) - len(repeats), len(repeats), len(rejections), reasons)
 
-    def _repeats(self, offsets: list[int]) -> list[RowChange]:
-        noted = offsets and isinstance(self._projector, MetricsProjector)
-        return [RowChange(_SAVE_REPEATS, (self._where.partition, offsets))] if noted else []
-
     async def _fold(self, records: list[Record]) -> tuple[list[tuple[Record, Rejection]], list[int], list[str]]:
-        """The rejections, the offsets of duplicates, and the entities that may have changed, each once."""
+        """Return the rejections, the offsets of duplicates, and the entities that may have changed, each once."""
         rejections = []
         touched: dict[str, None] = {}
         repeats = []
@@ -199,11 +177,11 @@ class PartitionFold:
         for record in records:
             if turns.is_over:
                 await turns.end()
-            if not isinstance(record.event, Genesis) and not self._ledger.is_new(record):
+            if not isinstance(record.event, Genesis) and not self._sequences.is_new(record):
                 repeats.append(record.position.offset)
                 continue
             rejection = self._projector.fold(record)
-            self._journal.note(record, rejection)
+            self._journal.add(record, rejection)
             if rejection is not None:
                 rejections.append((record, rejection))
             elif not isinstance(record.event, Genesis):
@@ -229,7 +207,7 @@ def _rejections(found: list[tuple[Record, Rejection]]) -> list[RowChange]:
     return [RowChange(_SAVE_REJECTIONS, columns(rows))] if rows else []
 
 
-def _set_aside(found: list[SetAside]) -> list[RowChange]:
+def _set_aside(found: list[DeadLetter]) -> list[RowChange]:
     rows = [
         (
             item.raw.position.topic.value,
@@ -246,10 +224,6 @@ def _set_aside(found: list[SetAside]) -> list[RowChange]:
     return [RowChange(_SAVE_SET_ASIDE, columns(rows))] if rows else []
 
 
-_SAVE_REPEATS = """
-INSERT INTO metric_repeat (partition, log_offset)
-SELECT $1::integer, log_offset FROM unnest($2::bigint[]) AS new (log_offset) WHERE EXISTS (SELECT FROM fence)
-"""
 _SAVE_REJECTIONS = """
 INSERT INTO rejection (event_id, topic, partition, log_offset, entity, code, message, details, broker_ms)
 SELECT * FROM unnest($1::uuid[], $2::text[], $3::integer[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::jsonb[],

@@ -1,4 +1,4 @@
-"""Received sequences of one partition: which events are duplicates."""
+"""Sequences received in one partition: they tell duplicates from new events."""
 
 from collections.abc import Sequence
 
@@ -10,20 +10,20 @@ from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.sequences import Ranges
 
 
-class Ledger:
-    """Ranges per (entity, writer), loaded on demand and written with the batch that changed them."""
+class SequenceTracker:
+    """Received ranges per (entity, writer), loaded on demand and written with the batch that changed them."""
 
     def __init__(self, where: Partition) -> None:
         self._where = where
         self.forget()
 
     def forget(self) -> None:
-        """Drop everything held in memory."""
+        """Drop all state in memory."""
         self._ranges: dict[tuple[str, str], Ranges] = {}
         self._dirty: set[tuple[str, str]] = set()
 
     async def load(self, connection: Connection, records: Sequence[Record]) -> None:
-        """Bring the ranges that these records touch into memory."""
+        """Load the ranges that these records touch."""
         wanted = {(r.entity, r.envelope.writer.id) for r in records}
         missing = sorted(wanted - self._ranges.keys())
         if not missing:
@@ -35,7 +35,7 @@ class Ledger:
             """
             SELECT s.entity, s.writer, s.bounds
             FROM unnest($1::text[], $2::text[]) AS wanted (entity, writer) CROSS JOIN LATERAL (
-                -- Through the index, also by a plan that was made while the table was empty (see registered_models.py).
+                -- Through the index, even with a plan made while the table was empty (see registry/projector.py).
                 SELECT * FROM sequence WHERE entity = wanted.entity AND writer = wanted.writer OFFSET 0
             ) s
             """,
@@ -48,7 +48,7 @@ class Ledger:
             self._ranges[row["entity"], row["writer"]] = Ranges(row["bounds"])
 
     def is_new(self, record: Record) -> bool:
-        """Note the record as received; False if it had been before."""
+        """Mark the record as received; return False if it was received before."""
         key = (record.entity, record.envelope.writer.id)
         new = self._ranges[key].add(record.envelope.sequence)
         if new:
@@ -56,14 +56,14 @@ class Ledger:
         return new
 
     def changes(self) -> list[RowChange]:
-        """The ranges that changed."""
+        """Return the change that saves the ranges that changed."""
         rows = [(*key, _array(self._ranges[key].bounds)) for key in sorted(self._dirty)]
         self._dirty = set()
         return [RowChange(_SAVE, (self._where.partition, *columns(rows)))] if rows else []
 
 
 def _array(bounds: Sequence[int]) -> str:
-    # As text, since arrays of unequal lengths make no array of arrays.
+    # As text: Postgres has no arrays of arrays of unequal lengths.
     return f"{{{','.join(map(str, bounds))}}}"
 
 

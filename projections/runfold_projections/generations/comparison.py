@@ -5,11 +5,12 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from runfold_projections.postgres.connection import Connection
+from runfold_projections.catalog import canonical_tables
+from runfold_projections.core.canonical import Listing, Packed, Row
+from runfold_projections.core.projection import Projection
+from runfold_projections.postgres.connection import LONG_READ_SECONDS, Connection
 
-from .canonical_rows import Row
-from .generations import Projection, canonical_names
-from .state_hash import PACKED, WHOLE, groups, listing, table_digest
+from .state_hash import table_digest
 
 _ROWS_AT_ONCE = 1000
 OUTCOMES = frozenset({"rejection", "set_aside"})
@@ -41,59 +42,54 @@ class Difference:
 
 
 async def differences(old: Connection, new: Connection, projection: Projection) -> AsyncIterator[Difference]:
-    """What differs, table by table in the order of keys. Both connections see a generation's schema, in snapshots of equal checkpoints."""
-    for table in canonical_names(projection):
-        if table in PACKED:
-            async for difference in _packed(old, new, table):
+    """Yield what differs, table by table in the order of keys.
+
+    Both connections see a generation's schema, in read transactions of equal checkpoints.
+    """
+    for table, canonical in canonical_tables(projection):
+        if isinstance(canonical, Packed):
+            async for difference in _packed(old, new, canonical):
                 yield difference
         else:
-            ours, theirs = await asyncio.gather(table_digest(old, table), table_digest(new, table))
+            ours, theirs = await asyncio.gather(table_digest(old, canonical), table_digest(new, canonical))
             if ours != theirs:
-                async for difference in _listed(old, new, table):
+                async for difference in _listed(old, new, table, canonical):
                     yield difference
 
 
-async def _listed(old: Connection, new: Connection, table: str) -> AsyncIterator[Difference]:
-    rows = listing(table)
-    at = [rows.names.index(name) for name in rows.key]
+async def _listed(old: Connection, new: Connection, table: str, listing: Listing) -> AsyncIterator[Difference]:
+    names, query = listing.columns, listing.state_query
+    at = [names.index(name) for name in listing.key]
 
     def key(row: Row) -> tuple[Any, ...]:
         return tuple(row[place] for place in at)
 
-    async for left, right in _merged(_rows(old, rows.query), _rows(new, rows.query), key):
-        for difference in _compared(table, rows.names, rows.key, left, right):
+    async for left, right in _merged(_rows(old, query), _rows(new, query), key):
+        for difference in _compared(table, names, listing.key, left, right):
             yield difference
 
 
 async def _rows(connection: Connection, query: str) -> AsyncIterator[Row]:
-    async for row in connection.cursor(query, prefetch=_ROWS_AT_ONCE, timeout=WHOLE):
+    async for row in connection.cursor(query, prefetch=_ROWS_AT_ONCE, timeout=LONG_READ_SECONDS):
         yield tuple(row)
 
 
-async def _packed(old: Connection, new: Connection, table: str) -> AsyncIterator[Difference]:
-    shown, names = PACKED[table]
-    async for left, right in _merged(groups(old, table), groups(new, table), lambda group: group.name):
+async def _packed(old: Connection, new: Connection, packed: Packed) -> AsyncIterator[Difference]:
+    async for left, right in _merged(packed.groups(old), packed.groups(new), lambda group: group.name):
         if left is not None and right is not None and left.digest == right.digest:
             continue
         before, after = ([] if group is None else group.rows() for group in (left, right))
-        found = _points(before, after) if table == "segment" else _summaries(before, after)
-        for ours, theirs in found:
-            key = names[:2] if table == "metric_block" else names
-            for difference in _compared(shown, names, key, ours, theirs):
+        for ours, theirs in _paired(before, after, len(packed.key)):
+            for difference in _compared(packed.shown_as, packed.columns, packed.key, ours, theirs):
                 yield difference
 
 
-def _points(old: Iterable[Row], new: Iterable[Row]) -> Iterable[tuple[Row | None, Row | None]]:
-    ours, theirs = set(old), set(new)
-    for row in sorted(ours ^ theirs):
-        yield (row, None) if row in ours else (None, row)
-
-
-def _summaries(old: Iterable[Row], new: Iterable[Row]) -> Iterable[tuple[Row | None, Row | None]]:
-    ours, theirs = ({row[:2]: row for row in rows} for rows in (old, new))
-    for name in sorted(ours.keys() | theirs.keys()):
-        if ours.get(name) != theirs.get(name):
-            yield ours.get(name), theirs.get(name)
+def _paired(old: Iterable[Row], new: Iterable[Row], key_columns: int) -> Iterable[tuple[Row | None, Row | None]]:
+    """Yield rows that differ, paired by their first columns, which are their key."""
+    ours, theirs = ({row[:key_columns]: row for row in rows} for rows in (old, new))
+    for key in sorted(ours.keys() | theirs.keys()):
+        if ours.get(key) != theirs.get(key):
+            yield ours.get(key), theirs.get(key)
 
 
 def _compared(

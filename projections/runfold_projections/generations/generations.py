@@ -4,101 +4,12 @@ States: `building` until it is switched; `live`; `standby`, folded on so that on
 and then left alone; `retired`, whose schema is gone.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
-from runfold_projections.postgres.connection import Connection, generation_schema, identifier, sql
-from runfold_schemas.positions.topics import Topic
-
-
-class Projection(StrEnum):
-    """The projections, each folded from one topic."""
-
-    EXPERIMENTS = "experiments"
-    REGISTRY = "registry"
-    RUNS = "runs"
-    METRICS = "metrics"
-
-    @property
-    def topic(self) -> Topic:
-        return Topic(self.value)
-
-
-COMMON_TABLES = ("checkpoint", "sequence", "rejection", "set_aside", "journal", "journal_state", "journal_cause")
-TABLES: dict[Projection, tuple[str, ...]] = {
-    Projection.EXPERIMENTS: ("experiment", "experiment_tag", "experiment_naming"),
-    Projection.REGISTRY: (
-        "registered_model",
-        "registered_model_tag",
-        "model_alias",
-        "model_version",
-        "model_version_tag",
-        "model_naming",
-        "model_made_of",
-        "logged_model",
-        "logged_model_param",
-        "logged_model_tag",
-        "webhook",
-    ),
-    Projection.RUNS: (
-        "run",
-        "run_param",
-        "run_tag",
-        "run_dataset",
-        "run_model",
-        "run_output",
-        "artifact",
-        "run_change",
-    ),
-    Projection.METRICS: (
-        "attempt",
-        "attempt_start",
-        "cut",
-        "fork",
-        "segment",
-        "metric_block",
-        "model_value",
-        "model_block",
-        "metric_repeat",
-        "metric_change",
-    ),
-}
-VIEWS: dict[Projection, tuple[str, ...]] = {Projection.METRICS: ("metric", "model_metric")}
-"""What shows the tables in another form."""
-NOT_CANONICAL = frozenset(
-    {
-        "model_block",
-        "run_change",
-        "metric_change",
-        "metric_repeat",
-        "experiment_naming",
-        "model_naming",
-        "model_made_of",
-        "journal",
-        "journal_state",
-        "journal_cause",
-    }
-)
-"""Tables that show how the log was cut into batches, or what in it was there before: facts about the log, no state; or that another shows."""
-_SHOWN_BY = {"model_value": "model_metric"}
-
-LAYOUTS: dict[Projection, int] = {
-    Projection.EXPERIMENTS: 2,
-    Projection.REGISTRY: 6,
-    Projection.RUNS: 5,
-    Projection.METRICS: 11,
-}
-"""Number of the tables' layout per projection, raised with every change of `sql/tables`, or of what the journal holds: a generation has one for life."""
-
-PARTS: dict[Projection, tuple[str, ...]] = {Projection.REGISTRY: ("registered_models", "logged_models", "webhooks")}
-"""Files of `sql/tables` that make a projection's tables, where it is not one named like the projection."""
-
-
-def canonical_names(projection: Projection) -> list[str]:
-    """Tables that hold state, in a fixed order; where it lies packed in several, the view that shows it."""
-    tables = (*COMMON_TABLES, *TABLES[projection])
-    return [_SHOWN_BY.get(table, table) for table in tables if table not in NOT_CANONICAL]
+from runfold_projections import catalog
+from runfold_projections.core.projection import Projection
+from runfold_projections.postgres.connection import Connection, generation_schema, identifier
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,14 +34,15 @@ async def generations(connection: Connection) -> list[Generation]:
 
     Projections and layouts of other releases are not ours.
     """
+    layouts = catalog.layouts()
     rows = await connection.fetch(
         """
         SELECT g.projection, g.number, g.schema_name, g.state, g.until
         FROM generation g JOIN unnest($1::text[], $2::integer[]) AS ours (projection, layout) USING (projection, layout)
         WHERE g.state <> 'retired' ORDER BY g.projection, g.number
         """,
-        [projection.value for projection in LAYOUTS],
-        list(LAYOUTS.values()),
+        [projection.value for projection in layouts],
+        list(layouts.values()),
     )
     return [
         Generation(
@@ -171,16 +83,15 @@ async def create_generation(
         number,
         schema_name,
         state,
-        LAYOUTS[projection],
+        catalog.layout_of(projection),
         until,
         past,
         code,
     )
     await connection.execute(f"CREATE SCHEMA {identifier(schema_name)}")
     await connection.execute(f"SET LOCAL search_path = {identifier(schema_name)}")
-    await connection.execute(sql("tables/common.sql"))
-    for part in PARTS.get(projection, (projection.value,)):
-        await connection.execute(sql(f"tables/{part}.sql"))
+    for statements in catalog.table_statements(projection):
+        await connection.execute(statements)
     await connection.execute(f"SET LOCAL search_path = {identifier(namespace)}")
     return Generation(projection, number, schema_name, state, None if until is None else tuple(until))
 
@@ -206,16 +117,17 @@ async def switch(connection: Connection, generation: Generation) -> None:
 
 async def show_common(connection: Connection, of: Iterable[Generation], schema: str | None = None) -> None:
     """Make the views that unite what all projections have, over these generations, in a schema (None: the search_path's)."""
-    for table in COMMON_TABLES:
+    for table in catalog.COMMON_TABLES:
         parts = [
-            f"SELECT '{g.projection.value}'::text AS projection, * FROM {identifier(g.schema_name)}.{table}" for g in of
+            f"SELECT '{g.projection.value}'::text AS projection, * FROM {identifier(g.schema_name)}.{table.name}"
+            for g in of
         ]
-        await _show(connection, table, " UNION ALL ".join(parts), schema)
+        await _show(connection, table.name, " UNION ALL ".join(parts), schema)
 
 
 async def show_tables(connection: Connection, generation: Generation, schema: str | None = None) -> None:
     """Make the views over a generation's own tables."""
-    for table in (*TABLES[generation.projection], *VIEWS.get(generation.projection, ())):
+    for table in catalog.shown_tables(generation.projection):
         await _show(connection, table, f"SELECT * FROM {identifier(generation.schema_name)}.{table}", schema)
 
 
@@ -245,12 +157,3 @@ async def retire(connection: Connection, schema_names: Iterable[str]) -> None:
     await connection.execute("DELETE FROM lease WHERE handler = ANY ($1::text[])", names)
     for name in names:
         await connection.execute(f"DROP SCHEMA IF EXISTS {identifier(name)} CASCADE")
-
-
-async def hear_of_generations(connection: Connection, namespace: str, note: Callable[[], None]) -> None:
-    """Call `note` whenever a generation comes, goes or is switched, as long as the connection lasts."""
-
-    def on_notice(*_: object) -> None:
-        note()
-
-    await connection.add_listener(f"{namespace}_generations", on_notice)

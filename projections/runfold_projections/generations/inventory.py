@@ -7,12 +7,13 @@ from typing import Any
 
 import asyncpg
 
+from runfold_projections.core.projection import Projection
 from runfold_projections.postgres.connection import Connection, identifier
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import write_vector
 
-from .generations import Generation, Projection, generations
+from .generations import Generation, generations
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,16 +16,16 @@ from enum import StrEnum
 import asyncpg
 
 from runfold_projections.core.errors import Busy, NoSuchGeneration, Stalled
-from runfold_projections.postgres.connection import Connection, identifier, open_connection
+from runfold_projections.core.projection import Projection
+from runfold_projections.postgres.connection import LONG_READ_SECONDS, Connection, identifier, open_connection
 from runfold_projections.postgres.read_transaction import checkpoints, reached
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.vector import Vector
 
 from .comparison import Difference, differences
 from .fingerprint import fingerprint
-from .generations import Generation, Projection, create_generation, retire, switch
+from .generations import Generation, create_generation, retire, switch
 from .inventory import checkpoints_of, generations_of
-from .state_hash import WHOLE
 
 LOOK = 0.2
 """Seconds between looks at checkpoints."""
@@ -231,7 +231,7 @@ class Rebuild:
     async def _snapshot(self, generation: Generation) -> AsyncIterator[Connection]:
         async with (
             open_connection(
-                self._dsn, generation.schema_name, application="runfold rebuild", timeout=WHOLE
+                self._dsn, generation.schema_name, application="runfold rebuild", timeout=LONG_READ_SECONDS
             ) as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):

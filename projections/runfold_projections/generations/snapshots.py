@@ -10,21 +10,13 @@ from datetime import datetime
 from typing import Any
 
 from runfold_projections.core.errors import BadPast, NoSuchPast
+from runfold_projections.core.projection import Projection
 from runfold_projections.postgres.connection import Connection, identifier
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import partition_count
 from runfold_schemas.positions.vector import Vector, parse_vector, write_vector
 
-from .generations import (
-    Generation,
-    Projection,
-    create_generation,
-    generations,
-    retire,
-    show_common,
-    show_generations,
-    show_tables,
-)
+from .generations import Generation, create_generation, generations, retire, show_common, show_generations, show_tables
 from .inventory import checkpoints_of, sizes
 
 _NAME = re.compile(r"[a-z0-9_]{1,17}")

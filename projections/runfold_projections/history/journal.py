@@ -1,46 +1,36 @@
-"""The journal: every entity's own events, in the order of the log, each with its outcome. An index of the log that holds what it points to.
+"""The journal: every entity's own events, in the log's order, each with its outcome. A covering index of the log.
 
-What one batch holds of an entity is a row, so a run that was logged in one go is one row and not fifteen; and from time to time the
-entity's state is kept beside them, so that what it was at any moment is a short fold away. Written with the batch's other changes: whatever
-the checkpoint has passed is in it. How the log was cut into batches shows in the rows, so they are no canonical ones; outcomes
-are canonical already.
+The events of one entity in one batch are a row, so a run that is logged at once takes one row instead of fifteen. From time
+to time the entity's state is kept next to them, so that its state at any moment is a short fold away. The journal commits
+with the batch's other changes: it holds everything below the checkpoint. Its rows show how the log was cut into batches, so
+they are not canonical; outcomes are canonical elsewhere.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
 
 import cramjam
 import msgspec
 
-from runfold_projections.core.projector import Projector
+from runfold_projections.core.projector import Projector, Rereading, StateAt
 from runfold_projections.core.rejection import Rejection
 from runfold_projections.postgres.batch_statement import RowChange, columns
 from runfold_projections.postgres.connection import Connection
 from runfold_schemas.codec.envelope import Envelope, Writer
 from runfold_schemas.codec.record import Record
 from runfold_schemas.codec.wire import decode
-from runfold_schemas.events.experiments import ExperimentCreated
-from runfold_schemas.events.logged_models import LoggedModelCreated
-from runfold_schemas.events.registered_models import RegisteredModelCreated
-from runfold_schemas.events.runs import RunCreated
-from runfold_schemas.events.system import Genesis
-from runfold_schemas.events.webhooks import WebhookCreated
 from runfold_schemas.positions.position import Partition, Position
 
 EVERY = 256
-"""Events after which an entity's state is kept; more where the state is large (see `_BYTES_PER_EVENT`)."""
+"""Accepted events between two kept states of an entity; more where the state is large (see `_BYTES_PER_EVENT`)."""
 _BYTES_PER_EVENT = 400
-"""A state of so many bytes is worth an event less to fold: it bounds what states take by what events take."""
+"""Bytes of state per event: bounds the space of states by the space of events."""
 _MOST_COUNTED = 50_000
 _COMPRESSED_FROM = 1024
 _LEVEL = 1
-_BIRTHS = (Genesis, ExperimentCreated, RunCreated, RegisteredModelCreated, LoggedModelCreated, WebhookCreated)
-"""Events whose entity, if they are accepted, has no rows yet, or next to none."""
 
 
-class Entry(msgspec.Struct, array_like=True, gc=False):
-    """An event of an entity. `code` and `message` say why the fold refused it; empty: it was accepted. Times are ms since the epoch."""
+class JournalEntry(msgspec.Struct, array_like=True, gc=False):
+    """An event of an entity. `code` and `message` of a rejection are empty if it was accepted. Times are ms since the epoch."""
 
     offset: int
     broker_ms: int
@@ -63,8 +53,8 @@ class Entry(msgspec.Struct, array_like=True, gc=False):
     traceparent: str
 
     @classmethod
-    def of(cls, record: Record, rejection: Rejection | None) -> "Entry":
-        """Of a record that was folded."""
+    def of(cls, record: Record, rejection: Rejection | None) -> "JournalEntry":
+        """Make the entry of a folded record."""
         envelope = record.envelope
         writer = envelope.writer
         return cls(
@@ -90,7 +80,7 @@ class Entry(msgspec.Struct, array_like=True, gc=False):
         )
 
     def record(self, where: Partition) -> Record:
-        """The record again."""
+        """Return the record of the entry."""
         event = decode(self.value)
         envelope = Envelope(
             event_id=self.event_id,
@@ -110,59 +100,47 @@ class Entry(msgspec.Struct, array_like=True, gc=False):
 
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(list[Entry])
+_decoder = msgspec.msgpack.Decoder(list[JournalEntry])
 
 
-def squeezed(data: bytes) -> bytes:
-    """Bytes as they lie in a row: with a first byte that says whether they are compressed."""
+def compress(data: bytes) -> bytes:
+    """Compress bytes for a row. The first byte tells compressed (1) from plain (0)."""
     if len(data) < _COMPRESSED_FROM:
         return b"\x00" + data
     return b"\x01" + bytes(cramjam.zstd.compress(data, level=_LEVEL))
 
 
-def unsqueezed(data: bytes) -> bytes:
-    """What `squeezed` was given."""
+def decompress(data: bytes) -> bytes:
+    """Return the bytes that `compress` was given."""
     return bytes(cramjam.zstd.decompress(data[1:])) if data[0] else data[1:]
 
 
-def read_entries(data: bytes) -> list[Entry]:
-    """The entries of a row, in the order of the log."""
-    return _decoder.decode(unsqueezed(data))
-
-
-StateAt = Callable[[int], bytes | None]
-"""An entity's state as `states.py` writes it, as of a next offset within the batch that was folded; asked for rising offsets only."""
-
-
-@runtime_checkable
-class Rereading(Protocol):
-    """A projector that has entities of which it holds only a part in memory."""
-
-    async def reread(self, connection: Connection, entity: str) -> StateAt | None:
-        """Reads such an entity as it was before the batch, and tells what it was within it; None: it is none of those."""
+def decode_entries(data: bytes) -> list[JournalEntry]:
+    """Decode the entries of a row, in the log's order."""
+    return _decoder.decode(decompress(data))
 
 
 @dataclass(slots=True)
 class _Rows:
-    """What a batch adds to one entity."""
+    """The rows that a batch adds to one entity."""
 
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[JournalEntry] = field(default_factory=list)
     accepted: bool = False
     due: list[int] = field(default_factory=list)
-    """Next offsets, EVERY accepted events apart, at which a state may be kept that is not in memory."""
+    """Next offsets, EVERY accepted events apart, at which a state that is not in memory may be kept."""
 
 
 class Journal:
-    """Writes the rows of one partition."""
+    """Writes the rows of one partition. Entities that one of the `creations` creates have no or few earlier rows."""
 
-    def __init__(self, where: Partition, projector: Projector) -> None:
-        self._partition, self._projector = where.partition, projector
+    def __init__(self, where: Partition, projector: Projector, creations: tuple[type, ...]) -> None:
+        self._partition, self._projector, self._creations = where.partition, projector, creations
         self.forget()
 
     def forget(self) -> None:
-        """Drop what is in memory, as after a failed transaction."""
+        """Drop all state in memory, as after a failed transaction."""
         self._left: dict[str, int] = {}
-        """Per entity the events until its state is kept again."""
+        """Events per entity until its state is kept again."""
         self._clear()
 
     def _clear(self) -> None:
@@ -171,19 +149,19 @@ class Journal:
         self._states: list[tuple[str, int, bytes]] = []
         self._causes: list[tuple[str, int, str]] = []
 
-    def note(self, record: Record, rejection: Rejection | None) -> None:
-        """An event that the projector has just folded."""
+    def add(self, record: Record, rejection: Rejection | None) -> None:
+        """Add an event that the projector has just folded."""
         entities = self._projector.touched(record, rejection)
         if not entities:
             return
-        entry = Entry.of(record, rejection)
+        entry = JournalEntry.of(record, rejection)
         for entity in entities:
             rows = self._rows.get(entity)
             if rows is None:
                 rows = self._rows[entity] = _Rows()
                 if entity not in self._left:
                     self._left[entity] = EVERY
-                    if rejection is not None or not isinstance(record.event, _BIRTHS):
+                    if rejection is not None or not isinstance(record.event, self._creations):
                         self._unknown[entity] = EVERY
             rows.entries.append(entry)
             if entry.causation_id:
@@ -205,12 +183,12 @@ class Journal:
             self._unknown.pop(entity, None)
 
     def _kept(self, entity: str, next_offset: int, state: bytes) -> int:
-        """How many events the entity has until the next state."""
-        self._states.append((entity, next_offset, squeezed(state)))
+        """Keep a state, and return the number of events until the next one."""
+        self._states.append((entity, next_offset, compress(state)))
         return max(EVERY, len(state) // _BYTES_PER_EVENT)
 
-    async def settle(self, connection: Connection) -> None:
-        """Learn of entities that the batch touched how many events lie behind their last state, and read states that are not in memory."""
+    async def load_deferred(self, connection: Connection) -> None:
+        """Load how many events the touched entities have since their last state, and the states that are not in memory."""
         if self._unknown:
             await self._count(connection)
         for entity, rows in self._rows.items():
@@ -226,7 +204,7 @@ class Journal:
             if state is not None:
                 left = self._kept(entity, next_offset, state)
             left -= EVERY
-        # What came after the last of them was counted down from EVERY.
+        # The events after the last of them were counted down from EVERY.
         self._left[entity] += left
 
     async def _count(self, connection: Connection) -> None:
@@ -244,7 +222,7 @@ class Journal:
                 self._keep(entity, rows.entries[-1].offset + 1)
 
     def changes(self) -> list[RowChange]:
-        """The statements that write what was noted since the last call."""
+        """Return the changes that write what was added since the last call."""
         if not self._rows:
             return []
         rows = [
@@ -254,7 +232,7 @@ class Journal:
                 own.entries[-1].offset,
                 len(own.entries),
                 max(0, self._left[entity]),
-                squeezed(_encoder.encode(own.entries)),
+                compress(_encoder.encode(own.entries)),
             )
             for entity, own in self._rows.items()
         ]

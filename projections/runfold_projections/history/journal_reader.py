@@ -1,73 +1,89 @@
-"""Reading the journal: an entity's events, and the entity as it was."""
+"""Reading the journal: an entity's events, and what to fold to get the entity as it was."""
 
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from runfold_projections.generations.generations import Projection
+from runfold_projections.core.projection import Projection
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.search.tokens import storable
 from runfold_schemas.positions.position import Partition
 
-from .journal import Entry, read_entries, unsqueezed
+from .journal import JournalEntry, decode_entries, decompress
 
 
-class Told(NamedTuple):
-    """An event of an entity and the partition that it lies in."""
+class HistoryEvent(NamedTuple):
+    """An event of an entity, and the partition that holds it."""
 
     where: Partition
-    entry: Entry
+    entry: JournalEntry
 
 
-class Past(NamedTuple):
-    """What an entity went through up to a moment: a state (None: from its beginning) and the accepted events after it."""
+class Replay(NamedTuple):
+    """What to fold to get an entity as of an offset: a kept state (None: start empty) and the accepted events after it."""
 
     state: bytes | None
-    events: list[Told]
+    events: list[HistoryEvent]
 
 
-async def past_of(connection: Connection, projection: Projection, entity: str, below: int) -> Past:
-    """The entity's story below an offset of its partition. One round trip."""
-    if not storable(entity) or below <= 0:
-        return Past(None, [])
+async def load_replay(connection: Connection, projection: Projection, entity: str, end_offset: int) -> Replay:
+    """Load what the entity was below an end offset of its partition. One round trip."""
+    if not storable(entity) or end_offset <= 0:
+        return Replay(None, [])
     state: bytes | None = None
     since, events = 0, []
-    for first, partition, data in await connection.fetch(_of(projection, _PAST), entity, below):
+    for first, partition, data in await connection.fetch(_statement(projection, _REPLAY), entity, end_offset):
         if partition is None:
-            state, since = unsqueezed(data), first
+            state, since = decompress(data), first
         else:
-            events += _told(projection, partition, data)
-    return Past(state, [told for told in events if since <= told.entry.offset < below and not told.entry.code])
+            events += _events_of(projection, partition, data)
+    return Replay(state, [e for e in events if since <= e.entry.offset < end_offset and not e.entry.code])
 
 
-async def events_of(
-    connection: Connection, projection: Projection, entity: str, *, first: int = 0, below: int, rows: int, newest: bool
-) -> list[Told]:
-    """Events of an entity, refused ones too, at offsets from `first` on and below `below`, in the log's order or the newest first: those
-    of about `rows` batches. Fewer than there are is never none."""
+async def load_events(
+    connection: Connection,
+    projection: Projection,
+    entity: str,
+    *,
+    first: int = 0,
+    end_offset: int,
+    rows: int,
+    newest: bool,
+) -> list[HistoryEvent]:
+    """Load events of an entity, rejected ones too, at offsets from `first` and below `end_offset`.
+
+    In the log's order, or the newest first. Loads those of about `rows` batches; never none where there are some.
+    """
     if not storable(entity):
         return []
-    found = await connection.fetch(_of(projection, _NEWEST_EVENTS if newest else _EVENTS), entity, first, below, rows)
-    events = [told for row in found for told in _told(projection, row["partition"], row["data"])]
-    events = [told for told in events if first <= told.entry.offset < below]
-    return sorted(events, key=lambda told: told.entry.offset, reverse=newest)
+    statement = _statement(projection, _NEWEST_EVENTS if newest else _EVENTS)
+    found = await connection.fetch(statement, entity, first, end_offset, rows)
+    events = [event for row in found for event in _events_of(projection, row["partition"], row["data"])]
+    events = [event for event in events if first <= event.entry.offset < end_offset]
+    return sorted(events, key=lambda event: event.entry.offset, reverse=newest)
 
 
-async def caused_by(connection: Connection, event_ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
-    """Of each of these events the entities and positions of those that name it as their cause."""
+async def load_consequences(connection: Connection, event_ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """Load, by event id, the entities and positions of the events that name it as their cause."""
     found: dict[str, list[dict[str, Any]]] = {}
-    for row in await connection.fetch(_CAUSED, event_ids):
+    for row in await connection.fetch(_CONSEQUENCES, event_ids):
         position = f"{row['projection']}:{row['partition']}:{row['log_offset']}"
         found.setdefault(row["causation_id"], []).append({"entity": row["entity"], "position": position})
     return found
 
 
-def _told(projection: Projection, partition: int, data: bytes) -> list[Told]:
+def _events_of(projection: Projection, partition: int, data: bytes) -> list[HistoryEvent]:
     where = Partition(projection.topic, partition)
-    return [Told(where, entry) for entry in read_entries(data)]
+    return [HistoryEvent(where, entry) for entry in decode_entries(data)]
 
 
-_PAST = """
+@lru_cache
+def _statement(projection: Projection, text: str) -> str:
+    # A constant in the text lets the planner see which of the view's tables it needs.
+    return text.replace(":projection", f"'{projection.value}'")
+
+
+_REPLAY = """
 WITH state AS (
     SELECT next_offset, data FROM journal_state
     WHERE projection = :projection AND entity = $1 AND next_offset <= $2 ORDER BY next_offset DESC LIMIT 1
@@ -86,16 +102,11 @@ UNION ALL (
 """
 _EVENTS = """
 SELECT partition, data FROM journal
-WHERE projection = :projection AND entity = $1 AND last_offset >= $2 AND first_offset < $3 ORDER BY first_offset LIMIT $4
+WHERE projection = :projection AND entity = $1 AND last_offset >= $2 AND first_offset < $3
+ORDER BY first_offset LIMIT $4
 """
 _NEWEST_EVENTS = _EVENTS.replace("ORDER BY first_offset", "ORDER BY first_offset DESC")
-_CAUSED = """
+_CONSEQUENCES = """
 SELECT projection, causation_id, entity, partition, log_offset FROM journal_cause
 WHERE causation_id = ANY ($1::text[]) ORDER BY projection, partition, log_offset, entity
 """
-
-
-@lru_cache
-def _of(projection: Projection, text: str) -> str:
-    # As a constant in the text, where the planner sees which of the view's tables it needs.
-    return text.replace(":projection", f"'{projection.value}'")

@@ -1,1 +1,1 @@
-"""MLflow's logged models, from events to rows and answers."""
+"""MLflow's logged models: their fold, tables, queries and history."""

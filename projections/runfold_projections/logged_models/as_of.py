@@ -1,14 +1,14 @@
-"""Logged models as they were at a moment of the log."""
+"""Logged models as of a moment of the log."""
 
 import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from runfold_projections.history.cutoff import below, born
-from runfold_projections.history.timeline import state_of
+from runfold_projections.history.cutoff import existing_runs, run_end_offset
+from runfold_projections.history.timeline import state_at
 from runfold_projections.metrics.model_metrics import ModelMetrics
 from runfold_projections.postgres.connection import Connection
-from runfold_projections.registry.as_of import made_of_at
+from runfold_projections.registry.as_of import versions_made_of
 from runfold_projections.search.tokens import storable
 from runfold_projections.segments.level0 import until_offset
 from runfold_projections.segments.packs import read_segment, read_segment_dated
@@ -16,22 +16,26 @@ from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import Vector
 
-from .history import LoggedModelStory
+from .history import LoggedModelHistory
 from .queries import VERSIONS_TAG, LoggedModel, MeasuredMetric, with_versions
 
 REGISTRY = Partition(Topic.REGISTRY, 0)
 
 
 async def logged_model_at(connection: Connection, workspace: str, model_id: str, vector: Vector) -> LoggedModel | None:
-    """The model of this id, deleted or not, with what runs had measured of it. The versions that had been made of it
-    are in their tag, as of the present."""
+    """Return the model of this id, deleted or not, with the metrics that runs had measured of it.
+
+    The tag with the versions that were created from it is as of the same moment.
+    """
     found = (
-        await state_of(connection, LoggedModelStory(model_id), vector.get(REGISTRY, 0)) if storable(model_id) else None
+        await state_at(connection, LoggedModelHistory(model_id), vector.get(REGISTRY, 0))
+        if storable(model_id)
+        else None
     )
     if found is None or found.head.workspace != workspace:
         return None
     head, tags = found.head, dict(sorted(found.tags.items()))
-    made = await made_of_at(connection, workspace, model_id, vector)
+    made = await versions_made_of(connection, workspace, model_id, vector)
     if made:
         tags[VERSIONS_TAG] = with_versions(tags.get(VERSIONS_TAG), made)
     return LoggedModel(
@@ -54,8 +58,8 @@ async def logged_model_at(connection: Connection, workspace: str, model_id: str,
 async def _measured(connection: Connection, model_id: str, vector: Vector) -> list[MeasuredMetric]:
     rows = await connection.fetch(_RUNS, model_id)
     found = ModelMetrics()
-    for run_id in sorted(await born(connection, [row["run_id"] for row in rows], vector)):
-        end = below(vector, Topic.METRICS, run_id)
+    for run_id in sorted(await existing_runs(connection, [row["run_id"] for row in rows], vector)):
+        end = run_end_offset(vector, Topic.METRICS, run_id)
         cursor = await connection.cursor(_SEGMENTS, run_id, end)
         while segments := await cursor.fetch(_AT_ONCE):
             await asyncio.to_thread(_add, found, segments, model_id, run_id, end)
@@ -70,13 +74,13 @@ async def _measured(connection: Connection, model_id: str, vector: Vector) -> li
             measured.dataset_digest or None,
             measured.run_id,
         )
-        for measured, metric in found.take().items()
+        for measured, metric in found.drain().items()
     ]
     return sorted(metrics, key=_place)
 
 
 def _place(metric: MeasuredMetric) -> tuple[Any, ...]:
-    # As the query of the present has it: what has no data set comes last.
+    # As in the query of the present, metrics without a dataset come last.
     names = (metric.dataset_name, metric.dataset_digest)
     return (metric.key, metric.run_id, *((name is None, name or "") for name in names))
 

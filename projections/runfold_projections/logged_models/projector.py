@@ -1,32 +1,32 @@
-"""Logged models into their tables: a part of the registry's projector."""
+"""Logged models into their tables."""
 
 from collections.abc import Sequence
 
 from msgspec.structs import astuple
 
-from runfold_projections.core.projector import MOST_CACHED
+from runfold_projections.core.projector import MOST_CACHED, Projector
 from runfold_projections.core.rejection import Rejection
-from runfold_projections.history.state_codec import write_logged_model
 from runfold_projections.postgres.batch_statement import RowChange, columns
 from runfold_projections.postgres.connection import Connection
 from runfold_schemas.codec.record import Record
 from runfold_schemas.events.logged_models import LoggedModelFact
 
-from .fold import LoggedModel, ModelHead, evolve, fold
+from .fold import LoggedModelHead, LoggedModelState, evolve, fold
+from .state import encode_logged_model
 
 
-class LoggedModelsProjector:
-    """Projector of the events about logged models. A model looked up and not found is remembered as absent."""
+class LoggedModelsProjector(Projector):
+    """Projector of logged models. A model that was looked up and not found is remembered as absent."""
 
     def __init__(self) -> None:
         self.forget()
 
     def forget(self) -> None:
-        self._models: dict[str, LoggedModel | None] = {}
+        self._models: dict[str, LoggedModelState | None] = {}
         self._clear_changes()
 
     def _clear_changes(self) -> None:
-        self._heads: dict[str, ModelHead] = {}
+        self._heads: dict[str, LoggedModelHead] = {}
         self._params: list[tuple[str, str, str]] = []
         self._tags: dict[tuple[str, str], str | None] = {}
 
@@ -40,7 +40,7 @@ class LoggedModelsProjector:
             missing = sorted(wanted)
         self._models.update(dict.fromkeys(missing))
         rows = await connection.fetch(_LOAD, missing)
-        found = {row["model_id"]: LoggedModel(ModelHead(**dict(row))) for row in rows}
+        found = {row["model_id"]: LoggedModelState(LoggedModelHead(**dict(row))) for row in rows}
         if not found:
             return
         for text, attribute in ((_LOAD_PARAMS, "params"), (_LOAD_TAGS, "tags")):
@@ -69,10 +69,7 @@ class LoggedModelsProjector:
 
     def state(self, entity: str) -> bytes | None:
         model = self._models.get(entity)
-        return None if model is None else write_logged_model(model)
-
-    async def settle(self, connection: Connection) -> None:
-        """All was loaded before."""
+        return None if model is None else encode_logged_model(model)
 
     def changes(self) -> list[RowChange]:
         found = []

@@ -1,7 +1,7 @@
-"""Logged models as they are: one by its id, or a page of a search, each with its params, tags and metrics.
+"""Logged models: one by its id, or a page of a search, each with its params, tags and metrics.
 
-Metrics come from another projection: rows of the runs that measured them, joined by the model's id. So do the versions that were made of a
-model: they are shown in the tag that MLflow's server and client keep of them, each by reading and writing it.
+Metrics come from another projection: rows of the runs that measured them, joined by the model's id. So do the versions
+created from a model: they are shown in the tag that MLflow's server and client keep for them.
 """
 
 import json
@@ -26,7 +26,7 @@ __all__ = [
 
 
 class MeasuredMetric(NamedTuple):
-    """The latest value (largest time, step, value) of a key, as one run measured it on one data set, or on none that it named."""
+    """The latest value (largest time, step, value) of a key that one run measured on one dataset, or on none."""
 
     key: str
     value: float
@@ -40,8 +40,10 @@ class MeasuredMetric(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LoggedModel:
-    """A logged model; times in ms since the epoch by the writers' clocks. `status` is PENDING, READY or FAILED. Params and
-    tags are in the order of their keys, metrics in that of key, run and data set."""
+    """A logged model. Times are ms since the epoch by the writers' clocks; `status` is PENDING, READY or FAILED.
+
+    Params and tags are ordered by key, metrics by key, run and dataset.
+    """
 
     model_id: str
     experiment_id: int
@@ -64,7 +66,7 @@ SELECT m.model_id, m.experiment_id, m.name, m.artifact_uri, m.model_type, m.sour
 FROM unnest($1::text[]) WITH ORDINALITY AS wanted (model_id, place) JOIN logged_model m USING (model_id)
 WHERE m.workspace = $2 ORDER BY wanted.place
 """
-# Rows of one shape in one round trip.
+# Rows of one shape, in one round trip.
 _OWN = """
 SELECT 'params' AS kind, model_id, key, value, NULL::double precision AS number, NULL::bigint AS step, NULL::bigint AS time_ms,
        NULL AS dataset_name, NULL AS dataset_digest, NULL AS run_id
@@ -88,7 +90,7 @@ VERSIONS_TAG = "mlflow.modelVersions"
 
 
 async def get_logged_model(connection: Connection, workspace: str, model_id: str) -> LoggedModel | None:
-    """The model of this id, deleted or not, in two round trips."""
+    """Return the model of this id, deleted or not, in two round trips."""
     found = await _these(connection, workspace, [model_id]) if storable(model_id) else []
     return found[0] if found else None
 
@@ -96,7 +98,7 @@ async def get_logged_model(connection: Connection, workspace: str, model_id: str
 async def logged_model_origin_of(
     connection: Connection, workspace: str, model_id: str
 ) -> tuple[str, str | None] | None:
-    """Root of the files of a model that is not deleted, and the run that made it."""
+    """Return the artifact root of a model that is not deleted, and the run that created it."""
     row = (
         await connection.fetchrow(_ORIGIN, model_id, workspace) if storable(model_id) and storable(workspace) else None
     )
@@ -106,7 +108,7 @@ async def logged_model_origin_of(
 async def search_logged_models(
     connection: Connection, search: ModelSearch, limit: int, offset: int
 ) -> list[LoggedModel]:
-    """A page of the models that match, in three round trips. BadQuery for a limit or offset out of range."""
+    """Return a page of the matching models, in three round trips. Raises BadQuery for a limit or offset out of range."""
     statement = page_of_models(search, limit, offset)
     ids = [row["model_id"] for row in await connection.fetch(statement.text, *statement.values)]
     return await _these(connection, search.workspace, ids) if ids else []
@@ -127,8 +129,10 @@ async def _these(connection: Connection, workspace: str, model_ids: Sequence[str
 
 
 def with_versions(tag: str | None, versions: Sequence[tuple[str, str]]) -> str:
-    """The tag with these (name, version) in it, each once, its number as MLflow's server writes it; as it is where somebody set it to
-    something else."""
+    """Add (name, version) pairs to the tag, each once, with numbers as MLflow's server writes them.
+
+    A tag that was set to another form is returned unchanged.
+    """
     try:
         known = json.loads(tag) if tag else []
         held = {(str(one["name"]), str(one["version"])): one for one in known}

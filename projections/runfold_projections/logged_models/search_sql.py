@@ -1,4 +1,4 @@
-"""A search of logged models in SQL."""
+"""SQL of a search of logged models."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,33 +17,33 @@ _COLUMNS = {
     UPDATED: "m.updated_ms",
     "status": "m.status",
     "lifecycle_stage": "m.lifecycle_stage",
-    # What was not said is an empty text in answers, and so in filters.
+    # A missing value is an empty text in answers, and so in filters.
     "model_type": "coalesce(m.model_type, '')",
     "source_run_id": "coalesce(m.source_run_id, '')",
 }
 _SORTED_AS_NUMBERS = {"experiment_id": "m.experiment_id"}
 _TABLES = {Kind.PARAM: "logged_model_param", Kind.TAG: "logged_model_tag"}
-# A run that nobody created has no points that anybody sees.
+# Points of a run that does not exist are invisible.
 _SEEN = "EXISTS (SELECT FROM run r WHERE r.run_id = x.run_id)"
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSearch:
-    """A search of a workspace's logged models that are not deleted."""
+    """A search of the logged models of a workspace that are not deleted."""
 
     workspace: str
     experiments: Sequence[int]
     clauses: Sequence[Clause]
     datasets: Sequence[MeasuredOn]
-    """If there are some, metrics count only where they were measured on one of them."""
+    """If not empty, only metrics measured on one of them count."""
     orders: Sequence[ModelOrder]
 
 
 class _Measured:
-    """What was measured of the models of some experiments: rows of `x`, out of rows a key and out of blocks of keys.
+    """Metrics of the models of some experiments: rows of `x`, from rows per key and from blocks of keys.
 
-    Both are joined with the models in the sub-query, uncorrelated: so Postgres goes from few models to their rows, or reads the rows of
-    many once, as it finds cheaper.
+    Both are joined with the models inside the sub-query, uncorrelated, so that Postgres can go from few models to their
+    rows, or read the rows of many models once, whichever is cheaper.
     """
 
     def __init__(self, experiments: Sequence[int], parameters: Parameters) -> None:
@@ -51,7 +51,7 @@ class _Measured:
         self.experiments = parameters.add(list(experiments), "bigint[]")
 
     def of_key(self, what: str, key: str, test: str) -> str:
-        """Selects `what` of all that is known of a key and passes a test."""
+        """Return a query for `what` of the metrics of a key that pass a test."""
         name = self._parameters.add(key, "text")
         where = f"l.experiment_id = ANY ({self.experiments})"
         return f"""
@@ -66,7 +66,7 @@ class _Measured:
     ) x WHERE {test} AND {_SEEN}"""  # noqa: S608
 
     def of_any(self, test: str) -> str:
-        """Selects the models of which something passes a test that asks for no value."""
+        """Return a query for the models with any metric that passes a test without a value."""
         return " UNION ALL ".join(
             f"SELECT model_id FROM logged_model l JOIN {table} x USING (model_id) "  # noqa: S608
             f"WHERE l.experiment_id = ANY ({self.experiments}) AND {test} AND {_SEEN}"
@@ -74,7 +74,7 @@ class _Measured:
         )
 
     def on(self, datasets: Sequence[MeasuredOn]) -> str:
-        """The test whether it was measured on one of these data sets, if there are some."""
+        """Return the test for metrics measured on one of these datasets; `true` if there are none."""
         tests = []
         for dataset in datasets:
             one = f"x.dataset_name = {self._parameters.add(dataset.name, 'text')}"
@@ -85,9 +85,9 @@ class _Measured:
 
 
 def page_of_models(search: ModelSearch, limit: int, offset: int) -> Statement:
-    """Selects `model_id` of the matching models, in order: by default the newest first, then by id, as MLflow's store does.
+    """Return a statement that selects `model_id` of the matching models: by default the newest first, then by id, as MLflow.
 
-    BadQuery for a limit or offset out of range.
+    Raises BadQuery for a limit or offset out of range.
     """
     parameters = Parameters()
     measured = _Measured(search.experiments, parameters)
@@ -130,7 +130,7 @@ def _condition(clause: Clause, datasets: Sequence[MeasuredOn], measured: _Measur
     if key.kind is Kind.ATTRIBUTE:
         test = compared(_COLUMNS[key.name], clause, parameters)
         if key.name == "name" and isinstance(clause, Compare) and clause.operator is Operator.EQUAL:
-            # What the index has: every list of a run's files asks for a model of the folder's name.
+            # Uses the index: every listing of a run's files searches for a model of the folder's name.
             test += f" AND left(m.name, 128) = left({parameters.add(clause.value, 'text')}, 128)"
         return test
     test = f"t.key = {parameters.add(key.name, 'text')} AND {compared('t.value', clause, parameters)}"
@@ -138,7 +138,7 @@ def _condition(clause: Clause, datasets: Sequence[MeasuredOn], measured: _Measur
 
 
 def _some_point(clause: Compare, parameters: Parameters) -> str:
-    """Whether some point of the metric compares so, as MLflow asks, out of the latest value and the extremes."""
+    """Return the test whether any point of the metric compares so, as in MLflow, by the latest value and the extremes."""
     value = parameters.add(clause.value, "double precision")
     match clause.operator:
         case Operator.LESS | Operator.AT_MOST:
@@ -169,7 +169,7 @@ def _criterion(number: int, order: ModelOrder) -> list[str]:
     direction = "ASC" if order.order.ascending else "DESC"
     if order.order.key.kind is Kind.METRIC:
         value = f"o{number}.value"
-        # Nothing comes last in both directions, NaN just before it.
+        # In both directions, missing values come last and NaN before them.
         return [f"{value} IS NULL", f"{value} = 'NaN'", f"{value} {direction}"]
     name = order.order.key.name
     column = _SORTED_AS_NUMBERS.get(name, _COLUMNS[name])

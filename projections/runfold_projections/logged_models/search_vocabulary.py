@@ -1,4 +1,5 @@
-"""What a search of logged models may say: MLflow 3.17.2's `search_logged_model_utils` has another language than the other searches."""
+"""Vocabulary of searches of logged models: as in MLflow 3.17.2's `search_logged_model_utils`, another language than other
+searches."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ _TEXTUAL = ("=", "!=", "LIKE", "ILIKE", "IN", "NOT IN")
 
 @dataclass(frozen=True, slots=True)
 class MeasuredOn:
-    """A data set that metrics were measured on; without a digest, any of the name."""
+    """A dataset that metrics were measured on; without a digest, any of the name."""
 
     name: str
     digest: str | None = None
@@ -44,7 +45,7 @@ class MeasuredOn:
 
 @dataclass(frozen=True, slots=True)
 class ModelOrder:
-    """One criterion to order by: for a metric, its latest value on the data set, if one is named."""
+    """One criterion of an order: for a metric, its latest value, on the dataset if one is named."""
 
     order: Order
     name: str | None = None
@@ -52,7 +53,10 @@ class ModelOrder:
 
 
 def read_filter(text: str) -> tuple[Clause, ...]:
-    """The clauses that must all hold; none for an empty text. BadFilter says what is wrong, in MLflow's words where it has some."""
+    """Parse a filter into clauses that must all hold; none for an empty text.
+
+    Raises BadFilter, with MLflow's message where it has one.
+    """
     clauses, strays = read_clauses(text)
     if strays:
         raise _no_comparisons(text)
@@ -60,7 +64,7 @@ def read_filter(text: str) -> tuple[Clause, ...]:
 
 
 def read_order(field: str, ascending: bool, name: str | None = None, digest: str | None = None) -> ModelOrder:
-    """A criterion. BadFilter for a field that nothing can be ordered by."""
+    """Parse a criterion. Raises BadFilter for a field that can't order models."""
     entity, dot, key = field.partition(".")
     if not dot:
         known = _ALIASES.get(field, field)
@@ -73,7 +77,7 @@ def read_order(field: str, ascending: bool, name: str | None = None, digest: str
 
 
 def check_orders(orders: Sequence[object]) -> None:
-    """BadFilter if there are too many: each may be a join."""
+    """Raise BadFilter if there are too many criteria: each may be a join."""
     if len(orders) > MAX_ORDERS:
         raise BadFilter(f"An order may have {MAX_ORDERS} criteria, this one has {len(orders)}")
 
@@ -126,7 +130,7 @@ def _number_clause(key: Key, operator: str, right: Token | ListOperand) -> Compa
 
 
 def _text(token: Token) -> str:
-    # MLflow takes bare words and numbers for texts too: params.lr = 0.01 is its own example.
+    # MLflow accepts bare words and numbers as texts, too: params.lr = 0.01 is its own example.
     return unquoted(token.text) if token.lexeme is not Lexeme.NUMBER else token.text
 
 

@@ -1,4 +1,4 @@
-"""Attempts, cuts and forks of runs, as rows."""
+"""Attempts, cuts and forks of runs as rows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,13 +10,14 @@ from runfold_schemas.codec.record import Record
 from runfold_schemas.events.metrics import AttemptStarted, RunForked
 
 from .branches import Attempt, Cut
+from .fold import Step
 from .run_metrics import RunMetrics
 
 Row = tuple[Any, ...]
 
 
-async def load_lineages(connection: Connection, runs: Mapping[str, RunMetrics], run_ids: Sequence[str]) -> None:
-    """Put into these runs what the tables hold of their attempts, cuts and forks."""
+async def load_branches(connection: Connection, runs: Mapping[str, RunMetrics], run_ids: Sequence[str]) -> None:
+    """Load the attempts, cuts and forks of these runs from the tables into them."""
     attempts: dict[str, list[tuple[str, Attempt]]] = {}
     cuts: dict[str, list[Cut]] = {}
     for run_id, attempt, ordinal, branch, declared in await connection.fetch(
@@ -29,7 +30,7 @@ async def load_lineages(connection: Connection, runs: Mapping[str, RunMetrics], 
     ):
         attempts.setdefault(run_id, []).append((attempt, Attempt(ordinal, branch)))
         if declared:
-            runs[run_id].declared.add(attempt)
+            runs[run_id].branches.declared.add(attempt)
     for run_id, *cut in await connection.fetch(
         """
         SELECT run_id, number, attempt, rank, step, opens, writer, sequence FROM cut
@@ -39,13 +40,13 @@ async def load_lineages(connection: Connection, runs: Mapping[str, RunMetrics], 
     ):
         cuts.setdefault(run_id, []).append(Cut(*cut))
     for row in await connection.fetch("SELECT run_id FROM fork WHERE run_id = ANY ($1::text[])", run_ids):
-        runs[row["run_id"]].forked = True
+        runs[row["run_id"]].branches.is_fork = True
     for run_id, found in attempts.items():
-        runs[run_id].lineage.restore(found, cuts.get(run_id, ()))
+        runs[run_id].branches.restore(found, cuts.get(run_id, ()))
 
 
 @dataclass(slots=True)
-class LineageRows:
+class BranchRows:
     """New rows of a batch."""
 
     attempts: list[Row] = field(default_factory=list)
@@ -53,37 +54,25 @@ class LineageRows:
     cuts: list[Row] = field(default_factory=list)
     forks: list[Row] = field(default_factory=list)
 
-    def attempt(self, record: Record, attempt: Attempt) -> None:
-        """An attempt that appears with this record."""
-        name = record.envelope.writer.attempt
-        self.attempts.append((record.entity, name, attempt.ordinal, record.position.offset, attempt.branch))
-
-    def start(self, record: Record, event: AttemptStarted) -> None:
-        """What an attempt says of itself for the first time."""
-        name = record.envelope.writer.attempt
-        self.starts.append(
-            (event.run_id, name, event.world_size, event.start_step, record.position.offset, record.timestamp_ms)
-        )
-
-    def cut(self, record: Record, run_id: str, cut: Cut) -> None:
-        """A rewind or a declared start."""
-        self.cuts.append((run_id, *cut, record.position.offset, record.envelope.event_id))
-
-    def fork(self, record: Record, event: RunForked) -> None:
-        """Whom a run inherits from."""
-        self.forks.append(
-            (
-                event.run_id,
-                event.parent_run_id,
-                event.parent_branch,
-                event.step,
-                record.position.offset,
-                record.envelope.event_id,
-            )
-        )
+    def add(self, record: Record, step: Step) -> None:
+        """Add the rows of a folded event."""
+        event, offset, name = record.event, record.position.offset, record.envelope.writer.attempt
+        if step.appeared is not None:
+            attempt = step.appeared
+            self.attempts.append((record.entity, name, attempt.ordinal, offset, attempt.branch))
+        if step.declared:
+            assert isinstance(event, AttemptStarted), event
+            started = (event.world_size, event.start_step, offset, record.timestamp_ms)
+            self.starts.append((event.run_id, name, *started))
+        if step.cut is not None:
+            self.cuts.append((record.entity, *step.cut, offset, record.envelope.event_id))
+        if step.forked:
+            assert isinstance(event, RunForked), event
+            parent = (event.parent_run_id, event.parent_branch, event.step)
+            self.forks.append((event.run_id, *parent, offset, record.envelope.event_id))
 
     def changes(self) -> list[RowChange]:
-        """The statements that write them."""
+        """Return the statements that write the rows."""
         pairs = (
             (_SAVE_ATTEMPTS, self.attempts),
             (_SAVE_STARTS, self.starts),

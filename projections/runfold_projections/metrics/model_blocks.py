@@ -14,7 +14,7 @@ import numpy as np
 from runfold_schemas.bounded_cache import BoundedCache, names_cost
 from runfold_schemas.events.frames import Frame
 
-from .model_metrics import mark_of, told_by
+from .model_metrics import mark_of, summarize_frame
 
 WIDE = 64
 """Keys of a frame from which on it is told in blocks."""
@@ -61,7 +61,7 @@ class ModelBlocks:
         """Join the points of a frame, if it names a model."""
         if not frame.model_id or not frame.rows:
             return
-        time_ms, step, latest, least, most = told_by(frame)
+        time_ms, step, latest, least, most = summarize_frame(frame)
         most = np.where(np.isnan(most), -np.inf, most)
         for layout, keys, places in _cut(frame.keys):
             of = BlockOf(frame.model_id, run_id, frame.dataset_name or "", frame.dataset_digest or "", layout)
@@ -69,7 +69,7 @@ class ModelBlocks:
             known = self._found.get(of)
             self._found[of] = block if known is None else join(known, block)
 
-    def take(self) -> dict[BlockOf, ModelBlock]:
+    def drain(self) -> dict[BlockOf, ModelBlock]:
         """What was joined since the last call."""
         found, self._found = self._found, {}
         return found

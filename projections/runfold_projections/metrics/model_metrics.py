@@ -69,7 +69,7 @@ class ModelMetrics:
             known = self.found.get(measured)
             self.found[measured] = metric if known is None else join(known, metric)
 
-    def take(self) -> dict[Measured, ModelMetric]:
+    def drain(self) -> dict[Measured, ModelMetric]:
         """What was joined since the last call."""
         found, self.found = self.found, {}
         return found
@@ -83,7 +83,7 @@ def join(one: ModelMetric, other: ModelMetric) -> ModelMetric:
     return ModelMetric(latest.time_ms, latest.step, latest.value, min(leasts, default=None), max(mosts, default=None))
 
 
-class Told(NamedTuple):
+class FrameSummary(NamedTuple):
     """What the rows of a frame tell of its keys: arrays in their order. All keys have the latest step and time; NaN: no number."""
 
     time_ms: int
@@ -93,7 +93,7 @@ class Told(NamedTuple):
     most: Any
 
 
-def told_by(frame: Frame) -> Told:
+def summarize_frame(frame: Frame) -> FrameSummary:
     """Of a frame with rows."""
     steps: Any = np.frombuffer(frame.steps, np.int64)
     times: Any = np.frombuffer(frame.times, np.int64)
@@ -103,11 +103,13 @@ def told_by(frame: Frame) -> Told:
     newest &= steps == steps[newest].max()
     at = int(np.flatnonzero(newest)[0])
     latest = np.maximum.reduce(values[newest], axis=0)
-    return Told(int(times[at]), int(steps[at]), latest, np.fmin.reduce(values, axis=0), np.fmax.reduce(values, axis=0))
+    return FrameSummary(
+        int(times[at]), int(steps[at]), latest, np.fmin.reduce(values, axis=0), np.fmax.reduce(values, axis=0)
+    )
 
 
 def _metrics(frame: Frame) -> Iterator[tuple[str, ModelMetric]]:
-    time_ms, step, latest, least, most = told_by(frame)
+    time_ms, step, latest, least, most = summarize_frame(frame)
     for key, value, low, high in zip(frame.keys, latest.tolist(), least.tolist(), most.tolist(), strict=True):
         yield key, ModelMetric(time_ms, step, value, _number(low), _number(high))
 

@@ -7,31 +7,33 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
+from runfold_projections.core.projector import Projector
 from runfold_projections.core.rejection import Rejection
 from runfold_projections.core.turns import Turns
 from runfold_projections.postgres.batch_statement import RowChange, columns
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.segments.compaction import Source
+from runfold_projections.segments.compaction_backlog import Tidying
 from runfold_projections.segments.level0 import merged, packed
 from runfold_schemas.bounded_cache import BoundedCache, names_cost
 from runfold_schemas.codec.record import Record
 from runfold_schemas.events.frames import Frame
-from runfold_schemas.events.metrics import AttemptStarted, BranchFact, MetricsLogged, RunForked, RunRewound
+from runfold_schemas.events.metrics import BranchFact, MetricsLogged
 from runfold_schemas.events.system import Genesis
 from runfold_schemas.positions.position import Partition
 
 from . import model_blocks
-from .branch_rows import LineageRows, load_lineages
-from .branches import NO_RANK, Cut
+from .branch_rows import BranchRows, load_branches
+from .fold import fold
 from .keys import FEW_KEYS, Layouts
 from .model_block_rows import KnownBlocks
 from .model_blocks import ModelBlocks
 from .model_metric_rows import model_metric_changes
 from .model_metrics import ModelMetrics
 from .residence import make_room
-from .run_metrics import RunMetrics, until
+from .run_metrics import RunMetrics, rows_up_to
 from .summaries import Summaries
-from .summary_rows import changed, load_summaries, sum_up_anew
+from .summary_rows import load_summaries, recompute, summary_changes
 
 MOST_BYTES = 96 * 1024 * 1024
 """Memory that the summaries of one partition's runs may take, about: two million of wide runs that log the same keys. Beyond it are only
@@ -47,7 +49,7 @@ _Extent = tuple[tuple[str, str], tuple[int, int], int]
 """Least and greatest key, first and last step, points."""
 
 
-class MetricsProjector:
+class MetricsProjector(Projector):
     """Projector of one partition of the `metrics` topic.
 
     The frames of a batch are collected per source and folded merged, when it is settled: array operations on
@@ -57,6 +59,7 @@ class MetricsProjector:
 
     def __init__(self, where: Partition) -> None:
         self._partition = where.partition
+        self.tidying = Tidying(where.partition)
         self.forget()
 
     def forget(self) -> None:
@@ -64,11 +67,12 @@ class MetricsProjector:
         """In the order of their last use."""
         self._layouts = Layouts()
         self._frames: dict[Source, tuple[int, int, list[tuple[Frame, int]]]] = {}
-        self.fresh: list[Source] = []
-        self._told = LineageRows()
+        self._fresh: list[Source] = []
+        self.tidying.forget()
+        self._branch_rows = BranchRows()
         self._models = ModelMetrics()
         self._blocks, self._known = ModelBlocks(), KnownBlocks()
-        self._cut: dict[str, int] = {}
+        self._cut_at: dict[str, int] = {}
         self._touched: dict[str, None] = {}
         self._settled: list[RowChange] = []
         self._look_at = 0.0
@@ -83,7 +87,7 @@ class MetricsProjector:
         if not missing:
             return
         found = {run_id: RunMetrics(summaries=Summaries(self._layouts)) for run_id in missing}
-        await load_lineages(connection, found, missing)
+        await load_branches(connection, found, missing)
         await load_summaries(connection, found, missing)
         self._runs.update(found)
 
@@ -96,44 +100,22 @@ class MetricsProjector:
         if isinstance(event, Genesis):
             return None
         assert isinstance(event, MetricsLogged | BranchFact), event
-        run, writer = self._runs[event.run_id], record.envelope.writer
-        rank = NO_RANK if writer.rank is None else writer.rank
-        appeared = run.lineage.appear(writer.attempt)
-        if appeared is not None:
-            self._told.attempt(record, appeared)
-        match event:
-            case MetricsLogged():
-                branch = run.lineage.branch(writer.attempt, rank, writer.id, record.envelope.sequence)
-                self._collect(Source(event.run_id, writer.attempt, rank, branch), record.position.offset, event)
-            case AttemptStarted():
-                self._start(record, event, run, None if event.all_ranks else rank)
-            case RunRewound():
-                scope = None if event.all_ranks else rank
-                cut = run.lineage.rewind(writer.attempt, scope, event.step, writer.id, record.envelope.sequence)
-                self._take(record, event.run_id, cut)
-            case RunForked() if not run.forked and event.parent_run_id != event.run_id:
-                run.forked = True
-                self._told.fork(record, event)
+        run_id = event.run_id
+        step = fold(self._runs[run_id].branches, record)
+        if isinstance(event, MetricsLogged):
+            source = Source(run_id, record.envelope.writer.attempt, step.rank, step.branch)
+            self._collect(source, record.position.offset, event)
+            if step.appeared is None:
+                return None
+        self._branch_rows.add(record, step)
+        if step.cut is not None:
+            self._cut_at[run_id] = min(step.cut.step, self._cut_at.get(run_id, step.cut.step))
         return None
 
     def _collect(self, source: Source, offset: int, event: MetricsLogged) -> None:
         first, _, frames = self._frames.get(source) or (offset, offset, [])
         frames.extend((frame, offset) for frame in event.frames)
         self._frames[source] = (first, offset, frames)
-
-    def _start(self, record: Record, event: AttemptStarted, run: RunMetrics, scope: int | None) -> None:
-        attempt = record.envelope.writer.attempt
-        if attempt not in run.declared:
-            run.declared.add(attempt)
-            self._told.start(record, event)
-        if event.start_step is not None:
-            cut = run.lineage.start(attempt, scope, event.start_step)
-            if cut is not None:
-                self._take(record, event.run_id, cut)
-
-    def _take(self, record: Record, run_id: str, cut: Cut) -> None:
-        self._told.cut(record, run_id, cut)
-        self._cut[run_id] = min(cut.step, self._cut.get(run_id, cut.step))
 
     def touched(self, record: Record, rejection: Rejection | None) -> Sequence[str]:
         """Metrics have no journal: they are the log's bulk, and their rows say when they came. What tells how they hang together has."""
@@ -142,15 +124,15 @@ class MetricsProjector:
     def state(self, entity: str) -> bytes | None:
         return None
 
-    async def settle(self, connection: Connection) -> None:
+    async def load_deferred(self, connection: Connection) -> None:
         """Sum up anew what the batch's cuts may have taken from: keys that had effective points beyond them."""
-        for run_id, step in self._cut.items():
+        for run_id, step in self._cut_at.items():
             run = self._runs[run_id]
             keys = run.summaries.beyond(step)
             if keys:
-                await sum_up_anew(connection, run_id, run, keys)
+                await recompute(connection, run_id, run, keys)
                 self._touched[run_id] = None
-        self._cut = {}
+        self._cut_at = {}
         self._settled = await self._sum_up(Turns())
 
     async def _sum_up(self, turns: Turns) -> list[RowChange]:
@@ -165,19 +147,19 @@ class MetricsProjector:
             keys, (first_step, last_step), points = extent
             steps = (first_step, last_step, points)
             segments.append((source.run_id, first_offset, *source[1:], *keys, last_offset, *steps, data))
-            self.fresh.append(source)
+            self._fresh.append(source)
         found = []
         if segments:
             found.append(RowChange(_SAVE_SEGMENTS, (self._partition, *columns(segments))))
-        found += model_metric_changes(self._models.take())
-        found += self._known.changes(self._blocks.take())
+        found += model_metric_changes(self._models.drain())
+        found += self._known.changes(self._blocks.drain())
         touched, self._touched = self._touched, {}
-        return [*found, *await changed(((run_id, self._runs[run_id]) for run_id in touched), turns)]
+        return [*found, *await summary_changes(((run_id, self._runs[run_id]) for run_id in touched), turns)]
 
     async def _add(self, source: Source, frames: Sequence[Frame], turns: Turns) -> _Extent:
         """Sum up and measure."""
         run = self._runs[source.run_id]
-        limit = run.lineage.view().limit(source.branch, source.rank) if run.lineage.cuts else None
+        limit = run.branches.view().limit(source.branch, source.rank) if run.branches.cuts else None
         first_key, last_key = _bounds(frames[0].keys)
         first_step, last_step = _ends(frames[0].steps)
         for frame in frames:
@@ -186,17 +168,25 @@ class MetricsProjector:
             (least, most), (first, last) = _bounds(frame.keys), _ends(frame.steps)
             first_key, last_key = min(first_key, least), max(last_key, most)
             first_step, last_step = min(first_step, first), max(last_step, last)
-            run.summaries.add(until(frame, limit))
+            run.summaries.add(rows_up_to(frame, limit))
             measured = self._blocks if len(frame.keys) >= model_blocks.WIDE else self._models
             measured.add(source.run_id, frame)
         self._touched[source.run_id] = None
         points = sum(len(frame.values) for frame in frames)
         return (first_key, last_key), (first_step, last_step), points
 
+    def repeated(self, offsets: Sequence[int]) -> list[RowChange]:
+        return [RowChange(_SAVE_REPEATS, (self._partition, list(offsets)))]
+
+    def committed(self) -> None:
+        for source in self._fresh:
+            self.tidying.add(source)
+        self._fresh.clear()
+
     def changes(self) -> list[RowChange]:
-        told, self._told = self._told, LineageRows()
+        branch_rows, self._branch_rows = self._branch_rows, BranchRows()
         settled, self._settled = self._settled, []
-        return [*told.changes(), *settled]
+        return [*branch_rows.changes(), *settled]
 
 
 _bounds_of: BoundedCache[tuple[str, ...], tuple[str, str]] = BoundedCache(8 * 1024 * 1024)
@@ -219,6 +209,10 @@ def _ends(steps: "array[int]") -> tuple[int, int]:
     return int(view.min()), int(view.max())
 
 
+_SAVE_REPEATS = """
+INSERT INTO metric_repeat (partition, log_offset)
+SELECT $1::integer, log_offset FROM unnest($2::bigint[]) AS new (log_offset) WHERE EXISTS (SELECT FROM fence)
+"""
 _SAVE_SEGMENTS = """
 INSERT INTO segment (partition, level, head, run_id, first_offset, attempt, rank, branch, first_key, last_key, last_offset, first_step,
                      last_step, points, data)

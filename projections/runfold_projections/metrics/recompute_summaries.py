@@ -7,7 +7,7 @@ from runfold_projections.postgres.connection import Connection
 from runfold_projections.segments.level0 import merge
 from runfold_projections.segments.packs import read_segment
 
-from .run_metrics import until
+from .run_metrics import rows_up_to
 from .summaries import Summaries
 
 LAST_STEP = 2**63 - 1
@@ -56,6 +56,6 @@ async def summed_up(
 
 
 def _add(found: Summaries, segments: Sequence[tuple[int | None, int, bytes]]) -> None:
-    frames = (until(frame, limit) for limit, head, data in segments for frame in read_segment(head, data))
+    frames = (rows_up_to(frame, limit) for limit, head, data in segments for frame in read_segment(head, data))
     for frame in merge(frames):
         found.add(frame)

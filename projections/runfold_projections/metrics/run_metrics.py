@@ -1,36 +1,37 @@
-"""Metrics: points under (run, attempt, rank, branch). Nothing is rejected; summaries are joins of the effective points, so batches may be cut anywhere."""
+"""Metrics of one run in memory.
+
+Points are stored under (run, attempt, rank, branch). Summaries are joins of the effective points, so that a log may be cut
+into batches anywhere.
+"""
 
 from array import array
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from runfold_schemas.events.frames import Frame
 
-from .branches import Lineage
+from .branches import RunBranches
 from .summaries import Summaries
 
 
 @dataclass(slots=True)
 class RunMetrics:
-    """Metrics of one run: how its points hang together, and summaries of the effective ones by key."""
+    """Metrics of one run: its branches, and summaries of the effective points by key."""
 
-    lineage: Lineage = field(default_factory=Lineage)
-    declared: set[str] = field(default_factory=set)
-    """Attempts that an event has said something of."""
-    forked: bool = False
+    branches: RunBranches = field(default_factory=RunBranches)
     summaries: Summaries = field(default_factory=Summaries)
 
 
-def until(frame: Frame, limit: int | None) -> Frame:
-    """The rows of a frame up to a step."""
+def rows_up_to(frame: Frame, limit: int | None) -> Frame:
+    """Return the rows of a frame up to a step, inclusive; None: all rows."""
     if limit is None:
         return frame
     kept = np.frombuffer(frame.steps, np.int64) <= limit
     if kept.all():
         return frame
-    values: Any = np.frombuffer(frame.values, np.float64).reshape(frame.rows, len(frame.keys))
+    values: NDArray[np.float64] = np.frombuffer(frame.values, np.float64).reshape(frame.rows, len(frame.keys))
     return replace(
         frame,
         steps=array("q", np.frombuffer(frame.steps, np.int64)[kept].tobytes()),

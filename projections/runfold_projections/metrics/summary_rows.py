@@ -28,20 +28,20 @@ async def load_summaries(connection: Connection, runs: Mapping[str, RunMetrics],
             await turns.end()
 
 
-async def sum_up_anew(connection: Connection, run_id: str, run: RunMetrics, keys: Collection[str]) -> None:
+async def recompute(connection: Connection, run_id: str, run: RunMetrics, keys: Collection[str]) -> None:
     """Replace the summaries of these keys by those of the effective points in the tables; a key without such points has none.
 
     Reads the run's segments one after another, those that are cut off whole not at all.
     """
-    view = run.lineage.view()
+    view = run.branches.view()
     sources = await connection.fetch("SELECT DISTINCT branch, rank FROM segment WHERE run_id = $1", run_id)
     limits = {(branch, rank): view.limit(branch, rank) for branch, rank in sources}
     found = await summed_up(connection, run_id, limits, (min(keys), max(keys)))
     run.summaries.replace(keys, found)
 
 
-async def changed(runs: Iterable[tuple[str, RunMetrics]], turns: Turns) -> list[RowChange]:
-    """The rows of all blocks of summaries that have changed in these runs."""
+async def summary_changes(runs: Iterable[tuple[str, RunMetrics]], turns: Turns) -> list[RowChange]:
+    """The rows of all blocks of summaries that have summary_changes in these runs."""
     numbers: list[tuple[Any, ...]] = []
     whole: list[tuple[Any, ...]] = []
     gone: list[tuple[str, int]] = []

@@ -8,10 +8,13 @@ from uuid import UUID
 from runfold_projections.postgres.connection import Connection
 from runfold_schemas.positions.position import Partition, Position
 
+SET_ASIDE = "set_aside"
+"""Code of an event that became a dead letter."""
+
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The fold rejected the event, or it was set aside. `code` is a RejectionCode, or `set_aside`."""
+    """The fold rejected the event, or it was set aside. `code` is a RejectionCode, or SET_ASIDE."""
 
     code: str
     message: str

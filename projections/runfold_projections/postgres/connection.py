@@ -94,6 +94,9 @@ class Pool(Queryable, Protocol):
         """Borrow a connection. TimeoutError if none is free in time."""
 
 
+LONG_READ_SECONDS = 24 * 3600.0
+"""Timeout of statements that read a whole table: only its size bounds them."""
+
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 

@@ -2,15 +2,16 @@
 
 from collections.abc import Sequence
 
-from runfold_projections.history.timeline import holders, state_of
+from runfold_projections.history.timeline import state_at
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.search.tokens import storable
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import Vector
 
-from .history import ModelStory
+from .history import RegisteredModelHistory
 from .model_state import OneModel
+from .names import models_ever_named
 from .queries import RegisteredModel
 from .version_queries import STAGES, ModelVersion
 
@@ -24,8 +25,8 @@ async def model_state_at(
     if not storable(workspace) or not storable(name):
         return None
     end = vector.get(REGISTRY, 0)
-    for born in await holders(connection, workspace, name, end):
-        one = await state_of(connection, ModelStory(born), end)
+    for born in await models_ever_named(connection, workspace, name, end):
+        one = await state_at(connection, RegisteredModelHistory(born), end)
         model = one.state.by_born.get(born)
         if model is not None and model.name == name:
             return born, one
@@ -113,13 +114,15 @@ async def newest_version_at(connection: Connection, workspace: str, name: str, v
     return versions[0] if versions else None
 
 
-async def made_of_at(connection: Connection, workspace: str, model_id: str, vector: Vector) -> list[tuple[str, str]]:
+async def versions_made_of(
+    connection: Connection, workspace: str, model_id: str, vector: Vector
+) -> list[tuple[str, str]]:
     """Name and number of each version that was made of a logged model, by name and number; those of prompts are left out."""
     end = vector.get(REGISTRY, 0)
     found = []
     for row in await connection.fetch(_MADE_OF, model_id, end):
         born = row["born"]
-        state = (await state_of(connection, ModelStory(born), end)).state
+        state = (await state_at(connection, RegisteredModelHistory(born), end)).state
         model = state.by_born.get(born)
         if model is not None and model.workspace == workspace and not model.is_prompt:
             versions = state.versions.get(born, {}).values()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import msgspec
 from msgspec.structs import replace
 
-from runfold_projections.core.rejection import Rejection, RejectionCode
+from runfold_projections.core.rejection import Rejection
 from runfold_schemas.codec.record import Record
 from runfold_schemas.events.registered_models import (
     ModelAliasDeleted,
@@ -32,6 +32,8 @@ from runfold_schemas.events.registered_models import (
     RegisteredModelTagsSet,
     VersionFact,
 )
+
+from .rejections import RegisteredModelRejection
 
 PROMPT_TAG = "mlflow.prompt.is_prompt"
 NO_STAGE, ARCHIVED = "None", "Archived"
@@ -72,7 +74,7 @@ class Version(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 @dataclass(slots=True)
-class Change:
+class RegisteredModelChange:
     """What an event changes: new rows by their keys, and None or the lists of `gone` for what is taken away."""
 
     models: dict[int, Model] = field(default_factory=dict)
@@ -101,7 +103,7 @@ class Models:
         self.by_born[model.born] = model
         self.by_name[model.workspace, model.name] = model.born
 
-    def apply(self, change: Change) -> None:
+    def apply(self, change: RegisteredModelChange) -> None:
         """Take in a fold's answer."""
         for model in change.models.values():
             self.put(model)
@@ -125,7 +127,7 @@ class Models:
             del self.by_name[model.workspace, model.name]
 
 
-def fold(state: Models, record: Record) -> Change | Rejection:
+def fold(state: Models, record: Record) -> RegisteredModelChange | Rejection:
     """What the event changes, to be applied to the state; or why it changes nothing."""
     event, workspace, now = record.event, record.envelope.workspace, record.envelope.time_ms
     assert isinstance(event, RegisteredModelFact), event
@@ -150,7 +152,7 @@ def _find(state: Models, workspace: str, name: str) -> Model | None:
     return None if born is None else state.by_born[born]
 
 
-def _create(state: Models, event: RegisteredModelCreated, record: Record) -> Change | Rejection:
+def _create(state: Models, event: RegisteredModelCreated, record: Record) -> RegisteredModelChange | Rejection:
     there = _find(state, record.envelope.workspace, event.name)
     if there is not None:
         return _exists(there)
@@ -166,43 +168,47 @@ def _create(state: Models, event: RegisteredModelCreated, record: Record) -> Cha
         last_version=0,
         is_prompt=PROMPT_TAG in event.tags,
     )
-    return Change(models={born: model}, model_tags={(born, key): value for key, value in event.tags.items()})
+    return RegisteredModelChange(
+        models={born: model}, model_tags={(born, key): value for key, value in event.tags.items()}
+    )
 
 
-def _change_model(state: Models, model: Model, event: ModelFact, record: Record) -> Change | Rejection:
+def _change_model(state: Models, model: Model, event: ModelFact, record: Record) -> RegisteredModelChange | Rejection:
     born, now = model.born, record.envelope.time_ms
     match event:
         case RegisteredModelDescribed():
-            return Change(models={born: replace(model, description=event.description, updated_ms=now)})
+            return RegisteredModelChange(models={born: replace(model, description=event.description, updated_ms=now)})
         case RegisteredModelRenamed():
             taken = _find(state, model.workspace, event.new_name)
             if taken is not None and taken.born != born:
                 return _exists(taken)
-            return Change(models={born: replace(model, name=event.new_name, updated_ms=now, renamed_ms=now)})
+            return RegisteredModelChange(
+                models={born: replace(model, name=event.new_name, updated_ms=now, renamed_ms=now)}
+            )
         case RegisteredModelDeleted():
-            return Change(models_gone=[born])
+            return RegisteredModelChange(models_gone=[born])
         case RegisteredModelTagsSet():
-            change = Change(model_tags={(born, key): value for key, value in event.tags.items()})
+            change = RegisteredModelChange(model_tags={(born, key): value for key, value in event.tags.items()})
             if PROMPT_TAG in event.tags:
                 change.models[born] = replace(model, is_prompt=True)
             return change
         case RegisteredModelTagsDeleted():
-            change = Change(model_tags={(born, key): None for key in event.keys})
+            change = RegisteredModelChange(model_tags={(born, key): None for key in event.keys})
             if PROMPT_TAG in event.keys:
                 change.models[born] = replace(model, is_prompt=False)
             return change
         case ModelAliasSet():
             if event.version not in state.versions.get(born, {}):
                 return _no_version(event.name, event.version)
-            return Change(aliases={(born, event.alias): event.version})
+            return RegisteredModelChange(aliases={(born, event.alias): event.version})
         case ModelAliasDeleted():
-            return Change(aliases={(born, event.alias): None})
+            return RegisteredModelChange(aliases={(born, event.alias): None})
         case ModelVersionCreated():
             return _create_version(model, event, record)
     raise AssertionError(event)
 
 
-def _create_version(model: Model, event: ModelVersionCreated, record: Record) -> Change:
+def _create_version(model: Model, event: ModelVersionCreated, record: Record) -> RegisteredModelChange:
     now, number = record.envelope.time_ms, model.last_version + 1
     version = Version(
         born=model.born,
@@ -218,38 +224,48 @@ def _create_version(model: Model, event: ModelVersionCreated, record: Record) ->
         created_ms=now,
         updated_ms=now,
     )
-    return Change(
+    return RegisteredModelChange(
         models={model.born: replace(model, last_version=number, updated_ms=now)},
         versions={(model.born, number): version},
         version_tags={(model.born, number, key): value for key, value in event.tags.items()},
     )
 
 
-def _change_version(state: Models, model: Model, version: Version, event: VersionFact, now: int) -> Change:
+def _change_version(
+    state: Models, model: Model, version: Version, event: VersionFact, now: int
+) -> RegisteredModelChange:
     key = (model.born, version.version)
     match event:
         case ModelVersionDescribed():
-            return Change(versions={key: replace(version, description=event.description, updated_ms=now)})
+            return RegisteredModelChange(
+                versions={key: replace(version, description=event.description, updated_ms=now)}
+            )
         case ModelVersionStaged():
-            change = Change()
+            change = RegisteredModelChange()
             _stage(state, change, model, version, event.stage, event.archive_existing, now)
             return change
         case ModelVersionDeleted():
             standing = [alias for alias, on in state.aliases.get(model.born, {}).items() if on == version.version]
-            return Change(
+            return RegisteredModelChange(
                 models={model.born: replace(model, updated_ms=now)},
                 aliases={(model.born, alias): None for alias in standing},
                 versions_gone=[key],
             )
         case ModelVersionTagsSet():
-            return Change(version_tags={(*key, name): value for name, value in event.tags.items()})
+            return RegisteredModelChange(version_tags={(*key, name): value for name, value in event.tags.items()})
         case ModelVersionTagsDeleted():
-            return Change(version_tags={(*key, name): None for name in event.keys})
+            return RegisteredModelChange(version_tags={(*key, name): None for name in event.keys})
     raise AssertionError(event)
 
 
 def _stage(
-    state: Models, change: Change, model: Model, version: Version, stage: str, archive_existing: bool, now: int
+    state: Models,
+    change: RegisteredModelChange,
+    model: Model,
+    version: Version,
+    stage: str,
+    archive_existing: bool,
+    now: int,
 ) -> None:
     """Add a move to a stage to the change, which may hold moves already."""
     born = model.born
@@ -262,15 +278,15 @@ def _stage(
     change.versions[born, version.version] = replace(version, stage=stage, updated_ms=now)
 
 
-def _promote(state: Models, event: ModelsPromoted, workspace: str, now: int) -> Change | Rejection:
+def _promote(state: Models, event: ModelsPromoted, workspace: str, now: int) -> RegisteredModelChange | Rejection:
     failed = list(_failed_conditions(state, event, workspace))
     if failed:
         return Rejection(
-            RejectionCode.PROMOTION_CONDITION_FAILED,
+            RegisteredModelRejection.PROMOTION_CONDITION_FAILED,
             "Nothing was promoted: " + "; ".join(str(one["message"]) for one in failed),
             {"failed": failed},
         )
-    change = Change()
+    change = RegisteredModelChange()
     for move in event.moves:
         model = _find(state, workspace, move.name)
         if model is None:
@@ -325,20 +341,20 @@ def _failure(state: Models, condition: PromotionCondition, workspace: str) -> tu
 
 def _exists(model: Model) -> Rejection:
     return Rejection(
-        RejectionCode.MODEL_EXISTS,
+        RegisteredModelRejection.EXISTS,
         f"Registered Model (name={model.name}) already exists.",
         {"name": model.name, "is_prompt": model.is_prompt},
     )
 
 
 def _no_model(name: str) -> Rejection:
-    return Rejection(RejectionCode.MODEL_NOT_FOUND, f"Registered Model with name={name} not found", {"name": name})
+    return Rejection(RegisteredModelRejection.NOT_FOUND, f"Registered Model with name={name} not found", {"name": name})
 
 
 def _no_version(name: str, version: int) -> Rejection:
     """The model has no such version, or not any more."""
     return Rejection(
-        RejectionCode.MODEL_VERSION_NOT_FOUND,
+        RegisteredModelRejection.VERSION_NOT_FOUND,
         f"Model Version (name={name}, version={version}) not found",
         {"name": name, "version": version},
     )

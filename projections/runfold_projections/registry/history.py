@@ -1,18 +1,19 @@
 """Of a registered model, with all its versions and aliases."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from runfold_projections.core.entity_history import EntityHistory, Skippable, Step, requested_fields, without_nulls
+from runfold_projections.core.projection import Projection
 from runfold_projections.core.rejection import Rejection
-from runfold_projections.generations.generations import Projection
-from runfold_projections.history.entity_history import Step, Story, Unread, there
-from runfold_projections.history.state_codec import read_model
 from runfold_schemas.codec.record import Record
 from runfold_schemas.events.base import Fact
 from runfold_schemas.events.registered_models import (
     ModelAliasDeleted,
     ModelAliasSet,
     ModelsPromoted,
+    ModelVersionDeleted,
     ModelVersionDescribed,
     ModelVersionStaged,
     ModelVersionTagsDeleted,
@@ -21,17 +22,20 @@ from runfold_schemas.events.registered_models import (
     RegisteredModelFact,
     RegisteredModelTagsDeleted,
     RegisteredModelTagsSet,
+    VersionFact,
 )
 
 from . import fold as models
 from .model_state import OneModel
 from .projector import model_entity
+from .state import decode_model
 
 
-class ModelStory(Story[OneModel]):
+class RegisteredModelHistory(EntityHistory[OneModel]):
     """The story of one registered model; `born` is its identity."""
 
     projection = Projection.REGISTRY
+    heads = ("stage", "description")
 
     def __init__(self, born: int) -> None:
         self.entity, self.born = model_entity(born), born
@@ -39,8 +43,8 @@ class ModelStory(Story[OneModel]):
     def start(self) -> OneModel:
         return OneModel()
 
-    def read(self, data: bytes) -> OneModel:
-        return read_model(data)
+    def decode(self, data: bytes) -> OneModel:
+        return decode_model(data)
 
     def step(self, state: OneModel, record: Record) -> Step[OneModel]:
         event = record.event
@@ -66,6 +70,20 @@ class ModelStory(Story[OneModel]):
             names = list(self.fields(state))
         return names, lambda: state.apply(change)
 
+    def requested_fields(self, event: Any) -> Iterator[str]:
+        if isinstance(event, ModelsPromoted):
+            for move in event.moves:
+                yield from _alias_and_version(move.alias, move.version)
+            for condition in event.conditions:
+                yield from _alias_and_version(condition.alias, condition.version)
+            return
+        if isinstance(event, ModelAliasSet | ModelAliasDeleted):
+            yield from _alias_and_version(event.alias, getattr(event, "version", None))
+        if isinstance(event, ModelVersionDeleted):
+            yield f"versions.{event.version}"
+        prefix = f"versions.{event.version}." if isinstance(event, VersionFact) else ""
+        yield from requested_fields(event, self.heads, prefix)
+
     def fields(self, state: OneModel) -> dict[str, Any]:
         model = state.state.by_born.get(self.born)
         if model is None:
@@ -77,7 +95,7 @@ class ModelStory(Story[OneModel]):
             found |= {f"versions.{number}.{part}": getattr(version, part) for part in _VERSION}
         for number, own in state.version_tags.items():
             found |= {f"versions.{number}.tags.{key}": value for key, value in own.items()}
-        return there(found)
+        return without_nulls(found)
 
     def value(self, state: OneModel, name: str) -> Any:
         model = state.state.by_born.get(self.born)
@@ -104,7 +122,7 @@ class ModelStory(Story[OneModel]):
         version = state.state.versions.get(self.born, {}).get(int(number))
         return getattr(version, part) if version is not None and part in _VERSION else None
 
-    def unread(self, name: str) -> Unread:
+    def skippable(self, name: str) -> Skippable:
         kind, _, rest = name.partition(".")
         part = rest.partition(".")[2]
         tag = rest if kind == "tags" else None
@@ -128,3 +146,10 @@ class ModelStory(Story[OneModel]):
 
 
 _VERSION = ("stage", "description", "source", "run_id", "model_id")
+
+
+def _alias_and_version(alias: str | None, version: int | None) -> Iterator[str]:
+    if alias is not None:
+        yield f"alias.{alias}"
+    if version is not None:
+        yield f"versions.{version}"

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from runfold_projections.core.tags import change_tags
 
-from .fold import Change, Models
+from .fold import Models, RegisteredModelChange
 
 
 @dataclass(slots=True)
@@ -15,7 +15,7 @@ class OneModel:
     tags: dict[str, str] = field(default_factory=dict)
     version_tags: dict[int, dict[str, str]] = field(default_factory=dict)
 
-    def apply(self, change: Change) -> "OneModel":
+    def apply(self, change: RegisteredModelChange) -> "OneModel":
         """Take in the fold's answer, which is of this model alone."""
         self.state.apply(change)
         change_tags(self.tags, {key: value for (_, key), value in change.model_tags.items()})
@@ -28,9 +28,9 @@ class OneModel:
         return self
 
 
-def of_model(change: Change, born: int) -> Change:
+def of_model(change: RegisteredModelChange, born: int) -> RegisteredModelChange:
     """The part of a change that is of one model."""
-    return Change(
+    return RegisteredModelChange(
         models={key: model for key, model in change.models.items() if key == born},
         versions={key: version for key, version in change.versions.items() if key[0] == born},
         aliases={key: on for key, on in change.aliases.items() if key[0] == born},

@@ -4,10 +4,8 @@ from collections.abc import Iterable, Sequence
 
 from msgspec.structs import astuple
 
-from runfold_projections.core.projector import MOST_CACHED
+from runfold_projections.core.projector import MOST_CACHED, Projector, StateAt
 from runfold_projections.core.rejection import Rejection
-from runfold_projections.history.journal import StateAt
-from runfold_projections.history.state_codec import write_model
 from runfold_projections.postgres.batch_statement import RowChange, columns
 from runfold_projections.postgres.connection import Connection
 from runfold_schemas.codec.record import Record
@@ -23,14 +21,15 @@ from runfold_schemas.events.registered_models import (
     VersionFact,
 )
 
-from .fold import Change, Model, Models, Version, fold
+from .fold import Model, Models, RegisteredModelChange, Version, fold
 from .model_state import OneModel, of_model
+from .state import encode_model
 
 Name = tuple[str, str]
 _ENTITY = "model"
 
 
-class RegisteredModelsProjector:
+class RegisteredModelsProjector(Projector):
     """Part of the registry's projector. Models are loaded with all their aliases, and with those versions that a batch names."""
 
     def __init__(self) -> None:
@@ -41,11 +40,11 @@ class RegisteredModelsProjector:
         self._names: set[Name] = set()
         self._versions: set[tuple[int, int]] = set()
         self._stages: set[tuple[int, str]] = set()
-        self._pending = Change()
+        self._pending = RegisteredModelChange()
         self._told_of: dict[int, None] = {}
         self._namings: list[tuple[str, str, int, int]] = []
         self._made_of: list[tuple[str, int, int]] = []
-        self._steps: list[tuple[int, Change]] = []
+        self._steps: list[tuple[int, RegisteredModelChange]] = []
 
     async def load(self, connection: Connection, records: Sequence[Record]) -> None:
         if len(self._names) + len(self._versions) > MOST_CACHED:
@@ -123,11 +122,11 @@ class RegisteredModelsProjector:
             while ahead is not None and ahead[0] < next_offset:
                 one.apply(ahead[1])
                 ahead = next(steps, None)
-            return write_model(born, one) if born in one.state.by_born else None
+            return encode_model(born, one) if born in one.state.by_born else None
 
         return state_at
 
-    def _note(self, change: Change) -> None:
+    def _note(self, change: RegisteredModelChange) -> None:
         pending = self._pending
         pending.models.update(change.models)
         pending.versions.update(change.versions)
@@ -141,11 +140,8 @@ class RegisteredModelsProjector:
         pending.versions_gone += change.versions_gone
         pending.models_gone += change.models_gone
 
-    async def settle(self, connection: Connection) -> None:
-        """All was loaded before."""
-
     def changes(self) -> list[RowChange]:
-        pending, self._pending = self._pending, Change()
+        pending, self._pending = self._pending, RegisteredModelChange()
         self._steps = []
         gone, versions_gone = set(pending.models_gone), set(pending.versions_gone)
         # What is gone with its model or version is deleted by that change alone: no two may touch one row.
@@ -200,8 +196,8 @@ async def _stored(connection: Connection, born: int) -> OneModel:
     return one
 
 
-def _is_some(change: Change) -> bool:
-    return change != Change()
+def _is_some(change: RegisteredModelChange) -> bool:
+    return change != RegisteredModelChange()
 
 
 def _named(state: Models, record: Record) -> dict[int, None]:

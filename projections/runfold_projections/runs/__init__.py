@@ -1,1 +1,1 @@
-"""Runs, from events to rows and answers."""
+"""Runs: their fold, tables, queries and history."""

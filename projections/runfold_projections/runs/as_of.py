@@ -1,10 +1,10 @@
 """Entities as they were at a moment of the log: their own events up to it, folded by the same folds."""
 
 from runfold_projections.experiments import fold as experiments
-from runfold_projections.experiments.history import ExperimentStory
+from runfold_projections.experiments.history import ExperimentHistory
 from runfold_projections.experiments.queries import Experiment
-from runfold_projections.history.cutoff import below
-from runfold_projections.history.timeline import state_of
+from runfold_projections.history.cutoff import run_end_offset
+from runfold_projections.history.timeline import state_at
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.search.tokens import storable
 from runfold_projections.series.summaries_as_of import latest_at
@@ -14,20 +14,20 @@ from runfold_schemas.positions.vector import Vector
 
 from . import fold as runs
 from .details import Dataset
-from .history import RunStory
+from .history import RunHistory
 from .queries import Run
 
 EXPERIMENTS = Partition(Topic.EXPERIMENTS, 0)
 
 
-async def run_at(connection: Connection, run_id: str, vector: Vector) -> runs.Run | None:
+async def run_at(connection: Connection, run_id: str, vector: Vector) -> runs.RunState | None:
     """The run as folded, without its metrics and whatever became of its experiment; None if it was not there yet."""
-    return await state_of(connection, RunStory(run_id), below(vector, Topic.RUNS, run_id))
+    return await state_at(connection, RunHistory(run_id), run_end_offset(vector, Topic.RUNS, run_id))
 
 
 async def experiment_at(connection: Connection, experiment_id: int, vector: Vector) -> Experiment | None:
     """The experiment; None if it was not there yet."""
-    found = await state_of(connection, ExperimentStory(experiment_id), vector.get(EXPERIMENTS, 0))
+    found = await state_at(connection, ExperimentHistory(experiment_id), vector.get(EXPERIMENTS, 0))
     if found is None:
         return None
     return Experiment(

@@ -1,4 +1,4 @@
-"""Data sets that runs of experiments used."""
+"""Datasets that the runs of experiments used."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,7 +9,7 @@ CONTEXT_TAG = "mlflow.data.context"
 
 
 class DatasetUse(NamedTuple):
-    """A data set and the context it was used in, once for however many runs; no context is None."""
+    """A dataset and the context of its use (None: none), listed once however many runs used it."""
 
     experiment_id: int
     name: str
@@ -29,6 +29,6 @@ LIMIT $3
 
 
 async def dataset_uses(connection: Connection, experiment_ids: Sequence[int], limit: int) -> list[DatasetUse]:
-    """Distinct uses by the experiments' runs, deleted ones too, by experiment, name, digest and context."""
+    """Return the distinct uses by the experiments' runs, deleted ones too, by experiment, name, digest and context."""
     known = [number for number in experiment_ids if -(2**63) <= number < 2**63]
     return [DatasetUse(*row) for row in await connection.fetch(_USES, known, CONTEXT_TAG, limit)]

@@ -1,4 +1,4 @@
-"""What belongs to runs: params, tags, latest metrics, data sets and models, for many runs at once."""
+"""Details of many runs at once: params, tags, latest metrics, datasets and models."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from runfold_projections.series.latest import LatestMetric, latest_metrics
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """One use of a data set by the run. `schema` and `profile` are what the writer sent, mostly JSON."""
+    """One use of a dataset by a run. `schema` and `profile` are the writer's texts, mostly JSON."""
 
     name: str
     digest: str
@@ -25,8 +25,8 @@ class Dataset:
 
 
 @dataclass(slots=True)
-class Belongings:
-    """Of one run. Params, tags and metrics are in the order of their keys, data sets and models in that of their arrival."""
+class RunDetails:
+    """Details of one run. Params, tags and metrics are ordered by key, datasets and models by arrival."""
 
     params: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
@@ -34,12 +34,13 @@ class Belongings:
     datasets: list[Dataset] = field(default_factory=list)
     models: list[str] = field(default_factory=list)
     outputs: list[tuple[str, int]] = field(default_factory=list)
-    """Logged models that the run made, each with its step."""
+    """Logged models that the run created, each with its step."""
     ancestors: frozenset[str] = frozenset()
-    """Runs that metrics may be inherited from."""
+    """Runs that this one may inherit metrics from."""
 
 
-# Rows of one shape in one round trip: measured 2.5 times as fast as arrays aggregated per run. Sorted here, for the same reason.
+# Rows of one shape in one round trip are 2.5 times as fast as arrays aggregated per run (measured), and so is sorting
+# them in Python.
 _ALL = """
 SELECT 'param' AS kind, run_id, key, value, NULL::bigint AS ordinal, NULL::jsonb AS document, NULL::text[] AS keys, NULL::bytea AS numbers
 FROM run_param WHERE run_id = ANY ($1)
@@ -64,9 +65,9 @@ FROM fork WHERE run_id = ANY ($1)
 """
 
 
-async def belongings(connection: Connection, run_ids: Sequence[str]) -> dict[str, Belongings]:
-    """What belongs to each of these runs, in one round trip, or a few more where one was forked from another."""
-    found = {run_id: Belongings() for run_id in run_ids}
+async def load_details(connection: Connection, run_ids: Sequence[str]) -> dict[str, RunDetails]:
+    """Load the details of each run in one round trip; a few more if a run is a fork."""
+    found = {run_id: RunDetails() for run_id in run_ids}
     inputs: list[tuple[int, str, Any]] = []
     outputs: list[tuple[int, str, tuple[str, int]]] = []
     blocks: dict[str, list[Block]] = {}
@@ -98,7 +99,7 @@ async def belongings(connection: Connection, run_ids: Sequence[str]) -> dict[str
     return found
 
 
-def _add_metrics(own: Belongings, blocks: Sequence[Block], more: Inherited | None) -> None:
+def _add_metrics(own: RunDetails, blocks: Sequence[Block], more: Inherited | None) -> None:
     if more is not None:
         both = joined(blocks, more)
         blocks = [both.block(n) for n in range(both.blocks)]

@@ -1,4 +1,4 @@
-"""Runs by what their params and tags say: the groups that a chart shows as one line each."""
+"""Groups of runs by their params and tags: a chart shows each group as one line."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -9,7 +9,7 @@ from runfold_schemas.positions.vector import Vector
 from .as_of import run_at
 
 Group = tuple[tuple[str, str | None], ...]
-"""Names (`params.lr`, `tags.team`) with the value that all its runs have; None: they have none."""
+"""Names (`params.lr`, `tags.team`), each with the value that all runs of the group have; None: they have none."""
 
 _VALUES = """
 SELECT run_id, 'params.' || key AS name, value FROM run_param
@@ -26,9 +26,10 @@ async def groups_of(
     excepted: Collection[str] = (),
     as_of: Vector | None = None,
 ) -> dict[str, Group]:
-    """The group of each run, now or at a moment of the past: by the values of these names, or, where `by` is None, of all params but the excepted ones.
+    """Return the group of each run, now or at a moment: by the values of these names, or, where `by` is None, of all params but
+    the excepted ones.
 
-    A name without `params.` or `tags.` in front is a param's.
+    A name without the prefix `params.` or `tags.` is a param's.
     """
     names = None if by is None else [_full(name) for name in by]
     runs = [run_id for run_id in run_ids if storable(run_id)]

@@ -1,13 +1,16 @@
-"""Of a run: its head, params, tags and inputs. Not its metrics, which have no journal."""
+"""The history of a run: its head, params, tags and inputs. Metrics have no journal."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from runfold_projections.core.entity import Histories, HistorySubject
+from runfold_projections.core.entity_history import EntityHistory, Skippable, Step, with_one_key, without_nulls
+from runfold_projections.core.projection import Projection
 from runfold_projections.core.rejection import Rejection
-from runfold_projections.generations.generations import Projection
 from runfold_projections.history.cutoff import partition_of_run
-from runfold_projections.history.entity_history import Step, Story, Unread, of_one_key, there
-from runfold_projections.history.state_codec import read_run
+from runfold_projections.history.timeline import known_histories
+from runfold_projections.metrics.history import BranchHistory
+from runfold_projections.postgres.connection import Connection
 from runfold_schemas.codec.record import Record
 from runfold_schemas.events.artifacts import ArtifactsDeleted, ArtifactStored
 from runfold_schemas.events.base import Fact
@@ -17,6 +20,7 @@ from runfold_schemas.events.runs import (
     OutputsLogged,
     ParamsLogged,
     RunFact,
+    RunUpdated,
     TagsDeleted,
     TagsSet,
 )
@@ -25,26 +29,28 @@ from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import Vector
 
 from . import fold
+from .state import decode_run
 
 
-class RunStory(Story[fold.Run | None]):
-    """The story of one run."""
+class RunHistory(EntityHistory[fold.RunState | None]):
+    """The history of one run."""
 
     projection = Projection.RUNS
+    heads = ("status", "name")
 
     def __init__(self, run_id: str) -> None:
         self.entity = run_id
 
-    def where(self, vector: Vector) -> Partition:
+    def partition(self, vector: Vector) -> Partition:
         return partition_of_run(vector, Topic.RUNS, self.entity)
 
-    def start(self) -> fold.Run | None:
+    def start(self) -> fold.RunState | None:
         return None
 
-    def read(self, data: bytes) -> fold.Run | None:
-        return read_run(data)
+    def decode(self, data: bytes) -> fold.RunState | None:
+        return decode_run(data)
 
-    def step(self, state: fold.Run | None, record: Record) -> Step[fold.Run | None]:
+    def step(self, state: fold.RunState | None, record: Record) -> Step[fold.RunState | None]:
         if isinstance(record.event, RunFact):
             answer = fold.fold(state, record)
             if not isinstance(answer, Rejection) and (state is not None or answer.head is not None):
@@ -58,7 +64,12 @@ class RunStory(Story[fold.Run | None]):
                 return names, lambda: fold.evolve(state, change)
         return (), lambda: state
 
-    def fields(self, state: fold.Run | None) -> dict[str, Any]:
+    def requested_fields(self, event: Any) -> Iterator[str]:
+        yield from super().requested_fields(event)
+        if isinstance(event, RunUpdated) and (event.end_ms is not None or event.status == "RUNNING"):
+            yield "end_time"
+
+    def fields(self, state: fold.RunState | None) -> dict[str, Any]:
         if state is None:
             return {}
         found: dict[str, Any] = {name: get(state.head) for name, get in _HEAD.items()}
@@ -66,9 +77,9 @@ class RunStory(Story[fold.Run | None]):
         found |= {f"tags.{key}": value for key, value in state.tags.items()}
         found |= {f"datasets.{d.name}": d.digest for d in state.datasets}
         found |= {f"models.{model}": model for model in state.models}
-        return there(found | {f"outputs.{model}": step for model, step in state.outputs})
+        return without_nulls(found | {f"outputs.{model}": step for model, step in state.outputs})
 
-    def value(self, state: fold.Run | None, name: str) -> Any:
+    def value(self, state: fold.RunState | None, name: str) -> Any:
         if state is None:
             return None
         if name in _HEAD:
@@ -87,7 +98,7 @@ class RunStory(Story[fold.Run | None]):
                 return next((step for model, step in reversed(state.outputs) if model == key), None)
         return None
 
-    def unread(self, name: str) -> Unread:
+    def skippable(self, name: str) -> Skippable:
         found: dict[type[Fact], str | None] = dict.fromkeys(_ABOUT_KEYS)
         kind, _, key = name.partition(".")
         match kind:
@@ -105,8 +116,8 @@ class RunStory(Story[fold.Run | None]):
                 found[TagsSet] = fold.RUN_NAME_TAG
         return found
 
-    def alone(self, record: Record, name: str) -> Record:
-        return of_one_key(record, name.removeprefix("tags.")) if isinstance(record.event, TagsDeleted) else record
+    def narrowed(self, record: Record, name: str) -> Record:
+        return with_one_key(record, name.removeprefix("tags.")) if isinstance(record.event, TagsDeleted) else record
 
 
 _HEAD: dict[str, Callable[[fold.Head], Any]] = {
@@ -129,4 +140,18 @@ _ABOUT_KEYS: tuple[type[Fact], ...] = (
     ArtifactStored,
     ArtifactsDeleted,
 )
-"""Events about what they name, and nothing else of the run."""
+"""Events that change only the params, tags, inputs and files that they name."""
+
+
+async def _find(connection: Connection, run_id: str, vector: Vector) -> Histories | None:
+    return await known_histories(connection, (RunHistory(run_id), BranchHistory(run_id)), vector)
+
+
+SUBJECT = HistorySubject(
+    collection="runs",
+    parameter="run_id",
+    about="Id of the run.",
+    topics=(Topic.RUNS, Topic.METRICS),
+    find=_find,
+    missing="Run with id={} not found",
+)

@@ -5,30 +5,27 @@ from typing import Any
 
 from msgspec.structs import astuple
 
-from runfold_projections.artifacts.fold import Artifacts
-from runfold_projections.core.projector import MOST_CACHED
+from runfold_projections.core.projector import MOST_CACHED, Projector
 from runfold_projections.core.rejection import Rejection
-from runfold_projections.history.state_codec import write_run
 from runfold_projections.postgres.batch_statement import RowChange, columns
 from runfold_projections.postgres.connection import Connection
 from runfold_schemas.codec.record import Record
-from runfold_schemas.events.artifacts import ArtifactsDeleted, ArtifactStored
 from runfold_schemas.events.runs import DatasetInput, RunFact
-from runfold_schemas.events.system import Genesis
 from runfold_schemas.positions.position import Partition
 
-from .fold import Change, Head, Run, evolve, fold
+from .fold import Head, RunChange, RunState, evolve, fold
+from .state import encode_run
 
 
-class RunsProjector:
-    """Projector of one partition of the `runs` topic. A run looked up and not found is remembered as absent."""
+class RunsProjector(Projector):
+    """Projector of the runs in one partition. A run that was looked up and not found is remembered as absent."""
 
     def __init__(self, where: Partition) -> None:
         self._partition = where.partition
         self.forget()
 
     def forget(self) -> None:
-        self._runs: dict[str, Run | None] = {}
+        self._runs: dict[str, RunState | None] = {}
         self._clear_changes()
 
     def _clear_changes(self) -> None:
@@ -38,7 +35,6 @@ class RunsProjector:
         self._datasets: list[tuple[Any, ...]] = []
         self._models: list[tuple[str, int, str]] = []
         self._outputs: list[tuple[str, int, str, int]] = []
-        self._artifacts = Artifacts()
 
     async def load(self, connection: Connection, records: Sequence[Record]) -> None:
         wanted = {r.event.run_id for r in records if isinstance(r.event, RunFact)}
@@ -60,7 +56,7 @@ class RunsProjector:
         if not rows:
             return
         found = [row["run_id"] for row in rows]
-        self._runs.update({row["run_id"]: Run(Head(**dict(row))) for row in rows})
+        self._runs.update({row["run_id"]: RunState(Head(**dict(row))) for row in rows})
         for table, attribute in (("run_param", "params"), ("run_tag", "tags")):
             for row in await connection.fetch(_SELECT_PAIRS[table], found):
                 getattr(self._runs[row["run_id"]], attribute)[row["key"]] = row["value"]
@@ -92,11 +88,6 @@ class RunsProjector:
             run.outputs.append((row["model_id"], row["step"]))
 
     def fold(self, record: Record) -> Rejection | None:
-        if isinstance(record.event, Genesis):
-            return None
-        if isinstance(record.event, (ArtifactStored, ArtifactsDeleted)):
-            self._artifacts.fold(record.event, record.envelope.time_ms)
-            return None
         run_id = record.entity
         state = self._runs[run_id]
         answer = fold(state, record)
@@ -107,7 +98,7 @@ class RunsProjector:
             self._runs[run_id] = evolve(state, answer)
         return None
 
-    def _note(self, run_id: str, state: Run | None, change: Change) -> None:
+    def _note(self, run_id: str, state: RunState | None, change: RunChange) -> None:
         if change.head is not None:
             self._heads[run_id] = change.head
         if change.params:
@@ -130,14 +121,11 @@ class RunsProjector:
             )
 
     def touched(self, record: Record, rejection: Rejection | None) -> Sequence[str]:
-        return () if isinstance(record.event, Genesis) else (record.entity,)
+        return (record.entity,)
 
     def state(self, entity: str) -> bytes | None:
         run = self._runs.get(entity)
-        return None if run is None else write_run(run)
-
-    async def settle(self, connection: Connection) -> None:
-        """All was loaded before."""
+        return None if run is None else encode_run(run)
 
     def changes(self) -> list[RowChange]:
         found = []
@@ -158,19 +146,7 @@ class RunsProjector:
             found.append(RowChange(_SAVE_MODELS, columns(self._models)))
         if self._outputs:
             found.append(RowChange(_SAVE_OUTPUTS, columns(self._outputs)))
-        found += self._artifact_changes()
         self._clear_changes()
-        return found
-
-    def _artifact_changes(self) -> list[RowChange]:
-        stored, deleted = self._artifacts.stored, self._artifacts.deleted
-        found = []
-        if deleted:
-            kept = columns(list(stored)) if stored else ([], [])
-            found.append(RowChange(_DELETE_ARTIFACTS, (*columns(deleted), *kept)))
-        if stored:
-            rows = [(*place, *file) for place, file in stored.items()]
-            found.append(RowChange(_SAVE_ARTIFACTS, columns(rows)))
         return found
 
 
@@ -210,21 +186,6 @@ _SAVE_OUTPUTS = """
 INSERT INTO run_output (run_id, ordinal, model_id, step)
 SELECT * FROM unnest($1::text[], $2::integer[], $3::text[], $4::bigint[]) WHERE EXISTS (SELECT FROM fence)
 """
-# What was stored again after the deletion is written by the other change: no two may touch one row.
-_DELETE_ARTIFACTS = """
-DELETE FROM artifact a USING unnest($1::text[], $2::text[]) AS gone (owner, path)
-WHERE a.owner = gone.owner AND (gone.path = '' OR a.path = gone.path OR starts_with(a.path, gone.path || '/'))
-  AND (a.owner, a.path) NOT IN (SELECT * FROM unnest($3::text[], $4::text[]))
-  AND EXISTS (SELECT FROM fence)
-"""
-_SAVE_ARTIFACTS = """
-INSERT INTO artifact (owner, path, size, sha256, object_key, stored_ms)
-SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::bigint[])
-WHERE EXISTS (SELECT FROM fence)
-ON CONFLICT (owner, path) DO UPDATE SET
-    size = excluded.size, sha256 = excluded.sha256, object_key = excluded.object_key, stored_ms = excluded.stored_ms
-"""
-
 _SELECT_PAIRS = {
     "run_param": "SELECT run_id, key, value FROM run_param WHERE run_id = ANY ($1::text[])",
     "run_tag": "SELECT run_id, key, value FROM run_tag WHERE run_id = ANY ($1::text[])",

@@ -1,7 +1,7 @@
-"""Runs as they are: one by its id, or a page of a search, each with its params, tags, latest metrics and inputs.
+"""Runs: one by its id, or a page of a search, each with its params, tags, latest metrics and inputs.
 
-A run's stage here is the one that counts: deleted if the run or its experiment is, as MLflow marks the runs of an experiment that is
-deleted. The fold of runs can't know it, since experiments live in another partition; so the queries combine the two.
+A run's stage is deleted here if the run or its experiment is deleted, as in MLflow, which marks the runs of a deleted
+experiment. The fold of runs can't decide it, since experiments are in another partition, so the queries combine the two.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from runfold_projections.search.view import ViewType
 from runfold_projections.search.vocabulary import RUNS
 from runfold_projections.series.latest import LatestMetric
 
-from .details import Belongings, Dataset, belongings
+from .details import Dataset, RunDetails, load_details
 
 __all__ = [
     "Dataset",
@@ -39,7 +39,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class RunHead:
-    """What a write to a run has to know before it is appended."""
+    """What a write to a run needs before it is appended."""
 
     run_id: str
     experiment_id: int
@@ -51,7 +51,7 @@ class RunHead:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run; times in ms since the epoch by the writers' clocks. Params, tags and metrics are in the order of their keys."""
+    """A run. Times are ms since the epoch by the writers' clocks; params, tags and metrics are ordered by key."""
 
     run_id: str
     experiment_id: int
@@ -68,9 +68,9 @@ class Run:
     datasets: list[Dataset]
     models: list[str]
     outputs: list[tuple[str, int]] = field(default_factory=list)
-    """Logged models that the run made, each with its step."""
+    """Logged models that the run created, each with its step."""
     ancestors: frozenset[str] = frozenset()
-    """Runs that metrics may be inherited from."""
+    """Runs that this one may inherit metrics from."""
 
 
 _ONE = """
@@ -88,13 +88,13 @@ FROM run WHERE run_id = ANY ($1::text[])
 
 
 async def run_head(connection: Connection, run_id: str) -> RunHead | None:
-    """The run without its params, tags, metrics and inputs."""
+    """Return the run without its params, tags, metrics and inputs; None if it does not exist."""
     row = await _one(connection, run_id)
     return None if row is None else RunHead(**{name: row[name] for name in RunHead.__slots__})
 
 
 async def start_times(connection: Connection, run_ids: Sequence[str]) -> dict[str, int]:
-    """When each of these runs that is there began: ms since the epoch by its writer's clock."""
+    """Return the start of each run that exists: ms since the epoch by its writer's clock."""
     rows = await connection.fetch(
         "SELECT run_id, start_ms FROM run WHERE run_id = ANY ($1::text[])",
         [run_id for run_id in run_ids if storable(run_id)],
@@ -103,11 +103,11 @@ async def start_times(connection: Connection, run_ids: Sequence[str]) -> dict[st
 
 
 async def get_run(connection: Connection, run_id: str) -> Run | None:
-    """The run of this id, deleted or not, in two round trips."""
+    """Return the run of this id, deleted or not, in two round trips."""
     row = await _one(connection, run_id)
     if row is None:
         return None
-    return _run(row, (await belongings(connection, [run_id]))[run_id], frozenset())
+    return _run(row, (await load_details(connection, [run_id]))[run_id], frozenset())
 
 
 async def search_runs(
@@ -119,9 +119,9 @@ async def search_runs(
     limit: int,
     offset: int,
 ) -> list[Run]:
-    """A page of the experiments' runs that match, by SQL alone. Default order: latest start first, then by id, as MLflow.
+    """Return a page of the matching runs of experiments, by SQL alone. Default order: latest start first, then by id, as MLflow.
 
-    BadFilter for an expression that can't be read, BadQuery for a limit or offset out of range.
+    Raises BadFilter for an invalid expression, BadQuery for a limit or offset out of range.
     """
     search = await parse_search(connection, experiment_ids, filter_string, view, order_by)
     check_page(limit, offset)
@@ -131,7 +131,7 @@ async def search_runs(
 
 
 def read_search(experiment_ids: Sequence[int], filter_string: str, view: ViewType, order_by: Sequence[str]) -> Search:
-    """What the words of a search mean, as if none of its experiments were deleted. BadFilter for an expression that can't be read."""
+    """Parse a search as if none of its experiments were deleted. Raises BadFilter for an invalid expression."""
     clauses, orders = RUNS.filter(filter_string), RUNS.order(order_by)
     known = tuple(sorted({number for number in experiment_ids if -(2**63) <= number < 2**63}))
     return Search(Scope(known, frozenset(), view), clauses, orders)
@@ -140,22 +140,22 @@ def read_search(experiment_ids: Sequence[int], filter_string: str, view: ViewTyp
 async def parse_search(
     connection: Connection, experiment_ids: Sequence[int], filter_string: str, view: ViewType, order_by: Sequence[str]
 ) -> Search:
-    """The same, as of the connection's snapshot."""
+    """Parse a search, with the deleted experiments of the connection's read transaction."""
     search = read_search(experiment_ids, filter_string, view, order_by)
     return search.where_deleted(await _deleted_among(connection, search.scope.experiments))
 
 
 async def runs_by_id(connection: Connection, run_ids: Sequence[str], deleted: frozenset[int]) -> list[Run]:
-    """These runs, in this order, in two round trips. `deleted` are those of their experiments that are deleted."""
+    """Return these runs, in this order, in two round trips. `deleted` are those of their experiments that are deleted."""
     if not run_ids:
         return []
     rows = {row["run_id"]: row for row in await connection.fetch(_THESE, run_ids)}
-    owned = await belongings(connection, run_ids)
+    owned = await load_details(connection, run_ids)
     return [_run(rows[run_id], owned[run_id], deleted) for run_id in run_ids]
 
 
 def needs_metrics(filter_string: str, order_by: Sequence[str]) -> bool:
-    """Whether which runs a search finds, or their order, hangs on metrics. BadFilter as `search_runs`."""
+    """Return whether the runs of a search, or their order, depend on metrics. Raises BadFilter as `search_runs` does."""
     keys = [clause.key for clause in RUNS.filter(filter_string)] + [order.key for order in RUNS.order(order_by)]
     return any(key.kind is Kind.METRIC for key in keys)
 
@@ -172,7 +172,7 @@ async def _deleted_among(connection: Connection, experiment_ids: Sequence[int]) 
     return frozenset(row["experiment_id"] for row in rows)
 
 
-def _run(row: Any, own: Belongings, deleted: frozenset[int]) -> Run:
+def _run(row: Any, own: RunDetails, deleted: frozenset[int]) -> Run:
     return Run(
         run_id=row["run_id"],
         experiment_id=row["experiment_id"],

@@ -5,6 +5,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
+from typing import Protocol, runtime_checkable
 
 from runfold_projections.postgres.connection import Pool, Queryable
 
@@ -87,6 +88,13 @@ class Backlog:
             partition,
         ):
             self.add(Source(row["run_id"], row["attempt"], row["rank"], row["branch"]), row["segments"])
+
+
+@runtime_checkable
+class Compacting(Protocol):
+    """A projector that writes segments, which are to be compacted."""
+
+    tidying: "Tidying"
 
 
 class Tidying:

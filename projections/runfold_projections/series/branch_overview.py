@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from runfold_projections.history.cutoff import below, born
+from runfold_projections.history.cutoff import existing_runs, run_end_offset
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.search.tokens import storable
 from runfold_projections.segments.level0 import until_offset
@@ -40,7 +40,7 @@ async def branches_of(
     line = (await lines_of(connection, [run_id], as_of)).get(run_id) if storable(run_id) else None
     if line is None or not line.exists:
         return None
-    end = _LAST if as_of is None else below(as_of, Topic.METRICS, run_id)
+    end = _LAST if as_of is None else run_end_offset(as_of, Topic.METRICS, run_id)
     attempts = [dict(row) for row in await connection.fetch(_ATTEMPTS, run_id, end)]
     names = {row["ordinal"]: row["attempt"] for row in attempts}
     cuts = [
@@ -49,11 +49,11 @@ async def branches_of(
     ]
     forks = [dict(row) for row in await connection.fetch(_FORKS, run_id, MOST_FORKS)]
     if as_of is not None:
-        there = await born(connection, [fork["run_id"] for fork in forks], as_of)
+        there = await existing_runs(connection, [fork["run_id"] for fork in forks], as_of)
         forks = [
             fork
             for fork in forks
-            if fork["run_id"] in there and fork["log_offset"] < below(as_of, Topic.METRICS, fork["run_id"])
+            if fork["run_id"] in there and fork["log_offset"] < run_end_offset(as_of, Topic.METRICS, fork["run_id"])
         ]
     return Branches(
         max([0, *(row["branch"] for row in [*attempts, *cuts])]),

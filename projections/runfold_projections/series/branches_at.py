@@ -1,17 +1,19 @@
-"""Lineages of runs as they stood at a place of the log: for readers of the log that need to know what is effective there."""
+"""Branches of runs as of an offset of the log, for readers of the log that need to know which points are effective there."""
 
 from collections.abc import Sequence
 
-from runfold_projections.metrics.branches import Attempt, Cut, Lineage
+from runfold_projections.metrics.branches import Attempt, Cut, RunBranches
 from runfold_projections.postgres.connection import Connection
 
 
-async def lineages_at(connection: Connection, run_ids: Sequence[str], start: int, stop: int) -> dict[str, Lineage]:
-    """Lineages of those of these runs that have a cut before the offset `stop`, each as the events before `start` told it.
+async def branches_at(connection: Connection, run_ids: Sequence[str], start: int, stop: int) -> dict[str, RunBranches]:
+    """Return the branches, as of the offset `start`, of those runs that have a cut before the offset `stop`.
 
-    The runs are of one partition of `metrics`. Complete only in a snapshot whose checkpoint has passed `stop`.
+    The runs are of one partition of `metrics`. Complete only in a read transaction whose checkpoint has passed `stop`.
     """
-    found: dict[str, Lineage] = {row["run_id"]: Lineage() for row in await connection.fetch(_CUT, run_ids, stop)}
+    found: dict[str, RunBranches] = {
+        row["run_id"]: RunBranches() for row in await connection.fetch(_CUT, run_ids, stop)
+    }
     if not found:
         return found
     attempts: dict[str, list[tuple[str, Attempt]]] = {}
@@ -20,8 +22,8 @@ async def lineages_at(connection: Connection, run_ids: Sequence[str], start: int
         attempts.setdefault(run_id, []).append((name, Attempt(*attempt)))
     for run_id, *cut in await connection.fetch(_CUTS, list(found), start):
         cuts.setdefault(run_id, []).append(Cut(*cut))
-    for run_id, lineage in found.items():
-        lineage.restore(attempts.get(run_id, ()), cuts.get(run_id, ()))
+    for run_id, branches in found.items():
+        branches.restore(attempts.get(run_id, ()), cuts.get(run_id, ()))
     return found
 
 

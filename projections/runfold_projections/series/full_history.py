@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from runfold_projections.history.cutoff import born
+from runfold_projections.history.cutoff import existing_runs
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.search.tokens import storable
 from runfold_projections.segments.distinct_points import distinct, within
@@ -52,7 +52,7 @@ async def unknown_runs(connection: Connection, run_ids: Sequence[str], as_of: Ve
     )
     known = {row["run_id"] for row in rows}
     if as_of is not None:
-        known = await born(connection, sorted(known), as_of)
+        known = await existing_runs(connection, sorted(known), as_of)
     return [run_id for run_id in run_ids if run_id not in known]
 
 

@@ -99,7 +99,7 @@ def _parts(
     slices: list[set[tuple[int, int]]] = []
     size = 0
     for segment in segments:
-        needed = set() if segment.whole else _needed(segment, keys, dated=shown.below(segment) is not None)
+        needed = set() if segment.whole else _needed(segment, keys, dated=shown.end_offset(segment) is not None)
         part.append(segment)
         slices.append(needed)
         size += len(segment.data) + sum(length for _, length in needed)
@@ -114,7 +114,7 @@ class _Shown:
     """Who shows the points of a segment, and up to which step."""
 
     def __init__(self, lines: Lines) -> None:
-        self._below = {owner: lines.below(owner) for owner in lines.owners}
+        self._below = {owner: lines.end_offset(owner) for owner in lines.owners}
         self._by_owner: dict[str, list[tuple[str, Part]]] = {}
         for run_id, parts in lines.parts.items():
             for part in parts:
@@ -135,7 +135,7 @@ class _Shown:
                     found.append((run_id, limit))
         return found
 
-    def below(self, segment: _Segment) -> int | None:
+    def end_offset(self, segment: _Segment) -> int | None:
         """The offset below which points of a segment count; None: all of them do."""
         below = self._below[segment.run_id]
         return None if below is None or segment.last_offset < below else below
@@ -170,7 +170,7 @@ def _read(
     found: dict[Series, list[Piece]] = {}
     for n, segment in enumerate(segments):
         pack = Pack(segment.head, _fetcher(n, segment, fetched)) if segment.head else None
-        to, below = shown.of(segment), shown.below(segment)
+        to, below = shown.of(segment), shown.end_offset(segment)
         for key in _within(segment, keys):
             pieces: list[Any] = (
                 list(pack.column(key, below)) if pack is not None else [read_key(segment.data, key, below)]

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from runfold_projections.history.cutoff import below, born
-from runfold_projections.metrics.run_metrics import until
+from runfold_projections.history.cutoff import existing_runs, run_end_offset
+from runfold_projections.metrics.run_metrics import rows_up_to
 from runfold_projections.metrics.summaries import Block, Summaries, Summary
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.search.tokens import storable
@@ -20,7 +20,7 @@ from .visible_points import Part, lines_of, parts_of
 
 _AT_ONCE = 32
 _Stored = tuple[int | None, int | None, int, bytes]
-"""Last effective step, offset below which points count (None: no bound), head and data."""
+"""Last effective step, end offset of the points that count (None: no bound), head and data."""
 
 
 async def blocks_at(connection: Connection, run_id: str, as_of: Vector) -> list[Block]:
@@ -31,13 +31,13 @@ async def blocks_at(connection: Connection, run_id: str, as_of: Vector) -> list[
     """
     lines = await lines_of(connection, [run_id], as_of)
     own, *more = parts_of(run_id, lines) or [Part(run_id, lines[run_id].view(None))]
-    end = below(as_of, Topic.METRICS, run_id)
+    end = run_end_offset(as_of, Topic.METRICS, run_id)
     if not more and not await connection.fetchval(_MOVED, run_id, end):
         rows = await connection.fetch(_BLOCKS, run_id)
         return [Block(row["keys"], row["numbers"], row["contexts"]) for row in rows]
     found = Summaries()
     for part in (own, *more):
-        end = below(as_of, Topic.METRICS, part.owner)
+        end = run_end_offset(as_of, Topic.METRICS, part.owner)
         cursor = await connection.cursor(_SEGMENTS, part.owner, end)
         while rows := await cursor.fetch(_AT_ONCE):
             await asyncio.to_thread(
@@ -58,9 +58,9 @@ def _add(found: Summaries, segments: Sequence[_Stored]) -> None:
     frames = []
     for limit, end, head, data in segments:
         if end is None:
-            frames += [until(frame, limit) for frame in read_segment(head, data)]
+            frames += [rows_up_to(frame, limit) for frame in read_segment(head, data)]
         else:
-            frames += [until(until_offset(*dated, end), limit) for dated in read_segment_dated(head, data)]
+            frames += [rows_up_to(until_offset(*dated, end), limit) for dated in read_segment_dated(head, data)]
     for frame in merge(frames):
         found.add(frame)
 
@@ -73,7 +73,7 @@ async def latest_at(connection: Connection, run_id: str, as_of: Vector) -> list[
 
 async def keys_at(connection: Connection, run_id: str, wanted: KeysWanted, as_of: Vector) -> list[KeySummary] | None:
     """`keys_of_run` at a moment of the past. Must run in a snapshot."""
-    if not storable(run_id) or not await born(connection, [run_id], as_of):
+    if not storable(run_id) or not await existing_runs(connection, [run_id], as_of):
         return None
     found = {key: summary for block in await blocks_at(connection, run_id, as_of) for key, summary in block.summaries()}
     fit = sorted(key for key in found if key.startswith(wanted.prefix) and key > wanted.after)
@@ -85,7 +85,7 @@ async def keys_of_runs_at(
     connection: Connection, run_ids: Sequence[str], pattern: str, limit: int, as_of: Vector
 ) -> list[str]:
     """`keys_of_runs` at a moment of the past. Must run in a snapshot."""
-    there = await born(connection, [run_id for run_id in run_ids if storable(run_id)], as_of)
+    there = await existing_runs(connection, [run_id for run_id in run_ids if storable(run_id)], as_of)
     keys = {key for run_id in there for block in await blocks_at(connection, run_id, as_of) for key in block.keys}
     return [row["key"] for row in await matching(connection, pattern, _MATCHING, sorted(keys), limit)]
 

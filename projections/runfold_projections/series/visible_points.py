@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from runfold_projections.history.cutoff import below, born
-from runfold_projections.metrics.branches import Attempt, Cut, Fork, View
+from runfold_projections.history.cutoff import existing_runs, run_end_offset
+from runfold_projections.metrics.branches import Attempt, Cut, EffectiveView, Fork
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.search.tokens import storable
 from runfold_schemas.positions.topics import Topic
@@ -20,9 +20,9 @@ class Part:
     """Points of `owner` that a run shows. `view` None: all of them; `step`: the last one that was inherited, by all forks in between."""
 
     owner: str
-    view: View | None
+    view: EffectiveView | None
     step: int | None = None
-    heirs: tuple[View, ...] = ()
+    heirs: tuple[EffectiveView, ...] = ()
 
     def shows(self, branch: int) -> bool:
         """Whether anything of a branch may be shown."""
@@ -45,9 +45,9 @@ class Line:
     cuts: list[Cut] = field(default_factory=list)
     fork: Fork | None = None
 
-    def view(self, as_of: int | None) -> View:
+    def view(self, as_of: int | None) -> EffectiveView:
         """What is effective now, or was when `as_of` was the newest number."""
-        return View(self.attempts, self.cuts, as_of)
+        return EffectiveView(self.attempts, self.cuts, as_of)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +64,9 @@ class Lines:
         """All runs whose points are shown."""
         return sorted({part.owner for parts in self.parts.values() for part in parts})
 
-    def below(self, run_id: str) -> int | None:
-        """The offset below which a run's points count; None: all do."""
-        return None if self.as_of is None else below(self.as_of, Topic.METRICS, run_id)
+    def end_offset(self, run_id: str) -> int | None:
+        """Return the end offset of the points of a run that count; None: all of them do."""
+        return None if self.as_of is None else run_end_offset(self.as_of, Topic.METRICS, run_id)
 
 
 async def read_lines(
@@ -85,7 +85,7 @@ def parts_of(run_id: str, lines: Mapping[str, Line], branches: Branches = "effec
     found: list[Part] = []
     as_of = branches if isinstance(branches, int) else None
     step: int | None = None
-    heirs: tuple[View, ...] = ()
+    heirs: tuple[EffectiveView, ...] = ()
     seen: set[str] = set()
     owner: str | None = run_id
     while owner is not None and owner not in seen and (line := lines.get(owner)) is not None and line.exists:
@@ -110,9 +110,9 @@ async def lines_of(connection: Connection, run_ids: Sequence[str], as_of: Vector
         rows = [
             row
             for row in rows
-            if row["log_offset"] is None or row["log_offset"] < below(as_of, Topic.METRICS, row["run_id"])
+            if row["log_offset"] is None or row["log_offset"] < run_end_offset(as_of, Topic.METRICS, row["run_id"])
         ]
-        there = await born(connection, [row["run_id"] for row in rows if row["kind"] == "run"], as_of)
+        there = await existing_runs(connection, [row["run_id"] for row in rows if row["kind"] == "run"], as_of)
     for kind, run_id, number, step, attempt, rank, opens, parent, _ in rows:
         line = lines.setdefault(run_id, Line())
         match kind:

@@ -1,4 +1,4 @@
-"""Deliveries of webhooks, in the control schema: what waits, what was told, what failed. Postgres alone knows; a replay touches none of it."""
+"""Deliveries of webhooks: waiting, delivered, failed. They are in the control schema only; a replay touches none of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from runfold_projections.postgres.connection import Connection
 
 _SPACE = UUID("5b0f1a0e-3c0c-4a53-9a8e-0c7a0d3f8b11")
 TRIAL = "test"
-"""Place of a delivery that no event caused."""
+"""Position of a delivery that no event caused."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One thing to tell one webhook. `place` is the position of its event."""
+    """One payload for one webhook. `place` is the position of its event."""
 
     delivery_id: str
     webhook_id: str
@@ -28,7 +28,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A delivery that is to be tried now: the `attempt`-th time of at most `most`."""
+    """A delivery that is due: try number `attempt` of at most `most`."""
 
     delivery_id: str
     webhook_id: str
@@ -40,14 +40,17 @@ class Due:
 
 
 def delivery_id(webhook_id: str, event_id: str, part: int) -> str:
-    """The same for the same event and webhook, whenever and by whomever it is queued. `part` counts what one event tells."""
+    """Return the id of a delivery: the same for an event and a webhook, however often it is queued.
+
+    `part` numbers the payloads of one event.
+    """
     return str(uuid5(_SPACE, f"{webhook_id}\n{event_id}\n{part}"))
 
 
 async def put_secret(connection: Connection, webhook_id: str, secret: str | None) -> None:
-    """Set a webhook's secret; None or empty takes it away."""
+    """Set a webhook's secret; None or empty deletes it."""
     async with connection.transaction():
-        # No log can bring it back.
+        # No log can restore it.
         await connection.execute("SET LOCAL synchronous_commit = on")
         await connection.execute("DELETE FROM webhook_secret WHERE webhook_id = $1", webhook_id)
         if secret:
@@ -57,7 +60,7 @@ async def put_secret(connection: Connection, webhook_id: str, secret: str | None
 
 
 async def enqueue(connection: Connection, deliveries: Sequence[Delivery], *, again: bool = False) -> int:
-    """Queue deliveries; those that were queued before stay as they are, or with `again` are told anew. Answers how many were queued."""
+    """Queue deliveries, and return how many were new. Those queued before are left alone, or with `again` delivered again."""
     if not deliveries:
         return 0
     columns = [
@@ -83,9 +86,9 @@ _AGAIN = (
 
 
 async def claim(connection: Connection, seconds: float, limit: int, busy: Sequence[str]) -> list[Due]:
-    """Take the oldest delivery that is due of each webhook that is not `busy`; nobody else gets it for so many seconds.
+    """Claim, for some seconds, the oldest due delivery of each webhook that is not `busy`.
 
-    If whoever took it dies, it is due again afterwards: at least once.
+    If the claiming process dies, the delivery is due again afterwards: at least once.
     """
     rows: Any = await connection.fetch(
         """
@@ -110,8 +113,8 @@ async def claim(connection: Connection, seconds: float, limit: int, busy: Sequen
     return [Due(*row.values()) for row in rows]
 
 
-async def delivered(connection: Connection, delivery: str, status: int, answer: str) -> None:
-    """The receiver took it."""
+async def mark_delivered(connection: Connection, delivery: str, status: int, answer: str) -> None:
+    """Mark a delivery as accepted by the receiver."""
     await connection.execute(
         """
         UPDATE delivery SET state = 'delivered', status = $2, answer = $3, error = NULL, ended_at = now()
@@ -123,10 +126,10 @@ async def delivered(connection: Connection, delivery: str, status: int, answer: 
     )
 
 
-async def failed(
+async def mark_failed(
     connection: Connection, delivery: str, status: int | None, answer: str | None, error: str, again_in: float | None
 ) -> None:
-    """A try failed: it is due again in so many seconds, or (None) given up."""
+    """Mark a failed try: the delivery is due again in some seconds, or (None) given up."""
     await connection.execute(
         """
         UPDATE delivery SET status = $2, answer = $3, error = $4,
@@ -143,16 +146,16 @@ async def failed(
     )
 
 
-async def drop_of(connection: Connection, webhook_ids: Sequence[str]) -> None:
-    """Forget secrets and all that waits of webhooks that are gone."""
+async def delete_of(connection: Connection, webhook_ids: Sequence[str]) -> None:
+    """Delete the secrets and waiting deliveries of deleted webhooks."""
     await connection.execute("DELETE FROM webhook_secret WHERE webhook_id = ANY ($1::text[])", list(webhook_ids))
     await connection.execute(
         "DELETE FROM delivery WHERE webhook_id = ANY ($1::text[]) AND state = 'waiting'", list(webhook_ids)
     )
 
 
-async def tidy(connection: Connection, days: float) -> None:
-    """Forget what was delivered so long ago; what failed stays ten times as long."""
+async def delete_old(connection: Connection, days: float) -> None:
+    """Delete deliveries this many days after they were delivered; failed ones after ten times as many."""
     await connection.execute(
         """
         DELETE FROM delivery WHERE ended_at < now() - make_interval(secs => $1 * CASE state WHEN 'failed' THEN 10 ELSE 1 END)
@@ -161,10 +164,10 @@ async def tidy(connection: Connection, days: float) -> None:
     )
 
 
-async def listed(
+async def list_deliveries(
     connection: Connection, webhook_id: str | None, state: str | None, limit: int, offset: int
 ) -> list[dict[str, Any]]:
-    """Deliveries as JSON-ready rows, latest first; times in ms since the epoch."""
+    """Return deliveries as JSON-ready rows, latest first. Times are ms since the epoch."""
     rows = await connection.fetch(
         """
         SELECT delivery_id::text AS delivery_id, webhook_id, event_id, place AS position, kind, state, attempts, status, answer, error,
@@ -181,16 +184,16 @@ async def listed(
     return [dict(row) for row in rows]
 
 
-async def find(connection: Connection, delivery: str) -> dict[str, Any] | None:
-    """State, status, answer and error of one delivery."""
+async def find_delivery(connection: Connection, delivery: str) -> dict[str, Any] | None:
+    """Return state, status, answer and error of one delivery."""
     row = await connection.fetchrow(
         "SELECT state, status, answer, error FROM delivery WHERE delivery_id = $1::uuid", delivery
     )
     return None if row is None else dict(row)
 
 
-async def ask_again(connection: Connection, webhook_id: str, first: int, until: int) -> None:
-    """Ask that a webhook is told anew of the events of `registry` from `first` to before `until`."""
+async def request_redelivery(connection: Connection, webhook_id: str, first: int, until: int) -> None:
+    """Request redelivery to a webhook of the events of `registry` from `first` to before `until`."""
     await connection.execute(
         """
         INSERT INTO redelivery AS r (webhook_id, next_offset, until_offset) VALUES ($1, $2, $3)
@@ -203,8 +206,8 @@ async def ask_again(connection: Connection, webhook_id: str, first: int, until: 
     )
 
 
-async def claim_again(connection: Connection, seconds: float) -> tuple[str, int, int] | None:
-    """Take what somebody asked for, for so many seconds: webhook, from and until which offset. None if nothing is asked."""
+async def claim_redelivery(connection: Connection, seconds: float) -> tuple[str, int, int] | None:
+    """Claim a requested redelivery for some seconds: webhook, first and end offset. None if nothing was requested."""
     row = await connection.fetchrow(
         """
         UPDATE redelivery SET due_at = now() + make_interval(secs => $1) WHERE webhook_id = (
@@ -217,8 +220,8 @@ async def claim_again(connection: Connection, seconds: float) -> tuple[str, int,
     return None if row is None else (row["webhook_id"], row["next_offset"], row["until_offset"])
 
 
-async def went_on(connection: Connection, webhook_id: str, before: int, after: int) -> None:
-    """Note how far a redelivery is; the row goes at its end. What was asked for meanwhile stays asked for."""
+async def advance_redelivery(connection: Connection, webhook_id: str, before: int, after: int) -> None:
+    """Record the progress of a redelivery; its row is deleted at the end. Later requests remain."""
     await connection.execute(
         "UPDATE redelivery SET next_offset = $3, due_at = now() WHERE webhook_id = $1 AND next_offset = $2",
         webhook_id,

@@ -1,15 +1,20 @@
-"""The fold of webhooks: which there are, and what each is told. Ids are never given twice."""
+"""The fold of webhooks: their settings. Ids are never reused."""
 
 from dataclasses import dataclass, replace
 
-from runfold_projections.core.rejection import Rejection, RejectionCode
+from runfold_projections.core.rejection import Rejection
 from runfold_schemas.codec.record import Record
 from runfold_schemas.events.webhooks import WebhookCreated, WebhookDeleted, WebhookFact, WebhookUpdated
+
+from .rejections import WebhookRejection
 
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """One webhook. `born` and `updated` are offsets in `registry`; times are the broker's, in ms."""
+    """A webhook as folded. `born` is the offset of its creation in `registry`.
+
+    Unlike in the other folds, times are the broker's: ms since the epoch. Changing that would change stored rows.
+    """
 
     webhook_id: str
     workspace: str
@@ -25,14 +30,12 @@ class Webhook:
 
 
 def fold(current: Webhook | None, record: Record) -> Webhook | Rejection:
-    """The webhook after an event about it, or why the event has no effect. `current` is None if there never was one of this id."""
+    """Return the webhook after an event, or why it is rejected. `current` is None if there never was one of this id."""
     event = record.event
     assert isinstance(event, WebhookFact)
     if isinstance(event, WebhookCreated):
         if current is not None:
-            return Rejection(
-                RejectionCode.WEBHOOK_EXISTS, f"webhook {event.webhook_id} exists", {"id": event.webhook_id}
-            )
+            return Rejection(WebhookRejection.EXISTS, f"webhook {event.webhook_id} exists", {"id": event.webhook_id})
         return Webhook(
             event.webhook_id,
             record.envelope.workspace,
@@ -47,7 +50,7 @@ def fold(current: Webhook | None, record: Record) -> Webhook | Rejection:
         )
     if current is None or current.is_deleted or current.workspace != record.envelope.workspace:
         return Rejection(
-            RejectionCode.WEBHOOK_NOT_FOUND, f"there is no webhook {event.webhook_id}", {"id": event.webhook_id}
+            WebhookRejection.NOT_FOUND, f"there is no webhook {event.webhook_id}", {"id": event.webhook_id}
         )
     if isinstance(event, WebhookDeleted):
         return replace(current, is_deleted=True, updated_ms=record.timestamp_ms)

@@ -1,21 +1,27 @@
-"""Of a webhook."""
+"""The history of a webhook."""
 
 from typing import Any
 
+from runfold_projections.core.entity import Histories, HistorySubject
+from runfold_projections.core.entity_history import EntityHistory, Step, without_nulls
+from runfold_projections.core.projection import Projection
 from runfold_projections.core.rejection import Rejection
-from runfold_projections.generations.generations import Projection
-from runfold_projections.history.entity_history import Step, Story, there
-from runfold_projections.history.state_codec import read_webhook
+from runfold_projections.history.timeline import known_histories
+from runfold_projections.postgres.connection import Connection
 from runfold_schemas.codec.record import Record
+from runfold_schemas.positions.topics import Topic
+from runfold_schemas.positions.vector import Vector
 
 from . import fold
 from .projector import webhook_entity
+from .state import decode_webhook
 
 
-class WebhookStory(Story[fold.Webhook | None]):
-    """The story of one webhook. Its secret was never in the log."""
+class WebhookHistory(EntityHistory[fold.Webhook | None]):
+    """The history of one webhook. Its secret was never in the log."""
 
     projection = Projection.REGISTRY
+    heads = ("name", "description", "url", "kinds", "active")
 
     def __init__(self, webhook_id: str) -> None:
         self.entity = webhook_entity(webhook_id)
@@ -23,8 +29,8 @@ class WebhookStory(Story[fold.Webhook | None]):
     def start(self) -> fold.Webhook | None:
         return None
 
-    def read(self, data: bytes) -> fold.Webhook | None:
-        return read_webhook(data)
+    def decode(self, data: bytes) -> fold.Webhook | None:
+        return decode_webhook(data)
 
     def step(self, state: fold.Webhook | None, record: Record) -> Step[fold.Webhook | None]:
         answer = fold.fold(state, record)
@@ -34,7 +40,7 @@ class WebhookStory(Story[fold.Webhook | None]):
     def fields(self, state: fold.Webhook | None) -> dict[str, Any]:
         if state is None:
             return {}
-        return there(
+        return without_nulls(
             {
                 "name": state.name,
                 "url": state.url,
@@ -44,3 +50,17 @@ class WebhookStory(Story[fold.Webhook | None]):
                 "lifecycle_stage": "deleted" if state.is_deleted else "active",
             }
         )
+
+
+async def _find(connection: Connection, webhook_id: str, vector: Vector) -> Histories | None:
+    return await known_histories(connection, (WebhookHistory(webhook_id),), vector)
+
+
+SUBJECT = HistorySubject(
+    collection="webhooks",
+    parameter="webhook_id",
+    about="Id of the webhook.",
+    topics=(Topic.REGISTRY,),
+    find=_find,
+    missing="There is no webhook of id '{}'",
+)

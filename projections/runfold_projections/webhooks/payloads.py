@@ -1,6 +1,7 @@
-"""What a webhook is told of an event: computes only.
+"""Payloads of webhooks. Computes only.
 
-MLflow's kinds and payloads are those of `mlflow.webhooks.types` 3.17.2 and of the handlers that send them. Any other kind is a pattern of event types.
+MLflow's kinds and payloads are those of `mlflow.webhooks.types` 3.17.2 and of the handlers that send them. Any other kind is
+a pattern of event types.
 """
 
 import fnmatch
@@ -28,8 +29,8 @@ from runfold_schemas.events.registered_models import (
 
 PROMPT_TEXT_TAG, PROMPT_TYPE_TAG = "mlflow.prompt.text", "_mlflow_prompt_type"
 Json = dict[str, Any]
-Told = tuple[str, Json]
-"""A kind such as model_version.created, and its data."""
+Payload = tuple[str, Json]
+"""A kind, such as model_version.created, and its data."""
 
 MLFLOW_KINDS: Mapping[str, frozenset[str]] = {
     "registered_model": frozenset({"created"}),
@@ -47,25 +48,28 @@ MLFLOW_KINDS: Mapping[str, frozenset[str]] = {
 
 
 def is_mlflows(kind: str) -> bool:
-    """Whether a kind is one of MLflow's, rather than a pattern of event types."""
+    """Return whether a kind is one of MLflow's, rather than a pattern of event types."""
     entity, _, action = kind.partition(".")
     return action in MLFLOW_KINDS.get(entity, ())
 
 
-def models_of(record: Record) -> list[str]:
-    """The models that an event names: whether they are prompts decides what is told."""
+def models_named(record: Record) -> list[str]:
+    """Return the models that an event names: payloads depend on whether they are prompts."""
     event = record.event
     if isinstance(event, ModelsPromoted):
         return [move.name for move in event.moves]
     return [event.name] if isinstance(event, ModelFact) else []
 
 
-def told(record: Record, prompts: frozenset[str], version: int | None) -> list[Told]:
-    """What MLflow's kinds say of an accepted event. `version` is the number that a new version got, None if it is gone again."""
-    return list(_told(record, prompts, version))
+def payloads_of(record: Record, prompts: frozenset[str], version: int | None) -> list[Payload]:
+    """Return the payloads of MLflow's kinds for an accepted event.
+
+    `version` is the number of the version that it created; None if that was deleted since.
+    """
+    return list(_payloads(record, prompts, version))
 
 
-def _told(record: Record, prompts: frozenset[str], version: int | None) -> Iterator[Told]:
+def _payloads(record: Record, prompts: frozenset[str], version: int | None) -> Iterator[Payload]:
     event = record.event
     match event:
         case RegisteredModelCreated():
@@ -112,7 +116,7 @@ def _of_version(name: str, prompts: frozenset[str]) -> str:
     return "prompt_version" if name in prompts else "model_version"
 
 
-def _alias(name: str, alias: str, version: int | None, prompts: frozenset[str]) -> Told:
+def _alias(name: str, alias: str, version: int | None, prompts: frozenset[str]) -> Payload:
     kind = "prompt_alias" if name in prompts else "model_version_alias"
     if version is None:
         return f"{kind}.deleted", {"name": name, "alias": alias}
@@ -123,15 +127,15 @@ def _without(tags: Mapping[str, str], *keys: str) -> dict[str, str]:
     return {key: value for key, value in tags.items() if key not in keys}
 
 
-def body(kind: str, data: Json, time_ms: int) -> str:
-    """The body of a delivery of one of MLflow's kinds; the time is that of the event."""
+def mlflow_body(kind: str, data: Json, time_ms: int) -> str:
+    """Return the body of a delivery of one of MLflow's kinds. `time_ms` is the time of the event."""
     entity, _, action = kind.partition(".")
     moment = datetime.fromtimestamp(time_ms / 1000, UTC).isoformat()
     return json.dumps({"entity": entity, "action": action, "timestamp": moment, "data": data})
 
 
 def native_body(record: Record) -> str:
-    """The body of a delivery of an event as it is, for kinds that are patterns of types."""
+    """Return the body of a delivery of a whole event, for kinds that are patterns of types."""
     envelope = record.envelope
     return json.dumps(
         {
@@ -146,8 +150,8 @@ def native_body(record: Record) -> str:
     )
 
 
-def fits(pattern: str, kind: str) -> bool:
-    """Whether a pattern of event types takes this type, by its whole name or its last part."""
+def matches_pattern(pattern: str, kind: str) -> bool:
+    """Return whether a pattern of event types matches this type, by its full name or the last part of it."""
     return fnmatch.fnmatchcase(kind, pattern) or fnmatch.fnmatchcase(kind.rpartition(".")[2], pattern)
 
 
@@ -182,7 +186,7 @@ _FIELDS = {
 
 
 def example(kind: str) -> Json:
-    """Data for a trial, with the fields that the kind has."""
+    """Return example data of a kind, for a trial delivery."""
     what = "prompt" if kind.startswith("prompt") else "model"
     fields = _FIELDS.get(kind, "name").split()
     return {name: _EXAMPLE[name].format(what) if name == "name" else _EXAMPLE[name] for name in fields}

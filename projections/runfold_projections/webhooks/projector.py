@@ -2,26 +2,26 @@
 
 from collections.abc import Sequence
 
-from runfold_projections.core.projector import MOST_CACHED
+from runfold_projections.core.projector import MOST_CACHED, Projector
 from runfold_projections.core.rejection import Rejection
-from runfold_projections.history.state_codec import write_webhook
 from runfold_projections.postgres.batch_statement import RowChange, columns
 from runfold_projections.postgres.connection import Connection
 from runfold_schemas.codec.record import Record
 from runfold_schemas.events.webhooks import WebhookFact
 
 from .fold import Webhook, fold
+from .state import encode_webhook
 
 _PREFIX = "webhook:"
 
 
 def webhook_entity(webhook_id: str) -> str:
-    """What the journal calls a webhook."""
+    """Return the name of a webhook in the journal."""
     return f"{_PREFIX}{webhook_id}"
 
 
-class WebhooksProjector:
-    """State of the webhooks that were asked about."""
+class WebhooksProjector(Projector):
+    """Projector of webhooks. One that was looked up and not found is remembered as absent."""
 
     def __init__(self) -> None:
         self.forget()
@@ -55,10 +55,7 @@ class WebhooksProjector:
 
     def state(self, entity: str) -> bytes | None:
         known = self._known.get(entity.removeprefix(_PREFIX)) if entity.startswith(_PREFIX) else None
-        return None if known is None else write_webhook(known)
-
-    async def settle(self, connection: Connection) -> None:
-        """All was loaded before."""
+        return None if known is None else encode_webhook(known)
 
     def changes(self) -> list[RowChange]:
         if not self._changed:

@@ -1,4 +1,4 @@
-"""Webhooks as they are, and what the registry says about the models of their events."""
+"""Webhooks, and what payloads need of the models that events name."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -8,8 +8,8 @@ from runfold_projections.postgres.connection import Connection
 _COLUMNS = "webhook_id, workspace, name, url, kinds, description, active, born, created_ms, updated_ms"
 
 
-class Hook(NamedTuple):
-    """A webhook that is there. `born` is the offset of its creation in `registry`; times are ms since the epoch."""
+class WebhookRow(NamedTuple):
+    """A webhook that exists. `born` is the offset of its creation in `registry`; times are ms since the epoch."""
 
     webhook_id: str
     workspace: str
@@ -23,18 +23,18 @@ class Hook(NamedTuple):
     updated_ms: int
 
 
-async def get_webhook(connection: Connection, workspace: str, webhook_id: str) -> Hook | None:
-    """The webhook of an id; None if there is none."""
+async def get_webhook(connection: Connection, workspace: str, webhook_id: str) -> WebhookRow | None:
+    """Return the webhook of an id; None if there is none."""
     row = await connection.fetchrow(
         f"SELECT {_COLUMNS} FROM webhook WHERE workspace = $1 AND webhook_id = $2 AND NOT is_deleted",  # noqa: S608
         workspace,
         webhook_id,
     )
-    return None if row is None else Hook(*row.values())
+    return None if row is None else WebhookRow(*row.values())
 
 
-async def webhooks(connection: Connection, workspace: str | None, limit: int, after: str = "") -> list[Hook]:
-    """Webhooks of a workspace (None: of all), by id, those behind `after`."""
+async def webhooks(connection: Connection, workspace: str | None, limit: int, after: str = "") -> list[WebhookRow]:
+    """Return the webhooks of a workspace (None: of all), by id, those after `after`."""
     rows = await connection.fetch(
         f"""
         SELECT {_COLUMNS} FROM webhook
@@ -44,11 +44,11 @@ async def webhooks(connection: Connection, workspace: str | None, limit: int, af
         after,
         limit,
     )
-    return [Hook(*row.values()) for row in rows]
+    return [WebhookRow(*row.values()) for row in rows]
 
 
 async def prompts_among(connection: Connection, workspace: str, names: Sequence[str]) -> frozenset[str]:
-    """Those of the names that are prompts."""
+    """Return those of the names that are prompts."""
     rows = await connection.fetch(
         "SELECT name FROM registered_model WHERE workspace = $1 AND name = ANY ($2::text[]) AND is_prompt",
         workspace,
@@ -57,8 +57,8 @@ async def prompts_among(connection: Connection, workspace: str, names: Sequence[
     return frozenset(row["name"] for row in rows)
 
 
-async def numbers_given(connection: Connection, offsets: Sequence[int]) -> dict[int, int]:
-    """The numbers that versions got, by the offsets of the events that created them; without those that were deleted since."""
+async def version_numbers(connection: Connection, offsets: Sequence[int]) -> dict[int, int]:
+    """Return version numbers by the offsets of the events that created them, without versions deleted since."""
     rows: Any = await connection.fetch(
         "SELECT log_offset, version FROM model_version WHERE log_offset = ANY ($1::bigint[])", list(offsets)
     )

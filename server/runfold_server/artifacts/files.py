@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from runfold_projections.artifacts.as_of import artifacts_at, entries_of
-from runfold_projections.artifacts.queries import Artifact, Entry, find_artifact, list_artifacts
+from runfold_projections.artifacts.queries import Artifact, FolderEntry, find_artifact, list_artifacts
 from runfold_projections.postgres.connection import Connection
 from runfold_schemas.events.artifacts import ArtifactsDeleted, ArtifactStored
 from runfold_schemas.positions.topics import Topic
@@ -50,10 +50,10 @@ async def delete(services: Services, place: ArtifactPath, origin: Origin) -> Non
     await services.writes.append(ArtifactsDeleted(owner=place.owner, path=place.path), origin)
 
 
-async def list_folder(services: Services, place: ArtifactPath, as_of: Vector | None = None) -> list[Entry]:
+async def list_folder(services: Services, place: ArtifactPath, as_of: Vector | None = None) -> list[FolderEntry]:
     """What a folder holds directly, or held then; nothing for a file, and for what is not there."""
 
-    async def query(connection: Connection) -> list[Entry]:
+    async def query(connection: Connection) -> list[FolderEntry]:
         if as_of is not None:
             return entries_of(await artifacts_at(connection, place.owner, as_of), place.path)
         return await list_artifacts(connection, place.owner, place.path)

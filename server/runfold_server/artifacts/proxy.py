@@ -6,7 +6,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from runfold_projections.artifacts.queries import Entry
+from runfold_projections.artifacts.queries import FolderEntry
 from runfold_server.core.errors import InvalidParameter
 from runfold_server.http.messages import Message
 from runfold_server.http.operation import RawCall, RawOperation, TimeTravel
@@ -24,7 +24,7 @@ ANY = "*/*"
 LISTED = having({}, {"files": listed(ref("FileInfo"))})
 
 
-def entries(found: Sequence[Entry], below: str = "") -> dict[str, Any]:
+def entries(found: Sequence[FolderEntry], below: str = "") -> dict[str, Any]:
     """A listing as MLflow answers it; names stand below a folder, if one is given."""
     shown = []
     for entry in found:

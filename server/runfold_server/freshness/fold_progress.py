@@ -6,9 +6,8 @@ from heapq import heappop, heappush
 
 import structlog
 
-from runfold_projections.folding.checkpoint import hear, progress_channel
-from runfold_projections.generations.generations import hear_of_generations
 from runfold_projections.postgres.connection import open_connection
+from runfold_projections.postgres.notifications import listen_for_generations, listen_for_positions, progress_channel
 from runfold_projections.postgres.read_transaction import checkpoints
 from runfold_schemas.positions.position import Partition
 from runfold_server.core.errors import Unavailable
@@ -26,7 +25,7 @@ _log = structlog.get_logger(__name__)
 class Progress:
     """Wakes whoever waits for a checkpoint.
 
-    `version` counts notices. `listening` is False while there is no connection to hear them on. `switches` counts what may have put other
+    `version` counts notices. `listening` is False while there is no connection to listen on. `switches` counts what may have put other
     tables in the place of those that were read.
     """
 
@@ -106,8 +105,8 @@ async def listen(progress: Progress, dsn: str, namespace: str) -> None:
 
 async def _hear(progress: Progress, dsn: str, namespace: str) -> None:
     async with open_connection(dsn, namespace, application="runfold-server-progress") as connection:
-        lost = await hear(connection, progress_channel(namespace), progress.note)
-        await hear_of_generations(connection, namespace, progress.note_switch)
+        lost = await listen_for_positions(connection, progress_channel(namespace), progress.note)
+        await listen_for_generations(connection, namespace, progress.note_switch)
         progress.note_switch()
         # The known must be complete before it is waited on: what was committed before LISTEN announces itself no more.
         for where, next_offset in (await checkpoints(connection)).items():

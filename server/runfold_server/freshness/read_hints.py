@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 
-from runfold_projections.folding.checkpoint import want
+from runfold_projections.postgres.notifications import send_read_hints
 from runfold_schemas.positions.position import Partition
 from runfold_server.core.database import Database
 from runfold_server.core.errors import Unavailable
@@ -34,6 +34,6 @@ class Urge:
             ends, self._ends = self._ends, {}
             try:
                 async with self._database.connection() as connection:
-                    await want(connection, self._namespace, ends)
+                    await send_read_hints(connection, self._namespace, ends)
             except Unavailable:
                 await asyncio.sleep(_PAUSE)

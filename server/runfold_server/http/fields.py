@@ -75,6 +75,8 @@ class Field:
     fallback: Any = None
     build: Callable[..., Any] = dict
     attribute: str = ""
+    about: str = ""
+    """Description of the field in the API's document, where the general one of its name does not fit."""
     camel: str = dataclass_field(init=False, default="")
 
     def __post_init__(self) -> None:

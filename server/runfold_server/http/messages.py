@@ -38,6 +38,7 @@ class Rule:
     missing: str = ""
     missing_error: type[InvalidParameter] = InvalidParameter
     fallback: Any = None
+    about: str = ""
 
 
 Int32 = Annotated[int, Rule(bits=32)]
@@ -99,6 +100,7 @@ def _field(info: msgspec.structs.FieldInfo) -> Field:
         missing_error=rule.missing_error,
         fallback=rule.fallback,
         attribute=info.name,
+        about=rule.about,
         **details,
     )
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import structlog
 
-from runfold_projections.artifacts.checks import clear_damage, is_damaged, note_damage
+from runfold_projections.artifacts.checks import clear_damage, is_damaged, record_damage
 from runfold_projections.artifacts.queries import Artifact
 from runfold_server.core.database import Database
 from runfold_server.core.errors import DamagedBytes, Unavailable
@@ -95,7 +95,7 @@ class Checks:
         )
         try:
             async with self._database.connection() as connection:
-                await note_damage(connection, artifact, found)
+                await record_damage(connection, artifact, found)
         except Unavailable as error:
             _log.warning("artifact_damage_not_saved", object_key=artifact.object_key, error=error.message)
         return _error(artifact, found)

@@ -6,7 +6,7 @@ import time
 
 import structlog
 
-from runfold_projections.artifacts.checks import advance, end_pass, files_after, release_turn, take_turn
+from runfold_projections.artifacts.checks import advance, claim_pass, end_pass, files_after, release_pass
 from runfold_projections.artifacts.queries import Artifact
 from runfold_server.core.database import Database
 from runfold_server.core.errors import ApiError
@@ -52,7 +52,7 @@ class Scrub:
             # Another server may go on at once. If Postgres is away it waits until the turn has run out.
             with contextlib.suppress(ApiError, TimeoutError):
                 async with asyncio.timeout(RELEASE_SECONDS), self._database.connection() as connection:
-                    await release_turn(connection, self._holder)
+                    await release_pass(connection, self._holder)
 
     async def _pass_after_pass(self) -> None:
         pause = min(POLL_SECONDS, self._period)
@@ -67,7 +67,7 @@ class Scrub:
     async def step(self) -> float:
         """Read the next files, if it is this server's turn. Returns the seconds to wait until the next step."""
         async with self._database.connection() as connection:
-            turn = await take_turn(connection, self._holder, self._period)
+            turn = await claim_pass(connection, self._holder, self._period)
             if turn is None:
                 return min(POLL_SECONDS, self._period)
             files = await files_after(connection, turn, _BATCH)

@@ -1,6 +1,8 @@
 """A fold's refusal in MLflow's words. The words depend on the call: the event tells which it was."""
 
-from runfold_projections.core.rejection import RejectionCode
+from runfold_projections.experiments.rejections import ExperimentRejection
+from runfold_projections.operations.outcomes import SET_ASIDE
+from runfold_projections.runs.rejections import RunRejection
 from runfold_schemas.events.all_events import Event
 from runfold_schemas.events.experiments import (
     ExperimentDeleted,
@@ -18,30 +20,28 @@ from runfold_server.writes.writes import RefusedWrite
 def as_mlflow_error(refused: RefusedWrite, *, single_param: bool = False) -> ApiError:
     """The error to answer. `single_param`: the call was log-parameter, whose message has another form than log-batch's."""
     event, details = refused.event, refused.refused.details
-    try:
-        code = RejectionCode(refused.refused.code)
-    except ValueError:
+    if refused.refused.code == SET_ASIDE:
         return Internal(f"The server's own event was set aside: {refused.refused.message}")
-    match code:
-        case RejectionCode.EXPERIMENT_EXISTS:
+    match refused.refused.code:
+        case ExperimentRejection.EXISTS:
             return AlreadyExists(f"Experiment(name={details.get('name', getattr(event, 'name', ''))}) already exists.")
-        case RejectionCode.EXPERIMENT_NOT_FOUND:
+        case ExperimentRejection.NOT_FOUND:
             return no_experiment(_experiment_id(event))
-        case RejectionCode.EXPERIMENT_NOT_ACTIVE:
+        case ExperimentRejection.NOT_ACTIVE:
             return _experiment_not_active(event, str(details.get("lifecycle_stage", "deleted")))
-        case RejectionCode.EXPERIMENT_TAG_NOT_FOUND:
+        case ExperimentRejection.TAG_NOT_FOUND:
             key = details.get("key", event.keys[0] if isinstance(event, ExperimentTagsDeleted) else "")
             return NotFound(f"No tag with name: {key} in experiment with id {_experiment_id(event)}")
-        case RejectionCode.RUN_NOT_FOUND:
+        case RunRejection.NOT_FOUND:
             return no_run(_run_id(event))
-        case RejectionCode.RUN_NOT_ACTIVE:
+        case RunRejection.NOT_ACTIVE:
             return run_not_active(_run_id(event), str(details.get("lifecycle_stage", "deleted")))
-        case RejectionCode.TAG_NOT_FOUND:
+        case RunRejection.TAG_NOT_FOUND:
             key = details.get("key", event.keys[0] if isinstance(event, TagsDeleted) else "")
             return NotFound(f"No tag with name: {key} in run with id {_run_id(event)}")
-        case RejectionCode.PARAM_CHANGED:
+        case RunRejection.PARAM_CHANGED:
             return _param_changed(event, details.get("conflicts", []), single_param)
-        case RejectionCode.RUN_EXISTS:
+        case RunRejection.EXISTS:
             return AlreadyExists(refused.refused.message)
     return InvalidParameter(refused.refused.message)
 

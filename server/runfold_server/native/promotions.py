@@ -7,10 +7,10 @@ from pydantic import ValidationError
 from starlette.responses import Response
 
 from runfold_log.writer import Appended
-from runfold_projections.core.rejection import RejectionCode
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.registry.as_of import registered_model_at
 from runfold_projections.registry.queries import RegisteredModel
+from runfold_projections.registry.rejections import RegisteredModelRejection
 from runfold_schemas.events.base import DEFAULT_WORKSPACE
 from runfold_schemas.events.registered_models import MOST_IN_A_PROMOTION, ModelsPromoted
 from runfold_server.core.errors import ApiError, ErrorCode, InvalidParameter
@@ -103,7 +103,7 @@ async def _promote(services: Services, call: RawCall[NoFields]) -> Response:
     try:
         position, models = await services.writes.decide(event, call.origin, query_after)
     except RefusedWrite as refused:
-        if refused.refused.code == RejectionCode.PROMOTION_CONDITION_FAILED:
+        if refused.refused.code == RegisteredModelRejection.PROMOTION_CONDITION_FAILED:
             raise NotPromoted(refused.refused.message, refused.refused.details.get("failed", [])) from None
         raise as_registry_error(refused) from None
     return json_response({"position": position, "models": [encode_model(model) for model in models]})

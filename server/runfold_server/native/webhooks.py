@@ -6,7 +6,7 @@ from starlette.responses import Response
 
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.webhooks import deliveries
-from runfold_projections.webhooks.queries import Hook, webhooks
+from runfold_projections.webhooks.queries import WebhookRow, webhooks
 from runfold_schemas.events.base import DEFAULT_WORKSPACE
 from runfold_schemas.positions.position import Partition, Position
 from runfold_schemas.positions.topics import Topic
@@ -47,7 +47,7 @@ async def _deliveries(services: Services, call: RawCall[ListDeliveries]) -> Resp
     limit, offset, state, named = request.limit, request.offset, request.state, request.webhook
     webhook_id = (await _find(services, named)).webhook_id if named else None
     async with services.reads.database.connection() as connection:
-        rows = await deliveries.listed(connection, webhook_id, state, limit + 1, offset)
+        rows = await deliveries.list_deliveries(connection, webhook_id, state, limit + 1, offset)
     more = next_page(len(rows), limit, offset)
     return json_response({"deliveries": rows[:limit]} | more)
 
@@ -67,14 +67,14 @@ async def _redeliver(services: Services, call: RawCall[Redeliver]) -> Response:
     until = (await services.reads.database.checkpoints()).get(_WHERE, 0)
     if position.offset < until:
         async with services.reads.database.connection() as connection:
-            await deliveries.ask_again(connection, hook.webhook_id, position.offset, until)
+            await deliveries.request_redelivery(connection, hook.webhook_id, position.offset, until)
     return json_response({"webhook_id": hook.webhook_id, "from": position.offset, "until": max(position.offset, until)})
 
 
-async def _find(services: Services, named: str) -> Hook:
+async def _find(services: Services, named: str) -> WebhookRow:
     """By id or by name."""
 
-    async def query(connection: Connection) -> list[Hook]:
+    async def query(connection: Connection) -> list[WebhookRow]:
         return await webhooks(connection, DEFAULT_WORKSPACE, _MOST)
 
     found = [

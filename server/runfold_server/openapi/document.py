@@ -181,7 +181,7 @@ def _parameters(path: str, fields: Iterable[Field], in_path: Iterable[str] = ())
             "name": field.name,
             "in": "path" if placed else "query",
             "required": field.required or placed,
-            "description": meaning(path, field.name),
+            "description": field.about or meaning(path, field.name),
             "schema": _type(path, field),
         }
 
@@ -194,7 +194,7 @@ def _object(path: str, fields: Iterable[Field]) -> Json:
 
 
 def _property(path: str, field: Field) -> Json:
-    return _type(path, field) | {"description": meaning(path, field.name)}
+    return _type(path, field) | {"description": field.about or meaning(path, field.name)}
 
 
 def _type(path: str, field: Field) -> Json:

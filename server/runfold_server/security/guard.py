@@ -1,7 +1,8 @@
 """ASGI middleware that refuses callers, and sets the headers that tell browsers what they may do with an answer."""
 
+from functools import lru_cache
+
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -12,11 +13,13 @@ from .callers import SAFE_METHODS, Callers
 OPEN_PATHS = frozenset({"/health", "/health/live", "/health/ready", "/version"})
 """Answered whatever the Host header is, as MLflow does: orchestrators ask them under names of their own."""
 
-_BROWSER_HEADERS = {
-    "x-content-type-options": "nosniff",
-    "x-frame-options": "SAMEORIGIN",
-    "cross-origin-resource-policy": "same-origin",
-}
+_BROWSER_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"SAMEORIGIN"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+_HOSTS_KEPT, _KEPT_CHARS = 256, 262
+"""How many Host headers are remembered with what was decided, and their most characters: a name's 255, and a port."""
 _log = structlog.get_logger(__name__)
 
 
@@ -25,6 +28,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, callers: Callers) -> None:
         self._app, self._callers = app, callers
+        self._known_host = lru_cache(_HOSTS_KEPT)(callers.allows_host)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -33,9 +37,9 @@ class Guard:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in _BROWSER_HEADERS.items():
-                    headers.setdefault(name, value)
+                given = message.get("headers", ())
+                names = {name for name, _ in given}
+                message["headers"] = [*given, *(header for header in _BROWSER_HEADERS if header[0] not in names)]
             await send(message)
 
         denial = self._denial(scope)
@@ -47,12 +51,13 @@ class Guard:
         await answer(scope, receive, send_with_headers)
 
     def _denial(self, scope: Scope) -> ApiError | None:
-        headers = Headers(scope=scope)
+        # Of every request, so by hand: Starlette's objects for headers cost more than the rest of this.
+        hosts, origin = _host_and_origin(scope)
         # HTTP/1.0 knows no Host; browsers always send one.
-        host, origin = headers.get("host"), headers.get("origin")
+        host = hosts[0] if hosts else None
         if host is None or scope["path"] in OPEN_PATHS:
             pass
-        elif len(headers.getlist("host")) > 1 or not self._callers.allows_host(host, _address(scope)):
+        elif len(hosts) > 1 or not self._allows_host(host, _address(scope)):
             return PermissionDenied(
                 f"Invalid Host header {host[:100]!r} - possible DNS rebinding attack detected. "
                 "If this server is reached under that name, add it to RUNFOLD_ALLOWED_HOSTS."
@@ -64,6 +69,21 @@ class Guard:
                 "If it should, add its origin to RUNFOLD_ALLOWED_ORIGINS."
             )
         return None
+
+    def _allows_host(self, host: str, server: str) -> bool:
+        takes = self._known_host if len(host) <= _KEPT_CHARS else self._callers.allows_host
+        return takes(host, server)
+
+
+def _host_and_origin(scope: Scope) -> tuple[list[str], str | None]:
+    hosts: list[str] = []
+    origin = None
+    for name, value in scope["headers"]:
+        if name == b"host":
+            hosts.append(value.decode("latin-1"))
+        elif name == b"origin" and origin is None:
+            origin = value.decode("latin-1")
+    return hosts, origin
 
 
 def _address(scope: Scope) -> str:

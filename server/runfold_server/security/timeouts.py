@@ -73,8 +73,6 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if self._in_headers:
-            if "headers" not in self._timers:
-                self._start_timer("headers", self.patience.header_seconds, self._end_late_headers)
             # One read has at most 256 KiB, so that looking before parsing bounds the work.
             self._header_bytes += len(data)
             if (
@@ -87,6 +85,17 @@ class BoundedProtocol(HttpToolsProtocol):
         super().data_received(data)
         if not self._in_headers and self._quiet_bytes > self.patience.header_bytes:
             self.transport.abort()
+        self._wait_for_rest()
+
+    def _wait_for_rest(self) -> None:
+        """Bound the wait for what has not come yet. Most requests come whole, and cost no timer."""
+        if self.transport.is_closing():
+            return
+        if not self._in_headers:
+            if "body" not in self._timers:
+                self._start_timer("body", self.patience.stall_seconds, self._check_body)
+        elif self._header_bytes and "headers" not in self._timers:
+            self._start_timer("headers", self.patience.header_seconds, self._end_late_headers)
 
     def on_message_begin(self) -> None:
         """Begin a request."""
@@ -101,13 +110,12 @@ class BoundedProtocol(HttpToolsProtocol):
             raise httptools.HttpParserError("too many headers")
 
     def on_headers_complete(self) -> None:
-        """Hand the request on, and wait for its body."""
+        """Hand the request on."""
         if self.transport.is_closing():
             return
         self._in_headers = False
         self._cancel_timer("headers")
         super().on_headers_complete()
-        self._start_timer("body", self.patience.stall_seconds, self._check_body)
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""

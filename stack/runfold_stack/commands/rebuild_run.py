@@ -8,12 +8,13 @@ from typing import Any
 
 from runfold_projections.control.migrations import check_migrated
 from runfold_projections.core.errors import NoSuchGeneration
+from runfold_projections.core.projection import Projection
 from runfold_projections.generations.comparison import Difference
-from runfold_projections.generations.generations import Generation, Projection
+from runfold_projections.generations.generations import Generation
 from runfold_projections.generations.inventory import Entry, inventory
 from runfold_projections.generations.rebuild import Compared, drop_generations, rebuilding
-from runfold_projections.generations.state_hash import WHOLE, state_hash
-from runfold_projections.postgres.connection import Connection, open_connection
+from runfold_projections.generations.state_hash import state_hash
+from runfold_projections.postgres.connection import LONG_READ_SECONDS, Connection, open_connection
 from runfold_projections.postgres.read_transaction import checkpoints
 from runfold_schemas.positions.vector import write_vector
 from runfold_stack.errors import BadSetting
@@ -168,7 +169,9 @@ async def hashes(
     for projection in chosen:
         generation = _chosen(there, projection, number, past)
         async with (
-            open_connection(dsn, generation.schema_name, application="runfold state-hash", timeout=WHOLE) as connection,
+            open_connection(
+                dsn, generation.schema_name, application="runfold state-hash", timeout=LONG_READ_SECONDS
+            ) as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
             vector = await checkpoints(connection)

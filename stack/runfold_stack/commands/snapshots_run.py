@@ -11,7 +11,8 @@ from runfold_log.admin import open_log
 from runfold_log.cluster import KafkaCluster
 from runfold_log.log_ends import LogEnds
 from runfold_projections.core.errors import NoSuchPast, Stalled
-from runfold_projections.generations.generations import Generation, Projection
+from runfold_projections.core.projection import Projection
+from runfold_projections.generations.generations import Generation
 from runfold_projections.generations.rebuild import Phase, Told
 from runfold_projections.generations.snapshots import Past, create_past, drop_past, pasts
 from runfold_projections.postgres.connection import Connection

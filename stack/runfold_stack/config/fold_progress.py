@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from runfold_log.admin import LogInfo
 from runfold_log.cluster import KafkaCluster
 from runfold_log.reader import LogReader
-from runfold_projections.generations.generations import Projection
+from runfold_projections.core.projection import Projection
 from runfold_projections.postgres.connection import Pool
 from runfold_projections.postgres.read_transaction import checkpoints, reached
 from runfold_schemas.positions.position import Partition

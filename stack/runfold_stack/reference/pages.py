@@ -10,7 +10,7 @@ import typer
 from prometheus_client import CollectorRegistry
 
 from runfold_consumers.runtime.metrics import WorkerMetrics
-from runfold_projections.core.rejection import RejectionCode
+from runfold_projections.catalog import rejection_meanings
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.errors import Reason
 from runfold_schemas.positions.topics import Topic
@@ -37,27 +37,7 @@ REASONS = {
     Reason.BEFORE_GENESIS: "The record stands before its partition's genesis record.",
     Reason.ABSURD: "The body decodes, or claims to, but breaks a bound of the event: a count, a length, a value.",
 }
-CODES = {
-    RejectionCode.EXPERIMENT_EXISTS: "The name belongs to another experiment, perhaps a deleted one.",
-    RejectionCode.EXPERIMENT_NOT_FOUND: "No experiment has this id.",
-    RejectionCode.EXPERIMENT_NOT_ACTIVE: "The experiment is deleted.",
-    RejectionCode.EXPERIMENT_TAG_NOT_FOUND: "The experiment has no tag of this key.",
-    RejectionCode.RUN_EXISTS: "The run was created before, in another experiment.",
-    RejectionCode.RUN_NOT_FOUND: "No run has this id.",
-    RejectionCode.RUN_NOT_ACTIVE: "The run is deleted.",
-    RejectionCode.PARAM_CHANGED: "A param has another value already; nothing of the event takes effect.",
-    RejectionCode.TAG_NOT_FOUND: "The run has no tag of this key.",
-    RejectionCode.LOGGED_MODEL_EXISTS: "The id belongs to another logged model.",
-    RejectionCode.LOGGED_MODEL_NOT_FOUND: "The workspace has no logged model of this id.",
-    RejectionCode.LOGGED_MODEL_PARAM_CHANGED: "A param of the logged model has another value already; nothing of the event takes effect.",
-    RejectionCode.LOGGED_MODEL_TAG_NOT_FOUND: "The logged model has no tag of this key.",
-    RejectionCode.MODEL_EXISTS: "The name belongs to another registered model of the workspace.",
-    RejectionCode.MODEL_NOT_FOUND: "No registered model has this name.",
-    RejectionCode.MODEL_VERSION_NOT_FOUND: "The registered model has no such version, or not any more.",
-    RejectionCode.WEBHOOK_EXISTS: "The id belongs to another webhook, perhaps a deleted one.",
-    RejectionCode.WEBHOOK_NOT_FOUND: "No webhook has this id.",
-    RejectionCode.PROMOTION_CONDITION_FAILED: "A condition of the promotion does not hold; nothing of it takes effect.",
-}
+CODES = rejection_meanings()
 
 
 def reference() -> str:
@@ -205,7 +185,7 @@ An event that is rejected is one that the fold refused; it is kept in `rejection
 
 {table(("set aside", "meaning"), ((f"`{reason}`", REASONS[reason]) for reason in Reason))}
 
-{table(("rejected", "meaning"), ((f"`{code}`", CODES[code]) for code in RejectionCode))}
+{table(("rejected", "meaning"), ((f"`{code}`", meaning) for code, meaning in CODES.items()))}
 """
 
 

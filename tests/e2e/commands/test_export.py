@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import tests.support.services.running as real
-from runfold_projections.generations.generations import Projection
+from runfold_projections.core.projection import Projection
 from runfold_schemas.codec.batch import Outgoing
 from runfold_schemas.events.experiments import ExperimentCreated
 from runfold_schemas.events.frames import Frame
@@ -186,9 +186,9 @@ async def test_an_import_that_is_killed_again_and_again_is_whole_in_the_end(
 IMPORT = """
 import asyncio, sys
 from pathlib import Path
-from runfold_stack.parquet.importing import import_export
-from runfold_schemas.cluster import KafkaCluster, KafkaSecurity
-from runfold_stack.services import Services
+from runfold_stack.transfer.importing import import_export
+from runfold_log.cluster import KafkaCluster, KafkaSecurity
+from runfold_stack.config.services import Services
 kafka = KafkaCluster(sys.argv[2], KafkaSecurity.from_environment())
 folder, postgres, namespace = sys.argv[1], *sys.argv[3:]
 progress = lambda done, all: print(done, flush=True)

@@ -6,7 +6,7 @@ import sys
 
 import asyncpg
 
-from runfold_projections.generations.generations import Projection
+from runfold_projections.core.projection import Projection
 from runfold_schemas.events.runs import ParamsLogged, RunCreated
 from runfold_schemas.positions.topics import Topic
 from tests.support.installations.in_process import append, folded, outgoing, sender

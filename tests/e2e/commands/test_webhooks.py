@@ -15,7 +15,7 @@ import mlflow
 import pytest
 from mlflow.entities.webhook import WebhookEvent, WebhookEventStr
 
-from runfold_projections.generations.generations import Projection
+from runfold_projections.core.projection import Projection
 from tests.support.doubles.receiver import Receiver, receiver
 from tests.support.installations.in_process import fetch
 from tests.support.installations.installation import Installation, Program

@@ -17,9 +17,10 @@ from typing import Any
 import httpx2
 import pytest
 
-from runfold_projections.generations.generations import Projection, generations
-from runfold_projections.generations.state_hash import WHOLE, state_hash
-from runfold_projections.postgres.connection import open_connection
+from runfold_projections.core.projection import Projection
+from runfold_projections.generations.generations import generations
+from runfold_projections.generations.state_hash import state_hash
+from runfold_projections.postgres.connection import LONG_READ_SECONDS, open_connection
 from runfold_projections.postgres.read_transaction import checkpoints
 from tests.support.installations.installation import Installation, Program
 from tests.support.installations.waiting import partitions_of, until
@@ -160,7 +161,10 @@ async def assert_equal_hashes(installation: Installation, number: int = 2) -> No
         for generation in there:
             async with (
                 open_connection(
-                    installation.services.postgres, generation.schema_name, application="test", timeout=WHOLE
+                    installation.services.postgres,
+                    generation.schema_name,
+                    application="test",
+                    timeout=LONG_READ_SECONDS,
                 ) as connection,
                 connection.transaction(isolation="repeatable_read", readonly=True),
             ):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-import sys
 import warnings
 from itertools import count
 from pathlib import Path
@@ -54,10 +53,6 @@ def experiment(url: str) -> Iterator[str]:
     mlflow.clear_active_model()
     while mlflow.active_run():
         mlflow.end_run()
-    # After the tests of one kind of URI there is an empty module of this name, though no PyTorch is installed; which call leaves it is not known.
-    # The client's log_metrics takes it for PyTorch.
-    if not hasattr(sys.modules.get("torch"), "Tensor"):
-        sys.modules.pop("torch", None)
 
 
 @pytest.fixture(scope="module")

@@ -16,11 +16,6 @@ PATHS = ["a.txt", "m/MLmodel", "m/data/w.bin", "m/data", "z/é.txt", "m0"]
 FOLDERS = ["", "m", "m/data", "z", "nowhere"]
 
 
-@pytest.fixture
-def caller(client: httpx2.Client) -> Caller:
-    return Caller(client)
-
-
 def told(client: httpx2.Client, run: str, **asked: str) -> dict[str, Any]:
     """What all reads of the run's files answer."""
     root = f"0/{run}/artifacts"

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
+from runfold_projections.core.projection import Projection
 from runfold_projections.core.rejection import Rejection
 from runfold_projections.experiments import fold as experiments
 from runfold_projections.folding.partition_fold import decode_batch
-from runfold_projections.generations.generations import Projection
 from runfold_projections.history import journal as journals
-from runfold_projections.history.cutoff import born
-from runfold_projections.history.journal_reader import events_of
+from runfold_projections.history.cutoff import existing_runs
+from runfold_projections.history.journal_reader import load_events
 from runfold_projections.metrics.summaries import Block
 from runfold_projections.runs import fold as runs
 from runfold_projections.runs.as_of import experiment_at, experiment_named_at, run_at, run_shown_at
@@ -47,8 +47,8 @@ def vector(**ends: int) -> Vector:
     return {Partition(topic, 0): ends.get(topic.value, 0) for topic in (Topic.EXPERIMENTS, Topic.RUNS, Topic.METRICS)}
 
 
-def runs_of(raws: Sequence[Raw]) -> dict[str, runs.Run]:
-    found: dict[str, runs.Run] = {}
+def runs_of(raws: Sequence[Raw]) -> dict[str, runs.RunState]:
+    found: dict[str, runs.RunState] = {}
     for record in told(raws):
         if isinstance(record.event, RunFact):
             state = found.get(record.entity)
@@ -76,7 +76,7 @@ async def test_a_run_as_of_an_offset_is_what_a_fold_has_that_stopped_there(servi
         for end in [0, 1, *rng.sample(range(2, 300), 30), 301]:
             expected, at = runs_of(raws[:end]), vector(runs=end)
             assert {r: await run_at(connection, r, at) for r in RUNS} == {r: expected.get(r) for r in RUNS}
-            assert await born(connection, RUNS, at) == set(expected)
+            assert await existing_runs(connection, RUNS, at) == set(expected)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -190,7 +190,7 @@ async def test_the_journal_has_every_event_of_an_entity_once_with_its_outcome(
         entities = [row["entity"] for row in await connection.fetch("SELECT DISTINCT entity FROM journal")]
         found = {}
         for entity in entities:
-            events = await events_of(connection, projection, entity, below=1000, rows=1000, newest=False)
+            events = await load_events(connection, projection, entity, end_offset=1000, rows=1000, newest=False)
             offsets = [one.entry.offset for one in events]
             assert offsets == sorted(set(offsets))
             for where, entry in events:

@@ -8,15 +8,18 @@ from typing import Any
 
 import pytest
 
+from runfold_projections.catalog import COMMON_TABLES, canonical_tables, entities_of
 from runfold_projections.control.migrations import migrate
+from runfold_projections.core.canonical import Row
 from runfold_projections.core.errors import Fenced
+from runfold_projections.core.projection import Projection
 from runfold_projections.core.projector import Projector
 from runfold_projections.core.rejection import Rejection
 from runfold_projections.folding import partition_fold as batches
 from runfold_projections.folding.checkpoint import Checkpoint, load
-from runfold_projections.folding.partition_fold import PartitionFold, decode_batch, projector_for
-from runfold_projections.generations.canonical_rows import Row, canonical_rows
-from runfold_projections.generations.generations import COMMON_TABLES, TABLES, Projection, canonical_names
+from runfold_projections.folding.partition_fold import PartitionFold, decode_batch
+from runfold_projections.folding.topic_projector import projector_for
+from runfold_projections.generations.canonical_rows import canonical_rows
 from runfold_projections.metrics import model_blocks
 from runfold_projections.metrics.branches import NO_RANK
 from runfold_projections.metrics.summaries import Latest, Summary
@@ -81,9 +84,15 @@ class Breaking:
     def state(self, entity: str) -> bytes | None:
         return self._inner.state(entity)
 
-    async def settle(self, connection: Connection) -> None:
-        await self._inner.settle(connection)
-        self._maybe("settle")
+    async def load_deferred(self, connection: Connection) -> None:
+        await self._inner.load_deferred(connection)
+        self._maybe("load_deferred")
+
+    def repeated(self, offsets: Sequence[int]) -> list[RowChange]:
+        return self._inner.repeated(offsets)
+
+    def committed(self) -> None:
+        self._inner.committed()
 
     def changes(self) -> list[RowChange]:
         changes = self._inner.changes()
@@ -106,7 +115,12 @@ async def emptied(services: Services, projection: Projection) -> AsyncIterator[C
 
 
 async def clear(connection: Connection, projection: Projection) -> None:
-    await connection.execute(f"TRUNCATE {', '.join((*COMMON_TABLES, *TABLES[projection]))}")
+    await connection.execute(f"TRUNCATE {', '.join(tables_of(projection))}")
+
+
+def tables_of(projection: Projection) -> list[str]:
+    own = [table for entity in entities_of(projection) for table in entity.tables]
+    return [table.name for table in (*COMMON_TABLES, *own)]
 
 
 async def rows_of(connection: Connection, projection: Projection) -> Rows:
@@ -157,7 +171,7 @@ async def test_cuts_crashes_and_repeated_deliveries_change_no_row(
         while (at := checkpoint.next_offset if checkpoint else 0) < len(raws):
             batch = raws[at : at + rng.randint(1, 9)]
             before = checkpoint
-            Breaking.at = rng.choice(["", "", "load", "fold", "settle", "changes"])
+            Breaking.at = rng.choice(["", "", "load", "fold", "load_deferred", "changes"])
             try:
                 checkpoint = await apply(connection, fold, before, batch)
             except Crash:
@@ -426,7 +440,8 @@ async def test_the_longest_texts_of_the_contract_fit_into_every_index(services: 
     for projection, fill in zip(Projection, (experiments, registry, runs, metrics), strict=True):
         rows = await _takes(services, projection, fill)
         assert not [row for row in rows if row[0] in ("set_aside", "rejection")]
-        own = {*canonical_names(projection)} - {*COMMON_TABLES, "segment", "metric_block"}
+        common = {table.name for table in COMMON_TABLES}
+        own = {name for name, _ in canonical_tables(projection)} - {*common, "segment", "metric_block"}
         assert {table for table, _ in rows} >= own | {"sequence"}
 
 

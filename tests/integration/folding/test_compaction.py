@@ -12,11 +12,12 @@ from random import Random
 import pytest
 
 from runfold_projections.control.migrations import migrate
+from runfold_projections.core.canonical import Row
 from runfold_projections.core.errors import Fenced, MergeFailed
+from runfold_projections.core.projection import Projection
 from runfold_projections.folding.checkpoint import Checkpoint
 from runfold_projections.folding.partition_fold import PartitionFold, decode_batch
-from runfold_projections.generations.canonical_rows import Row, canonical_rows
-from runfold_projections.generations.generations import Projection
+from runfold_projections.generations.canonical_rows import canonical_rows
 from runfold_projections.postgres.connection import Connection, Pool, open_pool
 from runfold_projections.segments import compaction, packs
 from runfold_projections.segments import compaction_backlog as backlog_module
@@ -90,6 +91,7 @@ async def test_merges_between_batches_change_no_row(
         async with plain.acquire() as connection:
             await apply(connection, new_fold(), None, raws)
         fold, checkpoint = new_fold(), None
+        assert fold.tidying is not None
         async with merged.acquire() as connection:
             while (at := checkpoint.next_offset if checkpoint else 0) < len(raws):
                 checkpoint = await apply(connection, fold, checkpoint, raws[at : at + rng.randint(1, 4)])

@@ -4,21 +4,17 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
+from runfold_projections import catalog
 from runfold_projections.control import leases, migrations
 from runfold_projections.control.leases import Leasable
 from runfold_projections.control.migrations import check_migrated, migrate
 from runfold_projections.core.errors import NotMigrated
-from runfold_projections.generations.generations import (
-    LAYOUTS,
-    Generation,
-    Projection,
-    create_generation,
-    generations,
-    switch,
-)
+from runfold_projections.core.projection import Projection
+from runfold_projections.generations.generations import Generation, create_generation, generations, switch
 from runfold_projections.postgres.connection import Connection, open_connection, open_pool
 from runfold_projections.postgres.read_transaction import checkpoints, snapshot
 from runfold_schemas.positions.position import Partition
@@ -128,7 +124,10 @@ async def test_tables_of_an_older_layout_are_replaced_by_empty_ones_and_those_of
 ) -> None:
     await migrate(services.postgres, namespace)
     await fill(services, f"{namespace}_runs_1", "old", 10)
-    monkeypatch.setitem(LAYOUTS, Projection.RUNS, LAYOUTS[Projection.RUNS] + 1)
+    later = [
+        replace(one, layout=one.layout + 1) if one.change_table == "run_change" else one for one in catalog.ENTITIES
+    ]
+    monkeypatch.setattr(catalog, "ENTITIES", tuple(later))
     async with connected(services, namespace) as connection:
         with pytest.raises(NotMigrated, match="tables of `runs` are of an older release: run `runfold migrate`"):
             await check_migrated(connection)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from runfold_projections.catalog import rejection_meanings
 from runfold_projections.control.migrations import migrate
-from runfold_projections.core.rejection import RejectionCode
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.record import Raw
 from runfold_schemas.errors import Reason
@@ -36,7 +36,7 @@ async def test_a_golden_log_is_folded_to_the_same_rows(services: Services, path:
 
 def test_the_golden_logs_hold_every_rejection_and_set_aside_records() -> None:
     rows = [row for path in LOGS for row in read(path)[2]]
-    assert {row[6] for row in rows if row[0] == "rejection"} == {code.value for code in RejectionCode}
+    assert {row[6] for row in rows if row[0] == "rejection"} == {code.value for code in rejection_meanings()}
     # A golden log is one partition of one, and no file of megabytes.
     elsewhere = {Reason.WRONG_PARTITION, Reason.TOO_LARGE}
     assert {row[4] for row in rows if row[0] == "set_aside"} == {reason.value for reason in Reason} - elsewhere
@@ -49,4 +49,4 @@ def test_the_golden_logs_of_the_spine_hold_every_event_and_rejection_that_it_had
     released = {schema.subject for schema in released_catalog().up_to(1)}
     assert types >= {subject for subject in released if not subject.startswith("runfold.system.")}
     rejected = {row[6] for *_, rows in of_the_spine for row in rows if row[0] == "rejection"}
-    assert rejected == {code.value for code in RejectionCode if code.value.startswith(SPINES_CODES)}
+    assert rejected == {code.value for code in rejection_meanings() if code.value.startswith(SPINES_CODES)}

@@ -3,13 +3,17 @@
 import asyncio
 
 from runfold_log.writer import LogWriter
-from runfold_projections.generations.generations import COMMON_TABLES, TABLES, Projection
+from runfold_projections.catalog import COMMON_TABLES, entities_of
+from runfold_projections.core.projection import Projection
 from runfold_projections.postgres.connection import open_connection
 from runfold_schemas.events.experiments import ExperimentCreated
 from tests.support.installations.in_process import working
 from tests.support.installations.installation import Installation, difference
 
-OWN = (*COMMON_TABLES, *TABLES[Projection.EXPERIMENTS])
+OWN = [
+    table.name
+    for table in (*COMMON_TABLES, *(own for entity in entities_of(Projection.EXPERIMENTS) for own in entity.tables))
+]
 
 
 async def test_commits_that_a_crash_of_postgres_took_back_are_folded_again_though_nothing_new_comes(

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from runfold_projections.core.errors import Busy, NoSuchGeneration
+from runfold_projections.core.projection import Projection
 from runfold_projections.generations import rebuild as module
 from runfold_projections.generations.comparison import Difference
-from runfold_projections.generations.generations import Projection, generations
+from runfold_projections.generations.generations import generations
 from runfold_projections.generations.inventory import inventory
 from runfold_projections.generations.rebuild import Compared, Phase, Rebuild, Told, drop_expired, rebuilding
 from runfold_projections.generations.state_hash import state_hash

@@ -18,8 +18,9 @@ from runfold_log.system import read_system
 from runfold_log.writer import LogWriter
 from runfold_projections.control.leases import Leasable
 from runfold_projections.core.errors import Fenced
+from runfold_projections.core.projection import Projection
 from runfold_projections.folding.partition_fold import Decoded, decode_batch
-from runfold_projections.generations.generations import Generation, Projection
+from runfold_projections.generations.generations import Generation
 from runfold_projections.postgres.connection import open_pool
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.record import Raw

@@ -12,13 +12,15 @@ from typing import cast
 
 import pytest
 
+from runfold_projections.catalog import COMMON_TABLES, canonical_tables, entities_of
 from runfold_projections.control.migrations import migrate
+from runfold_projections.core.canonical import Listing, Row
+from runfold_projections.core.projection import Projection
 from runfold_projections.folding.checkpoint import Checkpoint, load
 from runfold_projections.folding.partition_fold import PartitionFold, decode_batch
-from runfold_projections.generations.canonical_rows import Row, canonical_rows
+from runfold_projections.generations.canonical_rows import canonical_rows
 from runfold_projections.generations.comparison import Difference, differences
-from runfold_projections.generations.generations import COMMON_TABLES, TABLES, VIEWS, Projection, canonical_names
-from runfold_projections.generations.state_hash import PACKED, listing, state_hash
+from runfold_projections.generations.state_hash import state_hash
 from runfold_projections.metrics import model_blocks
 from runfold_projections.postgres.connection import Connection, Pool, open_connection
 from runfold_projections.segments.compaction import Source, merge_source
@@ -45,7 +47,8 @@ async def emptied(services: Services, namespace: str, projection: Projection) ->
 
 
 async def clear(connection: Connection, projection: Projection) -> None:
-    tables = (*COMMON_TABLES, *TABLES[projection])
+    own = [table for entity in entities_of(projection) for table in entity.tables]
+    tables = [table.name for table in (*COMMON_TABLES, *own)]
     # TRUNCATE makes new files, twelve of them; most examples are a handful of rows.
     await connection.execute("; ".join(f"DELETE FROM {table}" for table in tables))  # noqa: S608 - names of ours
 
@@ -195,12 +198,12 @@ class _Pool:
 async def test_every_table_that_holds_state_is_listed_by_a_unique_key(services: Services) -> None:
     for projection in Projection:
         async with emptied(services, "hashes", projection) as connection:
-            for table in canonical_names(projection):
-                found = None if table in PACKED else listing(table)
+            views = {view for entity in entities_of(projection) for view in entity.views}
+            for table, found in canonical_tables(projection):
                 # A view is grouped by what it is listed by.
-                if found is None or table in VIEWS.get(projection, ()):
+                if not isinstance(found, Listing) or table in views:
                     continue
-                assert set(found.key) <= set(found.names)
+                assert set(found.key) <= set(found.columns)
                 async for row in _unique_indexes(connection, table):
                     if set(row) <= set(found.key):
                         break

@@ -2,22 +2,14 @@
 
 import itertools
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import httpx2
 import pytest
 
-from tests.support.installations.server_pair import ServerPair
 from tests.support.mlflow.caller import Caller
 
 _names = itertools.count()
-
-
-@pytest.fixture
-def call(servers: ServerPair) -> Iterator[Caller]:
-    with servers.client(0) as one, servers.client(1) as two:
-        yield Caller(one, two)
 
 
 @pytest.fixture

@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import concurrent.futures
 import json
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
 from mlflow.models import Model
 from mlflow.store.tracking.rest_store import RestStore
 from mlflow.utils.rest_utils import MlflowHostCreds
 
 from tests.support.installations.server_pair import ServerPair
 from tests.support.mlflow.caller import API, Caller
-
-
-@pytest.fixture
-def call(servers: ServerPair) -> Iterator[Caller]:
-    """Every call goes to the other server than the one before."""
-    with servers.client(0) as one, servers.client(1) as two:
-        yield Caller(one, two)
 
 
 def test_a_logged_model_joins_the_runs_history(servers: ServerPair, call: Caller) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
 from itertools import count
 from typing import Any
 
@@ -31,13 +30,6 @@ with warnings.catch_warnings():
     from mlflow import MlflowClient
 
 _names = count(1)
-
-
-@pytest.fixture
-def call(servers: ServerPair) -> Iterator[Caller]:
-    """Every call goes to the other server than the one before."""
-    with servers.client(0) as one, servers.client(1) as two:
-        yield Caller(one, two)
 
 
 @pytest.fixture

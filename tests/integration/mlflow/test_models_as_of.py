@@ -5,16 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import httpx2
-import pytest
 
 from tests.support.api.moments import NATIVE, now
 from tests.support.api.timelines import ask, events, kinds
 from tests.support.mlflow.caller import API, Caller
-
-
-@pytest.fixture
-def caller(client: httpx2.Client) -> Caller:
-    return Caller(client)
 
 
 def made(caller: Caller, name: str, versions: int) -> None:

@@ -6,7 +6,7 @@ import base64
 import itertools
 import math
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import httpx2
@@ -91,13 +91,6 @@ def points_of(metrics: Sequence[Metric]) -> list[Logged]:
 
 def rows(answer: list[dict[str, Any]]) -> list[Logged]:
     return [(one["step"], one["timestamp"], one["value"]) for one in answer]
-
-
-@pytest.fixture
-def call(servers: ServerPair) -> Iterator[Caller]:
-    """Every call goes to the other server than the one before."""
-    with servers.client(0) as one, servers.client(1) as two:
-        yield Caller(one, two)
 
 
 @pytest.fixture

@@ -19,11 +19,6 @@ _numbers = itertools.count()
 
 
 @pytest.fixture
-def caller(client: httpx2.Client) -> Caller:
-    return Caller(client)
-
-
-@pytest.fixture
 def name(caller: Caller) -> str:
     name = f"refers-{next(_numbers)}"
     caller.post("registered-models/create", name=name)

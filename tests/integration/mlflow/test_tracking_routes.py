@@ -6,22 +6,13 @@ import concurrent.futures
 import itertools
 import json
 import threading
-from collections.abc import Iterator
 
 import httpx2
-import pytest
 
 from tests.support.installations.server_pair import ServerPair
 from tests.support.mlflow.caller import API, Caller
 
 _names = itertools.count()
-
-
-@pytest.fixture
-def call(servers: ServerPair) -> Iterator[Caller]:
-    """Every call goes to the other server than the one before."""
-    with servers.client(0) as one, servers.client(1) as two:
-        yield Caller(one, two)
 
 
 def test_experiments(call: Caller) -> None:

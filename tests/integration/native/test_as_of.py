@@ -12,11 +12,6 @@ from tests.support.api.moments import HEADER, NATIVE, moment, now
 from tests.support.mlflow.caller import API, Caller
 
 
-@pytest.fixture
-def caller(client: httpx2.Client) -> Caller:
-    return Caller(client)
-
-
 def test_a_run_is_told_as_it_was_by_time_and_by_vector(client: httpx2.Client, caller: Caller) -> None:
     before = moment()
     run = caller.run(run_name="first")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 from array import array
-from collections.abc import Sequence
 from typing import Any
 
 import httpx2
@@ -13,38 +12,18 @@ import pyarrow as pa
 import pytest
 
 from runfold_log.producer import RecordSender
-from runfold_schemas.codec.batch import CONTENT_TYPE, Outgoing, encode_batch
+from runfold_schemas.codec.batch import Outgoing
 from runfold_schemas.events.frames import Frame, Point, from_points
 from runfold_schemas.events.metrics import MetricsLogged
-from runfold_schemas.events.runs import RunCreated
 from runfold_schemas.positions.topics import Topic
 from runfold_server.native.series.arrow import MEDIA_TYPE
+from tests.support.api.appending import create_runs, send
 from tests.support.installations.in_process import outgoing
 from tests.support.installations.server_pair import ServerPair
 
 HISTORY = "/api/runfold/v1/series:history"
 _writers = iter(range(10**6))
 Points = list[tuple[str, str, str, int, int, int, float]]
-
-
-def send(client: httpx2.Client, records: Sequence[Outgoing]) -> None:
-    body = encode_batch(records)
-    answer = client.post("/api/runfold/v1/events", content=body, headers={"content-type": CONTENT_TYPE})
-    assert answer.status_code == 200, answer.text
-
-
-def create(client: httpx2.Client, *run_ids: str) -> None:
-    send(
-        client,
-        [
-            outgoing(
-                Topic.RUNS,
-                RunCreated(run_id=run_id, experiment_id=0, name=run_id, start_ms=1, artifact_uri="u"),
-                writer=f"w{next(_writers)}",
-            )
-            for run_id in run_ids
-        ],
-    )
 
 
 def metrics(run_id: str, points: list[Point], *, attempt: str = "", rank: int | None = None) -> Outgoing:
@@ -81,7 +60,7 @@ def points_in(found: Any) -> Points:
 
 def test_every_point_of_every_attempt_and_rank_is_there_once_in_both_forms(client: httpx2.Client) -> None:
     rng = random.Random(3)
-    create(client, "h1", "h2")
+    create_runs(client, "h1", "h2")
     expected = set()
     for n in range(60):
         run, attempt, rank = rng.choice(["h1", "h2"]), f"a{n // 20}", rng.choice([0, 1, 5])
@@ -90,9 +69,9 @@ def test_every_point_of_every_attempt_and_rank_is_there_once_in_both_forms(clien
             for _ in range(rng.randint(1, 9))
         ]
         # Sent again by another writer: the same point twice is one point.
-        send(client, [metrics(run, some, attempt=attempt, rank=rank)] * rng.choice([1, 2]))
+        send(client, *[metrics(run, some, attempt=attempt, rank=rank)] * rng.choice([1, 2]))
         if n % 7 == 0:
-            send(client, [metrics(run, some, attempt=attempt, rank=rank)])
+            send(client, metrics(run, some, attempt=attempt, rank=rank))
         expected |= {(run, p.key, attempt, rank, p.step, p.time_ms, p.value) for p in some}
     query = {"runs": ["h2", "h1"], "metrics": ["loss", "acc", "absent"]}
     answer = history(client, **query)
@@ -112,8 +91,8 @@ def test_every_point_of_every_attempt_and_rank_is_there_once_in_both_forms(clien
 
 
 def test_the_answer_says_where_it_ends(client: httpx2.Client) -> None:
-    create(client, "ends")
-    send(client, [metrics("ends", [Point("m", 1.0, 1, 1)])])
+    create_runs(client, "ends")
+    send(client, metrics("ends", [Point("m", 1.0, 1, 1)]))
     answer = history(client, runs=["ends"], metrics=["m"])
     assert any(answer["live"].endswith(f".{n}-{answer['positions'][f'metrics:{n}']}") for n in range(3))
     said = table(client, runs=["ends"], metrics=["m"]).schema.metadata
@@ -123,7 +102,7 @@ def test_the_answer_says_where_it_ends(client: httpx2.Client) -> None:
 async def test_a_million_points_come_as_one_stream(servers: ServerPair) -> None:
     run, rows = "million", 20_000
     with servers.client() as client:
-        create(client, run)
+        create_runs(client, run)
         async with RecordSender(servers.kafka, servers.namespace) as raw:
             info_partitions = 3
             for start in range(0, 1_000_000, rows):

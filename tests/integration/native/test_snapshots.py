@@ -21,11 +21,6 @@ from tests.support.installations.server_pair import ServerPair
 from tests.support.mlflow.caller import API, Caller
 
 
-@pytest.fixture
-def caller(client: httpx2.Client) -> Caller:
-    return Caller(client)
-
-
 def create(servers: ServerPair, at: object, name: str | None = None) -> str:
     wanted = snapshots_run.Wanted(name, str(at), wait=True, patience=30)
     return asyncio.run(snapshots_run.create(servers.kafka, servers.dsn, servers.namespace, wanted))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import httpx2
-import pytest
 
 from runfold_schemas.codec.batch import CONTENT_TYPE, encode_batch
 from runfold_schemas.events.metrics import RunRewound
@@ -13,11 +12,6 @@ from tests.support.api.moments import NATIVE, now
 from tests.support.api.timelines import ask, events, kinds
 from tests.support.installations.in_process import outgoing
 from tests.support.mlflow.caller import Caller
-
-
-@pytest.fixture
-def caller(client: httpx2.Client) -> Caller:
-    return Caller(client)
 
 
 def test_the_timeline_of_a_run_has_what_was_accepted_and_what_was_refused(

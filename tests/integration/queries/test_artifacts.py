@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from runfold_projections.artifacts.queries import Artifact, Entry, find_artifact, list_artifacts
+from runfold_projections.artifacts.queries import Artifact, FolderEntry, find_artifact, list_artifacts
 from runfold_projections.postgres.connection import Connection, open_connection
 from tests.support.services.postgres import Namespace, namespace, postgres_dsn
 
@@ -51,4 +51,4 @@ async def test_a_file_is_found_by_owner_and_path(connection: Connection) -> None
     assert await find_artifact(connection, "r", "model/MLmodel") == Artifact("r", "model/MLmodel", 0, "hash", "key", 7)
     assert await find_artifact(connection, "r", "model/else") is None
     assert await find_artifact(connection, "r", "model") is None
-    assert await list_artifacts(connection, "other", "model") == [Entry("else", False, 1)]
+    assert await list_artifacts(connection, "other", "model") == [FolderEntry("else", False, 1)]

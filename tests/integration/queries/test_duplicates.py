@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runfold_projections.generations.generations import Projection
+from runfold_projections.core.projection import Projection
 from runfold_projections.metrics.branches import NO_RANK
 from runfold_projections.series.duplicates import Logged, last_steps, logged_before
 from runfold_schemas.codec.record import Record

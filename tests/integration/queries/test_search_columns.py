@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from runfold_projections.core.projection import Projection
 from runfold_projections.folding.checkpoint import Checkpoint
 from runfold_projections.folding.partition_fold import PartitionFold, decode_batch
-from runfold_projections.generations.generations import Projection, create_generation, switch
+from runfold_projections.generations.generations import create_generation, switch
 from runfold_projections.postgres.connection import Connection, Pool, open_connection, open_pool
 from runfold_projections.postgres.read_transaction import snapshot
 from runfold_projections.run_search import run_columns, run_finder

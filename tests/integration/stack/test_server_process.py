@@ -14,9 +14,9 @@ import pytest
 
 PROGRAM = """
 import sys
-from runfold_server.app import serve
-from runfold_schemas.cluster import KafkaCluster
-from runfold_server.config import ServerConfig
+from runfold_server.app.application import serve
+from runfold_log.cluster import KafkaCluster
+from runfold_server.core.config import ServerConfig
 serve(ServerConfig(KafkaCluster("127.0.0.1:1"), "postgresql://nobody@127.0.0.1:1/none", port=int(sys.argv[1]), workers=int(sys.argv[2])))
 """
 NAGLE_SECONDS = 0.03

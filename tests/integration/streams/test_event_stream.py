@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import httpx2
@@ -16,16 +17,18 @@ from aiokafka import AIOKafkaProducer
 
 from runfold_log.producer import RecordSender
 from runfold_log.reader import LogReader
-from runfold_schemas.codec.batch import CONTENT_TYPE, Outgoing, encode_batch
+from runfold_schemas.codec.batch import Outgoing
 from runfold_schemas.events.frames import Point, from_points
 from runfold_schemas.events.metrics import MetricsLogged
-from runfold_schemas.events.runs import ParamsLogged, RunCreated, TagsSet
+from runfold_schemas.events.runs import ParamsLogged, TagsSet
 from runfold_schemas.ids import Ids
 from runfold_schemas.positions.position import Partition, Position
 from runfold_schemas.positions.topics import Topic, full_name, partition_count, partition_of
 from runfold_schemas.positions.vector import parse_vector, write_vector
 from runfold_server.native.log import event_stream
 from runfold_server.streams import send_queue
+from tests.support.api import appending
+from tests.support.api.appending import run_created
 from tests.support.api.sse import Event, events_of
 from tests.support.installations.in_process import break_headers, outgoing
 from tests.support.installations.server_pair import PARTITIONS, ServerPair
@@ -35,19 +38,7 @@ _numbers = iter(range(10**6))
 _ids = Ids()
 CLOUD_EVENT = {"specversion", "id", "type", "source"}
 
-
-def send(client: httpx2.Client, *records: Outgoing, wait: str = "outcome") -> list[Any]:
-    answer = client.post(
-        f"{API}events", params={"wait": wait}, content=encode_batch(records), headers={"content-type": CONTENT_TYPE}
-    )
-    assert answer.status_code == 200, answer.text
-    results: list[Any] = answer.json()["results"]
-    return results
-
-
-def created(run_id: str) -> Outgoing:
-    event = RunCreated(run_id=run_id, experiment_id=0, name=run_id, start_ms=1, artifact_uri="u")
-    return outgoing(Topic.RUNS, event, writer=f"w{next(_numbers)}")
+send = partial(appending.send, wait="outcome")
 
 
 def tag(run_id: str, value: str) -> Outgoing:
@@ -66,7 +57,7 @@ def metric(run_id: str, value: float) -> Outgoing:
 @pytest.fixture
 def run(client: httpx2.Client) -> str:
     run_id = f"streamed-{next(_numbers)}"
-    send(client, created(run_id))
+    send(client, run_created(run_id))
     return run_id
 
 

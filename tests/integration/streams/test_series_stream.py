@@ -16,7 +16,8 @@ from runfold_schemas.events.metrics import AttemptStarted, MetricsLogged, RunRew
 from runfold_schemas.positions.topics import Topic
 from runfold_server.native.series import stream
 from runfold_server.streams import send_queue
-from tests.support.api.series_streams import API, Stream, history, listen, metrics, run, send
+from tests.support.api.appending import send
+from tests.support.api.series_streams import API, Stream, history, listen, metrics, run
 from tests.support.api.sse import events_of, points_of
 from tests.support.installations.in_process import outgoing
 from tests.support.installations.server_pair import ServerPair

@@ -13,7 +13,8 @@ from runfold_schemas.codec.batch import Outgoing
 from runfold_schemas.events.frames import Frame, Point, from_points
 from runfold_schemas.events.metrics import MetricsLogged, RunRewound
 from runfold_schemas.positions.topics import Topic
-from tests.support.api.series_streams import Stream, history, listen, metrics, run, send
+from tests.support.api.appending import send
+from tests.support.api.series_streams import Stream, history, listen, metrics, run
 from tests.support.api.sse import Point as Told
 from tests.support.api.sse import points_of
 from tests.support.installations.in_process import outgoing

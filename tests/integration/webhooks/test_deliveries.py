@@ -16,7 +16,8 @@ from mlflow.entities.webhook import WebhookEvent, WebhookEventStr
 from mlflow.exceptions import MlflowException
 from mlflow.webhooks.delivery import _generate_hmac_signature
 
-from runfold_projections.generations.generations import Projection, create_generation
+from runfold_projections.core.projection import Projection
+from runfold_projections.generations.generations import create_generation
 from runfold_projections.postgres.connection import open_connection
 from tests.support.doubles.receiver import Post, Receiver, receiver
 from tests.support.installations.installation import Installation

@@ -94,7 +94,9 @@ async def test_every_matching_event_is_told_under_one_id_or_is_among_the_failed(
             open_pool(services.postgres, installation.namespace, application="test") as pool,
             pool.acquire() as connection,
         ):
-            failed = {row["delivery_id"] for row in await deliveries.listed(connection, None, "failed", 10_000, 0)}
+            failed = {
+                row["delivery_id"] for row in await deliveries.list_deliveries(connection, None, "failed", 10_000, 0)
+            }
     assert Counter(row[1:4] for row in rows) == Counter(expected.keys())
     ids = {row[0] for row in rows}
     assert len(ids) == len(rows)

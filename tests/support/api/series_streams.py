@@ -10,11 +10,11 @@ from typing import Any
 import httpx2
 import pytest
 
-from runfold_schemas.codec.batch import CONTENT_TYPE, Outgoing, encode_batch
+from runfold_schemas.codec.batch import Outgoing
 from runfold_schemas.events.frames import Point, from_points
 from runfold_schemas.events.metrics import MetricsLogged
-from runfold_schemas.events.runs import RunCreated
 from runfold_schemas.positions.topics import Topic
+from tests.support.api.appending import create_runs
 from tests.support.api.sse import Event, events_of, points_of
 from tests.support.installations.in_process import outgoing
 from tests.support.installations.server_pair import ServerPair
@@ -28,17 +28,10 @@ PATIENCE = 90.0
 _numbers = iter(range(10**6))
 
 
-def send(client: httpx2.Client, *records: Outgoing) -> None:
-    body = encode_batch(records)
-    answer = client.post(f"{API}events", content=body, headers={"content-type": CONTENT_TYPE})
-    assert answer.status_code == 200, answer.text
-
-
 @pytest.fixture
 def run(client: httpx2.Client) -> str:
     run_id = f"live-{next(_numbers)}"
-    event = RunCreated(run_id=run_id, experiment_id=0, name=run_id, start_ms=1, artifact_uri="u")
-    send(client, outgoing(Topic.RUNS, event, writer=run_id))
+    create_runs(client, run_id)
     return run_id
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from random import Random
 from uuid import UUID
 
-from runfold_projections.generations.generations import Projection
+from runfold_projections.core.projection import Projection
 from runfold_schemas.codec import wire
 from runfold_schemas.codec.envelope import Envelope, Writer
 from runfold_schemas.codec.record import Raw

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from runfold_projections.folding.partition_fold import decode_batch
-from runfold_projections.metrics.branches import NO_RANK, Lineage, View
+from runfold_projections.metrics.branches import NO_RANK, EffectiveView, RunBranches
 from runfold_projections.series.visible_points import Branches
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.record import Raw, Record
@@ -24,7 +24,7 @@ class Told:
     """One run, as its events tell it: every point with its branch."""
 
     def __init__(self) -> None:
-        self.lineage = Lineage()
+        self.lineage = RunBranches()
         self.points: list[tuple[int, Point]] = []
         self.fork: RunForked | None = None
 
@@ -54,7 +54,7 @@ def shown(runs: dict[str, Told], run_id: str, branches: Branches, heirs: tuple[s
     if told is None or run_id not in EXISTING or run_id in heirs:
         return set()
     lineage, as_of = told.lineage, branches if isinstance(branches, int) else None
-    view = View(lineage.attempts.values(), lineage.cuts, as_of)
+    view = EffectiveView(lineage.attempts.values(), lineage.cuts, as_of)
     found = set()
     for branch, point in told.points:
         limit = view.limit(branch, point[1])

@@ -18,8 +18,10 @@ from runfold_log.admin import LogInfo, create_log
 from runfold_log.reader import LogReader
 from runfold_log.topics import LogSettings
 from runfold_projections.control.migrations import migrate
-from runfold_projections.generations.canonical_rows import Row, canonical_rows
-from runfold_projections.generations.generations import Projection, create_generation
+from runfold_projections.core.canonical import Row
+from runfold_projections.core.projection import Projection
+from runfold_projections.generations.canonical_rows import canonical_rows
+from runfold_projections.generations.generations import create_generation
 from runfold_projections.postgres.connection import open_pool
 from runfold_projections.postgres.read_transaction import checkpoints, reached, snapshot
 from runfold_schemas.positions.position import Partition

@@ -21,8 +21,8 @@ import httpx2
 
 import runfold
 from runfold.errors import NotConnected
-from runfold_projections.generations.canonical_rows import Row
-from runfold_projections.generations.generations import Projection
+from runfold_projections.core.canonical import Row
+from runfold_projections.core.projection import Projection
 from runfold_projections.postgres.connection import open_pool
 from runfold_projections.segments.packs import read_segment
 from tests.support.installations.installation import Installation

@@ -1,27 +1,14 @@
-"""The public names, the cost of the import, and generated names."""
+"""What `import runfold` offers, and what it loads."""
 
 from __future__ import annotations
 
 import inspect
-import random
 import re
 import subprocess
 import sys
 from typing import Any
 
 import runfold
-from runfold.names import ADJECTIVES, ANIMALS, run_name
-
-
-def test_names_are_readable_and_follow_their_source_of_chance() -> None:
-    rng = random.Random(1)
-    names = [run_name(rng) for _ in range(2000)]
-    assert all(re.fullmatch(r"[a-z]+-[a-z]+-\d{1,3}", name) for name in names)
-    assert len(set(names)) > 1990
-    assert names[:5] == [run_name(r) for r in [random.Random(1)] for _ in range(5)]
-    for words in (ADJECTIVES, ANIMALS):
-        assert len(set(words)) == len(words) > 120
-    assert max(map(len, ADJECTIVES)) + max(map(len, ANIMALS)) + len("--999") <= 20
 
 
 def test_the_public_surface() -> None:
@@ -41,8 +28,7 @@ def test_the_public_surface() -> None:
         "experiment", "params", "name", "tags", "tracking_uri", "mode", "run_id", "start_step", "on_rejection",
     ]  # fmt: skip
     assert {name for name in dir(runfold.Run) if not name.startswith("_")} == {
-        "experiment_id", "finish", "flush", "id", "log", "log_params", "log_rows", "log_series",
-        "refused", "rewind", "save", "set_tags", "spool", "url",
+        "experiment_id", "finish", "flush", "id", "log", "log_params", "log_rows", "log_series", "refused", "rewind", "save", "set_tags", "spool", "url",
     }  # fmt: skip
     for kind in (runfold.NotConnected, runfold.ServerRefused):
         assert issubclass(kind, runfold.SdkError)

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from runfold.names import run_name
-from runfold_projections.core.rejection import RejectionCode
 from runfold_projections.logged_models.as_of import logged_model_at
 from runfold_projections.logged_models.queries import LoggedModel, get_logged_model
+from runfold_projections.logged_models.rejections import LoggedModelRejection
 from runfold_projections.postgres.connection import Connection
 from runfold_schemas.events.all_events import Event
 from runfold_schemas.events.artifact_paths import append_path
@@ -250,10 +250,10 @@ async def _append_and_wait(services: Services, call: Call[Any], event: Event) ->
 
 
 _ERRORS: dict[str, type[ApiError]] = {
-    RejectionCode.LOGGED_MODEL_NOT_FOUND: NotFound,
-    RejectionCode.LOGGED_MODEL_TAG_NOT_FOUND: NotFound,
-    RejectionCode.LOGGED_MODEL_EXISTS: AlreadyExists,
-    RejectionCode.LOGGED_MODEL_PARAM_CHANGED: InvalidParameter,
+    LoggedModelRejection.NOT_FOUND: NotFound,
+    LoggedModelRejection.TAG_NOT_FOUND: NotFound,
+    LoggedModelRejection.EXISTS: AlreadyExists,
+    LoggedModelRejection.PARAM_CHANGED: InvalidParameter,
 }
 
 

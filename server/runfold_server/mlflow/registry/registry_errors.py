@@ -1,7 +1,8 @@
 """Refusals of the registry's fold in MLflow's words."""
 
-from runfold_projections.core.rejection import RejectionCode
+from runfold_projections.operations.outcomes import SET_ASIDE
 from runfold_projections.registry.fold import PROMPT_TAG
+from runfold_projections.registry.rejections import RegisteredModelRejection
 from runfold_schemas.events.all_events import Event
 from runfold_schemas.events.registered_models import ModelAliasSet, RegisteredModelCreated, VersionFact
 from runfold_server.core.errors import AlreadyExists, ApiError, Internal, InvalidParameter, NotFound
@@ -11,19 +12,17 @@ from runfold_server.writes.writes import RefusedWrite
 def as_registry_error(refused: RefusedWrite) -> ApiError:
     """The error to answer."""
     message, details = refused.refused.message, refused.refused.details
-    try:
-        code = RejectionCode(refused.refused.code)
-    except ValueError:
+    if refused.refused.code == SET_ASIDE:
         return Internal(f"The server's own event was set aside: {message}")
-    match code:
-        case RejectionCode.MODEL_EXISTS:
+    match refused.refused.code:
+        case RegisteredModelRejection.EXISTS:
             return _exists(refused.event, str(details.get("name", "")), bool(details.get("is_prompt")))
-        case RejectionCode.MODEL_NOT_FOUND if isinstance(refused.event, VersionFact | ModelAliasSet):
+        case RegisteredModelRejection.NOT_FOUND if isinstance(refused.event, VersionFact | ModelAliasSet):
             # MLflow looks for the version alone.
             return no_version(refused.event.name, refused.event.version)
-        case RejectionCode.MODEL_NOT_FOUND:
+        case RegisteredModelRejection.NOT_FOUND:
             return no_model(str(details.get("name", "")))
-        case RejectionCode.MODEL_VERSION_NOT_FOUND:
+        case RegisteredModelRejection.VERSION_NOT_FOUND:
             return no_version(str(details.get("name", "")), details.get("version", ""))
     return InvalidParameter(message)
 

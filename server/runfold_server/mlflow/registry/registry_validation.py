@@ -2,7 +2,6 @@
 
 import posixpath
 import re
-import unicodedata
 
 from runfold_schemas.events.registered_models import MAX_ALIAS_CHARS, MAX_MODEL_NAME_CHARS
 from runfold_server.core.errors import InvalidParameter
@@ -15,8 +14,8 @@ _ALIAS = re.compile(r"[\w\-]*")
 _VERSION_ALIAS = re.compile(r"[vV]\d+")
 _MOST_DIGITS = 4000
 _ESCAPE = re.compile("%[0-9A-Fa-f]{2}")
-_CONTROLS = ("Cc", "Zl", "Zp")
-"""Categories of control characters, line ends and tabs among them, and of line separators: parsers of URIs drop some of them."""
+_NOT_IN_URIS = re.compile(r"[@?#\x00-\x1f\x7f-\x9f\u2028\u2029]")
+"""What ends a name, control characters with line ends and tabs, and line separators: parsers of URIs drop some of them."""
 
 
 def check_model_name(name: str, field: str = "name") -> str:
@@ -37,10 +36,7 @@ def check_model_name(name: str, field: str = "name") -> str:
 def check_new_model_name(name: str, field: str = "name") -> str:
     """A name that a model may be given: one that a `models:/` address can hold. Models that have others already stay reachable by name."""
     check_model_name(name, field)
-    wrong = sorted(
-        {character for character in name if character in "@?#" or unicodedata.category(character) in _CONTROLS}
-    )
-    if wrong:
+    if wrong := sorted(set(_NOT_IN_URIS.findall(name))):
         raise InvalidParameter(
             f"Invalid model name {name!r}. No models:/ URI can hold {', '.join(map(repr, wrong))}: "
             "names cannot contain '/', ':', '@', '?', '#', line ends, tabs or other control characters."

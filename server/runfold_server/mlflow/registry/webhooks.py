@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
-from runfold_projections.core.rejection import RejectionCode
 from runfold_projections.webhooks import deliveries
-from runfold_projections.webhooks.payloads import MLFLOW_KINDS, body, example, is_mlflows
-from runfold_projections.webhooks.queries import Hook, get_webhook, webhooks
+from runfold_projections.webhooks.payloads import MLFLOW_KINDS, example, is_mlflows, mlflow_body
+from runfold_projections.webhooks.queries import WebhookRow, get_webhook, webhooks
+from runfold_projections.webhooks.rejections import WebhookRejection
 from runfold_schemas.events.webhooks import MAX_URL_CHARS, WebhookCreated, WebhookDeleted, WebhookFact, WebhookUpdated
 from runfold_schemas.positions.topics import Topic
 from runfold_server.core.errors import Internal, InvalidParameter, NotFound
@@ -101,7 +101,7 @@ def no_webhook(webhook_id: str) -> NotFound:
     return NotFound(f"Webhook with ID {webhook_id} not found.")
 
 
-async def find_webhook(services: Services, workspace: str, webhook_id: str) -> Hook:
+async def find_webhook(services: Services, workspace: str, webhook_id: str) -> WebhookRow:
     """The webhook, by a strong read; NotFound if there is none."""
     shown = await services.reads.reader.strong(
         REGISTRY, lambda connection: get_webhook(connection, workspace, webhook_id)
@@ -116,7 +116,7 @@ async def _append_and_wait(services: Services, origin: Origin, event: WebhookFac
     try:
         await services.writes.decided(event, origin)
     except RefusedWrite as refused:
-        if refused.refused.code == RejectionCode.WEBHOOK_NOT_FOUND.value:
+        if refused.refused.code == WebhookRejection.NOT_FOUND.value:
             raise no_webhook(event.webhook_id) from None
         raise Internal(f"The server's own event was refused: {refused.refused.message}") from None
 
@@ -190,7 +190,7 @@ async def _test(services: Services, call: Call[TestWebhook]) -> Json:
         deliveries.TRIAL,
         0,
         kind,
-        body(kind, example(kind), services.ids.now_ms()),
+        mlflow_body(kind, example(kind), services.ids.now_ms()),
         1,
     )
     async with services.reads.database.connection() as connection:
@@ -204,7 +204,7 @@ async def _outcome(services: Services, delivery_id: str) -> Json:
         async with asyncio.timeout(TRIAL_WAIT):
             while True:
                 async with services.reads.database.connection() as connection:
-                    found = await deliveries.find(connection, delivery_id)
+                    found = await deliveries.find_delivery(connection, delivery_id)
                 if found is None or found["state"] != "waiting":
                     break
                 await asyncio.sleep(0.1)
@@ -272,7 +272,7 @@ def _kinds(events: Sequence[WebhookEvent]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def encode_webhook(hook: Hook) -> Json:
+def encode_webhook(hook: WebhookRow) -> Json:
     """A webhook as MLflow answers it. Patterns of event types, which MLflow does not know, are shown by the native API only."""
     kinds = [kind.split(".") for kind in hook.kinds if is_mlflows(kind)]
     return {

@@ -5,11 +5,11 @@ from typing import Annotated, Any
 
 from starlette.responses import Response
 
-from runfold_projections.history import timeline
-from runfold_projections.history.entity_history import Story
-from runfold_projections.history.timeline import Difference
+from runfold_projections.core.entity import HistorySubject
+from runfold_projections.core.entity_history import EntityHistory
+from runfold_projections.history.difference import FieldDifference, differences_between, differences_to_successor
 from runfold_projections.postgres.connection import Connection
-from runfold_projections.runs.history import RunStory
+from runfold_projections.runs.history import RunHistory
 from runfold_projections.series.summaries_as_of import latest_at
 from runfold_schemas.positions.vector import Vector
 from runfold_server.http.messages import Message, Rule
@@ -19,7 +19,7 @@ from runfold_server.http.services import Services
 from runfold_server.native.series.json_numbers import number
 from runfold_server.reads import moments
 
-from .entities import Subject, end_of
+from .entities import find_histories, name_in, scope_of
 from .event_json import Json, said
 
 
@@ -30,35 +30,33 @@ class Between(Message, frozen=True):
     to: str | None = None
 
 
-def diff(subject: Subject) -> RawHandler[Between]:
+def diff(subject: HistorySubject) -> RawHandler[Between]:
     """The handler of a kind of entity."""
 
     async def handler(services: Services, call: RawCall[Between]) -> Response:
-        name, to, moments_of = subject.name_in(call.http), call.request.to, services.reads.moments
+        name, to, moments_of = name_in(subject, call.http), call.request.to, services.reads.moments
         early = await moments_of.resolve(call.request.start, "from")
         late = await (services.reads.log_ends.now() if to is None else moments_of.resolve(to, "to"))
         latest = {where: max(end, early.get(where, 0)) for where, end in late.items()}
 
         async def read(connection: Connection) -> list[Json]:
-            sources = await subject.sources(connection, name, latest)
-            if sources is None:
-                raise await subject.missing(connection, name, None if to is None else latest)
-            then, now = await _both(connection, subject, sources[0], name, early, late)
-            found = await _differences(connection, then, end_of(then, early), now, end_of(now, late))
+            histories = await find_histories(connection, subject, name, latest, None if to is None else latest)
+            then, now = await _both(connection, subject, histories[0], name, early, late)
+            found = await _differences(connection, then, then.end_offset(early), now, now.end_offset(late))
             changes = [_changed(one) for one in found]
-            if isinstance(then, RunStory):
+            if isinstance(then, RunHistory):
                 changes += await _metrics(connection, name, early, late)
             return changes
 
-        shown = await services.reads.reader.at(subject.scope(name)(latest), read)
+        shown = await services.reads.reader.at(scope_of(subject, name)(latest), read)
         return json_response({"from": moments.said(early), "to": moments.said(late), "changes": shown.value})
 
     return handler
 
 
 async def _both(
-    connection: Connection, subject: Subject, last: Story[Any], name: str, early: Vector, late: Vector
-) -> tuple[Story[Any], Story[Any]]:
+    connection: Connection, subject: HistorySubject, last: EntityHistory[Any], name: str, early: Vector, late: Vector
+) -> tuple[EntityHistory[Any], EntityHistory[Any]]:
     """Whose the name was at each of the two moments. Where nobody had it at one of them, it is the other one's story."""
     if subject.holder is None:
         return last, last
@@ -67,23 +65,23 @@ async def _both(
 
 
 async def _differences(
-    connection: Connection, then: Story[Any], first: int, now: Story[Any], below: int
-) -> list[Difference]:
+    connection: Connection, then: EntityHistory[Any], first: int, now: EntityHistory[Any], below: int
+) -> list[FieldDifference]:
     if then.entity == now.entity:
-        return await timeline.difference(connection, then, first, below)
+        return await differences_between(connection, then, first, below)
     if first <= below:
-        return await timeline.replacement(connection, then, first, now, below)
-    found = await timeline.replacement(connection, now, below, then, first)
+        return await differences_to_successor(connection, then, first, now, below)
+    found = await differences_to_successor(connection, now, below, then, first)
     return [replace(one, before=one.after, after=one.before) for one in found]
 
 
-def _changed(one: Difference) -> Json:
+def _changed(one: FieldDifference) -> Json:
     return {
         "field": one.field,
         "from": one.before,
         "to": one.after,
-        "by": one.told.entry.actor if one.told else None,
-        "event": said(one.told) if one.told else None,
+        "by": one.event.entry.actor if one.event else None,
+        "event": said(one.event) if one.event else None,
     }
 
 

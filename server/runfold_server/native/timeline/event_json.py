@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from runfold_projections.history.journal_reader import Told
+from runfold_projections.history.journal_reader import HistoryEvent
 from runfold_schemas.codec.wire import decode
 from runfold_schemas.positions.position import Position
 
@@ -12,9 +12,9 @@ Json = dict[str, Any]
 OutcomeName = Literal["accepted", "rejected"]
 
 
-def said(told: Told) -> Json:
+def said(history_event: HistoryEvent) -> Json:
     """An event: where, when, who, what, and what the fold said of it."""
-    where, entry = told
+    where, entry = history_event
     event: Any = decode(entry.value)
     payload = event.model_dump(mode="json", by_alias=True) if isinstance(event, BaseModel) else {}
     # Where the store keeps the bytes is nobody's business but the server's.

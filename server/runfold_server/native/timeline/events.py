@@ -6,12 +6,13 @@ from typing import Annotated, Literal
 
 from starlette.responses import Response
 
-from runfold_projections.history import timeline
-from runfold_projections.history.journal import Entry
-from runfold_projections.history.run_branches import LineStory
-from runfold_projections.history.timeline import Happened
+from runfold_projections.core.entity import Histories, HistorySubject
+from runfold_projections.history.journal import JournalEntry
+from runfold_projections.history.timeline import EventWithChanges, history_page
+from runfold_projections.metrics.history import BranchHistory
+from runfold_projections.metrics.logged_extents import logged_extents
 from runfold_projections.postgres.connection import Connection
-from runfold_projections.runs.history import RunStory
+from runfold_projections.runs.history import RunHistory
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.wire import schema_id_of
 from runfold_schemas.positions.position import Position
@@ -24,7 +25,7 @@ from runfold_server.http.responses import json_response, with_moment
 from runfold_server.http.services import Services
 from runfold_server.reads import moments
 
-from .entities import Sources, Subject, end_of, moment
+from .entities import find_histories, find_namesakes, moment, name_in, scope_of
 from .event_json import Json, OutcomeName, said
 
 MOST_EVENTS = 1_000
@@ -41,38 +42,37 @@ class TimelinePage(Message, frozen=True):
     page_token: str = ""
 
 
-def events(subject: Subject) -> RawHandler[TimelinePage]:
+def events(subject: HistorySubject) -> RawHandler[TimelinePage]:
     """The handler of a kind of entity."""
 
     async def handler(services: Services, call: RawCall[TimelinePage]) -> Response:
-        request, name = call.request, subject.name_in(call.http)
+        request, name = call.request, name_in(subject, call.http)
         asked, vector = await moment(services, call.http)
         fits, token = _fitting(request), _token(request)
 
         async def read(connection: Connection) -> Json:
-            sources = await subject.sources(connection, name, vector)
-            if sources is None:
-                raise await subject.missing(connection, name, asked)
-            answer = await _page(connection, sources, vector, request, fits, token)
-            if isinstance(sources[0], RunStory) and not token:
+            histories = await find_histories(connection, subject, name, vector, asked)
+            answer = await _page(connection, histories, vector, request, fits, token)
+            if isinstance(histories[0], RunHistory) and not token:
                 answer["logged"] = await _logged(connection, name, vector)
-            if subject.namesakes is not None and not token:
-                answer["namesakes"] = await subject.namesakes(connection, name, sources[0], vector)
+            namesakes = None if token else await find_namesakes(connection, subject, name, histories[0], vector)
+            if namesakes is not None:
+                answer["namesakes"] = namesakes
             return answer
 
-        shown = await services.reads.reader.at(subject.scope(name)(vector), read)
+        shown = await services.reads.reader.at(scope_of(subject, name)(vector), read)
         return with_moment(json_response(shown.value | {"as_of": moments.said(vector)}), asked)
 
     return handler
 
 
-def _fitting(request: TimelinePage) -> Callable[[Entry], bool]:
+def _fitting(request: TimelinePage) -> Callable[[JournalEntry], bool]:
     types, outcome = request.type, request.outcome
     catalog = released_catalog()
     for one in types:
         _check_type(one, catalog.subjects)
 
-    def fits(entry: Entry) -> bool:
+    def fits(entry: JournalEntry) -> bool:
         if outcome is not None and (outcome == "rejected") != bool(entry.code):
             return False
         subject = catalog.get(schema_id_of(entry.value)).subject
@@ -92,26 +92,33 @@ def _check_type(kind: str, subjects: Iterable[str]) -> None:
 
 async def _page(
     connection: Connection,
-    sources: Sources,
+    histories: Histories,
     vector: Vector,
     request: TimelinePage,
-    fits: Callable[[Entry], bool],
+    fits: Callable[[JournalEntry], bool],
     token: Mapping[str, int | None],
 ) -> Json:
     limit, newest = request.limit, request.order == "newest"
-    if token and token.keys() != {story.projection.value for story in sources}:
+    if token and token.keys() != {history.projection.value for history in histories}:
         raise bad_page_token()
-    found: list[tuple[str, Happened]] = []
+    found: list[tuple[str, EventWithChanges]] = []
     after: dict[str, int | None] = {}
-    for story in sources:
-        topic, end = story.projection.value, end_of(story, vector)
+    for history in histories:
+        topic, end = history.projection.value, history.end_offset(vector)
         start = token.get(topic, end if newest else 0)
         if start is None:
             after[topic] = None
             continue
-        first, below = (0, min(start, end)) if newest else (start, end)
-        page = await timeline.timeline(
-            connection, story, first=first, below=below, limit=limit, newest=newest, fits=fits, about=request.field
+        first, end_offset = (0, min(start, end)) if newest else (start, end)
+        page = await history_page(
+            connection,
+            history,
+            first=first,
+            end_offset=end_offset,
+            limit=limit,
+            newest=newest,
+            matches=fits,
+            about=request.field,
         )
         found += [(topic, one) for one in page.events]
         after[topic] = page.next_offset
@@ -120,7 +127,7 @@ async def _page(
     for topic, one in reversed(found[limit:]):
         after[topic] = one.entry.offset + (1 if newest else 0)
     answer: Json = {
-        "events": [said(one.told) | {"changes": one.changes, "caused": one.caused} for _, one in found[:limit]]
+        "events": [said(one.event) | {"changes": one.changes, "caused": one.caused} for _, one in found[:limit]]
     }
     if any(offset is not None for offset in after.values()):
         answer["next_page_token"] = encode_page_token(after)
@@ -135,8 +142,8 @@ def _token(request: TimelinePage) -> Token:
 
 
 async def _logged(connection: Connection, run_id: str, vector: Vector) -> list[Json]:
-    where = LineStory(run_id).where(vector)
-    rows = await timeline.logged(connection, run_id, vector.get(where, 0))
+    where = BranchHistory(run_id).partition(vector)
+    rows = await logged_extents(connection, run_id, vector.get(where, 0))
     return [
         {
             **{name: value for name, value in row.items() if not name.endswith("_offset")},

@@ -1,17 +1,19 @@
 """The operations of all kinds of entities."""
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Annotated, Any
 
 import msgspec
 
-from runfold_server.http.messages import Message
+from runfold_projections.catalog import history_subjects
+from runfold_projections.core.entity import HistorySubject
+from runfold_server.http.messages import Message, Rule
 from runfold_server.http.operation import RawHandler, RawOperation, TimeTravel
 from runfold_server.http.prefixes import NATIVE_PREFIX
 from runfold_server.openapi_schemas.common import JSON, Schema
 from runfold_server.openapi_schemas.timeline import DIFF, EVENTS, WHY
 
 from .diff import Between, diff
-from .entities import SUBJECTS, Subject
 from .events import TimelinePage, events
 from .why import WhyField, why
 
@@ -22,16 +24,16 @@ _ABOUT = {
 }
 
 
-def _operations(subject: Subject) -> tuple[RawOperation[Any], ...]:
+def _operations(subject: HistorySubject) -> tuple[RawOperation[Any], ...]:
     def get(
         what: str, message: type[Message], handler: RawHandler[Any], answer: Schema, time_travel: TimeTravel
     ) -> RawOperation[Any]:
         return RawOperation(
             "GET",
             f"{NATIVE_PREFIX}/{subject.path}/{what}",
-            _with_parameter(message, subject.parameter),
+            _with_parameter(message, subject),
             handler,
-            f"Of one of {subject.path.split('/')[0]}: {_ABOUT[what][0].lower()}{_ABOUT[what][1:]}",
+            f"Of one of {subject.collection}: {_ABOUT[what][0].lower()}{_ABOUT[what][1:]}",
             {200: (JSON, answer)},
             time_travel=time_travel,
             errors=(400, 404, 503),
@@ -44,11 +46,12 @@ def _operations(subject: Subject) -> tuple[RawOperation[Any], ...]:
     )
 
 
-def _with_parameter(message: type[Message], parameter: str) -> type[Message]:
+def _with_parameter(message: type[Message], subject: HistorySubject) -> type[Message]:
     """Return the message with the parameter of the path that names the entity."""
+    parameter = subject.parameter
     made: type[Any] = msgspec.defstruct(
         f"{message.__name__}Of{parameter.title().replace('_', '')}",
-        [(parameter, str)],
+        [(parameter, Annotated[str, Rule(about=subject.about)])],
         bases=(message,),
         kw_only=True,
         frozen=True,
@@ -56,4 +59,9 @@ def _with_parameter(message: type[Message], parameter: str) -> type[Message]:
     return made
 
 
-OPERATIONS = tuple(operation for subject in SUBJECTS for operation in _operations(subject))
+def timeline_operations(subjects: Iterable[HistorySubject]) -> tuple[RawOperation[Any], ...]:
+    """Return the operations on the histories of these kinds of entities."""
+    return tuple(operation for subject in subjects for operation in _operations(subject))
+
+
+OPERATIONS = timeline_operations(history_subjects())

@@ -5,7 +5,9 @@ from typing import Annotated, Any
 
 from starlette.responses import Response
 
-from runfold_projections.history import timeline
+from runfold_projections.core.entity import HistorySubject
+from runfold_projections.history.timeline import state_at
+from runfold_projections.history.why import field_settings
 from runfold_projections.postgres.connection import Connection
 from runfold_server.core.errors import NotFound
 from runfold_server.http.messages import Message, Rule
@@ -14,7 +16,7 @@ from runfold_server.http.responses import json_response, with_moment
 from runfold_server.http.services import Services
 from runfold_server.reads import moments
 
-from .entities import Subject, end_of, moment
+from .entities import find_histories, find_namesakes, moment, name_in, scope_of
 from .event_json import Json, said
 from .events import MOST_EVENTS
 
@@ -28,24 +30,22 @@ class WhyField(Message, frozen=True):
     limit: Annotated[int, Rule(bits=32, least=1, most=MOST_EVENTS)] = 100
 
 
-def why(subject: Subject) -> RawHandler[WhyField]:
+def why(subject: HistorySubject) -> RawHandler[WhyField]:
     """The handler of a kind of entity."""
 
     async def handler(services: Services, call: RawCall[WhyField]) -> Response:
-        name, wanted = subject.name_in(call.http), call.request.field
+        name, wanted = name_in(subject, call.http), call.request.field
         asked, vector = await moment(services, call.http)
 
         async def read(connection: Connection) -> Json:
-            sources = await subject.sources(connection, name, vector)
-            if sources is None:
-                raise await subject.missing(connection, name, asked)
-            story, end = sources[0], end_of(sources[0], vector)
-            found = await timeline.why(connection, story, wanted, end)
-            others = await subject.namesakes(connection, name, story, vector) if subject.namesakes is not None else None
+            history = (await find_histories(connection, subject, name, vector, asked))[0]
+            end = history.end_offset(vector)
+            found = await field_settings(connection, history, wanted, end)
+            others = await find_namesakes(connection, subject, name, history, vector)
             if not found:
-                fields = story.fields(await timeline.state_of(connection, story, end))
+                fields = history.fields(await state_at(connection, history, end))
                 raise _unknown_field(wanted, fields, others or ())
-            events = [{"from": one.before, "to": one.after, "event": said(one.told)} for one in found]
+            events = [{"from": one.before, "to": one.after, "event": said(one.event)} for one in found]
             answer = {
                 "field": wanted,
                 "value": found[0].after,
@@ -54,7 +54,7 @@ def why(subject: Subject) -> RawHandler[WhyField]:
             }
             return answer if others is None else answer | {"namesakes": others}
 
-        shown = await services.reads.reader.at(subject.scope(name)(vector), read)
+        shown = await services.reads.reader.at(scope_of(subject, name)(vector), read)
         return with_moment(json_response(shown.value | {"as_of": moments.said(vector)}), asked)
 
     return handler

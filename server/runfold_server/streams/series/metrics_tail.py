@@ -10,10 +10,10 @@ from contextlib import asynccontextmanager
 import structlog
 
 from runfold_log.cluster import KafkaCluster
-from runfold_projections.metrics.branches import Lineage
+from runfold_projections.metrics.branches import RunBranches
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.search.tokens import storable
-from runfold_projections.series.branches_at import lineages_at
+from runfold_projections.series.branches_at import branches_at
 from runfold_projections.series.skipped_offsets import passed_over
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.record import Raw, Record, read_record
@@ -51,7 +51,7 @@ class Tail:
             return []
         start, stop = wanted[0].position.offset, wanted[-1].position.offset + 1
         run_ids = {raw.key.decode(errors="replace") for raw in wanted if raw.key is not None}
-        left_out, lineages = await self._known(sorted(filter(storable, run_ids)), start, stop)
+        left_out, branches = await self._known(sorted(filter(storable, run_ids)), start, stop)
         records = []
         for raw in wanted:
             if raw.position.offset in left_out:
@@ -61,14 +61,14 @@ class Tail:
             except SchemaError as error:
                 # The fold could read it, so a newer release wrote and folds it.
                 raise Gone(f"this server can't read {raw.position}: {error}; it is older than its workers") from error
-        return list(effective(records, lineages))
+        return list(effective(records, branches))
 
-    async def _known(self, run_ids: list[str], start: int, stop: int) -> tuple[frozenset[int], dict[str, Lineage]]:
-        """Which offsets the fold passed over, and lineages of the runs that have cuts, as of `start`."""
+    async def _known(self, run_ids: list[str], start: int, stop: int) -> tuple[frozenset[int], dict[str, RunBranches]]:
+        """Which offsets the fold passed over, and branches of the runs that have cuts, as of `start`."""
 
-        async def query(connection: Connection) -> tuple[frozenset[int], dict[str, Lineage]]:
+        async def query(connection: Connection) -> tuple[frozenset[int], dict[str, RunBranches]]:
             left_out = await passed_over(connection, self._where.partition, start, stop)
-            return left_out, await lineages_at(connection, run_ids, start, stop)
+            return left_out, await branches_at(connection, run_ids, start, stop)
 
         while True:
             try:

@@ -5,8 +5,8 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runfold_projections.artifacts.fold import Artifacts, File, Place, is_below
-from runfold_projections.generations.generations import Projection
+from runfold_projections.artifacts.fold import Artifacts, File, OwnedPath, is_below
+from runfold_projections.core.projection import Projection
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.record import read_record
 from runfold_schemas.events.artifacts import ArtifactsDeleted, ArtifactStored
@@ -16,8 +16,8 @@ from tests.support.histories.generator import cut, history
 @given(st.randoms(use_true_random=False), st.integers(0, 80))
 def test_batches_cut_anywhere_leave_the_same_files(rng: Random, length: int) -> None:
     raws = history(Projection.RUNS, rng, length)
-    plain: dict[Place, File] = {}
-    batched: dict[Place, File] = {}
+    plain: dict[OwnedPath, File] = {}
+    batched: dict[OwnedPath, File] = {}
     for batch in cut(rng, raws):
         changes = Artifacts()
         for raw in batch:

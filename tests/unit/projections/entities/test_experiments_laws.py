@@ -7,9 +7,9 @@ from random import Random
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from runfold_projections.core.projection import Projection
 from runfold_projections.core.rejection import Rejection
-from runfold_projections.experiments.fold import DELETED, Experiment, Experiments, fold
-from runfold_projections.generations.generations import Projection
+from runfold_projections.experiments.fold import DELETED, Experiments, ExperimentState, fold
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.record import Raw, Record, read_record
 from runfold_schemas.events.experiments import ExperimentCreated, ExperimentFact, ExperimentRenamed
@@ -58,7 +58,7 @@ def counted(log: Sequence[Record]) -> list[Record]:
 def test_a_fold_that_knows_only_what_a_batch_touches_decides_as_one_that_knows_all(rng: Random, length: int) -> None:
     raws = history(Projection.EXPERIMENTS, rng, length)
     whole, outcomes = folded(counted(records(raws)))
-    stored: dict[int, Experiment] = {}
+    stored: dict[int, ExperimentState] = {}
     kept = {record.position for record in counted(records(raws))}
     found: list[Outcome] = []
     for batch in cut(rng, raws):

@@ -8,20 +8,20 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from runfold_projections.core.entity_history import EntityHistory, field_changes, skip_filter
+from runfold_projections.core.projection import Projection
 from runfold_projections.core.rejection import Rejection
 from runfold_projections.experiments import fold as experiments
-from runfold_projections.experiments.history import ExperimentStory
-from runfold_projections.generations.generations import Projection
-from runfold_projections.history.entity_history import Story, changed, passed_over
-from runfold_projections.history.journal import Entry
-from runfold_projections.history.journal_reader import Told
-from runfold_projections.history.timeline import sets
+from runfold_projections.experiments.history import ExperimentHistory
+from runfold_projections.history.journal import JournalEntry
+from runfold_projections.history.journal_reader import HistoryEvent
+from runfold_projections.history.why import settings_among
 from runfold_projections.logged_models import fold as logged_models
-from runfold_projections.logged_models.history import LoggedModelStory
-from runfold_projections.registry.history import ModelStory
+from runfold_projections.logged_models.history import LoggedModelHistory
+from runfold_projections.registry.history import RegisteredModelHistory
 from runfold_projections.registry.projector import RegisteredModelsProjector
 from runfold_projections.runs import fold as runs
-from runfold_projections.runs.history import RunStory
+from runfold_projections.runs.history import RunHistory
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.record import Raw, Record, read_record
 from runfold_schemas.events.logged_models import LoggedModelFact
@@ -33,7 +33,7 @@ from tests.support.histories.generator import Scribe, history
 from tests.support.histories.registry import KINDS
 
 laws = settings(max_examples=40, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
-Accepted = Iterator[tuple[Story[Any], Record]]
+Accepted = Iterator[tuple[EntityHistory[Any], Record]]
 
 
 def read(raws: Sequence[Raw]) -> list[Record]:
@@ -53,7 +53,7 @@ def log_of_models(rng: Random, length: int) -> list[Record]:
 
 
 def of_runs(log: Sequence[Record]) -> Accepted:
-    states: dict[str, runs.Run] = {}
+    states: dict[str, runs.RunState] = {}
     for record in log:
         if not isinstance(record.event, RunFact):
             continue
@@ -61,7 +61,7 @@ def of_runs(log: Sequence[Record]) -> Accepted:
         answer = runs.fold(state, record)
         if not isinstance(answer, Rejection):
             states[record.entity] = runs.evolve(state, answer)
-            yield RunStory(record.entity), record
+            yield RunHistory(record.entity), record
 
 
 def of_experiments(log: Sequence[Record]) -> Accepted:
@@ -70,11 +70,11 @@ def of_experiments(log: Sequence[Record]) -> Accepted:
         answer = experiments.fold(state, record)
         if not isinstance(answer, Rejection):
             state.put(answer)
-            yield ExperimentStory(answer.experiment_id), record
+            yield ExperimentHistory(answer.experiment_id), record
 
 
 def of_logged_models(log: Sequence[Record]) -> Accepted:
-    states: dict[str, logged_models.LoggedModel] = {}
+    states: dict[str, logged_models.LoggedModelState] = {}
     for record in log:
         if not isinstance(record.event, LoggedModelFact):
             continue
@@ -82,7 +82,7 @@ def of_logged_models(log: Sequence[Record]) -> Accepted:
         answer = logged_models.fold(states.get(model_id), record)
         if not isinstance(answer, Rejection):
             states[model_id] = logged_models.evolve(states.get(model_id), answer)
-            yield LoggedModelStory(model_id), record
+            yield LoggedModelHistory(model_id), record
 
 
 def of_registered_models(log: Sequence[Record]) -> Accepted:
@@ -93,25 +93,25 @@ def of_registered_models(log: Sequence[Record]) -> Accepted:
         rejection = projector.fold(record)
         if rejection is None:
             for entity in projector.touched(record, rejection):
-                yield ModelStory(int(entity.removeprefix("model:"))), record
+                yield RegisteredModelHistory(int(entity.removeprefix("model:"))), record
 
 
-def stories(accepted: Accepted) -> list[tuple[Story[Any], list[Told]]]:
-    found: dict[str, tuple[Story[Any], list[Told]]] = {}
+def stories(accepted: Accepted) -> list[tuple[EntityHistory[Any], list[HistoryEvent]]]:
+    found: dict[str, tuple[EntityHistory[Any], list[HistoryEvent]]] = {}
     for story, record in accepted:
-        told = Told(record.position.where, Entry.of(record, None))
+        told = HistoryEvent(record.position.where, JournalEntry.of(record, None))
         found.setdefault(story.entity, (story, []))[1].append(told)
     return list(found.values())
 
 
-def all_sets(story: Story[Any], events: Sequence[Told]) -> dict[str, list[tuple[int, Any, Any]]]:
+def all_sets(story: EntityHistory[Any], events: Sequence[HistoryEvent]) -> dict[str, list[tuple[int, Any, Any]]]:
     """By field the events that set it, the newest first, by comparing all fields at every event."""
     found: dict[str, list[tuple[int, Any, Any]]] = {}
     state = story.start()
     for told in events:
         before = story.fields(state)
         state = story.step(state, told.entry.record(told.where))[1]()
-        for one in changed(before, story.fields(state)):
+        for one in field_changes(before, story.fields(state)):
             found.setdefault(one["field"], []).insert(0, (told.entry.offset, one["from"], one["to"]))
     return found
 
@@ -121,10 +121,12 @@ def agrees(accepted: Accepted) -> int:
     unread = 0
     for story, events in stories(accepted):
         for name, expected in all_sets(story, events).items():
-            assert [(s.told.entry.offset, s.before, s.after) for s in sets(story, events, name)] == expected, name
-            passes = passed_over(story.unread(name))
+            assert [
+                (s.event.entry.offset, s.before, s.after) for s in settings_among(story, events, name)
+            ] == expected, name
+            passes = skip_filter(story.skippable(name))
             unread += sum(passes(told.entry.value) for told in events)
-        assert sets(story, events, "no.such") == []
+        assert settings_among(story, events, "no.such") == []
     return unread
 
 
@@ -169,7 +171,7 @@ def test_the_laws_leave_events_unread(kinds: str) -> None:
 
 
 def test_of_a_param_only_the_events_that_hold_its_name_are_read() -> None:
-    passes = passed_over(RunStory("r").unread("params.ü"))
+    passes = skip_filter(RunHistory("r").skippable("params.ü"))
     scribe = Scribe(Partition(Projection.RUNS.topic, 0))
     read_ones = [scribe.append(ParamsLogged(run_id="r", params={"a": "1", "ü": "2"})).value]
     others = [

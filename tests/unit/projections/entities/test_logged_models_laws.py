@@ -7,7 +7,8 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from runfold_projections.core.rejection import Rejection, RejectionCode
-from runfold_projections.logged_models.fold import LoggedModel, evolve, fold
+from runfold_projections.logged_models.fold import LoggedModelState, evolve, fold
+from runfold_projections.logged_models.rejections import LoggedModelRejection
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.record import Record, read_record
 from runfold_schemas.events.all_events import Event
@@ -39,7 +40,7 @@ def records(*events: Event, workspace: str = "default") -> list[Record]:
     return [read_record(scribe.append(event, workspace=workspace), released_catalog(), 1) for event in events]
 
 
-def step(models: dict[str, LoggedModel], record: Record) -> Rejection | None:
+def step(models: dict[str, LoggedModelState], record: Record) -> Rejection | None:
     assert isinstance(record.event, LoggedModelFact)
     model_id = record.event.model_id
     answer = fold(models.get(model_id), record)
@@ -49,9 +50,9 @@ def step(models: dict[str, LoggedModel], record: Record) -> Rejection | None:
     return None
 
 
-def outcomes(*events: Event) -> tuple[LoggedModel, list[RejectionCode | None]]:
+def outcomes(*events: Event) -> tuple[LoggedModelState, list[RejectionCode | None]]:
     """The one model after these events, and what became of each."""
-    models: dict[str, LoggedModel] = {}
+    models: dict[str, LoggedModelState] = {}
     found = [step(models, record) for record in records(*events)]
     return models["m-1"], [None if one is None else one.code for one in found]
 
@@ -60,7 +61,7 @@ def outcomes(*events: Event) -> tuple[LoggedModel, list[RejectionCode | None]]:
 @given(randoms, lengths)
 def test_a_fold_computes_only_and_an_event_changes_its_own_model_alone(rng: Random, length: int) -> None:
     scribe = Scribe(Partition(Topic.REGISTRY, 0))
-    models: dict[str, LoggedModel] = {}
+    models: dict[str, LoggedModelState] = {}
     for _ in range(length):
         raw = scribe.append(logged_model_event(rng), workspace=rng.choice(WORKSPACES))
         record = read_record(raw, released_catalog(), 1)
@@ -78,7 +79,7 @@ def test_a_fold_computes_only_and_an_event_changes_its_own_model_alone(rng: Rand
 @given(randoms, lengths)
 def test_what_a_model_was_born_with_never_changes(rng: Random, length: int) -> None:
     scribe = Scribe(Partition(Topic.REGISTRY, 0))
-    models: dict[str, LoggedModel] = {}
+    models: dict[str, LoggedModelState] = {}
     for _ in range(length):
         record = read_record(scribe.append(logged_model_event(rng)), released_catalog(), 1)
         before = copy.deepcopy(models)
@@ -100,7 +101,7 @@ def test_a_model_is_pending_until_it_is_said_to_be_something_else() -> None:
 
 def test_an_id_is_taken_once_and_for_all() -> None:
     _, found = outcomes(CREATED, CREATED, LoggedModelDeleted(model_id="m-1"), CREATED)
-    exists = RejectionCode.LOGGED_MODEL_EXISTS
+    exists = LoggedModelRejection.EXISTS
     assert found == [None, exists, None, exists]
 
 
@@ -110,7 +111,7 @@ def test_a_param_may_be_repeated_and_not_changed_and_one_conflict_refuses_all() 
         LoggedModelParamsLogged(model_id="m-1", params={"lr": "1", "depth": "3"}),
         LoggedModelParamsLogged(model_id="m-1", params={"lr": "2", "width": "4"}),
     )
-    assert found == [None, None, RejectionCode.LOGGED_MODEL_PARAM_CHANGED]
+    assert found == [None, None, LoggedModelRejection.PARAM_CHANGED]
     assert model.params == {"lr": "1", "depth": "3"}
 
 
@@ -121,7 +122,7 @@ def test_tags_are_set_overwritten_and_removed_and_one_that_is_missing_refuses_al
         LoggedModelTagsDeleted(model_id="m-1", keys=["a", "c"]),
         LoggedModelTagsDeleted(model_id="m-1", keys=["b"]),
     )
-    assert found == [None, None, RejectionCode.LOGGED_MODEL_TAG_NOT_FOUND, None]
+    assert found == [None, None, LoggedModelRejection.TAG_NOT_FOUND, None]
     assert model.tags == {"a": "y"}
     assert model.head.updated_ms == 1000, "tags are not news of the model itself, as in MLflow"
 
@@ -134,9 +135,9 @@ def test_a_deleted_model_may_be_written_to_as_in_mlflow() -> None:
 
 
 def test_another_workspaces_model_is_not_there() -> None:
-    models: dict[str, LoggedModel] = {}
+    models: dict[str, LoggedModelState] = {}
     step(models, records(CREATED, workspace="other")[0])
     refused = step(models, records(LoggedModelDeleted(model_id="m-1"))[0])
     assert refused is not None
-    assert refused.code is RejectionCode.LOGGED_MODEL_NOT_FOUND
+    assert refused.code is LoggedModelRejection.NOT_FOUND
     assert refused.message == "Logged model with ID 'm-1' not found."

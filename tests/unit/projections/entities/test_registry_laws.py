@@ -10,9 +10,10 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from runfold_projections.core.rejection import Rejection, RejectionCode
-from runfold_projections.generations.generations import Projection
-from runfold_projections.registry.fold import Change, Models, fold
+from runfold_projections.core.projection import Projection
+from runfold_projections.core.rejection import Rejection
+from runfold_projections.registry.fold import Models, RegisteredModelChange, fold
+from runfold_projections.registry.rejections import RegisteredModelRejection
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.record import Record, read_record
 from runfold_schemas.events.registered_models import (
@@ -46,7 +47,7 @@ class Tags:
         self.of_models: dict[tuple[int, str], str] = {}
         self.of_versions: dict[tuple[int, int, str], str] = {}
 
-    def apply(self, change: Change) -> None:
+    def apply(self, change: RegisteredModelChange) -> None:
         self._set(self.of_models, change.model_tags)
         self._set(self.of_versions, change.version_tags)
         self.of_models = {key: value for key, value in self.of_models.items() if key[0] not in change.models_gone}
@@ -122,7 +123,7 @@ class RegistryMachine(RuleBasedStateMachine):
         assert self.state == before, "a fold computes only"
         accepted = not isinstance(answer, Rejection)
         assert self.simple.tell(record) == accepted
-        if isinstance(answer, Change):
+        if isinstance(answer, RegisteredModelChange):
             self.state.apply(answer)
             self.tags.apply(answer)
 
@@ -147,12 +148,12 @@ def records(*events: RegisteredModelFact) -> list[Record]:
     return [read_record(scribe.append(event), released_catalog(), 1) for event in events]
 
 
-def folded(*events: RegisteredModelFact) -> tuple[Models, list[Change | Rejection]]:
+def folded(*events: RegisteredModelFact) -> tuple[Models, list[RegisteredModelChange | Rejection]]:
     state, answers = Models(), []
     for record in records(*events):
         answer = fold(state, record)
         answers.append(answer)
-        if isinstance(answer, Change):
+        if isinstance(answer, RegisteredModelChange):
             state.apply(answer)
     return state, answers
 
@@ -196,7 +197,7 @@ def test_versions_and_aliases_go_with_their_model_through_a_swap_of_names() -> N
     assert {name: born for (_, name), born in state.by_name.items()} == {"n": 1, "m": 2}
     assert state.aliases[1] == {"prod": 1}
     assert isinstance(answers[-1], Rejection)
-    assert answers[-1].code is RejectionCode.MODEL_VERSION_NOT_FOUND
+    assert answers[-1].code is RegisteredModelRejection.VERSION_NOT_FOUND
 
 
 def _promotion(*conditions: PromotionCondition) -> ModelsPromoted:
@@ -218,7 +219,7 @@ def test_a_promotion_whose_conditions_hold_moves_all() -> None:
             PromotionCondition(name="m"),
         ),
     )
-    assert isinstance(answers[-1], Change)
+    assert isinstance(answers[-1], RegisteredModelChange)
     assert state.aliases[1] == {"prod": 2}
     assert {n: v.stage for n, v in state.versions[1].items()} == {1: "None", 2: "Production"}
 
@@ -238,7 +239,7 @@ def test_a_promotion_that_fails_says_every_condition_that_does_not_hold_and_what
     )
     answer = answers[-1]
     assert isinstance(answer, Rejection)
-    assert answer.code is RejectionCode.PROMOTION_CONDITION_FAILED
+    assert answer.code is RegisteredModelRejection.PROMOTION_CONDITION_FAILED
     assert answer.message == (
         "Nothing was promoted: condition 1 failed: @prod of 'm' was to stand on version 2, but it stands on version 1; "
         "condition 2 failed: @shadow of 'm' was to stand on version 7, but it is not set; "

@@ -9,9 +9,10 @@ from typing import Any
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from runfold_projections.core.rejection import Rejection, RejectionCode
-from runfold_projections.generations.generations import Projection
-from runfold_projections.runs.fold import DELETED, MAX_MODELS_CHARS, MODELS_TAG, RUN_NAME_TAG, Run, evolve, fold
+from runfold_projections.core.projection import Projection
+from runfold_projections.core.rejection import Rejection
+from runfold_projections.runs.fold import DELETED, MAX_MODELS_CHARS, MODELS_TAG, RUN_NAME_TAG, RunState, evolve, fold
+from runfold_projections.runs.rejections import RunRejection
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.record import Record, read_record
 from runfold_schemas.events.runs import ModelLogged, ParamsLogged, RunCreated, RunFact, RunRestored, RunUpdated, TagsSet
@@ -30,7 +31,7 @@ def log_of(rng: Random, length: int, repeats: bool = True) -> list[Record]:
     return [record for record in read if isinstance(record.event, RunFact)]
 
 
-def step(runs: dict[str, Run], record: Record) -> Rejection | None:
+def step(runs: dict[str, RunState], record: Record) -> Rejection | None:
     answer = fold(runs.get(record.entity), record)
     if isinstance(answer, Rejection):
         return answer
@@ -39,8 +40,8 @@ def step(runs: dict[str, Run], record: Record) -> Rejection | None:
     return None
 
 
-def folded(log: Sequence[Record]) -> dict[str, Run]:
-    runs: dict[str, Run] = {}
+def folded(log: Sequence[Record]) -> dict[str, RunState]:
+    runs: dict[str, RunState] = {}
     for record in log:
         step(runs, record)
     return runs
@@ -49,7 +50,7 @@ def folded(log: Sequence[Record]) -> dict[str, Run]:
 @laws
 @given(randoms, lengths)
 def test_a_rejected_event_changes_nothing_and_a_fold_computes_only(rng: Random, length: int) -> None:
-    runs: dict[str, Run] = {}
+    runs: dict[str, RunState] = {}
     for record in log_of(rng, length):
         before = copy.deepcopy(runs)
         answer = fold(runs.get(record.entity), record)
@@ -65,13 +66,13 @@ def test_a_rejected_event_changes_nothing_and_a_fold_computes_only(rng: Random, 
 @laws
 @given(randoms, lengths)
 def test_params_never_change_and_a_batch_with_one_conflict_adds_none(rng: Random, length: int) -> None:
-    runs: dict[str, Run] = {}
+    runs: dict[str, RunState] = {}
     for record in log_of(rng, length):
         before = dict(runs[record.entity].params) if record.entity in runs else {}
         rejection = step(runs, record)
         after = runs[record.entity].params if record.entity in runs else {}
         assert {key: after[key] for key in before} == before
-        if rejection is not None and rejection.code is RejectionCode.PARAM_CHANGED:
+        if rejection is not None and rejection.code is RunRejection.PARAM_CHANGED:
             assert isinstance(record.event, ParamsLogged)
             assert any(before.get(key, value) != value for key, value in record.event.params.items())
             assert after == before
@@ -82,7 +83,7 @@ def test_params_never_change_and_a_batch_with_one_conflict_adds_none(rng: Random
 @laws
 @given(randoms, lengths)
 def test_the_name_and_its_tag_mirror_each_other(rng: Random, length: int) -> None:
-    runs: dict[str, Run] = {}
+    runs: dict[str, RunState] = {}
     for record in log_of(rng, length):
         name_before = runs[record.entity].head.name if record.entity in runs else None
         rejection = step(runs, record)
@@ -102,7 +103,7 @@ def test_the_name_and_its_tag_mirror_each_other(rng: Random, length: int) -> Non
 @laws
 @given(randoms, lengths)
 def test_a_deleted_run_takes_only_its_restoration_and_joins(rng: Random, length: int) -> None:
-    runs: dict[str, Run] = {}
+    runs: dict[str, RunState] = {}
     for record in log_of(rng, length):
         before = copy.deepcopy(runs.get(record.entity))
         rejection = step(runs, record)
@@ -119,7 +120,7 @@ def test_a_deleted_run_takes_only_its_restoration_and_joins(rng: Random, length:
 @given(randoms, lengths)
 def test_the_changes_that_are_written_add_up_to_the_state(rng: Random, length: int) -> None:
     """What a projector writes of each change, into tables as dicts, is the state that a later batch loads."""
-    runs: dict[str, Run] = {}
+    runs: dict[str, RunState] = {}
     tables: dict[str, dict[str, Any]] = {}
     for record in log_of(rng, length):
         answer = fold(runs.get(record.entity), record)
@@ -140,7 +141,9 @@ def test_the_changes_that_are_written_add_up_to_the_state(rng: Random, length: i
             assert len(set(row["outputs"])) == len(row["outputs"])
         step(runs, record)
     loaded = {
-        run_id: Run(row["head"], dict(row["params"]), dict(row["tags"]), row["datasets"], row["models"], row["outputs"])
+        run_id: RunState(
+            row["head"], dict(row["params"]), dict(row["tags"]), row["datasets"], row["models"], row["outputs"]
+        )
         for run_id, row in tables.items()
     }
     assert loaded == runs
@@ -151,7 +154,7 @@ def test_the_changes_that_are_written_add_up_to_the_state(rng: Random, length: i
 def test_batches_cut_anywhere_and_reloaded_fold_to_the_same(rng: Random, length: int) -> None:
     raws = history(Projection.RUNS, rng, length)
     log = [read_record(raw, released_catalog(), 1) for raw in raws]
-    stored: dict[str, Run] = {}
+    stored: dict[str, RunState] = {}
     for batch in cut(rng, raws):
         touched = {read_record(raw, released_catalog(), 1).entity for raw in batch}
         memory = {run_id: copy.deepcopy(stored[run_id]) for run_id in touched & stored.keys()}
@@ -167,7 +170,7 @@ def test_batches_cut_anywhere_and_reloaded_fold_to_the_same(rng: Random, length:
 @given(randoms, lengths)
 def test_runs_are_folded_alone_so_that_partitions_may_interleave(rng: Random, length: int) -> None:
     log = log_of(rng, length)
-    apart: dict[str, Run] = {}
+    apart: dict[str, RunState] = {}
     for run_id in RUNS:
         apart.update(folded([record for record in log if record.entity == run_id]))
     assert apart == folded(log)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runfold_projections.metrics.branches import Lineage, View
+from runfold_projections.metrics.branches import EffectiveView, RunBranches
 from tests.support.histories.branch_model import Model, Said
 
 laws = settings(max_examples=400, deadline=None)
@@ -36,9 +36,9 @@ def stories(draw: st.DrawFn) -> list[Said]:
     ]
 
 
-def folded(story: Sequence[Said]) -> tuple[Lineage, list[tuple[Said, int]]]:
+def folded(story: Sequence[Said]) -> tuple[RunBranches, list[tuple[Said, int]]]:
     """The story as the fold keeps it: every point with its branch."""
-    lineage, points = Lineage(), []
+    lineage, points = RunBranches(), []
     for said in story:
         lineage.appear(said.attempt)
         scope = None if said.everyone else said.rank
@@ -51,8 +51,8 @@ def folded(story: Sequence[Said]) -> tuple[Lineage, list[tuple[Said, int]]]:
     return lineage, points
 
 
-def shown(lineage: Lineage, points: Sequence[tuple[Said, int]], as_of: int | None = None) -> list[bool]:
-    view = View(lineage.attempts.values(), lineage.cuts, as_of)
+def shown(lineage: RunBranches, points: Sequence[tuple[Said, int]], as_of: int | None = None) -> list[bool]:
+    view = EffectiveView(lineage.attempts.values(), lineage.cuts, as_of)
     limits = [view.limit(branch, said.rank) if view.shows(branch) else -1 for said, branch in points]
     return [limit is None or said.step <= limit for (said, _), limit in zip(points, limits, strict=True)]
 
@@ -72,7 +72,7 @@ def test_what_is_effective_is_what_no_later_event_took(story: list[Said]) -> Non
 def test_a_lineage_out_of_the_tables_goes_on_as_the_one_in_memory(story: list[Said]) -> None:
     half = len(story) // 2
     first, _ = folded(story[:half])
-    kept = Lineage()
+    kept = RunBranches()
     kept.restore(first.attempts.items(), first.cuts)
     whole, _ = folded(story)
     for said in story[half:]:
@@ -125,7 +125,7 @@ def test_a_start_may_be_declared_again_at_any_time(story: list[Said], places: li
 
 
 def test_the_second_rank_that_rewinds_cuts_nothing_of_the_first() -> None:
-    lineage = Lineage()
+    lineage = RunBranches()
     lineage.appear("a")
     for rank in (0, 1):
         lineage.rewind("a", rank, 8000, f"w{rank}", 5)
@@ -137,7 +137,7 @@ def test_the_second_rank_that_rewinds_cuts_nothing_of_the_first() -> None:
 
 @pytest.mark.parametrize("late", [False, True])
 def test_a_declared_start_cuts_earlier_attempts_only(late: bool) -> None:
-    lineage = Lineage()
+    lineage = RunBranches()
     lineage.appear("a")
     lineage.appear("b")
     if late:
@@ -149,7 +149,7 @@ def test_a_declared_start_cuts_earlier_attempts_only(late: bool) -> None:
 
 def test_who_names_no_attempt_writes_for_the_newest_one() -> None:
     """An evaluation logged through MLflow after a restart is no late point of the time before it."""
-    lineage = Lineage()
+    lineage = RunBranches()
     lineage.appear("a")
     lineage.appear("")
     before = lineage.branch("", -1, "api", 0)

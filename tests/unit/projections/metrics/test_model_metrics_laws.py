@@ -30,7 +30,7 @@ def of(frames: list[Frame]) -> dict[Measured, ModelMetric]:
     made = ModelMetrics()
     for one in frames:
         made.add("r", one)
-    return made.take()
+    return made.drain()
 
 
 @settings(max_examples=200, deadline=None)
@@ -97,7 +97,7 @@ def in_blocks(frames: list[Frame]) -> dict[BlockOf, ModelBlock]:
     made = ModelBlocks()
     for one in frames:
         made.add("r", one)
-    return made.take()
+    return made.drain()
 
 
 def by_key(blocks: dict[BlockOf, ModelBlock]) -> dict[Measured, ModelMetric]:

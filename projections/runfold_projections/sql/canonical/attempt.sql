@@ -1,1 +1,0 @@
-SELECT run_id, attempt, ordinal, first_offset FROM attempt ORDER BY run_id, ordinal

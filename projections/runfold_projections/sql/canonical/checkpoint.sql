@@ -1,1 +1,0 @@
-SELECT topic, partition, log_id, genesis_id::text, next_offset FROM checkpoint ORDER BY topic, partition

@@ -1,1 +1,0 @@
-SELECT born, alias, version FROM model_alias ORDER BY born, alias

@@ -1,1 +1,0 @@
-SELECT born, version, key, value FROM model_version_tag ORDER BY born, version, key

@@ -1,1 +1,0 @@
-SELECT run_id, key, value FROM run_tag ORDER BY run_id, key

@@ -1,1 +1,0 @@
-SELECT partition, entity, writer, bounds FROM sequence ORDER BY entity, writer COLLATE "C"
