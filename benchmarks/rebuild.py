@@ -23,10 +23,10 @@ from volume import Spent
 from runfold_log.admin import open_log
 from runfold_log.producer import RecordSender
 from runfold_projections.core.projection import Projection
-from runfold_projections.generations.rebuild import Phase, Told, rebuilding
+from runfold_projections.generations.rebuild import Phase, RebuildProgress, rebuilding
 from runfold_projections.generations.state_hash import state_hash
 from runfold_projections.postgres.connection import LONG_READ_SECONDS, open_connection, open_pool
-from runfold_projections.postgres.read_transaction import checkpoints, reached, snapshot
+from runfold_projections.postgres.read_transaction import checkpoints, has_reached, read_transaction
 from runfold_schemas.codec import wire
 from runfold_schemas.codec.batch import Outgoing
 from runfold_schemas.codec.envelope import Envelope, Writer
@@ -152,7 +152,7 @@ async def write(up: Up, namespace: str, partitions: int, records: Iterator[Outgo
 
 async def rebuild(up: Up, namespace: str, projection: Projection, amount: int, what: str) -> None:
     """One rebuild, as the command does it."""
-    seen: list[tuple[float, Told]] = []
+    seen: list[tuple[float, RebuildProgress]] = []
     began = time.perf_counter()
     async with rebuilding(
         up.postgres, namespace, projection, lambda told: seen.append((time.perf_counter(), told))
@@ -223,8 +223,8 @@ async def main(events: int, registry: int, points: int) -> None:
                 async with open_pool(up.postgres, settings.namespace, application="benchmark") as pool:
                     want = await log_ends(up.kafka, info)
                     await until_folded(pool, want, 120.0)
-                    async with snapshot(pool) as connection:
-                        assert reached(await checkpoints(connection), want)
+                    async with read_transaction(pool) as connection:
+                        assert has_reached(await checkpoints(connection), want)
                 print(f"# folded live {time.perf_counter() - began:.1f} s after the first append", file=sys.stderr)
                 await rebuild(up, settings.namespace, projection, amount, what)
     Console(width=150).print(table)

@@ -27,7 +27,7 @@ from rich.table import Table
 
 from runfold_projections.core.projection import Projection
 from runfold_projections.postgres.connection import open_connection, open_pool
-from runfold_projections.postgres.read_transaction import snapshot
+from runfold_projections.postgres.read_transaction import read_transaction
 from runfold_projections.runs.queries import ViewType, search_runs
 from runfold_server.mlflow.answers.runs import encode_run
 from runfold_stack.config.settings import load_settings
@@ -190,7 +190,7 @@ def token(offset: int) -> str:
 
 async def by_sql(pool: Any, experiment: int, asked: Asked) -> bytes:
     """The same runs as the same JSON, in this process: no HTTP, no look at the log's ends."""
-    async with snapshot(pool) as connection:
+    async with read_transaction(pool) as connection:
         rows = await search_runs(
             connection, [experiment], asked.filter, asked.view, asked.order_by, asked.limit, asked.offset
         )

@@ -11,8 +11,9 @@ from machine import describe
 from rich.console import Console
 from rich.table import Table
 
-from runfold_projections.segments.level0 import pack, read_dated
-from runfold_projections.segments.packs import Pack, build_dated
+from runfold_projections.segments.compacted import CompactedSegment
+from runfold_projections.segments.compacted_builder import build_located
+from runfold_projections.segments.level0 import decode_located, encode_level0
 from runfold_schemas.events.frames import Frame
 
 SHAPES = (
@@ -50,15 +51,15 @@ def frames(keys: int, rows: int, count: int, numbers: type) -> list[Frame]:
 
 
 def _packed(logged: list[Any], offsets: list[int]) -> list[bytes]:
-    return [pack([frame], [[(offset, frame.rows)]]) for frame, offset in zip(logged, offsets, strict=True)]
+    return [encode_level0([frame], [[(offset, frame.rows)]]) for frame, offset in zip(logged, offsets, strict=True)]
 
 
 def _frames(packs: list[Any]) -> list[Any]:
-    return [list(Pack.of(one.head, one.data).frames()) for one in packs]
+    return [list(CompactedSegment.from_data(one.head, one.data).frames()) for one in packs]
 
 
 def _column(home: Any, key: str) -> list[Any]:
-    return list(Pack.of(home.head, home.data).column(key))
+    return list(CompactedSegment.from_data(home.head, home.data).column(key))
 
 
 def main() -> None:
@@ -82,8 +83,8 @@ def main() -> None:
             # Each frame an event of its own, among those of other runs.
             at = np.random.default_rng(2).integers(1, 20, count).cumsum().tolist()
             fresh, packing = timed(partial(_packed, logged, at))
-            read = [dated for data in fresh for dated in read_dated(data)]
-            packs, building = timed(partial(build_dated, read))
+            read = [dated for data in fresh for dated in decode_located(data)]
+            packs, building = timed(partial(build_located, read))
             _, reading = timed(partial(_frames, packs))
             key = logged[0].keys[keys // 2]
             (home,) = [p for p in packs if p.first_key <= key <= p.last_key]

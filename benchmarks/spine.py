@@ -18,7 +18,7 @@ import runfold
 from runfold_projections.core.projection import Projection
 from runfold_projections.generations.generations import create_generation
 from runfold_projections.postgres.connection import open_pool
-from runfold_projections.postgres.read_transaction import checkpoints, reached, snapshot
+from runfold_projections.postgres.read_transaction import checkpoints, has_reached, read_transaction
 from runfold_stack.config.settings import load_settings
 from runfold_stack.programs.up import Up, runfold_up
 
@@ -113,7 +113,7 @@ def sdk(url: str, calls: int) -> None:
 async def rebuild(up: Up, namespace: str) -> None:
     """A new generation of runs and of metrics, folded from the start of the log by the running worker."""
     async with open_pool(up.postgres, namespace, application="benchmark") as pool:
-        async with snapshot(pool) as connection:
+        async with read_transaction(pool) as connection:
             want = await checkpoints(connection)
             points = await connection.fetchval("SELECT sum(points) FROM segment")
         for projection, what, amount in (
@@ -130,10 +130,10 @@ async def rebuild(up: Up, namespace: str) -> None:
             async with open_pool(up.postgres, generation.schema_name, application="benchmark") as built:
                 began = 0.0
                 while True:
-                    async with snapshot(built) as connection:
+                    async with read_transaction(built) as connection:
                         have = await checkpoints(connection)
                     began = began or (time.perf_counter() if have else 0.0)
-                    if reached(have, mine):
+                    if has_reached(have, mine):
                         break
                     await asyncio.sleep(0.005)
             seconds = time.perf_counter() - began

@@ -32,7 +32,7 @@ from runfold_log.writer import LogWriter
 from runfold_projections.postgres.connection import open_connection, open_pool
 from runfold_projections.postgres.notifications import progress_channel
 from runfold_projections.postgres.read_transaction import checkpoints
-from runfold_projections.segments.compaction_backlog import QUIET
+from runfold_projections.segments.compaction_backlog import QUIET_SECONDS
 from runfold_schemas.events.frames import Point, from_points
 from runfold_schemas.events.metrics import MetricsLogged
 from runfold_schemas.positions.position import Partition, Position
@@ -365,7 +365,7 @@ async def measure(name: str, given: argparse.Namespace, table: Table) -> None:
 async def merged(pool: Any) -> None:
     """Wait until what has gone quiet is merged: no segment came or went for longer than workers wait, twenty minutes at most."""
     before, since, until = -1, time.perf_counter(), time.perf_counter() + 1200
-    while (now := time.perf_counter()) < min(since + 2 * QUIET, until):
+    while (now := time.perf_counter()) < min(since + 2 * QUIET_SECONDS, until):
         segments = await pool.fetchval("SELECT count(*) FROM segment WHERE first_key <> 'probe'", timeout=600)
         if segments != before:
             before, since = segments, now

@@ -14,9 +14,9 @@ import pytest
 from mlflow import MlflowClient
 
 from runfold_projections.postgres.connection import open_pool
-from runfold_projections.postgres.read_transaction import snapshot
+from runfold_projections.postgres.read_transaction import read_transaction
 from runfold_projections.series.points import read_series
-from runfold_projections.transfer.runs import lines, pieces
+from runfold_projections.transfer.runs import branch_records, point_pieces
 from tests.support.installations.installation import Installation, Program
 from tests.support.installations.sdk_fixtures import command, kafka_uri_of
 from tests.support.load.load import seed_of_this_run
@@ -116,10 +116,10 @@ async def test_a_job_that_lost_a_rank_goes_on_from_its_checkpoint_in_one_run_wit
     logged: dict[tuple[str, int | None], list[int]] = defaultdict(list)
     async with (
         open_pool(installation.services.postgres, installation.namespace, application="test") as pool,
-        snapshot(pool) as connection,
+        read_transaction(pool) as connection,
     ):
-        story = await lines(connection, [run_id])
-        async for piece in pieces(connection, [run_id]):
+        story = await branch_records(connection, [run_id])
+        async for piece in point_pieces(connection, [run_id]):
             logged[piece.attempt, piece.rank] += piece.frame.steps
         effective = (await read_series(connection, [run_id], ["loss"]))[run_id, "loss"]
     first, second = [line.attempt for line in story if line.attempt_branch is not None]

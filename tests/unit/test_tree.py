@@ -126,7 +126,11 @@ def test_files_stay_small() -> None:
 
 
 def make_targets() -> set[str]:
-    return set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    text = (ROOT / "Makefile").read_text()
+    named = set(re.findall(r"^([a-z][a-z-]*):", text, re.MULTILINE))
+    (suites,) = re.findall(r"^SUITES := (.+)$", text, re.MULTILINE)
+    benchmarks = {f"bench-{path.stem.replace('_', '-')}" for path in (ROOT / "benchmarks").glob("*.py")}
+    return named | set(suites.split()) | benchmarks
 
 
 def test_the_readme_begins_with_what_this_is_and_two_commands() -> None:

@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from runfold_projections.operations.outcomes import refusals
+from runfold_projections.operations.outcomes import read_rejections
 from runfold_projections.postgres.connection import Connection, Pool
+from runfold_projections.postgres.fold_wait import wait_for_folds
 from runfold_projections.postgres.read_transaction import checkpoints
 from runfold_projections.webhooks.deliveries import Delivery, delete_of, delivery_id, enqueue
 from runfold_projections.webhooks.payloads import (
@@ -21,6 +22,7 @@ from runfold_schemas.codec.record import Record
 from runfold_schemas.events.registered_models import ModelVersionCreated
 from runfold_schemas.events.system import Genesis
 from runfold_schemas.events.webhooks import WebhookDeleted
+from runfold_schemas.positions.vector import Vector
 
 MOST_HOOKS = 10_000
 FOLD_WAIT = 30.0
@@ -38,7 +40,7 @@ class WebhookReaction:
     async def react(self, pool: Pool, records: Sequence[Record]) -> None:
         """Queue what these events are to tell. TimeoutError while the fold is behind them."""
         async with pool.acquire() as connection:
-            await _folded(connection, records[-1])
+            await _wait_until_folded(connection, records[-1])
             found = await deliveries(connection, records, self.attempts)
             await enqueue(connection, found)
             gone = [record.event.webhook_id for record in records if isinstance(record.event, WebhookDeleted)]
@@ -56,7 +58,7 @@ async def deliveries(
         hooks = [h for h in hooks if (h.active if only is None else h.webhook_id == only)]
         if not hooks:
             return []
-        refused = await refusals(connection, [(r.position, r.envelope.event_id) for r in records])
+        refused = await read_rejections(connection, [(r.position, r.envelope.event_id) for r in records])
         accepted = [
             record
             for record, refusal in zip(records, refused, strict=True)
@@ -76,7 +78,8 @@ async def deliveries(
         delivery
         for record in accepted
         for hook in hooks
-        if hook.workspace == record.envelope.workspace and (only is not None or hook.born < record.position.offset)
+        if hook.workspace == record.envelope.workspace
+        and (only is not None or hook.creation_offset < record.position.offset)
         for delivery in _of(hook, record, prompts[record.envelope.workspace], numbers, attempts)
     ]
 
@@ -106,9 +109,11 @@ def _of(
     ]
 
 
-async def _folded(connection: Connection, last: Record) -> None:
-    pause, most = _POLL
+async def _wait_until_folded(connection: Connection, last: Record) -> None:
+    async def look() -> tuple[Vector, bool]:
+        have = await checkpoints(connection)
+        return have, have.get(last.position.where, 0) > last.position.offset
+
+    pause, longest = _POLL
     async with asyncio.timeout(FOLD_WAIT):
-        while (await checkpoints(connection)).get(last.position.where, 0) <= last.position.offset:
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, most)
+        await wait_for_folds(look, pause=pause, longest_pause=longest)

@@ -11,8 +11,8 @@ from runfold_consumers.runtime.handlers import Tidy
 from runfold_consumers.runtime.metrics import WorkerMetrics
 from runfold_consumers.runtime.partition_task import AWAY, PartitionTask
 from runfold_projections.control.leases import Leasable
-from runfold_projections.core.errors import Fenced, MergeFailed
-from runfold_projections.segments.compaction import Build
+from runfold_projections.core.errors import CompactionFailed, Fenced
+from runfold_projections.segments.compaction import BuildSegments
 
 AT_ONCE = 2
 """Merges under way: while one computes, another one's segments are fetched or written."""
@@ -27,7 +27,7 @@ class Tidier:
     """Goes round the partitions until cancelled. What fails is said, and tried again after a while: the folds go on."""
 
     def __init__(
-        self, build: Build, metrics: WorkerMetrics, tasks: Callable[[], Mapping[Leasable, PartitionTask]]
+        self, build: BuildSegments, metrics: WorkerMetrics, tasks: Callable[[], Mapping[Leasable, PartitionTask]]
     ) -> None:
         self._build, self._metrics, self._tasks = build, metrics, tasks
         self._under_way: set[Leasable] = set()
@@ -55,21 +55,21 @@ class Tidier:
 
     async def _step(self, item: Leasable, tidy: Tidy, *, busy: bool) -> int:
         try:
-            merged, left = await tidy.tidying.step(tidy.pool, busy=busy, build=self._build)
-        except (Fenced, MergeFailed, *AWAY) as error:
+            merged, left = await tidy.compaction.step(tidy.pool, busy=busy, build=self._build)
+        except (Fenced, CompactionFailed, *AWAY) as error:
             self._failed(item, tidy, error)
             return 0
         except Exception as error:
             _log.exception("merging failed", handler=item.handler, partition=str(item.where), error=repr(error))
             self._failed(item, tidy, error)
             return 0
-        tidy.tidying.failed = False
+        tidy.compaction.failed = False
         self._metrics.merge_backlog.labels(item.handler, str(item.where)).set(left)
         return merged
 
     def _failed(self, item: Leasable, tidy: Tidy, error: Any) -> None:
-        tidy.tidying.forget()
-        tidy.tidying.failed = True
+        tidy.compaction.forget()
+        tidy.compaction.failed = True
         self._not_before[item] = time.monotonic() + FAILED
         self._metrics.failures.labels(f"{item.handler} merge", type(error).__name__).inc()
         _log.warning("merging waits", handler=item.handler, partition=str(item.where), error=str(error))

@@ -30,7 +30,7 @@ from runfold_projections.generations.inventory import is_at_bound
 from runfold_projections.generations.rebuild import drop_expired
 from runfold_projections.postgres.connection import open_connection, open_pool
 from runfold_projections.postgres.notifications import listen_for_generations
-from runfold_projections.segments.compaction_process import MergeProcess
+from runfold_projections.segments.compaction_process import CompactionProcess
 from runfold_schemas.codec.catalog import Catalog, released_catalog
 from runfold_schemas.ids import Ids
 from runfold_schemas.positions.position import Partition
@@ -136,7 +136,7 @@ class Worker:
             self._partitions = await self._config.wait_for_log(self._miss_log)
             self.kafka_error, self._kafka_answered = None, time.monotonic()
         async with self._stack, asyncio.TaskGroup() as group:
-            merging = await self._stack.enter_async_context(MergeProcess())
+            merging = await self._stack.enter_async_context(CompactionProcess())
             group.create_task(self._watch_lag())
             group.create_task(self._hear_readers())
             group.create_task(self._keep_house())
@@ -190,7 +190,7 @@ class Worker:
             config.dsn, config.namespace, application="runfold worker", durable=True
         ) as connection:
             await check_migrated(connection)
-            await leases.enter(
+            await leases.register_worker(
                 connection, self.worker_id, socket.gethostname(), os.getpid(), config.release, config.kinds
             )
             await listen_for_generations(connection, config.namespace, self._changed)
@@ -201,16 +201,16 @@ class Worker:
                 yield connection
             except asyncio.CancelledError:
                 await self._stop(list(self._tasks))
-                await leases.leave(connection, self.worker_id)
+                await leases.remove_worker(connection, self.worker_id)
                 raise
 
     async def _renew(self, connection: Any, group: asyncio.TaskGroup) -> None:
         work = await self._work(connection)
         self.blocked = {item: error for item, error in self.blocked.items() if item in work}
-        held, give = await leases.renew(connection, self.worker_id, work, self.blocked)
+        held, give = await leases.renew_leases(connection, self.worker_id, work, self.blocked)
         if give:
             await self._stop(give)
-            await leases.release(connection, self.worker_id, give)
+            await leases.release_leases(connection, self.worker_id, give)
         ended = [item for item, task in self._tasks.items() if task.done()]
         for item in ended:
             if item not in self.blocked:
@@ -218,7 +218,7 @@ class Worker:
                 self._log.error("partition task ended by itself", handler=item.handler, partition=str(item.where))
         if ended:
             await self._stop(ended)
-            await leases.release(connection, self.worker_id, ended)
+            await leases.release_leases(connection, self.worker_id, ended)
         wanted = held - set(give) - set(ended)
         await self._stop([item for item in self._tasks if item not in wanted])
         for item in wanted - self._tasks.keys():

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .grid import Chart, Line, bucket_edges, ends_of, narrowed, union_grid
+from .grid import Chart, ChartLine, bucket_edges, ends_of, narrowed, union_grid
 
 COUNT = "n"
 SUM = "sum"
@@ -32,7 +32,7 @@ class Spread:
 
 
 def aggregate_chart(
-    groups: Sequence[Sequence[Line]], spread: Spread, px: int | None, bounds: tuple[float, float] | None = None
+    groups: Sequence[Sequence[ChartLine]], spread: Spread, px: int | None, bounds: tuple[float, float] | None = None
 ) -> Chart:
     """One aggregate per group on a grid common to all: at each x while these are few, or if `px` is None; else in so many buckets.
 
@@ -50,16 +50,16 @@ def aggregate_chart(
     return Chart(edges[:-1] + (high - low) / px / 2, (low, high), columns, False)
 
 
-def _by_x(group: Sequence[Line], grid: Any, spread: Spread) -> list[Any]:
+def _by_x(group: Sequence[ChartLine], grid: Any, spread: Spread) -> list[Any]:
     return _statistics(group, [np.searchsorted(grid, of.x) for of in group], len(grid), spread)
 
 
-def _by_bucket(group: Sequence[Line], edges: Any, spread: Spread) -> list[Any]:
+def _by_bucket(group: Sequence[ChartLine], edges: Any, spread: Spread) -> list[Any]:
     cells = [np.searchsorted(edges[1:-1], of.x, "right") for of in group]
     return _statistics(group, cells, len(edges) - 1, spread)
 
 
-def _statistics(group: Sequence[Line], cells: Sequence[Any], size: int, spread: Spread) -> list[Any]:
+def _statistics(group: Sequence[ChartLine], cells: Sequence[Any], size: int, spread: Spread) -> list[Any]:
     if not sum(map(len, group)):
         return [np.zeros(size) if name == COUNT else np.full(size, np.nan) for name in spread.columns]
     values = np.concatenate([of.values for of in group])

@@ -7,15 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from runfold_projections.segments.distinct_points import distinct
-from runfold_projections.segments.packs import Columns
+from runfold_projections.segments.distinct_points import Columns, distinct_points
 
 MOST_EXACT_COLUMNS = 4_000
 MOST_NONFINITE = 100
 _LARGEST = float(np.finfo(np.float32).max)
 
 
-class X(StrEnum):
+class XAxis(StrEnum):
     """What the x axis is: steps, ms since the epoch, or seconds since the run's start."""
 
     STEP = "step"
@@ -23,7 +22,7 @@ class X(StrEnum):
     RELATIVE = "relative"
 
 
-class Shown(StrEnum):
+class Drawing(StrEnum):
     """What of a bucket's values is shown: its extremes as a line or as a band with the last value, or the last, or the mean."""
 
     MINMAX = "minmax"
@@ -33,16 +32,16 @@ class Shown(StrEnum):
 
 
 COLUMNS = {
-    Shown.MINMAX: ("y",),
-    Shown.BAND: ("min", "max", "last"),
-    Shown.LAST: ("y",),
-    Shown.MEAN: ("mean",),
+    Drawing.MINMAX: ("y",),
+    Drawing.BAND: ("min", "max", "last"),
+    Drawing.LAST: ("y",),
+    Drawing.MEAN: ("mean",),
 }
 """Names of a series' columns. With MINMAX a bucket has two grid columns: both extremes, in the order in which they came."""
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class ChartLine:
     """A series along x: `x` ascending, equal ones by time; float64 both."""
 
     x: Any
@@ -64,40 +63,40 @@ class Chart:
     exact: bool
 
 
-def line(pieces: Sequence[Columns], kind: X, start_ms: int = 0) -> Line:
+def chart_line(pieces: Sequence[Columns], kind: XAxis, start_ms: int = 0) -> ChartLine:
     """The distinct points of a series in pieces, along x."""
-    steps, times, values = distinct(pieces)
-    if kind is X.STEP:
-        return Line(steps.astype(np.float64), values)
+    steps, times, values = distinct_points(pieces)
+    if kind is XAxis.STEP:
+        return ChartLine(steps.astype(np.float64), values)
     order = slice(None) if (times[1:] > times[:-1]).all() else np.lexsort((values.view(np.int64), steps, times))
     times, values = times[order], values[order]
-    return Line((times - start_ms) / 1000 if kind is X.RELATIVE else times.astype(np.float64), values)
+    return ChartLine((times - start_ms) / 1000 if kind is XAxis.RELATIVE else times.astype(np.float64), values)
 
 
-def line_along(pieces: Sequence[Columns], others: Sequence[Columns]) -> Line:
+def chart_line_along(pieces: Sequence[Columns], others: Sequence[Columns]) -> ChartLine:
     """The distinct points of a series along another one: x is the value that the other last had at or before the point's step.
 
     Points before the other's first, and those where it is not finite, have no x and are left out.
     """
-    steps, _, values = distinct(pieces)
+    steps, _, values = distinct_points(pieces)
     if not others:
-        return Line(np.empty(0), np.empty(0))
-    other_steps, _, other_values = distinct(others)
+        return ChartLine(np.empty(0), np.empty(0))
+    other_steps, _, other_values = distinct_points(others)
     at = np.searchsorted(other_steps, steps, "right") - 1
     x = np.where(at >= 0, other_values[np.maximum(at, 0)], np.nan)
     some = np.isfinite(x)
     x, values = x[some], values[some]
     order = np.argsort(x, kind="stable")
-    return Line(x[order], values[order])
+    return ChartLine(x[order], values[order])
 
 
-def nonfinite(of: Line) -> list[tuple[float, str]]:
+def nonfinite(of: ChartLine) -> list[tuple[float, str]]:
     """The first points that are no number or infinite: what a chart marks on its edge."""
     at = np.flatnonzero(~np.isfinite(of.values))[:MOST_NONFINITE]
     return [(x, str(value)) for x, value in zip(of.x[at].tolist(), of.values[at].tolist(), strict=True)]
 
 
-def chart(lines: Sequence[Line], shown: Shown, px: int, bounds: tuple[float, float] | None = None) -> Chart:
+def draw_chart(lines: Sequence[ChartLine], shown: Drawing, px: int, bounds: tuple[float, float] | None = None) -> Chart:
     """All lines on one grid over a range of x, by default from their first point to their last. Columns are float32.
 
     A line that has smoothed values has one more column for them: a bucket's is that of its last point.
@@ -110,7 +109,7 @@ def chart(lines: Sequence[Line], shown: Shown, px: int, bounds: tuple[float, flo
     edges = bucket_edges(low, high, px)
     width = (high - low) / px
     x = edges[:-1] + width / 2
-    if shown is Shown.MINMAX:
+    if shown is Drawing.MINMAX:
         x = np.column_stack((edges[:-1] + width / 4, edges[:-1] + 3 * width / 4)).ravel()
     columns = []
     before, starts = None, None
@@ -122,16 +121,16 @@ def chart(lines: Sequence[Line], shown: Shown, px: int, bounds: tuple[float, flo
     return Chart(x, (low, high), columns, False)
 
 
-def ends_of(lines: Sequence[Line], bounds: tuple[float, float] | None) -> tuple[float, float]:
+def ends_of(lines: Sequence[ChartLine], bounds: tuple[float, float] | None) -> tuple[float, float]:
     """The range of x that is shown: `bounds`, by default from the first point to the last."""
     ends = [(of.x[0], of.x[-1]) for of in lines if len(of)]
     return bounds or ((float(min(a for a, _ in ends)), float(max(b for _, b in ends))) if ends else (0.0, 0.0))
 
 
-def narrowed(of: Line, low: float, high: float) -> Line:
+def narrowed(of: ChartLine, low: float, high: float) -> ChartLine:
     """The points with low <= x <= high."""
     start, stop = np.searchsorted(of.x, low, "left"), np.searchsorted(of.x, high, "right")
-    return Line(of.x[start:stop], of.values[start:stop], None if of.smooth is None else of.smooth[start:stop])
+    return ChartLine(of.x[start:stop], of.values[start:stop], None if of.smooth is None else of.smooth[start:stop])
 
 
 def bucket_edges(low: float, high: float, px: int) -> Any:
@@ -139,7 +138,7 @@ def bucket_edges(low: float, high: float, px: int) -> Any:
     return low + (high - low) * np.arange(px + 1) / px
 
 
-def union_grid(lines: Sequence[Line], px: int | None) -> Any:
+def union_grid(lines: Sequence[ChartLine], px: int | None) -> Any:
     """All x of all lines, or None where they are too many for a chart so many pixels wide."""
     if px is not None and any(len(of) > MOST_EXACT_COLUMNS and len(np.unique(of.x)) > 2 * px for of in lines):
         return None
@@ -147,7 +146,7 @@ def union_grid(lines: Sequence[Line], px: int | None) -> Any:
     return grid if px is None or len(grid) <= min(2 * px, MOST_EXACT_COLUMNS) else None
 
 
-def _exact_grid(lines: Sequence[Line], px: int) -> Any:
+def _exact_grid(lines: Sequence[ChartLine], px: int) -> Any:
     """All x of all lines, or None where they are too many, or one line has two points at one x."""
     if any(len(of) > 2 * px or not (np.diff(of.x) > 0).all() for of in lines):
         return None
@@ -155,7 +154,7 @@ def _exact_grid(lines: Sequence[Line], px: int) -> Any:
     return grid if len(grid) <= MOST_EXACT_COLUMNS else None
 
 
-def _exact(of: Line, grid: Any, shown: Shown) -> list[Any]:
+def _exact(of: ChartLine, grid: Any, shown: Drawing) -> list[Any]:
     at = np.searchsorted(grid, of.x)
     columns = [_spread(len(grid), at, of.values)] * len(COLUMNS[shown])
     return columns if of.smooth is None else [*columns, _spread(len(grid), at, of.smooth)]
@@ -172,14 +171,14 @@ def drawable(values: Any) -> Any:
     return np.where(np.isfinite(values), np.clip(values, -_LARGEST, _LARGEST), np.nan).astype(np.float32)
 
 
-def _smooth_buckets(of: Line, edges: Any, shown: Shown) -> list[Any]:
+def _smooth_buckets(of: ChartLine, edges: Any, shown: Drawing) -> list[Any]:
     if of.smooth is None:
         return []
     # Where the last point is no number, its bucket's last number.
     some = np.isfinite(of.smooth)
     x = of.x[some]
-    (column,) = _buckets(Line(x, of.smooth[some]), _starts(x, edges), Shown.LAST)
-    return [np.repeat(column, 2) if shown is Shown.MINMAX else column]
+    (column,) = _buckets(ChartLine(x, of.smooth[some]), _starts(x, edges), Drawing.LAST)
+    return [np.repeat(column, 2) if shown is Drawing.MINMAX else column]
 
 
 def _starts(x: Any, edges: Any) -> Any:
@@ -187,26 +186,26 @@ def _starts(x: Any, edges: Any) -> Any:
     return np.concatenate(([0], np.searchsorted(x, edges[1:-1], "left"), [len(x)]))
 
 
-def _buckets(of: Line, starts: Any, shown: Shown) -> list[Any]:
+def _buckets(of: ChartLine, starts: Any, shown: Drawing) -> list[Any]:
     px = len(starts) - 1
     filled = np.flatnonzero(np.diff(starts))
     first, stop = starts[filled], starts[filled + 1]
     if not len(filled):
-        return [np.full(2 * px if shown is Shown.MINMAX else px, np.nan, np.float32) for _ in COLUMNS[shown]]
+        return [np.full(2 * px if shown is Drawing.MINMAX else px, np.nan, np.float32) for _ in COLUMNS[shown]]
     finite = bool(np.isfinite(of.values).all())
     values = of.values if finite else np.where(np.isinf(of.values), np.nan, of.values)
     last = values[stop - 1]
     # fmin passes NaN over, and takes several times as long.
     least, most = (np.minimum, np.maximum) if finite else (np.fmin, np.fmax)
     match shown:
-        case Shown.LAST:
+        case Drawing.LAST:
             return [_spread(px, filled, last)]
-        case Shown.MEAN:
+        case Drawing.MEAN:
             numbers = np.isfinite(values)
             with np.errstate(invalid="ignore"):
                 sums = np.add.reduceat(np.where(numbers, values, 0.0), first)
                 return [_spread(px, filled, sums / np.add.reduceat(numbers, first, dtype=np.int64))]
-        case Shown.BAND:
+        case Drawing.BAND:
             low, high = least.reduceat(values, first), most.reduceat(values, first)
             return [_spread(px, filled, column) for column in (low, high, last)]
     low, high = least.reduceat(values, first), most.reduceat(values, first)

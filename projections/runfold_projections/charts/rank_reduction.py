@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from runfold_projections.segments.packs import Columns
+from runfold_projections.segments.distinct_points import Columns
 from runfold_schemas.events.rank_reduction import Reduction
 
 from .aggregates import SUM, Spread, aggregate_chart
-from .grid import Line
+from .grid import ChartLine
 
 _SPREADS = {
     Reduction.MEAN: Spread(("mean",)),
@@ -39,7 +39,7 @@ def reduced(ranks: Mapping[int, Sequence[Columns]], reduction: Reduction) -> Col
     if reduction is Reduction.FIRST:
         return grid, first_times, first_values
     # Along places instead of steps: a float64 does not hold every step.
-    lines = [Line(place.astype(np.float64), values) for place, (_, _, values) in zip(places, points, strict=True)]
+    lines = [ChartLine(place.astype(np.float64), values) for place, (_, _, values) in zip(places, points, strict=True)]
     (over_ranks,) = aggregate_chart([lines], _SPREADS[reduction], None).columns[0]
     return grid, newest, np.where(np.isnan(over_ranks), first_values, over_ranks)
 

@@ -11,7 +11,7 @@ _VIEW = 1_000.0
 _STRONGEST = 0.999
 
 
-class Kind(StrEnum):
+class Smoothing(StrEnum):
     """How a line is smoothed; `v` means something else for each.
 
     TW_EMA: exponential mean whose memory is in parts of the x range, v from 0 to below 1 (W&B's time-weighted EMA, v as its slider).
@@ -24,7 +24,7 @@ class Kind(StrEnum):
     MEAN = "mean"
 
 
-def smoothed(x: Any, values: Any, kind: Kind, v: float) -> Any:
+def smooth_values(x: Any, values: Any, kind: Smoothing, v: float) -> Any:
     """The smoothed value at each point (x ascending); NaN where the point itself is not finite."""
     finite = np.isfinite(values)
     out = np.full(len(values), np.nan)
@@ -33,17 +33,17 @@ def smoothed(x: Any, values: Any, kind: Kind, v: float) -> Any:
     return out
 
 
-def _smoothed(x: Any, values: Any, kind: Kind, v: float) -> Any:
+def _smoothed(x: Any, values: Any, kind: Smoothing, v: float) -> Any:
     match kind:
-        case Kind.OFF:
+        case Smoothing.OFF:
             return values
-        case Kind.TW_EMA:
+        case Smoothing.TW_EMA:
             return _tw_ema(x, values, v)
-        case Kind.GAUSS:
+        case Smoothing.GAUSS:
             reach = max(1, int(np.ceil(3 * v)))
             offsets = np.arange(-reach, reach + 1)
             return _weighted(values, np.exp(-0.5 * (offsets / max(v, 1e-9)) ** 2))
-        case Kind.MEAN:
+        case Smoothing.MEAN:
             return _weighted(values, np.ones(2 * (int(v) // 2) + 1))
 
 

@@ -48,14 +48,14 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class LeasePlan:
     """What a worker should take and give up."""
 
     take: list[Leasable]
     give: list[Leasable]
 
 
-def plan(me: str, leases: Mapping[Leasable, Lease], workers: Mapping[str, Collection[Leasable]]) -> Plan:
+def plan_leases(me: str, leases: Mapping[Leasable, Lease], workers: Mapping[str, Collection[Leasable]]) -> LeasePlan:
     """Even shares: each free piece goes to the worker that has least, then who has most gives to who has least.
 
     `workers` maps every live worker to what it can't read: nothing is meant for a worker that could not take it. Everybody
@@ -109,15 +109,15 @@ def plan(me: str, leases: Mapping[Leasable, Lease], workers: Mapping[str, Collec
         count(taker, item, 1)
         if giver == me:
             give.append(item)
-    return Plan(take, give)
+    return LeasePlan(take, give)
 
 
 def _order(item: Leasable) -> tuple[str, str, int]:
     return item.handler, item.where.topic.value, item.where.partition
 
 
-async def enter(
-    connection: Connection, worker_id: str, host: str, pid: int, release: str, kinds: Iterable[str] = KINDS
+async def register_worker(
+    connection: Connection, worker_id: str, host: str, pid: int, release_leases: str, kinds: Iterable[str] = KINDS
 ) -> None:
     """Make this connection's session the worker's life."""
     await connection.execute(
@@ -130,17 +130,17 @@ async def enter(
         worker_id,
         host,
         pid,
-        release,
+        release_leases,
         list(kinds),
     )
 
 
-async def leave(connection: Connection, worker_id: str) -> None:
+async def remove_worker(connection: Connection, worker_id: str) -> None:
     """Give everything up at once."""
     await connection.execute("DELETE FROM worker WHERE worker_id = $1", worker_id)
 
 
-async def renew(
+async def renew_leases(
     connection: Connection, me: str, work: Iterable[Leasable], unreadable: Iterable[Leasable]
 ) -> tuple[set[Leasable], list[Leasable]]:
     """Show a sign of life, take what is due, and answer (what I hold now, what I should give up with `release`).
@@ -164,7 +164,7 @@ async def renew(
             | {item for item in by_text.values() if item.kind not in row["kinds"]}
             for row in await connection.fetch("SELECT worker_id, blocked, kinds FROM worker")
         }
-        decided = plan(me, leases, workers)
+        decided = plan_leases(me, leases, workers)
         await connection.executemany(
             "UPDATE lease SET worker_id = $1, since = now() WHERE handler = $2 AND topic = $3 AND partition = $4",
             [(me, item.handler, item.where.topic.value, item.where.partition) for item in decided.take],
@@ -176,7 +176,7 @@ async def renew(
     return held, [*decided.give, *(item for item in strange if item not in decided.give)]
 
 
-async def release(connection: Connection, me: str, items: Iterable[Leasable]) -> None:
+async def release_leases(connection: Connection, me: str, items: Iterable[Leasable]) -> None:
     """Give leases up, after the work on them has stopped."""
     await connection.executemany(
         """

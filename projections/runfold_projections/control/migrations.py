@@ -10,7 +10,7 @@ from runfold_projections import catalog
 from runfold_projections.core.errors import NotMigrated
 from runfold_projections.core.projection import Projection
 from runfold_projections.generations.generations import create_generation, retire, switch
-from runfold_projections.generations.snapshots import complete_pasts
+from runfold_projections.generations.snapshots import complete_snapshots
 from runfold_projections.postgres.connection import Connection, identifier, open_connection, sql
 
 _FOLDER = "sql/control"
@@ -77,7 +77,7 @@ async def _leave_older_layouts(connection: Connection, namespace: str) -> list[s
         list(layouts.values()),
     )
     await retire(connection, [row["schema_name"] for row in rows])
-    return [f"generation {schema_name} of past" for schema_name in await complete_pasts(connection, namespace)]
+    return [f"generation {schema_name} of past" for schema_name in await complete_snapshots(connection, namespace)]
 
 
 class _Live(NamedTuple):

@@ -26,15 +26,15 @@ class NotMigrated(ProjectionError):
     """Run `runfold migrate` with this release first."""
 
 
-class MergeFailed(ProjectionError):
+class CompactionFailed(ProjectionError):
     """Segments could not be compacted. They stay as they are, and readable."""
 
 
-class BadPast(ProjectionError):
+class BadSnapshot(ProjectionError):
     """The name or the vector of a snapshot is taken or malformed."""
 
 
-class NoSuchPast(ProjectionError):
+class NoSuchSnapshot(ProjectionError):
     """There is no snapshot of this name."""
 
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from runfold_projections.search.sql import Parameters, Statement, compared, page
-from runfold_projections.search.tree import Clause, Key, Kind, Order, Presence
+from runfold_projections.search.sql import Parameters, Statement, comparison_sql, page_sql
+from runfold_projections.search.tree import Clause, Key, KeyKind, Order, Presence
 from runfold_projections.search.view import ViewType
 
 _COLUMNS = {
@@ -12,7 +12,7 @@ _COLUMNS = {
     "creation_time": "x.created_ms",
     "last_update_time": "x.updated_ms",
 }
-_EXPERIMENT_ID = Key(Kind.ATTRIBUTE, "experiment_id")
+_EXPERIMENT_ID = Key(KeyKind.ATTRIBUTE, "experiment_id")
 _STAGES = {
     ViewType.ACTIVE_ONLY: ["active"],
     ViewType.DELETED_ONLY: ["deleted"],
@@ -28,7 +28,8 @@ def page_of_experiments(
     limit: int,
     offset: int,
 ) -> Statement:
-    """Return a statement that selects `experiment_id` of the matching experiments, by default the newest first, as MLflow.
+    """Return a statement that selects `experiment_id` of the matching experiments, by default the newest first, as
+    MLflow.
 
     Raises BadQuery for a limit or offset out of range.
     """
@@ -47,18 +48,18 @@ def page_of_experiments(
             "FROM experiment x",
             "WHERE " + "\n  AND ".join(where),
             "ORDER BY " + ", ".join(order_by),
-            page(limit, offset, parameters),
+            page_sql(limit, offset, parameters),
         )
     )
     return Statement(text, tuple(parameters.values))
 
 
 def _condition(clause: Clause, parameters: Parameters) -> str:
-    if clause.key.kind is Kind.ATTRIBUTE and not isinstance(clause, Presence):
-        return compared(_COLUMNS[clause.key.name], clause, parameters)
+    if clause.key.kind is KeyKind.ATTRIBUTE and not isinstance(clause, Presence):
+        return comparison_sql(_COLUMNS[clause.key.name], clause, parameters)
     test = f"t.key = {parameters.add(clause.key.name, 'text')}"
     if not isinstance(clause, Presence):
-        test += f" AND {compared('t.value', clause, parameters)}"
+        test += f" AND {comparison_sql('t.value', clause, parameters)}"
     absent = isinstance(clause, Presence) and not clause.present
     held = f"EXISTS (SELECT FROM experiment_tag t WHERE t.experiment_id = x.experiment_id AND {test})"
     return f"NOT {held}" if absent else held

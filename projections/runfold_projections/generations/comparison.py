@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class RowDifference:
     """One value that differs, or with `column` None a row that only one side has: then the other side is None."""
 
     table: str
@@ -41,7 +41,7 @@ class Difference:
         }
 
 
-async def differences(old: Connection, new: Connection, projection: Projection) -> AsyncIterator[Difference]:
+async def differences(old: Connection, new: Connection, projection: Projection) -> AsyncIterator[RowDifference]:
     """Yield what differs, table by table in the order of keys.
 
     Both connections see a generation's schema, in read transactions of equal checkpoints.
@@ -57,7 +57,7 @@ async def differences(old: Connection, new: Connection, projection: Projection) 
                     yield difference
 
 
-async def _listed(old: Connection, new: Connection, table: str, listing: Listing) -> AsyncIterator[Difference]:
+async def _listed(old: Connection, new: Connection, table: str, listing: Listing) -> AsyncIterator[RowDifference]:
     names, query = listing.columns, listing.state_query
     at = [names.index(name) for name in listing.key]
 
@@ -74,7 +74,7 @@ async def _rows(connection: Connection, query: str) -> AsyncIterator[Row]:
         yield tuple(row)
 
 
-async def _packed(old: Connection, new: Connection, packed: Packed) -> AsyncIterator[Difference]:
+async def _packed(old: Connection, new: Connection, packed: Packed) -> AsyncIterator[RowDifference]:
     async for left, right in _merged(packed.groups(old), packed.groups(new), lambda group: group.name):
         if left is not None and right is not None and left.digest == right.digest:
             continue
@@ -94,16 +94,16 @@ def _paired(old: Iterable[Row], new: Iterable[Row], key_columns: int) -> Iterabl
 
 def _compared(
     table: str, names: tuple[str, ...], key: tuple[str, ...], old: Row | None, new: Row | None
-) -> Iterable[Difference]:
+) -> Iterable[RowDifference]:
     there = dict(zip(names, old or new or (), strict=False))
     name = {column: there[column] for column in key if column in there}
     if old is None or new is None:
         rest = {column: value for column, value in there.items() if column not in key}
-        yield Difference(table, name, None, None if old is None else rest, None if new is None else rest)
+        yield RowDifference(table, name, None, None if old is None else rest, None if new is None else rest)
         return
     for column, before, after in zip(names, old, new, strict=False):
         if before != after:
-            yield Difference(table, name, column, before, after)
+            yield RowDifference(table, name, column, before, after)
 
 
 async def _merged(

@@ -17,7 +17,7 @@ from .generations import Generation, generations
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class GenerationInfo:
     """A generation with its checkpoints (next offsets) and its size in bytes."""
 
     generation: Generation
@@ -43,7 +43,7 @@ class Entry:
         }
 
 
-async def inventory(connection: Connection) -> list[Entry]:
+async def inventory(connection: Connection) -> list[GenerationInfo]:
     """All generations of this release's projections and layouts but the retired ones. The search_path is the control schema."""
     found = await generations(connection)
     names = [generation.schema_name for generation in found]
@@ -64,7 +64,7 @@ async def inventory(connection: Connection) -> list[Entry]:
             continue  # dropped meanwhile
         if row is not None:
             entries.append(
-                Entry(
+                GenerationInfo(
                     generation,
                     row["layout"],
                     row["past"],

@@ -7,7 +7,6 @@ which a snapshot shows the live one.
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,11 +17,12 @@ import asyncpg
 from runfold_projections.core.errors import Busy, NoSuchGeneration, Stalled
 from runfold_projections.core.projection import Projection
 from runfold_projections.postgres.connection import LONG_READ_SECONDS, Connection, identifier, open_connection
-from runfold_projections.postgres.read_transaction import checkpoints, reached
+from runfold_projections.postgres.fold_wait import LookAtFolds, wait_for_folds
+from runfold_projections.postgres.read_transaction import checkpoints, has_reached
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.vector import Vector
 
-from .comparison import Difference, differences
+from .comparison import RowDifference, differences
 from .fingerprint import fingerprint
 from .generations import Generation, create_generation, retire, switch
 from .inventory import checkpoints_of, generations_of
@@ -39,6 +39,7 @@ DROP_LOCK_MS = 5_000
 """For how long a drop waits for whoever holds the tables: longer than an automatic vacuum takes to give way."""
 LEVEL_WAIT = 1.0
 """For how long a switch keeps the live generation from moving until the other one is level."""
+_LEVEL_PAUSE_SECONDS = 0.01
 
 
 class Phase(StrEnum):
@@ -52,7 +53,7 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class RebuildProgress:
     """Progress: how many of the log's records are folded. `total` grows while others write. `past`: the name of one, of all projections."""
 
     generation: Generation
@@ -62,12 +63,12 @@ class Told:
     past: str | None = None
 
 
-Tell = Callable[[Told], None]
-Report = Callable[[Difference], None]
+OnProgress = Callable[[RebuildProgress], None]
+OnDifference = Callable[[RowDifference], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class ComparisonResult:
     """What a comparison found, and at which vector."""
 
     vector: dict[Partition, int]
@@ -83,7 +84,7 @@ class Rebuild:
     """
 
     def __init__(
-        self, dsn: str, namespace: str, projection: Projection, control: Connection, tell: Tell, patience: float
+        self, dsn: str, namespace: str, projection: Projection, control: Connection, tell: OnProgress, patience: float
     ) -> None:
         self._dsn, self._namespace, self._projection = dsn, namespace, projection
         self._control, self._tell, self._patience = control, tell, patience
@@ -110,9 +111,9 @@ class Rebuild:
         """Return once it is folded about as far as the live one."""
         await self._near(generation, Phase.REPLAY)
 
-    async def compare(self, generation: Generation, report: Report) -> Compared:
+    async def compare(self, generation: Generation, report: OnDifference) -> ComparisonResult:
         """Every row that differs, at one vector. The generation is free to go on afterwards."""
-        compared: list[Compared] = []
+        compared: list[ComparisonResult] = []
 
         async def look(old: Connection, new: Connection, vector: dict[Partition, int]) -> None:
             self._say(generation, Phase.COMPARE, vector, vector)
@@ -121,7 +122,7 @@ class Rebuild:
                 found += 1
                 outcomes += difference.alters_outcome
                 report(difference)
-            compared.append(Compared(vector, found, outcomes))
+            compared.append(ComparisonResult(vector, found, outcomes))
 
         while not await self._at_one_vector(generation, look):
             await asyncio.sleep(HEARD)
@@ -172,19 +173,17 @@ class Rebuild:
         return (await generations_of(self._control, self._projection, "live"))[0]
 
     async def _near(self, generation: Generation, phase: Phase) -> None:
+        """Wait until a generation is nearly as far as the live one."""
         live = await self._live()
-        watch = _Watch(self._patience, generation)
-        while True:
+
+        async def look() -> tuple[Vector, bool]:
             have = await checkpoints_of(self._control, generation.schema_name)
             want = await checkpoints_of(self._control, live.schema_name)
             self._say(generation, phase, have, want)
-            if (
-                sum(max(0, end - have.get(where, 0)) for where, end in want.items()) <= NEAR
-                and have.keys() >= want.keys()
-            ):
-                return
-            watch.see(have)
-            await asyncio.sleep(LOOK)
+            behind = sum(max(0, end - have.get(where, 0)) for where, end in want.items())
+            return have, behind <= NEAR and have.keys() >= want.keys()
+
+        await self._wait(look, generation)
 
     async def _at_one_vector(
         self, generation: Generation, look: Callable[[Connection, Connection, dict[Partition, int]], Awaitable[None]]
@@ -206,26 +205,34 @@ class Rebuild:
         return True
 
     async def _passed(self, live: Generation, generation: Generation) -> None:
-        watch = _Watch(self._patience, live)
-        while True:
+        """Wait until the live generation is as far as a held one."""
+
+        async def look() -> tuple[Vector, bool]:
             have = await checkpoints_of(self._control, live.schema_name)
-            want = await checkpoints_of(self._control, generation.schema_name)
-            if reached(have, want):
-                return
-            watch.see(have)
-            await asyncio.sleep(LOOK)
+            return have, has_reached(have, await checkpoints_of(self._control, generation.schema_name))
+
+        await self._wait(look, live)
 
     async def _led_to(self, generation: Generation, vector: Mapping[Partition, int]) -> bool:
-        watch = _Watch(self._patience, generation)
-        while True:
+        """Wait until a generation is at exactly this vector; False if it is beyond it."""
+
+        async def look() -> tuple[Vector, bool]:
             have = await checkpoints_of(self._control, generation.schema_name)
             self._say(generation, Phase.HOLD, have, vector)
-            if have == vector:
-                return True
-            if any(end > vector.get(where, 0) for where, end in have.items()):
-                return False
-            watch.see(have)
-            await asyncio.sleep(LOOK / 4)
+            return have, have == vector or any(end > vector.get(where, 0) for where, end in have.items())
+
+        return await self._wait(look, generation, pause=LOOK / 4) == vector
+
+    async def _wait(self, look: LookAtFolds, generation: Generation, pause: float = LOOK) -> Vector:
+        """Wait for a generation. Stalled if it does not move."""
+
+        def stalled(have: Vector) -> Stalled:
+            return Stalled(
+                f"generation {generation.number} of {generation.projection} has not moved for {self._patience:g} s "
+                f"at {sum(have.values())} records. Is a worker running? `runfold status` says; the same command goes on later"
+            )
+
+        return await wait_for_folds(look, pause=pause, patience=self._patience, stalled=stalled)
 
     @asynccontextmanager
     async def _snapshot(self, generation: Generation) -> AsyncIterator[Connection]:
@@ -255,38 +262,25 @@ class Rebuild:
         return True
 
     async def _level(self, generation: Generation, want: Mapping[Partition, int]) -> bool:
-        deadline = time.monotonic() + LEVEL_WAIT
-        while not reached(await checkpoints_of(self._control, generation.schema_name), want):
-            if time.monotonic() > deadline:
-                return False
-            await asyncio.sleep(0.01)
+        """Wait until a generation has has_reached these end offsets; False if it did not in time."""
+
+        async def look() -> tuple[Vector, bool]:
+            have = await checkpoints_of(self._control, generation.schema_name)
+            return have, has_reached(have, want)
+
+        try:
+            await wait_for_folds(look, pause=_LEVEL_PAUSE_SECONDS, timeout=LEVEL_WAIT)
+        except TimeoutError:
+            return False
         return True
 
     def _say(self, generation: Generation, phase: Phase, have: Vector, want: Vector) -> None:
-        self._tell(Told(generation, phase, sum(have.values()), max(sum(want.values()), sum(have.values()))))
-
-
-class _Watch:
-    """Raises Stalled when nothing moves."""
-
-    def __init__(self, patience: float, generation: Generation) -> None:
-        self._patience, self._generation = patience, generation
-        self._seen: Vector | None = None
-        self._since = time.monotonic()
-
-    def see(self, have: Vector) -> None:
-        if have != self._seen:
-            self._seen, self._since = have, time.monotonic()
-        if time.monotonic() - self._since > self._patience:
-            raise Stalled(
-                f"generation {self._generation.number} of {self._generation.projection} has not moved for {self._patience:g} s "
-                f"at {sum(have.values())} records. Is a worker running? `runfold status` says; the same command goes on later"
-            )
+        self._tell(RebuildProgress(generation, phase, sum(have.values()), max(sum(want.values()), sum(have.values()))))
 
 
 @asynccontextmanager
 async def rebuilding(
-    dsn: str, namespace: str, projection: Projection, tell: Tell = lambda _: None, *, patience: float = 60.0
+    dsn: str, namespace: str, projection: Projection, tell: OnProgress = lambda _: None, *, patience: float = 60.0
 ) -> AsyncIterator[Rebuild]:
     """The right to rebuild a projection, or to go back, for as long as the block lasts. Busy if somebody else has it."""
     async with open_connection(dsn, namespace, application="runfold rebuild", durable=True, timeout=60.0) as control:

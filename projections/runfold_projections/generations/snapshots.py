@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from runfold_projections.core.errors import BadPast, NoSuchPast
+from runfold_projections.core.errors import BadSnapshot, NoSuchSnapshot
 from runfold_projections.core.projection import Projection
 from runfold_projections.postgres.connection import Connection, identifier
 from runfold_schemas.positions.position import Partition
@@ -23,7 +23,7 @@ _NAME = re.compile(r"[a-z0-9_]{1,17}")
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class Snapshot:
     """A moment of the log that is kept as read models. `ready`: it is folded up to its vector."""
 
     name: str
@@ -54,7 +54,7 @@ class Past:
         }
 
 
-def past_schema(namespace: str, name: str) -> str:
+def snapshot_schema(namespace: str, name: str) -> str:
     """Postgres schema of a past's views."""
     return f"{namespace}_past_{check_name(name)}"
 
@@ -62,7 +62,7 @@ def past_schema(namespace: str, name: str) -> str:
 def check_name(name: str) -> str:
     """The name; BadPast unless it can name a past."""
     if not _NAME.fullmatch(name):
-        raise BadPast(f"past {name!r}: a name has 1 to 17 lower-case letters, digits and underscores")
+        raise BadSnapshot(f"past {name!r}: a name has 1 to 17 lower-case letters, digits and underscores")
     return name
 
 
@@ -72,12 +72,12 @@ def folded_part(vector: Vector) -> dict[Partition, int]:
     return {where: end for where, end in vector.items() if where.topic in topics and end > 0}
 
 
-async def create_past(
+async def create_snapshot(
     connection: Connection, namespace: str, name: str, vector: Vector, asked: str, partitions: int
 ) -> None:
     """Begin a past; workers fold it. BadPast if the name is taken, or another past has the vector. The search_path is the control schema."""
     wanted = folded_part(vector)
-    schema = past_schema(namespace, name)
+    schema = snapshot_schema(namespace, name)
     async with connection.transaction():
         await connection.execute("LOCK TABLE past IN EXCLUSIVE MODE")
         same = await connection.fetchrow(
@@ -85,7 +85,7 @@ async def create_past(
         )
         if same is not None:
             what = f"is past `{same['name']}` already" if same["name"] != name else "has a name that is taken"
-            raise BadPast(
+            raise BadSnapshot(
                 f"past {name!r} of {write_vector(wanted)} {what}: use it, or `runfold past drop {same['name']}` first"
             )
         await connection.execute(
@@ -104,7 +104,7 @@ def _until(projection: Projection, vector: Vector, partitions: int) -> list[int]
     return [vector.get(Partition(projection.topic, number), 0) for number in range(count)]
 
 
-async def complete_pasts(connection: Connection, namespace: str) -> list[str]:
+async def complete_snapshots(connection: Connection, namespace: str) -> list[str]:
     """Give pasts that lack a generation of a projection a new one, as after a change of layout; answers their schemas. In a transaction."""
     made: list[str] = []
     for row in await connection.fetch("SELECT name, vector FROM past ORDER BY name"):
@@ -134,7 +134,7 @@ async def _of_past(connection: Connection, name: str) -> list[Generation]:
 
 
 async def _show(connection: Connection, namespace: str, name: str) -> None:
-    schema = past_schema(namespace, name)
+    schema = snapshot_schema(namespace, name)
     found = await _of_past(connection, name)
     await show_common(connection, found, schema)
     for generation in found:
@@ -142,19 +142,19 @@ async def _show(connection: Connection, namespace: str, name: str) -> None:
     await show_generations(connection, namespace, name, schema)
 
 
-async def drop_past(connection: Connection, namespace: str, name: str) -> None:
+async def drop_snapshot(connection: Connection, namespace: str, name: str) -> None:
     """Drop a past with all its tables. NoSuchPast if there is none of this name."""
-    schema = past_schema(namespace, name)
+    schema = snapshot_schema(namespace, name)
     async with connection.transaction():
         gone = await connection.fetchval("DELETE FROM past WHERE name = $1 RETURNING name", name)
         if gone is None:
-            raise NoSuchPast(f"there is no past `{name}`; `runfold past list` shows those that there are")
+            raise NoSuchSnapshot(f"there is no past `{name}`; `runfold past list` shows those that there are")
         await connection.execute(f"DROP SCHEMA IF EXISTS {identifier(schema)} CASCADE")
         rows = await connection.fetch("SELECT schema_name FROM generation WHERE past = $1 AND state = 'past'", name)
         await retire(connection, [row["schema_name"] for row in rows])
 
 
-async def pasts(connection: Connection, *, name: str | None = None) -> list[Past]:
+async def read_snapshots(connection: Connection, *, name: str | None = None) -> list[Snapshot]:
     """The pasts there are, or the one of a name, with how far they are folded."""
     found = []
     for row in await connection.fetch(
@@ -170,18 +170,20 @@ async def pasts(connection: Connection, *, name: str | None = None) -> list[Past
             folded = -1  # a worker of an older release has folded past it
         size = await sizes(connection, schemas)
         found.append(
-            Past(row["name"], vector, row["asked"], row["created_at"], folded, sum(vector.values()), sum(size.values()))
+            Snapshot(
+                row["name"], vector, row["asked"], row["created_at"], folded, sum(vector.values()), sum(size.values())
+            )
         )
     return found
 
 
-async def past_named(connection: Connection, name: str) -> Vector | None:
+async def snapshot_vector(connection: Connection, name: str) -> Vector | None:
     """The vector of the past of this name."""
     text: str | None = await connection.fetchval("SELECT vector FROM past WHERE name = $1", name)
     return None if text is None else parse_vector(text) if text else {}
 
 
-async def past_of(connection: Connection, vector: Vector) -> str | None:
+async def snapshot_at(connection: Connection, vector: Vector) -> str | None:
     """Name of the past of this vector."""
     name: str | None = await connection.fetchval(
         "SELECT name FROM past WHERE vector = $1", write_vector(folded_part(vector))

@@ -10,8 +10,8 @@ from runfold_projections.metrics.model_metrics import ModelMetrics
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.registry.as_of import versions_made_of
 from runfold_projections.search.tokens import storable
-from runfold_projections.segments.level0 import until_offset
-from runfold_projections.segments.packs import read_segment, read_segment_dated
+from runfold_projections.segments.compacted import read_located, read_segment
+from runfold_projections.segments.frame_groups import rows_before
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import Vector
@@ -90,7 +90,7 @@ def _add(found: ModelMetrics, segments: Sequence[Any], model_id: str, run_id: st
         if last_offset < end:
             frames = list(read_segment(head, data))
         else:
-            frames = [until_offset(*dated, end) for dated in read_segment_dated(head, data)]
+            frames = [rows_before(*dated, end) for dated in read_located(head, data)]
         for frame in frames:
             if frame.model_id == model_id:
                 found.add(run_id, frame)

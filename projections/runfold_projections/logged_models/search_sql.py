@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from runfold_projections.search.sql import OPERATORS, Parameters, Statement, compared, page
-from runfold_projections.search.tree import Clause, Compare, Kind, Operator, Presence
+from runfold_projections.search.sql import OPERATORS, Parameters, Statement, comparison_sql, page_sql
+from runfold_projections.search.tree import Clause, Compare, KeyKind, Operator, Presence
 
 from .search_vocabulary import CREATED, UPDATED, MeasuredOn, ModelOrder
 
@@ -22,7 +22,7 @@ _COLUMNS = {
     "source_run_id": "coalesce(m.source_run_id, '')",
 }
 _SORTED_AS_NUMBERS = {"experiment_id": "m.experiment_id"}
-_TABLES = {Kind.PARAM: "logged_model_param", Kind.TAG: "logged_model_tag"}
+_TABLES = {KeyKind.PARAM: "logged_model_param", KeyKind.TAG: "logged_model_tag"}
 # Points of a run that does not exist are invisible.
 _SEEN = "EXISTS (SELECT FROM run r WHERE r.run_id = x.run_id)"
 
@@ -61,7 +61,8 @@ class _Measured:
     SELECT {what} FROM (
         SELECT model_id, b.run_id, b.dataset_name, b.dataset_digest, b.time_ms, b.step, b.value[place] AS value,
                nullif(b.least[place], 'NaN') AS least, CASE WHEN b.least[place] <> 'NaN' THEN b.most[place] END AS most
-        FROM logged_model l JOIN model_block b USING (model_id) CROSS JOIN LATERAL array_position(b.keys, {name}) AS place
+        FROM logged_model l JOIN model_block b USING (model_id) CROSS
+            JOIN LATERAL array_position(b.keys, {name}) AS place
         WHERE {where} AND {name} BETWEEN b.first_key AND b.last_key AND place IS NOT NULL
     ) x WHERE {test} AND {_SEEN}"""  # noqa: S608
 
@@ -85,7 +86,8 @@ class _Measured:
 
 
 def page_of_models(search: ModelSearch, limit: int, offset: int) -> Statement:
-    """Return a statement that selects `model_id` of the matching models: by default the newest first, then by id, as MLflow.
+    """Return a statement that selects `model_id` of the matching models: by default the newest first, then by id, as
+    MLflow.
 
     Raises BadQuery for a limit or offset out of range.
     """
@@ -97,14 +99,14 @@ def page_of_models(search: ModelSearch, limit: int, offset: int) -> Statement:
         f"m.experiment_id = ANY ({measured.experiments})",
     ]
     where += [_condition(clause, search.datasets, measured, parameters) for clause in search.clauses]
-    if search.datasets and all(clause.key.kind is not Kind.METRIC for clause in search.clauses):
+    if search.datasets and all(clause.key.kind is not KeyKind.METRIC for clause in search.clauses):
         where.append(f"m.model_id IN ({measured.of_any(measured.on(search.datasets))})")
     joins, order_by = [], []
     for number, order in enumerate(search.orders):
-        if order.order.key.kind is Kind.METRIC:
+        if order.order.key.kind is KeyKind.METRIC:
             joins.append(_latest(number, order, measured, parameters))
         order_by += _criterion(number, order)
-    named = {order.order.key.name for order in search.orders if order.order.key.kind is Kind.ATTRIBUTE}
+    named = {order.order.key.name for order in search.orders if order.order.key.kind is KeyKind.ATTRIBUTE}
     order_by += [] if CREATED in named else ["m.created_ms DESC"]
     order_by += [] if "model_id" in named else ["m.model_id"]
     text = "\n".join(
@@ -114,7 +116,7 @@ def page_of_models(search: ModelSearch, limit: int, offset: int) -> Statement:
             *joins,
             "WHERE " + "\n  AND ".join(where),
             "ORDER BY " + ", ".join(order_by),
-            page(limit, offset, parameters),
+            page_sql(limit, offset, parameters),
         )
     )
     return Statement(text, tuple(parameters.values))
@@ -122,23 +124,23 @@ def page_of_models(search: ModelSearch, limit: int, offset: int) -> Statement:
 
 def _condition(clause: Clause, datasets: Sequence[MeasuredOn], measured: _Measured, parameters: Parameters) -> str:
     key = clause.key
-    if key.kind is Kind.METRIC:
+    if key.kind is KeyKind.METRIC:
         assert isinstance(clause, Compare), clause
         test = f"{_some_point(clause, parameters)} AND {measured.on(datasets)}"
         return f"m.model_id IN ({measured.of_key('model_id', key.name, test)})"
     assert not isinstance(clause, Presence), "this language has no presence"
-    if key.kind is Kind.ATTRIBUTE:
-        test = compared(_COLUMNS[key.name], clause, parameters)
+    if key.kind is KeyKind.ATTRIBUTE:
+        test = comparison_sql(_COLUMNS[key.name], clause, parameters)
         if key.name == "name" and isinstance(clause, Compare) and clause.operator is Operator.EQUAL:
             # Uses the index: every listing of a run's files searches for a model of the folder's name.
             test += f" AND left(m.name, 128) = left({parameters.add(clause.value, 'text')}, 128)"
         return test
-    test = f"t.key = {parameters.add(key.name, 'text')} AND {compared('t.value', clause, parameters)}"
+    test = f"t.key = {parameters.add(key.name, 'text')} AND {comparison_sql('t.value', clause, parameters)}"
     return f"EXISTS (SELECT FROM {_TABLES[key.kind]} t WHERE t.model_id = m.model_id AND {test})"
 
 
 def _some_point(clause: Compare, parameters: Parameters) -> str:
-    """Return the test whether any point of the metric compares so, as in MLflow, by the latest value and the extremes."""
+    """Return the test whether any point of the metric compares so, as in MLflow, by latest value and extremes."""
     value = parameters.add(clause.value, "double precision")
     match clause.operator:
         case Operator.LESS | Operator.AT_MOST:
@@ -167,7 +169,7 @@ def _latest(number: int, order: ModelOrder, measured: _Measured, parameters: Par
 
 def _criterion(number: int, order: ModelOrder) -> list[str]:
     direction = "ASC" if order.order.ascending else "DESC"
-    if order.order.key.kind is Kind.METRIC:
+    if order.order.key.kind is KeyKind.METRIC:
         value = f"o{number}.value"
         # In both directions, missing values come last and NaN before them.
         return [f"{value} IS NULL", f"{value} = 'NaN'", f"{value} {direction}"]

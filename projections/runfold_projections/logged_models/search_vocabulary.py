@@ -1,5 +1,5 @@
-"""Vocabulary of searches of logged models: as in MLflow 3.17.2's `search_logged_model_utils`, another language than other
-searches."""
+"""Vocabulary of searches of logged models: as in MLflow 3.17.2's `search_logged_model_utils`, another language than
+other searches."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from runfold_projections.core.errors import BadFilter
 from runfold_projections.search.grammar import ListOperand, RawClause, read_clauses
 from runfold_projections.search.tokens import Lexeme, Token, unquoted
-from runfold_projections.search.tree import Among, Clause, Compare, Key, Kind, Operator, Order
+from runfold_projections.search.tree import Among, Clause, Compare, Key, KeyKind, Operator, Order
 from runfold_projections.search.vocabulary import MAX_ORDERS, whole_or_broken
 
-ENTITIES: Mapping[str, Kind] = {
-    "attributes": Kind.ATTRIBUTE,
-    "metrics": Kind.METRIC,
-    "params": Kind.PARAM,
-    "tags": Kind.TAG,
+ENTITIES: Mapping[str, KeyKind] = {
+    "attributes": KeyKind.ATTRIBUTE,
+    "metrics": KeyKind.METRIC,
+    "params": KeyKind.PARAM,
+    "tags": KeyKind.TAG,
 }
 _NAMES = {kind: name for name, kind in ENTITIES.items()}
 CREATED, UPDATED = "creation_timestamp_ms", "last_updated_timestamp_ms"
@@ -70,10 +70,10 @@ def read_order(field: str, ascending: bool, name: str | None = None, digest: str
         known = _ALIASES.get(field, field)
         if known not in ATTRIBUTES:
             raise BadFilter(f"Invalid order by field name: {field}")
-        return ModelOrder(Order(Key(Kind.ATTRIBUTE, known), ascending))
+        return ModelOrder(Order(Key(KeyKind.ATTRIBUTE, known), ascending))
     if entity != "metrics":
         raise BadFilter(f"Invalid order by field name: {field}. Only metrics are supported.")
-    return ModelOrder(Order(Key(Kind.METRIC, unquoted(key)), ascending), name or None, digest or None)
+    return ModelOrder(Order(Key(KeyKind.METRIC, unquoted(key)), ascending), name or None, digest or None)
 
 
 def check_orders(orders: Sequence[object]) -> None:
@@ -86,7 +86,7 @@ def _clause(text: str, raw: RawClause) -> Clause:
     if not isinstance(raw.left, Token) or raw.left.lexeme is not Lexeme.NAME or raw.right is None:
         raise _no_comparisons(text)
     key = _key(raw.left.text)
-    numeric = key.kind is Kind.METRIC or key.name in (CREATED, UPDATED)
+    numeric = key.kind is KeyKind.METRIC or key.name in (CREATED, UPDATED)
     known = _NUMERIC if numeric else _TEXTUAL
     if raw.operator not in known:
         raise BadFilter(
@@ -115,7 +115,7 @@ def _key(text: str) -> Key:
     if kind is None:
         raise BadFilter(f"Invalid entity type: {entity!r}. Expected one of {list(ENTITIES)}.")
     name = unquoted(name)
-    if kind is Kind.ATTRIBUTE:
+    if kind is KeyKind.ATTRIBUTE:
         name = _ALIASES.get(name, name)
         if name not in ATTRIBUTES:
             raise BadFilter(f"Invalid attribute key '{name}' specified. Valid keys are {sorted(ATTRIBUTES)}")
@@ -125,7 +125,7 @@ def _key(text: str) -> Key:
 def _number_clause(key: Key, operator: str, right: Token | ListOperand) -> Compare:
     if not isinstance(right, Token) or right.lexeme is not Lexeme.NUMBER:
         raise BadFilter(f"Expected a number to compare {_NAMES[key.kind]}.{key.name} with. Found {right.text}")
-    value = float(right.text) if key.kind is Kind.METRIC else whole_or_broken(right.text)
+    value = float(right.text) if key.kind is KeyKind.METRIC else whole_or_broken(right.text)
     return Compare(key, Operator(operator), value)
 
 

@@ -13,7 +13,7 @@ SET_ASIDE = "set_aside"
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RejectedEvent:
     """The fold rejected the event, or it was set aside. `code` is a RejectionCode, or SET_ASIDE."""
 
     code: str
@@ -21,7 +21,7 @@ class Refused:
     details: dict[str, Any]
 
 
-async def refusal(connection: Connection, position: Position) -> Refused | None:
+async def read_rejection(connection: Connection, position: Position) -> RejectedEvent | None:
     """Why the event at this position had no effect; None means accepted, if the checkpoint has passed it."""
     row = await connection.fetchrow(
         """
@@ -35,10 +35,12 @@ async def refusal(connection: Connection, position: Position) -> Refused | None:
         position.partition,
         position.offset,
     )
-    return None if row is None else Refused(row["code"], row["message"], row["details"])
+    return None if row is None else RejectedEvent(row["code"], row["message"], row["details"])
 
 
-async def outcomes(connection: Connection, where: Partition, offsets: Sequence[int]) -> tuple[int, dict[int, Refused]]:
+async def read_outcomes(
+    connection: Connection, where: Partition, offsets: Sequence[int]
+) -> tuple[int, dict[int, RejectedEvent]]:
     """The partition's checkpoint (next offset) and, by their offsets, the `refusal` of those of these events that were refused: in one
     statement, so of one moment."""
     rows = await connection.fetch(
@@ -59,14 +61,14 @@ async def outcomes(connection: Connection, where: Partition, offsets: Sequence[i
         offsets,
     )
     refused = {
-        row["log_offset"]: Refused(row["code"], row["message"], row["details"])
+        row["log_offset"]: RejectedEvent(row["code"], row["message"], row["details"])
         for row in rows
         if row["log_offset"] is not None
     }
     return rows[0]["next_offset"], refused
 
 
-async def refusals(connection: Connection, asked: Sequence[tuple[Position, str]]) -> list[Refused | None]:
+async def read_rejections(connection: Connection, asked: Sequence[tuple[Position, str]]) -> list[RejectedEvent | None]:
     """`refusal` for many events at once, given as position and event id, in their order.
 
     A repeated event is a duplicate that the fold drops; its outcome is the first one's, found under the event id.
@@ -88,7 +90,7 @@ async def refusals(connection: Connection, asked: Sequence[tuple[Position, str]]
         [position.offset for position, _ in asked],
         [UUID(event_id) for _, event_id in asked],
     )
-    found = {row["place"]: Refused(row["code"], row["message"], row["details"]) for row in rows}
+    found = {row["place"]: RejectedEvent(row["code"], row["message"], row["details"]) for row in rows}
     return [found.get(place) for place in range(1, len(asked) + 1)]
 
 
@@ -105,7 +107,7 @@ async def recent_rejections(connection: Connection, limit: int, offset: int) -> 
     return [_listed(row, "event_id", "entity", "code", "message", "details", "broker_ms") for row in rows]
 
 
-async def recent_set_aside(connection: Connection, limit: int, offset: int) -> list[dict[str, Any]]:
+async def recent_dead_letters(connection: Connection, limit: int, offset: int) -> list[dict[str, Any]]:
     """Records set aside as JSON-ready rows, latest first; the key is shown as text, with what is no UTF-8 escaped."""
     rows = await connection.fetch(
         """

@@ -10,7 +10,7 @@ from .connection import Connection, Pool
 
 
 @asynccontextmanager
-async def snapshot(pool: Pool, timeout: float = 5.0) -> AsyncIterator[Connection]:
+async def read_transaction(pool: Pool, timeout: float = 5.0) -> AsyncIterator[Connection]:
     """A connection inside a read-only REPEATABLE READ transaction. TimeoutError if the pool has none in time."""
     async with (
         pool.acquire(timeout=timeout) as connection,
@@ -25,6 +25,6 @@ async def checkpoints(connection: Connection) -> dict[Partition, int]:
     return {Partition(Topic(row["topic"]), row["partition"]): row["next_offset"] for row in rows}
 
 
-def reached(have: Mapping[Partition, int], want: Mapping[Partition, int]) -> bool:
+def has_reached(have: Mapping[Partition, int], want: Mapping[Partition, int]) -> bool:
     """Whether every wanted partition has been folded up to the wanted end (next offset)."""
     return all(have.get(partition, 0) >= end for partition, end in want.items())

@@ -1,13 +1,14 @@
-"""Searches of the registry in SQL.
+"""SQL of the registry's searches.
 
-Prompts are registered models with a tag. A search finds either models or prompts: prompts if its first clause about that tag asks for
-them, and then the clause is one as any other; else models, and clauses about the tag are not looked at. So does MLflow's store.
+Prompts are registered models with a tag. As in MLflow's store, a search finds either models or prompts: prompts if its
+first clause about that tag asks for them, which is then a clause like any other; else models, and clauses about the tag
+are ignored.
 """
 
 from collections.abc import Callable, Sequence
 
-from runfold_projections.search.sql import Parameters, Statement, compared, page
-from runfold_projections.search.tree import Clause, Compare, Kind, Operator, Order, Presence
+from runfold_projections.search.sql import Parameters, Statement, comparison_sql, page_sql
+from runfold_projections.search.tree import Clause, Compare, KeyKind, Operator, Order, Presence
 
 from .fold import PROMPT_TAG
 
@@ -25,7 +26,10 @@ _VERSION_COLUMNS = {
 def page_of_models(
     workspace: str, clauses: Sequence[Clause], orders: Sequence[Order], limit: int, offset: int
 ) -> Statement:
-    """Selects `born` of the matching models, in order: by name unless said otherwise. BadQuery for a page out of range."""
+    """Return a statement that selects `born` of the matching models, by default ordered by name.
+
+    Raises BadQuery for a limit or offset out of range.
+    """
     parameters = Parameters()
     where = [
         f"m.workspace = {parameters.add(workspace, 'text')}",
@@ -35,16 +39,16 @@ def page_of_models(
     if all(order.key.name != "name" for order in orders):
         order_by.append("m.name")
     return _statement(
-        "SELECT m.born\nFROM registered_model m", where, order_by, page(limit, offset, parameters), parameters
+        "SELECT m.born\nFROM registered_model m", where, order_by, page_sql(limit, offset, parameters), parameters
     )
 
 
 def page_of_versions(
     workspace: str, clauses: Sequence[Clause], orders: Sequence[Order], limit: int, offset: int
 ) -> Statement:
-    """Selects `born` and `version` of the matching versions, in order: the last updated first unless said otherwise.
+    """Return a statement that selects `born` and `version` of the matching versions, by default the last updated first.
 
-    BadQuery for a page out of range.
+    Raises BadQuery for a limit or offset out of range.
     """
     parameters = Parameters()
     where = [
@@ -57,7 +61,7 @@ def page_of_versions(
     named = {order.key.name for order in orders}
     order_by += [text for name, text in (("name", "m.name"), ("version_number", "v.version DESC")) if name not in named]
     begin = "SELECT v.born, v.version\nFROM model_version v JOIN registered_model m USING (born)"
-    return _statement(begin, where, order_by, page(limit, offset, parameters), parameters)
+    return _statement(begin, where, order_by, page_sql(limit, offset, parameters), parameters)
 
 
 def _statement(
@@ -83,12 +87,14 @@ def _conditions(
     prompts = _asks_for_prompts(clauses)
     found = [] if prompts else [no_prompt]
     for clause in clauses:
-        # The registry's vocabulary knows no presence.
+        # The registry's vocabulary has no presence clauses.
         assert not isinstance(clause, Presence)
-        if clause.key.kind is Kind.ATTRIBUTE:
-            found.append(compared(columns[clause.key.name], clause, parameters))
+        if clause.key.kind is KeyKind.ATTRIBUTE:
+            found.append(comparison_sql(columns[clause.key.name], clause, parameters))
         elif prompts or clause.key.name != PROMPT_TAG:
-            test = f"t.key = {parameters.add(clause.key.name, 'text')} AND {compared('t.value', clause, parameters)}"
+            test = (
+                f"t.key = {parameters.add(clause.key.name, 'text')} AND {comparison_sql('t.value', clause, parameters)}"
+            )
             found.append(held(test))
     return found
 
@@ -103,7 +109,7 @@ def _version_tag(test: str) -> str:
 
 def _asks_for_prompts(clauses: Sequence[Clause]) -> bool:
     for clause in clauses:
-        if clause.key.kind is Kind.TAG and clause.key.name == PROMPT_TAG and isinstance(clause, Compare):
+        if clause.key.kind is KeyKind.TAG and clause.key.name == PROMPT_TAG and isinstance(clause, Compare):
             value = str(clause.value).lower()
             return (clause.operator, value) in ((Operator.EQUAL, "true"), (Operator.UNEQUAL, "false"))
     return False

@@ -1,4 +1,4 @@
-"""What clauses of the registry's searches may mean, with MLflow's messages: stricter than those of runs, and said otherwise."""
+"""Vocabularies of the registry's searches, with MLflow's messages: stricter than those of runs."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -6,32 +6,32 @@ from dataclasses import dataclass
 from runfold_projections.core.errors import BadFilter
 from runfold_projections.search.grammar import ListOperand, RawClause, parse_clauses, parse_order
 from runfold_projections.search.tokens import Lexeme, Token, unquoted
-from runfold_projections.search.tree import Among, Clause, Compare, Key, Kind, Operator, Order
+from runfold_projections.search.tree import Among, Clause, Compare, Key, KeyKind, Operator, Order
 from runfold_projections.search.vocabulary import MAX_ORDERS, list_values, listed, quoted_value, whole_or_broken
 
 _TEXTUAL = ("=", "!=", "LIKE", "ILIKE")
 _MEMBERSHIP = ("IN", "NOT IN")
 _NUMERIC = ("=", "!=", "<", "<=", ">", ">=")
-_ENTITIES = {"attribute": Kind.ATTRIBUTE, "tag": Kind.TAG, "tags": Kind.TAG}
+_ENTITIES = {"attribute": KeyKind.ATTRIBUTE, "tag": KeyKind.TAG, "tags": KeyKind.TAG}
 _VERSION_NUMBER = "version_number"
 _EXPECTED = "Expected a quoted string value or a list of quoted string values for attributes"
 _TIMES = ("creation_timestamp", "last_updated_timestamp")
 
 
 class _Later(BadFilter):
-    """What MLflow's store refuses: only once its parser has taken all clauses, so that a fault of a later clause is named before it."""
+    """An error of MLflow's store, which follows its parser: parse errors of later clauses are reported first."""
 
 
 @dataclass(frozen=True, slots=True)
 class RegistryVocabulary:
-    """The words of one search of the registry: `filter` and `order` read expressions with them."""
+    """The vocabulary of one search of the registry: `filter` and `order` parse expressions with it."""
 
     attributes: frozenset[str]
     listable: frozenset[str]
     order_key: Callable[[str], Key]
 
     def filter(self, text: str) -> tuple[Clause, ...]:
-        """The clauses that must all hold. BadFilter says what is wrong, in MLflow's words where its server has some."""
+        """Parse a filter into clauses that must all hold. Raises BadFilter, with MLflow's message where it has one."""
         clauses: list[Clause] = []
         later: _Later | None = None
         for raw in parse_clauses(text, quoted=False):
@@ -44,7 +44,7 @@ class RegistryVocabulary:
         return tuple(clauses)
 
     def order(self, texts: Sequence[str]) -> tuple[Order, ...]:
-        """The criteria in their order. BadFilter for one that can't be read, or a key that comes twice."""
+        """Parse the criteria of an order. Raises BadFilter for an invalid criterion or a repeated key."""
         if len(texts) > MAX_ORDERS:
             raise BadFilter(f"An order may have {MAX_ORDERS} criteria, this one has {len(texts)}")
         orders = []
@@ -72,13 +72,13 @@ class RegistryVocabulary:
         kind = _ENTITIES.get(entity)
         if kind is None:
             raise BadFilter(f"Invalid entity type '{entity}'. Valid entity types are ('attribute', 'tag', 'tags')")
-        # As MLflow: an attribute in quotes is none.
-        if kind is Kind.ATTRIBUTE and name not in self.attributes:
+        # As in MLflow, a quoted name is no attribute.
+        if kind is KeyKind.ATTRIBUTE and name not in self.attributes:
             raise BadFilter(f"Invalid attribute key '{name}' specified. Valid keys are '{listed(self.attributes)}'")
         return Key(kind, unquoted(name))
 
     def _among(self, key: Key, operator: str, right: ListOperand) -> Among:
-        if key.kind is Kind.TAG:
+        if key.kind is KeyKind.TAG:
             raise BadFilter(f"Expected a quoted string value for tag (e.g. 'my-value'). Got value {right.text}")
         if key.name not in self.listable:
             raise BadFilter(
@@ -90,16 +90,16 @@ class RegistryVocabulary:
         return Among(key, values, operator == "NOT IN")
 
     def _compare(self, key: Key, operator: str, right: Token) -> Compare:
-        if right.lexeme is Lexeme.NUMBER and key.kind is Kind.ATTRIBUTE and self.attributes != {"name"}:
+        if right.lexeme is Lexeme.NUMBER and key.kind is KeyKind.ATTRIBUTE and self.attributes != {"name"}:
             if key.name != _VERSION_NUMBER:
                 numeric = listed((_VERSION_NUMBER, *_TIMES))
                 raise BadFilter(f"Only the '{numeric}' attributes support comparison with numeric values.")
             return _numbered(key, operator, right.text)
-        text = quoted_value(key, right, _EXPECTED if key.kind is Kind.ATTRIBUTE else "")
-        if key.name == _VERSION_NUMBER and key.kind is Kind.ATTRIBUTE:
+        text = quoted_value(key, right, _EXPECTED if key.kind is KeyKind.ATTRIBUTE else "")
+        if key.name == _VERSION_NUMBER and key.kind is KeyKind.ATTRIBUTE:
             return _numbered(key, operator, text, quoted=True)
         if operator not in _TEXTUAL:
-            raise _Later(f"Invalid comparator for {'tag' if key.kind is Kind.TAG else 'attribute'}: {operator}")
+            raise _Later(f"Invalid comparator for {'tag' if key.kind is KeyKind.TAG else 'attribute'}: {operator}")
         known = Operator(operator)
         if known in (Operator.LIKE, Operator.ILIKE) and (len(text) - len(text.rstrip("\\"))) % 2:
             raise _Later(f"The pattern '{text}' must not end with a single backslash")
@@ -121,10 +121,10 @@ def _broken(key: Key, text: str) -> str:
 def _model_order(text: str) -> Key:
     name = unquoted(text)
     if name == "name":
-        return Key(Kind.ATTRIBUTE, name)
-    # Both are the time of the last update, as in MLflow's store.
+        return Key(KeyKind.ATTRIBUTE, name)
+    # Both mean the time of the last update, as in MLflow's store.
     if name in ("timestamp", "last_updated_timestamp"):
-        return Key(Kind.ATTRIBUTE, "last_updated_timestamp")
+        return Key(KeyKind.ATTRIBUTE, "last_updated_timestamp")
     raise BadFilter(f"Invalid order by key '{name}' specified. Valid keys are '{listed(('name', 'timestamp'))}'")
 
 
@@ -138,8 +138,8 @@ def _version_order(text: str) -> Key:
     if entity not in _ENTITIES:
         raise BadFilter(f"Invalid entity type '{entity}'. Valid entity types are ('attribute', 'tag', 'tags')")
     name = unquoted(name)
-    if name in _VERSION_ORDERS and _ENTITIES[entity] is Kind.ATTRIBUTE:
-        return Key(Kind.ATTRIBUTE, name)
+    if name in _VERSION_ORDERS and _ENTITIES[entity] is KeyKind.ATTRIBUTE:
+        return Key(KeyKind.ATTRIBUTE, name)
     raise BadFilter(f"Invalid attribute key '{name}' specified. Valid keys are '{listed(_VERSION_ORDERS)}'")
 
 

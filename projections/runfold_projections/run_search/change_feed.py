@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from runfold_projections.postgres.connection import Connection
-from runfold_projections.series.fork_summaries import heirs_of
+from runfold_projections.series.fork_summaries import descendants_of
 
 KEPT_CHANGES = 200_000
 """Run ids that a feed remembers, over all epochs."""
@@ -24,7 +24,7 @@ class _Standing(NamedTuple):
     of: tuple[str, str, int]
 
 
-class Sight(NamedTuple):
+class SnapshotEpoch(NamedTuple):
     """A snapshot's epoch, None if it is older than what was seen already, and which experiments are deleted in it."""
 
     epoch: int | None
@@ -53,19 +53,19 @@ class ChangeFeed:
         self._listeners: list[Listener] = []
         self._lock = asyncio.Lock()
 
-    def tell(self, listener: Listener) -> None:
+    def subscribe(self, listener: Listener) -> None:
         """Call it at every new epoch."""
         self._listeners.append(listener)
 
-    async def reach(self, connection: Connection) -> int | None:
+    async def epoch_of(self, connection: Connection) -> int | None:
         """The epoch of the connection's snapshot; None if it is older than what was seen already."""
-        return (await self.look(connection, ())).epoch
+        return (await self.snapshot_epoch(connection, ())).epoch
 
-    async def look(self, connection: Connection, experiment_ids: Sequence[int]) -> Sight:
+    async def snapshot_epoch(self, connection: Connection, experiment_ids: Sequence[int]) -> SnapshotEpoch:
         """The epoch of the connection's snapshot, and, as it takes no further round trip, which of these experiments are deleted."""
         now, deleted = await _standing(connection, experiment_ids)
         async with self._lock:
-            return Sight(await self._epoch_of(connection, now), deleted)
+            return SnapshotEpoch(await self._epoch_of(connection, now), deleted)
 
     async def _epoch_of(self, connection: Connection, now: dict[Where, _Standing]) -> int | None:
         if not self.epoch or not self._standing.keys() <= now.keys() or not self._same_log(now):
@@ -157,4 +157,4 @@ async def _changed(connection: Connection, since: Mapping[Where, int]) -> frozen
     if any(where not in begins or begins[where] > offset for where, offset in since.items()):
         return None
     # What a run inherits changes with those that it was forked from.
-    return frozenset(found | await heirs_of(connection, found)) if found else frozenset()
+    return frozenset(found | await descendants_of(connection, found)) if found else frozenset()

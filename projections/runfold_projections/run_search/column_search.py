@@ -7,19 +7,19 @@ from runfold_projections.search.tree import Clause, Key, Order
 
 from .filtering import Verdicts, column_of, matching
 from .ordering import ordered, sort_keys
-from .run_sql import Scope
-from .table import Table
+from .run_sql import SearchScope
+from .table import RunTable
 
 
 @dataclass(frozen=True, slots=True)
-class Search:
+class RunSearch:
     """What is sought, and in which order."""
 
-    scope: Scope
+    scope: SearchScope
     clauses: tuple[Clause, ...]
     orders: tuple[Order, ...]
 
-    def where_deleted(self, deleted: frozenset[int]) -> "Search":
+    def where_deleted(self, deleted: frozenset[int]) -> "RunSearch":
         """The same, knowing which of its experiments are deleted."""
         return replace(self, scope=replace(self.scope, deleted=deleted))
 
@@ -29,7 +29,7 @@ class Search:
         return list(dict.fromkeys(column for key in keys if (column := column_of(key)) is not None))
 
 
-def find(table: Table, search: Search, known: Verdicts, most: int | None = None) -> Any:
+def find_rows(table: RunTable, search: RunSearch, known: Verdicts, most: int | None = None) -> Any:
     """The rows of the matching runs in order: the first `most`, or all."""
     rows = matching(table, search.scope, search.clauses, known)
     return ordered(rows, sort_keys(table, search.orders), most)

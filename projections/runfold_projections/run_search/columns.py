@@ -10,26 +10,26 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from .dictionary import Dictionary
+from .dictionary import TextDictionary
 
 
 @dataclass(frozen=True, slots=True)
-class Numbers:
+class NumberColumn:
     """int64 or float64; where `present` is False the value means nothing."""
 
     values: Any
     present: Any
 
-    def inserted(self, places: Any) -> "Numbers":
+    def inserted(self, places: Any) -> "NumberColumn":
         """Room before each of these entries (ascending)."""
-        return Numbers(np.insert(self.values, places, 0), np.insert(self.present, places, False))
+        return NumberColumn(np.insert(self.values, places, 0), np.insert(self.present, places, False))
 
-    def patched(self, rows: Any, values: Sequence[float | None]) -> "Numbers":
+    def patched(self, rows: Any, values: Sequence[float | None]) -> "NumberColumn":
         """Other values in these rows."""
         mine, present = self.values.copy(), self.present.copy()
         present[rows] = [value is not None for value in values]
         mine[rows] = [0 if value is None else value for value in values]
-        return Numbers(mine, present)
+        return NumberColumn(mine, present)
 
     @property
     def nbytes(self) -> int:
@@ -37,14 +37,14 @@ class Numbers:
 
 
 @dataclass(frozen=True, slots=True)
-class Texts:
+class TextColumn:
     """Texts as codes (int32) of a dictionary, -1 where there is none. Codes are in the order of their texts, by code points."""
 
     codes: Any
-    values: Dictionary
+    values: TextDictionary
 
     @staticmethod
-    def of(values: Iterable[bytes | None]) -> "Texts":
+    def of(values: Iterable[bytes | None]) -> "TextColumn":
         """A column of these, in UTF-8."""
         seen: dict[bytes | None, int] = {}
         code = seen.setdefault
@@ -52,13 +52,13 @@ class Texts:
         distinct = sorted(value for value in seen if value is not None)
         place = {value: at for at, value in enumerate(distinct)}
         final = np.array([-1 if value is None else place[value] for value in seen], np.int32)
-        return Texts(final[first] if len(final) else first, Dictionary.of(distinct))
+        return TextColumn(final[first] if len(final) else first, TextDictionary.of(distinct))
 
-    def inserted(self, places: Any) -> "Texts":
+    def inserted(self, places: Any) -> "TextColumn":
         """Room before each of these entries (ascending)."""
-        return Texts(np.insert(self.codes, places, -1), self.values)
+        return TextColumn(np.insert(self.codes, places, -1), self.values)
 
-    def patched(self, rows: Any, values: Sequence[str | None]) -> "Texts":
+    def patched(self, rows: Any, values: Sequence[str | None]) -> "TextColumn":
         """Other values in these rows."""
         texts = [None if value is None else value.encode() for value in values]
         new = {text for text in texts if text is not None and self.values.code(text) is None}
@@ -67,7 +67,7 @@ class Texts:
             known, moved = self.values.with_texts(new)
             codes = np.append(moved, -1).astype(np.int32)[codes]
         codes[rows] = [-1 if text is None else known.code(text) for text in texts]
-        return Texts(codes, known)
+        return TextColumn(codes, known)
 
     def code(self, value: str) -> int | None:
         """The code of a text; None if no run has it."""
@@ -92,26 +92,26 @@ DATASET_FIELDS = ("name", "digest", "context")
 
 
 @dataclass(frozen=True, slots=True)
-class Datasets:
+class DatasetColumn:
     """The data sets of all runs: entry by entry, the run's row and the data set's name, digest and context."""
 
     rows: Any
-    fields: dict[str, Texts]
+    fields: dict[str, TextColumn]
 
     @staticmethod
-    def of(rows: Sequence[int], entries: Sequence[DatasetRow]) -> "Datasets":
+    def of(rows: Sequence[int], entries: Sequence[DatasetRow]) -> "DatasetColumn":
         """A column of these entries, each of the run in the row of the same place."""
         fields = {
-            name: Texts.of(None if (text := entry[at]) is None else text.encode() for entry in entries)
+            name: TextColumn.of(None if (text := entry[at]) is None else text.encode() for entry in entries)
             for at, name in enumerate(DATASET_FIELDS)
         }
-        return Datasets(np.array(rows, np.int64), fields)
+        return DatasetColumn(np.array(rows, np.int64), fields)
 
-    def inserted(self, places: Any) -> "Datasets":
+    def inserted(self, places: Any) -> "DatasetColumn":
         """Room before each of these rows (ascending)."""
-        return Datasets(self.rows + np.searchsorted(places, self.rows, side="right"), self.fields)
+        return DatasetColumn(self.rows + np.searchsorted(places, self.rows, side="right"), self.fields)
 
-    def patched(self, rows: Any, values: Sequence[Sequence[DatasetRow]]) -> "Datasets":
+    def patched(self, rows: Any, values: Sequence[Sequence[DatasetRow]]) -> "DatasetColumn":
         """Other data sets in these rows."""
         kept = np.flatnonzero(~np.isin(self.rows, rows))
         new = [(int(row), entry) for row, entries in zip(rows, values, strict=True) for entry in entries]
@@ -119,9 +119,9 @@ class Datasets:
         fields = {}
         for at, name in enumerate(DATASET_FIELDS):
             texts = self.fields[name]
-            left = Texts(texts.codes[kept], texts.values).inserted(room)
+            left = TextColumn(texts.codes[kept], texts.values).inserted(room)
             fields[name] = left.patched(np.arange(len(kept), len(kept) + len(new)), [entry[at] for _, entry in new])
-        return Datasets(np.concatenate((self.rows[kept], np.array([row for row, _ in new], np.int64))), fields)
+        return DatasetColumn(np.concatenate((self.rows[kept], np.array([row for row, _ in new], np.int64))), fields)
 
     @property
     def nbytes(self) -> int:
@@ -133,4 +133,4 @@ class Datasets:
         return any(texts.is_stale for texts in self.fields.values())
 
 
-Column: TypeAlias = Numbers | Texts | Datasets
+Column: TypeAlias = NumberColumn | TextColumn | DatasetColumn

@@ -12,7 +12,7 @@ _END = b"\0"
 
 
 @dataclass(frozen=True, slots=True)
-class Dictionary:
+class TextDictionary:
     """`blob` holds the texts in UTF-8, each with a zero byte behind it, and `starts` where each begins, and the end of all.
 
     The order of UTF-8's bytes is that of the code points. Texts of Postgres hold no zero byte.
@@ -22,12 +22,12 @@ class Dictionary:
     starts: Any
 
     @staticmethod
-    def of(texts: Iterable[bytes]) -> "Dictionary":
+    def of(texts: Iterable[bytes]) -> "TextDictionary":
         """Of these, which are distinct and in order."""
         ordered = list(texts)
         lengths = np.fromiter(map(len, ordered), np.int64, len(ordered))
         starts = np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths + 1)))
-        return Dictionary(_END.join([*ordered, b""]), starts)
+        return TextDictionary(_END.join([*ordered, b""]), starts)
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -61,7 +61,7 @@ class Dictionary:
             return self.blob.decode().split("\0")[:-1]
         return [self[code].decode() for code in codes]
 
-    def with_texts(self, texts: Collection[bytes]) -> tuple["Dictionary", Any]:
+    def with_texts(self, texts: Collection[bytes]) -> tuple["TextDictionary", Any]:
         """With these too, none of which is here yet; and the new code of each old one."""
         new = sorted(texts)
         places = [self.place(text) for text in new]
@@ -74,7 +74,7 @@ class Dictionary:
         lengths = np.insert(np.diff(self.starts), places, [len(text) + 1 for text in new])
         starts = np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths)))
         old = np.arange(len(self))
-        return Dictionary(b"".join(pieces), starts), old + np.searchsorted(places, old, side="right")
+        return TextDictionary(b"".join(pieces), starts), old + np.searchsorted(places, old, side="right")
 
     def like(self, pattern: str, *, ignore_case: bool = False) -> Any:
         """Of each text whether it matches, as a bool array. `ignore_case` is for ASCII alone."""

@@ -6,16 +6,16 @@ from typing import Any
 import numpy as np
 
 from runfold_projections.search.like import like
-from runfold_projections.search.tree import Among, Clause, Compare, Key, Kind, Operator, Presence
+from runfold_projections.search.tree import Among, Clause, Compare, Key, KeyKind, Operator, Presence
 from runfold_projections.search.view import ViewType
 
-from .columns import Datasets, Numbers, Texts
-from .dictionary import Dictionary
-from .run_sql import START_TIME, Scope
-from .table import Table
+from .columns import DatasetColumn, NumberColumn, TextColumn
+from .dictionary import TextDictionary
+from .run_sql import START_TIME, SearchScope
+from .table import RunTable
 
-RUN_ID = Key(Kind.ATTRIBUTE, "run_id")
-DATASETS = Key(Kind.DATASET, "")
+RUN_ID = Key(KeyKind.ATTRIBUTE, "run_id")
+DATASETS = Key(KeyKind.DATASET, "")
 """The one column for all that can be asked about data sets."""
 
 Verdicts = Mapping[Clause, Any]
@@ -35,10 +35,10 @@ def column_of(key: Key) -> Key | None:
     """The column that a key needs; None for what every table has."""
     if key in (START_TIME, RUN_ID):
         return None
-    return DATASETS if key.kind is Kind.DATASET else key
+    return DATASETS if key.kind is KeyKind.DATASET else key
 
 
-def matching(table: Table, scope: Scope, clauses: Sequence[Clause], known: Verdicts) -> Any:
+def matching(table: RunTable, scope: SearchScope, clauses: Sequence[Clause], known: Verdicts) -> Any:
     """The rows of the matching runs, ascending."""
     mask = _stage(table, scope)
     for clause in clauses:
@@ -46,15 +46,15 @@ def matching(table: Table, scope: Scope, clauses: Sequence[Clause], known: Verdi
     return np.flatnonzero(mask)
 
 
-def texts_of(table: Table, key: Key) -> Texts | None:
+def texts_of(table: RunTable, key: Key) -> TextColumn | None:
     """The texts that a clause about this key is decided by; None if it is about numbers or run ids."""
     column = table.columns.get(column_of(key) or key)
-    if isinstance(column, Datasets):
+    if isinstance(column, DatasetColumn):
         return column.fields[key.name]
-    return column if isinstance(column, Texts) else None
+    return column if isinstance(column, TextColumn) else None
 
 
-def _stage(table: Table, scope: Scope) -> Any:
+def _stage(table: RunTable, scope: SearchScope) -> Any:
     if scope.view is ViewType.ALL:
         return np.ones(len(table), bool)
     gone = table.deleted
@@ -63,15 +63,15 @@ def _stage(table: Table, scope: Scope) -> Any:
     return gone.copy() if scope.view is ViewType.DELETED_ONLY else ~gone
 
 
-def _holds(table: Table, clause: Clause, known: Verdicts) -> Any:
+def _holds(table: RunTable, clause: Clause, known: Verdicts) -> Any:
     if clause.key == START_TIME:
-        return _number_holds(Numbers(table.start_ms, np.True_), clause)
+        return _number_holds(NumberColumn(table.start_ms, np.True_), clause)
     if clause.key == RUN_ID:
         return _run_id_holds(table, clause)
     column = table.columns[column_of(clause.key) or clause.key]
-    if isinstance(column, Numbers):
+    if isinstance(column, NumberColumn):
         return _number_holds(column, clause)
-    if isinstance(column, Texts):
+    if isinstance(column, TextColumn):
         return _text_holds(column, clause, known)
     rows = column.rows[_text_holds(column.fields[clause.key.name], clause, known)]
     mask = np.zeros(len(table), bool)
@@ -79,13 +79,13 @@ def _holds(table: Table, clause: Clause, known: Verdicts) -> Any:
     return mask
 
 
-def _number_holds(column: Numbers, clause: Clause) -> Any:
+def _number_holds(column: NumberColumn, clause: Clause) -> Any:
     # NaN compares as MLflow has it: unequal to every number, and no more.
     assert isinstance(clause, Compare), clause
     return _COMPARE[clause.operator](column.values, clause.value) & column.present
 
 
-def _text_holds(column: Texts, clause: Clause, known: Verdicts) -> Any:
+def _text_holds(column: TextColumn, clause: Clause, known: Verdicts) -> Any:
     match clause:
         case Presence(_, present):
             return (column.codes >= 0) if present else (column.codes < 0)
@@ -103,7 +103,7 @@ def _text_holds(column: Texts, clause: Clause, known: Verdicts) -> Any:
     return column.having(known[clause] if clause in known else _like(column.values, clause))
 
 
-def _run_id_holds(table: Table, clause: Clause) -> Any:
+def _run_id_holds(table: RunTable, clause: Clause) -> Any:
     match clause:
         case Among(_, values, negated):
             return _is_one_of(table.run_ids, [str(value) for value in values]) ^ negated
@@ -137,12 +137,12 @@ def _head(run_ids: Any) -> Any:
     return run_ids.view(np.uint64).reshape(len(run_ids), -1)[:, 0]
 
 
-def _like(values: Dictionary, clause: Clause) -> Any:
+def _like(values: TextDictionary, clause: Clause) -> Any:
     assert isinstance(clause, Compare), clause
     return values.like(str(clause.value), ignore_case=clause.operator is Operator.ILIKE)
 
 
-def folded_by_postgres(table: Table, clause: Clause) -> Dictionary | None:
+def texts_for_postgres(table: RunTable, clause: Clause) -> TextDictionary | None:
     """The distinct values that Postgres must judge, as ILIKE of other letters than ASCII's is its locale's business; else None.
 
     Run ids are ASCII.

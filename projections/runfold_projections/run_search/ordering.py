@@ -10,17 +10,17 @@ import numpy as np
 
 from runfold_projections.search.tree import Order
 
-from .columns import Numbers, Texts
+from .columns import NumberColumn, TextColumn
 from .filtering import RUN_ID
 from .run_sql import START_TIME
-from .table import Table
+from .table import RunTable
 
 _LAST = np.int32(2**31 - 1)
 SortKey = Callable[[Any], Any]
 """Of rows, the numbers by which they ascend."""
 
 
-def sort_keys(table: Table, orders: Sequence[Order]) -> list[SortKey]:
+def sort_keys(table: RunTable, orders: Sequence[Order]) -> list[SortKey]:
     """The keys of these criteria, most significant first."""
     return [key for order in orders for key in _criterion(table, order)]
 
@@ -54,17 +54,17 @@ def _at_place(values: Any, place: int) -> Any:
     return np.partition(values, place - 1)[place - 1]
 
 
-def _criterion(table: Table, order: Order) -> list[SortKey]:
+def _criterion(table: RunTable, order: Order) -> list[SortKey]:
     ascending = order.ascending
     if order.key == START_TIME:
         return [lambda rows: _directed(table.start_ms[rows], ascending)]
     if order.key == RUN_ID:
         return [lambda rows: _directed(np.unique(table.run_ids[rows], return_inverse=True)[1], ascending)]
     column = table.columns[order.key]
-    if isinstance(column, Texts):
+    if isinstance(column, TextColumn):
         codes = column.codes
         return [lambda rows: np.where(codes[rows] < 0, _LAST, _directed(codes[rows], ascending))]
-    assert isinstance(column, Numbers), order
+    assert isinstance(column, NumberColumn), order
     return [
         lambda rows: _group(column.values[rows], column.present[rows]),
         lambda rows: _directed(_comparable(column.values[rows], column.present[rows]), ascending),

@@ -9,12 +9,12 @@ from uuid import UUID
 import numpy as np
 
 from runfold_projections.postgres.connection import Connection
-from runfold_projections.search.tree import Key, Kind
+from runfold_projections.search.tree import Key, KeyKind
 from runfold_projections.series.fork_summaries import forked_in, latest_of_forked
 
-from .columns import Column, DatasetRow, Datasets, Numbers, Texts
+from .columns import Column, DatasetColumn, DatasetRow, NumberColumn, TextColumn
 from .filtering import DATASETS
-from .table import RunRow, Table, id_width
+from .table import RunRow, RunTable, id_width
 
 _ORDER = "ORDER BY r.start_ms DESC, r.run_id"
 # Texts hold no zero byte, and UTF-8 no byte 255.
@@ -65,7 +65,7 @@ _NOTHING = "'\\x0000000000000000'::bytea"
 _METRIC_COLUMNS = f"""
 SELECT string_agg(coalesce(t.value, {_NOTHING}), ''::bytea {_ORDER}), {_PRESENT.format(value="t.value")}
 """
-_TABLES = {Kind.PARAM: "run_param", Kind.TAG: "run_tag"}
+_TABLES = {KeyKind.PARAM: "run_param", KeyKind.TAG: "run_tag"}
 
 
 def _texts_by(way: str, table: str) -> str:
@@ -73,19 +73,19 @@ def _texts_by(way: str, table: str) -> str:
 
 
 _LOOK_UPS = {kind: _texts_by(_LOOKED_UP, table) for kind, table in _TABLES.items()} | {
-    Kind.METRIC: f"""
+    KeyKind.METRIC: f"""
     {_METRIC_COLUMNS}
     FROM run r LEFT JOIN LATERAL ({_LATEST} AND b.run_id = r.run_id OFFSET 0) t ON true {_IN_EXPERIMENTS}
     """
 }
 _JOINS = {kind: _texts_by(_JOINED, table) for kind, table in _TABLES.items()} | {
-    Kind.METRIC: f"{_METRIC_COLUMNS} FROM run r LEFT JOIN ({_LATEST}) t ON t.run_id = r.run_id {_IN_EXPERIMENTS}"
+    KeyKind.METRIC: f"{_METRIC_COLUMNS} FROM run r LEFT JOIN ({_LATEST}) t ON t.run_id = r.run_id {_IN_EXPERIMENTS}"
 }
 _END_TIME = f"""
 SELECT string_agg(int8send(coalesce(r.end_ms, 0)), ''::bytea {_ORDER}), {_PRESENT.format(value="r.end_ms")}
 FROM run r WHERE r.experiment_id = ANY ($1::bigint[])
 """  # noqa: S608 - constants of this module
-_END_TIME_KEY = Key(Kind.ATTRIBUTE, "end_time")
+_END_TIME_KEY = Key(KeyKind.ATTRIBUTE, "end_time")
 _TEXT_ATTRIBUTES = {"run_name": "name", "status": "status", "artifact_uri": "artifact_uri", "user_id": "user_id"}
 _ATTRIBUTES = {
     name: _TEXTS.format(value=f"r.{column}", rows=f"FROM run r {_IN_EXPERIMENTS}", most="$2")
@@ -102,7 +102,7 @@ SELECT run_id, start_ms, experiment_id, lifecycle_stage, name, status, artifact_
 WHERE run_id = ANY ($1::text[]) AND experiment_id = ANY ($2::bigint[])
 """
 _CHANGED_VALUES = {
-    Kind.METRIC: """
+    KeyKind.METRIC: """
     SELECT b.run_id, known.key, substr(b.numbers, 8 * known.place - 7, 8)
     FROM metric_block b JOIN unnest($3::uuid[], $4::text[], $5::integer[]) AS known (layout, key, place) ON known.layout = b.layout
     WHERE b.run_id = ANY ($1::text[])
@@ -111,8 +111,8 @@ _CHANGED_VALUES = {
     FROM metric_block b CROSS JOIN unnest($2::text[]) AS wanted (key) CROSS JOIN LATERAL array_position(b.keys, wanted.key) AS place
     WHERE b.run_id = ANY ($1::text[]) AND b.layout IS NULL AND place IS NOT NULL
     """,
-    Kind.PARAM: "SELECT run_id, key, value FROM run_param WHERE run_id = ANY ($1::text[]) AND key = ANY ($2::text[])",
-    Kind.TAG: "SELECT run_id, key, value FROM run_tag WHERE run_id = ANY ($1::text[]) AND key = ANY ($2::text[])",
+    KeyKind.PARAM: "SELECT run_id, key, value FROM run_param WHERE run_id = ANY ($1::text[]) AND key = ANY ($2::text[])",
+    KeyKind.TAG: "SELECT run_id, key, value FROM run_tag WHERE run_id = ANY ($1::text[]) AND key = ANY ($2::text[])",
 }
 _CHANGED_DATASETS = """
 SELECT run_id, name, digest, tags ->> 'mlflow.data.context' AS context FROM run_dataset WHERE run_id = ANY ($1::text[])
@@ -122,16 +122,16 @@ _ILIKE = (
 )
 
 
-async def load_table(connection: Connection, experiment_ids: Sequence[int]) -> Table:
+async def load_table(connection: Connection, experiment_ids: Sequence[int]) -> RunTable:
     """The experiments' runs, without columns yet."""
     ids, starts, experiments, deleted = await connection.fetchrow(_BASE, experiment_ids)
     split = ids.split(b"\0") if ids is not None else []
     run_ids = await asyncio.to_thread(np.array, split, f"S{id_width(split)}")
-    return Table(run_ids, _int64(starts), _int64(experiments), np.frombuffer(deleted or b"", bool))
+    return RunTable(run_ids, _int64(starts), _int64(experiments), np.frombuffer(deleted or b"", bool))
 
 
 async def with_inherited(
-    connection: Connection, experiment_ids: Sequence[int], table: Table, key: Key, column: Column
+    connection: Connection, experiment_ids: Sequence[int], table: RunTable, key: Key, column: Column
 ) -> Column:
     """The metric's column with what runs inherit: `load_column` gives the values of what each logged itself. The same snapshot."""
     forked = await forked_in(connection, experiment_ids)
@@ -150,16 +150,16 @@ async def load_column(
     """
     if key == DATASETS:
         rows = await connection.fetch(_DATASETS, experiment_ids)
-        return Datasets.of([row[0] for row in rows], [(row[1], row[2], row[3]) for row in rows])
+        return DatasetColumn.of([row[0] for row in rows], [(row[1], row[2], row[3]) for row in rows])
     ways = _LOOK_UPS if runs <= MOST_LOOK_UPS else _JOINS
-    if key.kind is Kind.METRIC:
+    if key.kind is KeyKind.METRIC:
         layouts, _, places = await _places(connection, [key.name])
         values, present = await connection.fetchrow(ways[key.kind], experiment_ids, key.name, layouts, places)
-        return Numbers(np.frombuffer(values or b"", ">f8").astype(np.float64), np.frombuffer(present or b"", bool))
+        return NumberColumn(np.frombuffer(values or b"", ">f8").astype(np.float64), np.frombuffer(present or b"", bool))
     if key == _END_TIME_KEY:
         values, present = await connection.fetchrow(_END_TIME, experiment_ids)
-        return Numbers(_int64(values), np.frombuffer(present or b"", bool))
-    if key.kind is Kind.ATTRIBUTE:
+        return NumberColumn(_int64(values), np.frombuffer(present or b"", bool))
+    if key.kind is KeyKind.ATTRIBUTE:
         packed = await connection.fetchval(_ATTRIBUTES[key.name], experiment_ids, most_bytes)
     else:
         packed = await connection.fetchval(ways[key.kind], experiment_ids, key.name, most_bytes)
@@ -167,8 +167,8 @@ async def load_column(
 
 
 async def refresh_table(
-    connection: Connection, experiment_ids: Sequence[int], table: Table, run_ids: Sequence[str]
-) -> Table:
+    connection: Connection, experiment_ids: Sequence[int], table: RunTable, run_ids: Sequence[str]
+) -> RunTable:
     """The table as the connection's snapshot has it, if no other runs than these changed since the table's."""
     rows = await connection.fetch(_CHANGED, run_ids, experiment_ids)
     if not rows:
@@ -179,12 +179,12 @@ async def refresh_table(
     ]
     found = [run.run_id for run in runs]
     values: dict[Key, Sequence[Any]] = {}
-    for kind in (Kind.METRIC, Kind.PARAM, Kind.TAG):
+    for kind in (KeyKind.METRIC, KeyKind.PARAM, KeyKind.TAG):
         values |= await _changed_values(
             connection, kind, [key.name for key in table.columns if key.kind is kind], found
         )
     for key in table.columns:
-        if key.kind is Kind.ATTRIBUTE:
+        if key.kind is KeyKind.ATTRIBUTE:
             name = _TEXT_ATTRIBUTES.get(key.name, "end_ms")
             values[key] = [row[name] for row in rows]
         elif key == DATASETS:
@@ -198,15 +198,15 @@ async def ilike(connection: Connection, values: Sequence[str], pattern: str) -> 
 
 
 async def _changed_values(
-    connection: Connection, kind: Kind, names: Sequence[str], run_ids: Sequence[str]
+    connection: Connection, kind: KeyKind, names: Sequence[str], run_ids: Sequence[str]
 ) -> Mapping[Key, Sequence[Any]]:
     if not names:
         return {}
     found: dict[str, dict[str, Any]] = {name: {} for name in names}
-    places = await _places(connection, names, run_ids) if kind is Kind.METRIC else ()
+    places = await _places(connection, names, run_ids) if kind is KeyKind.METRIC else ()
     for run_id, name, value in await connection.fetch(_CHANGED_VALUES[kind], run_ids, names, *places):
-        found[name][run_id] = unpack(">d", value)[0] if kind is Kind.METRIC else value
-    if kind is Kind.METRIC:
+        found[name][run_id] = unpack(">d", value)[0] if kind is KeyKind.METRIC else value
+    if kind is KeyKind.METRIC:
         for (run_id, name), value in (await latest_of_forked(connection, run_ids, names)).items():
             found[name][run_id] = value
     return {Key(kind, name): [found[name].get(run_id) for run_id in run_ids] for name in names}
@@ -231,7 +231,7 @@ def _int64(packed: bytes | None) -> Any:
     return np.frombuffer(packed or b"", ">i8").astype(np.int64)
 
 
-def _texts(packed: bytes | None) -> Texts:
+def _texts(packed: bytes | None) -> TextColumn:
     if packed is None:
-        return Texts.of([])
-    return Texts.of(None if value == b"\xff" else value for value in packed.split(b"\0"))
+        return TextColumn.of([])
+    return TextColumn.of(None if value == b"\xff" else value for value in packed.split(b"\0"))

@@ -8,15 +8,15 @@ from typing import Any
 
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.search.sql import check_page
-from runfold_projections.search.tree import Among, Clause, Compare, Key, Kind, Operator
+from runfold_projections.search.tree import Among, Clause, Compare, Key, KeyKind, Operator
 from runfold_projections.series.fork_summaries import forked_in, latest_of_forked
 
 from .change_feed import ChangeFeed
-from .column_search import Search, find
-from .filtering import RUN_ID, Verdicts, folded_by_postgres
+from .column_search import RunSearch, find_rows
+from .filtering import RUN_ID, Verdicts, texts_for_postgres
 from .run_columns import ilike, load_column, load_table, refresh_table, with_inherited
 from .run_sql import page_of_run_ids
-from .table import Table
+from .table import RunTable
 
 _SMALL = 20_000
 """Runs up to which a search takes less time than a thread for it."""
@@ -28,11 +28,11 @@ _DEEP = 5_000
 """Runs that SQL may pass over on its way to a page in the default order."""
 
 
-class Overtaken(Exception):
+class SnapshotTooOld(Exception):
     """The columns are already newer than the search's snapshot: a newer snapshot will do."""
 
 
-class Busy(Exception):
+class ColumnsLoading(Exception):
     """Another search is loading columns of these experiments, which may take seconds: await `free`, without a connection."""
 
 
@@ -40,9 +40,9 @@ class Busy(Exception):
 class _View:
     """A table as of an epoch, and what was found in it lately: whoever turns one page turns the next."""
 
-    table: Table
+    table: RunTable
     epoch: int
-    found: OrderedDict[Search, Any]
+    found: OrderedDict[RunSearch, Any]
 
     @property
     def nbytes(self) -> int:
@@ -81,7 +81,7 @@ class RunFinder:
         return sum(held.view.nbytes for held in self._held.values() if held.view is not None)
 
     async def run_ids(
-        self, connection: Connection, epoch: int | None, search: Search, limit: int, offset: int
+        self, connection: Connection, epoch: int | None, search: RunSearch, limit: int, offset: int
     ) -> list[str]:
         """The ids of a page of runs, as the SQL of `page_of_run_ids` finds them. `epoch` is the snapshot's, None if it has none.
 
@@ -96,7 +96,7 @@ class RunFinder:
         held = self._held.setdefault(experiments, _Held())
         self._held.move_to_end(experiments)
         if held.is_loading:
-            raise Busy
+            raise ColumnsLoading
         async with held.lock:
             try:
                 view = await self._current(connection, epoch, held, search)
@@ -114,14 +114,14 @@ class RunFinder:
                     view.found.popitem(last=False)
         return view.table.ids(rows[offset : offset + limit])
 
-    async def free(self, search: Search) -> None:
+    async def free(self, search: RunSearch) -> None:
         """Return when nobody loads columns of the search's experiments any more."""
         held = self._held.get(tuple(sorted(search.scope.experiments)))
         while held is not None and held.is_loading:
             async with held.lock:
                 pass
 
-    def _by_columns(self, experiments: tuple[int, ...], search: Search, deepest: int) -> bool:
+    def _by_columns(self, experiments: tuple[int, ...], search: RunSearch, deepest: int) -> bool:
         held = self._held.get(experiments)
         if held is not None and (held.is_too_large or not held.refused.isdisjoint(search.columns())):
             return False
@@ -132,12 +132,12 @@ class RunFinder:
         is_plain = not search.clauses and not search.orders and deepest <= _DEEP and len(experiments) == 1
         return not is_plain or (held is not None and held.view is not None)
 
-    async def _current(self, connection: Connection, epoch: int, held: _Held, search: Search) -> _View | None:
+    async def _current(self, connection: Connection, epoch: int, held: _Held, search: RunSearch) -> _View | None:
         """The view of this epoch with the columns that the search needs; None if that is too large."""
         experiments = sorted(search.scope.experiments)
         view = held.view
         if view is not None and view.epoch > epoch:
-            raise Overtaken
+            raise SnapshotTooOld
         table = view.table if view is not None else None
         held.is_loading = table is None or not table.columns.keys() >= set(search.columns())
         if view is not None and table is not None and view.epoch < epoch:
@@ -153,7 +153,7 @@ class RunFinder:
                 if column is None:
                     held.refused.add(key)
                     return None
-                if key.kind is Kind.METRIC:
+                if key.kind is KeyKind.METRIC:
                     column = await with_inherited(connection, experiments, table, key, column)
                 table = table.with_columns({key: column})
                 # Each as it comes: a caller that gives up on a search of many columns has not loaded them for nothing.
@@ -164,14 +164,14 @@ class RunFinder:
 
     async def _refreshed(
         self, connection: Connection, view: _View, epoch: int, experiments: Sequence[int]
-    ) -> Table | None:
+    ) -> RunTable | None:
         """The view's table as of the epoch; None if it had better be loaded anew."""
         changed = self._feed.between(view.epoch, epoch)
         if changed is None or len(changed) > max(_LEAST_RELOAD, len(view.table) // 8):
             return None
         return await refresh_table(connection, experiments, view.table, list(changed)) if changed else view.table
 
-    def _evict(self, wanted: _Held, search: Search) -> None:
+    def _evict(self, wanted: _Held, search: RunSearch) -> None:
         for experiments, held in list(self._held.items()):
             if self.nbytes <= self._most:
                 return
@@ -184,9 +184,9 @@ class RunFinder:
         wanted.view = None if wanted.is_too_large else view
 
 
-async def run_ids_by_sql(connection: Connection, search: Search, limit: int, offset: int) -> list[str]:
+async def run_ids_by_sql(connection: Connection, search: RunSearch, limit: int, offset: int) -> list[str]:
     """The same page by SQL alone."""
-    keys = [key.name for key in search.columns() if key.kind is Kind.METRIC]
+    keys = [key.name for key in search.columns() if key.kind is KeyKind.METRIC]
     inherited = (
         await latest_of_forked(connection, await forked_in(connection, search.scope.experiments), keys) if keys else {}
     )
@@ -202,16 +202,16 @@ def _names_runs(clause: Clause) -> bool:
     )
 
 
-async def _verdicts(connection: Connection, table: Table, clauses: Sequence[Clause]) -> Verdicts:
+async def _verdicts(connection: Connection, table: RunTable, clauses: Sequence[Clause]) -> Verdicts:
     known: dict[Clause, Any] = {}
     for clause in clauses:
-        values = folded_by_postgres(table, clause)
+        values = texts_for_postgres(table, clause)
         if values is not None and isinstance(clause, Compare):
             known[clause] = await ilike(connection, values.texts(), str(clause.value))
     return known
 
 
-async def _computed(table: Table, search: Search, known: Verdicts, most: int | None) -> Any:
+async def _computed(table: RunTable, search: RunSearch, known: Verdicts, most: int | None) -> Any:
     if len(table) > _SMALL:
-        return await asyncio.to_thread(find, table, search, known, most)
-    return find(table, search, known, most)
+        return await asyncio.to_thread(find_rows, table, search, known, most)
+    return find_rows(table, search, known, most)

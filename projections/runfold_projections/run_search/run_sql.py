@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from runfold_projections.search.sql import Parameters, Statement, compared, page
-from runfold_projections.search.tree import Clause, Compare, Key, Kind, Operator, Order, Presence
+from runfold_projections.search.sql import Parameters, Statement, comparison_sql, page_sql
+from runfold_projections.search.tree import Clause, Compare, Key, KeyKind, Operator, Order, Presence
 from runfold_projections.search.view import ViewType
 
 _COLUMNS = {
@@ -17,7 +17,7 @@ _COLUMNS = {
     "end_time": "r.end_ms",
 }
 _TEXT_ATTRIBUTES = frozenset({"run_id", "run_name", "status", "artifact_uri", "user_id"})
-_TABLES = {Kind.METRIC: "metric", Kind.PARAM: "run_param", Kind.TAG: "run_tag"}
+_TABLES = {KeyKind.METRIC: "metric", KeyKind.PARAM: "run_param", KeyKind.TAG: "run_tag"}
 _DATASET_COLUMNS = {"name": "d.name", "digest": "d.digest", "context": "d.tags ->> 'mlflow.data.context'"}
 
 # Two ways to ask for a key of a run, by the primary key. The planner may turn a semijoin round and begin with the values, which is
@@ -39,11 +39,11 @@ WITH inherited AS MATERIALIZED (
 )"""
 _NOTHING: Mapping[tuple[str, str], float] = {}
 
-START_TIME = Key(Kind.ATTRIBUTE, "start_time")
+START_TIME = Key(KeyKind.ATTRIBUTE, "start_time")
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
+class SearchScope:
     """Where a search looks. `deleted` are those of the experiments that are deleted, and all their runs with them."""
 
     experiments: Sequence[int]
@@ -52,7 +52,7 @@ class Scope:
 
 
 def page_of_run_ids(
-    scope: Scope,
+    scope: SearchScope,
     clauses: Sequence[Clause],
     orders: Sequence[Order],
     limit: int,
@@ -80,7 +80,7 @@ def page_of_run_ids(
             *joins,
             "WHERE " + "\n  AND ".join(where),
             "ORDER BY " + ", ".join(order_by),
-            page(limit, offset, parameters),
+            page_sql(limit, offset, parameters),
         )
     )
     return Statement(text, tuple(parameters.values))
@@ -92,7 +92,7 @@ def _columns(inherited: Mapping[tuple[str, str], float], parameters: Parameters)
         yield parameters.add(list(column), kind)
 
 
-def _scope(scope: Scope, parameters: Parameters) -> list[str]:
+def _scope(scope: SearchScope, parameters: Parameters) -> list[str]:
     if scope.view is ViewType.ACTIVE_ONLY:
         alive = [experiment for experiment in scope.experiments if experiment not in scope.deleted]
         return [_in_experiments(alive, parameters), "r.lifecycle_stage = 'active'"]
@@ -122,22 +122,22 @@ def _conditions(clauses: Sequence[Clause], parameters: Parameters) -> Iterator[s
 
 def _condition(clause: Clause, parameters: Parameters) -> str:
     key = clause.key
-    if key.kind is Kind.DATASET and not isinstance(clause, Presence):
-        test = compared(f"({_DATASET_COLUMNS[key.name]})", clause, parameters)
+    if key.kind is KeyKind.DATASET and not isinstance(clause, Presence):
+        test = comparison_sql(f"({_DATASET_COLUMNS[key.name]})", clause, parameters)
         return f"EXISTS (SELECT FROM run_dataset d WHERE d.run_id = r.run_id AND {test} OFFSET 0)"
-    if key.kind is Kind.ATTRIBUTE:
+    if key.kind is KeyKind.ATTRIBUTE:
         value = _COLUMNS[key.name]
     else:
         name = parameters.add(key.name, "text")
         value = _LOOK_UP.format(value=_stored_value(clause), table=_TABLES[key.kind], name=name)
     if isinstance(clause, Presence):
         return f"{value} IS {'NOT ' if clause.present else ''}NULL"
-    return compared(value, clause, parameters)
+    return comparison_sql(value, clause, parameters)
 
 
 def _semijoin(clause: Compare, parameters: Parameters) -> str:
-    test = compared(_stored_value(clause), clause, parameters)
-    if clause.key.kind is Kind.TAG and clause.operator is Operator.EQUAL:
+    test = comparison_sql(_stored_value(clause), clause, parameters)
+    if clause.key.kind is KeyKind.TAG and clause.operator is Operator.EQUAL:
         # What the index holds: a value may be longer than an index takes.
         test += f" AND left(t.value, 64) = left(${len(parameters.values)}, 64)"
     name = parameters.add(clause.key.name, "text")
@@ -145,7 +145,7 @@ def _semijoin(clause: Compare, parameters: Parameters) -> str:
 
 
 def _stored_value(clause: Clause) -> str:
-    if clause.key.kind is Kind.METRIC and not (isinstance(clause, Compare) and clause.operator is Operator.UNEQUAL):
+    if clause.key.kind is KeyKind.METRIC and not (isinstance(clause, Compare) and clause.operator is Operator.UNEQUAL):
         # Postgres holds NaN for the largest number; in MLflow it is unequal to every number, and no more.
         return "NULLIF(t.value, 'NaN')"
     return "t.value"
@@ -154,7 +154,7 @@ def _stored_value(clause: Clause) -> str:
 def _criterion(order: Order, joins: list[str], parameters: Parameters) -> list[str]:
     """Runs without the value come last in both directions, and NaN just before them, as in MLflow's store."""
     direction = "ASC" if order.ascending else "DESC"
-    if order.key.kind is Kind.ATTRIBUTE:
+    if order.key.kind is KeyKind.ATTRIBUTE:
         column = _COLUMNS[order.key.name]
         if order.key.name in _TEXT_ATTRIBUTES:
             column += ' COLLATE "C"'
@@ -162,7 +162,7 @@ def _criterion(order: Order, joins: list[str], parameters: Parameters) -> list[s
     alias = f"o{len(joins)}"
     name = parameters.add(order.key.name, "text")
     joins.append(f"LEFT JOIN {_TABLES[order.key.kind]} {alias} ON {alias}.run_id = r.run_id AND {alias}.key = {name}")
-    if order.key.kind is Kind.METRIC:
+    if order.key.kind is KeyKind.METRIC:
         rank = f"CASE WHEN {alias}.value IS NULL THEN 2 WHEN {alias}.value = 'NaN' THEN 1 ELSE 0 END"
         return [rank, f"{alias}.value {direction}"]
     # Code points, so that an installation's order does not hang on its database's locale.

@@ -8,7 +8,7 @@ import numpy as np
 
 from runfold_projections.search.tree import Key
 
-from .columns import Column, Datasets, Texts
+from .columns import Column, DatasetColumn, TextColumn
 
 
 class RunRow(NamedTuple):
@@ -26,7 +26,7 @@ def id_width(run_ids: Iterable[bytes], least: int = 8) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class RunTable:
     """Never changed once made. `run_ids` are ASCII, of a width that `id_width` gives; `columns` are those that were asked for so far."""
 
     run_ids: Any
@@ -44,21 +44,21 @@ class Table:
         base = (self.run_ids, self.start_ms, self.experiment_ids, self.deleted)
         return sum(int(array.nbytes) for array in base) + sum(column.nbytes for column in self.columns.values())
 
-    def with_columns(self, columns: Mapping[Key, Column]) -> "Table":
+    def with_columns(self, columns: Mapping[Key, Column]) -> "RunTable":
         """With these columns too."""
         return replace(self, columns={**self.columns, **columns})
 
-    def only(self, keys: Collection[Key]) -> "Table":
+    def only(self, keys: Collection[Key]) -> "RunTable":
         """Without the other columns."""
         return replace(self, columns={key: column for key, column in self.columns.items() if key in keys})
 
-    def without_stale(self) -> "Table":
+    def without_stale(self) -> "RunTable":
         """Without columns that had better be loaded anew."""
         return self.only(
             [
                 key
                 for key, column in self.columns.items()
-                if not isinstance(column, Texts | Datasets) or not column.is_stale
+                if not isinstance(column, TextColumn | DatasetColumn) or not column.is_stale
             ]
         )
 
@@ -66,7 +66,7 @@ class Table:
         """The ids of the runs in these rows."""
         return [run_id.decode() for run_id in self.run_ids[rows].tolist()]
 
-    def refreshed(self, runs: Sequence[RunRow], values: Mapping[Key, Sequence[Any]]) -> "Table":
+    def refreshed(self, runs: Sequence[RunRow], values: Mapping[Key, Sequence[Any]]) -> "RunTable":
         """As the table is after these runs changed or came; `values` are theirs, run by run, for each of the columns."""
         if not runs:
             return self
@@ -95,9 +95,9 @@ class Table:
         }
         return replace(table, deleted=deleted, columns=columns).without_stale()
 
-    def _inserted(self, places: Any, run_ids: Sequence[bytes]) -> "Table":
+    def _inserted(self, places: Any, run_ids: Sequence[bytes]) -> "RunTable":
         width = id_width(run_ids, self.run_ids.dtype.itemsize)
-        return Table(
+        return RunTable(
             np.insert(self.run_ids.astype(f"S{width}", copy=False), places, b""),
             np.insert(self.start_ms, places, 0),
             np.insert(self.experiment_ids, places, 0),

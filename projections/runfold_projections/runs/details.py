@@ -7,7 +7,7 @@ from typing import Any
 
 from runfold_projections.metrics.summaries import Block
 from runfold_projections.postgres.connection import Connection
-from runfold_projections.series.fork_summaries import Inherited, inherited, joined
+from runfold_projections.series.fork_summaries import InheritedSummaries, inherited_summaries, join_summaries
 from runfold_projections.series.latest import LatestMetric, latest_metrics
 
 
@@ -42,7 +42,8 @@ class RunDetails:
 # Rows of one shape in one round trip are 2.5 times as fast as arrays aggregated per run (measured), and so is sorting
 # them in Python.
 _ALL = """
-SELECT 'param' AS kind, run_id, key, value, NULL::bigint AS ordinal, NULL::jsonb AS document, NULL::text[] AS keys, NULL::bytea AS numbers
+SELECT 'param' AS kind, run_id, key, value, NULL::bigint AS ordinal, NULL::jsonb AS document, NULL::text[] AS keys,
+    NULL::bytea AS numbers
 FROM run_param WHERE run_id = ANY ($1)
 UNION ALL
 SELECT 'tag', run_id, key, value, NULL, NULL, NULL, NULL
@@ -90,7 +91,7 @@ async def load_details(connection: Connection, run_ids: Sequence[str]) -> dict[s
         own.datasets.append(what) if isinstance(what, Dataset) else own.models.append(what)
     for _, run_id, output in sorted(outputs):
         found[run_id].outputs.append(output)
-    inherits = await inherited(connection, forked) if forked else {}
+    inherits = await inherited_summaries(connection, forked) if forked else {}
     for run_id, own in found.items():
         _add_metrics(own, blocks.get(run_id, []), inherits.get(run_id))
         own.params = dict(sorted(own.params.items()))
@@ -99,9 +100,9 @@ async def load_details(connection: Connection, run_ids: Sequence[str]) -> dict[s
     return found
 
 
-def _add_metrics(own: RunDetails, blocks: Sequence[Block], more: Inherited | None) -> None:
+def _add_metrics(own: RunDetails, blocks: Sequence[Block], more: InheritedSummaries | None) -> None:
     if more is not None:
-        both = joined(blocks, more)
+        both = join_summaries(blocks, more)
         blocks = [both.block(n) for n in range(both.blocks)]
         own.ancestors = more.ancestors
     for block in blocks:

@@ -1,7 +1,8 @@
 """Runs: one by its id, or a page of a search, each with its params, tags, latest metrics and inputs.
 
 A run's stage is deleted here if the run or its experiment is deleted, as in MLflow, which marks the runs of a deleted
-experiment. The fold of runs can't decide it, since experiments are in another partition, so the queries combine the two.
+experiment. The fold of runs can't decide it, since experiments are in another partition, so the queries combine the
+two.
 """
 
 from collections.abc import Sequence
@@ -9,12 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runfold_projections.postgres.connection import Connection
-from runfold_projections.run_search.column_search import Search
+from runfold_projections.run_search.column_search import RunSearch
 from runfold_projections.run_search.run_finder import run_ids_by_sql
-from runfold_projections.run_search.run_sql import Scope
+from runfold_projections.run_search.run_sql import SearchScope
 from runfold_projections.search.sql import check_page
 from runfold_projections.search.tokens import storable
-from runfold_projections.search.tree import Kind
+from runfold_projections.search.tree import KeyKind
 from runfold_projections.search.view import ViewType
 from runfold_projections.search.vocabulary import RUNS
 from runfold_projections.series.latest import LatestMetric
@@ -119,7 +120,8 @@ async def search_runs(
     limit: int,
     offset: int,
 ) -> list[Run]:
-    """Return a page of the matching runs of experiments, by SQL alone. Default order: latest start first, then by id, as MLflow.
+    """Return a page of the matching runs of experiments, by SQL alone. Default order: latest start first, then by id,
+    as MLflow.
 
     Raises BadFilter for an invalid expression, BadQuery for a limit or offset out of range.
     """
@@ -130,23 +132,28 @@ async def search_runs(
     return await runs_by_id(connection, await run_ids_by_sql(connection, search, limit, offset), search.scope.deleted)
 
 
-def read_search(experiment_ids: Sequence[int], filter_string: str, view: ViewType, order_by: Sequence[str]) -> Search:
+def read_search(
+    experiment_ids: Sequence[int], filter_string: str, view: ViewType, order_by: Sequence[str]
+) -> RunSearch:
     """Parse a search as if none of its experiments were deleted. Raises BadFilter for an invalid expression."""
     clauses, orders = RUNS.filter(filter_string), RUNS.order(order_by)
     known = tuple(sorted({number for number in experiment_ids if -(2**63) <= number < 2**63}))
-    return Search(Scope(known, frozenset(), view), clauses, orders)
+    return RunSearch(SearchScope(known, frozenset(), view), clauses, orders)
 
 
 async def parse_search(
     connection: Connection, experiment_ids: Sequence[int], filter_string: str, view: ViewType, order_by: Sequence[str]
-) -> Search:
+) -> RunSearch:
     """Parse a search, with the deleted experiments of the connection's read transaction."""
     search = read_search(experiment_ids, filter_string, view, order_by)
     return search.where_deleted(await _deleted_among(connection, search.scope.experiments))
 
 
 async def runs_by_id(connection: Connection, run_ids: Sequence[str], deleted: frozenset[int]) -> list[Run]:
-    """Return these runs, in this order, in two round trips. `deleted` are those of their experiments that are deleted."""
+    """Return these runs, in this order, in two round trips.
+
+    `deleted` are those of their experiments that are deleted.
+    """
     if not run_ids:
         return []
     rows = {row["run_id"]: row for row in await connection.fetch(_THESE, run_ids)}
@@ -155,9 +162,12 @@ async def runs_by_id(connection: Connection, run_ids: Sequence[str], deleted: fr
 
 
 def needs_metrics(filter_string: str, order_by: Sequence[str]) -> bool:
-    """Return whether the runs of a search, or their order, depend on metrics. Raises BadFilter as `search_runs` does."""
+    """Return whether the runs of a search, or their order, depend on metrics.
+
+    Raises BadFilter as `search_runs` does.
+    """
     keys = [clause.key for clause in RUNS.filter(filter_string)] + [order.key for order in RUNS.order(order_by)]
-    return any(key.kind is Kind.METRIC for key in keys)
+    return any(key.kind is KeyKind.METRIC for key in keys)
 
 
 async def _one(connection: Connection, run_id: str) -> Any:

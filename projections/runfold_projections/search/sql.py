@@ -41,7 +41,7 @@ class Statement:
     values: tuple[Any, ...]
 
 
-def compared(column: str, clause: Compare | Among, parameters: Parameters) -> str:
+def comparison_sql(column: str, clause: Compare | Among, parameters: Parameters) -> str:
     """The column's value compared as the clause says. NULL compares as unknown, so it never matches."""
     if isinstance(clause, Among):
         sql_type = "bigint[]" if isinstance(clause.values[0], int) else "text[]"
@@ -51,7 +51,7 @@ def compared(column: str, clause: Compare | Among, parameters: Parameters) -> st
     return f"{column} {OPERATORS[clause.operator]} {parameters.add(clause.value, sql_type)}"
 
 
-def page(limit: int, offset: int, parameters: Parameters) -> str:
+def page_sql(limit: int, offset: int, parameters: Parameters) -> str:
     """LIMIT and OFFSET. BadQuery if one is negative or no bigint."""
     check_page(limit, offset)
     return f"LIMIT {parameters.add(limit, 'bigint')} OFFSET {parameters.add(offset, 'bigint')}"

@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import TypeAlias
 
 
-class Kind(StrEnum):
+class KeyKind(StrEnum):
     """What a key belongs to; the values are MLflow's names in its messages."""
 
     METRIC = "metric"
@@ -32,7 +32,7 @@ class Operator(StrEnum):
 class Key:
     """One thing that can be compared or ordered by. Attributes have their one canonical name, aliases are gone."""
 
-    kind: Kind
+    kind: KeyKind
     name: str
 
 

@@ -7,7 +7,7 @@ from runfold_projections.core.errors import BadFilter
 
 from .grammar import ListOperand, RawClause, parse_clauses, parse_order
 from .tokens import Lexeme, Token, unquoted
-from .tree import Among, Clause, Compare, Key, Kind, Operator, Order, Presence
+from .tree import Among, Clause, Compare, Key, KeyKind, Operator, Order, Presence
 
 MAX_ORDERS = 20
 """More are refused: each may be a join."""
@@ -31,7 +31,7 @@ _BIGINT_CHARACTERS = 20
 class Vocabulary:
     """The words of one search: `filter` and `order` read expressions with them."""
 
-    entities: Mapping[str, Kind]
+    entities: Mapping[str, KeyKind]
     attributes: Mapping[str, str]
     orderable: Mapping[str, str]
     numeric: frozenset[str]
@@ -40,9 +40,9 @@ class Vocabulary:
     """Attributes that are whole numbers, but are written as quoted texts and known only as equal or not."""
     listable: frozenset[str]
     """Attributes that may stand before IN."""
-    presence: frozenset[Kind]
+    presence: frozenset[KeyKind]
     """What IS NULL and IS NOT NULL may ask for."""
-    order_kinds: frozenset[Kind]
+    order_kinds: frozenset[KeyKind]
     broken_numbers: bool
     """Whether a numeric attribute may be compared with 1.5."""
     repeated_order: bool
@@ -90,28 +90,28 @@ class Vocabulary:
         if kind is None:
             raise BadFilter(self.unknown_entity.format(entity=entity.strip("`")))
         name = unquoted(name)
-        if kind is Kind.ATTRIBUTE:
+        if kind is KeyKind.ATTRIBUTE:
             if name not in attributes:
                 raise BadFilter(f"Invalid attribute key '{name}' specified. Valid keys are '{listed(attributes)}'")
             name = attributes[name]
-        elif kind is Kind.DATASET and name not in _DATASET_KEYS:
+        elif kind is KeyKind.DATASET and name not in _DATASET_KEYS:
             raise BadFilter(f"Invalid dataset key '{name}' specified. Valid keys are '{listed(_DATASET_KEYS)}'")
         return Key(kind, name)
 
     def _presence(self, key: Key, operator: str) -> Presence:
         if key.kind not in self.presence:
-            supported = " and ".join(f"{word}s" for word in ("tag", "param") if Kind(_ENTITY[word]) in self.presence)
+            supported = " and ".join(f"{word}s" for word in ("tag", "param") if KeyKind(_ENTITY[word]) in self.presence)
             raise BadFilter(
                 f"IS NULL / IS NOT NULL is only supported for {supported}, not for '{key.kind}' '{key.name}'"
             )
         return Presence(key, operator == "IS NOT NULL")
 
     def _among(self, key: Key, operator: str, right: ListOperand) -> Among:
-        if key.kind is Kind.METRIC or (key.kind is Kind.ATTRIBUTE and key.name in self.numeric):
+        if key.kind is KeyKind.METRIC or (key.kind is KeyKind.ATTRIBUTE and key.name in self.numeric):
             raise _not_a_number(key, right)
-        if key.kind in (Kind.PARAM, Kind.TAG):
+        if key.kind in (KeyKind.PARAM, KeyKind.TAG):
             raise BadFilter(f"Expected a quoted string value for {key.kind} (e.g. 'my-value'). Got value {right.text}")
-        if key.kind is Kind.ATTRIBUTE and key.name not in self.listable:
+        if key.kind is KeyKind.ATTRIBUTE and key.name not in self.listable:
             raise BadFilter(
                 f"Only {sorted(self.listable)} attributes support comparison with a list of quoted string values."
             )
@@ -124,15 +124,15 @@ class Vocabulary:
 
     def _is_identifier(self, key: Key) -> bool:
         # A tag may have any name.
-        return key.kind is Kind.ATTRIBUTE and key.name in self.identifiers
+        return key.kind is KeyKind.ATTRIBUTE and key.name in self.identifiers
 
     def _compare(self, key: Key, operator: str, right: Token) -> Compare:
-        if key.kind is Kind.METRIC or (key.kind is Kind.ATTRIBUTE and key.name in self.numeric):
+        if key.kind is KeyKind.METRIC or (key.kind is KeyKind.ATTRIBUTE and key.name in self.numeric):
             if right.lexeme is not Lexeme.NUMBER:
                 raise _not_a_number(key, right)
             known = _operator(operator, _NUMERIC)
-            number = float(right.text) if key.kind is Kind.METRIC else whole_or_broken(right.text)
-            if isinstance(number, float) and key.kind is Kind.ATTRIBUTE and not self.broken_numbers:
+            number = float(right.text) if key.kind is KeyKind.METRIC else whole_or_broken(right.text)
+            if isinstance(number, float) and key.kind is KeyKind.ATTRIBUTE and not self.broken_numbers:
                 raise BadFilter(f"Invalid value for numeric attribute '{key.name}': '{number}'")
             return Compare(key, known, number)
         text = quoted_value(key, right)
@@ -160,7 +160,7 @@ def quoted_value(key: Key, token: Token, expected: str = "") -> str:
             "Parameter value is either not quoted or unidentified quote types used for string value "
             f"{token.text}. Use either single or double quotes."
         )
-    named = {Kind.ATTRIBUTE: "attributes", Kind.DATASET: "dataset attributes"}
+    named = {KeyKind.ATTRIBUTE: "attributes", KeyKind.DATASET: "dataset attributes"}
     what = named.get(key.kind, f"{key.kind} (e.g. 'my-value')")
     raise BadFilter(f"{expected or f'Expected a quoted string value for {what}'}. Got value {token.text}")
 
@@ -196,7 +196,7 @@ def _identifier(text: str) -> int:
 
 
 def _not_a_number(key: Key, operand: Token | ListOperand) -> BadFilter:
-    what = "metric" if key.kind is Kind.METRIC else f"numeric attribute: {key.name}"
+    what = "metric" if key.kind is KeyKind.METRIC else f"numeric attribute: {key.name}"
     return BadFilter(f"Expected numeric value type for {what}. Found {operand.text}")
 
 
@@ -210,12 +210,12 @@ def listed(words: Iterable[str]) -> str:
     return "{" + ", ".join(f"'{word}'" for word in sorted(words)) + "}"
 
 
-_ENTITY: dict[str, Kind] = {
-    **dict.fromkeys(("metric", "metrics"), Kind.METRIC),
-    **dict.fromkeys(("param", "params", "parameter", "parameters"), Kind.PARAM),
-    **dict.fromkeys(("tag", "tags"), Kind.TAG),
-    **dict.fromkeys(("attribute", "attributes", "attr", "run"), Kind.ATTRIBUTE),
-    **dict.fromkeys(("dataset", "datasets"), Kind.DATASET),
+_ENTITY: dict[str, KeyKind] = {
+    **dict.fromkeys(("metric", "metrics"), KeyKind.METRIC),
+    **dict.fromkeys(("param", "params", "parameter", "parameters"), KeyKind.PARAM),
+    **dict.fromkeys(("tag", "tags"), KeyKind.TAG),
+    **dict.fromkeys(("attribute", "attributes", "attr", "run"), KeyKind.ATTRIBUTE),
+    **dict.fromkeys(("dataset", "datasets"), KeyKind.DATASET),
 }
 _DATASET_KEYS = frozenset({"name", "digest", "context"})
 _RUN_ATTRIBUTES = {
@@ -231,8 +231,8 @@ RUNS = Vocabulary(
     numeric=frozenset({"start_time", "end_time"}),
     identifiers=frozenset(),
     listable=frozenset({"run_id"}),
-    presence=frozenset({Kind.TAG, Kind.PARAM}),
-    order_kinds=frozenset({Kind.METRIC, Kind.PARAM, Kind.TAG, Kind.ATTRIBUTE}),
+    presence=frozenset({KeyKind.TAG, KeyKind.PARAM}),
+    order_kinds=frozenset({KeyKind.METRIC, KeyKind.PARAM, KeyKind.TAG, KeyKind.ATTRIBUTE}),
     broken_numbers=True,
     repeated_order=False,
     quoted_strays=True,
@@ -244,14 +244,14 @@ RUNS = Vocabulary(
 _EXPERIMENT_ATTRIBUTES = {name: name for name in ("name", "experiment_id", "creation_time", "last_update_time")}
 
 EXPERIMENTS = Vocabulary(
-    entities={"attribute": Kind.ATTRIBUTE, "tag": Kind.TAG, "tags": Kind.TAG},
+    entities={"attribute": KeyKind.ATTRIBUTE, "tag": KeyKind.TAG, "tags": KeyKind.TAG},
     attributes=_EXPERIMENT_ATTRIBUTES,
     orderable=_EXPERIMENT_ATTRIBUTES,
     numeric=frozenset({"creation_time", "last_update_time"}),
     identifiers=frozenset({"experiment_id"}),
     listable=frozenset({"experiment_id"}),
-    presence=frozenset({Kind.TAG}),
-    order_kinds=frozenset({Kind.ATTRIBUTE}),
+    presence=frozenset({KeyKind.TAG}),
+    order_kinds=frozenset({KeyKind.ATTRIBUTE}),
     broken_numbers=False,
     repeated_order=True,
     quoted_strays=False,

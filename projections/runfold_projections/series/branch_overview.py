@@ -6,12 +6,12 @@ from typing import Any
 from runfold_projections.history.cutoff import existing_runs, run_end_offset
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.search.tokens import storable
-from runfold_projections.segments.level0 import until_offset
-from runfold_projections.segments.packs import read_segment_dated
+from runfold_projections.segments.compacted import read_located
+from runfold_projections.segments.frame_groups import rows_before
 from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import Vector
 
-from .visible_points import Line, lines_of
+from .visible_points import RunBranches, read_run_branches
 
 Json = dict[str, Any]
 MOST_FORKS = 1000
@@ -19,7 +19,7 @@ _LAST = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
-class Branches:
+class BranchOverview:
     """Of one run, as JSON-ready rows. `newest` is the number that a fork of now is pinned to."""
 
     newest: int
@@ -30,14 +30,14 @@ class Branches:
     forks: list[Json]
 
 
-async def branches_of(
+async def read_branch_overview(
     connection: Connection, run_id: str, limit: int, offset: int, as_of: Vector | None = None
-) -> Branches | None:
+) -> BranchOverview | None:
     """None for a run that does not exist, or did not then. `limit` and `offset` are of what was logged, one row per attempt, branch and rank.
 
     Must run in a snapshot: it takes several statements.
     """
-    line = (await lines_of(connection, [run_id], as_of)).get(run_id) if storable(run_id) else None
+    line = (await read_run_branches(connection, [run_id], as_of)).get(run_id) if storable(run_id) else None
     if line is None or not line.exists:
         return None
     end = _LAST if as_of is None else run_end_offset(as_of, Topic.METRICS, run_id)
@@ -55,7 +55,7 @@ async def branches_of(
             for fork in forks
             if fork["run_id"] in there and fork["log_offset"] < run_end_offset(as_of, Topic.METRICS, fork["run_id"])
         ]
-    return Branches(
+    return BranchOverview(
         max([0, *(row["branch"] for row in [*attempts, *cuts])]),
         attempts,
         cuts,
@@ -65,7 +65,9 @@ async def branches_of(
     )
 
 
-async def _logged(connection: Connection, run_id: str, line: Line, limit: int, offset: int, end: int) -> list[Json]:
+async def _logged(
+    connection: Connection, run_id: str, line: RunBranches, limit: int, offset: int, end: int
+) -> list[Json]:
     view = line.view(None)
     rows = [dict(row) for row in await connection.fetch(_LOGGED, run_id, limit, offset, end)]
     if end != _LAST:
@@ -94,8 +96,8 @@ async def _leave_out(connection: Connection, run_id: str, rows: list[Json], end:
             first, last, points = [whole["first_step"]], [whole["last_step"]], whole["points"]
             for segment in across:
                 if (segment["attempt"], segment["branch"], segment["rank"]) == source:
-                    for dated in read_segment_dated(segment["head"], segment["data"]):
-                        frame = until_offset(*dated, end)
+                    for dated in read_located(segment["head"], segment["data"]):
+                        frame = rows_before(*dated, end)
                         if frame.rows:
                             first.append(min(frame.steps))
                             last.append(max(frame.steps))

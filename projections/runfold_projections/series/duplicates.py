@@ -8,14 +8,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from runfold_projections.postgres.connection import Connection
-from runfold_projections.segments.level0 import read_key
-from runfold_projections.segments.packs import Columns, Pack
+from runfold_projections.segments.compacted import CompactedSegment
+from runfold_projections.segments.distinct_points import Columns
+from runfold_projections.segments.level0 import read_level0_key
 
 _Segment = tuple[int, str, str, int, bytes]
 """Branch, first and last key, head and data."""
 
 
-class Logged(NamedTuple):
+class LoggedPoints(NamedTuple):
     """Points of one series by one attempt and rank (-1: the writer named none), as the event at this offset of `metrics` has them."""
 
     run_id: str
@@ -33,7 +34,7 @@ class Logged(NamedTuple):
         return (self.run_id, self.attempt, self.rank)
 
 
-class Before(NamedTuple):
+class Duplicates(NamedTuple):
     """Which of the points were logged before (a truth value each), and the latest time (ms) that any point with steps in their range has
     up to their event."""
 
@@ -41,7 +42,7 @@ class Before(NamedTuple):
     latest_ms: int
 
 
-async def last_steps(connection: Connection, asked: Sequence[Logged]) -> list[int | None]:
+async def last_steps(connection: Connection, asked: Sequence[LoggedPoints]) -> list[int | None]:
     """Per series a bound of the steps that earlier events logged to it; None: there are none. Must run as `logged_before` must."""
     rows = await connection.fetch(
         _LAST_STEPS,
@@ -54,9 +55,9 @@ async def last_steps(connection: Connection, asked: Sequence[Logged]) -> list[in
     return [row["last_step"] for row in rows]
 
 
-async def logged_before(connection: Connection, asked: Sequence[Logged]) -> list[Before]:
+async def find_duplicates(connection: Connection, asked: Sequence[LoggedPoints]) -> list[Duplicates]:
     """What is known of each. Must run in a snapshot whose checkpoint has passed all the offsets."""
-    found: dict[int, Before] = {}
+    found: dict[int, Duplicates] = {}
     order = sorted(range(len(asked)), key=lambda n: asked[n].source)
     for source, group in groupby(order, key=lambda n: asked[n].source):
         numbers = list(group)
@@ -74,11 +75,11 @@ async def logged_before(connection: Connection, asked: Sequence[Logged]) -> list
     return [found[n] for n in range(len(asked))]
 
 
-def _all_before(asked: Sequence[Logged], segments: Sequence[_Segment]) -> list[Before]:
+def _all_before(asked: Sequence[LoggedPoints], segments: Sequence[_Segment]) -> list[Duplicates]:
     return [_before(one, segments) for one in asked]
 
 
-def _before(one: Logged, segments: Sequence[_Segment]) -> Before:
+def _before(one: LoggedPoints, segments: Sequence[_Segment]) -> Duplicates:
     earlier: dict[int, set[tuple[int, int, int]]] = {}
     whole: dict[int, set[tuple[int, int, int]]] = {}
     latest = -(2**63)
@@ -97,11 +98,11 @@ def _before(one: Logged, segments: Sequence[_Segment]) -> Before:
         and not any(point in rows and point not in earlier.get(branch, ()) for branch, rows in whole.items())
         for point in rows_of((one.steps, one.times, one.values))
     ]
-    return Before(np.array(mask, bool), latest)
+    return Duplicates(np.array(mask, bool), latest)
 
 
 def _columns(head: int, data: bytes, key: str, below: int) -> Iterable[Columns]:
-    return Pack.of(head, data).column(key, below) if head else [read_key(data, key, below)]
+    return CompactedSegment.from_data(head, data).column(key, below) if head else [read_level0_key(data, key, below)]
 
 
 def rows_of(columns: Columns, kept: Any = slice(None)) -> list[tuple[int, int, int]]:

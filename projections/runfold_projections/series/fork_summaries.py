@@ -13,7 +13,7 @@ from runfold_projections.postgres.connection import Connection
 from runfold_projections.search.tokens import storable
 from runfold_schemas.bounded_cache import BoundedCache
 
-from .visible_points import Line, Part, lines_of, parts_of
+from .visible_points import RunBranches, VisiblePart, read_run_branches, visible_parts
 
 CACHE_BYTES = 64 * 1024 * 1024
 """Memory of one process for summaries that were read out of points."""
@@ -21,7 +21,7 @@ _AT_ONCE = 100
 """Forked runs that are looked at together."""
 
 
-class Inherited(NamedTuple):
+class InheritedSummaries(NamedTuple):
     """Summaries of what a run inherits, and the runs that it comes from."""
 
     summaries: Summaries
@@ -36,29 +36,29 @@ async def forked_among(connection: Connection, run_ids: Sequence[str]) -> list[s
     return [row["run_id"] for row in rows]
 
 
-async def heirs_of(connection: Connection, run_ids: Collection[str]) -> set[str]:
+async def descendants_of(connection: Connection, run_ids: Collection[str]) -> set[str]:
     """Runs that inherit from any of these, directly or not."""
     return {row["run_id"] for row in await connection.fetch(_HEIRS, list(run_ids))}
 
 
-async def inherited(
+async def inherited_summaries(
     connection: Connection, run_ids: Sequence[str], keys: Sequence[str] | None = None
-) -> dict[str, Inherited]:
+) -> dict[str, InheritedSummaries]:
     """What each of these runs inherits; nothing of runs that were not forked. With `keys`, at least what is known of these.
 
     Must run in a snapshot: it takes several statements. Points are read at a few million a second, once per process.
     """
-    found: dict[str, Inherited] = {}
+    found: dict[str, InheritedSummaries] = {}
     forked = await forked_among(connection, run_ids)
     for at in range(0, len(forked), _AT_ONCE):
         some = forked[at : at + _AT_ONCE]
-        lines = await lines_of(connection, some)
-        parts = {run_id: parts_of(run_id, lines)[1:] for run_id in some}
+        lines = await read_run_branches(connection, some)
+        parts = {run_id: visible_parts(run_id, lines)[1:] for run_id in some}
         reader = _Reader(
             connection, lines, await _sources(connection, {part.owner for own in parts.values() for part in own}), keys
         )
         for run_id, own in parts.items():
-            found[run_id] = Inherited(await reader.joined(own), frozenset(part.owner for part in own))
+            found[run_id] = InheritedSummaries(await reader.joined(own), frozenset(part.owner for part in own))
     return found
 
 
@@ -72,13 +72,13 @@ async def latest_of_forked(
     connection: Connection, run_ids: Sequence[str], keys: Sequence[str]
 ) -> dict[tuple[str, str], float]:
     """Latest values of these keys, by run and key, of those of these runs that were forked: of what they logged and inherit."""
-    more = await inherited(connection, run_ids, keys)
+    more = await inherited_summaries(connection, run_ids, keys)
     own: dict[str, list[Block]] = {run_id: [] for run_id in more}
     for row in await connection.fetch(_BLOCKS_OF, list(own), keys) if own else ():
         own[row["run_id"]].append(_block(row))
     found: dict[tuple[str, str], float] = {}
     for run_id, blocks in own.items():
-        logged, inherits = joined(blocks, None), more[run_id].summaries
+        logged, inherits = join_summaries(blocks, None), more[run_id].summaries
         for key in keys:
             known = [one[key].latest for one in (logged, inherits) if key in one]
             if known:
@@ -86,7 +86,7 @@ async def latest_of_forked(
     return found
 
 
-def joined(own: Iterable[Block], more: Inherited | None) -> Summaries:
+def join_summaries(own: Iterable[Block], more: InheritedSummaries | None) -> Summaries:
     """The summaries of a run, of what it logged and what it inherits. `own` are the blocks that the tables hold of it."""
     both = Summaries()
     # All but the last are full.
@@ -98,7 +98,11 @@ def joined(own: Iterable[Block], more: Inherited | None) -> Summaries:
 
 class _Reader:
     def __init__(
-        self, connection: Connection, lines: Mapping[str, Line], sources: Sequence[Any], keys: Sequence[str] | None
+        self,
+        connection: Connection,
+        lines: Mapping[str, RunBranches],
+        sources: Sequence[Any],
+        keys: Sequence[str] | None,
     ) -> None:
         self._connection, self._lines = connection, lines
         self._bounds = (min(keys), max(keys)) if keys else None
@@ -108,7 +112,7 @@ class _Reader:
         for row in sources:
             self._sources.setdefault(row["run_id"], []).append(row)
 
-    async def joined(self, parts: Sequence[Part]) -> Summaries:
+    async def joined(self, parts: Sequence[VisiblePart]) -> Summaries:
         """The summaries of all these parts."""
         found = [await self._part(part) for part in parts]
         if len(found) == 1:
@@ -118,7 +122,7 @@ class _Reader:
             both.join(one)
         return both
 
-    async def _part(self, part: Part) -> Summaries:
+    async def _part(self, part: VisiblePart) -> Summaries:
         rows = self._sources.get(part.owner, [])
         now = self._lines[part.owner].view(None)
         limits: dict[tuple[int, int], int | None] = {}
@@ -137,7 +141,7 @@ class _Reader:
         return self._known[key]
 
     async def _stored(self, owner: str) -> Summaries:
-        return joined(await blocks_of(self._connection, owner), None)
+        return join_summaries(await own_blocks(self._connection, owner), None)
 
     async def _read(self, owner: str, limits: Limits) -> Summaries:
         marks = await self._connection.fetch(
@@ -151,7 +155,7 @@ class _Reader:
         return summaries
 
 
-async def blocks_of(connection: Connection, run_id: str) -> list[Block]:
+async def own_blocks(connection: Connection, run_id: str) -> list[Block]:
     """The summaries of what a run logged itself."""
     return [_block(row) for row in await connection.fetch(_BLOCKS, run_id)]
 

@@ -8,12 +8,11 @@ from typing import Any, NamedTuple
 from runfold_projections.history.cutoff import existing_runs
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.search.tokens import storable
-from runfold_projections.segments.distinct_points import distinct, within
-from runfold_projections.segments.packs import Columns
+from runfold_projections.segments.distinct_points import Columns, distinct_points, points_between
 from runfold_schemas.positions.vector import Vector
 
-from .points import Piece, Series, read_series
-from .visible_points import Branches, Lines, read_lines
+from .points import SeriesKey, SeriesPiece, read_series
+from .visible_points import BranchChoice, VisibleRuns, read_visible_runs
 
 GROUP_POINTS = 2_000_000
 """Runs are read together while they have at most so many points, of all their keys."""
@@ -22,17 +21,17 @@ KEYS_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class HistoryFilter:
     """Which points of a series: steps from `first` to `last` (both included), of one rank, of one attempt, and what of them."""
 
     first: int | None = None
     last: int | None = None
     rank: int | None = None
     attempt: str | None = None
-    branches: Branches = "effective"
+    branches: BranchChoice = "effective"
 
 
-class Source(NamedTuple):
+class SourceHistory(NamedTuple):
     """The distinct points of one series by one attempt and rank on one branch, by (step, time, value). Rank -1: the writer named none."""
 
     run_id: str
@@ -57,13 +56,17 @@ async def unknown_runs(connection: Connection, run_ids: Sequence[str], as_of: Ve
 
 
 async def read_histories(
-    connection: Connection, run_ids: Sequence[str], keys: Sequence[str], wanted: Wanted, as_of: Vector | None = None
-) -> AsyncIterator[Source]:
+    connection: Connection,
+    run_ids: Sequence[str],
+    keys: Sequence[str],
+    wanted: HistoryFilter,
+    as_of: Vector | None = None,
+) -> AsyncIterator[SourceHistory]:
     """Every source of these series that has such points, or had at a moment of the past: runs and keys in the order given, attempts as they appeared, branches and ranks ascending.
 
     Must run in a snapshot. What is in memory is a group of small runs, or some keys of a large one, whole.
     """
-    lines = await read_lines(connection, run_ids, wanted.branches, as_of)
+    lines = await read_visible_runs(connection, run_ids, wanted.branches, as_of)
     sizes = await _sizes(connection, lines)
     for runs, some in _groups(run_ids, keys, sizes):
         own = replace(lines, parts={run_id: lines.parts[run_id] for run_id in runs})
@@ -72,7 +75,7 @@ async def read_histories(
             yield source
 
 
-async def _sizes(connection: Connection, lines: Lines) -> dict[str, int]:
+async def _sizes(connection: Connection, lines: VisibleRuns) -> dict[str, int]:
     """Points that lie in what each run shows, inherited ones included."""
     rows = await connection.fetch(
         "SELECT run_id, sum(points)::bigint AS points FROM segment WHERE run_id = ANY ($1::text[]) GROUP BY run_id",
@@ -103,17 +106,19 @@ def _groups(
 
 
 def _sources(
-    found: Mapping[Series, Sequence[Piece]], run_ids: Sequence[str], keys: Sequence[str], wanted: Wanted
-) -> list[Source]:
+    found: Mapping[SeriesKey, Sequence[SeriesPiece]], run_ids: Sequence[str], keys: Sequence[str], wanted: HistoryFilter
+) -> list[SourceHistory]:
     return [
         source
         for run_id in run_ids
         for key in keys
-        for source in sources_of(run_id, key, found.get((run_id, key), ()), wanted)
+        for source in source_histories(run_id, key, found.get((run_id, key), ()), wanted)
     ]
 
 
-def sources_of(run_id: str, key: str, pieces: Sequence[Piece], wanted: Wanted) -> Iterator[Source]:
+def source_histories(
+    run_id: str, key: str, pieces: Sequence[SeriesPiece], wanted: HistoryFilter
+) -> Iterator[SourceHistory]:
     """The pieces of one series by attempt (as they appear), branch and rank, where they have wanted points."""
     attempts: dict[str, dict[tuple[int, int], list[Columns]]] = {}
     for attempt, rank, branch, columns in pieces:
@@ -121,6 +126,6 @@ def sources_of(run_id: str, key: str, pieces: Sequence[Piece], wanted: Wanted) -
             attempts.setdefault(attempt, {}).setdefault((branch, rank), []).append(columns)
     for attempt, parts in attempts.items():
         for branch, rank in sorted(parts):
-            steps, times, values = within(distinct(parts[branch, rank]), wanted.first, wanted.last)
+            steps, times, values = points_between(distinct_points(parts[branch, rank]), wanted.first, wanted.last)
             if len(steps):
-                yield Source(run_id, key, attempt, rank, branch, steps, times, values)
+                yield SourceHistory(run_id, key, attempt, rank, branch, steps, times, values)

@@ -13,7 +13,7 @@ from runfold_projections.metrics.summaries import Block
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.search.tokens import storable
 
-from .fork_summaries import Inherited, blocks_of, inherited, joined
+from .fork_summaries import InheritedSummaries, inherited_summaries, join_summaries, own_blocks
 
 MOST_PATTERN = 1_000
 """Characters of a pattern."""
@@ -32,14 +32,14 @@ class KeySummary(NamedTuple):
     most: float | None
 
 
-class KeysOfRun(NamedTuple):
+class RunKeys(NamedTuple):
     """Keys of a run, and the runs that some of them may be inherited from."""
 
     keys: list[KeySummary]
     ancestors: frozenset[str] = frozenset()
 
 
-class KeysWanted(NamedTuple):
+class KeyFilter(NamedTuple):
     """Which keys: those that begin with `prefix` and match `pattern`, behind `after`, at most `limit`."""
 
     prefix: str
@@ -48,7 +48,7 @@ class KeysWanted(NamedTuple):
     limit: int
 
 
-async def keys_of_run(connection: Connection, run_id: str, wanted: KeysWanted) -> KeysOfRun | None:
+async def keys_of_run(connection: Connection, run_id: str, wanted: KeyFilter) -> RunKeys | None:
     """The keys that are wanted, in the order of their code points, inherited ones too; None for an unknown run.
 
     A key fits that begins with `prefix` and in which `pattern` (Postgres's regular expressions) is found anywhere. BadQuery for a
@@ -56,26 +56,28 @@ async def keys_of_run(connection: Connection, run_id: str, wanted: KeysWanted) -
     """
     prefix, pattern, after, limit = wanted
     if not all(map(storable, (run_id, prefix, after))):
-        return KeysOfRun([]) if storable(run_id) and await _known(connection, run_id) else None
-    inherits = (await inherited(connection, [run_id])).get(run_id)
+        return RunKeys([]) if storable(run_id) and await _known(connection, run_id) else None
+    inherits = (await inherited_summaries(connection, [run_id])).get(run_id)
     if inherits is not None:
         return await _of_forked(connection, run_id, inherits, wanted)
     places = await matching(connection, pattern, _PAGE, run_id, prefix, end_of(prefix), after, limit)
     if not places:
-        return KeysOfRun([]) if await _known(connection, run_id) else None
+        return RunKeys([]) if await _known(connection, run_id) else None
     rows = await connection.fetch(_BLOCKS, run_id, list({row["block"] for row in places}))
     columns = {row["block"]: [c.tolist() for c in Block([""] * row["size"], row["numbers"]).columns()] for row in rows}
-    return KeysOfRun([_summary(row["key"], columns[row["block"]], row["place"] - 1) for row in places])
+    return RunKeys([_summary(row["key"], columns[row["block"]], row["place"] - 1) for row in places])
 
 
-async def _of_forked(connection: Connection, run_id: str, inherits: Inherited, wanted: KeysWanted) -> KeysOfRun | None:
+async def _of_forked(
+    connection: Connection, run_id: str, inherits: InheritedSummaries, wanted: KeyFilter
+) -> RunKeys | None:
     if not await _known(connection, run_id):
         return None
-    both = joined(await blocks_of(connection, run_id), inherits)
+    both = join_summaries(await own_blocks(connection, run_id), inherits)
     prefix, pattern, after, limit = wanted
     rows = await matching(connection, pattern, _AMONG, list(both), prefix, end_of(prefix), after, limit)
     found = [(row["key"], both[row["key"]]) for row in rows]
-    return KeysOfRun(
+    return RunKeys(
         [
             KeySummary(key, one.latest.value, one.latest.step, one.latest.time_ms, one.least, one.most)
             for key, one in found
@@ -92,7 +94,7 @@ def _summary(key: str, columns: Sequence[Sequence[Any]], place: int) -> KeySumma
 async def keys_of_runs(connection: Connection, run_ids: Sequence[str], pattern: str, limit: int) -> list[str]:
     """Keys that any of these runs has and in which the pattern is found, in order, at most `limit`. BadQuery as `keys_of_run`."""
     known = [run_id for run_id in run_ids if storable(run_id)]
-    more = {key for one in (await inherited(connection, known)).values() for key in one.summaries}
+    more = {key for one in (await inherited_summaries(connection, known)).values() for key in one.summaries}
     rows = await matching(connection, pattern, _OF_RUNS, known, list(more), limit)
     return [row["key"] for row in rows]
 

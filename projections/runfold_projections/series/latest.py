@@ -11,12 +11,12 @@ from runfold_projections.charts.rank_reduction import reduced
 from runfold_projections.metrics.summaries import Block
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.search.tokens import storable
-from runfold_projections.segments.packs import Columns
+from runfold_projections.segments.distinct_points import Columns
 from runfold_schemas.events.rank_reduction import REDUCTION_TAG, Reduction, reduction_of
 from runfold_schemas.positions.vector import Vector
 
-from .points import Piece, read_series
-from .visible_points import read_lines
+from .points import SeriesPiece, read_series
+from .visible_points import read_visible_runs
 
 
 class LatestMetric(NamedTuple):
@@ -40,7 +40,7 @@ def latest_metrics(block: Block) -> Iterator[LatestMetric]:
 
 
 @dataclass(frozen=True, slots=True)
-class History:
+class MetricHistory:
     """A key's distinct points as NumPy columns, ordered by (time, step, value); those of a reduction over ranks by step.
 
     `steps` and `times` (ms since the epoch) are int64, `values` is float64. NaN stands where 0 would, after it: MLflow's store
@@ -75,7 +75,7 @@ ORDER BY l.run_id
 """
 
 
-class Mark(NamedTuple):
+class HistoryVersion(NamedTuple):
     """`numbers` differ whenever the run's histories may: points are only added, in segments with higher offsets, and cuts have higher
     numbers. They cover the runs that this one was forked from. `reduction` is what the run's tag says, else its experiment's."""
 
@@ -83,39 +83,39 @@ class Mark(NamedTuple):
     reduction: Reduction = Reduction.ALL
 
 
-async def history_mark(connection: Connection, run_id: str) -> Mark:
+async def history_mark(connection: Connection, run_id: str) -> HistoryVersion:
     """The mark of the run's histories now."""
     rows = await connection.fetch(_MARK, run_id, REDUCTION_TAG) if storable(run_id) else []
     if not rows:
-        return Mark()
-    return Mark(tuple(n for *numbers, _ in rows for n in numbers), reduction_of(rows[0]["reduction"]))
+        return HistoryVersion()
+    return HistoryVersion(tuple(n for *numbers, _ in rows for n in numbers), reduction_of(rows[0]["reduction"]))
 
 
 async def history(
     connection: Connection, run_id: str, key: str, as_of: Vector | None = None, reduction: Reduction = Reduction.ALL
-) -> History:
+) -> MetricHistory:
     """The effective points of a key, over all attempts and ranks, with what was inherited; empty for an unknown run or key.
     With `as_of`, those that there were at that moment.
 
     A point is (step, time, value), as in MLflow: what two ranks logged alike is shown once. With a reduction there is one point a step,
     by step.
     """
-    lines = await read_lines(connection, [run_id], as_of=as_of)
+    lines = await read_visible_runs(connection, [run_id], as_of=as_of)
     found = await read_series(connection, [run_id], [key], lines)
     own = await asyncio.to_thread(_shown, found.get((run_id, key), ()), reduction)
     return replace(own, ancestors=lines.ancestors, reduction=reduction)
 
 
-def _shown(pieces: Sequence[Piece], reduction: Reduction) -> History:
+def _shown(pieces: Sequence[SeriesPiece], reduction: Reduction) -> MetricHistory:
     if reduction is Reduction.ALL or not pieces:
         return distinct([piece.columns for piece in pieces])
     ranks: dict[int, list[Columns]] = {}
     for piece in pieces:
         ranks.setdefault(piece.rank, []).append(piece.columns)
-    return History(*reduced(ranks, reduction))
+    return MetricHistory(*reduced(ranks, reduction))
 
 
-def distinct(columns: Sequence[Columns]) -> History:
+def distinct(columns: Sequence[Columns]) -> MetricHistory:
     """The points of several columns, each once, in the order of a history."""
     steps, times, values = _joined(columns)
     nan = np.isnan(values)
@@ -125,7 +125,7 @@ def distinct(columns: Sequence[Columns]) -> History:
     for column in (steps, times, rank, nan):
         again &= column[order[1:]] == column[order[:-1]]
     kept = order[np.concatenate((np.ones(min(len(order), 1), bool), ~again))]
-    return History(steps[kept], times[kept], values[kept])
+    return MetricHistory(steps[kept], times[kept], values[kept])
 
 
 def _joined(columns: Sequence[Columns]) -> Columns:

@@ -6,20 +6,21 @@ from typing import Any, NamedTuple
 
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.search.tokens import storable
-from runfold_projections.segments.level0 import read_key
-from runfold_projections.segments.packs import Columns, Pack
+from runfold_projections.segments.compacted import CompactedSegment
+from runfold_projections.segments.distinct_points import Columns
+from runfold_projections.segments.level0 import read_level0_key
 
-from .visible_points import Lines, Part, read_lines
+from .visible_points import VisiblePart, VisibleRuns, read_visible_runs
 
 WHOLE_BYTES = 64 * 1024
 """Segments up to this size are fetched whole: a second round trip costs more."""
 PART_BYTES = 2 * 1024 * 1024
 """Bytes of segments that are unpacked together."""
-Series = tuple[str, str]
+SeriesKey = tuple[str, str]
 """Run id and key."""
 
 
-class Piece(NamedTuple):
+class SeriesPiece(NamedTuple):
     """Points of a series by one attempt and rank (-1: the writer named none) on one branch, in the order in which they lie."""
 
     attempt: str
@@ -63,21 +64,21 @@ JOIN segment s ON s.run_id = wanted.run_id AND s.first_offset = wanted.first_off
 
 
 async def read_series(
-    connection: Connection, run_ids: Sequence[str], keys: Sequence[str], lines: Lines | None = None
-) -> dict[Series, list[Piece]]:
+    connection: Connection, run_ids: Sequence[str], keys: Sequence[str], lines: VisibleRuns | None = None
+) -> dict[SeriesKey, list[SeriesPiece]]:
     """Pieces of every series of these runs and keys that has points, in the order of the log.
 
     `lines`, as `read_lines` has found them for these runs, say which points are shown, and as of when; without them, the effective ones
     are.
     Nothing of unknown runs. A point may stand in several pieces. Must run in a snapshot: it takes several statements.
     """
-    lines = lines or await read_lines(connection, run_ids)
+    lines = lines or await read_visible_runs(connection, run_ids)
     wanted = sorted(set(filter(storable, keys)))
     shown = _Shown(lines)
     rows = await connection.fetch(_SEGMENTS, lines.owners, wanted, WHOLE_BYTES)
     segments = [segment for segment in (_Segment(*row) for row in rows) if shown.of(segment)]
-    found: dict[Series, list[Piece]] = {}
-    unpacking: list[asyncio.Future[dict[Series, list[Piece]]]] = []
+    found: dict[SeriesKey, list[SeriesPiece]] = {}
+    unpacking: list[asyncio.Future[dict[SeriesKey, list[SeriesPiece]]]] = []
     try:
         # While one part is unpacked, the next one's bytes come from Postgres.
         for part, needed in _parts(segments, wanted, shown):
@@ -113,9 +114,9 @@ def _parts(
 class _Shown:
     """Who shows the points of a segment, and up to which step."""
 
-    def __init__(self, lines: Lines) -> None:
+    def __init__(self, lines: VisibleRuns) -> None:
         self._below = {owner: lines.end_offset(owner) for owner in lines.owners}
-        self._by_owner: dict[str, list[tuple[str, Part]]] = {}
+        self._by_owner: dict[str, list[tuple[str, VisiblePart]]] = {}
         for run_id, parts in lines.parts.items():
             for part in parts:
                 self._by_owner.setdefault(part.owner, []).append((run_id, part))
@@ -156,8 +157,8 @@ async def _slices(
 
 
 def _needed(segment: _Segment, keys: Sequence[str], *, dated: bool) -> set[tuple[int, int]]:
-    pack = Pack.of(segment.head, segment.data)
-    return {piece for key in _within(segment, keys) for piece in pack.pieces(key, dated=dated)}
+    pack = CompactedSegment.from_data(segment.head, segment.data)
+    return {piece for key in _within(segment, keys) for piece in pack.slices(key, located=dated)}
 
 
 def _within(segment: _Segment, keys: Sequence[str]) -> list[str]:
@@ -166,18 +167,18 @@ def _within(segment: _Segment, keys: Sequence[str]) -> list[str]:
 
 def _read(
     segments: Sequence[_Segment], keys: Sequence[str], fetched: Mapping[tuple[int, int], bytes], shown: _Shown
-) -> dict[Series, list[Piece]]:
-    found: dict[Series, list[Piece]] = {}
+) -> dict[SeriesKey, list[SeriesPiece]]:
+    found: dict[SeriesKey, list[SeriesPiece]] = {}
     for n, segment in enumerate(segments):
-        pack = Pack(segment.head, _fetcher(n, segment, fetched)) if segment.head else None
+        pack = CompactedSegment(segment.head, _fetcher(n, segment, fetched)) if segment.head else None
         to, below = shown.of(segment), shown.end_offset(segment)
         for key in _within(segment, keys):
             pieces: list[Any] = (
-                list(pack.column(key, below)) if pack is not None else [read_key(segment.data, key, below)]
+                list(pack.column(key, below)) if pack is not None else [read_level0_key(segment.data, key, below)]
             )
             for run_id, limit in to:
                 some = [
-                    Piece(segment.attempt, segment.rank, segment.branch, columns)
+                    SeriesPiece(segment.attempt, segment.rank, segment.branch, columns)
                     for columns in (_until(piece, limit) for piece in pieces)
                     if len(columns[0])
                 ]

@@ -5,7 +5,7 @@ from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import Topic
 
 
-async def passed_over(connection: Connection, partition: int, start: int, stop: int) -> frozenset[int]:
+async def skipped_offsets(connection: Connection, partition: int, start: int, stop: int) -> frozenset[int]:
     """Offsets from `start` to before `stop` of records that were received before, or set aside.
 
     Complete only in a snapshot whose checkpoint has passed `stop`.
@@ -24,7 +24,7 @@ async def passed_over(connection: Connection, partition: int, start: int, stop: 
     return frozenset(row["log_offset"] for row in rows)
 
 
-async def repeated(connection: Connection, where: Partition, start: int, stop: int) -> frozenset[int]:
+async def repeated_offsets(connection: Connection, where: Partition, start: int, stop: int) -> frozenset[int]:
     """Offsets from `start` to before `stop` of records that were received before. Only the fold of metrics notes them.
 
     Complete only in a snapshot whose checkpoint has passed `stop`.

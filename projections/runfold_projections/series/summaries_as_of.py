@@ -9,14 +9,14 @@ from runfold_projections.metrics.run_metrics import rows_up_to
 from runfold_projections.metrics.summaries import Block, Summaries, Summary
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.search.tokens import storable
-from runfold_projections.segments.level0 import merge, until_offset
-from runfold_projections.segments.packs import read_segment, read_segment_dated
+from runfold_projections.segments.compacted import read_located, read_segment
+from runfold_projections.segments.frame_groups import join_frames, rows_before
 from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import Vector
 
-from .keys import KeySummary, KeysWanted, matching
+from .keys import KeyFilter, KeySummary, matching
 from .latest import LatestMetric, latest_metrics
-from .visible_points import Part, lines_of, parts_of
+from .visible_points import VisiblePart, read_run_branches, visible_parts
 
 _AT_ONCE = 32
 _Stored = tuple[int | None, int | None, int, bytes]
@@ -29,8 +29,8 @@ async def blocks_at(connection: Connection, run_id: str, as_of: Vector) -> list[
     If nothing has come since to a run that inherits nothing, they are read; else made of all the points that there were, which takes as
     long as reading those does.
     """
-    lines = await lines_of(connection, [run_id], as_of)
-    own, *more = parts_of(run_id, lines) or [Part(run_id, lines[run_id].view(None))]
+    lines = await read_run_branches(connection, [run_id], as_of)
+    own, *more = visible_parts(run_id, lines) or [VisiblePart(run_id, lines[run_id].view(None))]
     end = run_end_offset(as_of, Topic.METRICS, run_id)
     if not more and not await connection.fetchval(_MOVED, run_id, end):
         rows = await connection.fetch(_BLOCKS, run_id)
@@ -46,7 +46,7 @@ async def blocks_at(connection: Connection, run_id: str, as_of: Vector) -> list[
     return [found.block(number) for number in range(found.blocks)]
 
 
-def _wanted(row: Any, part: Part, end: int) -> _Stored | None:
+def _wanted(row: Any, part: VisiblePart, end: int) -> _Stored | None:
     branch, rank, first_step, last_offset, head, data = row
     limit = part.limit(branch, rank)
     if not part.shows(branch) or (limit is not None and limit < first_step):
@@ -60,8 +60,8 @@ def _add(found: Summaries, segments: Sequence[_Stored]) -> None:
         if end is None:
             frames += [rows_up_to(frame, limit) for frame in read_segment(head, data)]
         else:
-            frames += [rows_up_to(until_offset(*dated, end), limit) for dated in read_segment_dated(head, data)]
-    for frame in merge(frames):
+            frames += [rows_up_to(rows_before(*dated, end), limit) for dated in read_located(head, data)]
+    for frame in join_frames(frames):
         found.add(frame)
 
 
@@ -71,7 +71,7 @@ async def latest_at(connection: Connection, run_id: str, as_of: Vector) -> list[
     return sorted(found, key=lambda metric: metric.key)
 
 
-async def keys_at(connection: Connection, run_id: str, wanted: KeysWanted, as_of: Vector) -> list[KeySummary] | None:
+async def keys_at(connection: Connection, run_id: str, wanted: KeyFilter, as_of: Vector) -> list[KeySummary] | None:
     """`keys_of_run` at a moment of the past. Must run in a snapshot."""
     if not storable(run_id) or not await existing_runs(connection, [run_id], as_of):
         return None

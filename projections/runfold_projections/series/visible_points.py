@@ -11,12 +11,12 @@ from runfold_projections.search.tokens import storable
 from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import Vector
 
-Branches = int | Literal["effective", "all"]
+BranchChoice = int | Literal["effective", "all"]
 """What to show: the effective points, all, or what was effective when the branch of this number was the newest."""
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class VisiblePart:
     """Points of `owner` that a run shows. `view` None: all of them; `step`: the last one that was inherited, by all forks in between."""
 
     owner: str
@@ -37,7 +37,7 @@ class Part:
 
 
 @dataclass(slots=True)
-class Line:
+class RunBranches:
     """What the tables hold of one run's attempts, cuts and fork."""
 
     exists: bool = False
@@ -51,10 +51,10 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Lines:
+class VisibleRuns:
     """The parts of each run asked for, and the runs beyond them that these come from."""
 
-    parts: Mapping[str, Sequence[Part]]
+    parts: Mapping[str, Sequence[VisiblePart]]
     ancestors: frozenset[str]
     as_of: Vector | None = None
     """The moment at which this was so; None: now."""
@@ -69,20 +69,22 @@ class Lines:
         return None if self.as_of is None else run_end_offset(self.as_of, Topic.METRICS, run_id)
 
 
-async def read_lines(
-    connection: Connection, run_ids: Iterable[str], branches: Branches = "effective", as_of: Vector | None = None
-) -> Lines:
+async def read_visible_runs(
+    connection: Connection, run_ids: Iterable[str], branches: BranchChoice = "effective", as_of: Vector | None = None
+) -> VisibleRuns:
     """The parts of these runs, now or at a moment of the past. A run that does not exist has none, and ends the chain of those that it was
     forked from."""
     wanted = list(dict.fromkeys(filter(storable, run_ids)))
-    lines = await lines_of(connection, wanted, as_of)
-    parts = {run_id: parts_of(run_id, lines, branches) for run_id in wanted}
-    return Lines(parts, frozenset(lines.keys() - set(wanted)), as_of)
+    lines = await read_run_branches(connection, wanted, as_of)
+    parts = {run_id: visible_parts(run_id, lines, branches) for run_id in wanted}
+    return VisibleRuns(parts, frozenset(lines.keys() - set(wanted)), as_of)
 
 
-def parts_of(run_id: str, lines: Mapping[str, Line], branches: Branches = "effective") -> list[Part]:
+def visible_parts(
+    run_id: str, lines: Mapping[str, RunBranches], branches: BranchChoice = "effective"
+) -> list[VisiblePart]:
     """What a run shows: its own part first, then those that it inherits. `lines` are those of `lines_of`."""
-    found: list[Part] = []
+    found: list[VisiblePart] = []
     as_of = branches if isinstance(branches, int) else None
     step: int | None = None
     heirs: tuple[EffectiveView, ...] = ()
@@ -91,7 +93,7 @@ def parts_of(run_id: str, lines: Mapping[str, Line], branches: Branches = "effec
     while owner is not None and owner not in seen and (line := lines.get(owner)) is not None and line.exists:
         seen.add(owner)
         view = None if branches == "all" and not found else line.view(as_of)
-        found.append(Part(owner, view, step, heirs))
+        found.append(VisiblePart(owner, view, step, heirs))
         heirs = heirs if view is None else (*heirs, view)
         fork = line.fork
         owner = fork.parent if fork else None
@@ -101,9 +103,11 @@ def parts_of(run_id: str, lines: Mapping[str, Line], branches: Branches = "effec
     return found
 
 
-async def lines_of(connection: Connection, run_ids: Sequence[str], as_of: Vector | None = None) -> dict[str, Line]:
+async def read_run_branches(
+    connection: Connection, run_ids: Sequence[str], as_of: Vector | None = None
+) -> dict[str, RunBranches]:
     """These runs and those that they were forked from."""
-    lines = {run_id: Line() for run_id in run_ids}
+    lines = {run_id: RunBranches() for run_id in run_ids}
     rows = await connection.fetch(_LINES, run_ids)
     there: set[str] | None = None
     if as_of is not None:
@@ -114,7 +118,7 @@ async def lines_of(connection: Connection, run_ids: Sequence[str], as_of: Vector
         ]
         there = await existing_runs(connection, [row["run_id"] for row in rows if row["kind"] == "run"], as_of)
     for kind, run_id, number, step, attempt, rank, opens, parent, _ in rows:
-        line = lines.setdefault(run_id, Line())
+        line = lines.setdefault(run_id, RunBranches())
         match kind:
             case "run":
                 line.exists = there is None or run_id in there
@@ -124,7 +128,7 @@ async def lines_of(connection: Connection, run_ids: Sequence[str], as_of: Vector
                 line.cuts.append(Cut(number, attempt, rank, step, opens))
             case _:
                 line.fork = Fork(parent, number, step)
-                lines.setdefault(parent, Line())
+                lines.setdefault(parent, RunBranches())
     return lines
 
 

@@ -12,7 +12,7 @@ from runfold_projections.run_search.run_finder import run_ids_by_sql
 from runfold_projections.runs.details import Dataset
 from runfold_projections.runs.queries import parse_search
 from runfold_projections.search.view import ViewType
-from runfold_projections.segments.packs import read_segment
+from runfold_projections.segments.compacted import read_segment
 from runfold_schemas.events.frames import Frame
 
 _EVERYTHING = 2**63 - 1
@@ -45,7 +45,7 @@ class WholeRun:
     """`model_id` and `step` of the logged models that it made, in the order of the log."""
 
 
-class Piece(NamedTuple):
+class PointsPiece(NamedTuple):
     """Some points of a run that one rank of one attempt logged on a branch. `rank` None: the writer named none."""
 
     run_id: str
@@ -56,7 +56,7 @@ class Piece(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class BranchRecord:
     """What one record said of how a run's points hang together (see folds/lineage.py), in the order of the log.
 
     `attempt_branch` is set where an attempt appears that opens one, `cut` is the number of a rewind, which opens the branch of that number, or of
@@ -164,9 +164,9 @@ ORDER BY run_id, at
 """
 
 
-async def lines(connection: Connection, run_ids: Sequence[str]) -> list[Line]:
+async def branch_records(connection: Connection, run_ids: Sequence[str]) -> list[BranchRecord]:
     """All that was said of these runs' attempts, rewinds, starts and forks, by run, in the order of the log."""
-    found: list[Line] = []
+    found: list[BranchRecord] = []
     for _, of_run in groupby(await connection.fetch(_LINES, list(run_ids)), itemgetter("run_id")):
         story = _Story()
         found += [story.line({row["kind"]: row for row in rows}) for _, rows in groupby(of_run, itemgetter("at"))]
@@ -181,14 +181,14 @@ class _Story:
         self._declared: set[str] = set()
         self._starts: list[Any] = []
 
-    def line(self, parts: dict[str, Any]) -> Line:
+    def line(self, parts: dict[str, Any]) -> BranchRecord:
         attempt, start, cut, fork = [parts.get(kind) for kind in ("attempt", "start", "cut", "fork")]
         run_id = next(iter(parts.values()))["run_id"]
         name = self._name(attempt, start, cut)
         branch = attempt["number"] or None if attempt else None
         number, rank, step = (cut["number"], cut["rank"], cut["step"]) if cut else (None, None, None)
         if fork:
-            return Line(
+            return BranchRecord(
                 run_id,
                 "forked",
                 name,
@@ -198,9 +198,9 @@ class _Story:
                 parent_branch=fork["parent_branch"],
             )
         if cut and cut["opens"]:
-            return Line(run_id, "rewound", name, branch, number, rank, step)
+            return BranchRecord(run_id, "rewound", name, branch, number, rank, step)
         if not start and not cut:
-            return Line(run_id, "appeared", name, branch)
+            return BranchRecord(run_id, "appeared", name, branch)
         self._declared.add(name)
         if cut:
             self._starts.append(cut)
@@ -211,7 +211,7 @@ class _Story:
             said = [one for one in self._starts if one["ordinal"] == acting and one["step"] <= step]
             covering = [one["rank"] for one in said]
             rank = None if None in covering else next(iter(covering), None)
-        return Line(run_id, "started", name, branch, number, rank, step, start["world_size"] if start else None)
+        return BranchRecord(run_id, "started", name, branch, number, rank, step, start["world_size"] if start else None)
 
     def _name(self, attempt: Any, start: Any, cut: Any) -> str:
         if attempt:
@@ -236,9 +236,9 @@ ORDER BY s.run_id, s.branch, a.ordinal, s.attempt, s.rank, s.first_offset, s.fir
 """
 
 
-async def pieces(connection: Connection, run_ids: Sequence[str]) -> AsyncIterator[Piece]:
+async def point_pieces(connection: Connection, run_ids: Sequence[str]) -> AsyncIterator[PointsPiece]:
     """All points of these runs, by run, branch, attempt and rank. Must run in a transaction; memory holds a few segments at a time."""
     async for row in connection.cursor(_SEGMENTS, list(run_ids), prefetch=_SEGMENTS_AT_ONCE):
         rank = None if row["rank"] < 0 else row["rank"]
         for frame in read_segment(row["head"], row["data"]):
-            yield Piece(row["run_id"], row["branch"], row["attempt"], rank, frame)
+            yield PointsPiece(row["run_id"], row["branch"], row["attempt"], rank, frame)

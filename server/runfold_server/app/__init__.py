@@ -1,1 +1,1 @@
-"""The ASGI application: routes, the services behind them, health."""
+"""The ASGI application: its routes, the services behind them, health."""

@@ -1,4 +1,4 @@
-"""The application: its parts opened and closed together, and the process that serves it."""
+"""The application: its services are opened and closed together, and a process serves it."""
 
 import asyncio
 import functools
@@ -22,15 +22,15 @@ from runfold_log.writer import LogWriter
 from runfold_projections.postgres.connection import Pool, open_pool
 from runfold_schemas.ids import Ids
 from runfold_server.caches.history_cache import Histories
-from runfold_server.caches.run_cache import ExperimentHeads, RunHeads
+from runfold_server.caches.run_cache import ExperimentCache, RunCache
 from runfold_server.caches.run_search_cache import RunSearches
-from runfold_server.caches.snapshots import Pasts
+from runfold_server.caches.snapshots import Snapshots
 from runfold_server.core.config import ServerConfig
 from runfold_server.core.database import Database
 from runfold_server.core.metrics import ServerMetrics
 from runfold_server.freshness.end_offsets import FOLDED, EndOffsets
-from runfold_server.freshness.fold_progress import Progress, listen
-from runfold_server.freshness.read_hints import Urge
+from runfold_server.freshness.fold_progress import FoldProgress, listen
+from runfold_server.freshness.read_hints import ReadHintSender
 from runfold_server.http.services import (
     ArtifactServices,
     CacheServices,
@@ -47,21 +47,21 @@ from runfold_server.reads.reader import Reader
 from runfold_server.security.callers import Callers
 from runfold_server.security.guard import Guard
 from runfold_server.security.timeouts import BoundedProtocol
-from runfold_server.streams.events.feeds import events
+from runfold_server.streams.events.feed import event_feeds
 from runfold_server.streams.events.schema_definitions import Definitions
-from runfold_server.streams.series.hub import Hub
+from runfold_server.streams.series.feed import series_feed
 from runfold_server.writes.writes import Writes
 from runfold_storage.bucket import Bucket
 from runfold_storage.objects import Store
 
 from .routing import not_found, routes
 
-_PATTERNS_AT_ONCE = 2
-"""Connections for reads that match patterns against all keys of runs."""
+_PATTERN_CONNECTIONS = 2
+"""Connections for reads that match patterns against all keys of runs, which may take long."""
 
 
 def _pool(config: ServerConfig, application: str, most: int) -> AbstractAsyncContextManager[Pool]:
-    # min_size 0 makes the pool open before Postgres answers.
+    # With min_size 0 the pool opens before Postgres answers.
     return open_pool(
         config.dsn,
         config.namespace,
@@ -74,8 +74,11 @@ def _pool(config: ServerConfig, application: str, most: int) -> AbstractAsyncCon
 
 @asynccontextmanager
 async def open_services(config: ServerConfig) -> AsyncIterator[Services]:
-    """All parts of a server. Opens without Kafka, Postgres and S3 too: what needs them answers 503 until they come."""
-    ids, metrics, progress = Ids(), ServerMetrics(), Progress()
+    """Yield the services of one process.
+
+    They open without Kafka, Postgres and S3: routes that need them answer 503 meanwhile.
+    """
+    ids, metrics, progress = Ids(), ServerMetrics(), FoldProgress()
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(_pool(config, "runfold-server", config.pool_size))
         log = await stack.enter_async_context(
@@ -85,19 +88,19 @@ async def open_services(config: ServerConfig) -> AsyncIterator[Services]:
         log_ends = LogEnds(config.kafka, log.connect, FOLDED, timeout=config.ends_timeout)
         stack.push_async_callback(log_ends.close)
         ends = EndOffsets(log_ends)
-        urge = Urge(database, config.namespace)
-        reader = Reader(database, ends, progress, metrics, urge, wait=config.read_wait)
-        few = await stack.enter_async_context(_pool(config, "runfold-server-patterns", _PATTERNS_AT_ONCE))
+        hints = ReadHintSender(database, config.namespace)
+        reader = Reader(database, ends, progress, metrics, hints, wait=config.read_wait)
+        few = await stack.enter_async_context(_pool(config, "runfold-server-patterns", _PATTERN_CONNECTIONS))
         patient = Database(few, acquire_timeout=config.acquire_timeout)
         bucket = await stack.enter_async_context(Bucket(config.s3, timeout=config.s3_timeout))
         store = Store(bucket, config.namespace, ids)
         checks = Checks(store, database, metrics)
         scrub = Scrub(store, checks, database, metrics, ids.event_id(), config.artifact_check_period)
-        snapshots = Pasts(config, database, encode_run_bytes)
+        snapshots = Snapshots(config, database, encode_run_bytes)
         stack.push_async_callback(snapshots.close)
         async with asyncio.TaskGroup() as background:
             tasks = [
-                background.create_task(urge.serve()),
+                background.create_task(hints.serve()),
                 background.create_task(scrub.serve()),
                 background.create_task(listen(progress, config.dsn, config.namespace)),
             ]
@@ -111,21 +114,21 @@ async def open_services(config: ServerConfig) -> AsyncIterator[Services]:
                     reads=ReadServices(
                         database=database,
                         reader=reader,
-                        pattern_reader=Reader(patient, ends, progress, metrics, urge, wait=config.read_wait),
-                        moments=Moments(ends, named=snapshots.named),
+                        pattern_reader=Reader(patient, ends, progress, metrics, hints, wait=config.read_wait),
+                        moments=Moments(ends, vector_named=snapshots.vector_named),
                         snapshots=snapshots,
                         log_ends=ends,
                         exports=Exports(),
                     ),
                     caches=CacheServices(
-                        runs=RunHeads(database, reader, progress, log),
-                        experiments=ExperimentHeads(database, reader, progress),
+                        runs=RunCache(database, reader, progress, log),
+                        experiments=ExperimentCache(database, reader, progress),
                         histories=Histories(),
                         searches=RunSearches(reader, encode_run_bytes, config.search_bytes),
                     ),
                     streams=StreamServices(
-                        series=Hub(config.kafka, config.namespace, reader),
-                        events=events(config.kafka, reader, timeout=config.kafka_timeout),
+                        series=series_feed(config.kafka, reader),
+                        events=event_feeds(config.kafka, reader, timeout=config.kafka_timeout),
                         definitions=Definitions(config.kafka, log.connect, timeout=config.kafka_timeout),
                     ),
                     artifacts=ArtifactServices(store=store, checks=checks),
@@ -136,7 +139,7 @@ async def open_services(config: ServerConfig) -> AsyncIterator[Services]:
 
 
 def create_app(config: ServerConfig) -> Starlette:
-    """The ASGI application."""
+    """Return the ASGI application."""
     opened: list[Services] = []
 
     @asynccontextmanager
@@ -159,7 +162,10 @@ def create_app(config: ServerConfig) -> Starlette:
 
 
 def _end_streams_at_signals(*stops: Callable[[], None]) -> None:
-    """A server that stops answers what was asked first: a stream would keep it until its time is over."""
+    """End streams at a signal.
+
+    A server that stops finishes its requests first, and a stream would keep it until its timeout.
+    """
     if threading.current_thread() is not threading.main_thread():
         return
     loop = asyncio.get_running_loop()
@@ -179,7 +185,7 @@ def _end_streams_at_signals(*stops: Callable[[], None]) -> None:
 
 
 def _end_with_parent() -> None:
-    """One of several processes stops when the first one has died, however it died: else it would hold the port for ever."""
+    """Stop this worker process when its parent has died, however it died: else it would hold the port for ever."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return
@@ -193,8 +199,11 @@ def _end_with_parent() -> None:
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
-    """A bound socket whose accepted connections have TCP_NODELAY: Linux hands the option down from the listener, whatever
-    the event loop does (libraries.md, U1: without it every keep-alive request waits 40 ms for a delayed ACK)."""
+    """Return a bound socket whose accepted connections have TCP_NODELAY. OSError if the address is in use.
+
+    Linux passes the option on from the listener, whatever the event loop does. Without it every keep-alive request
+    waits 40 ms for a delayed ACK.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
@@ -209,7 +218,7 @@ def listening_socket(host: str, port: int) -> socket.socket:
 
 
 def serve(config: ServerConfig, listener: socket.socket | None = None) -> None:
-    """Serve until SIGTERM or SIGINT, then return; requests in flight are answered first. OSError if the address is taken."""
+    """Serve until SIGTERM or SIGINT, finish the requests in flight, and return. OSError if the address is in use."""
     bound = listener or listening_socket(config.host, config.port)
     settings = uvicorn.Config(
         functools.partial(create_app, config),
@@ -233,7 +242,7 @@ def serve(config: ServerConfig, listener: socket.socket | None = None) -> None:
 
 @contextmanager
 def _signals_end_it() -> Iterator[None]:
-    # uvicorn raises the signals it heard once more after its shutdown; a clean stop must not look like a kill.
+    # uvicorn raises its signals again after its shutdown; a clean stop must not look like a kill.
     before = signal.signal(signal.SIGTERM, lambda *_: None)
     try:
         yield

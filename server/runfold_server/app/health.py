@@ -1,4 +1,4 @@
-"""Is the server alive, is it ready, which release does it speak, what does it count."""
+"""Health, version and metrics of the server."""
 
 import asyncio
 from collections.abc import Awaitable, Mapping
@@ -15,21 +15,22 @@ from runfold_server.http.services import Services
 from runfold_server.mlflow.version import MLFLOW_VERSION
 from runfold_server.openapi_schemas.common import JSON, TEXT, Schema, having, ref
 
-READY_TIMEOUT = 3.0
+READY_TIMEOUT_SECONDS = 3.0
+"""Kafka and Postgres must answer within this time."""
 
 
 async def alive(_: Services, __: RawCall[NoFields]) -> Response:
-    """The process answers; nothing is said of the parts it stands on."""
+    """Answer that the process is alive, without a check of Kafka or Postgres."""
     return PlainTextResponse("OK")
 
 
 async def version(_: Services, __: RawCall[NoFields]) -> Response:
-    """MLflow's release, as plain text in the type that MLflow gives it."""
+    """Answer MLflow's release, with the media type that MLflow gives it."""
     return Response(MLFLOW_VERSION, media_type="text/html")
 
 
 async def ready(services: Services, _: RawCall[NoFields]) -> Response:
-    """200 when Kafka and Postgres answer, else 503; both with the parts' states."""
+    """Answer 200 when Kafka and Postgres answer, else 503; both with the state of each."""
     kafka, postgres = await asyncio.gather(
         _part(services.reads.log_ends.now()), _part(services.reads.database.checkpoints())
     )
@@ -40,17 +41,17 @@ async def ready(services: Services, _: RawCall[NoFields]) -> Response:
 
 async def _part(question: Awaitable[object]) -> dict[str, Any]:
     try:
-        async with asyncio.timeout(READY_TIMEOUT):
+        async with asyncio.timeout(READY_TIMEOUT_SECONDS):
             await question
     except Unavailable as error:
         return {"ok": False, "error": error.message}
     except TimeoutError:
-        return {"ok": False, "error": f"no answer within {READY_TIMEOUT:g} s"}
+        return {"ok": False, "error": f"no answer within {READY_TIMEOUT_SECONDS:g} s"}
     return {"ok": True}
 
 
 async def metrics(services: Services, _: RawCall[NoFields]) -> Response:
-    """Prometheus's exposition format."""
+    """Answer the metrics in Prometheus's text format."""
     return Response(services.metrics.text(), headers={"content-type": CONTENT_TYPE})
 
 
@@ -67,28 +68,28 @@ async def _server_info(_: Services, __: Call[NoFields]) -> dict[str, Any]:
     }
 
 
-_YES_OR_NO: Schema = {"type": "boolean"}
+_BOOLEAN: Schema = {"type": "boolean"}
 SERVER_INFO = Operation(
     "GET",
     "server-info",
     NoFields,
     _server_info,
-    about="What this server can do; MLflow's client asks before large transfers.",
+    about="Features of this server; MLflow's client asks before large transfers.",
     time_travel=TimeTravel.AS_OF,
     answer=having(
         {
             "store_type": TEXT,
-            "workspaces_enabled": _YES_OR_NO,
-            "trace_archival_enabled": _YES_OR_NO,
-            "multipart_uploads_enabled": _YES_OR_NO,
-            "multipart_downloads_enabled": _YES_OR_NO,
-            "presigned_upload_run_id_supported": _YES_OR_NO,
-            "presigned_upload_model_id_supported": _YES_OR_NO,
-            "features_enabled": having({"gateway": _YES_OR_NO}),
+            "workspaces_enabled": _BOOLEAN,
+            "trace_archival_enabled": _BOOLEAN,
+            "multipart_uploads_enabled": _BOOLEAN,
+            "multipart_downloads_enabled": _BOOLEAN,
+            "presigned_upload_run_id_supported": _BOOLEAN,
+            "presigned_upload_model_id_supported": _BOOLEAN,
+            "features_enabled": having({"gateway": _BOOLEAN}),
         }
     ),
 )
-_READY = having({"ready": _YES_OR_NO, "parts": having({"kafka": ref("Part"), "postgres": ref("Part")})})
+_READY = having({"ready": _BOOLEAN, "parts": having({"kafka": ref("Part"), "postgres": ref("Part")})})
 
 
 def _plain(
@@ -98,9 +99,9 @@ def _plain(
 
 
 OPERATIONS = (
-    _plain("/health", alive, "The process answers.", {200: ("text/plain", TEXT)}),
-    _plain("/health/live", alive, "The process answers.", {200: ("text/plain", TEXT)}),
+    _plain("/health", alive, "The process is alive.", {200: ("text/plain", TEXT)}),
+    _plain("/health/live", alive, "The process is alive.", {200: ("text/plain", TEXT)}),
     _plain("/health/ready", ready, "Whether Kafka and Postgres answer.", {200: (JSON, _READY), 503: (JSON, _READY)}),
-    _plain("/version", version, "The release of MLflow whose REST is spoken.", {200: ("text/html", TEXT)}),
-    _plain("/metrics", metrics, "What the server counts, for Prometheus.", {200: ("text/plain", TEXT)}),
+    _plain("/version", version, "The release of MLflow whose REST API is served.", {200: ("text/html", TEXT)}),
+    _plain("/metrics", metrics, "Metrics of the server, for Prometheus.", {200: ("text/plain", TEXT)}),
 )

@@ -1,4 +1,4 @@
-"""Everything that is served: MLflow's REST under its two prefixes, the native API, health and metrics."""
+"""All operations: MLflow's REST API under its two prefixes, the native API, health and metrics."""
 
 from typing import Any
 
@@ -73,7 +73,7 @@ RAW = (
     declined_traces.SPANS,
     *health.OPERATIONS,
 )
-"""Routes that are no JSON calls of MLflow's: each is declared whole."""
+"""Operations other than MLflow's JSON calls. Each has its whole path."""
 
 
 def api_document() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""From the tables of what is served to the routes of an application."""
+"""The routes of an application, from the tables of operations."""
 
 import re
 from collections.abc import Callable
@@ -17,11 +17,11 @@ from runfold_server.mlflow.not_implemented import PLANNED_2, PLANNED_3
 from .routes import OPENAPI, OPERATIONS, OPERATIONS_3, RAW
 
 _FIRST = (*run_files.OPERATIONS, *model_files.OPERATIONS)
-"""Of them, those some of which lie below a mount."""
+"""Raw operations with paths below a mount, which must be matched first."""
 
 
 def routes(services: Callable[[], Services]) -> list[BaseRoute]:
-    """The routes of one application; `services` gives them once it has started."""
+    """Return the routes of one application; `services` returns them once it has started."""
     return [
         *(raw_route(services, operation) for operation in _FIRST),
         *(_mounted(prefix, MlflowRoutes(services, prefix, OPERATIONS, PLANNED_2)) for prefix in MLFLOW_PREFIXES),
@@ -32,13 +32,13 @@ def routes(services: Callable[[], Services]) -> list[BaseRoute]:
 
 def _mounted(prefix: str, app: MlflowRoutes) -> Mount:
     mount = Mount(prefix, app)
-    # An id may hold a line break, percent-encoded, and Starlette's pattern ends at one.
+    # A percent-encoded id may hold a line break, at which Starlette's pattern would end.
     mount.path_regex = re.compile(mount.path_regex.pattern, re.DOTALL)
     return mount
 
 
 async def not_found(request: Request, _: Exception) -> Response:
-    """An unknown address, as MLflow answers it. One with several slashes in a row leads to the one without, as in Flask."""
+    """Answer an unknown address as MLflow does. Repeated slashes redirect to the address without them, as in Flask."""
     merged = re.sub(r"/{2,}", "/", request.url.path)
     if merged != request.url.path and request.method == "GET":
         return RedirectResponse(request.url.replace(path=merged, scheme="", netloc=""), 308)

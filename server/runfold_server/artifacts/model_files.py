@@ -1,11 +1,11 @@
-"""A logged model's files by the model's id and a path below its root, as MLflow's pages ask for them."""
+"""Files of a logged model, by its id and a path below its root, as MLflow's pages request them."""
 
 from typing import Annotated, Any
 
 from starlette.responses import Response
 
 from runfold_server.core.errors import BadBody
-from runfold_server.http.messages import Rule
+from runfold_server.http.messages import AnyText, Rule
 from runfold_server.http.operation import Call, Operation, RawCall, RawOperation, TimeTravel
 from runfold_server.http.services import Services
 from runfold_server.mlflow.logged_models.logged_models import LoggedModelRequest, find_logged_model
@@ -20,7 +20,7 @@ from .serving import FILE_STATUSES
 class ListModelFiles(LoggedModelRequest, frozen=True):
     """logged-models/{model_id}/artifacts/directories."""
 
-    artifact_directory_path: str = ""
+    artifact_directory_path: AnyText = ""
     page_token: str = ""
 
 
@@ -28,7 +28,12 @@ class GetModelFile(LoggedModelRequest, frozen=True):
     """logged-models/{model_id}/artifacts/files."""
 
     artifact_file_path: Annotated[
-        str, Rule(missing='Request must include the "artifact_file_path" query parameter.', missing_error=BadBody)
+        str,
+        Rule(
+            storable=False,
+            missing='Request must include the "artifact_file_path" query parameter.',
+            missing_error=BadBody,
+        ),
     ]
 
 
@@ -42,7 +47,7 @@ async def _list(services: Services, call: Call[ListModelFiles]) -> dict[str, Any
 
 async def _get(services: Services, call: RawCall[GetModelFile]) -> Response:
     model_id, path = call.request.model_id, check_safe(call.request.artifact_file_path)
-    as_of = await services.reads.moments.of(call.http)
+    as_of = await services.reads.moments.of_request(call.http)
     root = (await find_logged_model(services, model_id, as_of=as_of)).artifact_uri
     return await files.send(services, call.http, parse_path(store_path(root, path, _folder(model_id))), as_of)
 

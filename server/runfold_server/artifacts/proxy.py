@@ -1,4 +1,4 @@
-"""MLflow's artifact proxy, `/mlflow-artifacts/…`: paths of the whole store, whoever's files they are."""
+"""MLflow's artifact proxy, `/mlflow-artifacts/…`: paths of the whole store, whatever owner they have."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from runfold_projections.artifacts.queries import FolderEntry
 from runfold_server.core.errors import InvalidParameter
-from runfold_server.http.messages import Message
+from runfold_server.http.messages import AnyText, Message
 from runfold_server.http.operation import RawCall, RawOperation, TimeTravel
 from runfold_server.http.responses import json_response, with_moment
 from runfold_server.http.services import Services
@@ -25,7 +25,7 @@ LISTED = having({}, {"files": listed(ref("FileInfo"))})
 
 
 def entries(found: Sequence[FolderEntry], below: str = "") -> dict[str, Any]:
-    """A listing as MLflow answers it; names stand below a folder, if one is given."""
+    """Return a listing as MLflow's JSON; `below` is the folder that names are relative to."""
     shown = []
     for entry in found:
         path = f"{below}/{entry.name}" if below else entry.name
@@ -37,42 +37,42 @@ def entries(found: Sequence[FolderEntry], below: str = "") -> dict[str, Any]:
 class ListFolder(Message, frozen=True):
     """artifacts, by GET."""
 
-    path: str = ""
+    path: AnyText = ""
 
 
 class StorePath(Message, frozen=True):
     """A request about one path of the artifact store."""
 
-    path: str
+    path: AnyText
 
 
 async def _list(services: Services, call: RawCall[ListFolder]) -> Response:
-    place = parse_path(call.request.path.rstrip("/"))
-    as_of = await services.reads.moments.of(call.http)
-    return with_moment(json_response(entries(await files.list_folder(services, place, as_of))), as_of)
+    target = parse_path(call.request.path.rstrip("/"))
+    as_of = await services.reads.moments.of_request(call.http)
+    return with_moment(json_response(entries(await files.list_folder(services, target, as_of))), as_of)
 
 
 async def _get(services: Services, call: RawCall[StorePath]) -> Response:
-    place = parse_path(call.request.path)
-    return await files.send(services, call.http, place, await services.reads.moments.of(call.http))
+    target = parse_path(call.request.path)
+    return await files.send(services, call.http, target, await services.reads.moments.of_request(call.http))
 
 
 async def _put(services: Services, call: RawCall[StorePath]) -> Response:
-    place = parse_file_path(call.request.path)
-    await files.store(services, place, call.http.stream(), announced(call.http), call.origin)
+    target = parse_file_path(call.request.path)
+    await files.store(services, target, call.http.stream(), announced(call.http), call.origin)
     return json_response({})
 
 
 async def _delete(services: Services, call: RawCall[StorePath]) -> Response:
-    place = parse_path(call.request.path.removesuffix("/"))
-    if not place.shown:
+    target = parse_path(call.request.path.removesuffix("/"))
+    if not target.shown:
         raise InvalidParameter("Invalid path")
-    await files.delete(services, place, call.origin)
+    await files.delete(services, target, call.origin)
     return json_response({})
 
 
 def announced(request: Request) -> int | None:
-    """The body's length, if the request says it."""
+    """Return the announced length of the body in bytes; None without one."""
     length = request.headers.get("content-length", "")
     return int(length) if length.isascii() and length.isdecimal() else None
 
@@ -115,7 +115,7 @@ def _operations(prefix: str) -> list[RawOperation[Any]]:
             files_at,
             StorePath,
             _delete,
-            "Take a file away, or everything below a folder.",
+            "Delete a file, or all files below a folder.",
             {200: (JSON, NOTHING)},
             errors=(400, 501, 503),
         ),

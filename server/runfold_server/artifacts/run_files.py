@@ -1,4 +1,4 @@
-"""A run's files by the run's id and a path below its root, as MLflow's pages and `list_artifacts` ask for them."""
+"""Files of a run, by its id and a path below its root, as MLflow's pages and `list_artifacts` request them."""
 
 from typing import Annotated, Any
 
@@ -9,13 +9,13 @@ from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import Vector
 from runfold_server.core.entity_errors import no_run
 from runfold_server.core.errors import InvalidParameter, TooLarge
-from runfold_server.http.body import read_body
-from runfold_server.http.messages import Message, Rule
+from runfold_server.http.messages import AnyText, Message, Rule
 from runfold_server.http.operation import Call, Operation, RawCall, RawOperation, TimeTravel
+from runfold_server.http.request_body import read_body
 from runfold_server.http.services import Services
 from runfold_server.mlflow.messages import RunRequest
 from runfold_server.openapi_schemas.common import JSON, TEXT, having, listed, ref
-from runfold_server.reads.reader import of_run
+from runfold_server.reads.scopes import of_run
 
 from . import files
 from .paths import check_safe, parse_file_path, parse_path, store_path
@@ -23,12 +23,13 @@ from .proxy import ANY, BYTES, announced, entries
 from .serving import FILE_STATUSES
 
 UPLOAD_BYTES = 10 * 1024 * 1024
+"""MLflow's limit of an upload through this route."""
 
 
 class ListRunFiles(RunRequest, frozen=True):
     """artifacts/list."""
 
-    path: str = ""
+    path: AnyText = ""
     page_token: str = ""
 
 
@@ -39,14 +40,14 @@ class GetRunFile(Message, frozen=True):
     """get-artifact."""
 
     run_id: Annotated[str, Rule(alias="run_uuid", missing=_NEEDS_RUN_AND_PATH)]
-    path: Annotated[str, Rule(missing=_NEEDS_RUN_AND_PATH)]
+    path: Annotated[str, Rule(storable=False, missing=_NEEDS_RUN_AND_PATH)]
 
 
 class UploadRunFile(Message, frozen=True):
     """upload-artifact."""
 
     run_uuid: Annotated[str, Rule(missing="Request must specify run_uuid.")]
-    path: Annotated[str, Rule(missing="Request must specify path.")]
+    path: Annotated[str, Rule(storable=False, missing="Request must specify path.")]
 
 
 async def _list(services: Services, call: Call[ListRunFiles]) -> dict[str, Any]:
@@ -59,7 +60,7 @@ async def _list(services: Services, call: Call[ListRunFiles]) -> dict[str, Any]:
 
 async def _get(services: Services, call: RawCall[GetRunFile]) -> Response:
     run_id, path = call.request.run_id, check_safe(call.request.path)
-    as_of = await services.reads.moments.of(call.http)
+    as_of = await services.reads.moments.of_request(call.http)
     root = await _root(services, run_id, as_of)
     return await files.send(services, call.http, parse_path(store_path(root, path, _folder(run_id))), as_of)
 
@@ -69,10 +70,10 @@ def _folder(run_id: str) -> str:
 
 
 async def _root(services: Services, run_id: str, as_of: Vector | None) -> str:
-    """Where the run's artifacts lie; NotFound if there is no such run, or was none then."""
+    """Return the root of the run's artifacts. NotFound if the run does not exist, or did not at `as_of`."""
     if as_of is not None:
-        shown = await services.reads.reader.asked(
-            as_of, of_run(run_id, Topic.RUNS), lambda connection: run_at(connection, run_id, as_of)
+        shown = await services.reads.reader.read(
+            of_run(run_id, Topic.RUNS), lambda connection: run_at(connection, run_id, as_of), as_of=as_of
         )
         if shown.value is None:
             raise no_run(run_id, as_of)
@@ -89,8 +90,8 @@ async def _upload(services: Services, call: RawCall[UploadRunFile]) -> Response:
     if not body:
         raise InvalidParameter("Request must specify data.")
     root = (await services.caches.runs.present(run_id)).artifact_uri
-    place = parse_file_path(store_path(root, path, _folder(run_id)))
-    await files.store(services, place, _once(body), announced(call.http), call.origin)
+    target = parse_file_path(store_path(root, path, _folder(run_id)))
+    await files.store(services, target, _once(body), announced(call.http), call.origin)
     return Response(None, 200, media_type=JSON)
 
 

@@ -1,4 +1,4 @@
-"""A file as an answer: MLflow's headers, ranges, and its bytes as a stream from the store."""
+"""A file as a response: MLflow's headers, ranges, and its bytes as a stream from the store."""
 
 import mimetypes
 import re
@@ -49,20 +49,22 @@ _TEXTS = frozenset(
         "mlproject",
     ]
 )
-"""Extensions, and whole names, that MLflow shows as text (`mlflow.utils.mime_type_utils` 3.17.2), which knows an MLproject file in lower case only."""
+"""Extensions and whole names that MLflow shows as text (`mlflow.utils.mime_type_utils` 3.17.2)."""
 FILE_STATUSES = (200, 206, 304, 416)
-"""Statuses of `file_response`, all with the file's bytes or nothing."""
+"""Statuses of `file_response`, with the file's bytes or an empty body."""
 CHECKED_BEFORE_RANGE = 8 * 1024 * 1024
-"""Files up to this many bytes are read whole before a range of them is sent."""
+"""Files up to this many bytes are compared with their digest before a range of them is sent."""
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 
 async def file_response(store: Store, checks: Checks, request: Request, artifact: Artifact) -> Response:
-    """The file, or the range that was asked for. The first bytes are read here, so that a store that is away is a 503.
+    """Return the response with a file or the requested range.
 
-    A whole file is compared with its digest while it is sent. So is a small one before a range of it is; a range of a large one is
-    sent unless the file is known to be damaged.
+    The first bytes are read here: a store that is down is a 503.
+
+    A whole file is compared with its digest while it is sent, a small one before a range of it is. A range of a large
+    file is sent unless the file is known to be damaged.
     """
     name = artifact.path.rpartition("/")[2]
     headers = {
@@ -111,7 +113,10 @@ async def _all(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]
 
 
 def wanted_range(request: Request, artifact: Artifact) -> tuple[int, int, int]:
-    """Start, end (exclusive) and status of the answer. Several ranges at once, and what is no range, get the whole file."""
+    """Return start, end (exclusive) and status of the response.
+
+    Several ranges, or a malformed one, get the whole file.
+    """
     whole = (0, artifact.size, 200)
     held = request.headers.get("if-range")
     match = _RANGE.fullmatch(request.headers.get("range", ""))
@@ -128,7 +133,7 @@ def wanted_range(request: Request, artifact: Artifact) -> tuple[int, int, int]:
 
 
 def media_type(name: str) -> str:
-    """The media type by a file's name."""
+    """Return the media type of a file's name."""
     extension = splitext(name)[1].removeprefix(".") or name
     if extension in _TEXTS:
         return "text/plain"
@@ -136,7 +141,7 @@ def media_type(name: str) -> str:
 
 
 def disposition(name: str) -> str:
-    """Content-Disposition (RFC 6266): always an attachment, so that no page of a stranger's is shown as ours."""
+    """Return Content-Disposition (RFC 6266): always an attachment, so that no uploaded page runs as this server's."""
     plain = name if name.isascii() else unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode("ascii")
     plain = plain or "download"
     escaped = plain.replace("\\", r"\\").replace('"', r"\"")

@@ -1,4 +1,4 @@
-"""A file of a model version by the model's name and the version's number, as MLflow's pages ask for it."""
+"""Files of a model version, by the model's name and the version's number, as MLflow's pages request them."""
 
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -28,7 +28,7 @@ class GetVersionFile(Message, frozen=True):
 
     name: str
     version: str
-    path: Annotated[str, Rule(missing="Request must specify path.")]
+    path: Annotated[str, Rule(storable=False, missing="Request must specify path.")]
 
 
 async def _get(services: Services, call: RawCall[GetVersionFile]) -> Response:
@@ -38,7 +38,7 @@ async def _get(services: Services, call: RawCall[GetVersionFile]) -> Response:
 
 
 async def _root(services: Services, version: ModelVersion) -> str:
-    """Where the version's files lie: in its run's or its logged model's folder of this server's store."""
+    """Return the root of the version's files, in the folder of its run or logged model in this server's store."""
     root = version.storage_location or version.source
     origins = [
         await run_artifact_root(services, version.run_id) if version.run_id else None,
@@ -51,8 +51,8 @@ async def _root(services: Services, version: ModelVersion) -> str:
     own = any(origin is not None and lies_within(root, origin.artifact_uri) for origin in origins)
     if parsed.scheme != "mlflow-artifacts" or parsed.netloc or not own:
         raise NotImplementedYet(
-            f"The files of this version are kept at {root}, outside of its run's and its model's folders in this server's store; "
-            "clients read them there themselves."
+            f"The files of this version are at {root}, outside of the folders of its run and model in this server's "
+            "store; clients read them there themselves."
         )
     return root
 

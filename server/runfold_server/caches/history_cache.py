@@ -2,7 +2,7 @@
 
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.runs.rank_reduction_as_of import reduction_at
-from runfold_projections.series.latest import History, history, history_mark
+from runfold_projections.series.latest import MetricHistory, history, history_mark
 from runfold_schemas.bounded_cache import BoundedCache
 from runfold_schemas.events.rank_reduction import Reduction
 from runfold_schemas.positions.vector import Vector, write_vector
@@ -19,7 +19,7 @@ class Histories:
     """Reads histories, and keeps the last ones as long as the run's segments stay the same."""
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
-        self._cache: BoundedCache[_Name, tuple[tuple[int, ...], History]] = BoundedCache(max_bytes)
+        self._cache: BoundedCache[_Name, tuple[tuple[int, ...], MetricHistory]] = BoundedCache(max_bytes)
 
     async def read(
         self,
@@ -28,7 +28,7 @@ class Histories:
         key: str,
         as_of: Vector | None = None,
         reduction: Reduction | None = None,
-    ) -> History:
+    ) -> MetricHistory:
         """Read all points of a key, as `history` does, in the connection's snapshot; by default with the reduction of the tags."""
         mark, tagged = await history_mark(connection, run_id)
         if reduction is None:

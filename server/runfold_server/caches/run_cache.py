@@ -20,8 +20,9 @@ from runfold_schemas.positions.topics import Topic, partition_of
 from runfold_server.core.database import Database
 from runfold_server.core.entity_errors import experiment_not_active, no_experiment, no_run, run_not_active
 from runfold_server.core.errors import Unavailable
-from runfold_server.freshness.fold_progress import Progress
-from runfold_server.reads.reader import Reader, of_run, of_topics
+from runfold_server.freshness.fold_progress import FoldProgress
+from runfold_server.reads.reader import Reader
+from runfold_server.reads.scopes import of_run, of_topics
 
 ACTIVE = "active"
 TRUSTED = 5.0
@@ -44,7 +45,7 @@ class _Known(Generic[V]):
 class _Remembered(Generic[K, V]):
     """Values with the notices that had come before they were read."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: FoldProgress) -> None:
         self._progress = progress
         self._known: BoundedCache[K, _Known[V]] = BoundedCache(_REMEMBERED)
 
@@ -68,11 +69,11 @@ class _Remembered(Generic[K, V]):
         self._known.put(key, _Known(value, marks, folded, time.monotonic()), 1)
 
 
-class RunHeads:
+class RunCache:
     """Runs by their ids. One that this process created and no row shows yet is known to be active: had it been deleted, there
     would be a row. While Postgres is away, metric writes go on for runs that were seen before."""
 
-    def __init__(self, database: Database, reader: Reader, progress: Progress, log: LogWriter) -> None:
+    def __init__(self, database: Database, reader: Reader, progress: FoldProgress, log: LogWriter) -> None:
         self._database, self._reader, self._log = database, reader, log
         self._runs: _Remembered[str, RunHead] = _Remembered(progress)
 
@@ -122,7 +123,7 @@ class RunHeads:
             if known is not None and not known.folded:
                 self._runs.keep(run_id, known.value, marks, folded=False)
                 return known.value
-            shown = await self._reader.strong(
+            shown = await self._reader.read(
                 of_run(run_id, Topic.RUNS, Topic.EXPERIMENTS), lambda connection: run_head(connection, run_id)
             )
             head = shown.value
@@ -131,10 +132,10 @@ class RunHeads:
         return head
 
 
-class ExperimentHeads:
+class ExperimentCache:
     """Experiments by their ids: their stage and artifact location are to be trusted, not their names and tags."""
 
-    def __init__(self, database: Database, reader: Reader, progress: Progress) -> None:
+    def __init__(self, database: Database, reader: Reader, progress: FoldProgress) -> None:
         self._database, self._reader = database, reader
         self._experiments: _Remembered[int, Experiment] = _Remembered(progress)
 
@@ -154,7 +155,7 @@ class ExperimentHeads:
     async def _read(self, experiment_id: int) -> Experiment | None:
         found = await _committed(self._database, lambda connection: get_experiment(connection, experiment_id))
         if found is None:
-            shown = await self._reader.strong(
+            shown = await self._reader.read(
                 of_topics(Topic.EXPERIMENTS), lambda connection: get_experiment(connection, experiment_id)
             )
             found = shown.value

@@ -7,11 +7,12 @@ import msgspec
 
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.run_search.change_feed import ChangeFeed
-from runfold_projections.run_search.column_search import Search
-from runfold_projections.run_search.run_finder import Busy, Overtaken, RunFinder
+from runfold_projections.run_search.column_search import RunSearch
+from runfold_projections.run_search.run_finder import ColumnsLoading, RunFinder, SnapshotTooOld
 from runfold_projections.runs.queries import Run, ViewType, parse_search, read_search, runs_by_id
 from runfold_schemas.bounded_cache import BoundedCache
-from runfold_server.reads.reader import Reader, Scope
+from runfold_server.reads.reader import Reader
+from runfold_server.reads.scopes import Scope
 
 _TRIES = 5
 _AT_ONCE = 250
@@ -51,7 +52,7 @@ class RunSearches:
         """A page of runs in MLflow's JSON, by a strong read. Its words are checked in it: a bad one is InvalidParameter."""
         overtaken = 0
         while overtaken < _TRIES:
-            page = (await self._reader.strong(scope, lambda connection: self._page(connection, question))).value
+            page = (await self._reader.read(scope, lambda connection: self._page(connection, question))).value
             if isinstance(page, list):
                 return page
             if page is None:
@@ -59,20 +60,20 @@ class RunSearches:
             else:
                 await self._finder.free(page)
         # Other searches keep overtaking this one: SQL needs no state of theirs.
-        return (await self._reader.strong(scope, lambda connection: self._page_by_sql(connection, question))).value
+        return (await self._reader.read(scope, lambda connection: self._page_by_sql(connection, question))).value
 
-    async def _page(self, connection: Connection, question: Question) -> list[msgspec.Raw] | Search | None:
+    async def _page(self, connection: Connection, question: Question) -> list[msgspec.Raw] | RunSearch | None:
         """The page in the connection's snapshot; None if what is kept is newer, the search if it has to wait for others."""
         search = read_search(question.experiment_ids, question.filter_string, question.view, question.order_by)
-        epoch, deleted = await self._feed.look(connection, search.scope.experiments)
+        epoch, deleted = await self._feed.snapshot_epoch(connection, search.scope.experiments)
         if epoch is None:
             return None
         search = search.where_deleted(deleted)
         try:
             run_ids = await self._finder.run_ids(connection, epoch, search, question.limit, question.offset)
-        except Overtaken:
+        except SnapshotTooOld:
             return None
-        except Busy:
+        except ColumnsLoading:
             return search
         return await self._encoded.of(connection, epoch, run_ids, deleted)
 
@@ -100,7 +101,7 @@ class EncodedRuns:
         self._feed = feed
         self._encode = encode
         self._cache: BoundedCache[str, _EncodedRun] = BoundedCache(max_bytes)
-        feed.tell(self._forget)
+        feed.subscribe(self._forget)
 
     @property
     def nbytes(self) -> int:

@@ -1,1 +1,1 @@
-"""What all of the server shares: settings, errors, metrics."""
+"""Settings, errors, metrics and the database: what every package of the server builds on."""

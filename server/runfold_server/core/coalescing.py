@@ -25,9 +25,12 @@ class _Caller(Generic[K, V]):
 
 
 class Coalescer(Generic[K, V]):
-    """Answers each caller by a look-up that began after the call, as Raft's ReadIndex does. Callers that come during one share the next.
+    """Answers each caller by a look-up that began after the call, as Raft's ReadIndex does.
 
-    There is one look-up at a time. The first caller in the queue looks up for all that wait by then; if it is cancelled, the next one does.
+    Callers that come during one share the next.
+
+    There is one look-up at a time. The first caller in the queue looks up for all that wait by then; if it is
+    cancelled, the next one does.
     """
 
     def __init__(self, look_up: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]]) -> None:
@@ -66,7 +69,7 @@ class Coalescer(Generic[K, V]):
 
 
 def _copy(error: Exception) -> Exception:
-    """One exception object per caller, since each gets a traceback of its own; with the cause, which callers examine."""
+    """Return an exception object of the caller's own, since each gets a traceback; it keeps the cause."""
     if not isinstance(error, Unavailable):
         return error
     again = Unavailable(error.message, error.retry_after)

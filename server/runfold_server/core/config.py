@@ -12,14 +12,16 @@ class ServerConfig:
     """How one server runs. Times are in seconds, sizes in bytes.
 
     `read_wait` bounds how long a strong read or a write's outcome waits for the folds, `kafka_timeout` an append,
-    `ends_timeout` a look-up of the log's ends, `postgres_timeout` a statement and `acquire_timeout` the wait for a connection.
+    `ends_timeout` a look-up of the log's end offsets, `postgres_timeout` a statement and `acquire_timeout` the wait for
+    a connection.
 
-    `search_bytes` bounds what a process remembers between searches: columns, and runs as JSON.
+    `search_bytes` bounds the columns and encoded runs that a process keeps between searches.
 
     `allowed_hosts` and `allowed_origins` are those of `security.callers.Callers`.
 
-    `s3` is where artifacts are kept; without it, what needs them answers 503. `s3_timeout` bounds one request to it, of at most one
-    part of a file. Every file is read once per `artifact_check_period` and compared with the log; 0: never.
+    `s3` is the artifact store; without it, routes that need it answer 501. `s3_timeout` bounds one request to it, which
+    moves at most one part of a file. Each file is read once per `artifact_check_period` and compared with the log; with
+    0, never.
     """
 
     kafka: KafkaCluster

@@ -1,20 +1,21 @@
-"""Errors that a caller sees, in MLflow's shape.
+"""Errors that a client sees, in MLflow's shape.
 
 ApiError
-├── InvalidParameter   the caller can correct the request (400)
-│   ├── BadBody        the request's body can't be read at all (400)
-│   └── TooLarge       the body is larger than the server takes (413)
-├── PermissionDenied   a web page of a stranger asks (403)
-├── TooMany            the client has as much open as one may have (429); repeat after `retry_after` seconds
-├── NotFound           what the request names does not exist (404)
-├── NoSuchSnapshot         read models of the moment that is asked about must be created first (409)
-├── AlreadyExists      the name is taken (400, as MLflow's)
-├── NotImplementedYet  the route is known, this release does not serve it (501: MLflow's client does not retry it)
-├── Unavailable        Kafka, Postgres or a worker is away or behind (503); repeat after `retry_after` seconds
+├── InvalidParameter   the client can correct the request (400)
+│   ├── BadBody        the body can't be read at all (400)
+│   └── TooLarge       the body exceeds the server's limit (413)
+├── PermissionDenied   the request comes from a foreign web page (403)
+├── TooMany            the client has reached its limit of open answers (429); retry after `retry_after` seconds
+├── NotFound           the request names something that does not exist (404)
+├── NoSuchSnapshot         a snapshot of the requested moment must be created first (409)
+├── AlreadyExists      the name is in use (400, as MLflow's)
+├── NotImplementedYet  this release does not serve the route (501: MLflow's client does not retry it)
+├── Unavailable        Kafka, Postgres or a worker is down or behind (503); retry after `retry_after` seconds
 └── Internal           a fault of this program (500)
-    └── DamagedBytes   the store's bytes of a file are not those that the log tells of (500)
+    └── DamagedBytes   the stored bytes of a file differ from its digest in the log (500)
 
-Status numbers are those of `mlflow.exceptions`, sqlstate and error_class those of `mlflow.error_classification` (3.17.2).
+Status numbers are those of `mlflow.exceptions`, sqlstate and error_class those of `mlflow.error_classification`
+(3.17.2).
 """
 
 from enum import Enum
@@ -26,7 +27,7 @@ MOST_MESSAGE = 16_000
 
 
 class ErrorCode(Enum):
-    """MLflow's error codes that this server uses. A closed set: code, status, error class, sqlstate."""
+    """The error codes of MLflow that this server uses, each with its status, error class and sqlstate."""
 
     INVALID_PARAMETER_VALUE = ("INVALID_PARAMETER_VALUE", 400, "INVALID_PARAMETER_VALUE", "KAM00")
     BAD_REQUEST = ("BAD_REQUEST", 400, "INVALID_PARAMETER_VALUE", "KAM00")
@@ -44,12 +45,12 @@ class ErrorCode(Enum):
 
 
 class ApiError(Exception):
-    """Root of the errors that are answered to callers; `message` is part of the contract where MLflow has one."""
+    """Root of the errors that clients see. `message` is part of the contract where MLflow has one."""
 
     code = ErrorCode.INTERNAL_ERROR
 
     def __init__(self, message: str) -> None:
-        # MLflow's words hold what the caller sent, however long it was.
+        # MLflow's messages repeat what the client sent, which may be long.
         message = message if len(message) <= MOST_MESSAGE else f"{message[:MOST_MESSAGE]}…"
         super().__init__(message)
         self.message = message
@@ -59,31 +60,31 @@ class ApiError(Exception):
         return self.code.status
 
     def body(self) -> bytes:
-        """The JSON body."""
+        """Return the JSON body."""
         fields = {"error_code": self.code.wire, "message": self.message}
         if self.code.sqlstate:
             fields |= {"sqlstate": self.code.sqlstate, "error_class": self.code.error_class}
         return msgspec.json.encode(fields)
 
     def headers(self) -> dict[str, str]:
-        """Headers beside the content type."""
+        """Return headers to send beside the content type."""
         return {}
 
 
 class InvalidParameter(ApiError):
-    """A value that the caller can correct; the message names it."""
+    """The client can correct a value; the message names it."""
 
     code = ErrorCode.INVALID_PARAMETER_VALUE
 
 
 class BadBody(InvalidParameter):
-    """The body is no JSON object, no UTF-8, or of another content type."""
+    """The body is not a JSON object in UTF-8, or has another content type."""
 
     code = ErrorCode.BAD_REQUEST
 
 
 class TooLarge(InvalidParameter):
-    """The body is larger than the limit."""
+    """The body exceeds the limit."""
 
     code = ErrorCode.BAD_REQUEST
 
@@ -93,37 +94,40 @@ class TooLarge(InvalidParameter):
 
 
 class PermissionDenied(ApiError):
-    """The caller may not ask this; the message names the setting that would allow it."""
+    """The client is not allowed to do this; the message names the setting that would allow it."""
 
     code = ErrorCode.PERMISSION_DENIED
 
 
 class NotFound(ApiError):
-    """What the request names does not exist."""
+    """The request names something that does not exist."""
 
     code = ErrorCode.RESOURCE_DOES_NOT_EXIST
 
 
 class NoSuchSnapshot(ApiError):
-    """There is no past of the moment; the message names the command that makes it."""
+    """No snapshot of the moment exists; the message names the command that creates it."""
 
     code = ErrorCode.RESOURCE_CONFLICT
 
 
 class AlreadyExists(ApiError):
-    """The name is taken; deleted experiments keep theirs."""
+    """The name is in use; deleted experiments keep theirs."""
 
     code = ErrorCode.RESOURCE_ALREADY_EXISTS
 
 
 class NotImplementedYet(ApiError):
-    """A route of MLflow's that this release does not serve."""
+    """This release does not serve the route."""
 
     code = ErrorCode.NOT_IMPLEMENTED
 
 
 class Unavailable(ApiError):
-    """Try again after `retry_after` seconds; the message says what is away or behind, and if a write may still take effect."""
+    """A service is down or behind; the message names it, and whether a write may still take effect.
+
+    `retry_after` is in seconds.
+    """
 
     code = ErrorCode.TEMPORARILY_UNAVAILABLE
 
@@ -136,14 +140,14 @@ class Unavailable(ApiError):
 
 
 class TooMany(Unavailable):
-    """The client has as much open at this server as one client may have."""
+    """The client has reached its limit of open answers."""
 
     code = ErrorCode.REQUEST_LIMIT_EXCEEDED
 
 
 class Internal(ApiError):
-    """A fault of this program; the log has the details under the same request."""
+    """A fault of this program; its log has the details."""
 
 
 class DamagedBytes(Internal):
-    """The bytes of a file in the store are not those that the log tells of, or are gone."""
+    """The stored bytes of a file are missing or differ from its digest in the log."""

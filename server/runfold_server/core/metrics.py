@@ -1,4 +1,4 @@
-"""What the server tells of itself to Prometheus. A closed set of names, each with its unit and meaning."""
+"""The server's Prometheus metrics, each with its unit and meaning."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,11 +7,11 @@ from time import perf_counter
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
-_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
+_SECONDS_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 
 
 class ServerMetrics:
-    """Counters and histograms of one server process, in a registry of their own."""
+    """Counters and histograms of one server process, in their own registry."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -19,7 +19,7 @@ class ServerMetrics:
             "runfold_http_request_seconds",
             "Time to answer a request, by route template, method and status.",
             ("route", "method", "status"),
-            buckets=_SECONDS,
+            buckets=_SECONDS_BUCKETS,
             registry=self.registry,
         )
         self._in_flight = Gauge(
@@ -35,25 +35,25 @@ class ServerMetrics:
             "runfold_server_append_seconds",
             "Time until Kafka acknowledged an append.",
             ("topic",),
-            buckets=_SECONDS,
+            buckets=_SECONDS_BUCKETS,
             registry=self.registry,
         )
         self._outcome_seconds = Histogram(
             "runfold_server_outcome_wait_seconds",
             "Time from an append's acknowledgement until its outcome was known.",
-            buckets=_SECONDS,
+            buckets=_SECONDS_BUCKETS,
             registry=self.registry,
         )
         self._rejected = Counter(
             "runfold_server_rejected_total",
-            "Events of this server that a fold refused, by rejection code.",
+            "Events of this server that a fold rejected, by rejection code.",
             ("code",),
             registry=self.registry,
         )
         self._strong_seconds = Histogram(
             "runfold_server_strong_read_seconds",
-            "Time of a strong read: ends of the log, waiting for the folds, the query.",
-            buckets=_SECONDS,
+            "Time of a strong read: end offsets of the log, waiting for the folds, the query.",
+            buckets=_SECONDS_BUCKETS,
             registry=self.registry,
         )
         self._search_memory = Gauge(
@@ -64,30 +64,30 @@ class ServerMetrics:
 
         self._damaged = Counter(
             "runfold_artifacts_damaged_total",
-            "Reads of a file whose bytes were not those that the log tells of, by reader (download, check).",
+            "Reads of a file whose bytes differed from its digest in the log, by reader (download, check).",
             ("reader",),
             registry=self.registry,
         )
         self._checked = Counter(
             "runfold_artifacts_checked_total",
-            "Files that were read in the background, to compare them with the log.",
+            "Files read in the background and compared with the log.",
             registry=self.registry,
         )
         self._checked_bytes = Counter(
             "runfold_artifacts_checked_bytes_total",
-            "Bytes that were read in the background, to compare them with the log.",
+            "Bytes read in the background and compared with the log.",
             registry=self.registry,
         )
         for reader in ("download", "check"):
             self._damaged.labels(reader)
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
-        """A request was answered."""
+        """Record a finished request."""
         self._requests.labels(route, method, str(status)).observe(seconds)
 
     @contextmanager
     def in_flight(self) -> Iterator[None]:
-        """A request is being answered."""
+        """Count a request while it is being answered."""
         self._in_flight.inc()
         try:
             yield
@@ -96,7 +96,7 @@ class ServerMetrics:
 
     @contextmanager
     def append(self, topic: str) -> Iterator[None]:
-        """An append is on its way; an exception means that it was not acknowledged."""
+        """Record an append; an exception counts it as unacknowledged."""
         began = perf_counter()
         try:
             yield
@@ -107,30 +107,30 @@ class ServerMetrics:
         self._append_seconds.labels(topic).observe(perf_counter() - began)
 
     def outcome(self, seconds: float) -> None:
-        """A write's outcome became known."""
+        """Record the time until a write's outcome was known."""
         self._outcome_seconds.observe(seconds)
 
     def rejected(self, code: str) -> None:
-        """A fold refused an event of this server."""
+        """Count an event of this server that a fold rejected."""
         self._rejected.labels(code).inc()
 
     def strong_read(self, seconds: float) -> None:
-        """A strong read was answered."""
+        """Record the time of a strong read."""
         self._strong_seconds.observe(seconds)
 
     def search_memory(self, size: int) -> None:
-        """So many bytes are kept between searches."""
+        """Record the bytes kept between searches."""
         self._search_memory.set(size)
 
     def damaged_artifact(self, reader: str) -> None:
-        """The bytes of a file were not those that the log tells of."""
+        """Count a read of a file whose bytes differed from its digest."""
         self._damaged.labels(reader).inc()
 
     def checked_artifact(self, size: int) -> None:
-        """A file of so many bytes was read in the background."""
+        """Count a file that was read in the background, and its size in bytes."""
         self._checked.inc()
         self._checked_bytes.inc(size)
 
     def text(self) -> bytes:
-        """The exposition format."""
+        """Return the metrics in Prometheus's text format."""
         return generate_latest(self.registry)

@@ -1,4 +1,4 @@
-"""What to answer when a part that the server stands on is away."""
+"""Errors to answer while Kafka or Postgres is down."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from runfold_schemas.errors import BadEvent
 from runfold_server.core.errors import InvalidParameter, Unavailable
 
 STALE = (asyncpg.InvalidCachedStatementError, asyncpg.UndefinedTableError)
-"""What a statement meets while a generation is switched under it; it may be tried again at once."""
+"""Errors of a statement whose tables were switched to another generation meanwhile. It may be retried at once."""
 
 _AWAY = (
     OSError,
@@ -29,7 +29,7 @@ _AWAY = (
 
 @contextmanager
 def postgres_outages() -> Iterator[None]:
-    """Turn what asyncpg raises while Postgres is away, slow or not migrated into Unavailable; bad queries into 400."""
+    """Turn errors of a Postgres that is down, slow or not migrated into Unavailable, and bad queries into 400."""
     try:
         yield
     except TimeoutError:
@@ -37,10 +37,10 @@ def postgres_outages() -> Iterator[None]:
     except asyncpg.UndefinedTableError as error:
         raise Unavailable(f"the read models are not there yet ({error}); run `runfold migrate`", 2.0) from error
     except asyncpg.DataError as error:
-        # What a caller sent passed our checks, but no Postgres type can hold it.
+        # The value passed our checks, but no Postgres type can hold it.
         raise InvalidParameter(f"A value of the request can't be used in a query: {error}") from error
     except _AWAY as error:
-        raise Unavailable(f"Postgres is away: {type(error).__name__}: {error}") from error
+        raise Unavailable(f"Postgres is down: {type(error).__name__}: {error}") from error
     except (BadFilter, BadQuery) as error:
         raise InvalidParameter(str(error)) from error
     except ProjectionError as error:
@@ -49,7 +49,7 @@ def postgres_outages() -> Iterator[None]:
 
 @contextmanager
 def kafka_outages() -> Iterator[None]:
-    """Turn what the log's writer and a consumer raise into Unavailable; events beyond the contract's bounds into 400."""
+    """Turn errors of the log's writer and reader into Unavailable, and events beyond the contract's bounds into 400."""
     try:
         yield
     except BadEvent as error:
@@ -61,4 +61,4 @@ def kafka_outages() -> Iterator[None]:
     except TimeoutError:
         raise Unavailable("Kafka did not answer in time") from None
     except OSError as error:
-        raise Unavailable(f"Kafka is away: {type(error).__name__}: {error}") from error
+        raise Unavailable(f"Kafka is down: {type(error).__name__}: {error}") from error

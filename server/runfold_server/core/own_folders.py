@@ -12,7 +12,7 @@ def is_own(root: str, folder: str) -> bool:
 
 
 def own_folder(root: str, folder: str) -> str | None:
-    """Return the path in this server's store that `root` names; None if another owner's folder holds it, or another store."""
+    """Return the path of `root` in this server's store; None for another owner's folder or another store."""
     parsed = urlsplit(root)
     path = parsed.path.strip("/")
     if parsed.scheme != "mlflow-artifacts" or parsed.netloc or parsed.query or parsed.fragment:

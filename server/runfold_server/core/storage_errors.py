@@ -1,4 +1,4 @@
-"""The object store's errors, as a caller of the API sees them."""
+"""The object store's errors, as a client of the API sees them."""
 
 from runfold_storage.errors import NoStore, ObjectTooLarge, ObjectTruncated, StorageError, StorageUnavailable
 
@@ -6,7 +6,10 @@ from .errors import ApiError, Internal, NotImplementedYet, TooLarge, Unavailable
 
 
 def as_api_error(error: StorageError) -> ApiError:
-    """Return the answer for an error of the store. What only the routes can explain (a missing object) is a fault of ours here."""
+    """Return the error to answer.
+
+    An object that is missing here is a fault of this program: routes handle the others.
+    """
     match error:
         case StorageUnavailable():
             return Unavailable(str(error), error.retry_after)

@@ -1,1 +1,1 @@
-"""From a request to a handler: routes, fields, errors, pages."""
+"""How requests are declared, parsed and dispatched, and how answers are sent."""

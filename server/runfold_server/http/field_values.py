@@ -8,7 +8,7 @@ from runfold_server.core.errors import InvalidParameter
 
 API_DOCS = " See the API docs for more information about request parameters."
 _MOST_DIGITS = 400
-"""Characters of a number in a string. Python takes quadratic time for long ones."""
+"""Characters of a number in a string. Long ones cost quadratic time."""
 _MOST_SHOWN = 1_000
 """Characters of a value that an error message repeats."""
 
@@ -17,11 +17,11 @@ class WrongType(Exception):
     """The value is not of the field's type."""
 
 
-def as_string(value: Any, where: str) -> str:
-    """Return a string that Postgres can store; InvalidParameter names `where` if it holds NUL."""
+def as_string(value: Any, where: str, *, storable: bool = True) -> str:
+    """Return a string; if it must be storable in Postgres, InvalidParameter names `where` if it holds NUL."""
     if not isinstance(value, str):
         raise WrongType
-    if "\x00" in value:
+    if storable and "\x00" in value:
         raise InvalidParameter(f"Invalid value for parameter '{where}' supplied: NUL characters can't be stored.")
     return value
 

@@ -28,7 +28,7 @@ from .field_values import (
 )
 
 MOST_OBJECTS = 10_000
-"""Items of a list of objects, where its field sets no smaller limit. S3 takes as many parts of an upload."""
+"""Items of a list of objects, where its field sets no smaller limit. S3 allows as many parts of an upload."""
 
 
 class Kind(Enum):
@@ -56,8 +56,9 @@ class Field:
 
     `least` and `most` bound a number or the length of a list. `unfit` is MLflow's message for a value outside of them,
     `missing` its message for a required value that is absent, where that is not the usual one. `choices` are an enum's
-    names, numbered from 1. `fallback` replaces a wrong value where a protocol has no error for it. `alias` is a second name for the value. `build` makes the parsed value of an object from
-    its fields; without `fields`, an object is kept as it came. `attribute` is the field's name in Python.
+    names, numbered from 1. `fallback` replaces a wrong value where a protocol has no error for it. `storable` texts hold
+    no NUL. `alias` is a second name for the value. `build` makes the parsed value of an object from its fields; without `fields`, an
+    object is kept as it came. `attribute` is the field's name in Python.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Field:
     missing: str = ""
     missing_error: type[InvalidParameter] = InvalidParameter
     fallback: Any = None
+    storable: bool = True
     build: Callable[..., Any] = dict
     attribute: str = ""
     about: str = ""
@@ -112,7 +114,7 @@ def parse_fields(fields: Iterable[Field], raw: Mapping[str, Any], path: str = ""
 
 
 def query_values(fields: Iterable[Field], query: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """Return the raw values of a query string. The first of several values counts, but a repeated field takes all."""
+    """Return the raw values of a query string. The first of several values counts, but a repeated field gets all."""
     raw: dict[str, Any] = {}
     repeated = {field.name for field in fields if field.kind is Kind.STRINGS}
     for name, value in query:
@@ -124,7 +126,7 @@ def query_values(fields: Iterable[Field], query: Iterable[tuple[str, str]]) -> d
 
 
 def check_known(fields: Sequence[Field], raw: Mapping[str, Any], path: str = "") -> None:
-    """Raise InvalidParameter for a name that no field has: where a misspelt field would change what the request does."""
+    """Raise InvalidParameter for a name that no field has."""
     known = {name: field for field in fields for name in (field.name, field.camel) if name}
     for name, value in raw.items():
         field = known.get(name)
@@ -152,7 +154,7 @@ def _find(field: Field, raw: Mapping[str, Any]) -> Any:
 def _convert(field: Field, value: Any, where: str) -> Any:
     match field.kind:
         case Kind.STRING:
-            return as_string(value, where)
+            return as_string(value, where, storable=field.storable)
         case Kind.INT64:
             return _bounded(field, as_whole(value), 2**63, where, value)
         case Kind.INT32:

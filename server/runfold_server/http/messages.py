@@ -1,4 +1,6 @@
-"""How a request is declared: a class whose annotations are its fields. Parsing and the OpenAPI document read the same class.
+"""How a request is declared: a class whose annotations are its fields.
+
+Parsing and the OpenAPI document read the same class.
 
     class SetTag(Message):
         run_id: Annotated[str, Rule(alias="run_uuid")]
@@ -6,8 +8,8 @@
         value: str = ""
 
 A field without a default is required, and an empty text counts as absent there. The annotation gives the type: `str`,
-`int` (64 bits; `Int32` for 32), `float`, `bool`, a `Literal` of an enum's names, another message, or a tuple of texts or
-messages for a repeated field. `| None` is for a field whose absence means something of its own.
+`int` (64 bits; `Int32` for 32), `float`, `bool`, a `Literal` of an enum's names, another message, or a tuple of texts
+or messages for a repeated field. `| None` is for a field whose absence means something of its own.
 """
 
 from collections.abc import Iterable, Mapping
@@ -38,10 +40,13 @@ class Rule:
     missing: str = ""
     missing_error: type[InvalidParameter] = InvalidParameter
     fallback: Any = None
+    storable: bool = True
     about: str = ""
 
 
 Int32 = Annotated[int, Rule(bits=32)]
+AnyText = Annotated[str, Rule(storable=False)]
+"""A text that never reaches Postgres, so it may hold NUL: its handler has an error of its own for that."""
 NO_RULE = Rule()
 
 
@@ -99,6 +104,7 @@ def _field(info: msgspec.structs.FieldInfo) -> Field:
         missing=rule.missing,
         missing_error=rule.missing_error,
         fallback=rule.fallback,
+        storable=rule.storable,
         attribute=info.name,
         about=rule.about,
         **details,

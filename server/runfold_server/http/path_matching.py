@@ -1,6 +1,6 @@
-"""Finding the operation that serves a path: fixed paths by one look-up, those with placeholders by their segments.
+"""Matching of paths to operations: fixed paths by one look-up, templates by their segments.
 
-A placeholder `{name}` stands for one segment that is not empty; `{name:path}`, at the end only, for one or more.
+A placeholder `{name}` matches one non-empty segment; `{name:path}`, at the end only, one or more.
 """
 
 import re
@@ -11,12 +11,12 @@ from typing import Any
 from .operation import Operation
 
 PLACEHOLDER = re.compile(r"{(\w+)(?::path)?}")
-"""A placeholder as it stands in an operation's path; its group is the name."""
+"""A placeholder in an operation's path; the group is its name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """The operations of one path by method, the path as it was declared, and what stands in its placeholders."""
+    """The operations of one path by method, the declared path, and the values of its placeholders."""
 
     methods: Mapping[str, Operation[Any]]
     path: str
@@ -24,7 +24,7 @@ class Match:
 
 
 class Paths:
-    """The paths of some operations. A fixed path wins over one with placeholders."""
+    """The paths of some operations. A fixed path wins over a template."""
 
     def __init__(self, operations: Iterable[Operation[Any]]) -> None:
         methods: dict[str, dict[str, Operation[Any]]] = {}
@@ -34,7 +34,7 @@ class Paths:
         self._templates = [(_pattern(path), path, own) for path, own in methods.items() if "{" in path]
 
     def find(self, path: str) -> Match | None:
-        """Who serves this path, which was percent-decoded before."""
+        """Return the match of a percent-decoded path; None if no operation serves it."""
         fixed = self._fixed.get(path)
         if fixed is not None:
             return fixed

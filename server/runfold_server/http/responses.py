@@ -3,6 +3,7 @@
 from typing import Any
 
 import msgspec
+from pydantic import ValidationError
 from starlette.responses import Response
 
 from runfold_schemas.positions.vector import Vector
@@ -10,8 +11,9 @@ from runfold_server.core.errors import ApiError
 from runfold_server.reads import moments
 
 NOT_FOUND_PAGE = (
-    "<!doctype html>\n<html lang=en>\n<title>404 Not Found</title>\n<h1>Not Found</h1>\n<p>The requested URL was not found "
-    "on the server. If you entered the URL manually please check your spelling and try again.</p>\n"
+    "<!doctype html>\n<html lang=en>\n<title>404 Not Found</title>\n<h1>Not Found</h1>\n"
+    "<p>The requested URL was not found on the server. "
+    "If you entered the URL manually please check your spelling and try again.</p>\n"
 )
 NOT_ALLOWED_PAGE = (
     "<!doctype html>\n<html lang=en>\n<title>405 Method Not Allowed</title>\n<h1>Method Not Allowed</h1>\n"
@@ -32,5 +34,11 @@ def error_response(error: ApiError) -> Response:
 def with_moment(response: Response, vector: Vector | None) -> Response:
     """Return the response with the vector that it shows in a header; None is the present and adds none."""
     if vector is not None:
-        response.headers[moments.HEADER] = moments.said(vector)
+        response.headers[moments.HEADER] = moments.vector_text(vector)
     return response
+
+
+def first_problem(error: ValidationError) -> str:
+    """Return the first problem of an event that breaks the contract, in the words of a request's error."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    return f"Invalid value for parameter '{'.'.join(str(part) for part in first['loc'])}' supplied: {first['msg']}"

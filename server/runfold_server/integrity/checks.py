@@ -1,4 +1,4 @@
-"""Bytes are compared with the digest in the log whenever a whole file is read, and who finds a difference says so loudly."""
+"""Comparison of stored files with their digests in the log, whenever a whole file is read."""
 
 import hashlib
 from collections.abc import AsyncIterator
@@ -15,11 +15,12 @@ from runfold_storage.objects import Store, hash_part
 
 MISSING = "no object"
 MOST_SUSPECTS = 10_000
+"""Damaged objects that a process remembers."""
 _log = structlog.get_logger(__name__)
 
 
 class Checks:
-    """Whether objects are what the log says. What was found lies in the control schema, where `runfold status` reads it."""
+    """Compares objects with the log. Damage is recorded in the control schema, where `runfold status` reads it."""
 
     def __init__(self, store: Store, database: Database, observed: ServerMetrics) -> None:
         self._store = store
@@ -28,9 +29,9 @@ class Checks:
         self._suspects: set[str] = set()
 
     async def read_whole(self, artifact: Artifact, reader: str = "download") -> AsyncIterator[bytes]:
-        """All bytes of a file. The last piece is held back until the digest is known, so a wrong file never arrives complete.
+        """Yield all bytes of a file. The last piece waits for the digest, so a damaged file never arrives complete.
 
-        DamagedBytes if the digest is another one, if the object is shorter, and if there is none.
+        DamagedBytes if the digest differs, or if the object is too short or missing. `reader` is for the metrics.
         """
         digest, held = hashlib.sha256(), b""
         try:
@@ -50,7 +51,10 @@ class Checks:
         yield held
 
     async def is_whole(self, artifact: Artifact, reader: str = "check") -> bool:
-        """Read a file for its digest alone. A file that was damaged and is whole again, as after a restore, is taken off the list."""
+        """Read a file for its digest alone; return whether it matches.
+
+        A file restored since leaves the list of damaged files.
+        """
         try:
             async for _ in self.read_whole(artifact, reader):
                 pass
@@ -65,11 +69,11 @@ class Checks:
         self._suspects.discard(object_key)
 
     async def record_unreadable(self, artifact: Artifact, why: str) -> None:
-        """The store answers, but can't give this object."""
+        """Record an object that the store can't read although it answers."""
         await self._damaged(artifact, f"unreadable: {why}", "check")
 
     async def reject_damaged(self, artifact: Artifact) -> None:
-        """DamagedBytes if the file is known to be damaged: before bytes leave that nobody will compare."""
+        """Raise DamagedBytes if the file is known to be damaged. For answers whose bytes nobody compares."""
         async with self._database.connection() as connection:
             found = await is_damaged(connection, artifact.object_key)
         if found is not None:
@@ -77,7 +81,8 @@ class Checks:
             raise _error(artifact, found)
 
     def _suspect(self, object_key: str) -> None:
-        """A download that finds the file whole again, after a restore, takes it off the list; others need not ask Postgres for that."""
+        # A later download that matches clears the damage in Postgres; downloads of other files need no such statement.
+
         if len(self._suspects) < MOST_SUSPECTS:
             self._suspects.add(object_key)
 
@@ -104,9 +109,11 @@ class Checks:
 def _error(artifact: Artifact, found: str) -> DamagedBytes:
     if found == MISSING:
         return DamagedBytes(
-            f"The bytes of '{artifact.path}' are not in the artifact store any more: there is no object {artifact.object_key}."
+            f"The bytes of '{artifact.path}' are not in the artifact store any more: there is no object "
+            f"{artifact.object_key}."
         )
     return DamagedBytes(
-        f"The bytes of '{artifact.path}' in the artifact store are not those that were logged (SHA-256 {artifact.sha256}; "
-        f"found: {found}). Restore the object {artifact.object_key} from a backup, or log the file again."
+        f"The bytes of '{artifact.path}' in the artifact store are not those that were logged (SHA-256 "
+        f"{artifact.sha256}; found: {found}). Restore the object {artifact.object_key} from a backup, or log the "
+        "file again."
     )

@@ -1,4 +1,4 @@
-"""Reads every file once in a while, so that damage is found which nobody's download would meet in time."""
+"""A background check that reads every file once per period, to find damage that no download would find in time."""
 
 import asyncio
 import contextlib
@@ -17,19 +17,21 @@ from runfold_storage.objects import Store
 from .checks import Checks
 
 POLL_SECONDS = 30.0
-"""Between two looks whether a pass is due, and after a failure."""
-LEAST_RATE = 16 * 1024 * 1024
-"""Bytes a second that a pass reads at most, unless it would take more than half of the period then."""
+"""Pause between checks whether a pass is due, and after a failure."""
+LEAST_BYTES_PER_SECOND = 16 * 1024 * 1024
+"""A pass reads no faster, unless it would then take more than half of the period."""
 RELEASE_SECONDS = 2.0
-_BATCH = 64
+"""Most time that a stopping server spends on passing its turn on."""
+_BATCH_FILES = 64
+"""Files fetched by one query."""
 _log = structlog.get_logger(__name__)
 
 
 class Scrub:
-    """Passes over all files, one server at a time. A pass that was broken off goes on where it was.
+    """Passes over all files, one server at a time. An interrupted pass resumes where it stopped.
 
-    A file is read at the latest a period after it was read last, plus the length of a pass, which is half a period at most unless
-    the store is too slow for that.
+    A file is read at the latest one period after its last read, plus the length of a pass: half a period, unless the
+    store is too slow.
     """
 
     def __init__(
@@ -43,13 +45,13 @@ class Scrub:
         self._period = period
 
     async def serve(self) -> None:
-        """Check for ever. Returns at once if there is no store, or if the period is 0."""
+        """Check until cancelled. Return at once if there is no store, or if the period is 0."""
         if not self._store.bucket.is_set or not self._period:
             return
         try:
             await self._pass_after_pass()
         finally:
-            # Another server may go on at once. If Postgres is away it waits until the turn has run out.
+            # Another server may continue at once. While Postgres is down, it waits until the turn expires.
             with contextlib.suppress(ApiError, TimeoutError):
                 async with asyncio.timeout(RELEASE_SECONDS), self._database.connection() as connection:
                     await release_pass(connection, self._holder)
@@ -65,16 +67,16 @@ class Scrub:
                 _log.warning("artifact_check_postponed", error=str(error))
 
     async def step(self) -> float:
-        """Read the next files, if it is this server's turn. Returns the seconds to wait until the next step."""
+        """Read the next files if it is this server's turn. Return the seconds until the next step."""
         async with self._database.connection() as connection:
             turn = await claim_pass(connection, self._holder, self._period)
             if turn is None:
                 return min(POLL_SECONDS, self._period)
-            files = await files_after(connection, turn, _BATCH)
+            files = await files_after(connection, turn, _BATCH_FILES)
             if not files:
                 await end_pass(connection, self._holder)
                 return min(POLL_SECONDS, self._period)
-        rate = max(LEAST_RATE, 2 * turn.total_bytes / self._period)
+        rate = max(LEAST_BYTES_PER_SECOND, 2 * turn.total_bytes / self._period)
         for artifact in files:
             began = time.monotonic()
             await self._read(artifact)
@@ -88,6 +90,6 @@ class Scrub:
         try:
             await self._checks.is_whole(artifact)
         except StorageUnavailable as error:
-            # One object that the store can't read, since its disk is damaged, must not end every pass; a store that is away must.
+            # An object on a damaged disk must not end every pass; a store that is down must.
             await self._store.bucket.exists()
             await self._checks.record_unreadable(artifact, str(error))

@@ -1,1 +1,1 @@
-"""MLflow's REST API 2.0: what each call asks of the log and of the read models."""
+"""MLflow's REST API: the handlers of its calls."""

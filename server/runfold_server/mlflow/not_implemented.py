@@ -1,4 +1,4 @@
-"""What MLflow 3.17.2 serves and this release does not: answered with 501 and a text, not with the 404 of a wrong address."""
+"""Paths that MLflow 3.17.2 serves and this release does not. They answer 501 with a message instead of 404."""
 
 PLANNED_2 = {
     "artifacts/presigned": "Presigned addresses of artifacts",
@@ -9,10 +9,10 @@ PLANNED_2 = {
     "traces": "Traces",
     "unified-traces": "Traces",
 }
-"""Beginning of a path below `/api/2.0/mlflow/` -> what it is about."""
+"""Prefix of a path below `/api/2.0/mlflow/` -> its subject."""
 
 PLANNED_3 = {
-    "datasets/": "Evaluation data sets",
+    "datasets/": "Evaluation datasets",
     "demo/": "Demonstrations",
     "gateway/": "Gateways",
     "genai/": "Evaluations",
@@ -27,4 +27,4 @@ PLANNED_3 = {
     "ui-telemetry": "Telemetry of pages",
     "workspaces": "Workspaces",
 }
-"""The same below `/api/3.0/mlflow/`."""
+"""Prefix of a path below `/api/3.0/mlflow/` -> its subject."""

@@ -1,7 +1,7 @@
-"""Page tokens: base64 of `{"offset": N}`, as MLflow's; of a history reduced over ranks `{"after": STEP, "reduction": R}`.
+"""Page tokens: base64 of `{"offset": N}`, as MLflow's, or of `{"after": STEP, "reduction": R}`.
 
-The latter goes on behind a step, since a late rank may add steps before it; and with its first page's reduction, whatever the run's tag says
-by then.
+The latter continues after a step, because a late rank may add steps before it, and keeps the reduction of the first
+page even if the run's tag has changed since.
 """
 
 import base64
@@ -24,22 +24,22 @@ class PageAfterStep(NamedTuple):
 
 
 def make_token(offset: int) -> str:
-    """Token of the page that begins at `offset`."""
+    """Return the token of the page that begins at `offset`."""
     return _encoded({"offset": offset})
 
 
 def make_step_token(page: PageAfterStep) -> str:
-    """Token of a page of a history that is reduced over ranks."""
+    """Return the token of a page of a history that is reduced over ranks."""
     return _encoded({"after": page.step, "reduction": page.reduction})
 
 
 def read_token(token: str | None) -> int:
-    """Offset of a token; no token is the beginning. InvalidParameter in MLflow's words."""
+    """Return the offset of a token; without one, 0. InvalidParameter in MLflow's words."""
     return _offset(_parsed(token)) if token else 0
 
 
 def read_token_of_history(token: str) -> int | PageAfterStep:
-    """Where a page of a history begins. InvalidParameter in MLflow's words."""
+    """Return where a page of a history begins. InvalidParameter in MLflow's words."""
     parsed = _parsed(token)
     if not isinstance(parsed, dict) or "after" not in parsed:
         return _offset(parsed)

@@ -1,4 +1,4 @@
-"""A fold's refusal in MLflow's words. The words depend on the call: the event tells which it was."""
+"""A fold's rejection as MLflow's error. Its message depends on the call, which the event identifies."""
 
 from runfold_projections.experiments.rejections import ExperimentRejection
 from runfold_projections.operations.outcomes import SET_ASIDE
@@ -14,15 +14,15 @@ from runfold_schemas.events.experiments import (
 from runfold_schemas.events.runs import ParamsLogged, RunFact, TagsDeleted
 from runfold_server.core.entity_errors import experiment_not_active, no_experiment, no_run, run_not_active
 from runfold_server.core.errors import AlreadyExists, ApiError, Internal, InvalidParameter, NotFound
-from runfold_server.writes.writes import RefusedWrite
+from runfold_server.writes.writes import RejectedWrite
 
 
-def as_mlflow_error(refused: RefusedWrite, *, single_param: bool = False) -> ApiError:
-    """The error to answer. `single_param`: the call was log-parameter, whose message has another form than log-batch's."""
-    event, details = refused.event, refused.refused.details
-    if refused.refused.code == SET_ASIDE:
-        return Internal(f"The server's own event was set aside: {refused.refused.message}")
-    match refused.refused.code:
+def as_mlflow_error(refused: RejectedWrite, *, single_param: bool = False) -> ApiError:
+    """Return the error to answer. `single_param` picks the message of log-parameter, which differs from log-batch's."""
+    event, details = refused.event, refused.rejection.details
+    if refused.rejection.code == SET_ASIDE:
+        return Internal(f"The server's own event became a dead letter: {refused.rejection.message}")
+    match refused.rejection.code:
         case ExperimentRejection.EXISTS:
             return AlreadyExists(f"Experiment(name={details.get('name', getattr(event, 'name', ''))}) already exists.")
         case ExperimentRejection.NOT_FOUND:
@@ -42,16 +42,16 @@ def as_mlflow_error(refused: RefusedWrite, *, single_param: bool = False) -> Api
         case RunRejection.PARAM_CHANGED:
             return _param_changed(event, details.get("conflicts", []), single_param)
         case RunRejection.EXISTS:
-            return AlreadyExists(refused.refused.message)
-    return InvalidParameter(refused.refused.message)
+            return AlreadyExists(refused.rejection.message)
+    return InvalidParameter(refused.rejection.message)
 
 
 def _experiment_not_active(event: Event, stage: str) -> ApiError:
-    # MLflow looks up what it deletes among the active ones, and what it restores among the deleted.
+    # MLflow looks for an experiment to delete among active ones, and for one to restore among deleted ones.
     if isinstance(event, ExperimentDeleted | ExperimentRestored):
         return no_experiment(event.experiment_id)
     if isinstance(event, ExperimentRenamed):
-        # MLflow answers 500 INVALID_STATE, upon which its client tries again for minutes.
+        # MLflow answers 500 INVALID_STATE, which its client retries for minutes.
         return InvalidParameter("Cannot rename a non-active experiment.")
     return experiment_not_active(_experiment_id(event), stage)
 

@@ -4,8 +4,8 @@ from typing import Annotated, Any
 
 from starlette.responses import Response
 
-from runfold_projections.series.branch_overview import MOST_FORKS, Branches, branches_of
-from runfold_projections.series.visible_points import Branches as Which
+from runfold_projections.series.branch_overview import MOST_FORKS, BranchOverview, read_branch_overview
+from runfold_projections.series.visible_points import BranchChoice as Which
 from runfold_schemas.positions.topics import Topic
 from runfold_server.core.entity_errors import no_run
 from runfold_server.core.errors import InvalidParameter
@@ -26,7 +26,8 @@ from runfold_server.openapi_schemas.common import (
     having,
     listed,
 )
-from runfold_server.reads.reader import Consistency, of_run
+from runfold_server.reads.reader import Consistency
+from runfold_server.reads.scopes import of_run
 
 from .query_parameters import STRONG, ConsistencyName, next_page
 
@@ -55,12 +56,12 @@ class BranchesOfRun(Message, frozen=True):
 
 async def _branches(services: Services, call: RawCall[BranchesOfRun]) -> Response:
     run_id, limit, offset = call.request.run_id, call.request.limit, call.request.offset
-    as_of = await services.reads.moments.of(call.http)
+    as_of = await services.reads.moments.of_request(call.http)
     shown = await services.reads.reader.read(
-        Consistency(call.request.consistency),
         of_run(run_id, Topic.METRICS, Topic.RUNS),
-        lambda connection: branches_of(connection, run_id, limit + 1, offset, as_of),
+        lambda connection: read_branch_overview(connection, run_id, limit + 1, offset, as_of),
         as_of=as_of,
+        consistency=Consistency(call.request.consistency),
     )
     found = shown.value
     if found is None:
@@ -69,11 +70,11 @@ async def _branches(services: Services, call: RawCall[BranchesOfRun]) -> Respons
         (where for where in shown.positions if where in of_run(run_id, Topic.METRICS)(shown.positions)), None
     )
     more = next_page(len(found.branches), limit, offset)
-    answer = _said(run_id, found, limit, str(partition)) | more | {"positions": shown.said()}
+    answer = _said(run_id, found, limit, str(partition)) | more | {"positions": shown.positions_json()}
     return with_moment(json_response(answer), as_of)
 
 
-def _said(run_id: str, found: Branches, limit: int, partition: str) -> Json:
+def _said(run_id: str, found: BranchOverview, limit: int, partition: str) -> Json:
     return {
         "run_id": run_id,
         "branch": found.newest,

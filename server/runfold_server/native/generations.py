@@ -5,7 +5,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from runfold_projections.generations.inventory import Entry, inventory
+from runfold_projections.generations.inventory import GenerationInfo, inventory
 from runfold_server.http.messages import NoFields
 from runfold_server.http.operation import RawCall, RawOperation
 from runfold_server.http.prefixes import NATIVE_PREFIX
@@ -22,7 +22,7 @@ async def _generations(services: Services, _: RawCall[NoFields]) -> Response:
     return json_response({"generations": [_shown(entry, live, now) for entry in entries]})
 
 
-def _shown(entry: Entry, live: dict[Any, Entry], now: datetime) -> dict[str, Any]:
+def _shown(entry: GenerationInfo, live: dict[Any, GenerationInfo], now: datetime) -> dict[str, Any]:
     """With how far it is: up to its bound, or to where the live one stands. The speed is that since it was begun."""
     generation, model = entry.generation, live.get(entry.generation.projection)
     folded = sum(entry.checkpoints.values())

@@ -39,9 +39,9 @@ class GetRun(Message, frozen=True):
 
 
 async def _run(services: Services, call: RawCall[GetRun]) -> Response:
-    as_of = await services.reads.moments.of(call.http)
+    as_of = await services.reads.moments.of_request(call.http)
     shown = await find_run(services.reads.reader, call.request.run_id, as_of, Consistency(call.request.consistency))
-    return with_moment(json_response({"run": native_run(shown.value), "positions": shown.said()}), as_of)
+    return with_moment(json_response({"run": native_run(shown.value), "positions": shown.positions_json()}), as_of)
 
 
 def native_run(row: Run) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document of all that is served, made from the tables that routing and parsing use."""
+"""The OpenAPI 3.1 document, made from the declarations that routing and parsing read."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -9,7 +9,7 @@ import msgspec
 from starlette.responses import Response
 
 from runfold_server.http.fields import Field, Kind
-from runfold_server.http.messages import NoFields
+from runfold_server.http.messages import NoFields, fields_of
 from runfold_server.http.operation import Operation, RawCall, RawOperation, TimeTravel
 from runfold_server.http.path_matching import PLACEHOLDER
 from runfold_server.http.services import Services
@@ -25,20 +25,23 @@ from .field_descriptions import meaning
 Json = dict[str, Any]
 _INTEGERS = {Kind.INT32: 2**31, Kind.INT64: 2**63}
 _ABOUT = f"""
-The REST API of Runfold. What MLflow {MLFLOW_VERSION} calls is served under `/api/2.0/mlflow` and, alike, under `/ajax-api/2.0/mlflow`.
+The REST API of Runfold. The calls of MLflow {MLFLOW_VERSION} are served under `/api/2.0/mlflow` and `/ajax-
+api/2.0/mlflow`.
 
-Bodies are JSON objects. Unknown fields are ignored, null is the same as absent, whole numbers may come as strings, names also in camel
-case. Writes of a run's params and tags answer when the fold has accepted them, metrics when the log has them; a read sees all that was
-acknowledged before it began. A fault of the program is a 500 with an error in the same shape as all others.
+Bodies are JSON objects. Unknown fields are ignored, null means absent, whole numbers may come as strings, and names
+may be in camel case. Writes of a run's params and tags answer when the fold has accepted them, metrics when the log
+has them. A read sees every write that was acknowledged before it began. A fault of the program is a 500 with an error
+in the same shape as all others.
 """
 _ERRORS = {
-    400: "The request can be corrected; the message says how.",
-    404: "What the request names does not exist.",
-    409: "There is no past of the moment that is asked about; the message says by which command it is made.",
-    413: "The body is larger than the server takes.",
-    429: "The client has as much of this open as one client may have; end one, or ask later.",
-    501: "The log's feature level does not have this yet: run `runfold upgrade`.",
-    503: "Kafka, Postgres or the workers are away or behind. A write was not acknowledged and may still take effect; repeat it.",
+    400: "The request is wrong; the message names what would be right.",
+    404: "The request names something that does not exist.",
+    409: "No snapshot of the requested moment exists; the message names the command that creates it.",
+    413: "The body exceeds the server's limit.",
+    429: "The client has reached its limit of open answers; end one, or try later.",
+    501: "The log's feature level is too low: run `runfold upgrade`.",
+    503: "Kafka, Postgres or the workers are down or behind. A write was not acknowledged and may still take effect; "
+    "repeat it.",
 }
 
 
@@ -78,8 +81,7 @@ def _plain(path: str) -> str:
 
 
 def _call(operation: Operation[Any]) -> Json:
-    # Without fields there is nothing that a caller could get wrong.
-    # Whatever has a body may have a bad one.
+    # Any body may be bad. A GET without fields has nothing that a client could get wrong.
     errors: tuple[int, ...] = (400, 404, 413, 503)
     if not operation.fields and operation.method == "GET":
         errors = (400, 503) if operation.time_travel is not TimeTravel.NONE else (503,)
@@ -92,13 +94,13 @@ def _call(operation: Operation[Any]) -> Json:
     )
     placed = set(PLACEHOLDER.findall(operation.path))
     in_path = [field for field in operation.fields if field.name in placed]
-    asked = [_AS_OF] if operation.time_travel is not TimeTravel.NONE else []
-    if asked:
+    moment = [_AS_OF] if operation.time_travel is not TimeTravel.NONE else []
+    if moment:
         described["responses"]["200"]["headers"] = _AS_OF_SAID
     if operation.method == "GET":
-        return described | {"parameters": [*_parameters(operation.path, operation.fields, placed), *asked]}
-    if in_path or asked:
-        described["parameters"] = [*_parameters(operation.path, in_path, placed), *asked]
+        return described | {"parameters": [*_parameters(operation.path, operation.fields, placed), *moment]}
+    if in_path or moment:
+        described["parameters"] = [*_parameters(operation.path, in_path, placed), *moment]
     in_body = [field for field in operation.fields if field.name not in placed]
     if not in_body and in_path:
         return described
@@ -112,13 +114,13 @@ _AS_OF: Json = {
     "name": moments.PARAMETER,
     "in": "query",
     "required": False,
-    "description": "The moment of the past to ask about: an ISO date or time (UTC if no zone is named), milliseconds since the epoch, a "
-    f"position vector, or the name of a past. The header `{moments.HEADER}` says the same.",
+    "description": "A past moment: an ISO date or time (UTC unless it names a zone), milliseconds since the epoch, a "
+    f"position vector, or the name of a snapshot. The header `{moments.HEADER}` is equivalent.",
     "schema": {"type": "string"},
 }
 _AS_OF_SAID: Json = {
     moments.HEADER: {
-        "description": "Of a question about the past: the position vector that the moment was resolved to.",
+        "description": "For a past moment: the position vector that it was resolved to.",
         "schema": {"type": "string"},
     }
 }
@@ -135,15 +137,21 @@ def _raw(raw: RawOperation[Any]) -> Json:
         described["parameters"].append(_AS_OF)
     if raw.also:
         described["responses"]["200"]["content"][raw.also] = {"schema": _BYTES}
-    if raw.takes:
-        described["requestBody"] = {"required": True, "content": {raw.takes: {"schema": raw.body or _BYTES}}}
+    if raw.body_type:
+        described["requestBody"] = {"required": True, "content": {raw.body_type: {"schema": _body(raw)}}}
     return described
+
+
+def _body(raw: RawOperation[Any]) -> Schema:
+    if isinstance(raw.body, type):
+        return _object(f"{raw.path}.body", fields_of(raw.body))
+    return raw.body or _BYTES
 
 
 def _described(
     about: str, tag: str, name: str, answers: Mapping[int, tuple[str, Schema]], errors: Iterable[int]
 ) -> Json:
-    refused = {str(status): {"$ref": f"#/components/responses/{status}"} for status in errors}
+    errors_by_status = {str(status): {"$ref": f"#/components/responses/{status}"} for status in errors}
     answered = {
         str(status): {
             "description": "Done." if status < 300 else _ERRORS.get(status, "Not done."),
@@ -156,7 +164,7 @@ def _described(
         "summary": about.split(". ")[0].rstrip("."),
         "description": about,
         "tags": [tag],
-        "responses": dict(sorted((refused | answered).items())),
+        "responses": dict(sorted((errors_by_status | answered).items())),
     }
 
 
@@ -216,7 +224,7 @@ def _type(path: str, field: Field) -> Json:
             shape = {"type": "array", "items": _object(f"{path}.{field.name}", field.fields)}
         case Kind.OBJECT:
             shape = _object(f"{path}.{field.name}", field.fields)
-    # An empty text is what MLflow's protobuf has for absent.
+    # In MLflow's protobuf an empty text means absent.
     return shape if field.default in (None, "") else shape | {"default": field.default}
 
 

@@ -1,4 +1,4 @@
-"""What the fields of requests to the registry mean; see `meanings.py`."""
+"""Descriptions of the fields of requests to the model registry."""
 
 from collections.abc import Mapping
 
@@ -20,20 +20,22 @@ _VERSIONS = ("create", "get", "update", "delete", "transition-stage", "get-downl
 MEANINGS: Mapping[str, str] = {
     **{f"registered-models/{call}.name": _NAME for call in _MODELS},
     **{f"model-versions/{call}.name": _NAME for call in _VERSIONS},
-    "alias": "The alias, without `@`: letters, digits, `_` and `-`; neither `latest` nor `v` and a number.",
-    "archive_existing_versions": "Whether the other versions in that stage become `Archived`; for `Staging` and `Production` only.",
+    "alias": "The alias without `@`: letters, digits, `_` and `-`; neither `latest` nor `v` and a number.",
+    "archive_existing_versions": "Whether the other versions in that stage become `Archived`. Only for `Staging` and "
+    "`Production`.",
     "/api/runfold/v1/models/{name}.name": _NAME,
-    "description": "What is to be said of it.",
-    "run_link": "Address of the run, where it is one of another server.",
+    "description": "Description.",
+    "run_link": "Address of the run, if it is on another server.",
     "stage": "`None`, `Staging`, `Production` or `Archived`, in any case.",
     "stages": "Stages, in any case; none means all.",
     "version": "Number of the version, in a string.",
     "registered-models/rename.new_name": _NAME,
     "registered-models/set-tag.value": _VALUE,
     "model-versions/set-tag.value": _VALUE,
-    "registered-models/search.max_results": "How many to answer at most: 1 to 1,000.",
-    "model-versions/search.max_results": "How many to answer at most: 1 to 200,000.",
-    "model-versions/create.source": "Address of the model: `models:/<logged model's id>`, `models:/<name>/<version>`, `runs:/<run id>/<path>`, or where its files lie.",
-    "model-versions/create.model_id": "Logged model that it is.",
+    "registered-models/search.max_results": "Most models to return: 1 to 1,000.",
+    "model-versions/search.max_results": "Most versions to return: 1 to 200,000.",
+    "model-versions/create.source": "Address of the model: `models:/<logged model's id>`, "
+    "`models:/<name>/<version>`, `runs:/<run id>/<path>`, or the address of its files.",
+    "model-versions/create.model_id": "Id of the logged model that it is.",
 }
-"""Meanings by `path.field`, or by the field alone."""
+"""Descriptions by `path.field`, or by the field alone."""

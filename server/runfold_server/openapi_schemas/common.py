@@ -1,6 +1,8 @@
-"""What is answered, as JSON schemas, each shape declared once. Tests hold real answers against them; the document refers to them.
+"""JSON schemas that several answers share.
 
-MLflow leaves out empty lists and unset fields, so what is not required here may be missing.
+Tests check real answers against them, and the OpenAPI document refers to them.
+
+MLflow leaves out empty lists and unset fields, so whatever is not required here may be missing.
 """
 
 from collections.abc import Mapping
@@ -17,7 +19,7 @@ POSITION: Schema = {"type": "string", "description": "topic:partition:offset"}
 POSITIONS: Schema = {
     "type": "object",
     "additionalProperties": {"type": "integer"},
-    "description": "Of each partition the next offset: what lies before it is in this answer.",
+    "description": "End offset of each partition: the answer includes all records before it.",
 }
 INT64: Schema = {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1}
 MS: Schema = {**INT64, "description": "Milliseconds since the epoch."}
@@ -25,29 +27,29 @@ NUMBER: Schema = {
     "description": 'A double; "NaN" for not-a-number, the largest doubles for infinities.',
     "anyOf": [{"type": "number"}, {"const": "NaN"}],
 }
-TOKEN: Schema = {"type": "string", "description": "There is more: give it as `page_token`."}
+TOKEN: Schema = {"type": "string", "description": "More items follow: send it as `page_token`."}
 STAGE: Schema = {"enum": ["active", "deleted"]}
 
 
 def having(required: Mapping[str, Schema], optional: Mapping[str, Schema] | None = None, about: str = "") -> Schema:
-    """An object with these fields and no others."""
+    """Return the schema of an object with these fields and no others."""
     fields = {**required, **(optional or {})}
     shape: dict[str, Any] = {"type": "object", "properties": fields, "required": sorted(required)}
     return shape | {"additionalProperties": False} | ({"description": about} if about else {})
 
 
 def listed(item: Schema) -> Schema:
-    """A list."""
+    """Return the schema of a list."""
     return {"type": "array", "items": item}
 
 
 def ref(name: str) -> Schema:
-    """A shape of SHAPES, by name."""
+    """Return a reference to a schema of SHAPES."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 
 def page(name: str, item: str) -> Schema:
-    """A page of a search."""
+    """Return the schema of a page of a search."""
     return having({}, {name: listed(ref(item)), "next_page_token": TOKEN})
 
 
@@ -58,7 +60,7 @@ _POINT = {"key": TEXT, "value": NUMBER, "timestamp": MS, "step": INT64}
 SHAPES: Mapping[str, Schema] = {
     "FileInfo": having(
         {"path": TEXT, "is_dir": {"type": "boolean"}},
-        {"file_size": {**INT64, "description": "Bytes; a folder has none."}},
+        {"file_size": {**INT64, "description": "Bytes; a folder has no size."}},
         "A file or folder.",
     ),
     "Error": having(
@@ -67,7 +69,7 @@ SHAPES: Mapping[str, Schema] = {
             "message": {"type": "string", "description": "What is wrong, and mostly what would be right."},
         },
         {"sqlstate": TEXT, "error_class": TEXT},
-        "Every error, in MLflow's shape.",
+        "An error, in MLflow's shape.",
     ),
     "KeyValue": having({"key": TEXT, "value": TEXT}, about="A param or a tag."),
     "Experiment": having(
@@ -83,7 +85,7 @@ SHAPES: Mapping[str, Schema] = {
     "RunInfo": having(
         {
             "run_id": TEXT,
-            "run_uuid": {"type": "string", "description": "The run id once more, for old clients."},
+            "run_uuid": {"type": "string", "description": "The run id again, for old clients."},
             "experiment_id": TEXT,
             "run_name": TEXT,
             "user_id": TEXT,
@@ -96,7 +98,7 @@ SHAPES: Mapping[str, Schema] = {
     "Metric": having(
         _POINT,
         {"model_id": TEXT, "dataset_name": TEXT, "dataset_digest": TEXT},
-        "A point. As the latest value of its key: the one with the largest step, then time, then value.",
+        "A point. The latest value of a key is the point with the largest step, then time, then value.",
     ),
     "RunMetric": having({**_POINT, "run_id": TEXT}, about="A point of one of several runs."),
     "Dataset": having(
@@ -127,11 +129,11 @@ SHAPES: Mapping[str, Schema] = {
             "message": TEXT,
             "details": {"type": "object"},
         },
-        "What became of one record of a batch.",
+        "The outcome of one record of a batch.",
     ),
     "Outcomes": having({"results": listed(ref("Outcome"))}, {"error_code": TEXT, "message": TEXT}),
     "Part": having({"ok": {"type": "boolean"}}, {"error": TEXT}),
 }
-"""Shapes by the names under which the document has them."""
+"""Schemas by their names in the document."""
 
 ERROR = ref("Error")

@@ -1,4 +1,4 @@
-"""What calls of the registry answer, as JSON schemas."""
+"""JSON schemas of the answers about the model registry."""
 
 from collections.abc import Mapping
 
@@ -44,7 +44,7 @@ SHAPES: Mapping[str, Schema] = {
             "description": NULLABLE_TEXT,
             "created_ms": MS,
             "updated_ms": MS,
-            "last_version": {**INT64, "description": "The largest number that a version was given; 0: none was."},
+            "last_version": {**INT64, "description": "The largest version number so far; 0 for none."},
             "tags": {"type": "object", "additionalProperties": TEXT},
             "aliases": {"type": "object", "additionalProperties": INT64, "description": "Alias -> version."},
         },
@@ -54,7 +54,7 @@ SHAPES: Mapping[str, Schema] = {
         {
             "version": INT64,
             "source": TEXT,
-            "storage_location": {"type": "string", "description": "Where its files lie."},
+            "storage_location": {"type": "string", "description": "Address of its files."},
             "run_id": NULLABLE_TEXT,
             "run_link": NULLABLE_TEXT,
             "model_id": NULLABLE_TEXT,
@@ -68,4 +68,4 @@ SHAPES: Mapping[str, Schema] = {
         about="A version of a registered model.",
     ),
 }
-"""Shapes by the names under which the document has them."""
+"""Schemas by their names in the document."""

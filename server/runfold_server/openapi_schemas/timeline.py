@@ -1,4 +1,4 @@
-"""What timelines, `why` and `diff` answer, as JSON schemas."""
+"""JSON schemas of the answers of timelines, `why` and `diff`."""
 
 from collections.abc import Mapping
 
@@ -6,10 +6,10 @@ from .common import INT64, MS, NULLABLE_INT, NULLABLE_TEXT, POSITION, TEXT, TOKE
 
 _VALUE: Schema = {
     "type": ["string", "number", "boolean", "array", "object", "null"],
-    "description": "A text, a number, a truth value, a list or an object; null: it had none.",
+    "description": "A text, a number, a boolean, a list or an object; null if it had no value.",
 }
 _CHANGES = listed(having({"field": TEXT, "from": _VALUE, "to": _VALUE}))
-AS_OF: Schema = {**TEXT, "description": "The position vector that the answer goes up to."}
+AS_OF: Schema = {**TEXT, "description": "The position vector up to which the answer goes."}
 _WRITER = having({"id": TEXT, "node": TEXT, "rank": NULLABLE_INT, "attempt": TEXT, "sequence": INT64})
 _HEAD: Schema = {
     "position": POSITION,
@@ -24,24 +24,24 @@ _HEAD: Schema = {
     "payload": {"type": "object"},
     "outcome": {"enum": ["accepted", "rejected"]},
 }
-_REFUSED: Schema = {"code": {**TEXT, "description": "Why the fold refused it."}, "message": TEXT}
+_REJECTED: Schema = {"code": {**TEXT, "description": "Why the fold rejected it."}, "message": TEXT}
 _EVENT = having(
     {
         **_HEAD,
-        "changes": {**_CHANGES, "description": "What it changed about the entity."},
+        "changes": {**_CHANGES, "description": "Its changes to the entity."},
         "caused": {
             **listed(having({"entity": TEXT, "position": POSITION})),
             "description": "Events that name this one as their cause.",
         },
     },
-    _REFUSED,
+    _REJECTED,
 )
 EVENT, SETTING = ref("TimelineEvent"), ref("SettingEvent")
 _NAMESAKES = listed(having({"id": TEXT, "as_of": POSITION}))
 NAMESAKES: Schema = {
     **_NAMESAKES,
-    "description": "Of a registered model: others that had this name before, the latest first, and the last moment at which each had it. "
-    "With that as `as_of`, the same question is about the other one.",
+    "description": "Earlier registered models of this name, the latest first, and the last moment at which each had "
+    "it. With that as `as_of`, the same request is about the other model.",
 }
 _LOGGED = having(
     {
@@ -61,7 +61,7 @@ _EVENTS = having(
         "next_page_token": TOKEN,
         "logged": {
             **listed(_LOGGED),
-            "description": "Of a run, on the first page: what it logged to `metrics`, by attempt, branch and rank; not event by event.",
+            "description": "For a run, on the first page: what it logged to `metrics`, by attempt, branch and rank.",
         },
         "namesakes": NAMESAKES,
     },
@@ -71,8 +71,8 @@ _WHY = having(
     {
         "field": TEXT,
         "value": _VALUE,
-        "set_by": {**_SET, "description": "The event that gave it its value, or took the last one away."},
-        "earlier": {**listed(_SET), "description": "The events that set it before, newest first."},
+        "set_by": {**_SET, "description": "The event that set its value, or removed the last one."},
+        "earlier": {**listed(_SET), "description": "Earlier events that set it, newest first."},
         "as_of": AS_OF,
     },
     {"namesakes": NAMESAKES},
@@ -89,7 +89,7 @@ _DIFF = having(
                     "to": _VALUE,
                     "by": {
                         **NULLABLE_TEXT,
-                        "description": "The actor; null of a metric, whose points may be many writers'.",
+                        "description": "The actor; null for a metric, whose points may come from many writers.",
                     },
                     "event": {"anyOf": [SETTING, {"type": "null"}]},
                 }
@@ -99,7 +99,7 @@ _DIFF = having(
 )
 
 SHAPES: Mapping[str, Schema] = {
-    "SettingEvent": having(_HEAD, _REFUSED),
+    "SettingEvent": having(_HEAD, _REJECTED),
     "TimelineEvent": _EVENT,
     "Timeline": _EVENTS,
     "Why": _WHY,

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 import msgspec
 from starlette.requests import Request
 
-from runfold_server.http.body import read_body
-from runfold_server.http.messages import Message, NoFields, Rule
+from runfold_server.http.messages import AnyText, Message, NoFields, Rule
 from runfold_server.http.operation import RawCall
+from runfold_server.http.request_body import read_body
 from runfold_server.http.services import Services
 from runfold_server.streams.events.schema_definitions import Definition, same
 
@@ -37,19 +37,19 @@ class PageOfList(Message, frozen=True):
 class ListSubjects(PageOfList, frozen=True):
     """Subjects whose names begin with a prefix."""
 
-    prefix: Annotated[str, Rule(name="subjectPrefix")] = ""
+    prefix: Annotated[str, Rule(name="subjectPrefix", storable=False)] = ""
 
 
 class ListSchemas(ListSubjects, frozen=True):
     """Versions of those subjects."""
 
-    latest_only: Annotated[str, Rule(name="latestOnly")] = ""
+    latest_only: Annotated[str, Rule(name="latestOnly", storable=False)] = ""
 
 
 class SubjectRequest(Message, frozen=True):
     """A request about one subject."""
 
-    subject: str
+    subject: AnyText
 
 
 class ListVersions(SubjectRequest, frozen=True):
@@ -62,7 +62,7 @@ class ListVersions(SubjectRequest, frozen=True):
 class VersionOfSubject(SubjectRequest, frozen=True):
     """A request about one version of a subject."""
 
-    version: str
+    version: AnyText
 
 
 class SchemaRequest(Message, frozen=True):
@@ -74,7 +74,7 @@ class SchemaRequest(Message, frozen=True):
 class GetSchema(SchemaRequest, frozen=True):
     """schemas/ids/{id}."""
 
-    fetch_max_id: Annotated[str, Rule(name="fetchMaxId")] = ""
+    fetch_max_id: Annotated[str, Rule(name="fetchMaxId", storable=False)] = ""
 
 
 async def root(_: Services, __: RawCall[NoFields]) -> Any:

@@ -41,7 +41,7 @@ def _operation(
     request: type[Message] = NoFields,
     refused: tuple[int, ...] = (503,),
     *,
-    takes: Schema | None = None,
+    body: Schema | None = None,
 ) -> RawOperation[Any]:
     return RawOperation(
         method,
@@ -50,8 +50,8 @@ def _operation(
         answering(handler),
         about,
         {200: (MEDIA_TYPE, answer)} | dict.fromkeys(refused, (MEDIA_TYPE, _ERROR)),
-        takes=MEDIA_TYPE if takes is not None else "",
-        body=takes,
+        body_type=MEDIA_TYPE if body is not None else "",
+        body=body,
         errors=(),
     )
 
@@ -114,7 +114,7 @@ OPERATIONS = (
         _VERSION,
         SubjectRequest,
         (400, 404, 422, 503),
-        takes=_BODY,
+        body=_BODY,
     ),
     _operation(
         "POST",
@@ -124,7 +124,7 @@ OPERATIONS = (
         having({"id": INT64}),
         SubjectRequest,
         (400, 422, 503),
-        takes=_BODY,
+        body=_BODY,
     ),
     _operation(
         "GET",

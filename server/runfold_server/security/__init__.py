@@ -1,1 +1,1 @@
-"""Who may call: the checks that every request passes before a route is looked up."""
+"""Checks of every request before routing, and limits of what one client may hold open."""

@@ -1,4 +1,7 @@
-"""Slots for what lasts: streams, and answers that are large. Slot before the work begins, at most so many for each client."""
+"""Slots for streams and large answers, limited in all and for each client.
+
+A slot is acquired before the work begins.
+"""
 
 import asyncio
 from collections import Counter
@@ -10,32 +13,32 @@ from runfold_server.core.errors import TooMany, Unavailable
 
 
 class Slots:
-    """So many places in all, and so many for one client: an address."""
+    """`most` slots in all and `per_client` for one address. `what` names them in errors."""
 
     def __init__(self, what: str, most: int, per_client: int) -> None:
         self._what, self._most, self._per_client = what, most, per_client
-        self._taken: Counter[str] = Counter()
+        self._used: Counter[str] = Counter()
         self._freed = asyncio.Event()
 
     @property
-    def taken(self) -> int:
-        """How many are taken."""
-        return self._taken.total()
+    def used(self) -> int:
+        """The number of slots in use."""
+        return self._used.total()
 
     def acquire(self, request: Request) -> "Slot":
-        """A place, now. TooMany if the client has all that one may have, Unavailable if there is none left."""
+        """Return a slot. TooMany if the client has reached its limit, Unavailable if all slots are in use."""
         client = client_of(request)
-        if self._taken[client] >= self._per_client:
+        if self._used[client] >= self._per_client:
             raise TooMany(
                 f"{self._per_client} {self._what} of one client are open already; end one of them first.", 5.0
             )
-        if self.taken >= self._most:
+        if self.used >= self._most:
             raise Unavailable(f"This server has {self._most} {self._what} already; ask another one, or later.", 5.0)
-        self._taken[client] += 1
+        self._used[client] += 1
         return Slot(self, client)
 
     async def acquire_within(self, request: Request, seconds: float) -> "Slot":
-        """A place, after up to `seconds`; raises as `take` when they are over."""
+        """Return a slot, waiting up to `seconds` for one; then raise as `acquire` does."""
         deadline = asyncio.get_running_loop().time() + seconds
         while True:
             try:
@@ -52,21 +55,21 @@ class Slots:
                 pass
 
     def release(self, client: str) -> None:
-        """Free one of a client's places."""
-        self._taken[client] -= 1
-        if self._taken[client] <= 0:
-            del self._taken[client]
+        """Free one of a client's slots."""
+        self._used[client] -= 1
+        if self._used[client] <= 0:
+            del self._used[client]
         self._freed.set()
 
 
 class Slot:
-    """A place that is taken until it is given back; more than once does no harm."""
+    """A slot in use until it is released; releasing it again does nothing."""
 
     def __init__(self, places: Slots, client: str) -> None:
         self._places, self._client, self._held = places, client, True
 
     def release(self) -> None:
-        """Free the place."""
+        """Free the slot."""
         if self._held:
             self._held = False
             self._places.release(self._client)
@@ -75,11 +78,11 @@ class Slot:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
-        # What is answered holds the place until it is sent.
+        # The response holds the slot until it is sent.
         if kind is not None:
             self.release()
 
 
 def client_of(request: Request) -> str:
-    """Who asks: an address, which a proxy on this machine may say."""
+    """Return the client's address, which a proxy on this machine may name."""
     return request.client.host if request.client is not None else ""

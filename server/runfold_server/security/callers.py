@@ -1,6 +1,6 @@
-"""Keep web pages of strangers out: names that lead here by DNS rebinding, and writes from pages of another origin.
+"""Rules for requests of browsers: no names that DNS rebinding leads here, no writes from other origins.
 
-Pure rules over two headers, as browsers send them. Clients that are no browser send no Origin, and pass.
+Pure rules over the Host and Origin headers. Clients other than browsers send no Origin and pass.
 """
 
 import fnmatch
@@ -15,22 +15,22 @@ _PRIVATE = tuple(
     ipaddress.ip_network(network)
     for network in ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "0.0.0.0/32", "::1/128", "fc00::/7")
 )
-"""MLflow's ranges (`mlflow.server.security_utils` 3.17.2), compared as addresses: its patterns take `10.evil.example`, too."""
+"""MLflow's ranges (`mlflow.server.security_utils` 3.17.2) as addresses. Its patterns allow `10.evil.example`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Callers:
-    """Which Host and Origin headers are taken.
+    """Which Host and Origin headers are allowed.
 
-    `hosts` are names or addresses that the server is reached at beside loopback and private addresses, with `*` as a wildcard and a
-    port or none; `origins` are origins whose pages may write although they are not this server's, such as `https://notebooks.example`.
+    `hosts` are names or addresses of this server beside loopback and private addresses, with `*` as a wildcard and an
+    optional port. `origins` are other origins whose pages may write, such as `https://notebooks.example`.
     """
 
     hosts: Sequence[str] = ()
     origins: Sequence[str] = ()
 
     def allows_host(self, host: str, server: str = "") -> bool:
-        """Whether a request with this Host header may be answered; `server` is the address that it was sent to."""
+        """Return whether a request with this Host header is allowed. `server` is the address that it reached."""
         name = _name(host)
         if name is None:
             return False
@@ -41,14 +41,14 @@ class Callers:
         return name == server or any(address in network for network in _PRIVATE) or self._is_listed(host, name)
 
     def allows_origin(self, origin: str, host: str) -> bool:
-        """Whether a page of this origin may write through a request with this Host header."""
+        """Return whether a page of this origin may write through a request with this Host header."""
         if any(fnmatch.fnmatchcase(origin.lower(), known.lower().rstrip("/")) for known in self.origins):
             return True
         scheme, _, rest = origin.partition("://")
         if scheme.lower() not in ("http", "https") or not rest:
             return False
         name = _name(rest)
-        # Behind a proxy the Host header may be another one than the page's: then the page's own name is listed.
+        # A proxy may change the Host header. The page's own name is listed in that case.
         return name is not None and (_with_port(rest, scheme) in _same(host) or self._is_listed(rest, name))
 
     def _is_listed(self, host: str, name: str) -> bool:
@@ -59,7 +59,7 @@ class Callers:
 
 
 def _name(host: str) -> str | None:
-    """The name or address of a Host header, in small letters; None if it is malformed."""
+    """Return the name or address of a Host header in lower case; None if it is malformed."""
     try:
         parsed = urllib.parse.urlsplit(f"//{host}")
         _ = parsed.port
@@ -76,5 +76,5 @@ def _with_port(host: str, scheme: str) -> str:
 
 
 def _same(host: str) -> tuple[str, ...]:
-    """The forms of this Host header with a port. Without one, a proxy before us decides whether it is 80 or 443."""
+    """Return the Host header with its port; without one, with those of both schemes, since a proxy may end TLS."""
     return (_with_port(host, "http"), _with_port(host, "https"))

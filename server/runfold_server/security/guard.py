@@ -1,4 +1,4 @@
-"""ASGI middleware that refuses callers, and sets the headers that tell browsers what they may do with an answer."""
+"""ASGI middleware that denies requests by their headers, and sets security headers for browsers."""
 
 from functools import lru_cache
 
@@ -11,24 +11,24 @@ from runfold_server.core.errors import ApiError, PermissionDenied
 from .callers import SAFE_METHODS, Callers
 
 OPEN_PATHS = frozenset({"/health", "/health/live", "/health/ready", "/version"})
-"""Answered whatever the Host header is, as MLflow does: orchestrators ask them under names of their own."""
+"""Paths served under any Host header, as MLflow does: orchestrators use names of their own."""
 
 _BROWSER_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"SAMEORIGIN"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
-_HOSTS_KEPT, _KEPT_CHARS = 256, 262
-"""How many Host headers are remembered with what was decided, and their most characters: a name's 255, and a port."""
+_CACHED_HOSTS, _CACHED_CHARS = 256, 262
+"""Number of Host headers whose decision is cached, and their most characters: 255 of a name, and a port."""
 _log = structlog.get_logger(__name__)
 
 
 class Guard:
-    """Wraps an application. Whatever is refused here has not reached it."""
+    """Wraps an application, which denied requests never reach."""
 
     def __init__(self, app: ASGIApp, callers: Callers) -> None:
         self._app, self._callers = app, callers
-        self._known_host = lru_cache(_HOSTS_KEPT)(callers.allows_host)
+        self._known_host = lru_cache(_CACHED_HOSTS)(callers.allows_host)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -51,9 +51,9 @@ class Guard:
         await answer(scope, receive, send_with_headers)
 
     def _denial(self, scope: Scope) -> ApiError | None:
-        # Of every request, so by hand: Starlette's objects for headers cost more than the rest of this.
+        # Every request comes here. Starlette's objects for headers would cost more than all the rest.
         hosts, origin = _host_and_origin(scope)
-        # HTTP/1.0 knows no Host; browsers always send one.
+        # HTTP/1.0 has no Host header; browsers always send one.
         host = hosts[0] if hosts else None
         if host is None or scope["path"] in OPEN_PATHS:
             pass
@@ -71,8 +71,8 @@ class Guard:
         return None
 
     def _allows_host(self, host: str, server: str) -> bool:
-        takes = self._known_host if len(host) <= _KEPT_CHARS else self._callers.allows_host
-        return takes(host, server)
+        allows = self._known_host if len(host) <= _CACHED_CHARS else self._callers.allows_host
+        return allows(host, server)
 
 
 def _host_and_origin(scope: Scope) -> tuple[list[str], str | None]:

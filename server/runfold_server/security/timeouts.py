@@ -1,6 +1,7 @@
-"""HTTP connections whose clients are slow or hostile: bounds on headers, on time, and on how many there are.
+"""Bounds on slow or hostile HTTP connections: size of headers, time, and number of connections.
 
-A subclass of uvicorn's protocol, because only the protocol sees a request before it is whole, and an answer that nobody takes.
+A subclass of uvicorn's protocol, because only the protocol sees a request before it is complete, and a response that
+the client does not read.
 """
 
 import asyncio
@@ -14,10 +15,11 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """What a client may take. Times are in seconds, sizes in bytes.
+    """Bounds of one connection. Times are in seconds, sizes in bytes.
 
-    Headers, with the request line, must be whole after `header_seconds`. A body must move by `progress_bytes` in every `stall_seconds`
-    unless this side holds it back, and an answer that waits for its client by as much in every `answer_seconds`.
+    Headers and request line must be complete after `header_seconds`. A body must advance by `progress_bytes` in every
+    `stall_seconds` unless this side holds it back, and a response that waits for its client by as much in every
+    `answer_seconds`.
     """
 
     header_bytes: int = 256 * 1024
@@ -38,7 +40,7 @@ _REASONS = {
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """One connection. `patience` is of the class, so that a test may have less of it."""
+    """One connection. `patience` is an attribute of the class, so that tests can lower it."""
 
     patience = PATIENCE
 
@@ -48,32 +50,32 @@ class BoundedProtocol(HttpToolsProtocol):
         self._header_bytes = 0
         self._body_bytes = 0
         self._quiet_bytes = 0
-        """What came since the last piece of the body: trailers, and what stands between chunks."""
+        """Bytes since the last piece of the body: trailers, and separators of chunks."""
         self._held_back = False
-        """Whether this side held back the body since it was last looked at."""
+        """Whether this side held back the body since the last check."""
         self._unsent = 0
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take the connection, in place of one that asks nothing if there are too many."""
+        """Accept the connection. At the limit, drop an idle one for it or reject it."""
         super().connection_made(transport)
         if len(self.connections) > self.patience.connections and not self._drop_idle():
-            self._reject(503, "This server has as many connections as it takes; ask again later.")
+            self._reject(503, "This server has reached its limit of connections; try again later.")
             return
         self._start_timer("headers", self.patience.header_seconds, self._end_late_headers)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection."""
+        """Cancel the connection's timers."""
         for name in list(self._timers):
             self._cancel_timer(name)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came; more headers than are taken are not parsed."""
+        """Parse received data, unless it exceeds the limit of headers."""
         if self.transport.is_closing():
             return
         if self._in_headers:
-            # One read has at most 256 KiB, so that looking before parsing bounds the work.
+            # One read has at most 256 KiB, so a check before parsing bounds the work.
             self._header_bytes += len(data)
             if (
                 self._header_bytes > self.patience.header_bytes
@@ -88,7 +90,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._wait_for_rest()
 
     def _wait_for_rest(self) -> None:
-        """Bound the wait for what has not come yet. Most requests come whole, and cost no timer."""
+        """Start a timer for the rest of the request. Most requests arrive in one piece and need none."""
         if self.transport.is_closing():
             return
         if not self._in_headers:
@@ -98,19 +100,19 @@ class BoundedProtocol(HttpToolsProtocol):
             self._start_timer("headers", self.patience.header_seconds, self._end_late_headers)
 
     def on_message_begin(self) -> None:
-        """Begin a request."""
+        """Start a request."""
         super().on_message_begin()
         self._body_bytes = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header; too many end the parsing."""
+        """Add a header; too many end the parsing."""
         super().on_header(name, value)
         if len(self.headers) > self.patience.headers:
             self._reject(431, f"The request has more than {self.patience.headers} headers.")
             raise httptools.HttpParserError("too many headers")
 
     def on_headers_complete(self) -> None:
-        """Hand the request on."""
+        """Pass the request on."""
         if self.transport.is_closing():
             return
         self._in_headers = False
@@ -118,31 +120,31 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """Take a piece of the body."""
+        """Add a piece of the body."""
         self._body_bytes += len(body)
         self._quiet_bytes = 0
         super().on_body(body)
         self._held_back = self._held_back or self.flow.read_paused
 
     def on_message_complete(self) -> None:
-        """The request is whole; another one may follow."""
+        """Finish the request; another one may follow."""
         self._cancel_timer("body")
         self._in_headers, self._header_bytes = True, 0
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP, unless it was refused already."""
+        """Answer malformed HTTP, unless it was rejected already."""
         if not self.transport.is_closing():
             super().send_400_response(msg)
 
     def pause_writing(self) -> None:
-        """The client takes less than is sent to it."""
+        """Start the timer of a response that the client does not read."""
         super().pause_writing()
         self._unsent = self.transport.get_write_buffer_size()
         self._start_timer("answer", self.patience.answer_seconds, self._check_answer)
 
     def resume_writing(self) -> None:
-        """The client has caught up."""
+        """Cancel the timer: the client has caught up."""
         self._cancel_timer("answer")
         super().resume_writing()
 
@@ -157,9 +159,9 @@ class BoundedProtocol(HttpToolsProtocol):
     def _check_body(self) -> None:
         waited, self._held_back = self._held_back, self.flow.read_paused
         got, self._body_bytes = self._body_bytes, 0
-        asked = self.cycle is None or not self.cycle.waiting_for_100_continue
-        if asked and got < self.patience.progress_bytes and not waited and not self.flow.read_paused:
-            # Nobody may be reading, so an answer can't be put in between: the application hears that the client left.
+        expected = self.cycle is None or not self.cycle.waiting_for_100_continue
+        if expected and got < self.patience.progress_bytes and not waited and not self.flow.read_paused:
+            # A response in between may never be read. The application gets a disconnect instead.
             self.transport.abort()
             return
         self._start_timer("body", self.patience.stall_seconds, self._check_body)
@@ -174,7 +176,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     @property
     def _is_idle(self) -> bool:
-        """Whether no request is being answered."""
+        """Whether no request is in progress."""
         return self.cycle is None or self.cycle.response_complete
 
     def _drop_idle(self) -> bool:
@@ -185,7 +187,7 @@ class BoundedProtocol(HttpToolsProtocol):
         return False
 
     def _reject(self, status: int, message: str) -> None:
-        """Answer and close; nothing that comes after it is read."""
+        """Answer with an error and close; nothing after it is read."""
         for name in list(self._timers):
             self._cancel_timer(name)
         if self._is_idle:
@@ -198,12 +200,12 @@ class BoundedProtocol(HttpToolsProtocol):
         self._close()
 
     def timeout_keep_alive_handler(self) -> None:
-        """Close a connection that asks nothing more."""
+        """Close an idle connection."""
         if not self.transport.is_closing():
             self._close()
 
     def _close(self) -> None:
-        # What is not sent yet would keep a closed connection for ever.
+        # Unsent data would keep a closed connection open for ever.
         self.transport.close()
         self._start_timer("close", self.patience.answer_seconds, self.transport.abort)
 

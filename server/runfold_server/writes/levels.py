@@ -1,4 +1,7 @@
-"""The feature level that an event needs. Workers of an older release would pause before an event that they can't read."""
+"""The feature level that an event needs.
+
+Workers of an older release would pause before an event that they can't read.
+"""
 
 from functools import cache
 
@@ -10,7 +13,7 @@ from runfold_server.core.outages import kafka_outages
 
 
 async def require_level(log: LogWriter, event: type[Event]) -> None:
-    """Raise NotImplementedYet while the log's feature level excludes events of this type; Unavailable if Kafka is away."""
+    """Raise NotImplementedYet if the log's feature level excludes events of this type, Unavailable if Kafka is down."""
     with kafka_outages():
         level = (await log.connect()).level
     needed = _level_of(event.subject)
@@ -20,7 +23,10 @@ async def require_level(log: LogWriter, event: type[Event]) -> None:
 
 def too_new(subject: str, needed: int, level: int) -> str:
     """Return the message for an event type that the log's feature level excludes."""
-    return f"{subject} needs feature level {needed}, the log is at {level}: run `runfold upgrade`, then restart the servers."
+    return (
+        f"{subject} needs feature level {needed}, the log is at {level}: "
+        "run `runfold upgrade`, then restart the servers."
+    )
 
 
 @cache

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from runfold_projections.generations.rebuild import Phase, Tell, Told
+from runfold_projections.generations.rebuild import OnProgress, Phase, RebuildProgress
 
 WINDOW = 10.0
 """Seconds over which the speed is measured."""
@@ -24,7 +24,7 @@ class Speed:
         self._clock = clock
         self._seen: deque[tuple[float, int]] = deque()
 
-    def said(self, told: Told) -> str:
+    def said(self, told: RebuildProgress) -> str:
         """In words; empty before it can be known, and while nothing is folded."""
         now = self._clock()
         if told.phase not in (Phase.REPLAY, Phase.CATCH_UP):
@@ -41,7 +41,7 @@ class Speed:
 
 
 @contextmanager
-def progress() -> Iterator[Tell]:
+def progress() -> Iterator[OnProgress]:
     """What a rebuild tells its progress to."""
     console, speed = Console(stderr=True, highlight=False), Speed()
     if not console.is_terminal:
@@ -56,7 +56,7 @@ def progress() -> Iterator[Tell]:
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=1, speed="")
 
-        def tell(told: Told) -> None:
+        def tell(told: RebuildProgress) -> None:
             bar.update(
                 task,
                 description=f"{told.generation.projection if told.past is None else _what(told)} {told.phase.value}",
@@ -74,7 +74,7 @@ class _Lines:
         self._phase: Phase | None = None
         self._said = 0.0
 
-    def tell(self, told: Told) -> None:
+    def tell(self, told: RebuildProgress) -> None:
         speed, now = self._speed.said(told), time.monotonic()
         if told.phase is self._phase and now - self._said < EVERY:
             return
@@ -85,7 +85,7 @@ class _Lines:
         print(text + (f", {speed}" if speed else ""), file=sys.stderr, flush=True)
 
 
-def _what(told: Told) -> str:
+def _what(told: RebuildProgress) -> str:
     if told.past is not None:
         return f"past {told.past}"
     return f"{told.generation.projection} generation {told.generation.number}"

@@ -9,10 +9,10 @@ from typing import Any
 from runfold_projections.control.migrations import check_migrated
 from runfold_projections.core.errors import NoSuchGeneration
 from runfold_projections.core.projection import Projection
-from runfold_projections.generations.comparison import Difference
+from runfold_projections.generations.comparison import RowDifference
 from runfold_projections.generations.generations import Generation
-from runfold_projections.generations.inventory import Entry, inventory
-from runfold_projections.generations.rebuild import Compared, drop_generations, rebuilding
+from runfold_projections.generations.inventory import GenerationInfo, inventory
+from runfold_projections.generations.rebuild import ComparisonResult, drop_generations, rebuilding
 from runfold_projections.generations.state_hash import state_hash
 from runfold_projections.postgres.connection import LONG_READ_SECONDS, Connection, open_connection
 from runfold_projections.postgres.read_transaction import checkpoints
@@ -64,7 +64,7 @@ async def rebuild(dsn: str, namespace: str, wish: Wish) -> bool:
     return well
 
 
-def _say_result(generation: Generation, compared: Compared, may: bool, wish: Wish) -> None:
+def _say_result(generation: Generation, compared: ComparisonResult, may: bool, wish: Wish) -> None:
     switched = may and not wish.dry_run
     if wish.as_json:
         result = {
@@ -92,7 +92,7 @@ class _Report:
     def __init__(self, as_json: bool) -> None:
         self._as_json, self._count = as_json, 0
 
-    def take(self, difference: Difference) -> None:
+    def take(self, difference: RowDifference) -> None:
         self._count += 1
         if self._as_json:
             print(json.dumps(difference.as_json(), default=str))
@@ -125,13 +125,13 @@ async def rollback(dsn: str, namespace: str, asked: Sequence[Projection] | None,
         print(f"{projection}: generation {generation.number} is live again", flush=True)
 
 
-async def entries(dsn: str, namespace: str) -> list[Entry]:
+async def entries(dsn: str, namespace: str) -> list[GenerationInfo]:
     """What there is."""
     async with control(dsn, namespace) as connection:
         return await inventory(connection)
 
 
-def line(entry: Entry) -> str:
+def line(entry: GenerationInfo) -> str:
     """A generation for people."""
     state = entry.generation.state + (f" {entry.past}" if entry.past else "")
     return (
@@ -187,7 +187,9 @@ async def hashes(
     return found
 
 
-def _chosen(there: Sequence[Entry], projection: Projection, number: int | None, past: str | None) -> Generation:
+def _chosen(
+    there: Sequence[GenerationInfo], projection: Projection, number: int | None, past: str | None
+) -> Generation:
     for entry in there:
         generation = entry.generation
         if generation.projection is not projection:

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from runfold_log.admin import open_log
 from runfold_log.cluster import KafkaCluster
 from runfold_log.log_ends import LogEnds
-from runfold_projections.core.errors import NoSuchPast, Stalled
+from runfold_projections.core.errors import NoSuchSnapshot, Stalled
 from runfold_projections.core.projection import Projection
 from runfold_projections.generations.generations import Generation
-from runfold_projections.generations.rebuild import Phase, Told
-from runfold_projections.generations.snapshots import Past, create_past, drop_past, pasts
+from runfold_projections.generations.rebuild import Phase, RebuildProgress
+from runfold_projections.generations.snapshots import Snapshot, create_snapshot, drop_snapshot, read_snapshots
 from runfold_projections.postgres.connection import Connection
 from runfold_schemas.positions.vector import Vector, write_vector
 from runfold_server.core.errors import ApiError, InvalidParameter
@@ -54,7 +54,7 @@ async def create(kafka: KafkaCluster, dsn: str, namespace: str, wanted: Wanted) 
         await log_ends.close()
     name = wanted.name or named_after(wanted.moment)
     async with control(dsn, namespace) as connection:
-        await create_past(connection, namespace, name, vector, wanted.moment, info.partitions)
+        await create_snapshot(connection, namespace, name, vector, wanted.moment, info.partitions)
         if not wanted.wait:
             return f"past {name} at {write_vector(vector)}: workers fold it; `runfold past list` shows how far they are"
         past = await _until_ready(connection, name, wanted.patience)
@@ -71,16 +71,16 @@ async def _check_reads_as_no_other(moments: Moments, name: str, vector: Vector) 
         raise BadSetting(f"past {name!r}: the name reads as a moment, and as another one than that of this past")
 
 
-async def _until_ready(connection: Connection, name: str, patience: float) -> Past:
+async def _until_ready(connection: Connection, name: str, patience: float) -> Snapshot:
     seen, since = -1, time.monotonic()
     with progress() as tell:
         while True:
-            found = await pasts(connection, name=name)
+            found = await read_snapshots(connection, name=name)
             if not found:
-                raise NoSuchPast(f"past `{name}` was dropped meanwhile")
+                raise NoSuchSnapshot(f"past `{name}` was dropped meanwhile")
             past = found[0]
             generation = Generation(Projection.RUNS, 0, "", "past")
-            tell(Told(generation, Phase.REPLAY, max(0, past.folded), past.total, past=name))
+            tell(RebuildProgress(generation, Phase.REPLAY, max(0, past.folded), past.total, past=name))
             if past.ready:
                 return past
             if past.folded != seen:
@@ -101,13 +101,13 @@ def named_after(moment: str) -> str:
     return "v" + hashlib.sha256(moment.encode()).hexdigest()[:12]
 
 
-async def listed(dsn: str, namespace: str) -> list[Past]:
+async def listed(dsn: str, namespace: str) -> list[Snapshot]:
     """The pasts there are."""
     async with control(dsn, namespace) as connection:
-        return await pasts(connection)
+        return await read_snapshots(connection)
 
 
-def line(past: Past) -> str:
+def line(past: Snapshot) -> str:
     """A past for people."""
     how = "ready" if past.ready else f"{past.folded:,} of {past.total:,} records folded"
     return f"{past.name:<17}  {past.asked}  {how}  {past.size / 2**20:.1f} MB  {write_vector(past.vector)}"
@@ -116,4 +116,4 @@ def line(past: Past) -> str:
 async def drop(dsn: str, namespace: str, name: str) -> None:
     """Drop one."""
     async with control(dsn, namespace) as connection:
-        await drop_past(connection, namespace, name)
+        await drop_snapshot(connection, namespace, name)

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from runfold_log.admin import open_log
 from runfold_projections.experiments.queries import get_experiment
 from runfold_projections.postgres.connection import Connection, open_pool
-from runfold_projections.postgres.read_transaction import checkpoints, snapshot
+from runfold_projections.postgres.read_transaction import checkpoints, read_transaction
 from runfold_projections.transfer import models as exporting_models
 from runfold_projections.transfer import runs as exporting
 from runfold_schemas.events.base import DEFAULT_WORKSPACE
@@ -62,7 +62,7 @@ async def export(
         services.postgres, namespace, application="runfold export", timeout=_STATEMENT_TIMEOUT
     ) as pool:
         await until_folded(pool, ends, patience)
-        async with snapshot(pool) as connection, _whole(folder) as parts:
+        async with read_transaction(pool) as connection, _whole(folder) as parts:
             positions = {str(where): offset for where, offset in sorted((await checkpoints(connection)).items())}
             manifest = Manifest(RELEASE, namespace, info.log_id, time.time_ns() // 1_000_000, asdict(choice), positions)
             ids, models = await _chosen(connection, choice)
@@ -160,7 +160,9 @@ async def _write_lines(connection: Connection, path: Path, ids: Sequence[str]) -
     count = 0
     with pq.ParquetWriter(path, SCHEMAS[LINES], compression="zstd", write_page_checksum=True) as writer:
         for start in range(0, len(ids), _RUNS_AT_ONCE):
-            rows = [asdict(line) for line in await exporting.lines(connection, ids[start : start + _RUNS_AT_ONCE])]
+            rows = [
+                asdict(line) for line in await exporting.branch_records(connection, ids[start : start + _RUNS_AT_ONCE])
+            ]
             writer.write_table(pa.Table.from_pylist(rows, SCHEMAS[LINES]))
             count += len(rows)
     return facts_of(path, count)
@@ -171,7 +173,7 @@ async def _write_points(connection: Connection, path: Path, ids: Sequence[str], 
     with PointsFile(path) as file:
         done = 0
         for start in range(0, len(ids), _RUNS_AT_ONCE):
-            async for piece in exporting.pieces(connection, ids[start : start + _RUNS_AT_ONCE]):
+            async for piece in exporting.point_pieces(connection, ids[start : start + _RUNS_AT_ONCE]):
                 file.add(piece)
                 done += len(piece.frame.values)
                 progress(done, total)

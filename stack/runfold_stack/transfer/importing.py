@@ -13,9 +13,9 @@ from typing import Any
 
 from runfold_log.admin import open_log
 from runfold_projections.experiments.queries import Experiment, get_experiment_by_name
-from runfold_projections.operations.outcomes import refusals
+from runfold_projections.operations.outcomes import read_rejections
 from runfold_projections.postgres.connection import Pool, open_pool
-from runfold_projections.postgres.read_transaction import snapshot
+from runfold_projections.postgres.read_transaction import read_transaction
 from runfold_projections.transfer.runs import WholeRun, whole_runs
 from runfold_schemas.codec.batch import Outgoing
 from runfold_schemas.events.base import DEFAULT_WORKSPACE
@@ -127,13 +127,13 @@ class _Importer:
         await until_folded(self._pool, self._appender.ends, self._patience)
         asked = [(position, one.event_id) for position, one in zip(positions, made, strict=True)]
         async with self._pool.acquire() as connection:
-            refused = [found for found in await refusals(connection, asked) if found is not None]
+            refused = [found for found in await read_rejections(connection, asked) if found is not None]
         self.report.conflicts += [f"{what}: {found.message}" for found in refused]
         return not refused
 
     async def runs(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Create these runs, or go on with those that an earlier import of this folder created."""
-        async with snapshot(self._pool) as connection:
+        async with read_transaction(self._pool) as connection:
             there = {run.run_id: run for run in await whole_runs(connection, [row["run_id"] for row in rows])}
         todo: list[tuple[str, list[Made]]] = []
         for row in rows:
@@ -159,7 +159,7 @@ class _Importer:
         await until_folded(self._pool, self._appender.ends, self._patience)
         asked = [(position, one.event_id) for position, one in zip(positions, made, strict=True)]
         async with self._pool.acquire() as connection:
-            outcomes = iter(await refusals(connection, asked))
+            outcomes = iter(await read_rejections(connection, asked))
         for run_id, facts in todo:
             refused = [found.message for found in [next(outcomes) for _ in facts] if found is not None]
             self.report.conflicts += [f"run {run_id}: {message}" for message in refused]

@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from runfold_projections.experiments.queries import Experiment
-from runfold_projections.operations.outcomes import refusals
+from runfold_projections.operations.outcomes import read_rejections
 from runfold_projections.postgres.connection import Pool
-from runfold_projections.postgres.read_transaction import snapshot
+from runfold_projections.postgres.read_transaction import read_transaction
 from runfold_projections.transfer.models import WholeModel, whole_models
 from runfold_stack.config.fold_progress import until_folded
 
@@ -46,7 +46,7 @@ async def bring_models(
 ) -> Brought:
     """Create these models, or go on with those that an earlier import of this folder created; wait until they are folded."""
     brought = Brought()
-    async with snapshot(pool) as connection:
+    async with read_transaction(pool) as connection:
         there = {one.model_id: one for one in await whole_models(connection, [row["model_id"] for row in rows])}
     todo: list[tuple[str, list[Made]]] = []
     for row in rows:
@@ -69,7 +69,7 @@ async def bring_models(
     await until_folded(pool, appender.ends, patience)
     asked = [(position, one.event_id) for position, one in zip(positions, made, strict=True)]
     async with pool.acquire() as connection:
-        outcomes = iter(await refusals(connection, asked))
+        outcomes = iter(await read_rejections(connection, asked))
     for model_id, facts in todo:
         refused = [found.message for found in [next(outcomes) for _ in facts] if found is not None]
         brought.conflicts += [f"logged model {model_id}: {message}" for message in refused]

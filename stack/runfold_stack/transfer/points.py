@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from runfold_projections.transfer.runs import Piece
+from runfold_projections.transfer.runs import PointsPiece
 from runfold_schemas.events.frames import Frame, Point, from_points
 
 from .layout import NAME_COLUMNS, POINTS, SCHEMAS
@@ -51,7 +51,7 @@ class PointsFile:
         self._codes: dict[str, list[Any]] = {name: [] for name in NAME_COLUMNS}
         self._names: dict[str, dict[str, int]] = {name: {} for name in NAME_COLUMNS}
 
-    def add(self, piece: Piece) -> None:
+    def add(self, piece: PointsPiece) -> None:
         """Append the points of a frame, row by row."""
         frame = piece.frame
         rows, width = frame.rows, len(frame.keys)
@@ -103,7 +103,7 @@ class PointsFile:
         self._clear()
 
 
-def read_pieces(file: Any) -> Iterator[Piece]:
+def read_pieces(file: Any) -> Iterator[PointsPiece]:
     """The points of an open points file, in its order: as few frames as their rows allow, one row group at a time in memory."""
     for number in range(file.num_row_groups):
         table = file.read_row_group(number).combine_chunks()
@@ -124,7 +124,7 @@ def read_pieces(file: Any) -> Iterator[Piece]:
             context = [names[name][codes[name][start]] for name in _CONTEXT]
             rank = None if ranks[start] < 0 else int(ranks[start])
             for frame in _frames(names["key"], codes["key"][part], steps[part], times[part], points[part], context):
-                yield Piece(str(run_id), int(branches[start]), str(attempt), rank, frame)
+                yield PointsPiece(str(run_id), int(branches[start]), str(attempt), rank, frame)
 
 
 _CONTEXT = ("model_id", "dataset_name", "dataset_digest")

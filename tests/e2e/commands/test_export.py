@@ -118,6 +118,7 @@ async def filled(installation: Installation, records: list[Outgoing]) -> None:
     await installation.settled()
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("seed", range(40) if SOAK else (0, 26, *RICH))
 async def test_an_export_of_the_import_of_an_export_has_the_same_rows(
     installation: Installation, other: Installation, tmp_path: Path, seed: int

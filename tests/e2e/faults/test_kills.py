@@ -17,6 +17,7 @@ RUNS, ROWS = 500 * SOAK, 40
 KILLS = 10 * SOAK
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(600 * SOAK)
 async def test_every_acknowledged_write_is_there_exactly_once_and_a_replay_gives_the_same_rows_whatever_was_killed(
     installation: Installation, monkeypatch: pytest.MonkeyPatch

@@ -30,6 +30,7 @@ class _Book:
     tags: dict[str, str] = field(default_factory=dict)
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(120 * soak_factor(40))
 @pytest.mark.parametrize("runs", [1, CLIENTS])
 async def test_everything_that_many_clients_were_acknowledged_is_there_once(

@@ -72,8 +72,8 @@ def test_spans_are_sent_no_more_once_the_server_has_said_so(servers, client) -> 
 
 
 def test_what_was_said_is_said_again_after_a_while_and_remembered_of_few() -> None:
-    assert [Announced(remembered=60).announced_before(("a",)) for _ in range(2)] == [False, False]
-    told = Announced(most=2, remembered=60)
+    assert [Announced(seconds=60).announced_before(("a",)) for _ in range(2)] == [False, False]
+    told = Announced(most=2, seconds=60)
     assert [told.announced_before((who,)) for who in "aabcab"] == [False, True, False, False, False, False]
-    forgetful = Announced(remembered=0)
+    forgetful = Announced(seconds=0)
     assert [forgetful.announced_before(("a",)) for _ in range(2)] == [False, False]

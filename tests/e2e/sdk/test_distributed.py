@@ -150,6 +150,7 @@ for run in reversed(runs):
 """
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(900)
 def test_very_many_writers_write_one_run(deployment: Deployment, name: str) -> None:
     # 4,096 under `make soak`: few processes, each with the writers of many ranks.

@@ -26,6 +26,7 @@ KEYS, PAUSE, LEAST_POINTS = (100, 0.012, 10_000_000) if SOAK else (20, 0.01, 100
 RANKS = 2
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(3000 if SOAK else 300)
 async def test_what_trainers_sent_or_left_in_spools_is_there_once_whatever_was_killed(
     installation: Installation, spool_dir: Path

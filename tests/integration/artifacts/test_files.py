@@ -287,7 +287,7 @@ def test_an_upload_that_was_aborted_can_not_be_completed(one: httpx2.Client, roo
     done = known | {"parts": [{"part_number": 1, "etag": sent.headers["etag"]}]}
     assert refused(one.post(folder.format("complete"), json=done), 404).startswith("No such upload")
     foreign = one.post(folder.format("abort"), json=known | {"upload_id": "../other"})
-    assert "none that this server gave" in refused(foreign, 400)
+    assert "this server created no such upload" in refused(foreign, 400)
     assert listed(one, root) == []
 
 

@@ -13,18 +13,19 @@ import pytest
 from runfold_projections.core.projection import Projection
 from runfold_projections.core.rejection import Rejection
 from runfold_projections.experiments import fold as experiments
+from runfold_projections.experiments.as_of import experiment_at, experiment_named_at
 from runfold_projections.folding.partition_fold import decode_batch
 from runfold_projections.history import journal as journals
 from runfold_projections.history.cutoff import existing_runs
 from runfold_projections.history.journal_reader import load_events
 from runfold_projections.metrics.summaries import Block
 from runfold_projections.runs import fold as runs
-from runfold_projections.runs.as_of import experiment_at, experiment_named_at, run_at, run_shown_at
-from runfold_projections.series.full_history import Wanted, read_histories
+from runfold_projections.runs.as_of import run_at, run_shown_at
+from runfold_projections.series.full_history import HistoryFilter, read_histories
 from runfold_projections.series.latest import history as key_history
 from runfold_projections.series.points import read_series
 from runfold_projections.series.summaries_as_of import blocks_at
-from runfold_projections.series.visible_points import read_lines
+from runfold_projections.series.visible_points import read_visible_runs
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.record import Raw
 from runfold_schemas.events.runs import RunCreated, RunFact
@@ -135,18 +136,18 @@ async def test_series_as_of_an_offset_are_those_of_a_fold_that_stopped_there(ser
         for end in [0, *rng.sample(range(1, 250), 15), 251]:
             at, stopped = vector(runs=4, metrics=end), told_by(raws[:end])
             for branches in ("effective", "all"):
-                lines = await read_lines(connection, RUNS, branches, at)
+                lines = await read_visible_runs(connection, RUNS, branches, at)
                 found = await read_series(connection, RUNS, KEYS, lines)
                 expected = {run_id: shown(stopped, run_id, branches) for run_id in RUNS}
                 assert {run_id: points_in(found, run_id) for run_id in RUNS} == expected
-            sources = [one async for one in read_histories(connection, EXISTING, KEYS[:3], Wanted(), at)]
+            sources = [one async for one in read_histories(connection, EXISTING, KEYS[:3], HistoryFilter(), at)]
             assert {(s.run_id, s.key) for s in sources} == {
                 (run_id, point[0]) for run_id in EXISTING for point in shown(stopped, run_id, "effective")
             }
             rows = await key_history(connection, "r0", "a", at)
             points = {point[2:] for point in shown(stopped, "r0", "effective") if point[0] == "a"}
             assert {(step, time) for step, time, _ in points} == set(zip(rows.steps, rows.times, strict=True))
-        not_yet = await read_lines(connection, EXISTING, "effective", vector(runs=1, metrics=251))
+        not_yet = await read_visible_runs(connection, EXISTING, "effective", vector(runs=1, metrics=251))
         assert await read_series(connection, EXISTING, KEYS, not_yet) == {}
 
 

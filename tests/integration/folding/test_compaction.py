@@ -13,18 +13,18 @@ import pytest
 
 from runfold_projections.control.migrations import migrate
 from runfold_projections.core.canonical import Row
-from runfold_projections.core.errors import Fenced, MergeFailed
+from runfold_projections.core.errors import CompactionFailed, Fenced
 from runfold_projections.core.projection import Projection
 from runfold_projections.folding.checkpoint import Checkpoint
 from runfold_projections.folding.partition_fold import PartitionFold, decode_batch
 from runfold_projections.generations.canonical_rows import canonical_rows
 from runfold_projections.postgres.connection import Connection, Pool, open_pool
-from runfold_projections.segments import compaction, packs
+from runfold_projections.segments import compacted_builder, compaction
 from runfold_projections.segments import compaction_backlog as backlog_module
-from runfold_projections.segments.compaction import Source, build_packs, merge_source, plan
-from runfold_projections.segments.compaction_backlog import Backlog
-from runfold_projections.segments.compaction_process import MergeProcess
-from runfold_projections.segments.level0 import pack
+from runfold_projections.segments.compaction import SegmentSource, compact_segments, compact_source, plan_compaction
+from runfold_projections.segments.compaction_backlog import CompactionBacklog
+from runfold_projections.segments.compaction_process import CompactionProcess
+from runfold_projections.segments.level0 import encode_level0
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.record import Raw
 from runfold_schemas.events.frames import Point, from_points
@@ -44,8 +44,8 @@ def small_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compaction, "FAN_OUT", (3, 2, 2, 2))
     monkeypatch.setattr(backlog_module, "FAN_OUT", (3, 2, 2, 2))
     monkeypatch.setattr(compaction, "LEVELS", (15, 30, 60))
-    monkeypatch.setattr(packs, "MOST_KEYS", 2)
-    monkeypatch.setattr(packs, "LEAST_GRID", 3)
+    monkeypatch.setattr(compacted_builder, "MOST_KEYS", 2)
+    monkeypatch.setattr(compacted_builder, "LEAST_GRID", 3)
 
 
 @asynccontextmanager
@@ -75,8 +75,8 @@ async def levels(pool: Pool) -> list[int]:
     return [row["level"] for row in await pool.fetch("SELECT level FROM segment ORDER BY level")]
 
 
-async def due(pool: Pool) -> Source:
-    backlog = Backlog()
+async def due(pool: Pool) -> SegmentSource:
+    backlog = CompactionBacklog()
     await backlog.load(pool, 0)
     return backlog.due()[0]
 
@@ -91,19 +91,19 @@ async def test_merges_between_batches_change_no_row(
         async with plain.acquire() as connection:
             await apply(connection, new_fold(), None, raws)
         fold, checkpoint = new_fold(), None
-        assert fold.tidying is not None
+        assert fold.compaction is not None
         async with merged.acquire() as connection:
             while (at := checkpoint.next_offset if checkpoint else 0) < len(raws):
                 checkpoint = await apply(connection, fold, checkpoint, raws[at : at + rng.randint(1, 4)])
-                monkeypatch.setattr(backlog_module, "QUIET", rng.choice([-1.0, 60.0, 60.0]))
-                await fold.tidying.step(merged, busy=rng.random() < 0.3)
+                monkeypatch.setattr(backlog_module, "QUIET_SECONDS", rng.choice([-1.0, 60.0, 60.0]))
+                await fold.compaction.step(merged, busy=rng.random() < 0.3)
                 if rng.random() < 0.1 and at < len(raws) // 2:
                     fold.forget()
             assert await rows_of(merged) == await rows_of(plain)
             assert max(await levels(merged)) > 2, "what was merged is merged again"
-            monkeypatch.setattr(compaction, "WORTH", 10**9)
+            monkeypatch.setattr(compaction, "QUIET_RATIO", 10**9)
             for row in await merged.fetch("SELECT DISTINCT run_id, attempt, rank, branch FROM segment"):
-                await merge_source(merged, 0, Source(*row), quiet=True)
+                await compact_source(merged, 0, SegmentSource(*row), quiet=True)
         assert not await merged.fetch(
             "SELECT FROM segment GROUP BY run_id, attempt, rank, branch HAVING count(DISTINCT first_offset) > 1"
         ), "a quiet source is one merge's packs"
@@ -121,7 +121,7 @@ async def test_of_two_that_merge_the_same_segments_one_does_and_the_other_change
         source = await due(pool)
 
         async def merge() -> int:
-            return (await merge_source(pool, 0, source, quiet=True)).fewer
+            return await compact_source(pool, 0, source, quiet=True)
 
         results = await asyncio.gather(merge(), merge(), merge(), return_exceptions=True)
         merged = [n for n in results if isinstance(n, int) and n]
@@ -140,7 +140,7 @@ async def test_a_merge_that_is_cancelled_leaves_everything_as_it_was(services: S
         before, count = await rows_of(pool), len(await levels(pool))
         source = await due(pool)
         for pause in (0.0, 0.001, 0.002, 0.004):
-            merge = asyncio.create_task(merge_source(pool, 0, source, quiet=True))
+            merge = asyncio.create_task(compact_source(pool, 0, source, quiet=True))
             await asyncio.sleep(pause)
             merge.cancel()
             await asyncio.gather(merge, return_exceptions=True)
@@ -171,11 +171,11 @@ def test_what_is_merged_is_what_is_full_or_worth_it_in_a_quiet_source(
 ) -> None:
     monkeypatch.setattr(compaction, "FAN_OUT", (3, 3, 2, 2))
     monkeypatch.setattr(compaction, "LEVELS", (1000, 10_000, 100_000))
-    assert plan((compaction.Segment(*segment) for segment in segments), quiet=quiet) == chosen
+    assert plan_compaction((compaction.SegmentSize(*segment) for segment in segments), quiet=quiet) == chosen
 
 
 def test_a_backlog_counts_what_lies_beyond_the_usual_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    backlog, one, other = Backlog(), Source("r", "", -1), Source("r", "", 0)
+    backlog, one, other = CompactionBacklog(), SegmentSource("r", "", -1), SegmentSource("r", "", 0)
     for _ in range(2):
         backlog.add(one)
     assert (backlog.segments, backlog.due()) == (0, [])
@@ -183,35 +183,35 @@ def test_a_backlog_counts_what_lies_beyond_the_usual_number(monkeypatch: pytest.
     backlog.add(other, 7)
     assert (backlog.segments, backlog.due(), backlog.due(2.0)) == (6, [other, one], [other])
     assert list(backlog.quiet()) == []
-    monkeypatch.setattr(backlog_module, "QUIET", -1.0)
+    monkeypatch.setattr(backlog_module, "QUIET_SECONDS", -1.0)
     assert list(backlog.quiet()) == [one, other]
     late = time.monotonic() + 1
-    backlog.merged(other, 7, late)
+    backlog.subtract(other, 7, late)
     assert (backlog.segments, backlog.due(), list(backlog.quiet())) == (1, [one], [one, other])
-    backlog.done(other, late)
+    backlog.remove(other, late)
     assert list(backlog.quiet()) == [one]
 
 
 def test_what_comes_while_a_source_is_merged_still_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backlog_module, "QUIET", -1.0)
-    backlog, source = Backlog(), Source("r", "", -1)
+    monkeypatch.setattr(backlog_module, "QUIET_SECONDS", -1.0)
+    backlog, source = CompactionBacklog(), SegmentSource("r", "", -1)
     backlog.add(source, 5)
     before = time.monotonic()
     backlog.add(source, 4)
-    backlog.merged(source, 5, before)
+    backlog.subtract(source, 5, before)
     assert backlog.due() == [source], "four are left"
-    backlog.done(source, before)
+    backlog.remove(source, before)
     assert list(backlog.quiet()) == [source]
 
 
 async def test_a_process_builds_the_packs_that_a_thread_builds_and_is_replaced_when_it_dies() -> None:
     points = [[Point(key, n / 7, n, 1) for key in "ab"] for n in range(20)]
-    segments = [(0, pack(list(from_points(some)))) for some in points]
-    async with MergeProcess() as process:
+    segments = [(0, encode_level0(list(from_points(some)))) for some in points]
+    async with CompactionProcess() as process:
         assert process.pid is None, "nothing to do, no process"
         built = await process.build(segments)
-        assert built == build_packs(segments)
-        with pytest.raises(MergeFailed, match="1 segments can't be merged"):
+        assert built == compact_segments(segments)
+        with pytest.raises(CompactionFailed, match="1 segments can't be compacted"):
             await process.build([(0, b"not a segment")])
         assert process.pid is not None
         # Stopped, so that it can't have answered before it is killed.
@@ -219,6 +219,6 @@ async def test_a_process_builds_the_packs_that_a_thread_builds_and_is_replaced_w
         asking = asyncio.create_task(process.build(segments))
         await asyncio.sleep(0)
         os.kill(process.pid, signal.SIGKILL)
-        with pytest.raises(MergeFailed, match="has died"):
+        with pytest.raises(CompactionFailed, match="has died"):
             await asking
         assert await process.build(segments) == built

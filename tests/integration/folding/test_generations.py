@@ -16,7 +16,7 @@ from runfold_projections.core.errors import NotMigrated
 from runfold_projections.core.projection import Projection
 from runfold_projections.generations.generations import Generation, create_generation, generations, switch
 from runfold_projections.postgres.connection import Connection, open_connection, open_pool
-from runfold_projections.postgres.read_transaction import checkpoints, snapshot
+from runfold_projections.postgres.read_transaction import checkpoints, read_transaction
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import Topic
 from tests.support.services.running import Services
@@ -210,14 +210,14 @@ async def test_a_reader_in_a_snapshot_sees_one_generation_to_its_end(services: S
             async with connection.transaction():
                 await switch(connection, new)
 
-        async with snapshot(pool) as reader:
+        async with read_transaction(pool) as reader:
             assert (await checkpoints(reader))[RUNS] == 10
             switching = asyncio.create_task(switch_now())
             done, _ = await asyncio.wait([switching], timeout=0.2)
             assert not done, "the switch lets readers finish"
             assert await reader.fetchval("SELECT name FROM run") == "old"
         await switching
-        async with snapshot(pool) as reader:
+        async with read_transaction(pool) as reader:
             assert await shown(reader) == ("new", 5)
 
 
@@ -233,9 +233,9 @@ async def test_what_a_newer_release_adds_to_the_tables_is_not_an_older_workers_b
             """
         )
         assert {g.projection for g in await generations(connection)} == set(Projection)
-        await leases.enter(connection, "old", "host", 1, "1.0")
+        await leases.register_worker(connection, "old", "host", 1, "1.0")
         item = Leasable("h", RUNS)
-        assert await leases.renew(connection, "old", [item], []) == ({item}, [])
+        assert await leases.renew_leases(connection, "old", [item], []) == ({item}, [])
         assert await connection.fetchval("SELECT worker_id FROM lease WHERE topic = 'to_come'") is None
 
 
@@ -243,22 +243,22 @@ async def test_a_workers_partitions_are_free_as_soon_as_its_session_ends(service
     await migrate(services.postgres, namespace)
     work = [Leasable("h", Partition(Topic.RUNS, n)) for n in range(4)]
     async with connected(services, namespace) as one:
-        await leases.enter(one, "one", "host", 1, "1.0")
-        assert await leases.renew(one, "one", work, []) == (set(work), [])
+        await leases.register_worker(one, "one", "host", 1, "1.0")
+        assert await leases.renew_leases(one, "one", work, []) == (set(work), [])
         async with connected(services, namespace) as two:
-            await leases.enter(two, "two", "host", 2, "1.0")
-            assert await leases.renew(two, "two", work, []) == (set(), []), "nothing is taken from anybody"
-            held, give = await leases.renew(one, "one", work, [])
+            await leases.register_worker(two, "two", "host", 2, "1.0")
+            assert await leases.renew_leases(two, "two", work, []) == (set(), []), "nothing is taken from anybody"
+            held, give = await leases.renew_leases(one, "one", work, [])
             assert (held, len(give)) == (set(work), 2)
-            await leases.release(one, "one", give)
-            assert await leases.renew(two, "two", work, []) == (set(give), [])
+            await leases.release_leases(one, "one", give)
+            assert await leases.renew_leases(two, "two", work, []) == (set(give), [])
             # A worker that can't read a partition never gets it, and the other takes it up.
-            await leases.release(two, "two", give[:1])
-            assert (await leases.renew(two, "two", work, give[:1]))[0] == set(give[1:])
-            assert (await leases.renew(one, "one", work, []))[0] == {*work} - {give[1]}
+            await leases.release_leases(two, "two", give[:1])
+            assert (await leases.renew_leases(two, "two", work, give[:1]))[0] == set(give[1:])
+            assert (await leases.renew_leases(one, "one", work, []))[0] == {*work} - {give[1]}
         while await one.fetchval("SELECT count(*) FROM pg_stat_activity a JOIN worker w ON w.backend_pid = a.pid") > 1:
             await asyncio.sleep(0.01)
-        assert await leases.renew(one, "one", work, []) == (set(work), [])
+        assert await leases.renew_leases(one, "one", work, []) == (set(work), [])
         await one.execute("DELETE FROM worker WHERE worker_id = 'one'")
         with pytest.raises(ConnectionError, match="taken for dead"):
-            await leases.renew(one, "one", work, [])
+            await leases.renew_leases(one, "one", work, [])

@@ -10,10 +10,17 @@ import pytest
 from runfold_projections.core.errors import Busy, NoSuchGeneration
 from runfold_projections.core.projection import Projection
 from runfold_projections.generations import rebuild as module
-from runfold_projections.generations.comparison import Difference
+from runfold_projections.generations.comparison import RowDifference
 from runfold_projections.generations.generations import generations
 from runfold_projections.generations.inventory import inventory
-from runfold_projections.generations.rebuild import Compared, Phase, Rebuild, Told, drop_expired, rebuilding
+from runfold_projections.generations.rebuild import (
+    ComparisonResult,
+    Phase,
+    Rebuild,
+    RebuildProgress,
+    drop_expired,
+    rebuilding,
+)
 from runfold_projections.generations.state_hash import state_hash
 from runfold_projections.postgres.connection import Connection, open_connection
 from runfold_schemas.events.runs import ParamsLogged, RunCreated
@@ -39,7 +46,7 @@ async def states(installation: Installation, projection: Projection = Projection
         return {g.number: g.state for g in await generations(connection) if g.projection is projection}
 
 
-async def rebuilt(work: Rebuild, found: list[Difference] | None = None) -> Compared:
+async def rebuilt(work: Rebuild, found: list[RowDifference] | None = None) -> ComparisonResult:
     generation = await work.begin()
     await work.build(generation)
     compared = await work.compare(generation, (found if found is not None else []).append)
@@ -64,7 +71,7 @@ async def write(installation: Installation, raw, count: int, first: int = 0):  #
 async def test_a_rebuild_compares_switches_and_keeps_the_earlier_generation_folded_for_the_way_back(
     installation: Installation,
 ) -> None:
-    told: list[Told] = []
+    told: list[RebuildProgress] = []
     async with sender(installation) as raw, working(installation):
         await folded(installation, await write(installation, raw, 30))
         async with work_on(installation, tell=told.append) as work:
@@ -141,7 +148,7 @@ async def test_rows_that_would_change_are_named_and_outcomes_counted(installatio
         ) as live:
             # As if older code had folded otherwise.
             await live.execute("UPDATE run_param SET value = 'old' WHERE run_id = 'r1'; DELETE FROM rejection")
-        found: list[Difference] = []
+        found: list[RowDifference] = []
         async with work_on(installation) as work:
             generation = await work.begin()
             await work.build(generation)

@@ -19,11 +19,11 @@ from runfold_projections.core.projection import Projection
 from runfold_projections.folding.checkpoint import Checkpoint, load
 from runfold_projections.folding.partition_fold import PartitionFold, decode_batch
 from runfold_projections.generations.canonical_rows import canonical_rows
-from runfold_projections.generations.comparison import Difference, differences
+from runfold_projections.generations.comparison import RowDifference, differences
 from runfold_projections.generations.state_hash import state_hash
 from runfold_projections.metrics import model_blocks
 from runfold_projections.postgres.connection import Connection, Pool, open_connection
-from runfold_projections.segments.compaction import Source, merge_source
+from runfold_projections.segments.compaction import SegmentSource, compact_source
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.record import Raw
 from runfold_schemas.positions.position import Partition, Position
@@ -117,6 +117,7 @@ async def in_pieces(
     return await hashed(connection, projection)
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(300 if not SOAK else 7200)
 @pytest.mark.parametrize("projection", list(Projection))
 async def test_any_interleaving_batches_and_crashes_give_one_hash(
@@ -172,8 +173,8 @@ async def test_how_points_are_packed_does_not_show_in_the_hash(services: Service
         before = await in_pieces(connection, projection, log, Random(3))
         merged = 0
         for row in await connection.fetch("SELECT DISTINCT run_id, attempt, rank, branch, partition FROM segment"):
-            source = Source(row["run_id"], row["attempt"], row["rank"], row["branch"])
-            merged += (await merge_source(cast(Pool, _Pool(connection)), row["partition"], source, quiet=True)).fewer
+            source = SegmentSource(row["run_id"], row["attempt"], row["rank"], row["branch"])
+            merged += await compact_source(cast(Pool, _Pool(connection)), row["partition"], source, quiet=True)
         assert merged > 0
         assert await hashed(connection, projection) == before
 
@@ -250,7 +251,7 @@ async def test_what_differs_between_two_generations_is_named_by_table_key_and_co
             await clear(two, projection)
 
 
-async def _differences(one: Connection, two: Connection, projection: Projection) -> list[Difference]:
+async def _differences(one: Connection, two: Connection, projection: Projection) -> list[RowDifference]:
     async with (
         one.transaction(isolation="repeatable_read", readonly=True),
         two.transaction(isolation="repeatable_read", readonly=True),

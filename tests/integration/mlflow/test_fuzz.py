@@ -1,4 +1,6 @@
-"""Requests made from the OpenAPI document, right ones and wrong ones: never a 500, answers as declared, and a refused one changes nothing.
+"""Valid and invalid requests generated from the OpenAPI document.
+
+None gets a 500, all answers match their schemas, and a rejected request changes nothing.
 
 `RUNFOLD_SOAK` makes it long, and `RUNFOLD_SEED` another one: `make soak`.
 """
@@ -41,9 +43,12 @@ OPERATIONS = {
     and all(body.media_type == JSON for body in operation.body)
     and (list(operation.query) or list(operation.body))
 }
-"""Calls with parameters or a JSON body: with the others there is nothing to get wrong. A live stream has no end to wait for: what they refuse
+"""Calls with parameters or a JSON body: with the others there is nothing to get wrong.
+
+A live stream has no end to wait for: what they refuse
 is in test_series_stream.py and test_event_stream.py."""
-# The servers run in threads of this process and draw from its global random, which Hypothesis takes for a strategy's doing.
+# The servers run in threads of this process and draw from its global random, which Hypothesis takes for a strategy's
+# doing.
 pytestmark = pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisDeprecationWarning")
 MODES = {mode.value: mode for mode in schemathesis.GenerationMode}
 repeatable = seed(int(os.environ.get("RUNFOLD_SEED", "1"))) if SOAK else lambda test: test
@@ -100,6 +105,7 @@ def target(services: Services) -> Iterator[Target]:
         yield Target(servers, session, known)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", OPERATIONS)
 @repeatable
@@ -149,6 +155,7 @@ wrong_bytes = st.one_of(
 )
 
 
+@pytest.mark.soak
 @repeatable
 @settings(fuzz, max_examples=10 * EXAMPLES)
 @given(wrong_bytes, st.sampled_from(["append", "outcome"]))

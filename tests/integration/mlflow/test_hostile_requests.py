@@ -1,4 +1,4 @@
-"""Requests of the kind that break servers, made by hand: each is a 4xx in MLflow's shape, and the log stays as it is."""
+"""Hand-made hostile requests: each gets a 4xx in MLflow's shape and changes nothing in the log."""
 
 from __future__ import annotations
 
@@ -200,12 +200,16 @@ def test_an_id_with_a_line_break_is_an_id_that_nothing_has(
 
 RAW = {
     "no HTTP": b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n",
-    "a length that lies": b"POST /api/2.0/mlflow/runs/log-metric HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n",
-    "a length of letters": b"POST /api/2.0/mlflow/runs/log-metric HTTP/1.1\r\nHost: localhost\r\nContent-Length: abc\r\n\r\n",
+    "a negative length": b"POST /api/2.0/mlflow/runs/log-metric HTTP/1.1\r\nHost: localhost\r\n"
+    b"Content-Length: -5\r\n\r\n",
+    "a length of letters": b"POST /api/2.0/mlflow/runs/log-metric HTTP/1.1\r\nHost: localhost\r\n"
+    b"Content-Length: abc\r\n\r\n",
     "a length of another script": "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: ٣\r\n\r\nabc".encode(),
-    "a broken piece": b"POST /api/2.0/mlflow/runs/log-metric HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    "a broken piece": b"POST /api/2.0/mlflow/runs/log-metric HTTP/1.1\r\nHost: localhost\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
     "half a body": b"POST /api/2.0/mlflow/runs/log-metric HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n\r\n{",
-    "a header of bytes": b"GET /health HTTP/1.1\r\nHost: localhost\r\ntraceparent: \xff\xfe\r\nx-request-id: \xff\r\n\r\n",
+    "a header of bytes": b"GET /health HTTP/1.1\r\nHost: localhost\r\n"
+    b"traceparent: \xff\xfe\r\nx-request-id: \xff\r\n\r\n",
 }
 
 

@@ -1,4 +1,4 @@
-"""Requests within MLflow's limits are taken whole, however many bytes their texts have, and values come back as they were sent."""
+"""Requests within MLflow's limits are accepted however many bytes their texts have, and values come back unchanged."""
 
 import itertools
 import json

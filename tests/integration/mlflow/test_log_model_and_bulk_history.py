@@ -1,4 +1,4 @@
-"""Models, one metric of many runs, and data sets by MLflow's REST over real Kafka and Postgres: two servers, one worker."""
+"""Models, a metric of many runs, and datasets through MLflow's REST API, with two servers and one worker."""
 
 from __future__ import annotations
 

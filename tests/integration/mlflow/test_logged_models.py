@@ -1,4 +1,4 @@
-"""MLflow's logged models over real Kafka and Postgres: its unmodified client through every call, and what it can't say by bare HTTP."""
+"""MLflow's logged models over real Kafka and Postgres: every call of its client, and bare HTTP for the rest."""
 
 from __future__ import annotations
 
@@ -157,7 +157,8 @@ def test_what_can_not_be_made_is_refused_in_mlflows_words(call: Caller, experime
         ({"experiment_id": "999999"}, "No Experiment with id=999999 exists"),
         (
             {"experiment_id": experiment, "name": "a/b"},
-            "Invalid model name ('a/b') provided. Model name must be a non-empty string and cannot contain the following "
+            "Invalid model name ('a/b') provided. Model name must be a non-empty string and cannot contain the "
+            "following "
             "characters: ('/', ':', '.', '%', '\"', \"'\")",
         ),
         (

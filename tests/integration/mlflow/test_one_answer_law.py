@@ -1,5 +1,7 @@
-"""One entity has one answer: whatever lists it, finds it, holds it or changes it says of it what `get` says, every field, over generated
-histories of the registry and of trackings; and a webhook is told no other values."""
+"""One entity has one answer: every call that lists, finds, contains or changes it returns what `get` returns.
+
+Checked for every field over generated histories of registry and tracking; webhooks get the same values.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,7 @@ from random import Random
 from typing import Any
 
 import httpx2
+import pytest
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
@@ -105,6 +108,7 @@ def as_dict(pairs: Any) -> dict[str, str]:
     return {one["key"]: one["value"] for one in pairs}
 
 
+@pytest.mark.soak
 @generated
 @given(st.integers(0, 2**32))
 def test_every_answer_about_an_entity_of_the_registry_is_that_of_get(servers: ServerPair, seed: int) -> None:
@@ -171,6 +175,7 @@ def change(rng: Random, caller: Lenient, experiments: list[str], runs: list[str]
     caller.any(path, body)
 
 
+@pytest.mark.soak
 @generated
 @given(st.integers(0, 2**32))
 def test_every_answer_about_an_experiment_or_a_run_is_that_of_get(servers: ServerPair, seed: int) -> None:

@@ -1,4 +1,4 @@
-"""Runs that several ranks wrote, as MLflow's API shows them with the tag `runfold.rankReduction`: two servers, one worker."""
+"""Runs of several ranks in MLflow's API with the tag `runfold.rankReduction`, with two servers and one worker."""
 
 from __future__ import annotations
 

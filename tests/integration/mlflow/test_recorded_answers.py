@@ -1,4 +1,4 @@
-"""What MLflow 3.17.2 answered on the wire, request by request in its order: ours is the same, or listed here with the reason."""
+"""Recorded answers of MLflow 3.17.2, request by request: ours are equal, or listed here with the reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What MLflow 3.17.2 answered to some two hundred requests about the registry: ours is the same, or listed here with the reason."""
+"""Recorded answers of MLflow 3.17.2 about the registry: ours are equal, or listed here with the reason."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _in_order(answer: Any) -> Any:
 
 
 def _as_in_lists(ask: str, answer: Any) -> Any:
-    """Versions in a model, or found by a search, do not say their aliases in MLflow's; ours do, as `test_one_answer_law.py` wants it."""
+    """MLflow omits the aliases of versions in a model or a search; `test_one_answer_law.py` requires them."""
     if isinstance(answer, list):
         return [_as_in_lists(ask, item) for item in answer]
     if not isinstance(answer, dict):

@@ -1,5 +1,7 @@
-"""Asked about a moment, the API answers what it answered then: registered models, versions, aliases and logged models over a generated history,
-by the vector and by the broker's time, what was not there included."""
+"""Asked about a past moment, the API answers what it answered then, by vector and by the broker's time.
+
+Checked for registered models, versions, aliases and logged models over a generated history, missing ones included.
+"""
 
 from __future__ import annotations
 
@@ -58,6 +60,7 @@ def ask(client: httpx2.Client, question: Question, as_of: str = "") -> Answer:
     return answer.status_code, body
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_the_registry_asked_about_a_moment_answers_what_it_answered_then(client: httpx2.Client, seed: int) -> None:
     rng, caller = Random(seed), Caller(client)

@@ -1,4 +1,4 @@
-"""A version, or a logged model, names runs and logged models that are there; names that models get are ones that a URI can hold."""
+"""Versions and logged models name existing runs and models, and models get names that a URI can contain."""
 
 from __future__ import annotations
 

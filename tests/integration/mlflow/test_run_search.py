@@ -1,4 +1,4 @@
-"""Searches through two servers that keep columns and written runs: never stale, whatever is written and by whichever server."""
+"""Searches through two servers that cache columns and encoded runs are never stale, whichever server writes."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""What MLflow 3.17.2 answered in long conversations made by chance: ours is the same, or listed here with the reason."""
+"""Recorded answers of MLflow 3.17.2 in long random conversations: ours are equal, or listed here with the reason."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from tests.support.installations.server_pair import ServerPair
 from tests.support.mlflow.tracking_conversation import RECORDED, SEEDS, Script, converse, title
 
 DEPARTURES = {
-    "metrics.a/b <= 0.5": "a bare slash is refused by both, by MLflow in words of its lexer, which takes it for a division"
+    "metrics.a/b <= 0.5": "a bare slash is refused by both, by MLflow in words of its lexer, which takes it for a "
+    "division"
 }
 """A part of a request -> why the answer is another one."""
 

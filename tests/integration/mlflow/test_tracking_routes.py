@@ -1,4 +1,7 @@
-"""MLflow's REST over real Kafka and Postgres: two servers, one worker. Answers are MLflow 3.17's, as recorded from its server."""
+"""MLflow's REST API over real Kafka and Postgres, with two servers and one worker.
+
+The expected answers were recorded from MLflow 3.17's server.
+"""
 
 from __future__ import annotations
 
@@ -134,7 +137,8 @@ def test_params_never_change(call: Caller) -> None:
     call.post("runs/log-parameter", run_id=run_id, key="a", value="1")
     call.post("runs/log-parameter", run_id=run_id, key="a", value="1")
     assert call.post("runs/log-parameter", 400, run_id=run_id, key="a", value="2")["message"] == (
-        f"Changing param values is not allowed. Param with key='a' was already logged with value='1' for run ID='{run_id}'. "
+        "Changing param values is not allowed. "
+        f"Param with key='a' was already logged with value='1' for run ID='{run_id}'. "
         "Attempted logging new value '2'."
     )
     batch = {"params": [{"key": "a", "value": "3"}, {"key": "b", "value": "1"}], "tags": [{"key": "t", "value": "1"}]}

@@ -275,7 +275,7 @@ def test_what_is_wrong_is_said_with_what_to_do(run: Run, story: Story, refused: 
         (("timeline", "run", story.run, "--as-of", "yesterday"), "'yesterday' for parameter 'as_of'"),
         (("diff", "run", story.run, "--from", "yesterday"), "'yesterday' for parameter 'from' supplied: give a date"),
         (("diff", "run", story.run, "--from", "2026-01-01", "--to", "runs:9:1"), "parameter 'to'"),
-        (("diff", "run", story.run, "--from", "2026-01-01", "--to", "2999-01-01"), "'to' supplied: it lies ahead"),
+        (("diff", "run", story.run, "--from", "2026-01-01", "--to", "2999-01-01"), "'to' supplied: it is ahead"),
         (("timeline", "run", story.run, "--type", "TagSet"), "Did you mean TagsSet"),
         (("timeline", "run", story.run, "--page-token", "nonsense"), "page_token"),
         (("timeline", "run", ""), "name the run"),

@@ -11,8 +11,8 @@ import asyncpg
 import httpx2
 import pytest
 
-from runfold_projections.core.errors import BadPast, NoSuchPast
-from runfold_projections.generations.snapshots import Past
+from runfold_projections.core.errors import BadSnapshot, NoSuchSnapshot
+from runfold_projections.generations.snapshots import Snapshot
 from runfold_server.caches import run_cache
 from runfold_stack.commands import snapshots_run
 from runfold_stack.errors import BadSetting
@@ -30,7 +30,7 @@ def drop(servers: ServerPair, name: str) -> None:
     asyncio.run(snapshots_run.drop(servers.dsn, servers.namespace, name))
 
 
-def listed(servers: ServerPair) -> list[Past]:
+def listed(servers: ServerPair) -> list[Snapshot]:
     return asyncio.run(snapshots_run.listed(servers.dsn, servers.namespace))
 
 
@@ -106,7 +106,7 @@ def test_searches_answer_from_the_past_of_a_time_a_vector_or_a_name(
     assert len(search(client, "early").json()["runs"]) == 1
     drop(servers, "early")
     assert search(client, vector).status_code == 409
-    with pytest.raises(NoSuchPast, match="there is no past `early`"):
+    with pytest.raises(NoSuchSnapshot, match="there is no past `early`"):
         drop(servers, "early")
 
 
@@ -119,13 +119,13 @@ def test_pasts_are_listed_and_one_moment_has_one(servers: ServerPair, client: ht
     names = [past.name for past in listed(servers)]
     assert names[0] == "first"
     assert len(names) == 2
-    with pytest.raises(BadPast, match="is past `first` already"):
+    with pytest.raises(BadSnapshot, match="is past `first` already"):
         create(servers, vector, "again")
-    with pytest.raises(BadPast, match="has a name that is taken"):
+    with pytest.raises(BadSnapshot, match="has a name that is taken"):
         create(servers, now(client), "first")
-    with pytest.raises(BadPast, match="1 to 17 lower-case letters"):
+    with pytest.raises(BadSnapshot, match="1 to 17 lower-case letters"):
         create(servers, now(client), "Upper")
-    with pytest.raises(BadSetting, match="'--at' supplied: it lies ahead"):
+    with pytest.raises(BadSetting, match="'--at' supplied: it is ahead"):
         create(servers, "2999-01-01")
     with pytest.raises(BadSetting, match="reads as a moment, and as another one"):
         create(servers, now(client), "20260301")

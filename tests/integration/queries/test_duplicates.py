@@ -10,7 +10,7 @@ import pytest
 
 from runfold_projections.core.projection import Projection
 from runfold_projections.metrics.branches import NO_RANK
-from runfold_projections.series.duplicates import Logged, last_steps, logged_before
+from runfold_projections.series.duplicates import LoggedPoints, find_duplicates, last_steps
 from runfold_schemas.codec.record import Record
 from runfold_schemas.events.metrics import MetricsLogged
 from tests.support.histories.folded_logs import folded, told
@@ -19,7 +19,7 @@ from tests.support.histories.visible_points import Told
 from tests.support.services.running import Services
 
 
-def asked_of(record: Record) -> list[Logged]:
+def asked_of(record: Record) -> list[LoggedPoints]:
     event, writer = record.event, record.envelope.writer
     if not isinstance(event, MetricsLogged):
         return []
@@ -29,7 +29,9 @@ def asked_of(record: Record) -> list[Logged]:
         table: Any = np.array(frame.values).reshape(frame.rows, len(frame.keys))
         steps, times = np.array(frame.steps, np.int64), np.array(frame.times, np.int64)
         found += [
-            Logged(event.run_id, key, writer.attempt, rank, record.position.offset, steps, times, table[:, column])
+            LoggedPoints(
+                event.run_id, key, writer.attempt, rank, record.position.offset, steps, times, table[:, column]
+            )
             for column, key in enumerate(frame.keys)
             if frame.rows
         ]
@@ -43,7 +45,7 @@ async def test_a_point_was_logged_before_if_an_event_before_had_it_on_the_same_b
     rng = Random(seed)
     raws = history(Projection.METRICS, rng, 300)
     runs: dict[str, Told] = {}
-    asked: list[Logged] = []
+    asked: list[LoggedPoints] = []
     expected: list[list[bool]] = []
     known: set[Any] = set()
     steps: dict[Any, int] = {}
@@ -72,7 +74,7 @@ async def test_a_point_was_logged_before_if_an_event_before_had_it_on_the_same_b
                 }
                 series = (one.run_id, one.key, one.attempt, one.rank)
                 steps[series] = max(steps.get(series, -(2**63)), int(one.steps.max()))
-        found = await logged_before(connection, asked)
+        found = await find_duplicates(connection, asked)
         assert [one.mask.tolist() for one in found] == expected
         assert sum(map(sum, expected)) > 10
         assert sum(not all(mask) for mask in expected) > 10

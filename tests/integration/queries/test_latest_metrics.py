@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from runfold_projections.postgres.connection import Connection, open_connection
-from runfold_projections.segments.level0 import pack
+from runfold_projections.segments.level0 import encode_level0
 from runfold_projections.series.latest import history
 from runfold_schemas.events.frames import Point, from_points
 from runfold_server.caches.history_cache import Histories
@@ -41,7 +41,7 @@ async def insert(
         """,
         *(run_id, offset, attempt, rank, min(p.key for p in points), max(p.key for p in points)),
         *(min(p.step for p in points), max(p.step for p in points)),
-        *(len(points), pack(from_points(points))),
+        *(len(points), encode_level0(from_points(points))),
     )
 
 

@@ -15,13 +15,13 @@ from runfold_projections.folding.checkpoint import Checkpoint
 from runfold_projections.folding.partition_fold import PartitionFold, decode_batch
 from runfold_projections.generations.generations import create_generation, switch
 from runfold_projections.postgres.connection import Connection, Pool, open_connection, open_pool
-from runfold_projections.postgres.read_transaction import snapshot
+from runfold_projections.postgres.read_transaction import read_transaction
 from runfold_projections.run_search import run_columns, run_finder
 from runfold_projections.run_search.change_feed import ChangeFeed
-from runfold_projections.run_search.column_search import Search
-from runfold_projections.run_search.run_finder import Overtaken, RunFinder, run_ids_by_sql
+from runfold_projections.run_search.column_search import RunSearch
+from runfold_projections.run_search.run_finder import RunFinder, SnapshotTooOld, run_ids_by_sql
 from runfold_projections.runs.queries import Run, ViewType, parse_search, runs_by_id
-from runfold_projections.search.tree import Among, Clause, Key, Kind, Operator, Order, Presence
+from runfold_projections.search.tree import Among, Clause, Key, KeyKind, Operator, Order, Presence
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.events.all_events import Event
 from runfold_schemas.events.experiments import ExperimentCreated, ExperimentDeleted, ExperimentRestored
@@ -215,15 +215,15 @@ _ATTRIBUTES: dict[str, Callable[[Run], Any]] = {
 }
 
 
-def values_of(run: Run, kind: Kind, name: str) -> list[Any]:
+def values_of(run: Run, kind: KeyKind, name: str) -> list[Any]:
     match kind:
-        case Kind.METRIC:
+        case KeyKind.METRIC:
             return [m.value for m in run.metrics if m.key == name]
-        case Kind.PARAM:
+        case KeyKind.PARAM:
             return [v for k, v in run.params.items() if k == name]
-        case Kind.TAG:
+        case KeyKind.TAG:
             return [v for k, v in run.tags.items() if k == name]
-        case Kind.ATTRIBUTE:
+        case KeyKind.ATTRIBUTE:
             value = _ATTRIBUTES[name](run)
             return [] if value is None else [value]
     found = [d.tags.get("mlflow.data.context") if name == "context" else getattr(d, name) for d in run.datasets]
@@ -257,14 +257,14 @@ def holds(run: Run, clause: Clause) -> bool:
         Operator.LIKE: lambda v: like(v, wanted, 0),
         Operator.ILIKE: lambda v: like(v, wanted, re.IGNORECASE),
     }
-    if isinstance(wanted, float) and clause.key.kind is Kind.ATTRIBUTE:
+    if isinstance(wanted, float) and clause.key.kind is KeyKind.ATTRIBUTE:
         values = [float(value) for value in values]  # as Postgres compares a bigint with a double
     return any(tests[clause.operator](value) for value in values)
 
 
 def ordered(runs: list[Run], criteria: tuple[Order, ...]) -> list[Run]:
     found = sorted(runs, key=lambda run: run.run_id.encode())
-    if not any(order.key.name == "start_time" and order.key.kind is Kind.ATTRIBUTE for order in criteria):
+    if not any(order.key.name == "start_time" and order.key.kind is KeyKind.ATTRIBUTE for order in criteria):
         found.sort(key=lambda run: -run.start_ms)
     for order in reversed(criteria):
         there: list[Any] = []
@@ -279,7 +279,7 @@ def ordered(runs: list[Run], criteria: tuple[Order, ...]) -> list[Run]:
     return found
 
 
-async def model(connection: Connection, search: Search) -> list[str]:
+async def model(connection: Connection, search: RunSearch) -> list[str]:
     rows = await connection.fetch(
         "SELECT run_id FROM run WHERE experiment_id = ANY ($1::bigint[])", list(search.scope.experiments)
     )
@@ -293,7 +293,7 @@ async def model(connection: Connection, search: Search) -> list[str]:
     return [run.run_id for run in ordered(runs, search.orders)]
 
 
-async def some_search(connection: Connection, rng: Random) -> tuple[Search, str]:
+async def some_search(connection: Connection, rng: Random) -> tuple[RunSearch, str]:
     text = " AND ".join(clause(rng) for _ in range(rng.choice([0, 1, 1, 2, 3])))
     order_by, view = orders(rng), rng.choice(list(ViewType))
     experiments = rng.choice([[1], [1], [1, 2], [2], [3, 1, 2], [9], [1, 9]])
@@ -318,8 +318,8 @@ async def test_three_ways_to_search_find_the_same_while_the_log_goes_on(
             log.append(happening(rng))
         for where in rng.sample(sorted(log.scribes), len(log.scribes)):
             await log.fold(where, rng.choice([0, 1, 4, 1000]))
-        async with snapshot(pool) as connection:
-            epoch = await feed.reach(connection)
+        async with read_transaction(pool) as connection:
+            epoch = await feed.epoch_of(connection)
             assert epoch is not None
             for _ in range(4):
                 search, said = await some_search(connection, rng)
@@ -340,16 +340,16 @@ async def test_a_snapshot_older_than_the_columns_is_refused_and_a_newer_one_serv
     await log.fold(runs, 2)
     feed = ChangeFeed()
     finder = RunFinder(feed, 10**9)
-    async with snapshot(pool) as old:
+    async with read_transaction(pool) as old:
         search = await parse_search(old, [1], "tags.team = 'late'", ViewType.ALL, [])
-        old_epoch = await feed.reach(old)
+        old_epoch = await feed.epoch_of(old)
         assert await finder.run_ids(old, old_epoch, search, 10, 0) == []
         await log.fold(runs, 1)
-        async with snapshot(pool) as new:
-            epoch = await feed.reach(new)
+        async with read_transaction(pool) as new:
+            epoch = await feed.epoch_of(new)
             assert await finder.run_ids(new, epoch, search, 10, 0) == [IDS[0]]
-        assert await feed.reach(old) is None
-        with pytest.raises(Overtaken):
+        assert await feed.epoch_of(old) is None
+        with pytest.raises(SnapshotTooOld):
             await finder.run_ids(old, old_epoch, search, 10, 0)
         assert await finder.run_ids(old, None, search, 10, 0) == []
 
@@ -362,15 +362,15 @@ async def test_changes_that_are_forgotten_are_loaded_anew(log: Log, pool: Pool) 
     partitions = [Partition(Topic.RUNS, number) for number in range(PARTITIONS)]
     for where in partitions:
         await log.fold(where, 2)
-    async with snapshot(pool) as connection:
+    async with read_transaction(pool) as connection:
         search = await parse_search(connection, [1], "run_name = ''", ViewType.ALL, [])
-        before = await finder.run_ids(connection, await feed.reach(connection), search, 10, 0)
+        before = await finder.run_ids(connection, await feed.epoch_of(connection), search, 10, 0)
     for where in partitions:
         await log.fold(where, 1)
         await log.fold(where, 1000)
     await log.connections[Topic.RUNS].execute("DELETE FROM run_change WHERE first_offset = 2")
-    async with snapshot(pool) as connection:
-        after = await finder.run_ids(connection, await feed.reach(connection), search, 10, 0)
+    async with read_transaction(pool) as connection:
+        after = await finder.run_ids(connection, await feed.epoch_of(connection), search, 10, 0)
         assert after == await run_ids_by_sql(connection, search, 10, 0)
     assert len(after) == 4 > len(before)
 
@@ -393,8 +393,8 @@ async def test_what_is_too_large_for_the_memory_is_searched_by_sql(log: Log, poo
     for most in (10, 1_500, 3_500, 20_000, 200_000):
         feed = ChangeFeed()
         finder = RunFinder(feed, most)
-        async with snapshot(pool) as connection:
-            epoch = await feed.reach(connection)
+        async with read_transaction(pool) as connection:
+            epoch = await feed.epoch_of(connection)
             for words in ("user_id = 'u'", "tags.team LIKE 'x%'", "run_name LIKE '%1'", "tags.team = 'x'") * 2:
                 search = await parse_search(connection, [1], words, ViewType.ALL, ["run_name DESC"])
                 found = await finder.run_ids(connection, epoch, search, 10, 0)
@@ -412,9 +412,9 @@ async def test_after_a_switch_of_generations_the_columns_are_the_new_ones(log: L
     finder = RunFinder(feed, 10**9)
 
     async def both_ways() -> list[str]:
-        async with snapshot(pool) as connection:
+        async with read_transaction(pool) as connection:
             search = await parse_search(connection, [1], "run_name = 'n'", ViewType.ALL, [])
-            found = await finder.run_ids(connection, await feed.reach(connection), search, 10, 0)
+            found = await finder.run_ids(connection, await feed.epoch_of(connection), search, 10, 0)
             assert found == await run_ids_by_sql(connection, search, 10, 0)
             return found
 
@@ -474,8 +474,8 @@ async def test_a_search_that_is_given_up_leaves_the_columns_that_it_has_loaded(
     monkeypatch.setattr(run_finder, "load_column", loading)
     feed = ChangeFeed()
     finder = RunFinder(feed, 1_000_000)
-    async with snapshot(pool) as connection:
-        epoch = await feed.reach(connection)
+    async with read_transaction(pool) as connection:
+        epoch = await feed.epoch_of(connection)
         search = await parse_search(connection, [1], "params.c IS NULL", ViewType.ALL, ["metrics.a", "metrics.b"])
         with pytest.raises(asyncio.CancelledError):
             await finder.run_ids(connection, epoch, search, 10, 0)

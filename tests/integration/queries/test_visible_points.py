@@ -14,13 +14,13 @@ from runfold_projections.control.migrations import migrate
 from runfold_projections.core.projection import Projection
 from runfold_projections.folding.partition_fold import PartitionFold, decode_batch
 from runfold_projections.postgres.connection import Connection, open_connection, open_pool
-from runfold_projections.segments.compaction import Source, merge_source
-from runfold_projections.series.branch_overview import branches_of
-from runfold_projections.series.fork_summaries import blocks_of, inherited, joined, latest_of_forked
-from runfold_projections.series.keys import KeysWanted, keys_of_run, keys_of_runs
+from runfold_projections.segments.compaction import SegmentSource, compact_source
+from runfold_projections.series.branch_overview import read_branch_overview
+from runfold_projections.series.fork_summaries import inherited_summaries, join_summaries, latest_of_forked, own_blocks
+from runfold_projections.series.keys import KeyFilter, keys_of_run, keys_of_runs
 from runfold_projections.series.latest import history_mark
 from runfold_projections.series.points import read_series
-from runfold_projections.series.visible_points import Branches, read_lines
+from runfold_projections.series.visible_points import BranchChoice, read_visible_runs
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.positions.position import Partition
 from tests.support.histories.generator import KEYS, RUNS, cut, history
@@ -44,7 +44,7 @@ async def test_a_run_shows_its_own_points_and_what_it_inherits(services: Service
                 checkpoint = (await fold.apply(connection, checkpoint, decoded)).checkpoint
         for row in await pool.fetch("SELECT DISTINCT run_id, attempt, rank, branch FROM segment"):
             if rng.random() < 0.5:
-                await merge_source(pool, 0, Source(*row), quiet=True)
+                await compact_source(pool, 0, SegmentSource(*row), quiet=True)
     runs = told_by(raws)
     async with open_connection(services.postgres, namespace, application="test") as connection:
         for run_id in EXISTING:
@@ -52,9 +52,14 @@ async def test_a_run_shows_its_own_points_and_what_it_inherits(services: Service
                 "INSERT INTO run VALUES ($1, 0, 1, 'n', 'u', 'RUNNING', 1, NULL, 'active', NULL, 'a', $2)",
                 *(run_id, UUID(int=1)),
             )
-        whichs: list[Branches] = ["effective", "all", 0, *range(1, max(told.lineage.last for told in runs.values()), 3)]
+        whichs: list[BranchChoice] = [
+            "effective",
+            "all",
+            0,
+            *range(1, max(told.lineage.last for told in runs.values()), 3),
+        ]
         for which in whichs:
-            lines = await read_lines(connection, RUNS, which)
+            lines = await read_visible_runs(connection, RUNS, which)
             found = await read_series(connection, RUNS, KEYS, lines)
             assert {run_id: _points(found, run_id) for run_id in RUNS} == {
                 run_id: shown(runs, run_id, which) for run_id in RUNS
@@ -63,7 +68,7 @@ async def test_a_run_shows_its_own_points_and_what_it_inherits(services: Service
             run_id: _modelled(shown(runs, run_id, "effective")) for run_id in EXISTING
         }
         for run_id in EXISTING:
-            told = await branches_of(connection, run_id, 1000, 0)
+            told = await read_branch_overview(connection, run_id, 1000, 0)
             assert told is not None
             assert told.newest == runs[run_id].lineage.last
         assert any(told.fork for told in runs.values())
@@ -74,8 +79,8 @@ async def _summaries(connection: Connection) -> dict[str, Any]:
     """Latest, least and greatest value per key of each run, twice the same: what was read may be kept."""
     found: list[dict[str, Any]] = []
     for _ in range(2):
-        more = await inherited(connection, EXISTING)
-        both = {run_id: joined(await blocks_of(connection, run_id), more.get(run_id)) for run_id in EXISTING}
+        more = await inherited_summaries(connection, EXISTING)
+        both = {run_id: join_summaries(await own_blocks(connection, run_id), more.get(run_id)) for run_id in EXISTING}
         found.append(
             {
                 run_id: {
@@ -91,7 +96,7 @@ async def _summaries(connection: Connection) -> dict[str, Any]:
     expected = {(run_id, key): own[2] for run_id in more for key, own in found[0][run_id].items()}
     assert {at: value.hex() for at, value in latest.items()} == expected
     for run_id in EXISTING:
-        page = await keys_of_run(connection, run_id, KeysWanted("", None, "", 1000))
+        page = await keys_of_run(connection, run_id, KeyFilter("", None, "", 1000))
         assert page is not None
         assert [(one.key, one.step, one.value.hex(), one.least, one.most) for one in page.keys] == [
             (key, own[0], *own[2:]) for key, own in sorted(found[0][run_id].items())

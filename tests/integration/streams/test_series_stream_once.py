@@ -92,6 +92,7 @@ def effective(told: list[tuple[str, Any]], run: str) -> list[Told]:
     return sorted(kept)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_stream_and_a_history_have_the_same_points_each_once(
     servers: ServerPair, client: httpx2.Client, run: str, seed: int

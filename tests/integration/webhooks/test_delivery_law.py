@@ -76,6 +76,7 @@ def generated(rng: Random, number: int) -> Event:
     )
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(7200 if SOAK else 240)
 @pytest.mark.parametrize("seed", range(SEED, SEED + HISTORIES))
 async def test_every_matching_event_is_told_under_one_id_or_is_among_the_failed(
@@ -145,16 +146,16 @@ async def _history(
         "webhook_attempts": MOST,
     }
     worker: Program = installation.worker(**settings)
-    registry, born = Registry(), set()
+    registry, creation_offset = Registry(), set()
     expected: dict[tuple[str, int, str], dict[str, str]] = {}
     async with sender(installation) as raw:
         for number, event in enumerate(events):
             (at,) = await append(installation, raw, [outgoing(Topic.REGISTRY, event, sequence=number)])
             if isinstance(event, WebhookCreated):
-                born |= {event.webhook_id} & hooks.keys()
+                creation_offset |= {event.webhook_id} & hooks.keys()
             elif told := registry.accept(event):
                 kind, data = told
-                expected |= {(hook, at.offset, kind): data for hook in born if kind in wants[hook]}
+                expected |= {(hook, at.offset, kind): data for hook in creation_offset if kind in wants[hook]}
             if number in deaths:
                 # While it tells, or folds, or queues: as chance has it.
                 await asyncio.sleep(rng.random() * 2)

@@ -11,7 +11,7 @@ from runfold_projections.control.migrations import migrate
 from runfold_projections.core.projection import Projection
 from runfold_projections.folding.partition_fold import PartitionFold, decode_batch
 from runfold_projections.postgres.connection import Connection, open_connection, open_pool
-from runfold_projections.segments.compaction import Source, merge_source
+from runfold_projections.segments.compaction import SegmentSource, compact_source
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.record import Raw, Record
 from runfold_schemas.events.system import Genesis
@@ -41,7 +41,7 @@ async def folded(
                     fold.forget()
                 if projection is Projection.METRICS and rng.random() < 0.3:
                     for row in await pool.fetch("SELECT DISTINCT run_id, attempt, rank, branch FROM segment"):
-                        await merge_source(pool, 0, Source(*row), quiet=True)
+                        await compact_source(pool, 0, SegmentSource(*row), quiet=True)
     async with (
         open_connection(services.postgres, namespace, application="test") as connection,
         connection.transaction(isolation="repeatable_read", readonly=True),

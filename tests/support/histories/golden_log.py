@@ -10,7 +10,7 @@ from runfold_projections.folding.checkpoint import Checkpoint
 from runfold_projections.folding.partition_fold import PartitionFold, decode_batch
 from runfold_projections.generations.canonical_rows import canonical_rows
 from runfold_projections.postgres.connection import open_pool
-from runfold_projections.postgres.read_transaction import snapshot
+from runfold_projections.postgres.read_transaction import read_transaction
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.record import Raw
 from runfold_schemas.positions.position import Partition, Position
@@ -66,7 +66,7 @@ async def fold_log(dsn: str, namespace: str, projection: Projection, batches: Se
             checkpoint = applied.checkpoint
             if checkpoint is not None:
                 held = []
-        async with snapshot(pool) as connection:
+        async with read_transaction(pool) as connection:
             return [[table, *map(_plain, row)] async for table, row in canonical_rows(connection, projection)]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from runfold_projections.folding.partition_fold import decode_batch
 from runfold_projections.metrics.branches import NO_RANK, EffectiveView, RunBranches
-from runfold_projections.series.visible_points import Branches
+from runfold_projections.series.visible_points import BranchChoice
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.record import Raw, Record
 from runfold_schemas.events.metrics import AttemptStarted, MetricsLogged, RunForked, RunRewound
@@ -48,7 +48,7 @@ class Told:
                     self.points.append((branch, point))
 
 
-def shown(runs: dict[str, Told], run_id: str, branches: Branches, heirs: tuple[str, ...] = ()) -> set[Point]:
+def shown(runs: dict[str, Told], run_id: str, branches: BranchChoice, heirs: tuple[str, ...] = ()) -> set[Point]:
     """The slow way: a run's own points, and its parent's shown points that neither the fork nor the run's cuts took."""
     told = runs.get(run_id)
     if told is None or run_id not in EXISTING or run_id in heirs:

@@ -13,7 +13,7 @@ from runfold_consumers.worker.worker import Worker, WorkerConfig
 from runfold_log.producer import RecordSender
 from runfold_log.system import read_system
 from runfold_projections.postgres.connection import open_pool
-from runfold_projections.postgres.read_transaction import checkpoints, reached, snapshot
+from runfold_projections.postgres.read_transaction import checkpoints, has_reached, read_transaction
 from runfold_schemas.codec import wire
 from runfold_schemas.codec.batch import Outgoing
 from runfold_schemas.codec.envelope import Envelope, Writer
@@ -102,8 +102,8 @@ async def folded(installation: Installation, positions: Sequence[Position], time
         open_pool(installation.services.postgres, installation.namespace, application="test") as pool,
     ):
         while True:
-            async with snapshot(pool) as connection:
-                if reached(await checkpoints(connection), want):
+            async with read_transaction(pool) as connection:
+                if has_reached(await checkpoints(connection), want):
                     return
             await asyncio.sleep(0.02)
 

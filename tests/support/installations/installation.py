@@ -23,7 +23,7 @@ from runfold_projections.core.projection import Projection
 from runfold_projections.generations.canonical_rows import canonical_rows
 from runfold_projections.generations.generations import create_generation
 from runfold_projections.postgres.connection import open_pool
-from runfold_projections.postgres.read_transaction import checkpoints, reached, snapshot
+from runfold_projections.postgres.read_transaction import checkpoints, has_reached, read_transaction
 from runfold_schemas.positions.position import Partition
 from tests.support.services.running import Services
 
@@ -127,9 +127,9 @@ class Installation:
             open_pool(self.services.postgres, self.namespace, application="test") as pool,
         ):
             while True:
-                async with snapshot(pool) as connection:
+                async with read_transaction(pool) as connection:
                     have = await checkpoints(connection)
-                if reached(have, want):
+                if has_reached(have, want):
                     return
                 await asyncio.sleep(0.05)
 
@@ -140,7 +140,7 @@ class Installation:
             name = (schema_names or {}).get(projection, f"{self.namespace}_{projection.value}_1")
             async with (
                 open_pool(self.services.postgres, name, application="test", timeout=120) as pool,
-                snapshot(pool) as connection,
+                read_transaction(pool) as connection,
             ):
                 found[projection] = [row async for row in canonical_rows(connection, projection)]
         return found
@@ -159,8 +159,8 @@ class Installation:
                 mine = {where: end for where, end in want.items() if where.topic is projection.topic}
                 async with open_pool(self.services.postgres, name, application="test") as pool:
                     while True:
-                        async with snapshot(pool) as connection:
-                            if reached(await checkpoints(connection), mine):
+                        async with read_transaction(pool) as connection:
+                            if has_reached(await checkpoints(connection), mine):
                                 break
                         await asyncio.sleep(0.1)
         return await self.rows(schemas)

@@ -24,7 +24,7 @@ from runfold.errors import NotConnected
 from runfold_projections.core.canonical import Row
 from runfold_projections.core.projection import Projection
 from runfold_projections.postgres.connection import open_pool
-from runfold_projections.segments.packs import read_segment
+from runfold_projections.segments.compacted import read_segment
 from tests.support.installations.installation import Installation
 
 API = "/api/2.0/mlflow"

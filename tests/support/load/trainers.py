@@ -14,7 +14,7 @@ import numpy as np
 from runfold.spool import layout
 from runfold.spool.frames import MAGIC, FrameKind, scan
 from runfold_projections.postgres.connection import open_pool
-from runfold_projections.segments.packs import read_segment
+from runfold_projections.segments.compacted import read_segment
 from runfold_schemas.codec import wire
 from runfold_schemas.codec.batch import decode_item
 from runfold_schemas.events.metrics import MetricsLogged

@@ -52,7 +52,7 @@ def test_calls_say_what_is_away(client: TestClient, path: str, body: dict[str, o
     answer = client.post(API + path, json=body)
     assert answer.status_code == 503
     assert answer.json()["error_code"] == "TEMPORARILY_UNAVAILABLE"
-    assert "away" in answer.json()["message"] or "does not answer" in answer.json()["message"]
+    assert "down" in answer.json()["message"] or "does not answer" in answer.json()["message"]
     assert int(answer.headers["retry-after"]) >= 1
 
 

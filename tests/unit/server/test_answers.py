@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from runfold_projections.runs.queries import Dataset, LatestMetric, Run
-from runfold_projections.series.latest import History
+from runfold_projections.series.latest import MetricHistory
 from runfold_server.mlflow.answers.metrics import encode_history
 from runfold_server.mlflow.answers.runs import encode_run
 from runfold_server.mlflow.answers.values import encode_number, encode_page
@@ -59,7 +59,7 @@ def test_numbers_that_json_lacks() -> None:
 
 
 def test_a_page_of_a_history() -> None:
-    rows = History(np.array([1, 2, 3]), np.array([10, 20, 30]), np.array([0.5, math.nan, 1.0]))
+    rows = MetricHistory(np.array([1, 2, 3]), np.array([10, 20, 30]), np.array([0.5, math.nan, 1.0]))
     assert msgspec.to_builtins(encode_history("k", rows, 1, 3)) == [
         {"key": "k", "value": "NaN", "timestamp": 20, "step": 2},
         {"key": "k", "value": 1.0, "timestamp": 30, "step": 3},

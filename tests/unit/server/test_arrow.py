@@ -10,7 +10,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runfold_projections.series.full_history import Source
+from runfold_projections.series.full_history import SourceHistory
 from runfold_server.native.series.arrow import END, Column, Type, batch, dictionary, schema
 from runfold_server.native.series.history import ArrowForm, JsonForm
 
@@ -24,10 +24,10 @@ sources = st.lists(
 )
 
 
-def source_of(named: tuple[str, str, str, int, list[tuple[int, int, float]]]) -> Source:
+def source_of(named: tuple[str, str, str, int, list[tuple[int, int, float]]]) -> SourceHistory:
     run_id, key, attempt, rank, points = named
     steps, times, values = zip(*points, strict=True)
-    return Source(
+    return SourceHistory(
         run_id,
         key,
         attempt,
@@ -73,7 +73,7 @@ def test_large_sources_are_cut_into_batches_and_small_ones_put_together() -> Non
     body: list[Any] = []
     for rank in range(3000):
         n = 200_000 if rank == 7 else 10
-        body += form.add(Source("r", "k", "", rank, 0, np.arange(n), np.arange(n), np.arange(n, dtype=float)))
+        body += form.add(SourceHistory("r", "k", "", rank, 0, np.arange(n), np.arange(n), np.arange(n, dtype=float)))
     reader = pa.ipc.open_stream(form.front({}) + b"".join([*body, *form.end()]))
     sizes = [batch.num_rows for batch in reader]
     assert sum(sizes) == 200_000 + 2999 * 10
@@ -97,8 +97,8 @@ def test_json_has_the_same_points_with_texts_for_what_is_not_finite() -> None:
 
     form = JsonForm()
     body = [
-        *form.add(Source("r", 'k"', "", -1, 0, np.array([1, 2]), np.array([3, 4]), np.array([0.5, math.nan]))),
-        *form.add(Source("r", "l", "a", 0, 3, np.array([1]), np.array([3]), np.array([-math.inf]))),
+        *form.add(SourceHistory("r", 'k"', "", -1, 0, np.array([1, 2]), np.array([3, 4]), np.array([0.5, math.nan]))),
+        *form.add(SourceHistory("r", "l", "a", 0, 3, np.array([1]), np.array([3]), np.array([-math.inf]))),
         *form.end(),
     ]
     assert json.loads(form.front({"positions": {}}) + b"".join(body)) == {

@@ -1,4 +1,4 @@
-"""Which Host and Origin headers are taken."""
+"""Which Host and Origin headers are allowed."""
 
 import pytest
 
@@ -45,7 +45,7 @@ def test_listed_names_are_taken_and_only_those() -> None:
         ("http://127.0.0.1:5000", "127.0.0.1:5000", True),
         ("http://localhost", "localhost", True),
         ("https://runfold.example", "runfold.example", True),
-        ("https://runfold.example", "10.0.0.7:5000", True),  # the page's name is listed; a proxy changed the Host header
+        ("https://runfold.example", "10.0.0.7:5000", True),  # a listed name behind a proxy
         ("https://notebooks.example", "127.0.0.1:5000", True),
         ("http://127.0.0.1:5001", "127.0.0.1:5000", False),
         ("http://localhost:5000", "127.0.0.1:5000", False),

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.models import Model
 
-from runfold_projections.series.latest import History
+from runfold_projections.series.latest import MetricHistory
 from runfold_schemas.events.runs import ModelLogged
 from runfold_server.core.errors import InvalidParameter
 from runfold_server.mlflow.logged_models.log_model import summarize_model
@@ -94,7 +94,7 @@ def test_a_sample_is_that_of_mlflows_sql(
     given_points: list[tuple[int, int, float]], limit: int, steps: tuple[int, int] | None
 ) -> None:
     start, end = sorted(steps) if steps else (None, None)
-    rows = History(
+    rows = MetricHistory(
         np.array([p[0] for p in given_points], np.int64),
         np.array([p[1] for p in given_points], np.int64),
         np.array([p[2] for p in given_points], np.float64),

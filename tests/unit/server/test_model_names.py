@@ -1,4 +1,4 @@
-"""A name that a model may be given is one that `models:/` URIs can hold: MLflow's own parser finds it in each of their forms, and so does ours."""
+"""Every valid name of a new model is found in each form of `models:/` URI, by MLflow's parser and ours."""
 
 from __future__ import annotations
 

@@ -3,10 +3,9 @@
 Deliberate divergences, out of the generator's reach or in a test of their own:
 
 * NUL characters and lone surrogates, numbers of more than 400 digits or with underscores are refused.
-* An enum's value that protobuf does not know is refused; MLflow drops it in silence. Of the forms that Python takes for a whole number, enums
-  come as a number or its digits only.
-* An enum's value that stands for "unspecified" is refused: it asks for nothing.
-* "nan" is NaN; protobuf refuses it, after which MLflow logs 0.
+* An enum's value that protobuf does not know is refused; MLflow drops it in silence. Of the forms that Python takes
+for a whole number, enums come as a number or its digits only. * An enum's value that stands for "unspecified" is
+refused: it asks for nothing. * "nan" is NaN; protobuf refuses it, after which MLflow logs 0.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""MLflow's own validation is the judge of names, lengths and batches: the same is valid, and refused in the same words."""
+"""Our checks of names, lengths and batches agree with MLflow's: in what is valid, and in the messages."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runfold_projections.transfer.runs import Piece
+from runfold_projections.transfer.runs import PointsPiece
 from runfold_schemas.events.frames import Frame
 from runfold_stack.transfer import points as module
 from runfold_stack.transfer.events import RunPoints
@@ -39,7 +39,7 @@ def frames(draw: st.DrawFn) -> Frame:
 
 PIECES = st.lists(
     st.builds(
-        Piece,
+        PointsPiece,
         st.sampled_from(["r1", "r2"]),
         st.integers(0, 2),
         st.sampled_from(["", "t1"]),
@@ -50,7 +50,7 @@ PIECES = st.lists(
 )
 
 
-def points_of(pieces: list[Piece]) -> list[tuple[object, ...]]:
+def points_of(pieces: list[PointsPiece]) -> list[tuple[object, ...]]:
     found: list[tuple[object, ...]] = []
     for run_id, branch, attempt, rank, frame in pieces:
         context = map(repr, (frame.model_id, frame.dataset_name, frame.dataset_digest))
@@ -61,7 +61,7 @@ def points_of(pieces: list[Piece]) -> list[tuple[object, ...]]:
     return found
 
 
-def through_a_file(path: Path, pieces: list[Piece]) -> list[Piece]:
+def through_a_file(path: Path, pieces: list[PointsPiece]) -> list[PointsPiece]:
     with PointsFile(path) as file:
         for piece in pieces:
             file.add(piece)
@@ -71,7 +71,7 @@ def through_a_file(path: Path, pieces: list[Piece]) -> list[Piece]:
 
 @settings(max_examples=200, deadline=None)
 @given(PIECES, st.integers(1, 8))
-def test_what_is_read_back_are_the_same_points_as_valid_frames(pieces: list[Piece], at_once: int) -> None:
+def test_what_is_read_back_are_the_same_points_as_valid_frames(pieces: list[PointsPiece], at_once: int) -> None:
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "ROWS_AT_ONCE", at_once)
         back = through_a_file(Path(folder) / "points.parquet", pieces)
@@ -84,7 +84,7 @@ def test_what_is_read_back_are_the_same_points_as_valid_frames(pieces: list[Piec
 def test_rows_with_equal_keys_become_one_frame(tmp_path: Path) -> None:
     frame = Frame(("a", "b"), array("q", range(100)), array("q", range(100)), array("d", range(200)))
     narrow = Frame(("c",), array("q", range(100)), array("q", range(100)), array("d", range(100)))
-    back = through_a_file(tmp_path / "points.parquet", [Piece("r", 0, "", None, one) for one in (frame, narrow)])
+    back = through_a_file(tmp_path / "points.parquet", [PointsPiece("r", 0, "", None, one) for one in (frame, narrow)])
     assert [piece.frame for piece in back] == [frame, narrow]
 
 

@@ -1,1 +1,1 @@
-"""Entities as MLflow's JSON."""
+"""Encoders of entities as MLflow's JSON."""

@@ -1,4 +1,4 @@
-"""Logged models as MLflow's JSON, and the shapes of it. Empty lists and unset fields are left out."""
+"""Logged models as MLflow's JSON, and its schemas. Empty lists and unset fields are left out."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -17,11 +17,11 @@ STATUSES: Mapping[ModelStatus, LoggedModelStatus] = {
     "READY": "LOGGED_MODEL_READY",
     "FAILED": "LOGGED_MODEL_UPLOAD_FAILED",
 }
-"""MLflow's names of a model's statuses."""
+"""MLflow's names for the statuses of a model."""
 
 
 class MeasuredAnswer(msgspec.Struct, gc=False, omit_defaults=True):
-    """MLflow's `Metric` as a logged model has it."""
+    """MLflow's `Metric` of a logged model."""
 
     key: str
     value: float | str
@@ -47,7 +47,7 @@ def _encode_measured(metric: MeasuredMetric) -> MeasuredAnswer:
 
 
 def encode_logged_model(row: LoggedModel) -> Json:
-    """MLflow's `LoggedModel`. What its client does not say is an empty text there, and so here."""
+    """Return MLflow's `LoggedModel`. As there, a field that the client did not set is an empty text."""
     info = {
         "model_id": row.model_id,
         "experiment_id": str(row.experiment_id),
@@ -76,21 +76,22 @@ SHAPES: Mapping[str, Schema] = {
             "artifact_uri": {"type": "string", "description": "Root of its files."},
             "status": {"enum": list(STATUSES.values())},
             "model_type": TEXT,
-            "source_run_id": {"type": "string", "description": "Run that made it; empty if none is named."},
+            "source_run_id": {"type": "string", "description": "Id of the run that made it; empty if it names none."},
         },
         {"tags": _PAIRS},
     ),
     "ModelMetric": having(
         {"key": TEXT, "value": NUMBER, "timestamp": MS, "step": INT64, "model_id": TEXT, "run_id": TEXT},
         {"dataset_name": TEXT, "dataset_digest": TEXT},
-        "What a run measured of a model, on a data set if it names one: the point with the largest time, then step, then value.",
+        "A metric of a model, of one run and, if named, one dataset: the point with the largest time, then step, "
+        "then value.",
     ),
     "LoggedModel": having(
         {
             "info": ref("LoggedModelInfo"),
             "data": having({}, {"params": _PAIRS, "metrics": listed(ref("ModelMetric"))}),
         },
-        about="A logged model with its params and what was measured of it.",
+        about="A logged model with its params and metrics.",
     ),
 }
-"""Shapes by the names under which the document has them."""
+"""Schemas by their names in the document."""

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runfold_projections.runs.queries import LatestMetric
-from runfold_projections.series.latest import History
+from runfold_projections.series.latest import MetricHistory
 
 from .values import encode_number
 
@@ -51,14 +51,16 @@ def encode_latest_metric(row: LatestMetric) -> LatestAnswer:
     )
 
 
-def encode_history(key: str, rows: History, start: int, stop: int) -> list[PointAnswer]:
+def encode_history(key: str, rows: MetricHistory, start: int, stop: int) -> list[PointAnswer]:
     """Return the points of one key from `start` up to `stop`, exclusive."""
     values = rows.values[start:stop]
     shown = values.tolist() if np.isfinite(values).all() else map(encode_number, values.tolist())
     return list(map(PointAnswer, repeat(key), shown, rows.times[start:stop].tolist(), rows.steps[start:stop].tolist()))
 
 
-def encode_run_points(run_id: str, key: str, rows: History, picked: slice | NDArray[np.intp]) -> list[RunPointAnswer]:
+def encode_run_points(
+    run_id: str, key: str, rows: MetricHistory, picked: slice | NDArray[np.intp]
+) -> list[RunPointAnswer]:
     """Return the picked points of one run's history, in the order picked."""
     columns = rows.values[picked].tolist(), rows.times[picked].tolist(), rows.steps[picked].tolist()
     return [

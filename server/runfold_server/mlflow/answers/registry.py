@@ -1,4 +1,4 @@
-"""The registry's rows as MLflow's JSON."""
+"""Registered models and their versions as MLflow's JSON."""
 
 from runfold_projections.registry.queries import RegisteredModel
 from runfold_projections.registry.version_queries import ModelVersion
@@ -7,7 +7,7 @@ from .values import Json, encode_pairs, without_empty
 
 
 def encode_registered_model(row: RegisteredModel) -> Json:
-    """MLflow's `RegisteredModel`."""
+    """Return MLflow's `RegisteredModel`."""
     return without_empty(
         {
             "name": row.name,
@@ -22,7 +22,7 @@ def encode_registered_model(row: RegisteredModel) -> Json:
 
 
 def encode_model_version(row: ModelVersion) -> Json:
-    """MLflow's `ModelVersion`, the same wherever it stands: alone, in a list, in a model, or found by a search."""
+    """Return MLflow's `ModelVersion`, the same alone, in a list, in a model, and in a page of a search."""
     return without_empty(
         {
             "name": row.name,

@@ -1,1 +1,1 @@
-"""MLflow's logged models."""
+"""Calls about MLflow's logged models."""

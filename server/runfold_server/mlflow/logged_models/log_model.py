@@ -1,4 +1,4 @@
-"""runs/log-model: a model that MLflow 2 clients, and Spark's flavor, tell a run of."""
+"""runs/log-model: the call by which MLflow 2 clients and Spark's flavor add a model to a run."""
 
 import json
 from typing import Any
@@ -11,7 +11,7 @@ from runfold_server.http.services import Services
 from runfold_server.mlflow.messages import RunRequest
 from runfold_server.mlflow.rejection_errors import as_mlflow_error
 from runfold_server.writes.levels import require_level
-from runfold_server.writes.writes import RefusedWrite
+from runfold_server.writes.writes import RejectedWrite
 
 Json = dict[str, Any]
 _MANDATORY = ("artifact_path", "flavors", "run_id", "utc_time_created")
@@ -29,14 +29,17 @@ async def _log_model(services: Services, call: Call[LogModel]) -> Json:
     await require_level(services.log, ModelLogged)
     await services.caches.runs.active(run_id)
     try:
-        await services.writes.decided(event, call.origin)
-    except RefusedWrite as refused:
+        await services.writes.append_and_wait(event, call.origin)
+    except RejectedWrite as refused:
         raise as_mlflow_error(refused) from None
     return {}
 
 
 def summarize_model(text: str) -> Json:
-    """What the run's history tells of a model: `mlflow.models.Model.get_tags_dict` of 3.17.2. InvalidParameter in MLflow's words."""
+    """Return the entry of a model in its run's history, as `mlflow.models.Model.get_tags_dict` of 3.17.2 does.
+
+    InvalidParameter in MLflow's words.
+    """
     try:
         model = parse_json(text)
     except ValueError:
@@ -51,8 +54,8 @@ def summarize_model(text: str) -> Json:
     flavors = model["flavors"] or {}
     if not isinstance(flavors, dict):
         raise InvalidParameter("Malformed model info: flavors must be an object.")
-    told = {name: model[name] for name in ("run_id", "artifact_path") if model[name] is not None}
-    return told | {
+    entry = {name: model[name] for name in ("run_id", "artifact_path") if model[name] is not None}
+    return entry | {
         "utc_time_created": str(model["utc_time_created"]),
         "model_uuid": model.get("model_uuid"),
         "flavors": {name: _without_config(flavor) for name, flavor in flavors.items()},

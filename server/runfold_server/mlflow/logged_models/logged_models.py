@@ -1,4 +1,4 @@
-"""logged-models/* and runs/outputs: models that trainings keep. The registry's fold decides; metrics come from their own."""
+"""logged-models/* and runs/outputs. The registry's fold decides; metrics of models come from the metrics fold."""
 
 import random
 from collections.abc import Sequence
@@ -35,9 +35,9 @@ from runfold_server.mlflow.rejection_errors import as_mlflow_error
 from runfold_server.mlflow.tracking.artifact_roots import check_run, no_logged_model
 from runfold_server.mlflow.tracking.experiments import experiment_id
 from runfold_server.openapi_schemas.common import having, ref
-from runfold_server.reads.reader import of_topics
+from runfold_server.reads.scopes import of_topics
 from runfold_server.writes.levels import require_level
-from runfold_server.writes.writes import RefusedWrite
+from runfold_server.writes.writes import RejectedWrite
 
 Json = dict[str, Any]
 MAX_MODEL_NAME = 500
@@ -45,7 +45,7 @@ _BAD_CHARACTERS = ("/", ":", ".", "%", '"', "'")
 _random = random.SystemRandom()
 _STATUS = {shown: status for status, shown in STATUSES.items()}
 MODEL = of_topics(Topic.REGISTRY, Topic.METRICS)
-"""What an answer with a model hangs on: any run may have measured it."""
+"""Partitions that an answer with a model depends on: any run may have measured it."""
 
 
 class CreateLoggedModel(Message, frozen=True):
@@ -111,14 +111,17 @@ class LogOutputs(RunRequest, frozen=True):
 async def find_logged_model(
     services: Services, model_id: str, *, deleted: bool = False, as_of: Vector | None = None
 ) -> LoggedModel:
-    """The model with its metrics, by a strong read or as it was; NotFound if there is none, or a deleted one where that is not asked for."""
+    """Return the model with its metrics, now by a strong read, or at `as_of`.
+
+    NotFound if it does not exist, or is deleted and `deleted` is not set.
+    """
 
     async def query(connection: Connection) -> LoggedModel | None:
         if as_of is not None:
             return await logged_model_at(connection, DEFAULT_WORKSPACE, model_id, as_of)
         return await get_logged_model(connection, DEFAULT_WORKSPACE, model_id)
 
-    shown = await services.reads.reader.asked(as_of, MODEL, query)
+    shown = await services.reads.reader.read(MODEL, query, as_of=as_of)
     if shown.value is None or (shown.value.lifecycle_stage != "active" and not deleted):
         raise error_as_of(no_logged_model(model_id), as_of)
     return shown.value
@@ -142,7 +145,7 @@ async def _create(services: Services, call: Call[CreateLoggedModel]) -> Json:
         params=params,
         tags=tags,
     )
-    # Nobody else can have taken a fresh id, so no fold can refuse it: acknowledged on append.
+    # The id is fresh, so no fold can reject the event: it is acknowledged on append.
     time_ms = (await services.writes.append(event, call.origin)).time_ms
     row = LoggedModel(
         model_id=model_id,
@@ -164,8 +167,8 @@ async def _create(services: Services, call: Call[CreateLoggedModel]) -> Json:
 def _name(name: str) -> str:
     if any(character in name for character in _BAD_CHARACTERS):
         raise InvalidParameter(
-            f"Invalid model name ({name!r}) provided. Model name must be a non-empty string "
-            f"and cannot contain the following characters: {_BAD_CHARACTERS}"
+            f"Invalid model name ({name!r}) provided. Model name must be a non-empty string and cannot contain the "
+            f"following characters: {_BAD_CHARACTERS}"
         )
     return validation.check_length("name", MAX_MODEL_NAME, name or run_name(_random))
 
@@ -234,7 +237,7 @@ async def _log_outputs(services: Services, call: Call[LogOutputs]) -> Json:
 
 
 def _id(model_id: str) -> str:
-    # What no event can name, nobody has created.
+    # An id that no event can contain was never created.
     if not validation.is_id(model_id):
         raise no_logged_model(model_id)
     return model_id
@@ -243,8 +246,8 @@ def _id(model_id: str) -> str:
 async def _append_and_wait(services: Services, call: Call[Any], event: Event) -> Json:
     await require_level(services.log, type(event))
     try:
-        await services.writes.decided(event, call.origin)
-    except RefusedWrite as refused:
+        await services.writes.append_and_wait(event, call.origin)
+    except RejectedWrite as refused:
         raise _as_logged_model_error(refused) from None
     return {}
 
@@ -257,10 +260,10 @@ _ERRORS: dict[str, type[ApiError]] = {
 }
 
 
-def _as_logged_model_error(refused: RefusedWrite) -> ApiError:
-    # The fold's words about logged models are MLflow's.
-    error = _ERRORS.get(refused.refused.code)
-    return as_mlflow_error(refused) if error is None else error(refused.refused.message)
+def _as_logged_model_error(refused: RejectedWrite) -> ApiError:
+    # The fold's messages about logged models are MLflow's.
+    error = _ERRORS.get(refused.rejection.code)
+    return as_mlflow_error(refused) if error is None else error(refused.rejection.message)
 
 
 _ANSWER = having({"model": ref("LoggedModel")})
@@ -272,7 +275,7 @@ OPERATIONS = (
         "logged-models",
         CreateLoggedModel,
         _create,
-        about="Create a logged model. Its files go below the `artifact_uri` that is answered; without a name it gets one.",
+        about="Create a logged model. Its files go below the returned `artifact_uri`. Without a name it gets one.",
         answer=_ANSWER,
         errors=_LATER,
     ),
@@ -281,7 +284,7 @@ OPERATIONS = (
         "logged-models/{model_id}",
         GetLoggedModel,
         _get,
-        about="A logged model with its params, tags and what was measured of it.",
+        about="A logged model with its params, tags and metrics.",
         answer=_ANSWER,
         time_travel=TimeTravel.AS_OF,
     ),
@@ -290,7 +293,7 @@ OPERATIONS = (
         "logged-models/{model_id}",
         FinalizeLoggedModel,
         _finalize,
-        about="Say what became of a logged model's files.",
+        about="Set the outcome of the upload of a logged model's files.",
         answer=_ANSWER,
         errors=_LATER,
     ),
@@ -307,7 +310,7 @@ OPERATIONS = (
         "logged-models/{model_id}/params",
         LogModelParams,
         _log_params,
-        about="Log params of a logged model. The same value again is fine, another one is refused.",
+        about="Log params of a logged model. The same value again is fine, another one is rejected.",
         errors=_LATER,
     ),
     Operation(

@@ -1,4 +1,4 @@
-"""logged-models/search: MLflow's own language for it, and its own tokens."""
+"""logged-models/search, with MLflow's language and page tokens of this call."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,8 +21,9 @@ from .search_tokens import make_token, read_token
 Json = dict[str, Any]
 MOST_DATASETS = 100
 MOST_MODELS = 1000
-"""Models of one page; who asks for more gets a token."""
-_WHEN_ZERO = 100
+"""Models of one page; a search for more gets a token."""
+_DEFAULT_SIZE = 100
+"""Size of a page where the request has 0."""
 _LARGEST_ID = 2**63 - 1
 
 
@@ -73,7 +74,7 @@ async def _search(services: Services, call: Call[SearchLoggedModels]) -> Json:
         search = ModelSearch(DEFAULT_WORKSPACE, experiments, read_filter(filter_string or ""), datasets, orders)
         return await search_logged_models(connection, search, limit + 1, offset)
 
-    rows = (await services.reads.reader.strong(MODEL, query)).value
+    rows = (await services.reads.reader.read(MODEL, query)).value
     token = make_token(experiment_ids, filter_string, order_by, offset + limit) if len(rows) > limit else None
     return encode_page("models", [encode_logged_model(row) for row in rows[:limit]], token)
 
@@ -83,7 +84,7 @@ def _size(most: int) -> int:
         raise InvalidParameter(
             f"Invalid value {most} for parameter 'max_results' supplied. It must be a positive integer"
         )
-    return most or _WHEN_ZERO
+    return most or _DEFAULT_SIZE
 
 
 def _order(one: Order) -> Json:
@@ -99,7 +100,7 @@ def _datasets(given: Sequence[MeasuredDataset]) -> list[MeasuredOn]:
     if not all(one.dataset_name for one in given):
         raise InvalidParameter("`dataset_name` in the `datasets` clause must be specified.")
     if len(given) > MOST_DATASETS:
-        raise InvalidParameter(f"A search may name {MOST_DATASETS} data sets, this one names {len(given)}")
+        raise InvalidParameter(f"A search may name {MOST_DATASETS} datasets, this one names {len(given)}")
     return [MeasuredOn(one.dataset_name, one.dataset_digest or None) for one in given]
 
 
@@ -109,7 +110,8 @@ OPERATIONS = (
         "logged-models/search",
         SearchLoggedModels,
         _search,
-        about="Logged models of experiments that match a filter, a page at a time, at most 1000. Deleted ones are not shown.",
+        about="Logged models of experiments that match a filter, a page at a time, at most 1000. Deleted models are "
+        "not found.",
         answer=page("models", "LoggedModel"),
         time_travel=TimeTravel.SNAPSHOT,
     ),

@@ -1,4 +1,4 @@
-"""Tokens of searches of logged models: MLflow's, which hold the search and refuse to go on with another."""
+"""Page tokens of searches of logged models. As MLflow's, they contain the search and reject another one."""
 
 import base64
 import binascii
@@ -15,29 +15,32 @@ _WHAT = ("experiment IDs", "filter string", "order by")
 
 
 def make_token(experiment_ids: Sequence[str], filter_string: str | None, order_by: Any, offset: int) -> str:
-    """Token of the page of this search that begins at `offset`."""
-    said = {"experiment_ids": experiment_ids, "filter_string": filter_string, "order_by": order_by, "offset": offset}
-    return base64.b64encode(json.dumps(said).encode()).decode()
+    """Return the token of the page of this search that begins at `offset`."""
+    search = {"experiment_ids": experiment_ids, "filter_string": filter_string, "order_by": order_by, "offset": offset}
+    return base64.b64encode(json.dumps(search).encode()).decode()
 
 
 def read_token(token: str | None, experiment_ids: Sequence[str], filter_string: str | None, order_by: Any) -> int:
-    """Offset of a token; no token is the beginning. InvalidParameter, in MLflow's words, if it is none, or of another search."""
+    """Return the offset of a token; without one, 0.
+
+    InvalidParameter, in MLflow's words, for a malformed token or one of another search.
+    """
     if not token:
         return 0
     try:
-        said = json.loads(base64.b64decode(token, validate=True))
+        parsed = json.loads(base64.b64decode(token, validate=True))
     except (binascii.Error, ValueError, RecursionError) as error:
         raise InvalidParameter(f"Invalid page token: {token}. {error}") from None
-    offset = said.get("offset") if isinstance(said, dict) else None
+    offset = parsed.get("offset") if isinstance(parsed, dict) else None
     if isinstance(offset, bool) or not isinstance(offset, int) or not 0 < offset <= _MOST_OFFSET:
-        raise InvalidParameter(f"Invalid page token: {token}. It names no offset.")
-    for field, word, what, asked in zip(
+        raise InvalidParameter(f"Invalid page token: {token}. It has no offset.")
+    for field, word, what, wanted in zip(
         _FIELDS, _WORDS, _WHAT, (list(experiment_ids), filter_string, order_by), strict=True
     ):
-        found = said.get(field) or None
-        if found != (asked or None):
+        found = parsed.get(field) or None
+        if found != (wanted or None):
             verb = "do" if word.endswith("s") else "does"
             raise InvalidParameter(
-                f"{word} in the page token {verb} not match the requested {what}. Expected: {asked}. Found: {found}"
+                f"{word} in the page token {verb} not match the requested {what}. Expected: {wanted}. Found: {found}"
             )
     return offset

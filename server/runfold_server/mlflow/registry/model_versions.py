@@ -1,4 +1,4 @@
-"""model-versions/*: numbers, stages and deletion are the fold's; where a version's files lie is found before the append."""
+"""model-versions/*. The fold decides about numbers, stages and deletion; the source is resolved before the append."""
 
 from typing import Annotated, Any
 
@@ -116,7 +116,7 @@ async def _create(services: Services, call: Call[CreateVersion]) -> Json:
         name=limits.check_model_name(request.name),
         source=found.source,
         storage_location=found.storage_location,
-        # As MLflow's: what nobody gave is an empty text.
+        # As in MLflow, a missing value is an empty text.
         run_id=found.run_id or "",
         run_link=request.run_link,
         model_id=found.model_id or None,
@@ -127,7 +127,7 @@ async def _create(services: Services, call: Call[CreateVersion]) -> Json:
     def query_after(done: Appended) -> Query[ModelVersion | None]:
         async def query(connection: Connection) -> ModelVersion | None:
             found = await model_version_created_at(connection, done.position.offset)
-            # Deleted since: then as it was made.
+            # Deleted since: answer with the version as it was created.
             return found or await newest_version_at(connection, DEFAULT_WORKSPACE, event.name, vector_after(done))
 
         return query
@@ -137,12 +137,12 @@ async def _create(services: Services, call: Call[CreateVersion]) -> Json:
 
 def _answer(version: ModelVersion | None) -> Json:
     if version is None:
-        raise Internal("The write was accepted, but nothing tells of the version")
+        raise Internal("The write was accepted, but its version is not in the read models")
     return {"model_version": encode_model_version(version)}
 
 
 def _named_version(request: VersionRequest) -> tuple[str, int]:
-    """Name and number of a version that an event can name; NotFound for a number that no version has."""
+    """Return the name and number of a version. NotFound for a number that no version can have."""
     name = limits.check_model_name(request.name)
     number = limits.version_number(request.version)
     if not 0 < number < 2**31:
@@ -151,13 +151,13 @@ def _named_version(request: VersionRequest) -> tuple[str, int]:
 
 
 async def _change(services: Services, call: Call[Any], event: VersionFact) -> Json:
-    """Decide, and answer with the version as it is then."""
+    """Append, wait for the fold, and answer with the version as it is afterwards."""
     name, number = event.name, event.version
 
     def query_after(done: Appended) -> Query[ModelVersion | None]:
         async def query(connection: Connection) -> ModelVersion | None:
             found = await get_model_version(connection, DEFAULT_WORKSPACE, name, number)
-            # Deleted since, or its model renamed: then as the event left it.
+            # Deleted or renamed since: answer with the version as the event left it.
             return found or await model_version_at(connection, DEFAULT_WORKSPACE, name, number, vector_after(done))
 
         return query
@@ -184,8 +184,8 @@ async def _transition(services: Services, call: Call[TransitionStage]) -> Json:
     stage, archive = canonical_stage(call.request.stage), call.request.archive_existing_versions
     if archive and stage not in _ACTIVE:
         raise InvalidParameter(
-            f"Model version transition cannot archive existing model versions because '{call.request.stage}' is not an Active stage. "
-            f"Valid stages are {list(_ACTIVE)}"
+            f"Model version transition cannot archive existing model versions because '{call.request.stage}' is not "
+            f"an Active stage. Valid stages are {list(_ACTIVE)}"
         )
     name, number = _named_version(call.request)
     event = ModelVersionStaged.model_validate(
@@ -215,7 +215,7 @@ async def _search(services: Services, call: Call[SearchVersions]) -> Json:
             connection, DEFAULT_WORKSPACE, call.request.filter, call.request.order_by, limit + 1, offset
         )
 
-    rows = (await services.reads.reader.strong(REGISTRY, query)).value
+    rows = (await services.reads.reader.read(REGISTRY, query)).value
     token = offset_tokens.make_token(offset + limit) if len(rows) > limit else None
     found = [encode_model_version(row) for row in rows[:limit]]
     return encode_page("model_versions", found, token)
@@ -241,7 +241,7 @@ OPERATIONS = (
         "model-versions/create",
         CreateVersion,
         _create,
-        about="Create the next version of a registered model. Numbers count up and are never given twice.",
+        about="Create the next version of a registered model. A number is never used twice.",
         answer=VERSION,
         errors=UNLEVELLED,
     ),
@@ -259,7 +259,7 @@ OPERATIONS = (
         "model-versions/update",
         UpdateVersion,
         _update,
-        about="Give a version another description; without one it has none.",
+        about="Set the description of a version, or remove it.",
         answer=VERSION,
         errors=UNLEVELLED,
     ),
@@ -277,7 +277,7 @@ OPERATIONS = (
         "model-versions/delete",
         VersionRequest,
         _delete,
-        about="Delete a version, with its tags and the aliases that stand on it. Its number is not given again.",
+        about="Delete a version with its tags and aliases. Its number is not used again.",
         errors=UNLEVELLED,
     ),
     Operation(
@@ -285,7 +285,7 @@ OPERATIONS = (
         "model-versions/get-download-uri",
         GetDownloadUri,
         _download_uri,
-        about="Where the files of a version lie.",
+        about="Address of the files of a version.",
         answer=having({"artifact_uri": TEXT}),
         time_travel=TimeTravel.AS_OF,
     ),
@@ -294,7 +294,8 @@ OPERATIONS = (
         "model-versions/search",
         SearchVersions,
         _search,
-        about="Versions that match a filter, a page at a time. Those of prompts are found only if the filter asks for them.",
+        about="Versions that match a filter, a page at a time. Versions of prompts are found only if the filter "
+        "names them.",
         answer=page("model_versions", "ModelVersion"),
         time_travel=TimeTravel.SNAPSHOT,
     ),
@@ -311,7 +312,7 @@ OPERATIONS = (
         "model-versions/delete-tag",
         DeleteVersionTag,
         _delete_tag,
-        about="Remove a tag of a version. One that is not there is no error.",
+        about="Remove a tag of a version. A missing tag is no error.",
         errors=UNLEVELLED,
     ),
 )

@@ -1,4 +1,4 @@
-"""registered-models/*: the registry's fold decides; reads are strong."""
+"""registered-models/*. The registry's fold decides; reads are strong."""
 
 from typing import Annotated, Any
 
@@ -109,9 +109,9 @@ async def _create(services: Services, call: Call[CreateModel]) -> Json:
     tags = dict(limits.check_tag(tag.key, tag.value) for tag in call.request.tags)
     event = RegisteredModelCreated(name=name, description=call.request.description or None, tags=tags)
     done = await append_and_wait(services, call.origin, event)
-    # All is known of a model that was just born.
+    # All fields of a new model are known, so no read is needed.
     created = RegisteredModel(
-        born=done.position.offset,
+        creation_offset=done.position.offset,
         workspace=call.origin.workspace,
         name=name,
         description=event.description,
@@ -131,12 +131,12 @@ async def _get(services: Services, call: Call[ModelRequest]) -> Json:
 
 
 async def _change(services: Services, call: Call[Any], event: ModelFact, name: str) -> Json:
-    """Decide, and answer with the model as it is then."""
+    """Append, wait for the fold, and answer with the model as it is afterwards."""
 
     def query_after(done: Appended) -> Query[RegisteredModel | None]:
         async def query(connection: Connection) -> RegisteredModel | None:
             found = await get_registered_model(connection, DEFAULT_WORKSPACE, name)
-            # Renamed or deleted since: then as the event left it.
+            # Renamed or deleted since: answer with the model as the event left it.
             return found or await registered_model_at(connection, DEFAULT_WORKSPACE, name, vector_after(done))
 
         return query
@@ -146,7 +146,7 @@ async def _change(services: Services, call: Call[Any], event: ModelFact, name: s
 
 def _answer(model: RegisteredModel | None) -> Json:
     if model is None:
-        raise Internal("The write was accepted, but nothing tells of the registered model")
+        raise Internal("The write was accepted, but its registered model is not in the read models")
     return {"registered_model": encode_registered_model(model)}
 
 
@@ -178,7 +178,7 @@ async def _search(services: Services, call: Call[SearchModels]) -> Json:
             connection, DEFAULT_WORKSPACE, call.request.filter, call.request.order_by, limit + 1, offset
         )
 
-    rows = (await services.reads.reader.strong(REGISTRY, query)).value
+    rows = (await services.reads.reader.read(REGISTRY, query)).value
     token = offset_tokens.make_token(offset + limit) if len(rows) > limit else None
     return encode_page("registered_models", [encode_registered_model(row) for row in rows[:limit]], token)
 
@@ -230,8 +230,8 @@ async def _get_by_alias(services: Services, call: Call[AliasRequest]) -> Json:
 _MODEL = having({"registered_model": ref("RegisteredModel")})
 VERSION = having({"model_version": ref("ModelVersion")})
 _VERSIONS = having({}, {"model_versions": listed(ref("ModelVersion"))})
-_LATEST = "Of a registered model the version of the largest number in each of these stages, or in each stage."
-# Its log may be of a level that has no registry.
+_LATEST = "The version with the largest number of each of these stages, or of each stage."
+# The log's feature level may exclude the registry.
 UNLEVELLED = (501,)
 
 OPERATIONS = (
@@ -258,7 +258,7 @@ OPERATIONS = (
         "registered-models/rename",
         RenameModel,
         _rename,
-        about="Rename a registered model; its versions, aliases and tags go with it.",
+        about="Rename a registered model with its versions, aliases and tags.",
         answer=_MODEL,
         errors=UNLEVELLED,
     ),
@@ -267,7 +267,7 @@ OPERATIONS = (
         "registered-models/update",
         UpdateModel,
         _update,
-        about="Give a registered model another description.",
+        about="Set the description of a registered model.",
         answer=_MODEL,
         errors=UNLEVELLED,
     ),
@@ -276,7 +276,7 @@ OPERATIONS = (
         "registered-models/delete",
         ModelRequest,
         _delete,
-        about="Delete a registered model with its versions, aliases and tags. What it was stays in the log.",
+        about="Delete a registered model with its versions, aliases and tags. Its history stays in the log.",
         errors=UNLEVELLED,
     ),
     Operation(
@@ -284,7 +284,8 @@ OPERATIONS = (
         "registered-models/search",
         SearchModels,
         _search,
-        about="Registered models that match a filter, a page at a time. Prompts are found only if the filter asks for them.",
+        about="Registered models that match a filter, a page at a time. Prompts are found only if the filter names "
+        "them.",
         answer=page("registered_models", "RegisteredModel"),
         time_travel=TimeTravel.SNAPSHOT,
     ),
@@ -319,7 +320,7 @@ OPERATIONS = (
         "registered-models/delete-tag",
         DeleteModelTag,
         _delete_tag,
-        about="Remove a tag of a registered model. One that is not there is no error.",
+        about="Remove a tag of a registered model. A missing tag is no error.",
         errors=UNLEVELLED,
     ),
     Operation(
@@ -327,7 +328,7 @@ OPERATIONS = (
         "registered-models/alias",
         SetAlias,
         _set_alias,
-        about="Let an alias stand on a version.",
+        about="Set an alias on a version.",
         errors=UNLEVELLED,
     ),
     Operation(
@@ -335,7 +336,7 @@ OPERATIONS = (
         "registered-models/alias",
         AliasRequest,
         _delete_alias,
-        about="Take an alias away. One that is not there is no error.",
+        about="Remove an alias. A missing alias is no error.",
         errors=UNLEVELLED,
     ),
     Operation(
@@ -343,7 +344,7 @@ OPERATIONS = (
         "registered-models/alias",
         AliasRequest,
         _get_by_alias,
-        about="The version that an alias stands on; `latest` is the one of the largest number.",
+        about="The version that an alias points to; `latest` is the version with the largest number.",
         answer=VERSION,
         time_travel=TimeTravel.AS_OF,
     ),

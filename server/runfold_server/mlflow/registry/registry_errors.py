@@ -1,4 +1,4 @@
-"""Refusals of the registry's fold in MLflow's words."""
+"""Rejections of the registry's fold as MLflow's errors."""
 
 from runfold_projections.operations.outcomes import SET_ASIDE
 from runfold_projections.registry.fold import PROMPT_TAG
@@ -6,15 +6,15 @@ from runfold_projections.registry.rejections import RegisteredModelRejection
 from runfold_schemas.events.all_events import Event
 from runfold_schemas.events.registered_models import ModelAliasSet, RegisteredModelCreated, VersionFact
 from runfold_server.core.errors import AlreadyExists, ApiError, Internal, InvalidParameter, NotFound
-from runfold_server.writes.writes import RefusedWrite
+from runfold_server.writes.writes import RejectedWrite
 
 
-def as_registry_error(refused: RefusedWrite) -> ApiError:
-    """The error to answer."""
-    message, details = refused.refused.message, refused.refused.details
-    if refused.refused.code == SET_ASIDE:
-        return Internal(f"The server's own event was set aside: {message}")
-    match refused.refused.code:
+def as_registry_error(refused: RejectedWrite) -> ApiError:
+    """Return the error to answer."""
+    message, details = refused.rejection.message, refused.rejection.details
+    if refused.rejection.code == SET_ASIDE:
+        return Internal(f"The server's own event became a dead letter: {message}")
+    match refused.rejection.code:
         case RegisteredModelRejection.EXISTS:
             return _exists(refused.event, str(details.get("name", "")), bool(details.get("is_prompt")))
         case RegisteredModelRejection.NOT_FOUND if isinstance(refused.event, VersionFact | ModelAliasSet):
@@ -28,23 +28,23 @@ def as_registry_error(refused: RefusedWrite) -> ApiError:
 
 
 def _exists(event: Event, name: str, is_prompt: bool) -> AlreadyExists:
-    """`mlflow.prompt.registry_utils.handle_resource_already_exist_error`; a rename there says it without the error of its database."""
+    """Return the error of `handle_resource_already_exist_error` in `mlflow.prompt.registry_utils`."""
     if not isinstance(event, RegisteredModelCreated):
         return AlreadyExists(f"Registered Model (name={name}) already exists.")
     there, new = ("prompt" if one else "registered model" for one in (is_prompt, PROMPT_TAG in event.tags))
     if there != new:
         return AlreadyExists(
-            f"Tried to create a {new} with name {name!r}, but the name is already taken by a {there}. MLflow does not allow creating a "
-            "model and a prompt with the same name."
+            f"Tried to create a {new} with name {name!r}, but the name is already taken by a {there}. MLflow does "
+            "not allow creating a model and a prompt with the same name."
         )
     return AlreadyExists(f"{new.title()} (name={name}) already exists.")
 
 
 def no_model(name: str) -> NotFound:
-    """No such registered model."""
+    """Return the error for a registered model that does not exist."""
     return NotFound(f"Registered Model with name={name} not found")
 
 
 def no_version(name: str, version: int | str) -> NotFound:
-    """No such version of the model."""
+    """Return the error for a version that does not exist."""
     return NotFound(f"Model Version (name={name}, version={version}) not found")

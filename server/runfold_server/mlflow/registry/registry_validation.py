@@ -1,4 +1,4 @@
-"""MLflow's bounds on what the registry holds, refused in its words (`mlflow.utils.validation` 3.17.2)."""
+"""MLflow's limits of the registry, with its error messages (`mlflow.utils.validation` 3.17.2)."""
 
 import posixpath
 import re
@@ -15,11 +15,14 @@ _VERSION_ALIAS = re.compile(r"[vV]\d+")
 _MOST_DIGITS = 4000
 _ESCAPE = re.compile("%[0-9A-Fa-f]{2}")
 _NOT_IN_URIS = re.compile(r"[@?#\x00-\x1f\x7f-\x9f\u2028\u2029]")
-"""What ends a name, control characters with line ends and tabs, and line separators: parsers of URIs drop some of them."""
+"""Characters that end a name, control characters and line separators: parsers of URIs drop some of them."""
 
 
 def check_model_name(name: str, field: str = "name") -> str:
-    """A registered model's name. Longer ones than 256 characters fail in MLflow's database; here they are refused."""
+    """Return a valid name of a registered model.
+
+    More than 256 characters, which fail in MLflow's database, are rejected.
+    """
     if not name.strip():
         raise InvalidParameter(f"Missing value for required parameter '{field}'.")
     if "/" in name or ":" in name:
@@ -27,14 +30,14 @@ def check_model_name(name: str, field: str = "name") -> str:
     plain = posixpath.normpath(name)
     if plain != name or plain == "." or plain.startswith(".."):
         raise InvalidParameter(
-            f"{invalid_value('name', name)} Names may be treated as files in certain cases, and must not resolve to other names"
-            f" when treated as such. This name would resolve to {plain!r}"
+            f"{invalid_value('name', name)} Names may be treated as files in certain cases, and must not resolve to "
+            f"other names when treated as such. This name would resolve to {plain!r}"
         )
     return check_length(field, MAX_MODEL_NAME_CHARS, name)
 
 
 def check_new_model_name(name: str, field: str = "name") -> str:
-    """A name that a model may be given: one that a `models:/` address can hold. Models that have others already stay reachable by name."""
+    """Return a valid name of a new model, which a `models:/` address can contain. Older models keep other names."""
     check_model_name(name, field)
     if wrong := sorted(set(_NOT_IN_URIS.findall(name))):
         raise InvalidParameter(
@@ -50,18 +53,18 @@ def check_new_model_name(name: str, field: str = "name") -> str:
 
 
 def check_tag(key: str, value: str) -> tuple[str, str]:
-    """A tag of a model or a version; long values are refused."""
+    """Return a valid tag of a model or a version; long values are rejected."""
     check_name(key, "key")
     return check_length("key", MAX_KEY, key), check_length("value", MAX_TAG_VALUE, value)
 
 
 def check_tag_key(key: str) -> str:
-    """The key of a tag to be removed. MLflow finds none of a longer one, which is no error there."""
+    """Return the key of a tag to remove. MLflow finds no tag for a longer key, which is no error there."""
     return check_name(key, "key")[:MAX_KEY]
 
 
 def check_alias(alias: str) -> str:
-    """A name that an alias can have, or could have had."""
+    """Return a valid name of an existing alias."""
     if not alias:
         raise InvalidParameter("Registered model alias name cannot be empty.")
     if not _ALIAS.fullmatch(alias):
@@ -72,7 +75,7 @@ def check_alias(alias: str) -> str:
 
 
 def check_new_alias(alias: str) -> str:
-    """A name that an alias may be given."""
+    """Return a valid name of a new alias."""
     check_alias(alias)
     if alias.lower() == "latest":
         raise InvalidParameter("'latest' alias name (case insensitive) is reserved.")
@@ -82,7 +85,7 @@ def check_new_alias(alias: str) -> str:
 
 
 def version_number(text: str) -> int:
-    """A version's number as callers send it. Of more digits than Python reads at once, none is there: 0."""
+    """Return the number of a version; 0, which no version has, for more digits than Python parses."""
     if len(text) > _MOST_DIGITS:
         return 0
     try:

@@ -1,4 +1,4 @@
-"""Which addresses a model version may come from: the rules of `mlflow.server.handlers` 3.17.2, as far as they need no look-up."""
+"""Addresses that a model version may come from: the rules of `mlflow.server.handlers` 3.17.2 that need no look-up."""
 
 import pathlib
 import re
@@ -15,7 +15,10 @@ _MOST_LAYERS = 20
 
 @dataclass(frozen=True, slots=True)
 class ModelUri:
-    """What a `models:/` address names: a logged model, or of a registered one a version, a stage, an alias, or else the latest."""
+    """The parts of a `models:/` address: a logged model, or a registered one and its version, stage or alias.
+
+    Without any of those it names the latest version.
+    """
 
     model_id: str | None = None
     name: str = ""
@@ -25,20 +28,20 @@ class ModelUri:
 
 
 def scheme_of(source: str) -> str:
-    """The address's scheme; a malformed address has none that is known."""
+    """Return the scheme of an address; InvalidParameter if the address is malformed."""
     try:
         return urllib.parse.urlparse(source).scheme
     except ValueError as error:
-        raise InvalidParameter(f"Invalid model version source: '{source}'. It is no URI: {error}") from None
+        raise InvalidParameter(f"Invalid model version source: '{source}'. It is not a URI: {error}") from None
 
 
 def authority_of(source: str) -> str:
-    """The part between `//` and the path."""
+    """Return the part between `//` and the path."""
     return urllib.parse.urlparse(source).netloc
 
 
 def parse_model_uri(source: str) -> ModelUri:
-    """The parts of a `models:/` address; InvalidParameter in MLflow's words if it is malformed."""
+    """Return the parts of a `models:/` address; InvalidParameter in MLflow's words if it is malformed."""
     parts = urllib.parse.urlparse(source, allow_fragments=False).path.removeprefix("/").lstrip("/").split("/")
     if not urllib.parse.urlparse(source, allow_fragments=False).path.startswith("/") or len(parts) > 2:
         not_contained(source, "model_id")
@@ -56,20 +59,22 @@ def parse_model_uri(source: str) -> ModelUri:
 
 
 def not_contained(source: str, owner: str) -> NoReturn:
-    """Refuse a source that what the request names (`run_id` or `model_id`) does not hold."""
+    """Reject a source outside of the run or model that the request names by `owner` (`run_id` or `model_id`)."""
     raise InvalidParameter(
-        f"Invalid model version source: '{source}'. The {owner} request parameter must identify the resource that contains the source."
+        f"Invalid model version source: '{source}'. The {owner} request parameter must identify the resource that "
+        "contains the source."
     )
 
 
 def check_not_local(source: str, owner: str) -> None:
-    """A path of the server's own disk is no source: no artifacts of a run or a model lie there."""
+    """Reject a path on the server's own disk, which holds no artifacts of a run or model."""
     if not _is_local(source):
         return
     of = "run specified by the run_id" if owner == "run_id" else "run specified by the model_id"
     raise InvalidParameter(
-        f"Invalid model version source: '{source}'. To use a local path as a model version source, the {owner} request parameter has "
-        f"to be specified and the local path has to be contained within the artifact directory of the {of}."
+        f"Invalid model version source: '{source}'. To use a local path as a model version source, the {owner} "
+        "request parameter has to be specified and the local path has to be contained within the artifact directory "
+        f"of the {of}."
     )
 
 
@@ -79,27 +84,28 @@ def _is_local(source: str) -> bool:
     remote = bool(host) and not (host == "." or str(host).startswith(("localhost", "127.0.0.1")))
     if parsed.scheme == "file" and remote:
         raise InvalidParameter(
-            f"{source} is not a valid remote uri. For remote access on windows, please consider using a different scheme such as SMB "
-            "(e.g. smb://<hostname>/<path>)."
+            f"{source} is not a valid remote uri. For remote access on windows, please consider using a different "
+            "scheme such as SMB (e.g. smb://<hostname>/<path>)."
         )
     return parsed.scheme in ("", "file") and source != "databricks"
 
 
 def check_no_way_up(source: str) -> None:
-    """The address's path leads where it says: no `..`, in whatever escapes."""
+    """Reject an address with `..` in its path, however it is escaped."""
     plain = _unescaped(source, urllib.parse.unquote_plus)
     path = re.sub(r"/+", "/", urllib.parse.urlparse(plain).path.rstrip("/"))
-    # Only texts are compared; nothing is looked up on this machine's disk.
+    # This compares texts only; it does not look at this machine's disk.
     plainer = pathlib.PurePosixPath(path).as_posix() if path else ""
     if "\x00" in path or ".." in plain.split("/") or (path and (not path.startswith("/") or plainer != path)):
         raise InvalidParameter(
-            f"Invalid model version source: '{source}'. If supplying a source as an http, https, local file path, ftp, objectstore, or "
-            "mlflow-artifacts uri, an absolute path must be provided without relative path references present. Please provide an absolute path."
+            f"Invalid model version source: '{source}'. If supplying a source as an http, https, local file path, "
+            "ftp, objectstore, or mlflow-artifacts uri, an absolute path must be provided without relative path "
+            "references present. Please provide an absolute path."
         )
 
 
 def is_served_artifact(source: str) -> bool:
-    """Whether the address lies in the artifact store of a server of MLflow's protocol."""
+    """Return whether the address is in the artifact store of a server with MLflow's protocol."""
     scheme, _, parts = _parts(source)
     if scheme == "mlflow-artifacts":
         return True
@@ -108,7 +114,7 @@ def is_served_artifact(source: str) -> bool:
 
 
 def lies_within(source: str, root: str) -> bool:
-    """Whether an address lies below another, or is it."""
+    """Return whether an address equals `root` or is below it."""
     scheme, authority, parts = _parts(source)
     root_scheme, root_authority, root_parts = _parts(root)
     return (

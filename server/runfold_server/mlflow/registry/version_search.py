@@ -1,4 +1,4 @@
-"""Registered models and versions found by strong reads; what is not there is refused in MLflow's words."""
+"""Look-ups of registered models and versions by strong reads, with MLflow's errors for missing ones."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ from runfold_schemas.positions.vector import Vector
 from runfold_server.core.entity_errors import as_of_suffix
 from runfold_server.core.errors import ApiError, InvalidParameter, NotFound
 from runfold_server.http.services import Services
-from runfold_server.reads.reader import of_topics
+from runfold_server.reads.scopes import of_topics
 
 from . import registry_validation as limits
 from .registry_errors import no_model, no_version
@@ -29,7 +29,7 @@ LATEST = "latest"
 
 
 async def find_model(services: Services, name: str, as_of: Vector | None = None) -> RegisteredModel:
-    """The model; NotFound if there is none, or was none then."""
+    """Return the model, now or at `as_of`; NotFound if it does not exist."""
     limits.check_model_name(name)
 
     async def query(connection: Connection) -> RegisteredModel | None:
@@ -37,14 +37,14 @@ async def find_model(services: Services, name: str, as_of: Vector | None = None)
             return await registered_model_at(connection, DEFAULT_WORKSPACE, name, as_of)
         return await get_registered_model(connection, DEFAULT_WORKSPACE, name)
 
-    shown = await services.reads.reader.asked(as_of, REGISTRY, query)
+    shown = await services.reads.reader.read(REGISTRY, query, as_of=as_of)
     if shown.value is None:
         raise error_as_of(no_model(name), as_of)
     return shown.value
 
 
 async def version_of(services: Services, name: str, text: str, as_of: Vector | None = None) -> ModelVersion:
-    """The version of this number, given as text; NotFound if there is none, or was none then."""
+    """Return the version with the number in `text`, now or at `as_of`; NotFound if it does not exist."""
     limits.check_model_name(name)
     number = limits.version_number(text)
 
@@ -53,19 +53,19 @@ async def version_of(services: Services, name: str, text: str, as_of: Vector | N
             return await model_version_at(connection, DEFAULT_WORKSPACE, name, number, as_of)
         return await get_model_version(connection, DEFAULT_WORKSPACE, name, number)
 
-    shown = await services.reads.reader.asked(as_of, REGISTRY, query)
+    shown = await services.reads.reader.read(REGISTRY, query, as_of=as_of)
     if shown.value is None:
         raise error_as_of(no_version(name, text), as_of)
     return shown.value
 
 
 def error_as_of(error: ApiError, as_of: Vector | None) -> ApiError:
-    """An error about the past says of when."""
+    """Return the error with the moment that it is about; None is the present and adds nothing."""
     return error if as_of is None else type(error)(f"{error.message.rstrip('.')}{as_of_suffix(as_of, Topic.REGISTRY)}")
 
 
 async def version_by_alias(services: Services, name: str, alias: str, as_of: Vector | None = None) -> ModelVersion:
-    """The version that an alias stands on; `latest`, in any case, is the one of the largest number."""
+    """Return the version that an alias points to; `latest`, in any case, is the version with the largest number."""
     limits.check_model_name(name)
     limits.check_alias(alias)
 
@@ -74,17 +74,17 @@ async def version_by_alias(services: Services, name: str, alias: str, as_of: Vec
             found = await model_state_at(connection, DEFAULT_WORKSPACE, name, as_of)
             if found is None:
                 return None, None
-            born, one = found
-            number = one.state.aliases.get(born, {}).get(alias) if alias.lower() != LATEST else None
-            standing = [] if number is None else shown_versions(born, one, [number])
-            return shown_model(born, one), standing[0] if standing else None
+            creation_offset, one = found
+            number = one.state.aliases.get(creation_offset, {}).get(alias) if alias.lower() != LATEST else None
+            standing = [] if number is None else shown_versions(creation_offset, one, [number])
+            return shown_model(creation_offset, one), standing[0] if standing else None
         if alias.lower() != LATEST:
             version = await model_version_by_alias(connection, DEFAULT_WORKSPACE, name, alias)
             if version is not None:
                 return None, version
         return await get_registered_model(connection, DEFAULT_WORKSPACE, name), None
 
-    model, version = (await services.reads.reader.asked(as_of, REGISTRY, query)).value
+    model, version = (await services.reads.reader.read(REGISTRY, query, as_of=as_of)).value
     if version is not None:
         return version
     if model is None:
@@ -97,7 +97,7 @@ async def version_by_alias(services: Services, name: str, alias: str, as_of: Vec
 
 
 def canonical_stage(stage: str) -> str:
-    """A stage's name as it is kept; InvalidParameter if it is none."""
+    """Return the canonical name of a stage; InvalidParameter for an unknown one."""
     known = _CANONICAL.get(stage.lower())
     if known is None:
         raise InvalidParameter(f"Invalid Model Version stage: {stage}. Value must be one of {', '.join(STAGES)}.")
@@ -105,7 +105,7 @@ def canonical_stage(stage: str) -> str:
 
 
 async def latest_of(services: Services, model: RegisteredModel, stage: str | None) -> ModelVersion:
-    """The version of the largest number, in a stage or at all."""
+    """Return the version with the largest number, of one stage or of all."""
     wanted: Sequence[str] = STAGES if stage is None else (canonical_stage(stage),)
     found = [version for version in model.latest if version.stage in wanted]
     if not found:

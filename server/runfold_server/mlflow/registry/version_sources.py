@@ -1,4 +1,4 @@
-"""Where a new model version's files lie, and which run and logged model it comes from: found by strong reads before the append."""
+"""The source of a new model version: its files, run and logged model, found by strong reads before the append."""
 
 from dataclasses import dataclass
 
@@ -34,7 +34,7 @@ from .version_search import find_model, latest_of, version_by_alias, version_of
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What is known of a version's source. `storage_location` is None where the source says it itself."""
+    """The source of a version. `storage_location` is None if it is the source itself."""
 
     source: str
     storage_location: str | None
@@ -45,8 +45,11 @@ class Source:
 async def find_source(
     services: Services, source: str, run_id: str | None, model_id: str | None, *, prompt: bool, run_link: str = ""
 ) -> Source:
-    """The source as a version keeps it. InvalidParameter in MLflow's words if the request may not name it, NotFound for a run or a
-    logged model that is not there."""
+    """Return the source as a version keeps it.
+
+    InvalidParameter, in MLflow's words, for a source that the request may not name; NotFound for a missing run or
+    model.
+    """
     if len(source) > limits.MAX_SOURCE:
         raise InvalidParameter(f"'source' exceeds the maximum length of {limits.MAX_SOURCE} characters")
     check_no_credentials("source", source)
@@ -59,12 +62,13 @@ async def find_source(
     if scheme_of(source) == "models":
         if authority_of(source):
             raise InvalidParameter(
-                f"Invalid model version source: '{source}'. Registered model sources must use the active model registry."
+                f"Invalid model version source: '{source}'. Registered model sources must use the active model "
+                "registry."
             )
         uri = parse_model_uri(source)
         if uri.model_id is None:
             version = await _registered(services, source, uri)
-            _check_lineage(source, version, run_id, model_id)
+            _check_same_origin(source, version, run_id, model_id)
             source = f"models:/{version.name}/{version.version}"
             storage = version.storage_location or version.source
             run_id = version.run_id if run_id is None else run_id
@@ -81,13 +85,13 @@ async def find_source(
 
 
 async def _check_named(services: Services, run_id: str | None, run_link: str, model_id: str | None) -> None:
-    """What a caller names is there. A copied version's lineage was looked at when that version was made."""
+    """Check that the named run and model exist. Those of a copied version were checked when it was created."""
     await check_logged_model(services, DEFAULT_WORKSPACE, model_id)
     await check_run(services, run_id, run_link)
 
 
 async def _registered(services: Services, source: str, uri: ModelUri) -> ModelVersion:
-    """The version of a registered model that the address names."""
+    """Return the version of a registered model that the address names."""
     model = await find_model(services, uri.name)
     if model.tags.get("mlflow.prompt.is_prompt", "false").lower() == "true":
         raise InvalidParameter(
@@ -100,12 +104,12 @@ async def _registered(services: Services, source: str, uri: ModelUri) -> ModelVe
     return await latest_of(services, model, uri.stage)
 
 
-def _check_lineage(source: str, version: ModelVersion, run_id: str | None, model_id: str | None) -> None:
+def _check_same_origin(source: str, version: ModelVersion, run_id: str | None, model_id: str | None) -> None:
     for given, has in ((run_id, version.run_id), (model_id, version.model_id)):
         if given is not None and given != (has or ""):
             raise InvalidParameter(
-                f"Invalid model version source: '{source}'. The run_id and model_id request parameters must match the referenced "
-                "model version."
+                f"Invalid model version source: '{source}'. The run_id and model_id request parameters must match "
+                "the referenced model version."
             )
 
 
@@ -141,13 +145,13 @@ async def _check_model(services: Services, source: str, model_id: str) -> None:
 async def _origin_of_model(services: Services, source: str, model_id: str) -> ArtifactRoot:
     found = await logged_model_artifact_root(services, DEFAULT_WORKSPACE, model_id)
     if found is None:
-        # MLflow's server asks itself, and answers 500 with the error of that call in it.
+        # MLflow's server calls itself here, and answers 500 with the error of that call in it.
         raise unfetched(source, no_logged_model(model_id))
     return found
 
 
 def unfetched(source: str, error: ApiError) -> InvalidParameter:
-    """The source names what is not there."""
+    """Return the error for a source that names something missing."""
     return InvalidParameter(
         f"Unable to fetch model from model URI source artifact location '{source}'.Error: {error.message}"
     )

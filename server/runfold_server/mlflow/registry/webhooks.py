@@ -1,4 +1,4 @@
-"""webhooks/*: events of the registry's topic. Only their secrets are no events: those lie in Postgres alone."""
+"""webhooks/*: events of the registry's topic. Their secrets are no events; they are in Postgres alone."""
 
 import asyncio
 import re
@@ -18,14 +18,14 @@ from runfold_server.http.messages import Message, Rule
 from runfold_server.http.operation import Call, Operation
 from runfold_server.http.services import Services
 from runfold_server.openapi_schemas.common import MS, NOTHING, TEXT, having, listed
-from runfold_server.reads.reader import of_topics
+from runfold_server.reads.scopes import of_topics
 from runfold_server.writes.levels import require_level
-from runfold_server.writes.writes import Origin, RefusedWrite
+from runfold_server.writes.writes import RejectedWrite, WriteOrigin
 
 Json = dict[str, Any]
 REGISTRY = of_topics(Topic.REGISTRY)
-TRIAL_WAIT = 40.0
-"""Seconds to wait for a worker to make a trial."""
+TRIAL_WAIT_SECONDS = 40.0
+"""Most time that a request waits for a worker's trial delivery."""
 _MOST_PAGE = 1_000
 _MOST_EVENTS = 100
 WebhookEntity = Literal[
@@ -97,13 +97,13 @@ class TestWebhook(WebhookRequest, frozen=True):
 
 
 def no_webhook(webhook_id: str) -> NotFound:
-    """No such webhook."""
+    """Return the error for a webhook that does not exist."""
     return NotFound(f"Webhook with ID {webhook_id} not found.")
 
 
 async def find_webhook(services: Services, workspace: str, webhook_id: str) -> WebhookRow:
-    """The webhook, by a strong read; NotFound if there is none."""
-    shown = await services.reads.reader.strong(
+    """Return the webhook, by a strong read; NotFound if it does not exist."""
+    shown = await services.reads.reader.read(
         REGISTRY, lambda connection: get_webhook(connection, workspace, webhook_id)
     )
     if shown.value is None:
@@ -111,14 +111,14 @@ async def find_webhook(services: Services, workspace: str, webhook_id: str) -> W
     return shown.value
 
 
-async def _append_and_wait(services: Services, origin: Origin, event: WebhookFact) -> None:
+async def _append_and_wait(services: Services, origin: WriteOrigin, event: WebhookFact) -> None:
     await require_level(services.log, type(event))
     try:
-        await services.writes.decided(event, origin)
-    except RefusedWrite as refused:
-        if refused.refused.code == WebhookRejection.NOT_FOUND.value:
+        await services.writes.append_and_wait(event, origin)
+    except RejectedWrite as refused:
+        if refused.rejection.code == WebhookRejection.NOT_FOUND.value:
             raise no_webhook(event.webhook_id) from None
-        raise Internal(f"The server's own event was refused: {refused.refused.message}") from None
+        raise Internal(f"The server's own event was rejected: {refused.rejection.message}") from None
 
 
 async def _create(services: Services, call: Call[CreateWebhook]) -> Json:
@@ -132,7 +132,7 @@ async def _create(services: Services, call: Call[CreateWebhook]) -> Json:
         description=request.description or None,
         active=request.status != "DISABLED",
     )
-    # First: a webhook that is there is never told anything without its signature.
+    # The secret comes first, so that no delivery of a new webhook lacks its signature.
     await _keep_secret(services, webhook_id, request.secret)
     await _append_and_wait(services, call.origin, event)
     return {"webhook": encode_webhook(await find_webhook(services, call.origin.workspace, webhook_id))}
@@ -163,7 +163,7 @@ async def _get(services: Services, call: Call[WebhookRequest]) -> Json:
 async def _list(services: Services, call: Call[ListWebhooks]) -> Json:
     limit, after = call.request.max_results, call.request.page_token or ""
     workspace = call.origin.workspace
-    shown = await services.reads.reader.strong(
+    shown = await services.reads.reader.read(
         REGISTRY, lambda connection: webhooks(connection, workspace, limit + 1, after)
     )
     found = shown.value
@@ -199,9 +199,9 @@ async def _test(services: Services, call: Call[TestWebhook]) -> Json:
 
 
 async def _outcome(services: Services, delivery_id: str) -> Json:
-    """A worker makes the trial: the server calls no addresses."""
+    """Wait for the trial delivery, which a worker makes: the server calls no addresses."""
     try:
-        async with asyncio.timeout(TRIAL_WAIT):
+        async with asyncio.timeout(TRIAL_WAIT_SECONDS):
             while True:
                 async with services.reads.database.connection() as connection:
                     found = await deliveries.find_delivery(connection, delivery_id)
@@ -229,17 +229,20 @@ async def _keep_secret(services: Services, webhook_id: str, secret: str | None) 
 
 
 def check_name(name: str) -> str:
-    """As `mlflow.utils.validation._validate_webhook_name` 3.17.2, in its words, though it takes 63 characters."""
+    """Return a valid name, as `mlflow.utils.validation._validate_webhook_name` 3.17.2 does. It allows 63 characters."""
     if not _WEBHOOK_NAME.fullmatch(name):
         raise InvalidParameter(
-            f"Webhook name {name[:1000]!r} is invalid. It must start and end with a letter or digit, be less than 63 characters long, "
-            "and contain only letters, digits, dots (.), underscores (_), and hyphens (-)."
+            f"Webhook name {name[:1000]!r} is invalid. It must start and end with a letter or digit, be less than 63 "
+            "characters long, and contain only letters, digits, dots (.), underscores (_), and hyphens (-)."
         )
     return name
 
 
 def _url(services: Services, url: str) -> str:
-    """As `mlflow.utils.validation._validate_webhook_url`; whether it leads to a public address is seen when it is called."""
+    """Return a valid URL, as `mlflow.utils.validation._validate_webhook_url` does.
+
+    A delivery checks that it is public.
+    """
     if not url.strip():
         raise InvalidParameter(f"Webhook URL cannot be empty or just whitespace: {url!r}")
     try:
@@ -254,7 +257,8 @@ def _url(services: Services, url: str) -> str:
         raise InvalidParameter(f"Webhook URL must include a hostname: {url!r}")
     if user is not None or len(url) > MAX_URL_CHARS or any(char.isspace() for char in url):
         raise InvalidParameter(
-            f"Webhook URL must hold no user, no password and no blanks, and at most {MAX_URL_CHARS} characters: it is kept in the log."
+            f"Webhook URL must have no user, no password, no spaces, and at most {MAX_URL_CHARS} characters: it is "
+            "kept in the log."
         )
     return url
 
@@ -273,7 +277,7 @@ def _kinds(events: Sequence[WebhookEvent]) -> list[str]:
 
 
 def encode_webhook(hook: WebhookRow) -> Json:
-    """A webhook as MLflow answers it. Patterns of event types, which MLflow does not know, are shown by the native API only."""
+    """Return MLflow's `Webhook`. Only the native API shows patterns of event types, which MLflow lacks."""
     kinds = [kind.split(".") for kind in hook.kinds if is_mlflows(kind)]
     return {
         "webhook_id": hook.webhook_id,
@@ -307,7 +311,7 @@ OPERATIONS = (
         "webhooks",
         CreateWebhook,
         _create,
-        about="Create a webhook. Its secret signs deliveries and is never answered.",
+        about="Create a webhook. Its secret signs deliveries and is never returned.",
         answer=_ONE,
         errors=(501,),
     ),
@@ -325,7 +329,7 @@ OPERATIONS = (
         "webhooks/{webhook_id}",
         UpdateWebhook,
         _update,
-        about="Change a webhook; what is not given stays. An empty secret takes it away.",
+        about="Change the given fields of a webhook. An empty secret removes it.",
         answer=_ONE,
         errors=(501,),
     ),
@@ -334,7 +338,7 @@ OPERATIONS = (
         "webhooks/{webhook_id}",
         WebhookRequest,
         _delete,
-        about="Delete a webhook, its secret, and what still waits for it.",
+        about="Delete a webhook, its secret, and its waiting deliveries.",
         answer=NOTHING,
         errors=(501,),
     ),
@@ -343,7 +347,7 @@ OPERATIONS = (
         "webhooks/{webhook_id}/test",
         TestWebhook,
         _test,
-        about="Tell a webhook an example, once, and answer what became of it.",
+        about="Send a webhook an example event, once, and return the result.",
         answer=having(
             {
                 "result": having(

@@ -1,4 +1,4 @@
-"""Where files of a run, or of a logged model, lie. The registry looks here and nowhere else into what other parts keep."""
+"""Roots of the artifacts of runs and logged models, for the registry and the artifact routes."""
 
 import re
 from dataclasses import dataclass
@@ -9,22 +9,22 @@ from runfold_server.core.entity_errors import no_run
 from runfold_server.core.errors import NotFound
 from runfold_server.core.own_folders import is_own
 from runfold_server.http.services import Services
-from runfold_server.reads.reader import of_topics
+from runfold_server.reads.scopes import of_topics
 
 _GIVEN = re.compile("[0-9a-f]{32}")
-"""Ids that trackers give to runs."""
+"""The form of run ids that servers generate."""
 
 
 @dataclass(frozen=True, slots=True)
 class ArtifactRoot:
-    """Root of the artifacts, and the run that made them."""
+    """The root of artifacts, and the run that made them."""
 
     artifact_uri: str
     run_id: str | None
 
 
 async def run_artifact_root(services: Services, run_id: str) -> ArtifactRoot | None:
-    """Of a run, active or deleted; None if there is none, or if its root is no folder of its own."""
+    """Return the root of a run, active or deleted; None if it does not exist or has no folder of its own."""
     try:
         head = await services.caches.runs.present(run_id)
     except NotFound:
@@ -33,8 +33,8 @@ async def run_artifact_root(services: Services, run_id: str) -> ArtifactRoot | N
 
 
 async def logged_model_artifact_root(services: Services, workspace: str, model_id: str) -> ArtifactRoot | None:
-    """Of a logged model; None if there is none, or a deleted one, as for MLflow's server."""
-    shown = await services.reads.reader.strong(
+    """Return the root of a logged model; None if it does not exist or is deleted, as in MLflow."""
+    shown = await services.reads.reader.read(
         of_topics(Topic.REGISTRY), lambda connection: logged_model_origin_of(connection, workspace, model_id)
     )
     if shown.value is None or not is_own(shown.value[0], f"models/{model_id}/artifacts"):
@@ -43,18 +43,20 @@ async def logged_model_artifact_root(services: Services, workspace: str, model_i
 
 
 async def check_run(services: Services, run_id: str | None, run_link: str | None = None) -> None:
-    """NotFound for the id of a run that this server never heard of. With a link the run is another server's; what has not the form
-    of an id that servers give is a label, as MLflow's users write them."""
+    """Raise NotFound for the id of an unknown run.
+
+    With a link the run is on another server. Text in another form than a generated id is a label of the user's.
+    """
     if run_id and not run_link and _GIVEN.fullmatch(run_id) and await run_artifact_root(services, run_id) is None:
         raise no_run(run_id)
 
 
 async def check_logged_model(services: Services, workspace: str, model_id: str | None) -> None:
-    """NotFound for a logged model that is not there, or deleted."""
+    """Raise NotFound for a logged model that does not exist or is deleted."""
     if model_id and await logged_model_artifact_root(services, workspace, model_id) is None:
         raise no_logged_model(model_id)
 
 
 def no_logged_model(model_id: str) -> NotFound:
-    """No such logged model."""
+    """Return the error for a logged model that does not exist."""
     return NotFound(f"Logged model with ID '{model_id}' not found.")

@@ -1,7 +1,9 @@
-"""Traces are not kept, and that is said once: MLflow's client warns of every trace that is refused, and an autologged training has thousands.
+"""Traces are not kept.
 
-The first trace of a run (or, outside of runs, of a script in an experiment) is refused with 501, which the client shows as a warning.
-Those that follow are answered as if they were taken, for as long as the refusal is remembered.
+MLflow's client warns of every denied trace, and autologging sends thousands, so only the first is denied.
+
+The first trace of a run (or, outside of runs, of a script in an experiment) gets a 501, which the client shows as a
+warning. Later ones are answered as if they were kept, for as long as the denial is remembered.
 """
 
 import time
@@ -17,28 +19,29 @@ from runfold_server.http.services import Services
 from runfold_server.openapi_schemas.common import having
 
 Json = dict[str, Any]
-REMEMBERED = 3600.0
-"""Seconds after which it is said again."""
-MOST = 10_000
-_LABEL = 300
-_OF = ("mlflow.sourceRun", "mlflow.source.name", "mlflow.user")
+REMEMBERED_SECONDS = 3600.0
+"""Time after which a trace of the same run is denied again."""
+MOST_REMEMBERED = 10_000
+_LABEL_CHARS = 300
+"""Characters of a name that identifies the sender."""
+_SENDER_NAMES = ("mlflow.sourceRun", "mlflow.source.name", "mlflow.user")
 
 
 class Announced:
-    """Whom it was said to, and when; at most `most` of them, the latest."""
+    """Remembers the latest `most` senders that were denied, for `seconds`."""
 
-    def __init__(self, most: int = MOST, remembered: float = REMEMBERED) -> None:
-        self._most, self._remembered = most, remembered
+    def __init__(self, most: int = MOST_REMEMBERED, seconds: float = REMEMBERED_SECONDS) -> None:
+        self._most, self._seconds = most, seconds
         self._known: OrderedDict[tuple[str, ...], float] = OrderedDict()
 
-    def announced_before(self, whom: tuple[str, ...]) -> bool:
-        """Whether it was said to them lately; from now on it was."""
+    def announced_before(self, sender: tuple[str, ...]) -> bool:
+        """Return whether the sender was denied lately, and remember it from now on."""
         now = time.monotonic()
-        said = self._known.get(whom)
-        if said is not None and now - said < self._remembered:
+        denied_at = self._known.get(sender)
+        if denied_at is not None and now - denied_at < self._seconds:
             return True
-        self._known[whom] = now
-        self._known.move_to_end(whom)
+        self._known[sender] = now
+        self._known.move_to_end(sender)
         if len(self._known) > self._most:
             self._known.popitem(last=False)
         return False
@@ -48,7 +51,7 @@ _announced = Announced()
 
 
 class Trace(Message, frozen=True):
-    """A trace. What MLflow's client sends of it is kept whole for the answer."""
+    """A trace, as MLflow's client sends it."""
 
     trace_info: dict[str, Any]
 
@@ -60,27 +63,30 @@ class StartTrace(Message, frozen=True):
 
 
 def _tracer(info: Json) -> tuple[str, ...]:
-    """Who traces: the experiment, and the run, or else the script and its user."""
+    """Return what identifies the sender: the experiment, the run, or else the script and its user."""
     metadata = info.get("trace_metadata")
     known = metadata if isinstance(metadata, dict) else {}
-    return (str(info.get("trace_location"))[:_LABEL], *(str(known.get(name))[:_LABEL] for name in _OF))
+    return (
+        str(info.get("trace_location"))[:_LABEL_CHARS],
+        *(str(known.get(name))[:_LABEL_CHARS] for name in _SENDER_NAMES),
+    )
 
 
 async def _start(_: Services, call: Call[StartTrace]) -> Json:
     info = call.request.trace.trace_info
     if not _announced.announced_before(_tracer(info)):
         raise NotImplementedYet(
-            "Traces are not served by this release of Runfold; they come with a later one. This trace is not kept, nor are those that "
-            "follow, of which nothing more is said. MLFLOW_TRACE_SAMPLING_RATIO=0 turns tracing off."
+            "Traces are not served by this release of Runfold; they come with a later one. Neither this trace nor "
+            "later ones are kept, and later ones get no warning. MLFLOW_TRACE_SAMPLING_RATIO=0 turns tracing off."
         )
     given = info.get("tags")
     tags: Json = given if isinstance(given, dict) else {}
-    # The client looks here for whether it still has to upload the spans.
+    # With this tag the client does not upload the spans.
     return {"trace": {"trace_info": info | {"tags": tags | {"mlflow.trace.spansLocation": "TRACKING_STORE"}}}}
 
 
 async def _spans(_: Services, __: RawCall[NoFields]) -> Response:
-    # By these words MLflow's client knows that it need not send any more.
+    # At this message MLflow's client stops sending spans.
     raise NotImplementedYet("REST OTLP span logging is not supported by Runfold: traces come with a later release.")
 
 
@@ -89,8 +95,8 @@ START = Operation(
     "traces",
     StartTrace,
     _start,
-    about="Traces are not kept. The first one of a run is refused with 501; those that follow are answered as if they were taken.",
-    answer=having({"trace": having({"trace_info": {"type": "object", "description": "As it was sent."}})}),
+    about="Traces are not kept. The first one of a run gets a 501; later ones are answered as if they were kept.",
+    answer=having({"trace": having({"trace_info": {"type": "object", "description": "The trace as it was sent."}})}),
     errors=(501,),
 )
 SPANS = RawOperation(
@@ -98,8 +104,8 @@ SPANS = RawOperation(
     "/v1/traces",
     NoFields,
     _spans,
-    "OpenTelemetry's spans are not kept: MLflow's client is told so in the words by which it stops to send them.",
+    "OpenTelemetry's spans are not kept. The message makes MLflow's client stop sending them.",
     {},
-    takes="application/x-protobuf",
+    body_type="application/x-protobuf",
     errors=(501,),
 )

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Coroutine
 from functools import lru_cache
+from operator import attrgetter
 from typing import Annotated, Any, Self
 
 import msgspec
@@ -16,11 +17,12 @@ from runfold_server.http.services import Services
 from runfold_server.mlflow import validation
 from runfold_server.mlflow.messages import KeyValue, RunId
 
-from .metric_points import Metric, append_points, as_point, checked_point
+from .metric_points import Metric, append_points, checked_point
 from .run_tags import effective_tags
 from .tracking_writes import append_accepted
 
 _NUL = b"\\u0000"
+_time_of = attrgetter("timestamp")
 
 
 class LogBatch(Message, frozen=True):
@@ -76,7 +78,8 @@ _decoder = msgspec.json.Decoder(_PlainBatch)
 
 def _check_entities(body: bytes) -> None:
     """Reject a batch of far too many entities before it is decoded, which would hold up all other requests."""
-    # In JSON these bytes are always a whole text, since quotation marks within one are escaped. An entity has at most two.
+    # In JSON these bytes are always a whole text, since quotation marks within one are escaped. An entity has at most
+    # two.
     entities = body.count(b'"key"') // 2
     if entities > validation.MAX_ENTITIES:
         what = "metrics, params, and tags"
@@ -108,8 +111,20 @@ async def _log_batch(services: Services, call: Call[LogBatch]) -> dict[str, Any]
 def checked_points(metrics: tuple[Metric, ...]) -> list[Point]:
     """Return the metrics as points; InvalidParameter for the first one that MLflow rejects."""
     # A batch has few keys, and its points are checked one by one only to name the first that is wrong.
-    if all(map(_is_key, {metric.key for metric in metrics})) and all(metric.timestamp >= 0 for metric in metrics):
-        return list(map(as_point, metrics))
+    if min(map(_time_of, metrics), default=0) >= 0 and all(map(_is_key, {metric.key for metric in metrics})):
+        # Inline, because a call for each of 1000 points costs more than all checks.
+        return [
+            Point(
+                m.key,
+                m.value,
+                m.step,
+                m.timestamp,
+                m.model_id or None,
+                m.dataset_name or None,
+                m.dataset_digest or None,
+            )
+            for m in metrics
+        ]
     return [checked_point(metric, f"metrics[{i}].") for i, metric in enumerate(metrics)]
 
 
@@ -140,5 +155,6 @@ OPERATION = Operation(
     "runs/log-batch",
     LogBatch,
     _log_batch,
-    about="Log metrics, params and tags together: at most 1000 entities, of them 100 params and 100 tags. A rejected batch changes nothing.",
+    about="Log metrics, params and tags together: at most 1000 entities, of them 100 params and 100 tags. A rejected "
+    "batch changes nothing.",
 )

@@ -1,11 +1,11 @@
-"""metrics/get-history-bulk and its -interval: one metric of many runs, as MLflow's pages draw it."""
+"""metrics/get-history-bulk and get-history-bulk-interval: one metric of many runs, for MLflow's charts."""
 
 from typing import Annotated, Any
 
 import numpy as np
 
 from runfold_projections.postgres.connection import Connection
-from runfold_projections.series.latest import History
+from runfold_projections.series.latest import MetricHistory
 from runfold_schemas.positions.topics import Topic
 from runfold_server.core.errors import InvalidParameter
 from runfold_server.http.messages import Int32, Message, Rule
@@ -14,7 +14,7 @@ from runfold_server.http.services import Services
 from runfold_server.mlflow.answers.metrics import RunPointAnswer, encode_run_points
 from runfold_server.mlflow.answers.values import without_empty
 from runfold_server.openapi_schemas.common import having, listed, ref
-from runfold_server.reads.reader import Scope, of_runs
+from runfold_server.reads.scopes import Scope, of_runs
 
 MOST_RUNS = 100
 MOST_POINTS = 25_000
@@ -37,7 +37,8 @@ class GetHistoryBulkInterval(Message, frozen=True):
         tuple[str, ...],
         Rule(
             most=MOST_RUNS,
-            unfit=f"GetMetricHistoryBulkInterval request must specify at most {MOST_RUNS} run_ids. Received {{}} run_ids.",
+            unfit=f"GetMetricHistoryBulkInterval request must specify at most {MOST_RUNS} run_ids. Received {{}} "
+            "run_ids.",
         ),
     ]
     metric_key: str
@@ -50,9 +51,9 @@ class GetHistoryBulkInterval(Message, frozen=True):
 
 _POINTS_OF = (Topic.METRICS, Topic.RUNS)
 _READ = (*_POINTS_OF, Topic.EXPERIMENTS)
-"""What answers are read from: an experiment may say how its runs' ranks are reduced."""
+"""Topics that answers are read from. An experiment may set the rank reduction of its runs."""
 _Found = tuple[list[RunPointAnswer], set[str]]
-"""Points, and the runs that some were inherited from."""
+"""Points, and the runs that some points were inherited from."""
 
 
 def _ancestors(found: _Found) -> Scope:
@@ -60,14 +61,15 @@ def _ancestors(found: _Found) -> Scope:
 
 
 async def _bulk(services: Services, call: Call[GetHistoryBulk]) -> Json:
-    """All points, by run id, then in the order of each history; cut at `max_results`."""
+    """Answer all points by run id, then in the order of each history, up to `max_results`."""
     request = call.request
     run_ids, key, limit = request.run_id, request.metric_key, min(request.max_results, MOST_POINTS)
     if not run_ids:
         raise InvalidParameter("GetMetricHistoryBulk request must specify at least one run_id.")
     if len(run_ids) > MOST_RUNS:
         raise InvalidParameter(
-            f"GetMetricHistoryBulk request cannot specify more than {MOST_RUNS} run_ids. Received {len(run_ids)} run_ids."
+            f"GetMetricHistoryBulk request cannot specify more than {MOST_RUNS} run_ids. Received {len(run_ids)} "
+            "run_ids."
         )
     if key is None:
         raise InvalidParameter("GetMetricHistoryBulk request must specify a metric_key.")
@@ -84,12 +86,14 @@ async def _bulk(services: Services, call: Call[GetHistoryBulk]) -> Json:
         return found, ancestors
 
     return {
-        "metrics": (await services.reads.reader.asked(call.as_of, of_runs(run_ids, *_READ), query, _ancestors)).value[0]
+        "metrics": (
+            await services.reads.reader.read(of_runs(run_ids, *_READ), query, _ancestors, as_of=call.as_of)
+        ).value[0]
     }
 
 
 async def _interval(services: Services, call: Call[GetHistoryBulkInterval]) -> Json:
-    """Points spread evenly over each run's points, by step, then time and value; the first and the last are among them."""
+    """Answer points spread evenly over each run's, by step, then time and value, with the first and the last."""
     request = call.request
     run_ids, key, limit = request.run_ids, request.metric_key, request.max_results
     start, end = request.start_step, request.end_step
@@ -109,14 +113,15 @@ async def _interval(services: Services, call: Call[GetHistoryBulkInterval]) -> J
             ancestors |= rows.ancestors
         return found, ancestors
 
-    found, _ = (await services.reads.reader.asked(call.as_of, of_runs(run_ids, *_READ), query, _ancestors)).value
+    found, _ = (await services.reads.reader.read(of_runs(run_ids, *_READ), query, _ancestors, as_of=call.as_of)).value
     return without_empty({"metrics": found})
 
 
-def sampled(rows: History, limit: int, start: int | None, end: int | None) -> Any:
-    """Which points of a history to show: at most `limit` of those with start <= step <= end, in order of (step, time, value).
+def sampled(rows: MetricHistory, limit: int, start: int | None, end: int | None) -> Any:
+    """Return indexes of at most `limit` points with start <= step <= end, in order of (step, time, value).
 
-    As MLflow's SQL: the first of each of `limit` buckets of NTILE, and the very last, in place of the last one if they are too many.
+    As MLflow's SQL does: the first point of each of `limit` buckets of NTILE, but the very last point for the last
+    bucket.
     """
     nan = np.isnan(rows.values)
     order = np.lexsort((nan, np.where(nan, 0.0, rows.values), rows.times, rows.steps))
@@ -139,7 +144,8 @@ OPERATIONS = (
         "metrics/get-history-bulk",
         GetHistoryBulk,
         _bulk,
-        about="The points of a metric of up to 100 runs, by run, time, step and value; of runs with a `runfold.rankReduction` one a step.",
+        about="The points of a metric of up to 100 runs, by run, time, step and value; of runs with a "
+        "`runfold.rankReduction` one a step.",
         answer=having({"metrics": listed(ref("RunMetric"))}),
         time_travel=TimeTravel.AS_OF,
     ),
@@ -148,8 +154,8 @@ OPERATIONS = (
         "metrics/get-history-bulk-interval",
         GetHistoryBulkInterval,
         _interval,
-        about="The points of a metric of up to 100 runs, spread evenly over each run's points, by step, time and value; of runs with a "
-        "`runfold.rankReduction` one a step.",
+        about="The points of a metric of up to 100 runs, spread evenly over each run's points, by step, time and "
+        "value; of runs with a `runfold.rankReduction` one a step.",
         answer=having({}, {"metrics": listed(ref("RunMetric"))}),
         time_travel=TimeTravel.AS_OF,
     ),

@@ -22,16 +22,16 @@ from runfold_server.mlflow.messages import RunId, RunRequest, Tag, View
 from runfold_server.mlflow.rejection_errors import as_mlflow_error
 from runfold_server.openapi_schemas.common import having, page, ref
 from runfold_server.reads.one_run import RUN_TOPICS, find_run
-from runfold_server.reads.reader import of_topics
-from runfold_server.writes.writes import RefusedWrite
+from runfold_server.reads.scopes import of_topics
+from runfold_server.writes.writes import RejectedWrite
 
 from .experiments import check_max_results, experiment_id
 from .run_tags import RUN_NAME_TAG
 from .tracking_writes import append_accepted
 
 Json = dict[str, Any]
-_IN_LOOP = 2_000
-"""Metrics of a run beyond which its answer is made in a thread."""
+_MOST_METRICS_IN_LOOP = 2_000
+"""Runs with more metrics are encoded in a thread, to keep the event loop free."""
 _random = random.SystemRandom()
 RunStatus = Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]
 STATUSES: tuple[RunStatus, ...] = get_args(RunStatus)
@@ -90,7 +90,7 @@ async def _create(services: Services, call: Call[CreateRun]) -> Json:
         artifact_uri=append_path(experiment.artifact_location, f"{run_id}/artifacts"),
         tags=tags | {RUN_NAME_TAG: name},
     )
-    # Nobody else can have taken a fresh id, so no fold can refuse it: acknowledged on append.
+    # The id is fresh, so no fold can reject the event: it is acknowledged on append.
     await services.writes.append(event, call.origin)
     services.caches.runs.created(RunHead(run_id, event.experiment_id, ACTIVE, STATUSES[0], name, event.artifact_uri))
     row = Run(
@@ -115,15 +115,15 @@ async def _create(services: Services, call: Call[CreateRun]) -> Json:
 def _name(name: str, tag: str) -> str:
     if name and tag and name != tag:
         raise InvalidParameter(
-            "Both 'run_name' argument and 'mlflow.runName' tag are specified, but with "
-            f"different values (run_name='{name}', mlflow.runName='{tag}')."
+            "Both 'run_name' argument and 'mlflow.runName' tag are specified, but with different values "
+            f"(run_name='{name}', mlflow.runName='{tag}')."
         )
     return validation.check_length("run_name", validation.MAX_RUN_NAME, name or tag or run_name(_random))
 
 
 async def _get(services: Services, call: Call[RunRequest]) -> Json:
     found = (await find_run(services.reads.reader, call.request.run_id, call.as_of)).value
-    if len(found.metrics) > _IN_LOOP:
+    if len(found.metrics) > _MOST_METRICS_IN_LOOP:
         return {"run": await asyncio.to_thread(encode_run, found)}
     return {"run": encode_run(found)}
 
@@ -135,7 +135,7 @@ async def _search(services: Services, call: Call[SearchRuns]) -> Json:
     wanted = [validation.parse_experiment_id(text) for text in request.experiment_ids]
 
     question = Question(wanted, request.filter, ViewType[request.run_view_type], request.order_by, limit + 1, offset)
-    # MLflow's answer holds the metrics of each run, so the search waits for them, whether it needs_metrics() or not.
+    # MLflow's answer includes the metrics of each run, so the search always waits for their fold.
     rows = await services.caches.searches.strong(of_topics(*RUN_TOPICS), question)
     services.metrics.search_memory(services.caches.searches.nbytes)
     token = offset_tokens.make_token(offset + limit) if len(rows) > limit else None
@@ -152,8 +152,10 @@ async def _update(services: Services, call: Call[UpdateRun]) -> Json:
         validation.check_length("run_name", validation.MAX_RUN_NAME, name)
     event = RunUpdated(run_id=run_id, status=status, end_ms=end_ms, name=name)
     try:
-        row = await services.writes.decide(event, call.origin, lambda _: lambda connection: get_run(connection, run_id))
-    except RefusedWrite as refused:
+        row = await services.writes.append_and_read(
+            event, call.origin, lambda _: lambda connection: get_run(connection, run_id)
+        )
+    except RejectedWrite as refused:
         raise as_mlflow_error(refused) from None
     if row is None:
         raise no_run(run_id)
@@ -207,7 +209,7 @@ OPERATIONS = (
         "runs/update",
         UpdateRun,
         _update,
-        about="Set a run's status, end or name. What is not given stays.",
+        about="Set a run's status, end or name. Other fields stay.",
         answer=having({"run_info": ref("RunInfo")}),
     ),
     Operation("POST", "runs/delete", RunRequest, _delete, about="Delete a run. It can be restored."),

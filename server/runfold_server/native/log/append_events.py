@@ -21,10 +21,10 @@ from runfold_schemas.positions.topics import partition_count, partition_of
 from runfold_server.core.errors import ApiError, InvalidParameter, Unavailable
 from runfold_server.core.outages import kafka_outages
 from runfold_server.freshness.end_offsets import FOLDED
-from runfold_server.http.body import read_body
 from runfold_server.http.messages import Message
 from runfold_server.http.operation import RawCall, RawOperation
 from runfold_server.http.prefixes import NATIVE_PREFIX
+from runfold_server.http.request_body import read_body
 from runfold_server.http.responses import json_response
 from runfold_server.http.services import Services
 from runfold_server.native.admission import admit
@@ -139,7 +139,7 @@ async def _events(services: Services, call: RawCall[AppendEvents]) -> Response:
     results = await append_all(services, checked)
     positions = [result for result in results if isinstance(result, Position)]
     failed = next((result for result in results if isinstance(result, ApiError)), None)
-    known: dict[Position, outcomes.Refused | None] = {}
+    known: dict[Position, outcomes.RejectedEvent | None] = {}
     if wait == "outcome" and positions:
         asked = [(r, c.event_id) for r, c in zip(results, checked, strict=True) if isinstance(r, Position)]
         try:
@@ -164,19 +164,19 @@ def _decode_and_check(body: bytes, info: LogInfo) -> list[Checked]:
 
 async def _outcomes(
     services: Services, asked: Sequence[tuple[Position, str]]
-) -> dict[Position, outcomes.Refused | None]:
+) -> dict[Position, outcomes.RejectedEvent | None]:
     want: dict[Partition, int] = {}
     for position, _ in asked:
         want[position.where] = max(want.get(position.where, 0), position.offset + 1)
 
-    async def query(connection: Connection) -> list[outcomes.Refused | None]:
-        return await outcomes.refusals(connection, asked)
+    async def query(connection: Connection) -> list[outcomes.RejectedEvent | None]:
+        return await outcomes.read_rejections(connection, asked)
 
-    found = (await services.reads.reader.at(want, query)).value
+    found = (await services.reads.reader.read_after(want, query)).value
     return {position: refused for (position, _), refused in zip(asked, found, strict=True)}
 
 
-def _result(result: Position | ApiError, known: dict[Position, outcomes.Refused | None]) -> Json:
+def _result(result: Position | ApiError, known: dict[Position, outcomes.RejectedEvent | None]) -> Json:
     if isinstance(result, ApiError):
         return {"outcome": "unacknowledged", "code": result.code.wire, "message": result.message}
     answer: Json = {"position": str(result)}
@@ -202,7 +202,7 @@ OPERATIONS = (
         _events,
         "Append a batch of records of a native client, as `producers` encodes them. A bad record refuses the whole batch.",
         {200: (JSON, ref("Outcomes")), 503: (JSON, ref("Outcomes"))},
-        takes=CONTENT_TYPE,
+        body_type=CONTENT_TYPE,
         errors=(400, 413, 503),
     ),
 )

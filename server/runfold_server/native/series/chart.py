@@ -7,11 +7,20 @@ from typing import Any
 import numpy as np
 
 from runfold_projections.charts.aggregates import aggregate_chart
-from runfold_projections.charts.grid import COLUMNS, Chart, Line, chart, line, line_along, narrowed, nonfinite
-from runfold_projections.charts.smoothing import Kind, smoothed
+from runfold_projections.charts.grid import (
+    COLUMNS,
+    Chart,
+    ChartLine,
+    chart_line,
+    chart_line_along,
+    draw_chart,
+    narrowed,
+    nonfinite,
+)
+from runfold_projections.charts.smoothing import Smoothing, smooth_values
 from runfold_projections.runs.groups import Group
-from runfold_projections.segments.packs import Columns
-from runfold_projections.series.points import Piece, Series
+from runfold_projections.segments.distinct_points import Columns
+from runfold_projections.series.points import SeriesKey, SeriesPiece
 from runfold_server.core.errors import InvalidParameter
 
 from .query import Ranks, Wanted
@@ -28,7 +37,7 @@ class Found:
 
     runs: Sequence[str]
     keys: Sequence[str]
-    series: Mapping[Series, Sequence[Piece]]
+    series: Mapping[SeriesKey, Sequence[SeriesPiece]]
     starts: Mapping[str, int]
     groups: Mapping[str, Group] | None
 
@@ -48,7 +57,7 @@ class _Member:
     run_id: str
     key: str
     rank: int | None
-    line: Line
+    line: ChartLine
 
     @property
     def name(self) -> Json:
@@ -72,26 +81,26 @@ def _members(wanted: Wanted, found: Found, run_id: str, key: str) -> Iterator[_M
         split.setdefault(None if wanted.ranks is Ranks.MERGED else piece.rank, []).append(piece.columns)
     for own in sorted(split, key=lambda one: -1 if one is None else one):
         of = (
-            line(split[own], wanted.x, found.starts.get(run_id, 0))
+            chart_line(split[own], wanted.x, found.starts.get(run_id, 0))
             if wanted.along is None
-            else line_along(split[own], others)
+            else chart_line_along(split[own], others)
         )
         if len(of):
             yield _Member(run_id, key, own, _smooth(wanted, of))
 
 
-def _smooth(wanted: Wanted, of: Line) -> Line:
+def _smooth(wanted: Wanted, of: ChartLine) -> ChartLine:
     smooth = wanted.query.smooth
-    if smooth is None or wanted.smooth is Kind.OFF:
+    if smooth is None or wanted.smooth is Smoothing.OFF:
         return of
-    values = smoothed(of.x, of.values, wanted.smooth, smooth.v)
+    values = smooth_values(of.x, of.values, wanted.smooth, smooth.v)
     # Of what an aggregate is made of, only the smoothed line counts; beside a line of its own it is one column more.
-    return Line(of.x, values) if wanted.grouped else Line(of.x, of.values, values)
+    return ChartLine(of.x, values) if wanted.grouped else ChartLine(of.x, of.values, values)
 
 
 def _single(wanted: Wanted, members: Sequence[_Member]) -> Drawn:
     assert wanted.query.px is not None
-    drawn = chart([member.line for member in members], wanted.shown, wanted.query.px, wanted.query.range)
+    drawn = draw_chart([member.line for member in members], wanted.shown, wanted.query.px, wanted.query.range)
     series = []
     for member in members:
         columns = [*COLUMNS[wanted.shown], *(["smooth"] if member.line.smooth is not None else [])]
@@ -122,7 +131,7 @@ def _aggregated(wanted: Wanted, found: Found, members: Sequence[_Member]) -> Dra
     return Drawn(_head(wanted, drawn, series, members, shown), drawn)
 
 
-def _about(columns: list[str], lines: Sequence[Line], marks: Sequence[Sequence[object]]) -> Json:
+def _about(columns: list[str], lines: Sequence[ChartLine], marks: Sequence[Sequence[object]]) -> Json:
     latest = max(lines, key=lambda of: of.x[-1])
     last = float(latest.values[-1])
     return {

@@ -15,21 +15,22 @@ from starlette.responses import Response
 from runfold_projections.core.errors import BadQuery
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.search.tokens import storable
-from runfold_projections.series.full_history import Source, Wanted, read_histories, unknown_runs
+from runfold_projections.series.full_history import HistoryFilter, SourceHistory, read_histories, unknown_runs
 from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import Vector
 from runfold_server.core.entity_errors import no_run
 from runfold_server.core.errors import BadBody, InvalidParameter
-from runfold_server.freshness.stream_position import place_of
-from runfold_server.http.body import read_body
+from runfold_server.freshness.stream_position import stream_position
 from runfold_server.http.messages import NoFields
 from runfold_server.http.operation import RawCall, RawOperation, TimeTravel
+from runfold_server.http.request_body import read_body
 from runfold_server.http.responses import with_moment
 from runfold_server.http.services import Services
 from runfold_server.native.branches import which
 from runfold_server.openapi_schemas.common import INT64, JSON, MS, POSITIONS, TEXT, having, listed
 from runfold_server.reads.exports import Export, Spool
-from runfold_server.reads.reader import Consistency, of_topics
+from runfold_server.reads.reader import Consistency
+from runfold_server.reads.scopes import of_topics
 from runfold_server.security.admission import Slot
 
 from . import arrow
@@ -63,7 +64,7 @@ class Form(Protocol):
 
     media_type: str
 
-    def add(self, source: Source) -> Sequence[bytes]: ...
+    def add(self, source: SourceHistory) -> Sequence[bytes]: ...
 
     def end(self) -> Sequence[bytes]: ...
 
@@ -73,9 +74,9 @@ class Form(Protocol):
 async def _history(services: Services, call: RawCall[NoFields]) -> Response:
     request = call.http
     query = _parse(await read_body(request, _MOST_BODY))
-    wanted = Wanted(*query.steps, query.rank, query.attempt, which(query.branches))
+    wanted = HistoryFilter(*query.steps, query.rank, query.attempt, which(query.branches))
     in_arrow = arrow.MEDIA_TYPE in request.headers.get("accept", "")
-    as_of = await services.reads.moments.of(request)
+    as_of = await services.reads.moments.of_request(request)
     with await services.reads.exports.slots.acquire_within(request, services.config.read_wait) as place:
         return await _export(services, query, wanted, Asked(in_arrow, as_of, place))
 
@@ -88,7 +89,7 @@ class Asked(NamedTuple):
     place: Slot
 
 
-async def _export(services: Services, query: Query, wanted: Wanted, asked: Asked) -> Response:
+async def _export(services: Services, query: Query, wanted: HistoryFilter, asked: Asked) -> Response:
     in_arrow, as_of, taken = asked
 
     async def read(connection: Connection) -> tuple[Form, Spool]:
@@ -102,10 +103,10 @@ async def _export(services: Services, query: Query, wanted: Wanted, asked: Asked
     async with services.reads.exports.reading:
         # All partitions: a run may show points of those that it was forked from.
         scope = of_topics(Topic.METRICS, Topic.RUNS)
-        shown = await services.reads.reader.read(Consistency(query.consistency), scope, read, as_of=as_of)
+        shown = await services.reads.reader.read(scope, read, as_of=as_of, consistency=Consistency(query.consistency))
     form, spool = shown.value
-    head: Head = {"positions": shown.said()}
-    place = place_of(services.log.info, query.runs, shown.positions)
+    head: Head = {"positions": shown.positions_json()}
+    place = stream_position(services.log.info, query.runs, shown.positions)
     try:
         front = form.front(head | ({} if place is None else {"live": str(place)}))
         return with_moment(Export(front, spool, taken, form.media_type), as_of)
@@ -138,7 +139,7 @@ def _parse(body: bytes) -> Query:
     return query
 
 
-async def _spool(sources: AsyncIterator[Source], form: Form, spool: Spool) -> Spool:
+async def _spool(sources: AsyncIterator[SourceHistory], form: Form, spool: Spool) -> Spool:
     try:
         points = 0
         async for source in sources:
@@ -155,7 +156,7 @@ async def _spool(sources: AsyncIterator[Source], form: Form, spool: Spool) -> Sp
     return spool
 
 
-def _write(spool: Spool, form: Form, source: Source | None) -> None:
+def _write(spool: Spool, form: Form, source: SourceHistory | None) -> None:
     spool.write(form.end() if source is None else form.add(source))
 
 
@@ -179,7 +180,7 @@ class ArrowForm:
         self._waiting: list[Sequence[Any]] = []
         self._rows = 0
 
-    def add(self, source: Source) -> Sequence[bytes]:
+    def add(self, source: SourceHistory) -> Sequence[bytes]:
         codes = [index.setdefault(text, len(index)) for index, text in zip(self._texts, source[:3], strict=True)]
         if len(self._texts[2]) > arrow.MOST_TEXTS:
             raise BadQuery(f"The series have more than {arrow.MOST_TEXTS} attempts; ask for fewer runs at once.")
@@ -227,7 +228,7 @@ class JsonForm:
     def __init__(self) -> None:
         self._some = False
 
-    def add(self, source: Source) -> Sequence[bytes]:
+    def add(self, source: SourceHistory) -> Sequence[bytes]:
         name = {
             "run_id": source.run_id,
             "metric": source.key,
@@ -294,7 +295,7 @@ OPERATIONS = (
         "Every point of many series, each once, with attempt, rank, step, time and value. Per attempt (in the order of their appearance), branch and "
         f"rank, by step, time and value. JSON, or an Arrow IPC stream where {arrow.MEDIA_TYPE} is accepted. At most {MOST_POINTS:,} points.",
         {200: (JSON, having({"series": listed(_SERIES), "positions": POSITIONS}, {"live": LIVE}))},
-        takes=JSON,
+        body_type=JSON,
         body=_BODY,
         also=arrow.MEDIA_TYPE,
         time_travel=TimeTravel.AS_OF,

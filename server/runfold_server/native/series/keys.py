@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from starlette.responses import Response
 
 from runfold_projections.postgres.connection import Connection
-from runfold_projections.series.keys import MOST_PATTERN, KeysOfRun, KeySummary, KeysWanted, keys_of_run
+from runfold_projections.series.keys import MOST_PATTERN, KeyFilter, KeySummary, RunKeys, keys_of_run
 from runfold_projections.series.summaries_as_of import keys_at
 from runfold_schemas.positions.topics import Topic
 from runfold_server.core.entity_errors import no_run
@@ -16,7 +16,8 @@ from runfold_server.http.responses import json_response, with_moment
 from runfold_server.http.services import Services
 from runfold_server.native.query_parameters import STRONG, ConsistencyName
 from runfold_server.openapi_schemas.common import INT64, JSON, MS, POSITIONS, TEXT, TOKEN, having, listed
-from runfold_server.reads.reader import Consistency, of_run, of_runs, of_topics
+from runfold_server.reads.reader import Consistency
+from runfold_server.reads.scopes import of_run, of_runs, of_topics
 
 from .json_numbers import NATIVE_NUMBER, NULLABLE_NATIVE_NUMBER, number
 
@@ -39,28 +40,28 @@ async def _keys(services: Services, call: RawCall[KeysQuery]) -> Response:
     request = call.request
     run_id, limit = request.run_id, request.limit
     after = decode_page_token(request.page_token, str) if request.page_token else ""
-    as_of = await services.reads.moments.of(call.http)
-    wanted = KeysWanted(request.prefix, request.regex, after, limit + 1)
+    as_of = await services.reads.moments.of_request(call.http)
+    wanted = KeyFilter(request.prefix, request.regex, after, limit + 1)
 
-    async def read(connection: Connection) -> KeysOfRun | None:
+    async def read(connection: Connection) -> RunKeys | None:
         if as_of is None:
             return await keys_of_run(connection, run_id, wanted)
         found = await keys_at(connection, run_id, wanted, as_of)
-        return None if found is None else KeysOfRun(found)
+        return None if found is None else RunKeys(found)
 
     reader = services.reads.reader if request.regex is None else services.reads.pattern_reader
     shown = await reader.read(
-        Consistency(request.consistency),
         of_run(run_id, Topic.METRICS, Topic.RUNS) if as_of is None else of_topics(Topic.METRICS, Topic.RUNS),
         read,
         lambda found: of_runs([] if found is None else found.ancestors, Topic.METRICS, Topic.RUNS),
         as_of=as_of,
+        consistency=Consistency(request.consistency),
     )
     if shown.value is None:
         raise no_run(run_id, as_of)
     keys = shown.value.keys
     page = keys[:limit]
-    answer: dict[str, Any] = {"metrics": [_summary(one) for one in page], "positions": shown.said()}
+    answer: dict[str, Any] = {"metrics": [_summary(one) for one in page], "positions": shown.positions_json()}
     if len(keys) > limit:
         # No key is ever removed, so the page after this one stays the same however many keys are added.
         answer["next_page_token"] = encode_page_token(page[-1].key)

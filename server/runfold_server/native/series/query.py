@@ -8,9 +8,9 @@ import msgspec
 import numpy as np
 
 from runfold_projections.charts.aggregates import COUNT, STATISTICS, Spread
-from runfold_projections.charts.grid import Shown, X
-from runfold_projections.charts.smoothing import MOST_WIDTH, Kind
-from runfold_projections.series.visible_points import Branches
+from runfold_projections.charts.grid import Drawing, XAxis
+from runfold_projections.charts.smoothing import MOST_WIDTH, Smoothing
+from runfold_projections.series.visible_points import BranchChoice
 from runfold_server.core.errors import BadBody, InvalidParameter
 from runfold_server.native.branches import which
 from runfold_server.openapi_schemas.common import TEXT, Schema, having, listed
@@ -89,13 +89,13 @@ class Wanted:
     """A query whose words are understood. `along` is the metric that x is, if it is one."""
 
     query: Query
-    x: X
+    x: XAxis
     along: str | None
-    shown: Shown
+    shown: Drawing
     ranks: Ranks
     spread: Spread
-    smooth: Kind
-    branches: Branches
+    smooth: Smoothing
+    branches: BranchChoice
 
     @property
     def grouped(self) -> bool:
@@ -112,12 +112,12 @@ def parse(body: bytes) -> Wanted:
     along = query.x.removeprefix(_ALONG) if query.x.startswith(_ALONG) else None
     wanted = Wanted(
         query,
-        X.STEP if along is not None else X(_one_of("x", query.x, X, also=" or metric:KEY")),
+        XAxis.STEP if along is not None else XAxis(_one_of("x", query.x, XAxis, also=" or metric:KEY")),
         along,
-        Shown(_one_of("agg", query.agg, Shown)),
+        Drawing(_one_of("agg", query.agg, Drawing)),
         Ranks(_one_of("ranks", query.ranks, Ranks)),
         Spread(_SPREADS[_one_of("spread", query.spread, _SPREADS)], tuple(query.quantiles)),
-        Kind(_one_of("smooth.kind", query.smooth.kind if query.smooth else "off", Kind)),
+        Smoothing(_one_of("smooth.kind", query.smooth.kind if query.smooth else "off", Smoothing)),
         which(query.branches),
     )
     _one_of("consistency", query.consistency, Consistency)
@@ -173,7 +173,7 @@ def _check_statistics(query: Query) -> None:
     if len(names) > MOST_GROUPED_BY:
         raise InvalidParameter(f"Parameter 'group_by' has {len(names)} names; at most {MOST_GROUPED_BY} are taken.")
     if query.smooth is not None:
-        most = 1.0 if query.smooth.kind == Kind.TW_EMA else float(MOST_WIDTH)
+        most = 1.0 if query.smooth.kind == Smoothing.TW_EMA else float(MOST_WIDTH)
         if not 0 <= query.smooth.v <= most:
             raise InvalidParameter(f"Parameter 'smooth.v' is from 0 to {most:g} for {query.smooth.kind!r}.")
 
@@ -210,7 +210,7 @@ BODY = having(
             "maximum": MOST_PX,
             "description": "Width of the chart in pixels; null for an aggregate at every x.",
         },
-        "agg": {"enum": [str(shown) for shown in Shown]},
+        "agg": {"enum": [str(shown) for shown in Drawing]},
         "rank": {"type": ["integer", "null"], "description": "This rank alone; -1 for writers that named none."},
         "ranks": {
             "enum": [str(one) for one in Ranks],
@@ -228,7 +228,7 @@ BODY = having(
         "quantiles": {**listed({"type": "number", "minimum": 0, "maximum": 1}), "maxItems": MOST_QUANTILES},
         "smooth": {
             "anyOf": [
-                having({"kind": {"enum": [str(kind) for kind in Kind]}}, {"v": {"type": "number", "minimum": 0}}),
+                having({"kind": {"enum": [str(kind) for kind in Smoothing]}}, {"v": {"type": "number", "minimum": 0}}),
                 {"type": "null"},
             ]
         },

@@ -48,8 +48,10 @@ def diff(subject: HistorySubject) -> RawHandler[Between]:
                 changes += await _metrics(connection, name, early, late)
             return changes
 
-        shown = await services.reads.reader.at(scope_of(subject, name)(latest), read)
-        return json_response({"from": moments.said(early), "to": moments.said(late), "changes": shown.value})
+        shown = await services.reads.reader.read_after(scope_of(subject, name)(latest), read)
+        return json_response(
+            {"from": moments.vector_text(early), "to": moments.vector_text(late), "changes": shown.value}
+        )
 
     return handler
 

@@ -60,8 +60,8 @@ def events(subject: HistorySubject) -> RawHandler[TimelinePage]:
                 answer["namesakes"] = namesakes
             return answer
 
-        shown = await services.reads.reader.at(scope_of(subject, name)(vector), read)
-        return with_moment(json_response(shown.value | {"as_of": moments.said(vector)}), asked)
+        shown = await services.reads.reader.read_after(scope_of(subject, name)(vector), read)
+        return with_moment(json_response(shown.value | {"as_of": moments.vector_text(vector)}), asked)
 
     return handler
 

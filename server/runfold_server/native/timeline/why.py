@@ -54,8 +54,8 @@ def why(subject: HistorySubject) -> RawHandler[WhyField]:
             }
             return answer if others is None else answer | {"namesakes": others}
 
-        shown = await services.reads.reader.at(scope_of(subject, name)(vector), read)
-        return with_moment(json_response(shown.value | {"as_of": moments.said(vector)}), asked)
+        shown = await services.reads.reader.read_after(scope_of(subject, name)(vector), read)
+        return with_moment(json_response(shown.value | {"as_of": moments.vector_text(vector)}), asked)
 
     return handler
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from runfold_projections.operations.outcomes import Refused
+from runfold_projections.operations.outcomes import RejectedEvent
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.codec.envelope import format_time
 from runfold_schemas.codec.record import Raw, Record, read_record
@@ -14,6 +14,7 @@ from runfold_schemas.codec.wire import schema_id_of
 from runfold_schemas.errors import BadRecord, SchemaError
 from runfold_schemas.events.all_events import Event, as_json
 from runfold_schemas.events.metrics import MetricsLogged
+from runfold_schemas.positions.position import Position
 
 UNREADABLE = "unreadable"
 """The type under which a record is told that is no event, or one that only a newer release can read."""
@@ -32,8 +33,13 @@ class Entry:
         self._partitions = partitions
         self.outcome = ""
         """Accepted, rejected, set_aside or duplicate; empty where nobody asked, and for records that no fold decides about."""
-        self.refused: Refused | None = None
+        self.refused: RejectedEvent | None = None
         self._told: dict[bool, bytes] = {}
+
+    @property
+    def position(self) -> Position:
+        """The record's place in the log."""
+        return self.raw.position
 
     @cached_property
     def headers(self) -> Mapping[str, str]:

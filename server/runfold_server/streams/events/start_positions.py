@@ -26,7 +26,7 @@ def write_id(log_id: str, told: Mapping[Partition, int]) -> str:
     return f"{log_id}@{write_vector(told)}"
 
 
-class Starts:
+class StartPositions:
     """Places in one log. Every method raises Unavailable while Kafka is away."""
 
     def __init__(self, kafka: KafkaCluster, timeout: float) -> None:

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runfold_projections.charts.aggregates import Spread, aggregate_chart
-from runfold_projections.charts.grid import Line, Shown, bucket_edges, chart, line_along
-from runfold_projections.charts.smoothing import Kind, smoothed
+from runfold_projections.charts.grid import ChartLine, Drawing, bucket_edges, chart_line_along, draw_chart
+from runfold_projections.charts.smoothing import Smoothing, smooth_values
 
 laws = settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 values = st.floats(-1e6, 1e6, width=32) | st.sampled_from([math.nan, math.inf, -math.inf])
@@ -21,9 +21,9 @@ QUANTILES = (0.0, 0.25, 0.5, 0.9, 1.0)
 SPREAD = Spread(quantiles=QUANTILES)
 
 
-def line_of(logged: list[tuple[int, float]]) -> Line:
+def line_of(logged: list[tuple[int, float]]) -> ChartLine:
     ordered = sorted(logged, key=lambda point: point[0])
-    return Line(np.array([float(x) for x, _ in ordered]), np.array([float(v) for _, v in ordered]))
+    return ChartLine(np.array([float(x) for x, _ in ordered]), np.array([float(v) for _, v in ordered]))
 
 
 def naive(members: list[list[float]]) -> list[float]:
@@ -81,16 +81,16 @@ def test_an_aggregate_in_buckets_is_that_of_the_members_means_in_each(
 
 
 def test_small_differences_of_large_values_keep_their_spread() -> None:
-    lines = [Line(np.array([0.0]), np.array([1e9 + n])) for n in range(4)]
+    lines = [ChartLine(np.array([0.0]), np.array([1e9 + n])) for n in range(4)]
     (mean, sd) = aggregate_chart([lines], Spread(("mean", "sd")), None).columns[0]
     assert mean.tolist() == [1e9 + 1.5]
     assert sd.tolist() == pytest.approx([np.std(range(4))])
 
 
-def naive_smooth(x: list[float], y: list[float], kind: Kind, v: float) -> list[float]:
+def naive_smooth(x: list[float], y: list[float], kind: Smoothing, v: float) -> list[float]:
     finite = [(a, b) for a, b in zip(x, y, strict=True) if math.isfinite(b)]
     out = []
-    if kind is Kind.TW_EMA:
+    if kind is Smoothing.TW_EMA:
         # As W&B's page gives it, with its viewport scale of 1000.
         span = (finite[-1][0] - finite[0][0]) if finite else 0
         weight, last, debias = min(math.sqrt(v), 0.999), 0.0, 0.0
@@ -100,37 +100,41 @@ def naive_smooth(x: list[float], y: list[float], kind: Kind, v: float) -> list[f
             last, debias = last * adjusted + value, debias * adjusted + 1
             out.append(last / debias)
     else:
-        reach = max(1, math.ceil(3 * v)) if kind is Kind.GAUSS else int(v) // 2
+        reach = max(1, math.ceil(3 * v)) if kind is Smoothing.GAUSS else int(v) // 2
         for n in range(len(finite)):
             near = range(max(0, n - reach), min(len(finite), n + reach + 1))
-            weights = [math.exp(-0.5 * ((m - n) / max(v, 1e-9)) ** 2) if kind is Kind.GAUSS else 1.0 for m in near]
+            weights = [math.exp(-0.5 * ((m - n) / max(v, 1e-9)) ** 2) if kind is Smoothing.GAUSS else 1.0 for m in near]
             out.append(sum(w * finite[m][1] for w, m in zip(weights, near, strict=True)) / sum(weights))
     rest = iter(out)
     return [next(rest) if math.isfinite(value) else math.nan for value in y]
 
 
 @laws
-@given(points, st.sampled_from([Kind.TW_EMA, Kind.GAUSS, Kind.MEAN]), st.floats(0, 0.99) | st.integers(1, 9))
-def test_smoothing_is_what_a_loop_over_all_points_gives(logged: list[tuple[int, float]], kind: Kind, v: float) -> None:
-    if kind is Kind.TW_EMA:
+@given(
+    points, st.sampled_from([Smoothing.TW_EMA, Smoothing.GAUSS, Smoothing.MEAN]), st.floats(0, 0.99) | st.integers(1, 9)
+)
+def test_smoothing_is_what_a_loop_over_all_points_gives(
+    logged: list[tuple[int, float]], kind: Smoothing, v: float
+) -> None:
+    if kind is Smoothing.TW_EMA:
         v = min(v, 0.99)
     of = line_of(logged)
-    found = smoothed(of.x, of.values, kind, v)
+    found = smooth_values(of.x, of.values, kind, v)
     np.testing.assert_allclose(found, naive_smooth(of.x.tolist(), of.values.tolist(), kind, v), rtol=1e-6, atol=1e-3)
 
 
 def test_smoothing_off_leaves_the_values() -> None:
-    assert smoothed(np.arange(3.0), np.array([1.0, 5.0, 2.0]), Kind.OFF, 0).tolist() == [1.0, 5.0, 2.0]
+    assert smooth_values(np.arange(3.0), np.array([1.0, 5.0, 2.0]), Smoothing.OFF, 0).tolist() == [1.0, 5.0, 2.0]
 
 
 @laws
-@given(points, st.integers(1, 6), st.sampled_from(list(Shown)))
+@given(points, st.integers(1, 6), st.sampled_from(list(Drawing)))
 def test_a_bucket_shows_the_smoothed_value_of_its_last_number(
-    logged: list[tuple[int, float]], px: int, shown: Shown
+    logged: list[tuple[int, float]], px: int, shown: Drawing
 ) -> None:
     of = line_of(logged)
-    of = Line(of.x, of.values, smoothed(of.x, of.values, Kind.MEAN, 3))
-    drawn = chart([of], shown, px, (-20.0, 20.0))
+    of = ChartLine(of.x, of.values, smooth_values(of.x, of.values, Smoothing.MEAN, 3))
+    drawn = draw_chart([of], shown, px, (-20.0, 20.0))
     column = drawn.columns[0][-1]
     assert len(column) == len(drawn.x)
     if drawn.exact:
@@ -140,7 +144,7 @@ def test_a_bucket_shows_the_smoothed_value_of_its_last_number(
     for x, value in zip(of.x.tolist(), of.smooth.tolist(), strict=True):
         if math.isfinite(value):
             expected[int(np.searchsorted(edges[1:-1], x, "right"))] = float(np.float32(value))
-    if shown is Shown.MINMAX:
+    if shown is Drawing.MINMAX:
         expected = [value for value in expected for _ in range(2)]
     np.testing.assert_equal(column.tolist(), expected)
 
@@ -152,9 +156,9 @@ def test_x_may_be_another_metric_as_it_was_at_or_before_each_step() -> None:
 
     loss = columns([(0, 9.0), (1, 5.0), (2, 4.0), (3, 3.0), (6, 2.0)])
     epoch = columns([(1, 0.5), (3, 1.5), (5, math.nan)])
-    along = line_along([loss], [epoch])
+    along = chart_line_along([loss], [epoch])
     assert list(zip(along.x.tolist(), along.values.tolist(), strict=True)) == [(0.5, 5.0), (0.5, 4.0), (1.5, 3.0)]
-    falling = line_along([loss], [columns([(0, 3.0), (2, 1.0)])])
+    falling = chart_line_along([loss], [columns([(0, 3.0), (2, 1.0)])])
     assert list(zip(falling.x.tolist(), falling.values.tolist(), strict=True)) == [
         (1.0, 4.0),
         (1.0, 3.0),
@@ -162,4 +166,4 @@ def test_x_may_be_another_metric_as_it_was_at_or_before_each_step() -> None:
         (3.0, 9.0),
         (3.0, 5.0),
     ]
-    assert len(line_along([loss], [])) == 0
+    assert len(chart_line_along([loss], [])) == 0

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runfold_projections.control.leases import SPARE_AFTER, Leasable, Lease, plan
+from runfold_projections.control.leases import SPARE_AFTER, Leasable, Lease, plan_leases
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import Topic
 
@@ -40,7 +40,7 @@ class Floor:
     def renew(self, me: str) -> bool:
         """One worker's turn; whether it changed anything."""
         leases = {item: Lease(owner, self.free_for.get(item, 0.0)) for item, owner in self.owner.items()}
-        decided = plan(me, leases, self.known)
+        decided = plan_leases(me, leases, self.known)
         for item in decided.take:
             assert self.owner[item] is None, "nothing is taken from anybody"
             self.owner[item] = me
@@ -186,5 +186,5 @@ def test_of_equally_idle_workers_the_one_with_less_of_a_handler_takes_it() -> No
     leases |= {item(Topic.RUNS, n): Lease("w1", 0.0) for n in range(3)}
     leases |= {item(topic, 3): Lease(None, 0.0) for topic in (Topic.METRICS, Topic.RUNS)}
     workers: dict[str, set[Leasable]] = {"w0": set(), "w1": set()}
-    assert plan("w0", leases, workers).take == [item(Topic.RUNS, 3)]
-    assert plan("w1", leases, workers).take == [item(Topic.METRICS, 3)]
+    assert plan_leases("w0", leases, workers).take == [item(Topic.RUNS, 3)]
+    assert plan_leases("w1", leases, workers).take == [item(Topic.METRICS, 3)]

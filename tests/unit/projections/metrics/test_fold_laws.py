@@ -16,7 +16,8 @@ from runfold_projections.metrics import keys, summaries
 from runfold_projections.metrics.keys import Layouts
 from runfold_projections.metrics.run_metrics import RunMetrics
 from runfold_projections.metrics.summaries import Block, Summaries, Summary
-from runfold_projections.segments.level0 import merge, pack, read_all, read_key
+from runfold_projections.segments.frame_groups import join_frames
+from runfold_projections.segments.level0 import decode_level0, encode_level0, read_level0_key
 from runfold_schemas.events.frames import Frame
 from tests.support.histories.generator import frame
 
@@ -88,7 +89,7 @@ def test_summaries_equal_a_model_over_the_set_of_points(rng: Random) -> None:
     for one in frames:
         before = shown(state)
         state.summaries.add(one)
-        changed, _ = state.summaries.taken()
+        changed, _ = state.summaries.drain_changed()
         held = {key for number in changed for key in state.summaries.block(number).keys}
         assert {key for key, summary in shown(state).items() if summary != before.get(key)} <= held
     assert shown(state) == {key: modelled(points) for key, points in cells(frames).items()}
@@ -109,7 +110,7 @@ def test_batches_cut_anywhere_repeated_and_merged_per_source_fold_to_the_same(rn
             for one in batch:
                 by_source.setdefault(rng.randint(0, 2), []).append(one)
             for part in by_source.values():
-                for one in merge(part):
+                for one in join_frames(part):
                     batched.summaries.add(one)
         at += len(batch)
     assert shown(batched) == shown(plain)
@@ -183,7 +184,7 @@ def test_summaries_are_the_same_after_they_were_stored_and_some_replaced(rng: Ra
             kept.replace(gone, others)
             stored.replace(gone, others)
             assert {key: seen(summary) for key, summary in kept.items()} == expected
-        dirty, grown = stored.taken()
+        dirty, grown = stored.drain_changed()
         assert grown <= dirty
         for number in dirty:
             if number < stored.blocks:
@@ -228,7 +229,7 @@ def test_a_frame_that_names_a_key_twice_counts_both_columns() -> None:
 @given(randoms)
 def test_packing_keeps_every_point_and_the_order_of_rows_with_equal_keys(rng: Random) -> None:
     frames = frames_of(rng)
-    read = read_all(pack(merge(frames)))
+    read = decode_level0(encode_level0(join_frames(frames)))
 
     def by_shape(of: Iterable[Frame]) -> dict[object, list[object]]:
         rows: dict[object, list[object]] = {}
@@ -249,11 +250,11 @@ def test_packing_keeps_every_point_and_the_order_of_rows_with_equal_keys(rng: Ra
 @given(randoms)
 @example(Random(0))
 def test_one_key_is_read_as_if_all_were(rng: Random) -> None:
-    data = pack(merge(frames_of(rng)))
-    everything = cells(read_all(data))
+    data = encode_level0(join_frames(frames_of(rng)))
+    everything = cells(decode_level0(data))
     for key in ("a", "b", "ü", "absent"):
-        steps, times, numbers = read_key(data, key)
-        assert (steps.dtype, times.dtype, numbers.dtype) == (np.int64, np.int64, np.float64)
+        steps, times, numbers = read_level0_key(data, key)
+        assert (steps.dtype, times.dtype, numbers.dtype) == (np.dtype("int64"), np.dtype("int64"), np.dtype("float64"))
         found = [(int(s), int(t), bits(float(v))) for s, t, v in zip(steps, times, numbers, strict=True)]
         assert found == [point[:3] for point in everything.get(key, [])]
 
@@ -266,4 +267,4 @@ def test_a_long_series_survives_rest(rows: int) -> None:
         array("q", range(0, rows * 7, 7)),
         array("d", [n / 3 for n in range(2 * rows)]),
     )
-    assert read_all(pack(merge([one] * 3)))[0].values == one.values * 3
+    assert decode_level0(encode_level0(join_frames([one] * 3)))[0].values == one.values * 3

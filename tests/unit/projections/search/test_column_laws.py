@@ -7,17 +7,17 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runfold_projections.run_search.columns import Datasets, Numbers, Texts
-from runfold_projections.run_search.dictionary import Dictionary
+from runfold_projections.run_search.columns import DatasetColumn, NumberColumn, TextColumn
+from runfold_projections.run_search.dictionary import TextDictionary
 from runfold_projections.run_search.filtering import DATASETS, RUN_ID, matching
 from runfold_projections.run_search.ordering import ordered, sort_keys
-from runfold_projections.run_search.run_sql import START_TIME, Scope
-from runfold_projections.run_search.table import RunRow, Table, id_width
+from runfold_projections.run_search.run_sql import START_TIME, SearchScope
+from runfold_projections.run_search.table import RunRow, RunTable, id_width
 from runfold_projections.search.like import like
-from runfold_projections.search.tree import Among, Key, Kind, Order
+from runfold_projections.search.tree import Among, Key, KeyKind, Order
 from runfold_projections.search.view import ViewType
 
-METRIC, PARAM = Key(Kind.METRIC, "m"), Key(Kind.PARAM, "p")
+METRIC, PARAM = Key(KeyKind.METRIC, "m"), Key(KeyKind.PARAM, "p")
 texts = st.text("ab%_\\Aü€😀", max_size=6)
 numbers = st.sampled_from([0.0, -0.0, 1.0, -1.5, float("inf"), float("-inf"), float("nan")])
 run_ids = st.text("ab0-_Z", min_size=1, max_size=20)
@@ -40,36 +40,36 @@ def runs(draw: st.DrawFn) -> tuple[RunRow, dict[Key, Any]]:
 Found = dict[str, tuple[RunRow, dict[Key, Any]]]
 
 
-def fresh(found: Found) -> Table:
+def fresh(found: Found) -> RunTable:
     """A table of these runs, made at once."""
     rows = sorted(found.values(), key=lambda run: (-run[0].start_ms, run[0].run_id.encode()))
     ids = [row.run_id.encode() for row, _ in rows]
     metrics = [values[METRIC] for _, values in rows]
     entries = [(at, entry) for at, (_, values) in enumerate(rows) for entry in values[DATASETS]]
-    return Table(
+    return RunTable(
         np.array(ids, f"S{id_width(ids)}"),
         np.array([row.start_ms for row, _ in rows], np.int64),
         np.array([row.experiment_id for row, _ in rows], np.int64),
         np.array([row.deleted for row, _ in rows], bool),
         {
-            METRIC: Numbers(
+            METRIC: NumberColumn(
                 np.array([0.0 if value is None else value for value in metrics], np.float64),
                 np.array([value is not None for value in metrics], bool),
             ),
-            PARAM: Texts.of(None if (text := values[PARAM]) is None else text.encode() for _, values in rows),
-            DATASETS: Datasets.of([at for at, _ in entries], [entry for _, entry in entries]),
+            PARAM: TextColumn.of(None if (text := values[PARAM]) is None else text.encode() for _, values in rows),
+            DATASETS: DatasetColumn.of([at for at, _ in entries], [entry for _, entry in entries]),
         },
     )
 
 
-def shown(table: Table) -> list[Any]:
+def shown(table: RunTable) -> list[Any]:
     """What the table says, run by run."""
     metric, param, datasets = (table.columns[key] for key in (METRIC, PARAM, DATASETS))
-    assert isinstance(metric, Numbers)
-    assert isinstance(param, Texts)
-    assert isinstance(datasets, Datasets)
+    assert isinstance(metric, NumberColumn)
+    assert isinstance(param, TextColumn)
+    assert isinstance(datasets, DatasetColumn)
 
-    def text(column: Texts, at: int) -> str | None:
+    def text(column: TextColumn, at: int) -> str | None:
         return None if column.codes[at] < 0 else column.values.texts([column.codes[at]])[0]
 
     entries = [
@@ -103,7 +103,7 @@ def test_a_table_brought_up_to_date_is_one_made_anew(batches: list[list[tuple[Ru
         assert shown(table) == shown(fresh(known))
         assert shown(old) == before, "a search that still works on the old table must not see the new one"
         codes = table.columns[PARAM]
-        assert isinstance(codes, Texts)
+        assert isinstance(codes, TextColumn)
         assert codes.values.texts() == sorted(codes.values.texts())
 
 
@@ -126,7 +126,7 @@ def test_the_first_few_of_an_order_are_its_beginning(
 @given(st.lists(runs(), max_size=12, unique_by=lambda run: run[0].run_id), st.lists(run_ids | texts, min_size=1))
 def test_run_ids_are_found_whole(found: list[tuple[RunRow, dict[Key, Any]]], wanted: list[str]) -> None:
     table = fresh({row.run_id: (row, values) for row, values in found})
-    scope = Scope((1, 2), frozenset(), ViewType.ALL)
+    scope = SearchScope((1, 2), frozenset(), ViewType.ALL)
     some = [found[0][0].run_id, *wanted] if found else wanted
     rows = matching(table, scope, [Among(RUN_ID, tuple(some), False)], {})
     assert set(table.ids(rows)) == {row.run_id for row, _ in found} & set(some)
@@ -150,7 +150,7 @@ def test_like_is_a_regular_expression_in_other_words(values: set[str], pattern: 
     distinct = sorted(values)
     expected = [re.fullmatch(as_regex(pattern), value, re.DOTALL) is not None for value in distinct]
     assert [like(pattern)(value) for value in distinct] == expected
-    assert Dictionary.of([value.encode() for value in distinct]).like(pattern).tolist() == expected
+    assert TextDictionary.of([value.encode() for value in distinct]).like(pattern).tolist() == expected
 
 
 @given(st.sets(st.text("abAB%_", max_size=6), max_size=12), st.text("abAB%_", max_size=7))
@@ -158,20 +158,20 @@ def test_ilike_is_the_same_without_case(values: set[str], pattern: str) -> None:
     distinct = sorted(values)
     expected = [re.fullmatch(as_regex(pattern), value, re.DOTALL | re.IGNORECASE) is not None for value in distinct]
     assert [like(pattern, ignore_case=True)(value) for value in distinct] == expected
-    assert Dictionary.of([v.encode() for v in distinct]).like(pattern, ignore_case=True).tolist() == expected
+    assert TextDictionary.of([v.encode() for v in distinct]).like(pattern, ignore_case=True).tolist() == expected
 
 
 def test_no_pattern_makes_like_go_back() -> None:
     """Twenty pieces over a long text that has all but the last: backtracking would take longer than the test may."""
     pattern = "%" + "a_%" * 20 + "c"
     assert not like(pattern)("ab" * 50_000)
-    assert not Dictionary.of([b"a" * 100_000]).like("%" + "a%" * 20 + "b").any()
+    assert not TextDictionary.of([b"a" * 100_000]).like("%" + "a%" * 20 + "b").any()
 
 
 @given(st.sets(texts, max_size=10), st.sets(texts, max_size=10))
 def test_a_dictionary_with_more_texts_keeps_the_old_ones(old: set[str], more: set[str]) -> None:
     before = sorted(text.encode() for text in old)
-    known = Dictionary.of(before)
+    known = TextDictionary.of(before)
     wider, moved = known.with_texts({text.encode() for text in more - old})
     assert wider.texts() == [text.decode() for text in sorted(text.encode() for text in old | more)]
     assert [wider[code] for code in moved] == before

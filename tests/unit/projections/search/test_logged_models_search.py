@@ -12,10 +12,10 @@ from runfold_projections.logged_models.search_vocabulary import (
     read_filter,
     read_order,
 )
-from runfold_projections.search.tree import Among, Compare, Key, Kind, Operator, Order
+from runfold_projections.search.tree import Among, Compare, Key, KeyKind, Operator, Order
 
 MARK = "ẑẑẑ"
-NAME = Key(Kind.ATTRIBUTE, "name")
+NAME = Key(KeyKind.ATTRIBUTE, "name")
 
 
 @pytest.mark.parametrize(
@@ -26,12 +26,12 @@ NAME = Key(Kind.ATTRIBUTE, "name")
         ("name like 'a%'", Compare(NAME, Operator.LIKE, "a%")),
         ("name NOT IN ('a', 'b')", Among(NAME, ("a", "b"), True)),
         ("name IN ('a')", Among(NAME, ("a",), False)),
-        ("params.lr = 0.01", Compare(Key(Kind.PARAM, "lr"), Operator.EQUAL, "0.01")),
-        ("params.lr = word", Compare(Key(Kind.PARAM, "lr"), Operator.EQUAL, "word")),
-        ("tags.`a b` ILIKE 'X'", Compare(Key(Kind.TAG, "a b"), Operator.ILIKE, "X")),
-        ("metrics.loss <= 1e-3", Compare(Key(Kind.METRIC, "loss"), Operator.AT_MOST, 1e-3)),
-        ("creation_time > 5", Compare(Key(Kind.ATTRIBUTE, "creation_timestamp_ms"), Operator.MORE, 5)),
-        ("last_updated_timestamp = 5", Compare(Key(Kind.ATTRIBUTE, "last_updated_timestamp_ms"), Operator.EQUAL, 5)),
+        ("params.lr = 0.01", Compare(Key(KeyKind.PARAM, "lr"), Operator.EQUAL, "0.01")),
+        ("params.lr = word", Compare(Key(KeyKind.PARAM, "lr"), Operator.EQUAL, "word")),
+        ("tags.`a b` ILIKE 'X'", Compare(Key(KeyKind.TAG, "a b"), Operator.ILIKE, "X")),
+        ("metrics.loss <= 1e-3", Compare(Key(KeyKind.METRIC, "loss"), Operator.AT_MOST, 1e-3)),
+        ("creation_time > 5", Compare(Key(KeyKind.ATTRIBUTE, "creation_timestamp_ms"), Operator.MORE, 5)),
+        ("last_updated_timestamp = 5", Compare(Key(KeyKind.ATTRIBUTE, "last_updated_timestamp_ms"), Operator.EQUAL, 5)),
     ],
 )
 def test_a_comparison_means_what_it_means_in_mlflow(text: str, clause: object) -> None:
@@ -89,9 +89,11 @@ def test_what_breaks_mlflows_server_is_refused_with_reasons(text: str, says: str
 
 
 def test_orders_are_by_attributes_and_metrics_alone() -> None:
-    created = ModelOrder(Order(Key(Kind.ATTRIBUTE, "creation_timestamp_ms"), False))
+    created = ModelOrder(Order(Key(KeyKind.ATTRIBUTE, "creation_timestamp_ms"), False))
     assert read_order("creation_time", False) == read_order("creation_timestamp", False) == created
-    assert read_order("metrics.a.b", True, "iris", "") == ModelOrder(Order(Key(Kind.METRIC, "a.b"), True), "iris", None)
+    assert read_order("metrics.a.b", True, "iris", "") == ModelOrder(
+        Order(Key(KeyKind.METRIC, "a.b"), True), "iris", None
+    )
     for field, message in (
         ("params.lr", "Invalid order by field name: params.lr. Only metrics are supported."),
         ("nothing", "Invalid order by field name: nothing"),

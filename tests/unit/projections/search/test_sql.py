@@ -4,25 +4,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runfold_projections.experiments.search_sql import page_of_experiments
-from runfold_projections.run_search.run_sql import Scope, page_of_run_ids
-from runfold_projections.search.tree import Among, Clause, Compare, Key, Kind, Operator, Order, Presence
+from runfold_projections.run_search.run_sql import SearchScope, page_of_run_ids
+from runfold_projections.search.tree import Among, Clause, Compare, Key, KeyKind, Operator, Order, Presence
 from runfold_projections.search.view import ViewType
 from runfold_projections.search.vocabulary import EXPERIMENTS, RUNS
 
 MARK = "ẑẑẑ"
 marked = st.text(max_size=5).map(lambda text: MARK + text)
-free_keys = st.builds(Key, st.sampled_from([Kind.METRIC, Kind.PARAM, Kind.TAG]), marked)
+free_keys = st.builds(Key, st.sampled_from([KeyKind.METRIC, KeyKind.PARAM, KeyKind.TAG]), marked)
 text_clauses = st.one_of(
     st.builds(
         Compare,
-        free_keys.filter(lambda key: key.kind is not Kind.METRIC),
+        free_keys.filter(lambda key: key.kind is not KeyKind.METRIC),
         st.sampled_from([Operator.EQUAL, Operator.ILIKE]),
         marked,
     ),
-    st.builds(Presence, free_keys.filter(lambda key: key.kind is not Kind.METRIC), st.booleans()),
-    st.builds(Compare, st.just(Key(Kind.ATTRIBUTE, "run_name")), st.just(Operator.LIKE), marked),
-    st.builds(Compare, st.just(Key(Kind.DATASET, "context")), st.just(Operator.UNEQUAL), marked),
-    st.builds(Among, st.just(Key(Kind.DATASET, "name")), st.tuples(marked, marked), st.booleans()),
+    st.builds(Presence, free_keys.filter(lambda key: key.kind is not KeyKind.METRIC), st.booleans()),
+    st.builds(Compare, st.just(Key(KeyKind.ATTRIBUTE, "run_name")), st.just(Operator.LIKE), marked),
+    st.builds(Compare, st.just(Key(KeyKind.DATASET, "context")), st.just(Operator.UNEQUAL), marked),
+    st.builds(Among, st.just(Key(KeyKind.DATASET, "name")), st.tuples(marked, marked), st.booleans()),
 )
 
 
@@ -35,7 +35,7 @@ text_clauses = st.one_of(
 def test_keys_and_values_of_a_run_search_are_parameters(
     experiment_ids: list[int], clauses: list[Clause], orders: list[Order], view: ViewType
 ) -> None:
-    statement = page_of_run_ids(Scope(experiment_ids, frozenset({2}), view), clauses, orders, 10, 0)
+    statement = page_of_run_ids(SearchScope(experiment_ids, frozenset({2}), view), clauses, orders, 10, 0)
     assert MARK not in statement.text
     assert all(f"${number}:" in statement.text for number in range(1, len(statement.values) + 1))
 

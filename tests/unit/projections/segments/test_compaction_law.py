@@ -11,8 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runfold_projections.segments import packs
-from runfold_projections.segments.packs import Pack, Packed, build
+from runfold_projections.segments import compacted_builder
+from runfold_projections.segments.compacted import CompactedSegment
+from runfold_projections.segments.compacted_builder import NewSegment, build_segments
 from runfold_schemas.events.frames import Frame
 
 Cell = tuple[str, int, int, bytes, str | None]
@@ -43,22 +44,22 @@ def cells(of: Iterable[Frame]) -> Counter[Cell]:
     )
 
 
-def unpacked(packs: Sequence[Packed]) -> Counter[Cell]:
-    return cells(frame for pack in packs for frame in Pack.of(pack.head, pack.data).frames())
+def unpacked(packs: Sequence[NewSegment]) -> Counter[Cell]:
+    return cells(frame for pack in packs for frame in CompactedSegment.from_data(pack.head, pack.data).frames())
 
 
 @pytest.fixture(autouse=True)
 def small_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a few keys are several packs, a few values several chunks, and both forms occur."""
-    monkeypatch.setattr(packs, "MOST_KEYS", 3)
-    monkeypatch.setattr(packs, "CHUNK_BYTES", 48)
-    monkeypatch.setattr(packs, "LEAST_GRID", 6)
+    monkeypatch.setattr(compacted_builder, "MOST_KEYS", 3)
+    monkeypatch.setattr(compacted_builder, "CHUNK_BYTES", 48)
+    monkeypatch.setattr(compacted_builder, "LEAST_GRID", 6)
 
 
 @laws
 @given(st.lists(frames(), max_size=8))
 def test_packs_hold_every_point_and_cover_their_keys_in_order(logged: list[Frame]) -> None:
-    found = build(logged)
+    found = build_segments(logged)
     assert unpacked(found) == cells(logged)
     assert sum(pack.points for pack in found) == sum(len(frame.values) for frame in logged)
     bounds = [bound for pack in found for bound in (pack.first_key, pack.last_key)]
@@ -68,7 +69,7 @@ def test_packs_hold_every_point_and_cover_their_keys_in_order(logged: list[Frame
 @laws
 @given(st.lists(frames(), max_size=8))
 def test_one_key_is_read_as_if_all_were(logged: list[Frame]) -> None:
-    opened = [Pack.of(pack.head, pack.data) for pack in build(logged)]
+    opened = [CompactedSegment.from_data(pack.head, pack.data) for pack in build_segments(logged)]
     for key in ("a", "é", "\U0001f600", "absent"):
         found: Counter[tuple[int, int, bytes]] = Counter()
         for pack in opened:
@@ -86,8 +87,10 @@ def by_point(logged: list[Frame], key: str) -> Counter[tuple[str, int, int, byte
 @laws
 @given(st.lists(frames(), max_size=5), st.lists(frames(), max_size=5))
 def test_packs_may_be_built_from_packs(first: list[Frame], second: list[Frame]) -> None:
-    again = [frame for pack in build(first) for frame in Pack.of(pack.head, pack.data).frames()]
-    assert unpacked(build([*again, *second])) == cells([*first, *second])
+    again = [
+        frame for pack in build_segments(first) for frame in CompactedSegment.from_data(pack.head, pack.data).frames()
+    ]
+    assert unpacked(build_segments([*again, *second])) == cells([*first, *second])
 
 
 def test_noise_takes_eight_bytes_a_point_and_what_began_as_float32_five(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,5 +101,5 @@ def test_noise_takes_eight_bytes_a_point_and_what_began_as_float32_five(monkeypa
             values = array("d", numbers[: keys * rows].astype(np.float64).tobytes())
             names = tuple(f"metrics/layer_{n:05}/gradient_norm_of_weights" for n in range(keys))
             frame = Frame(names, array("q", range(rows)), array("q", range(0, rows * 25_000, 25_000)), values)
-            found = build([frame])
+            found = build_segments([frame])
             assert sum(len(pack.data) for pack in found) / (keys * rows) <= most, (keys, rows)

@@ -7,10 +7,9 @@ import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from runfold_projections.segments.distinct_points import distinct, within
-from runfold_projections.segments.packs import Columns
-from runfold_projections.series.full_history import Wanted, sources_of
-from runfold_projections.series.points import Piece
+from runfold_projections.segments.distinct_points import Columns, distinct_points, points_between
+from runfold_projections.series.full_history import HistoryFilter, source_histories
+from runfold_projections.series.points import SeriesPiece
 
 values = st.floats() | st.sampled_from([0.0, -0.0, math.nan, math.inf])
 points = st.lists(
@@ -40,7 +39,7 @@ def rows(found: Columns) -> list[tuple[int, int, bytes]]:
 def test_each_point_is_there_once_in_the_order_of_steps_and_only_within_the_range(
     pieces: list[list[tuple[int, int, float]]], first: int | None, last: int | None
 ) -> None:
-    found = rows(within(distinct([columns(piece) for piece in pieces]), first, last))
+    found = rows(points_between(distinct_points([columns(piece) for piece in pieces]), first, last))
     expected = {
         (step, time, bits(value))
         for piece in pieces
@@ -60,8 +59,8 @@ def test_each_point_is_there_once_in_the_order_of_steps_and_only_within_the_rang
 def test_sources_are_the_attempts_as_they_appeared_and_their_ranks_each_with_its_own_points(
     logged: list[tuple[str, int, list[tuple[int, int, float]]]], rank: int | None, attempt: str | None
 ) -> None:
-    pieces = [Piece(a, r, 0, columns(some)) for a, r, some in logged]
-    found = list(sources_of("r", "k", pieces, Wanted(rank=rank, attempt=attempt)))
+    pieces = [SeriesPiece(a, r, 0, columns(some)) for a, r, some in logged]
+    found = list(source_histories("r", "k", pieces, HistoryFilter(rank=rank, attempt=attempt)))
     kept = [(a, r, some) for a, r, some in logged if rank in (None, r) and attempt in (None, a)]
     order = list(dict.fromkeys(a for a, _, _ in kept))
     assert [(one.attempt, one.rank) for one in found] == sorted(
@@ -69,4 +68,4 @@ def test_sources_are_the_attempts_as_they_appeared_and_their_ranks_each_with_its
     )
     for one in found:
         own = [point for a, r, some in kept if (a, r) == (one.attempt, one.rank) for point in some]
-        assert rows((one.steps, one.times, one.values)) == rows(distinct([columns(own)]))
+        assert rows((one.steps, one.times, one.values)) == rows(distinct_points([columns(own)]))
