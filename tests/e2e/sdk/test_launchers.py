@@ -125,4 +125,4 @@ def test_a_training_that_nobody_can_place_runs_to_its_end_with_one_warning(
         [sys.executable, "-c", UNKNOWN], env=env, capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.returncode, done.stdout) == (0, "trained\n"), done.stderr
-    assert done.stderr.count("nothing says which job it belongs to") == 1
+    assert done.stderr.count("its job can't be identified") == 1

@@ -57,7 +57,7 @@ def test_a_sync_without_a_server_keeps_everything_and_fails(name: str, spool_dir
 def test_a_sync_of_nothing_says_so(spool_dir: Path, tmp_path: Path) -> None:
     assert (command("sync").returncode, command("sync").stdout) == (0, "nothing to send\n")
     done = command("sync", str(tmp_path / "nowhere"))
-    assert (done.returncode, "is no directory" in done.stderr) == (1, True)
+    assert (done.returncode, "is not a directory" in done.stderr) == (1, True)
 
 
 TRAINER = """
