@@ -1,4 +1,6 @@
-"""Training processes that a test may kill, what each of them must have left, and the comparison of that with what is stored."""
+"""Training processes that a test may kill, what each of them must have left, and the comparison of that with what is
+stored.
+"""
 
 import os
 import subprocess
@@ -147,7 +149,9 @@ def last_step(spool: Path) -> int:
 
 
 async def wrong_points(installation: Installation, lives: Sequence[Life]) -> list[str]:
-    """Where the stored points differ from those of these lives: what is lost, there twice, strange, or of another value."""
+    """Where the stored points differ from those of these lives: what is lost, there twice, strange, or of another
+    value.
+    """
     wrong: list[str] = []
     async with open_pool(
         installation.services.postgres, installation.namespace, application="test", timeout=60
