@@ -1,4 +1,6 @@
-"""The whole way of an event, once: start everything, train twice, read back, show the log, promote a model, ask the past, stop."""
+"""The whole way of an event, once: start everything, train twice, read back, show the log, promote a model, ask the
+past, stop.
+"""
 
 import argparse
 import asyncio
@@ -47,8 +49,10 @@ async def main(data_dir: Path) -> None:
 
 
 async def train(script: str, url: str, spool: Path) -> None:
-    """Run one training script in a process of its own, pointed at the server. With a spool of its own: what trainings before have left on this
-    machine is none of the demonstration's business."""
+    """Run one training script in a process of its own, pointed at the server.
+
+    With a spool of its own: what trainings before have left on this machine is none of the demonstration's business.
+    """
     started = time.monotonic()
     process = await asyncio.create_subprocess_exec(
         sys.executable,

@@ -1,6 +1,9 @@
-"""Reads metrics from the log without Runfold: `read_the_log.py KAFKA SERVER [NAMESPACE]`. Needs aiokafka and fastavro only.
+"""Reads metrics from the log without Runfold: `read_the_log.py KAFKA SERVER [NAMESPACE]`.
 
-KAFKA is host:port, with the variables RUNFOLD_KAFKA_USERNAME and RUNFOLD_KAFKA_PASSWORD where it asks for them. SERVER the address of a Runfold server: it answers what a schema id means, by the protocol of Confluent's registry.
+Needs aiokafka and fastavro only.
+
+KAFKA is host:port, with the variables RUNFOLD_KAFKA_USERNAME and RUNFOLD_KAFKA_PASSWORD where it asks for them. SERVER
+the address of a Runfold server: it answers what a schema id means, by the protocol of Confluent's registry.
 """
 
 import asyncio

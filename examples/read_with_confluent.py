@@ -1,7 +1,9 @@
-"""Reads runs with Confluent's own client: `read_with_confluent.py KAFKA SERVER [NAMESPACE]`. Needs confluent-kafka[avro,schemaregistry] only.
+"""Reads runs with Confluent's own client: `read_with_confluent.py KAFKA SERVER [NAMESPACE]`.
 
-Its deserialiser is the standard one: it is only told where the schemas are. Where Kafka asks for a password, the variables
-RUNFOLD_KAFKA_USERNAME and RUNFOLD_KAFKA_PASSWORD name it.
+Needs confluent-kafka[avro,schemaregistry] only.
+
+Its deserialiser is the standard one: it is only told where the schemas are. Where Kafka asks for a password, the
+variables RUNFOLD_KAFKA_USERNAME and RUNFOLD_KAFKA_PASSWORD name it.
 """
 
 import os

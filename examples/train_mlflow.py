@@ -30,7 +30,8 @@ with mlflow.start_run(run_name="sgd-mlflow") as run:
     mlflow.log_text(report, "evaluation/report.txt")
     mlflow.log_dict({"coef": model.coef_.tolist(), "intercept": model.intercept_.tolist()}, "model/weights.json")
 
-# Any file may be a version of a model; `mlflow.sklearn.log_model(..., registered_model_name=...)` works too, and needs pandas.
+# Any file may be a version of a model; `mlflow.sklearn.log_model(..., registered_model_name=...)` works too, and needs
+# pandas.
 client = mlflow.MlflowClient()
 client.create_registered_model("digits")
 client.create_model_version("digits", f"runs:/{run.info.run_id}/model", run.info.run_id)

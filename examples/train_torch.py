@@ -1,9 +1,10 @@
-"""A data-parallel training that goes on from its last checkpoint when it is restarted: one run, whatever happens to its processes.
+"""A data-parallel training that goes on from its last checkpoint when it is restarted: one run, whatever happens to its
+processes.
 
     torchrun --nproc-per-node 4 --rdzv-id my-job --max-restarts 3 examples/train_torch.py --checkpoint /tmp/my-job.pt
 
-Every process logs its own loss under its rank. A restart is a new attempt of the same run; it says from which step it goes on, so that
-the series shows what was trained in the end, and the abandoned steps stay in the history.
+Every process logs its own loss under its rank. A restart is a new attempt of the same run; it says from which step it
+goes on, so that the series shows what was trained in the end, and the abandoned steps stay in the history.
 """
 
 import argparse

@@ -45,7 +45,9 @@ print(client.recv(4096).decode(errors="replace"))
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[LocalStack]:
-    """An installation of this file's own, in a directory that every user can reach, once made world-readable by an older release."""
+    """An installation of this file's own, in a directory that every user can reach, once made world-readable by an
+    older release.
+    """
     place = Path(tempfile.mkdtemp(prefix="runfold-open-"))
     try:
         place.chmod(0o755)

@@ -1,4 +1,6 @@
-"""Attempts, rewinds and forks of a training, through the SDK and both transports, as MLflow's client and the native API show them."""
+"""Attempts, rewinds and forks of a training, through the SDK and both transports, as MLflow's client and the native API
+show them.
+"""
 
 from __future__ import annotations
 

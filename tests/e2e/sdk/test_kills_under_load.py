@@ -62,7 +62,9 @@ async def test_what_trainers_sent_or_left_in_spools_is_there_once_whatever_was_k
 
 
 class _Job:
-    """Two runs, one written over HTTP and one straight to Kafka, each by a few ranks; a rank that is killed goes on as a new attempt."""
+    """Two runs, one written over HTTP and one straight to Kafka, each by a few ranks; a rank that is killed goes on as
+    a new attempt.
+    """
 
     def __init__(self, installation: Installation, worker: Program, server: Program, chance: random.Random) -> None:
         self.installation, self.worker, self.server, self.chance = installation, worker, server, chance

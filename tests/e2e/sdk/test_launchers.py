@@ -1,4 +1,6 @@
-"""One run of a job whose launcher gives it no id: real processes, started as torchrun, mpirun and Lightning start theirs."""
+"""One run of a job whose launcher gives it no id: real processes, started as torchrun, mpirun and Lightning start
+theirs.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,8 @@ for attempt in range(2):
     for n in range(2):
         if kind == "torch":
             of_launcher = {
-                "TORCHELASTIC_RUN_ID": "none", "TORCHELASTIC_RESTART_COUNT": str(attempt), "RANK": str(n), "WORLD_SIZE": "2",
+                "TORCHELASTIC_RUN_ID": "none", "TORCHELASTIC_RESTART_COUNT": str(attempt), "RANK": str(n),
+                    "WORLD_SIZE": "2",
                 "LOCAL_RANK": str(n), "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500",
             }
         else:

@@ -1,4 +1,6 @@
-"""The unmodified MLflow client with our plugin: metrics straight to Kafka, all else as always, reads that see what was logged."""
+"""The unmodified MLflow client with our plugin: metrics straight to Kafka, all else as always, reads that see what was
+logged.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A log that was born under an older release keeps its feature level until `runfold upgrade`; what needs more says so."""
+"""A log created by an older release keeps its feature level until `runfold upgrade`; newer features say so."""
 
 import asyncio
 import json

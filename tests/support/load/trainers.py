@@ -1,4 +1,6 @@
-"""Training processes that a test may kill, what each of them must have left, and the comparison of that with what is stored."""
+"""Training processes that a test may kill, what each of them must have left, and the comparison of that with what is
+stored.
+"""
 
 import os
 import subprocess
@@ -14,7 +16,7 @@ import numpy as np
 from runfold.spool import layout
 from runfold.spool.frames import MAGIC, Kind, scan
 from runfold_projections.postgres.connection import open_pool
-from runfold_projections.segments.packs import read_segment
+from runfold_projections.segments.compacted import read_segment
 from runfold_schemas.codec import wire
 from runfold_schemas.codec.batch import decode_item
 from runfold_schemas.events.metrics import MetricsLogged
@@ -147,7 +149,9 @@ def last_step(spool: Path) -> int:
 
 
 async def wrong_points(installation: Installation, lives: Sequence[Life]) -> list[str]:
-    """Where the stored points differ from those of these lives: what is lost, there twice, strange, or of another value."""
+    """Where the stored points differ from those of these lives: what is lost, there twice, strange, or of another
+    value.
+    """
     wrong: list[str] = []
     async with open_pool(
         installation.services.postgres, installation.namespace, application="test", timeout=60

@@ -1,4 +1,6 @@
-"""What strangers met in daily use: refusals that undo a training, runs that go on after their end, ends, and words that don't help."""
+"""What strangers met in daily use: refusals that undo a training, runs that go on after their end, ends, and words that
+don't help.
+"""
 
 from __future__ import annotations
 
@@ -299,7 +301,8 @@ sys.exit(4)
 def test_a_script_that_exits_outside_of_a_block_ends_as_inside(
     server: EventServer, tmp_path: Path, ending: str
 ) -> None:
-    plain = subprocess.run([sys.executable, "-c", f"import sys\nrun = __import__('unittest.mock').mock.Mock()\n{ending}"],
+    plain = subprocess.run([
+        sys.executable, "-c", f"import sys\nrun = __import__('unittest.mock').mock.Mock()\n{ending}"],
                            cwd=tmp_path, timeout=60, capture_output=True, check=False)  # fmt: skip
     script = f"import sys, runfold\nrun = runfold.run()\nrun.log({{'x': 1}})\n{ending}"
     ended = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, timeout=60, capture_output=True, check=False)

@@ -268,7 +268,10 @@ SIGNALS_ARE_HEEDED_AFTER = ("CALL", "CALL_KW", "CALL_FUNCTION_EX", "JUMP_BACKWAR
 
 
 class CtrlC:
-    """Raises KeyboardInterrupt at the n-th place inside of the client's code where a signal could be heeded. A context manager."""
+    """Raises KeyboardInterrupt at the n-th place inside of the client's code where a signal could be heeded.
+
+    A context manager.
+    """
 
     def __init__(self, place: int) -> None:
         self.left = place

@@ -36,7 +36,10 @@ def test_without_a_launcher_a_process_is_alone() -> None:
         (INDEXED, 4, None, ""),
         ({**INDEXED, "POD_UID": "u"}, 4, None, "u"),
         ({"RUNFOLD_RUN_ID": "a-run", "RANK": "1", "WORLD_SIZE": "2"}, 1, 2, ""),
-        ({"RUNFOLD_RUN_ID": "a-run", "RUNFOLD_RANK": "1", "RUNFOLD_WORLD_SIZE": "2", "RUNFOLD_ATTEMPT": "x"}, 1, 2, "x"),
+        (
+            {"RUNFOLD_RUN_ID": "a-run", "RUNFOLD_RANK": "1", "RUNFOLD_WORLD_SIZE": "2", "RUNFOLD_ATTEMPT": "x"},
+            1, 2, "x",
+        ),
     ],
 )  # fmt: skip
 def test_launchers_name_rank_world_and_attempt(

@@ -79,7 +79,16 @@ def test_a_series_is_its_points(server: EventServer, kind: str) -> None:
     ]
 
 
-@pytest.mark.parametrize("kind", [list, np.asarray, Tensor, lambda rows: np.asarray(rows, order="F"), lambda rows: [array("d", row) for row in rows]])  # fmt: skip
+@pytest.mark.parametrize(
+    "kind",
+    [
+        list,
+        np.asarray,
+        Tensor,
+        lambda rows: np.asarray(rows, order="F"),
+        lambda rows: [array("d", row) for row in rows],
+    ],
+)
 def test_wide_rows_are_their_rows(server: EventServer, kind: Any) -> None:
     rows = [[float(10 * r + k) for k in range(3)] for r in range(5)]
     with runfold.run() as run:

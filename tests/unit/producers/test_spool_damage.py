@@ -1,4 +1,6 @@
-"""A spool whose files somebody deletes or cuts, or that can't be read for a while: what is logged then is kept, and no run's sending ends."""
+"""A spool whose files somebody deletes or cuts, or that can't be read for a while: what is logged then is kept, and no
+run's sending ends.
+"""
 
 from __future__ import annotations
 

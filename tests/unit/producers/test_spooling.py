@@ -1,4 +1,6 @@
-"""What the server did not acknowledge: kept on disk, sent by whoever comes next, once in the end, whatever was killed or copied."""
+"""What the server did not acknowledge: kept on disk, sent by whoever comes next, once in the end, whatever was killed
+or copied.
+"""
 
 from __future__ import annotations
 
