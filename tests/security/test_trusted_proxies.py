@@ -1,4 +1,4 @@
-"""X-Forwarded-For: only a proxy that the settings list can choose the address that a client is counted under."""
+"""X-Forwarded-For: a client can't choose the address it is counted under, unless it is a proxy from the settings."""
 
 import asyncio
 import urllib.parse
