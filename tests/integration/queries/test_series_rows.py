@@ -53,7 +53,8 @@ async def insert(connection: Connection, run_id: str, offset: int, frames: list[
     for first, last, points, head, data in rows:
         await connection.execute(
             """
-            INSERT INTO segment (run_id, first_offset, attempt, rank, branch, first_key, last_key, level, last_offset, first_step,
+            INSERT INTO segment (run_id, first_offset, attempt, rank, branch, first_key, last_key, level, last_offset,
+                first_step,
                                  last_step, partition, points, head, data)
             VALUES ($1, $2, '', 0, 0, $3, $4, $5, $2, 0, 1000000, 0, $6, $7, $8)
             """,
