@@ -34,8 +34,8 @@ KEYS = 20_000 * soak_factor(5)
 POINTS = 100_000 * soak_factor(15)
 PARTS = 2_000 * soak_factor(5)
 
-# Ten clients, each of which asks every 100 ms and counts the time from when it should have asked, so that one long wait counts as all that it
-# held up. A process of its own: what the loads cost in this one is not the server's.
+# Ten clients, each of which asks every 100 ms and counts the time from when it should have asked, so that one long
+# wait counts as all that it held up. A process of its own: what the loads cost in this one is not the server's.
 _PROBE = """
 import http.client, json, sys, threading, time
 done, times = threading.Event(), []

@@ -1,4 +1,4 @@
-"""X-Forwarded-For: a client can't choose the address that it is counted under, unless it is a proxy that the settings list."""
+"""X-Forwarded-For: a client can't choose the address it is counted under, unless it is a proxy from the settings."""
 
 import asyncio
 import urllib.parse
