@@ -247,6 +247,7 @@ def _gunzip(data: bytes) -> bytes:
 
 
 def _unsnap(data: bytes) -> bytes:
+    # Imported on first use: few logs hold compressed batches.
     import cramjam
 
     def raw(block: bytes, left: int) -> bytes:

@@ -119,6 +119,7 @@ class Run:
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log params, which can't change: another value for a known name is refused, told by a warning and at the end; the others count."""
+        # Imported on first use: `import runfold` stays light.
         from runfold.pipeline.encoder import checked
         from runfold_schemas.events.runs import ParamsLogged
 

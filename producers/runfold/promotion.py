@@ -35,6 +35,7 @@ def promote(
     ServerRefused: a condition does not hold, or a move can't be made; the message says which and what holds. NotConnected: no answer;
     the promotion may still have taken effect, and repeating it is safe if its conditions no longer hold then.
     """
+    # Imported on first use: `import runfold` stays light.
     from runfold.transports.base import Never, TryAgain
     from runfold.transports.http import HttpTransport
 

@@ -44,6 +44,7 @@ def run(
     ServerRefused: the experiment is deleted, its name is not allowed, or the run that is joined is of another one. ValueError or TypeError: a param or tag that can't be
     stored. SdkError: a setting that can't be used.
     """
+    # Imported on first use: `import runfold` stays light.
     from .run_setup import start
 
     settings = Settings.load(tracking_uri, mode, on_rejection=on_rejection)

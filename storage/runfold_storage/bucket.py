@@ -107,6 +107,7 @@ class Bucket:
 
 def _client(config: S3Config, timeout: float) -> Any:
     """A client that is not opened yet. Imports and reads files for a second, so it belongs in a thread (libraries.md, S1)."""
+    # Imported on first use: botocore takes most of a second to import.
     from aiobotocore.config import AioConfig
     from aiobotocore.session import get_session
 

@@ -91,6 +91,7 @@ class Store:
 
         A connection that breaks half-way is opened again where it broke (libraries.md, S5). ObjectMissing if there is no such object.
         """
+        # Imported on first use, as the client is.
         from aiohttp import ClientError
 
         failures = 0

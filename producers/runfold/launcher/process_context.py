@@ -28,7 +28,8 @@ _HOW = f"set {RUN_ID_VARIABLE} to one id for all processes of the job, or pass r
 class Place:
     """Who writes. `rank` None: the launcher names none, so this process is alone. `attempt` is the launcher's, opaque; `shared` tells
     whether it is the same for all processes of the job's start, or each process's own. `beside`: this process is no part of the job and
-    has none, such as one that evaluates checkpoints; its points count for the attempt that is the newest."""
+    has none, such as one that evaluates checkpoints; its points count for the attempt that is the newest.
+    """
 
     node: str
     pid: int

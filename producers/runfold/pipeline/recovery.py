@@ -61,7 +61,8 @@ def claim(directory: Path) -> Leftover | None:
 
 def copy_of_living(directory: Path) -> Leftover | None:
     """What an offline run has on disk while it goes on, by links in a directory of our own: what is sent of it comes again one day, and
-    counts once. None: its process sends it itself."""
+    counts once. None: its process sends it itself.
+    """
     about = layout.About.read(directory)
     if not about.offline:
         return None

@@ -301,6 +301,7 @@ class Shippers:
 
     def to(self, uri: str) -> Shipper:
         """The one for a target. SdkError: no transport is known for such a URI."""
+        # Imported on first use: `import runfold` stays light.
         from runfold.transports.opener import opener
 
         open_transport = opener(uri)

@@ -22,6 +22,7 @@ def opener(uri: str) -> Callable[[], Transport]:
     kafka = _cluster(target.brokers)
 
     def open_kafka() -> Transport:
+        # Imported on first use: aiokafka is needed only for `kafka://`.
         from .kafka import KafkaTransport
 
         return KafkaTransport(f"kafka://{target.brokers}", kafka, target.namespace, HttpTransport(target.api))

@@ -36,7 +36,8 @@ class LoggedPoints(NamedTuple):
 
 class Duplicates(NamedTuple):
     """Which of the points were logged before (a truth value each), and the latest time (ms) that any point with steps in their range has
-    up to their event."""
+    up to their event.
+    """
 
     mask: Any
     latest_ms: int

@@ -79,7 +79,7 @@ def encode_deltas(values: "Sequence[int]") -> bytes:
 
 
 def _encode_deltas_vector(values: "Sequence[int]") -> bytes:
-    import numpy as np
+    import numpy as np  # imported on first use: the SDK works without it
 
     numbers: Any = np.asarray(values, np.int64)
     deltas = numbers.view(np.uint64).copy()

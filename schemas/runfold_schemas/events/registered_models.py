@@ -123,7 +123,8 @@ class ModelVersionTagsDeleted(VersionFact):
 
 class PromotionCondition(BaseModel):
     """What must hold for a promotion to take effect: that an alias stands on a version (None: on none); or that a version is there, and
-    in a stage if one is given; or, with neither alias nor version, that the model is there."""
+    in a stage if one is given; or, with neither alias nor version, that the model is there.
+    """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
     name: ModelName

@@ -1,5 +1,6 @@
 """Laws of the fold of registered models, over generated logs and without a database: above all, that it does what a
-simple model does."""
+simple model does.
+"""
 
 import copy
 import os

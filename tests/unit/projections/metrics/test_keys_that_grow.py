@@ -1,5 +1,6 @@
 """Runs with ever new keys: each costs the same however many there are, in time and in memory, and runs that share names
-don't disturb each other."""
+don't disturb each other.
+"""
 
 import gc
 import time
