@@ -63,7 +63,7 @@ def measure(server: str, url: str, width: int, seconds: float) -> None:
     with runfold.run(tracking_uri=url) as run:
         run.log(metrics)
         show(server, width, "tight", [cost(run, metrics, n) for n in range(200_000 if width == 1 else 50_000)], "")
-        run._writer._saver.save()
+        run._writer._flusher.save()
         paced(server, run, metrics, width, seconds)
 
 

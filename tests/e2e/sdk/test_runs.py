@@ -1,6 +1,4 @@
-"""`import runfold` against servers and a worker as processes; read back through the SDK's own server and the MLflow
-client.
-"""
+"""`import runfold` against server and worker processes, read back through the API and the MLflow client."""
 
 from __future__ import annotations
 
@@ -137,7 +135,7 @@ def test_servers_that_die_lose_nothing_and_repeat_nothing(
     assert found.info.status == "FINISHED"
     assert (found.data.params, found.data.tags["late"]) == ({"kills": str(kills)}, "yes")
     assert history(server.url, run.id, "row") == [(row, float(row)) for row in range(rows)]
-    assert "the server takes events again" in caplog.text
+    assert "the server accepts events again" in caplog.text
 
 
 PROCESS = """

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from runfold.spool import layout
-from runfold.spool.frames import MAGIC, Kind, scan
+from runfold.spool.frames import MAGIC, FrameKind, scan
 from runfold_projections.postgres.connection import open_pool
 from runfold_projections.segments.compacted import read_segment
 from runfold_schemas.codec import wire
@@ -141,7 +141,7 @@ def last_step(spool: Path) -> int:
     for number in reversed(layout.segments(spool)):
         frames = list(scan(layout.segment_path(spool, number).read_bytes(), len(MAGIC)))
         for frame in reversed(frames):
-            if frame.kind is Kind.METRICS:
+            if frame.kind is FrameKind.METRICS:
                 event = wire.decode(decode_item(frame.payload).value)
                 assert isinstance(event, MetricsLogged)
                 return event.frames[-1].steps[-1]
