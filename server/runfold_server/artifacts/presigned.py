@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from runfold_schemas.events.artifacts import ArtifactStored
 from runfold_server.core.errors import InvalidParameter, NotFound
-from runfold_server.http.messages import AnyText, Message, Rule, parse_message
+from runfold_server.http.messages import Message, Rule, parse_message
 from runfold_server.http.operation import RawCall, RawHandler, RawOperation, TimeTravel
 from runfold_server.http.request_body import read_body, read_json
 from runfold_server.http.responses import json_response, with_moment
@@ -44,33 +44,36 @@ M = TypeVar("M", bound=Message)
 class UploadBody(Message, frozen=True):
     """A body about an upload. `path` is that of the client's own file."""
 
-    path: AnyText
+    path: Annotated[str, Rule(storable=False, about="Path of the client's own file; its last part names the file.")]
 
 
 class CreateUpload(UploadBody, frozen=True):
     """The body of mpu/create."""
 
-    num_parts: Annotated[int, Rule(least=1, most=MOST_PARTS)] = 1
+    num_parts: Annotated[int, Rule(least=1, most=MOST_PARTS, about="Number of parts.")] = 1
 
 
 class AbortUpload(UploadBody, frozen=True):
     """The body of mpu/abort."""
 
-    upload_id: str
+    upload_id: Annotated[str, Rule(about="`upload_id` of the answer to mpu/create.")]
 
 
 class Part(Message, frozen=True):
     """A part that the client has sent to the store."""
 
-    part_number: int
-    etag: str
-    url: str = ""
+    part_number: Annotated[int, Rule(about="Number of the part, from 1.")]
+    etag: Annotated[str, Rule(about="ETag that the store returned for it.")]
+    url: Annotated[str, Rule(about="Address that it was sent to.")] = ""
 
 
 class CompleteUpload(AbortUpload, frozen=True):
     """The body of mpu/complete."""
 
-    parts: tuple[Part, ...] = ()
+    parts: Annotated[
+        tuple[Part, ...],
+        Rule(about="The parts that were sent.", missing="Missing value for required parameter 'parts'."),
+    ]
 
 
 async def _create(services: Services, call: RawCall[StorePath]) -> Response:
@@ -175,26 +178,28 @@ def _upload(services: Services, body: AbortUpload) -> tuple[str, str, str]:
 
 _CREDENTIAL = having({"url": TEXT, "part_number": INT64}, {"headers": having({})})
 _CREATED = having({"upload_id": TEXT, "credentials": listed(_CREDENTIAL)})
-_LOCAL: Schema = {"type": "string", "description": "Path of the client's own file; its last part names the file."}
-_BEGIN = having({"path": _LOCAL}, {"num_parts": INT64})
-_NAMED = having({"path": _LOCAL, "upload_id": TEXT})
-_SENT = having({"part_number": INT64, "etag": TEXT}, {"url": TEXT})
-_END = having({"path": _LOCAL, "upload_id": TEXT, "parts": listed(_SENT)})
 _SIGNED = having({"url": TEXT, "headers": having({}), "file_size": INT64})
 
 
 def _operations(prefix: str) -> list[RawOperation[StorePath]]:
     def post(
-        name: str, handler: RawHandler[StorePath], about: str, body: Schema, answer: Schema, *errors: int
+        name: str, handler: RawHandler[StorePath], about: str, body: type[UploadBody], answer: Schema, *errors: int
     ) -> RawOperation[StorePath]:
         path = f"{prefix}/mpu/{name}/{{path:path}}"
         failures = (400, *errors, 413, 501, 503)
         return RawOperation("POST", path, StorePath, handler, about, {200: (JSON, answer)}, JSON, body, errors=failures)
 
     return [
-        post("create", _create, "Begin an upload whose parts go directly to the S3 store.", _BEGIN, _CREATED),
-        post("complete", _complete, "Make a file of the parts. It is read once, for its digest.", _END, NOTHING, 404),
-        post("abort", _abort, "Delete the parts.", _NAMED, NOTHING),
+        post("create", _create, "Begin an upload whose parts go directly to the S3 store.", CreateUpload, _CREATED),
+        post(
+            "complete",
+            _complete,
+            "Make a file of the parts. It is read once, for its digest.",
+            CompleteUpload,
+            NOTHING,
+            404,
+        ),
+        post("abort", _abort, "Delete the parts.", AbortUpload, NOTHING),
         RawOperation(
             "GET",
             f"{prefix}/presigned/{{path:path}}",
