@@ -6,9 +6,9 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runfold_projections.metrics.model_blocks import BlockOf, ModelBlock, ModelBlocks
-from runfold_projections.metrics.model_blocks import join as join_blocks
-from runfold_projections.metrics.model_metrics import Measured, ModelMetric, ModelMetrics, join
+from runfold_projections.model_metrics.model_blocks import BlockOf, ModelBlock, ModelBlocks
+from runfold_projections.model_metrics.model_blocks import join as join_blocks
+from runfold_projections.model_metrics.model_metrics import Measured, ModelMetric, ModelMetrics, join
 from runfold_schemas.events.frames import Frame, Point, from_points
 from tests.support.histories.generator import frame
 
