@@ -1,4 +1,6 @@
-"""Load on a tracking server from processes of their own: the same light client for every server, so that the server is measured."""
+"""Load on a tracking server from processes of their own: the same light client for every server, so that the server is
+measured.
+"""
 
 import http.client
 import json

@@ -1,7 +1,8 @@
-"""What `pip install runfold` brings, without extras, and what `import runfold` costs: `python benchmarks/light_client.py`.
+"""What `pip install runfold` brings, without extras, and what `import runfold` costs: `python
+benchmarks/light_client.py`.
 
-Sizes are those of the installed files of this environment, by the packages' own records, bytecode left out; CPU is user and system time of a
-process that imports, less that of one that does not, best of seven.
+Sizes are those of the installed files of this environment, by the packages' own records, bytecode left out; CPU is user
+and system time of a process that imports, less that of one that does not, best of seven.
 """
 
 import re

@@ -95,7 +95,9 @@ def neptune_keys() -> list[str]:
 
 
 def neptune(share: Share) -> AbstractContextManager[Step]:
-    """The "high" profile of Neptune's load generator: 1,200 runs of 9,500 series with names of 45 bytes, one point each in turn."""
+    """The "high" profile of Neptune's load generator: 1,200 runs of 9,500 series with names of 45 bytes, one point each
+    in turn.
+    """
     return _wide(share, 1200)
 
 

@@ -118,7 +118,7 @@ class PartitionTask:
         self._kafka, self._namespace, self._partitions = kafka, namespace, partitions
         self._item, self._handler, self._gate, self._metrics = item, handler, gate, metrics
         self._wanted = wanted
-        self.tidy = handler.tidying()
+        self.tidy = handler.compaction()
         self.busy = False
         """More records wait than a batch takes."""
         self._log: Any = structlog.get_logger().bind(handler=item.handler, partition=str(item.where))
@@ -171,7 +171,7 @@ class PartitionTask:
             early: list[Raw] = []
             rest = 0.0
             while True:
-                if self.tidy is not None and self.tidy.tidying.stalled:
+                if self.tidy is not None and self.tidy.compaction.stalled:
                     await asyncio.sleep(CLOGGED_WAIT)
                     continue
                 if self._is_held(checkpoint):

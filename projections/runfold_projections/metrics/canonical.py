@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from runfold_projections.core.canonical import Group, Packed, Row
 from runfold_projections.postgres.connection import LONG_READ_SECONDS, Connection
-from runfold_projections.segments.distinct_points import distinct_points
-from runfold_projections.segments.packs import Columns, read_segment
+from runfold_projections.segments.compacted import read_segment
+from runfold_projections.segments.distinct_points import Columns, distinct_points
 
 from .summaries import Block
 

@@ -14,7 +14,8 @@ from runfold_projections.postgres.batch_statement import RowChange, columns
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.segments.compaction import SegmentSource
 from runfold_projections.segments.compaction_backlog import PartitionCompaction
-from runfold_projections.segments.level0 import encode_level0_in_slices, join_in_slices
+from runfold_projections.segments.frame_groups import join_in_slices
+from runfold_projections.segments.level0 import encode_level0_in_slices
 from runfold_schemas.bounded_cache import BoundedCache, names_cost
 from runfold_schemas.codec.record import Record
 from runfold_schemas.events.frames import Frame

@@ -5,8 +5,8 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 from runfold_projections.postgres.connection import Connection
-from runfold_projections.segments.level0 import join_frames
-from runfold_projections.segments.packs import read_segment
+from runfold_projections.segments.compacted import read_segment
+from runfold_projections.segments.frame_groups import join_frames
 
 from .run_metrics import rows_up_to
 from .summaries import Summaries

@@ -11,7 +11,7 @@ from runfold_projections.charts.rank_reduction import reduced
 from runfold_projections.metrics.summaries import Block
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.search.tokens import storable
-from runfold_projections.segments.packs import Columns
+from runfold_projections.segments.distinct_points import Columns
 from runfold_schemas.events.rank_reduction import REDUCTION_TAG, Reduction, reduction_of
 from runfold_schemas.positions.vector import Vector
 

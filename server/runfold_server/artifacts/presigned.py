@@ -16,10 +16,11 @@ from starlette.responses import Response
 
 from runfold_schemas.events.artifacts import ArtifactStored
 from runfold_server.core.errors import InvalidParameter, NotFound
+from runfold_server.http.large_json import BODY_BYTES, beside
 from runfold_server.http.messages import Message, Rule, parse_message
 from runfold_server.http.operation import RawCall, RawHandler, RawOperation, TimeTravel
 from runfold_server.http.request_body import read_body, read_json
-from runfold_server.http.responses import json_response, with_moment
+from runfold_server.http.responses import json_answer, json_response, with_moment
 from runfold_server.http.services import Services
 from runfold_server.openapi_schemas.common import INT64, JSON, NOTHING, TEXT, Schema, having, listed
 from runfold_server.writes.levels import require_level
@@ -92,7 +93,7 @@ async def _create(services: Services, call: RawCall[StorePath]) -> Response:
             credentials.append({"url": url, "part_number": number})
             if number % _SIGNED_AT_ONCE == 0:
                 await asyncio.sleep(0.001)  # let other requests run
-    return json_response({"upload_id": f"{key.rpartition('/')[2]}.{nonce}.{upload_id}", "credentials": credentials})
+    return await json_answer({"upload_id": f"{key.rpartition('/')[2]}.{nonce}.{upload_id}", "credentials": credentials})
 
 
 async def _complete(services: Services, call: RawCall[StorePath]) -> Response:
@@ -149,7 +150,14 @@ async def _presigned(services: Services, call: RawCall[StorePath]) -> Response:
 
 async def _body(services: Services, call: RawCall[StorePath], message: type[M]) -> M:
     body = await read_body(call.http, services.config.max_body_bytes)
-    return parse_message(message, read_json(body, call.http.headers.get("content-type")))
+    content_type = call.http.headers.get("content-type")
+    if len(body) > BODY_BYTES:
+        return await beside(_parse, message, body, content_type)
+    return _parse(message, body, content_type)
+
+
+def _parse(message: type[M], body: bytes, content_type: str | None) -> M:
+    return parse_message(message, read_json(body, content_type))
 
 
 def _target(call: RawCall[StorePath], body: UploadBody) -> ArtifactPath:

@@ -10,7 +10,7 @@ from runfold_projections.artifacts.queries import FolderEntry
 from runfold_server.core.errors import InvalidParameter
 from runfold_server.http.messages import AnyText, Message
 from runfold_server.http.operation import RawCall, RawOperation, TimeTravel
-from runfold_server.http.responses import json_response, with_moment
+from runfold_server.http.responses import json_answer, json_response, with_moment
 from runfold_server.http.services import Services
 from runfold_server.openapi_schemas.common import JSON, NOTHING, TEXT, having, listed, ref
 
@@ -49,7 +49,7 @@ class StorePath(Message, frozen=True):
 async def _list(services: Services, call: RawCall[ListFolder]) -> Response:
     target = parse_path(call.request.path.rstrip("/"))
     as_of = await services.reads.moments.of_request(call.http)
-    return with_moment(json_response(entries(await files.list_folder(services, target, as_of))), as_of)
+    return with_moment(await json_answer(entries(await files.list_folder(services, target, as_of))), as_of)
 
 
 async def _get(services: Services, call: RawCall[StorePath]) -> Response:

@@ -115,7 +115,8 @@ class RunCache:
     async def _find(self, run_id: str) -> RunHead | None:
         marks = self._marks(run_id)
         head = self._runs.current(run_id, marks)
-        if head is not None:
+        # The notice of a restore may come after the next request: only a row of now rejects a write.
+        if head is not None and head.lifecycle_stage == ACTIVE:
             return head
         head = await _committed(self._database, lambda connection: run_head(connection, run_id))
         if head is None:
@@ -143,7 +144,7 @@ class ExperimentCache:
         """The experiment; NotFound or InvalidParameter, in MLflow's words, if it is not there or deleted."""
         marks = self._experiments.marks((_EXPERIMENTS,))
         found = self._experiments.current(experiment_id, marks)
-        if found is None:
+        if found is None or found.lifecycle_stage != ACTIVE:
             found = await self._read(experiment_id)
             if found is None:
                 raise no_experiment(experiment_id)

@@ -1,5 +1,6 @@
-"""An entity as of a vector is what a fold has that stopped there: runs, experiments and series, however the log was cut into batches,
-merged, and where states were kept."""
+"""An entity as of a vector is what a fold has that stopped there: runs, experiments and series, however the log was cut
+into batches, merged, and where states were kept.
+"""
 
 from __future__ import annotations
 

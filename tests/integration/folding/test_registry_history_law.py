@@ -1,5 +1,7 @@
-"""The registry as of an offset is what its live tables said when they stood there: models, versions, aliases, tags, logged models and what was
-made of them, over generated histories, however they were cut into batches, where states were kept, and memory was lost."""
+"""The registry as of an offset is what its live tables said when they stood there: models, versions, aliases, tags,
+logged models and what was made of them, over generated histories, however they were cut into batches, where states were
+kept, and memory was lost.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A log that was born under an older release keeps its feature level until `runfold upgrade`; what needs more says so."""
+"""A log created by an older release keeps its feature level until `runfold upgrade`; newer features say so."""
 
 import asyncio
 import json
@@ -79,7 +79,7 @@ def test_what_an_older_log_does_not_know_is_refused_at_both_doors_and_the_rest_t
         asyncio.run(creation_offset())
     encoder = RunEncoder("r", Ids())
     points = encoder.metrics(from_points([Point("loss", 1.0, 0, 0)]))[0][0]
-    rewind = encoder.turn(RunRewound(run_id="r", step=1))
+    rewind = encoder.branch_event(RunRewound(run_id="r", step=1))
     says = "needs feature level 3, the log is at 2: run `runfold upgrade`"
     with TestClient(
         create_app(ServerConfig(services.kafka, services.postgres, namespace)), base_url="http://127.0.0.1"

@@ -1,7 +1,8 @@
 """A law of webhooks, over generated events, moody receivers, and workers and receivers that die:
 
-every accepted event of a kind that a webhook wants is one delivery, under one id, tried until it is taken or its tries are used up; and the
-failed list holds exactly those that were never taken. RUNFOLD_SOAK makes it many histories, and RUNFOLD_SEED others.
+every accepted event of a kind that a webhook wants is one delivery, under one id, tried until it is taken or its tries
+are used up; and the failed list holds exactly those that were never taken. RUNFOLD_SOAK makes it many histories, and
+RUNFOLD_SEED others.
 """
 
 import asyncio
@@ -38,7 +39,9 @@ Told = tuple[str, dict[str, str]]
 
 
 class Registry:
-    """What the registry accepts, told by hand: a name is free once, versions count up, aliases and tags need their version."""
+    """What the registry accepts, told by hand: a name is free once, versions count up, aliases and tags need their
+    version.
+    """
 
     def __init__(self) -> None:
         self._versions: dict[str, int] = {}

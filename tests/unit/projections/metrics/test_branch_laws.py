@@ -1,4 +1,4 @@
-"""Which points are effective: the fold's branches and cuts against a model that compares every point with every event."""
+"""Effective points: the fold's branches and cuts against a model that compares every point with every event."""
 
 from collections.abc import Sequence
 

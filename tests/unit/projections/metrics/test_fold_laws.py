@@ -16,7 +16,8 @@ from runfold_projections.metrics import keys, summaries
 from runfold_projections.metrics.keys import Layouts
 from runfold_projections.metrics.run_metrics import RunMetrics
 from runfold_projections.metrics.summaries import Block, Summaries, Summary
-from runfold_projections.segments.level0 import decode_level0, encode_level0, join_frames, read_level0_key
+from runfold_projections.segments.frame_groups import join_frames
+from runfold_projections.segments.level0 import decode_level0, encode_level0, read_level0_key
 from runfold_schemas.events.frames import Frame
 from tests.support.histories.generator import frame
 
@@ -253,7 +254,7 @@ def test_one_key_is_read_as_if_all_were(rng: Random) -> None:
     everything = cells(decode_level0(data))
     for key in ("a", "b", "ü", "absent"):
         steps, times, numbers = read_level0_key(data, key)
-        assert (steps.dtype, times.dtype, numbers.dtype) == (np.int64, np.int64, np.float64)
+        assert (steps.dtype, times.dtype, numbers.dtype) == (np.dtype("int64"), np.dtype("int64"), np.dtype("float64"))
         found = [(int(s), int(t), bits(float(v))) for s, t, v in zip(steps, times, numbers, strict=True)]
         assert found == [point[:3] for point in everything.get(key, [])]
 
