@@ -1,7 +1,7 @@
 """Measure the path from the SDK to queryable points at volume, with everything on one machine.
 
 `make bench-volume`, or `python benchmarks/volume.py [profile …] [--seconds 60] [--rate POINTS]`. A profile's load runs
-for `--seconds`, at up to `--rate` points a second (0: unbounded), and the benchmark waits until all is folded. Every ten
+for `--seconds`, at up to `--rate` points a second (0: unbounded), and the benchmark waits until all is folded. Every 10
 seconds it prints points logged, fold lag, memory, and segments that wait for compaction. Single events meanwhile
 measure the time from an acknowledged append to a committed fold. At the end the stored points are compared with the
 logged ones, which are all distinct.
