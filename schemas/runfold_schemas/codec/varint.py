@@ -1,4 +1,6 @@
-"""Avro's longs: zigzag, then base-128 varints, least significant group first (Avro 1.12 specification, binary encoding)."""
+"""Avro's longs: zigzag, then base-128 varints, least significant group first (Avro 1.12 specification, binary
+encoding).
+"""
 
 import sys
 from array import array
