@@ -1,5 +1,6 @@
 """Vocabulary of searches of logged models: as in MLflow 3.17.2's `search_logged_model_utils`, another language than
-other searches."""
+other searches.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

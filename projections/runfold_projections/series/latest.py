@@ -78,7 +78,8 @@ ORDER BY l.run_id
 
 class HistoryVersion(NamedTuple):
     """`numbers` differ whenever the run's histories may: points are only added, in segments with higher offsets, and cuts have higher
-    numbers. They cover the runs that this one was forked from. `reduction` is what the run's tag says, else its experiment's."""
+    numbers. They cover the runs that this one was forked from. `reduction` is what the run's tag says, else its experiment's.
+    """
 
     numbers: tuple[int, ...] = ()
     reduction: Reduction = Reduction.ALL
