@@ -37,7 +37,7 @@ class Tidy:
     """Merging of a partition's segments, and the pool to do it with."""
 
     pool: Any
-    tidying: PartitionCompaction
+    compaction: PartitionCompaction
 
 
 class Handler(Protocol):
@@ -57,7 +57,7 @@ class Handler(Protocol):
     async def apply(self, before: Checkpoint | None, batch: Decoded) -> Applied:
         """Do the work of a batch and move the checkpoint. After any error `forget` is called."""
 
-    def tidying(self) -> Tidy | None:
+    def compaction(self) -> Tidy | None:
         """Work that goes on beside the folding; None if there is none."""
 
     def forget(self) -> None:
@@ -89,9 +89,9 @@ class ProjectionHandler:
         async with self._pool.acquire() as connection:
             return await self._fold.apply(connection, before, batch)
 
-    def tidying(self) -> Tidy | None:
-        tidying = self._fold.tidying
-        return None if tidying is None else Tidy(self._pool, tidying)
+    def compaction(self) -> Tidy | None:
+        compaction = self._fold.compaction
+        return None if compaction is None else Tidy(self._pool, compaction)
 
     def forget(self) -> None:
         self._fold.forget()
@@ -136,7 +136,7 @@ class ReactionHandler:
             await cursors.advance(connection, self.reaction.name, self.where, before, after)
         return Applied(after, len(events), 0, 0, {})
 
-    def tidying(self) -> Tidy | None:
+    def compaction(self) -> Tidy | None:
         return None
 
     def forget(self) -> None:

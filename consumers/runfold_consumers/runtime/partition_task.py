@@ -118,7 +118,7 @@ class PartitionTask:
         self._kafka, self._namespace, self._partitions = kafka, namespace, partitions
         self._item, self._handler, self._gate, self._metrics = item, handler, gate, metrics
         self._wanted = wanted
-        self.tidy = handler.tidying()
+        self.tidy = handler.compaction()
         self.busy = False
         """More records wait than a batch takes."""
         self._log: Any = structlog.get_logger().bind(handler=item.handler, partition=str(item.where))
@@ -171,7 +171,7 @@ class PartitionTask:
             early: list[Raw] = []
             rest = 0.0
             while True:
-                if self.tidy is not None and self.tidy.tidying.stalled:
+                if self.tidy is not None and self.tidy.compaction.stalled:
                     await asyncio.sleep(CLOGGED_WAIT)
                     continue
                 if self._is_held(checkpoint):
@@ -225,7 +225,8 @@ class PartitionTask:
 
     async def _read(self, source: PartitionReader, rest: float, checkpoint: Checkpoint | None) -> list[Raw]:
         """The next records. After a batch, `rest` seconds are left for more of them to gather: a commit costs the same for one
-        event as for a hundred. The first one after a silence does not wait, nor do those that a reader waits for."""
+        event as for a hundred. The first one after a silence does not wait, nor do those that a reader waits for.
+        """
         most = min(self._most, AT_ONCE)
         if not rest or checkpoint is None:
             return await source.read(most, READ_WAIT)

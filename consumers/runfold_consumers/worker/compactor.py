@@ -55,7 +55,7 @@ class Tidier:
 
     async def _step(self, item: Leasable, tidy: Tidy, *, busy: bool) -> int:
         try:
-            merged, left = await tidy.tidying.step(tidy.pool, busy=busy, build=self._build)
+            merged, left = await tidy.compaction.step(tidy.pool, busy=busy, build=self._build)
         except (Fenced, CompactionFailed, *AWAY) as error:
             self._failed(item, tidy, error)
             return 0
@@ -63,13 +63,13 @@ class Tidier:
             _log.exception("merging failed", handler=item.handler, partition=str(item.where), error=repr(error))
             self._failed(item, tidy, error)
             return 0
-        tidy.tidying.failed = False
+        tidy.compaction.failed = False
         self._metrics.merge_backlog.labels(item.handler, str(item.where)).set(left)
         return merged
 
     def _failed(self, item: Leasable, tidy: Tidy, error: Any) -> None:
-        tidy.tidying.forget()
-        tidy.tidying.failed = True
+        tidy.compaction.forget()
+        tidy.compaction.failed = True
         self._not_before[item] = time.monotonic() + FAILED
         self._metrics.failures.labels(f"{item.handler} merge", type(error).__name__).inc()
         _log.warning("merging waits", handler=item.handler, partition=str(item.where), error=str(error))

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from runfold_projections.segments.distinct_points import distinct_points
-from runfold_projections.segments.packs import Columns
+from runfold_projections.segments.distinct_points import Columns, distinct_points
 
 MOST_EXACT_COLUMNS = 4_000
 MOST_NONFINITE = 100

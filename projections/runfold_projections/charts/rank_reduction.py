@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from runfold_projections.segments.packs import Columns
+from runfold_projections.segments.distinct_points import Columns
 from runfold_schemas.events.rank_reduction import Reduction
 
 from .aggregates import SUM, Spread, aggregate_chart

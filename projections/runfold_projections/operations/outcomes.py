@@ -42,7 +42,8 @@ async def read_outcomes(
     connection: Connection, where: Partition, offsets: Sequence[int]
 ) -> tuple[int, dict[int, RejectedEvent]]:
     """The partition's checkpoint (next offset) and, by their offsets, the `refusal` of those of these events that were refused: in one
-    statement, so of one moment."""
+    statement, so of one moment.
+    """
     rows = await connection.fetch(
         """
         SELECT coalesce(c.next_offset, 0) AS next_offset, found.log_offset, found.code, found.message, found.details

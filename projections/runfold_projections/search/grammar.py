@@ -71,7 +71,8 @@ class _Cursor:
 
 def parse_clauses(text: str, *, quoted: bool = True) -> list[RawClause]:
     """The clauses of a filter in their order. BadFilter names, as MLflow does, all that belongs to none: `quoted` in searches of runs, as it
-    is in the others."""
+    is in the others.
+    """
     clauses, strays = read_clauses(text)
     if strays:
         raise BadFilter(

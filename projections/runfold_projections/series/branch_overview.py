@@ -6,8 +6,8 @@ from typing import Any
 from runfold_projections.history.cutoff import existing_runs, run_end_offset
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.search.tokens import storable
-from runfold_projections.segments.level0 import rows_before
-from runfold_projections.segments.packs import read_located
+from runfold_projections.segments.compacted import read_located
+from runfold_projections.segments.frame_groups import rows_before
 from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import Vector
 

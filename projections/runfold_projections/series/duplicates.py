@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from runfold_projections.postgres.connection import Connection
+from runfold_projections.segments.compacted import CompactedSegment
+from runfold_projections.segments.distinct_points import Columns
 from runfold_projections.segments.level0 import read_level0_key
-from runfold_projections.segments.packs import Columns, CompactedSegment
 
 _Segment = tuple[int, str, str, int, bytes]
 """Branch, first and last key, head and data."""
@@ -35,7 +36,8 @@ class LoggedPoints(NamedTuple):
 
 class Duplicates(NamedTuple):
     """Which of the points were logged before (a truth value each), and the latest time (ms) that any point with steps in their range has
-    up to their event."""
+    up to their event.
+    """
 
     mask: Any
     latest_ms: int
@@ -101,7 +103,7 @@ def _before(one: LoggedPoints, segments: Sequence[_Segment]) -> Duplicates:
 
 
 def _columns(head: int, data: bytes, key: str, below: int) -> Iterable[Columns]:
-    return CompactedSegment.of(head, data).column(key, below) if head else [read_level0_key(data, key, below)]
+    return CompactedSegment.from_data(head, data).column(key, below) if head else [read_level0_key(data, key, below)]
 
 
 def rows_of(columns: Columns, kept: Any = slice(None)) -> list[tuple[int, int, int]]:

@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 from runfold_projections.history.cutoff import existing_runs
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.search.tokens import storable
-from runfold_projections.segments.distinct_points import distinct_points, points_between
-from runfold_projections.segments.packs import Columns
+from runfold_projections.segments.distinct_points import Columns, distinct_points, points_between
 from runfold_schemas.positions.vector import Vector
 
 from .points import SeriesKey, SeriesPiece, read_series

@@ -11,7 +11,7 @@ from runfold_projections.charts.rank_reduction import reduced
 from runfold_projections.metrics.summaries import Block
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.search.tokens import storable
-from runfold_projections.segments.packs import Columns
+from runfold_projections.segments.distinct_points import Columns
 from runfold_schemas.events.rank_reduction import REDUCTION_TAG, Reduction, reduction_of
 from runfold_schemas.positions.vector import Vector
 
@@ -77,7 +77,8 @@ ORDER BY l.run_id
 
 class HistoryVersion(NamedTuple):
     """`numbers` differ whenever the run's histories may: points are only added, in segments with higher offsets, and cuts have higher
-    numbers. They cover the runs that this one was forked from. `reduction` is what the run's tag says, else its experiment's."""
+    numbers. They cover the runs that this one was forked from. `reduction` is what the run's tag says, else its experiment's.
+    """
 
     numbers: tuple[int, ...] = ()
     reduction: Reduction = Reduction.ALL

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.search.tokens import storable
+from runfold_projections.segments.compacted import CompactedSegment
+from runfold_projections.segments.distinct_points import Columns
 from runfold_projections.segments.level0 import read_level0_key
-from runfold_projections.segments.packs import Columns, CompactedSegment
 
 from .visible_points import VisiblePart, VisibleRuns, read_visible_runs
 
@@ -156,8 +157,8 @@ async def _slices(
 
 
 def _needed(segment: _Segment, keys: Sequence[str], *, dated: bool) -> set[tuple[int, int]]:
-    pack = CompactedSegment.of(segment.head, segment.data)
-    return {piece for key in _within(segment, keys) for piece in pack.pieces(key, dated=dated)}
+    pack = CompactedSegment.from_data(segment.head, segment.data)
+    return {piece for key in _within(segment, keys) for piece in pack.slices(key, located=dated)}
 
 
 def _within(segment: _Segment, keys: Sequence[str]) -> list[str]:

@@ -9,8 +9,8 @@ from runfold_projections.metrics.run_metrics import rows_up_to
 from runfold_projections.metrics.summaries import Block, Summaries, Summary
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.search.tokens import storable
-from runfold_projections.segments.level0 import join_frames, rows_before
-from runfold_projections.segments.packs import read_located, read_segment
+from runfold_projections.segments.compacted import read_located, read_segment
+from runfold_projections.segments.frame_groups import join_frames, rows_before
 from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import Vector
 

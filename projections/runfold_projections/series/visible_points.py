@@ -73,7 +73,8 @@ async def read_visible_runs(
     connection: Connection, run_ids: Iterable[str], branches: BranchChoice = "effective", as_of: Vector | None = None
 ) -> VisibleRuns:
     """The parts of these runs, now or at a moment of the past. A run that does not exist has none, and ends the chain of those that it was
-    forked from."""
+    forked from.
+    """
     wanted = list(dict.fromkeys(filter(storable, run_ids)))
     lines = await read_run_branches(connection, wanted, as_of)
     parts = {run_id: visible_parts(run_id, lines, branches) for run_id in wanted}

@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import gc
 import multiprocessing
 import os
 import signal
@@ -15,6 +16,7 @@ from typing import Any
 import uvicorn
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.supervisors import Multiprocess
 
 from runfold_log.log_ends import LogEnds
@@ -148,6 +150,7 @@ def create_app(config: ServerConfig) -> Starlette:
         async with open_services(config) as services:
             opened.append(services)
             _end_streams_at_signals(services.streams.series.stop, services.streams.events.stop)
+            _collect_quickly()
             try:
                 yield
             finally:
@@ -157,7 +160,11 @@ def create_app(config: ServerConfig) -> Starlette:
         routes=routes(lambda: opened[0]),
         lifespan=lifespan,
         exception_handlers={404: not_found},
-        middleware=[Middleware(Guard, Callers(config.allowed_hosts, config.allowed_origins))],
+        middleware=[
+            # Also without a proxy to trust: then it trusts nobody.
+            Middleware(ProxyHeadersMiddleware, list(config.trusted_proxies)),
+            Middleware(Guard, Callers(config.allowed_hosts, config.allowed_origins)),
+        ],
     )
 
 
@@ -182,6 +189,15 @@ def _end_streams_at_signals(*stops: Callable[[], None]) -> None:
         before = signal.getsignal(number)
         if callable(before):
             signal.signal(number, wrapped(before))
+
+
+def _collect_quickly() -> None:
+    """What is there at the start stays. Looked through by a collection that a large request set off, it held up all others for 80 ms."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 10, 10)
 
 
 def _end_with_parent() -> None:
@@ -230,6 +246,7 @@ def serve(config: ServerConfig, listener: socket.socket | None = None) -> None:
         access_log=False,
         log_config=None,
         server_header=False,
+        proxy_headers=False,  # uvicorn's default believes whoever is on this machine
         timeout_graceful_shutdown=int(config.graceful_shutdown),
         timeout_keep_alive=75,
     )

@@ -90,8 +90,8 @@ async def _upload(services: Services, call: RawCall[UploadRunFile]) -> Response:
     if not body:
         raise InvalidParameter("Request must specify data.")
     root = (await services.caches.runs.present(run_id)).artifact_uri
-    place = parse_file_path(store_path(root, path, _folder(run_id)))
-    await files.store(services, place, _once(body), announced(call.http), call.origin)
+    target = parse_file_path(store_path(root, path, _folder(run_id)))
+    await files.store(services, target, _once(body), announced(call.http), call.origin)
     return Response(None, 200, media_type=JSON)
 
 

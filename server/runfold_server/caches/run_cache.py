@@ -71,7 +71,8 @@ class _Remembered(Generic[K, V]):
 
 class RunCache:
     """Runs by their ids. One that this process created and no row shows yet is known to be active: had it been deleted, there
-    would be a row. While Postgres is away, metric writes go on for runs that were seen before."""
+    would be a row. While Postgres is away, metric writes go on for runs that were seen before.
+    """
 
     def __init__(self, database: Database, reader: Reader, progress: FoldProgress, log: LogWriter) -> None:
         self._database, self._reader, self._log = database, reader, log
@@ -115,7 +116,8 @@ class RunCache:
     async def _find(self, run_id: str) -> RunHead | None:
         marks = self._marks(run_id)
         head = self._runs.current(run_id, marks)
-        if head is not None:
+        # The notice of a restore may come after the next request: only a row of now rejects a write.
+        if head is not None and head.lifecycle_stage == ACTIVE:
             return head
         head = await _committed(self._database, lambda connection: run_head(connection, run_id))
         if head is None:
@@ -143,7 +145,7 @@ class ExperimentCache:
         """The experiment; NotFound or InvalidParameter, in MLflow's words, if it is not there or deleted."""
         marks = self._experiments.marks((_EXPERIMENTS,))
         found = self._experiments.current(experiment_id, marks)
-        if found is None:
+        if found is None or found.lifecycle_stage != ACTIVE:
             found = await self._read(experiment_id)
             if found is None:
                 raise no_experiment(experiment_id)

@@ -4,6 +4,7 @@ import re
 import time
 import urllib.parse
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 import structlog
@@ -20,11 +21,19 @@ from runfold_server.reads import moments
 from runfold_server.writes.writes import WriteOrigin
 from runfold_storage.errors import StorageError
 
+from .large_json import BODY_BYTES, beside
 from .messages import Message, parse_message, parse_query
 from .operation import Call, Operation, RawCall, RawOperation, TimeTravel
 from .path_matching import Match, Paths
 from .request_body import check_content_type, read_body, read_json
-from .responses import NOT_ALLOWED_PAGE, NOT_FOUND_PAGE, error_response, first_problem, json_response, with_moment
+from .responses import (
+    NOT_ALLOWED_PAGE,
+    NOT_FOUND_PAGE,
+    error_response,
+    first_problem,
+    json_answer,
+    with_moment,
+)
 from .services import Services
 
 _log = structlog.get_logger(__name__)
@@ -141,13 +150,13 @@ class MlflowRoutes:
             parsed = await _parse(services, request, operation, match.placed)
             async with services.reads.snapshots.open_for(services.reads.moments, request) as snapshot:
                 answer = await operation.handler(services.in_snapshot(snapshot), Call(parsed, origin))
-                return with_moment(json_response(answer), snapshot.vector)
+                return with_moment(await json_answer(answer), snapshot.vector)
         if operation.time_travel is TimeTravel.NONE:
             _reject_moment(request, path)
         parsed = await _parse(services, request, operation, match.placed)
         vector = await services.reads.moments.of_request(request)
         answer = await operation.handler(services, Call(parsed, origin, vector))
-        return with_moment(json_response(answer), vector)
+        return with_moment(await json_answer(answer), vector)
 
 
 async def _parse(services: Services, request: Request, operation: Operation[M], placed: Mapping[str, str]) -> M:
@@ -161,6 +170,12 @@ async def _parse(services: Services, request: Request, operation: Operation[M], 
     if request.method in ("GET", "HEAD", "DELETE") and not body:
         return parse_message(message, placed)
     content_type = Headers(scope=request.scope).get("content-type")
+    parse = partial(_parse_body, operation, body, content_type, placed)
+    return await beside(parse) if len(body) > BODY_BYTES else parse()
+
+
+def _parse_body(operation: Operation[M], body: bytes, content_type: str | None, placed: Mapping[str, str]) -> M:
+    message = operation.request
     plain = message.decode_plain(body)
     if plain is not None:
         check_content_type(content_type)

@@ -96,8 +96,8 @@ class RawOperation(Generic[R]):
     about: str
     answers: Mapping[int, tuple[str, Schema]]
     body_type: str = ""
-    body: Schema | None = None
-    """The schema of a JSON body."""
+    body: type[Message] | Schema | None = None
+    """A JSON body: its message, or its schema where the handler reads it in another way."""
     also: str = ""
     """Another media type of the 200, for clients that accept it."""
     errors: tuple[int, ...] = (400, 404, 413, 503)

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from runfold_server.core.errors import BadBody, InvalidParameter, TooLarge
 
 from .field_values import type_name
+from .large_json import refuse_many
 
 
 async def read_body(request: Request, most: int) -> bytes:
@@ -25,15 +26,15 @@ async def read_body(request: Request, most: int) -> bytes:
 
 
 def read_json(body: bytes, content_type: str | None) -> dict[str, Any]:
-    """Return the JSON object of a body; an empty body is an empty object. BadBody says what is wrong with it."""
+    """Return the JSON object of a body; an empty body is an empty object. BadBody if it is not one, TooLarge for too many values."""
     check_content_type(content_type)
     if not body.strip():
         return {}
     try:
-        value = msgspec.json.decode(body)
+        value = _decode(body)
         # Older MLflow clients encode their JSON twice.
         if isinstance(value, str):
-            value = msgspec.json.decode(value)
+            value = _decode(value.encode())
     except (msgspec.DecodeError, UnicodeError, RecursionError, ValueError) as error:
         raise BadBody(f"The request body is not valid JSON: {error}") from None
     if value is None:
@@ -41,6 +42,11 @@ def read_json(body: bytes, content_type: str | None) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise BadBody(f"The request body must be a JSON object, not {type_name(value)}.")
     return value
+
+
+def _decode(body: bytes) -> Any:
+    refuse_many(body)
+    return msgspec.json.decode(body)
 
 
 def check_content_type(content_type: str | None) -> None:

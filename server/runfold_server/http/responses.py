@@ -10,6 +10,8 @@ from runfold_schemas.positions.vector import Vector
 from runfold_server.core.errors import ApiError
 from runfold_server.reads import moments
 
+from .large_json import InPieces, beside, is_large, pieces
+
 NOT_FOUND_PAGE = (
     "<!doctype html>\n<html lang=en>\n<title>404 Not Found</title>\n<h1>Not Found</h1>\n"
     "<p>The requested URL was not found on the server. "
@@ -24,6 +26,13 @@ NOT_ALLOWED_PAGE = (
 def json_response(value: Any, status: int = 200) -> Response:
     """Return JSON as MLflow's, without its indentation."""
     return Response(msgspec.json.encode(value), status, media_type="application/json")
+
+
+async def json_answer(value: Any, status: int = 200) -> Response:
+    """Return JSON that may be large: then it is encoded beside the event loop and sent in pieces."""
+    if is_large(value):
+        return InPieces(await beside(pieces, value), status)
+    return json_response(value, status)
 
 
 def error_response(error: ApiError) -> Response:

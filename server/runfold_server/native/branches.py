@@ -12,7 +12,7 @@ from runfold_server.core.errors import InvalidParameter
 from runfold_server.http.messages import AnyText, Message, Rule
 from runfold_server.http.operation import RawCall, RawOperation, TimeTravel
 from runfold_server.http.prefixes import NATIVE_PREFIX
-from runfold_server.http.responses import json_response, with_moment
+from runfold_server.http.responses import json_answer, with_moment
 from runfold_server.http.services import Services
 from runfold_server.openapi_schemas.common import (
     INT64,
@@ -71,7 +71,7 @@ async def _branches(services: Services, call: RawCall[BranchesOfRun]) -> Respons
     )
     more = next_page(len(found.branches), limit, offset)
     answer = _said(run_id, found, limit, str(partition)) | more | {"positions": shown.positions_json()}
-    return with_moment(json_response(answer), as_of)
+    return with_moment(await json_answer(answer), as_of)
 
 
 def _said(run_id: str, found: BranchOverview, limit: int, partition: str) -> Json:

@@ -5,10 +5,11 @@ from typing import Any
 from starlette.responses import Response
 
 from runfold_projections.runs.queries import Run
+from runfold_server.http.large_json import ITEMS, beside
 from runfold_server.http.messages import AnyText, Message
 from runfold_server.http.operation import RawCall, RawOperation, TimeTravel
 from runfold_server.http.prefixes import NATIVE_PREFIX
-from runfold_server.http.responses import json_response, with_moment
+from runfold_server.http.responses import json_answer, with_moment
 from runfold_server.http.services import Services
 from runfold_server.mlflow.tracking.runs import STATUSES
 from runfold_server.native.series.json_numbers import NATIVE_NUMBER, number
@@ -41,7 +42,9 @@ class GetRun(Message, frozen=True):
 async def _run(services: Services, call: RawCall[GetRun]) -> Response:
     as_of = await services.reads.moments.of_request(call.http)
     shown = await find_run(services.reads.reader, call.request.run_id, as_of, Consistency(call.request.consistency))
-    return with_moment(json_response({"run": native_run(shown.value), "positions": shown.positions_json()}), as_of)
+    many = len(shown.value.metrics) > ITEMS
+    run = await beside(native_run, shown.value) if many else native_run(shown.value)
+    return with_moment(await json_answer({"run": run, "positions": shown.positions_json()}), as_of)
 
 
 def native_run(row: Run) -> dict[str, Any]:

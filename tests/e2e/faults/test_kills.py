@@ -60,7 +60,8 @@ async def _kill_all(installation: Installation, worker: Program, server: Program
         part = number / (len(plan) + 1)
         acknowledged = load.book.acknowledged
         await until(functools.partial(_progressed, load, part), f"{part:.0%} of the load", 120)
-        # Something must have been folded and acknowledged in every life, or the kills would hit programs that do nothing.
+        # Something must have been folded and acknowledged in every life, or the kills would hit programs that do
+        # nothing.
         await until(lambda: _folds(worker), f"an event folded before kill {number} of {name}")
         assert_runs(server)
         await until(

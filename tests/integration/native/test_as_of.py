@@ -1,4 +1,6 @@
-"""Reads of the past over HTTP: every read of one entity takes `as_of`, by parameter or header, and answers with the vector."""
+"""Reads of the past over HTTP: every read of one entity takes `as_of`, by parameter or header, and answers with the
+vector.
+"""
 
 from __future__ import annotations
 

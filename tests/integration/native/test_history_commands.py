@@ -101,7 +101,8 @@ def test_the_timeline_of_a_run_reads_like_a_story(run: Run, story: Story) -> Non
     assert lines[0].endswith("RunCreated by anonymous")
     assert "    start_time: - -> 2026-03-01T12:00:00.000Z" in said.splitlines()
     assert lines[lines.index('params.lr: - -> "0.1"') + 1].startswith(
-        f"{place}:{int(lines[0].split(' ')[0].rpartition(':')[2]) + 2} ParamsLogged by anonymous REFUSED param_changed: Changing"
+        f"{place}:{int(lines[0].split(' ')[0].rpartition(':')[2]) + 2} "
+        "ParamsLogged by anonymous REFUSED param_changed: Changing"
     )
     assert lines[-2] == r'tags.team: "a" -> "two\nlines"'
     assert lines[-1].startswith("logged 4 points of metrics, steps 0 to 3 metrics:")

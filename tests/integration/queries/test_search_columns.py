@@ -1,4 +1,4 @@
-"""Columns, SQL and a plain Python model find the same runs in the same order, whatever happened between two searches."""
+"""Columns, SQL and a plain Python model find the same runs in the same order, whatever happens between searches."""
 
 import asyncio
 import re

@@ -1,4 +1,6 @@
-"""events:stream over real Kafka and Postgres: everything that the log holds, from any place in it on, and nothing twice."""
+"""events:stream over real Kafka and Postgres: everything that the log holds, from any place in it on, and nothing
+twice.
+"""
 
 from __future__ import annotations
 

@@ -194,7 +194,8 @@ def test_a_client_that_takes_nothing_is_told_so_and_loses_nothing(
         deaf.sendall(f"GET {API}series:live?run_id={run}&key=m HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
         deaf.settimeout(30)
         assert b"200" in deaf.recv(100)
-        # One after the other, however they come together in the log's readers: a stream that has too much is ended by what comes then.
+        # One after the other, however they come together in the log's readers: a stream that has too much is ended by
+        # what comes then.
         while not ended.wait(0.05) or count < 20:
             steps = array("q", range(count * rows, (count + 1) * rows))
             frame = Frame(("m",), steps, steps, array("d", map(float, steps)))

@@ -1,4 +1,6 @@
-"""series:live tells a point once, however many events log it: what the history shows and what the stream tells are the same points."""
+"""series:live tells a point once, however many events log it: what the history shows and what the stream tells are the
+same points.
+"""
 
 from __future__ import annotations
 

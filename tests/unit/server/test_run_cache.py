@@ -1,11 +1,15 @@
 """When a row that was read is trusted: as long as notices say that nothing came since, and not for long."""
 
+from typing import Any
+
 import pytest
 
+from runfold_projections.runs.queries import RunHead
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import Topic
 from runfold_server.caches import run_cache
-from runfold_server.caches.run_cache import _Remembered
+from runfold_server.caches.run_cache import RunCache, _Remembered
+from runfold_server.core.errors import InvalidParameter
 from runfold_server.freshness.fold_progress import FoldProgress
 
 RUNS_0, EXPERIMENTS_0 = Partition(Topic.RUNS, 0), Partition(Topic.EXPERIMENTS, 0)
@@ -45,3 +49,30 @@ def test_a_row_read_before_a_notice_is_not_trusted_after_it() -> None:
     progress.record(RUNS_0, 1)
     remembered.keep("run", "what the row was when the query was sent", before)
     assert remembered.current("run", remembered.marks(BOTH)) is None
+
+
+async def test_only_a_row_of_now_rejects_a_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another server may have restored the run, and its notice may be on its way."""
+    rows = [RunHead("r", 0, stage, "RUNNING", "", "s3://b") for stage in ("deleted", "active")]
+    asked: list[RunHead] = []
+
+    async def committed(*_: object) -> RunHead:
+        asked.append(rows[len(asked)])
+        return asked[-1]
+
+    monkeypatch.setattr(run_cache, "_committed", committed)
+    log, progress = LogDouble(), FoldProgress()
+    progress.listening = True
+    runs: Any = RunCache(None, None, progress, log)  # type: ignore[arg-type]
+    with pytest.raises(InvalidParameter, match="Current state is deleted"):
+        await runs.active("r")
+    assert (await runs.active("r")).lifecycle_stage == "active", "the row was read again"
+    assert (await runs.active("r")).lifecycle_stage == "active"
+    assert len(asked) == 2, "an active run is remembered"
+
+
+class LogDouble:
+    """As much of the log's writer as the cache asks."""
+
+    class info:
+        partitions = 3

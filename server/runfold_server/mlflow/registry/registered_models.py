@@ -111,7 +111,7 @@ async def _create(services: Services, call: Call[CreateModel]) -> Json:
     done = await append_and_wait(services, call.origin, event)
     # All fields of a new model are known, so no read is needed.
     created = RegisteredModel(
-        born=done.position.offset,
+        creation_offset=done.position.offset,
         workspace=call.origin.workspace,
         name=name,
         description=event.description,

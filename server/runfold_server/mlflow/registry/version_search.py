@@ -74,10 +74,10 @@ async def version_by_alias(services: Services, name: str, alias: str, as_of: Vec
             found = await model_state_at(connection, DEFAULT_WORKSPACE, name, as_of)
             if found is None:
                 return None, None
-            born, one = found
-            number = one.state.aliases.get(born, {}).get(alias) if alias.lower() != LATEST else None
-            standing = [] if number is None else shown_versions(born, one, [number])
-            return shown_model(born, one), standing[0] if standing else None
+            creation_offset, one = found
+            number = one.state.aliases.get(creation_offset, {}).get(alias) if alias.lower() != LATEST else None
+            standing = [] if number is None else shown_versions(creation_offset, one, [number])
+            return shown_model(creation_offset, one), standing[0] if standing else None
         if alias.lower() != LATEST:
             version = await model_version_by_alias(connection, DEFAULT_WORKSPACE, name, alias)
             if version is not None:

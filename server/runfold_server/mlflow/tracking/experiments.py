@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from runfold_projections.experiments.as_of import experiment_at, experiment_named_at
 from runfold_projections.experiments.queries import (
     Experiment,
     experiment_created_by,
@@ -10,7 +11,6 @@ from runfold_projections.experiments.queries import (
     search_experiments,
 )
 from runfold_projections.postgres.connection import Connection
-from runfold_projections.runs.as_of import experiment_at, experiment_named_at
 from runfold_projections.runs.queries import ViewType
 from runfold_schemas.events.all_events import Event
 from runfold_schemas.events.base import DEFAULT_WORKSPACE

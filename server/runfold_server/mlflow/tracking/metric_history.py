@@ -8,6 +8,7 @@ from runfold_projections.series.latest import MetricHistory
 from runfold_schemas.events.rank_reduction import Reduction
 from runfold_schemas.positions.topics import Topic
 from runfold_server.core.errors import InvalidParameter
+from runfold_server.http.large_json import ITEMS, beside
 from runfold_server.http.messages import Int32, Message
 from runfold_server.http.operation import Call, Operation, TimeTravel
 from runfold_server.http.services import Services
@@ -47,7 +48,11 @@ async def _get_history(services: Services, call: Call[GetHistory]) -> dict[str, 
     start = _start(page, rows)
     stop = len(rows) if limit is None else start + limit
     token = _token(rows, stop) if stop < len(rows) else None
-    return encode_page("metrics", encode_history(key, rows, start, stop), token)
+    if min(stop, len(rows)) - start > ITEMS:
+        points = await beside(encode_history, key, rows, start, stop)
+    else:
+        points = encode_history(key, rows, start, stop)
+    return encode_page("metrics", points, token)
 
 
 def _reduction_of(page: int | offset_tokens.PageAfterStep | None) -> Reduction | None:

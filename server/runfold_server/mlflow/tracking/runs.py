@@ -1,6 +1,5 @@
 """runs/create, get, search, update, delete, restore."""
 
-import asyncio
 import random
 from typing import Annotated, Any, Literal, get_args
 
@@ -12,6 +11,7 @@ from runfold_server.caches.run_cache import ACTIVE
 from runfold_server.caches.run_search_cache import Question
 from runfold_server.core.entity_errors import no_run
 from runfold_server.core.errors import InvalidParameter
+from runfold_server.http.large_json import ITEMS, beside
 from runfold_server.http.messages import Message, Rule
 from runfold_server.http.operation import Call, Operation, TimeTravel
 from runfold_server.http.services import Services
@@ -30,8 +30,6 @@ from .run_tags import RUN_NAME_TAG
 from .tracking_writes import append_accepted
 
 Json = dict[str, Any]
-_MOST_METRICS_IN_LOOP = 2_000
-"""Runs with more metrics are encoded in a thread, to keep the event loop free."""
 _random = random.SystemRandom()
 RunStatus = Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]
 STATUSES: tuple[RunStatus, ...] = get_args(RunStatus)
@@ -123,8 +121,8 @@ def _name(name: str, tag: str) -> str:
 
 async def _get(services: Services, call: Call[RunRequest]) -> Json:
     found = (await find_run(services.reads.reader, call.request.run_id, call.as_of)).value
-    if len(found.metrics) > _MOST_METRICS_IN_LOOP:
-        return {"run": await asyncio.to_thread(encode_run, found)}
+    if len(found.metrics) > ITEMS:
+        return {"run": await beside(encode_run, found)}
     return {"run": encode_run(found)}
 
 

@@ -25,7 +25,7 @@ from runfold_server.http.messages import Message
 from runfold_server.http.operation import RawCall, RawOperation
 from runfold_server.http.prefixes import NATIVE_PREFIX
 from runfold_server.http.request_body import read_body
-from runfold_server.http.responses import json_response
+from runfold_server.http.responses import json_answer, json_response
 from runfold_server.http.services import Services
 from runfold_server.native.admission import admit
 from runfold_server.openapi_schemas.common import JSON, ref
@@ -148,7 +148,7 @@ async def _events(services: Services, call: RawCall[AppendEvents]) -> Response:
             failed = failed or error
     answer: Json = {"results": [_result(result, known) for result in results]}
     if failed is None:
-        return json_response(answer)
+        return await json_answer(answer)
     response = json_response(answer | {"error_code": failed.code.wire, "message": failed.message}, failed.status)
     response.headers.update(failed.headers())
     return response

@@ -19,7 +19,7 @@ from runfold_projections.charts.grid import (
 )
 from runfold_projections.charts.smoothing import Smoothing, smooth_values
 from runfold_projections.runs.groups import Group
-from runfold_projections.segments.packs import Columns
+from runfold_projections.segments.distinct_points import Columns
 from runfold_projections.series.points import SeriesKey, SeriesPiece
 from runfold_server.core.errors import InvalidParameter
 

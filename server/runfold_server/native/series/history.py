@@ -21,6 +21,7 @@ from runfold_schemas.positions.vector import Vector
 from runfold_server.core.entity_errors import no_run
 from runfold_server.core.errors import BadBody, InvalidParameter
 from runfold_server.freshness.stream_position import stream_position
+from runfold_server.http.large_json import refuse_many
 from runfold_server.http.messages import NoFields
 from runfold_server.http.operation import RawCall, RawOperation, TimeTravel
 from runfold_server.http.request_body import read_body
@@ -116,6 +117,7 @@ async def _export(services: Services, query: Query, wanted: HistoryFilter, asked
 
 
 def _parse(body: bytes) -> Query:
+    refuse_many(body)
     try:
         query = msgspec.json.decode(body, type=Query)
     except (msgspec.DecodeError, UnicodeError) as error:

@@ -12,7 +12,7 @@ from runfold_server.core.entity_errors import no_run
 from runfold_server.http.messages import AnyText, Message, Rule
 from runfold_server.http.native_page_tokens import decode_page_token, encode_page_token
 from runfold_server.http.operation import RawCall, RawOperation, TimeTravel
-from runfold_server.http.responses import json_response, with_moment
+from runfold_server.http.responses import json_answer, with_moment
 from runfold_server.http.services import Services
 from runfold_server.native.query_parameters import STRONG, ConsistencyName
 from runfold_server.openapi_schemas.common import INT64, JSON, MS, POSITIONS, TEXT, TOKEN, having, listed
@@ -65,7 +65,7 @@ async def _keys(services: Services, call: RawCall[KeysQuery]) -> Response:
     if len(keys) > limit:
         # No key is ever removed, so the page after this one stays the same however many keys are added.
         answer["next_page_token"] = encode_page_token(page[-1].key)
-    return with_moment(json_response(answer), as_of)
+    return with_moment(await json_answer(answer), as_of)
 
 
 def _summary(one: KeySummary) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from runfold_projections.charts.grid import Drawing, XAxis
 from runfold_projections.charts.smoothing import MOST_WIDTH, Smoothing
 from runfold_projections.series.visible_points import BranchChoice
 from runfold_server.core.errors import BadBody, InvalidParameter
+from runfold_server.http.large_json import refuse_many
 from runfold_server.native.branches import which
 from runfold_server.openapi_schemas.common import TEXT, Schema, having, listed
 from runfold_server.reads.reader import Consistency
@@ -105,6 +106,7 @@ class Wanted:
 
 def parse(body: bytes) -> Wanted:
     """BadBody or InvalidParameter, saying what is wrong."""
+    refuse_many(body)
     try:
         query = msgspec.json.decode(body, type=Query)
     except (msgspec.DecodeError, UnicodeError) as error:

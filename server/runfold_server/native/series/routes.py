@@ -24,7 +24,7 @@ from runfold_server.freshness.stream_position import stream_position
 from runfold_server.http.messages import NoFields
 from runfold_server.http.operation import RawCall, RawOperation, TimeTravel
 from runfold_server.http.request_body import read_body
-from runfold_server.http.responses import json_response, with_moment
+from runfold_server.http.responses import json_answer, with_moment
 from runfold_server.http.services import Services
 from runfold_server.mlflow.validation import parse_experiment_id
 from runfold_server.openapi_schemas.common import JSON, NULLABLE_NUMBER, NULLABLE_TEXT, POSITIONS, TEXT, having, listed
@@ -74,7 +74,7 @@ async def _answer(
     if MEDIA_TYPE in request.headers.get("accept", ""):
         return with_moment(Response(await asyncio.to_thread(_binary, drawn), media_type=MEDIA_TYPE), as_of)
     answer = drawn.head | {"x_values": drawn.chart.x.tolist(), "columns": _as_lists(drawn)}
-    return with_moment(json_response(answer), as_of)
+    return with_moment(await json_answer(answer), as_of)
 
 
 async def _find(connection: Connection, wanted: Wanted, as_of: Vector | None) -> Found:

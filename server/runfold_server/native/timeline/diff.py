@@ -14,7 +14,7 @@ from runfold_projections.series.summaries_as_of import latest_at
 from runfold_schemas.positions.vector import Vector
 from runfold_server.http.messages import Message, Rule
 from runfold_server.http.operation import RawCall, RawHandler
-from runfold_server.http.responses import json_response
+from runfold_server.http.responses import json_answer
 from runfold_server.http.services import Services
 from runfold_server.native.series.json_numbers import number
 from runfold_server.reads import moments
@@ -49,7 +49,7 @@ def diff(subject: HistorySubject) -> RawHandler[Between]:
             return changes
 
         shown = await services.reads.reader.read_after(scope_of(subject, name)(latest), read)
-        return json_response(
+        return await json_answer(
             {"from": moments.vector_text(early), "to": moments.vector_text(late), "changes": shown.value}
         )
 

@@ -73,7 +73,9 @@ class Deduplicator:
             self._known.clear()
         new = {_key(one): one for one in reversed(points) if _key(one) not in self._known}
         if new:
-            steps = await read_when_available(self._reader, lambda conn: last_steps(conn, list(new.values())))
+            steps = await read_when_available(
+                self._reader, lambda connection: last_steps(connection, list(new.values()))
+            )
             self._known |= {
                 key: _Known(_NO_STEP if step is None else step) for key, step in zip(new, steps, strict=True)
             }
@@ -84,7 +86,11 @@ class Deduplicator:
         known.latest_ms = max(known.latest_ms, found.latest_ms)
 
     async def _logged_before(self, points: Sequence[LoggedPoints]) -> list[Duplicates]:
-        return await read_when_available(self._reader, lambda conn: find_duplicates(conn, points)) if points else []
+        return (
+            await read_when_available(self._reader, lambda connection: find_duplicates(connection, points))
+            if points
+            else []
+        )
 
 
 def _key(points: LoggedPoints) -> SeriesKey:
