@@ -1,4 +1,4 @@
-"""A large file up and down through the server: speed, and how much memory the server took for it.
+"""Measure the speed of one large file up and down through the server, and the server's memory meanwhile.
 
 `make bench-artifacts`.
 """

@@ -1,4 +1,4 @@
-"""How long an answer about the past takes on a run and on a registered model with 10,000 events each, over HTTP.
+"""Measure point-in-time reads over HTTP on a run and a registered model with 10,000 events each.
 
 `make bench-as-of`.
 """

@@ -1,9 +1,7 @@
-"""MLflow's model registry API: Runfold and MLflow's own server side by side, on the same Postgres, by the same clients.
+"""Compare MLflow's model registry API on Runfold and on MLflow's own server: same Postgres, same clients.
 
-`make bench-registry`.
-
-Each client works on a model of its own. Rates are compared with the better of MLflow's `--workers 1` and its default,
-measured in turn. The aim: at least five times as many writes by 8 clients.
+`make bench-registry`. Each client works on a model of its own. Rates are compared with the better of MLflow's
+`--workers 1` and its default, measured in turn. The target is at least five times as many writes by 8 clients.
 """
 
 import argparse

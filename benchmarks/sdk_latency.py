@@ -1,11 +1,12 @@
-"""What `run.log` costs the training thread: 1 and 100 scalars, server up or away, in a tight loop and at 100 calls a
-second.
+"""Measure what `run.log` costs the training thread.
 
-`python benchmarks/sdk_latency.py [--url http://…] [--seconds 20]`: without a URL the server is a double that takes
-everything, in a process of its own. Times in microseconds, by percentile. `slow`: calls of more than 200 us, and which
-part of their time the thread did not compute but waited (for the interpreter's lock, a lock of ours, or a core).
-`calls` and `threads`: which part of a training loop at 100 calls a second goes into log calls and (CPU) into our
-threads: their sum bounds what it is slowed down by.
+Calls carry 1 or 100 scalars, with the server up or away, in a tight loop and at 100 calls a second.
+
+`python benchmarks/sdk_latency.py [--url http://…] [--seconds 20]`: without a URL, the server is a double in another
+process that accepts everything. Times are percentiles in microseconds. `slow` counts calls of more than 200 us, and the
+share of their time in which the thread waited (for the GIL, a lock of ours, or a core). `calls` and `threads` are the
+shares of a training loop at 100 calls a second that log calls and (CPU) our threads take; their sum bounds the
+slowdown.
 """
 
 import argparse

@@ -1,7 +1,7 @@
-"""How fast runs/search is, over HTTP, and what the same search takes by SQL alone. `make bench-search`.
+"""Measure runs/search over HTTP, and what the same search takes in SQL alone.
 
-The runs are put into the read models by SQL, past the log: 10 metrics, 10 params and 3 tags each, of the last metric
-and param 30 % missing.
+`make bench-search`. The runs are inserted into the read models by SQL, not through the log: 10 metrics, 10 params and 3
+tags each, with the last metric and param missing on 30 % of them.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""How fast the thinnest path is: writes, reads and folds through every room, on the embedded stack.
+"""Measure the shortest path, writes, reads and folds through every room, on the embedded stack.
 
 `make bench-spine`.
 """

@@ -1,9 +1,7 @@
-"""MLflow's tracking API: Runfold and MLflow's own server side by side, on the same Postgres, by the same clients.
+"""Compare MLflow's tracking API on Runfold and on MLflow's own server: same Postgres, same clients.
 
-`make bench-tracking`.
-
-Latency is compared with MLflow's better setting for it (`--workers 1`), throughput with the better of that and its
-default. The two are measured in turn, each figure of both within seconds, so that noise meets both. Everything of
+`make bench-tracking`. Latency is compared with MLflow's better setting for it (`--workers 1`), throughput with the
+better of that and its default. Each figure is measured on both servers within seconds, so noise affects both. All of
 Runfold runs meanwhile: broker, worker, server, Postgres.
 """
 

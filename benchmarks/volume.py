@@ -1,12 +1,10 @@
-"""Points from the SDK to queryable, at volume: broker, worker, server, Postgres and the load on one machine.
+"""Measure the path from the SDK to queryable points at volume, with everything on one machine.
 
-`make bench-volume`.
-
-`python benchmarks/volume.py [profile …] [--seconds 60] [--rate POINTS]`. A profile's load runs for so many seconds, at
-most at so many points a second (0: as fast as they are taken); then all is waited for. Every ten seconds: points
-logged, how far the fold is behind, memory, segments that wait to be merged. Meanwhile single events tell how long it
-takes from an acknowledged append to a committed fold. At the end the stored points are counted against those logged:
-all are distinct.
+`make bench-volume`, or `python benchmarks/volume.py [profile …] [--seconds 60] [--rate POINTS]`. A profile's load runs
+for `--seconds`, at up to `--rate` points a second (0: unbounded), and the benchmark waits until all is folded. Every 10
+seconds it prints points logged, fold lag, memory, and segments that wait for compaction. Single events meanwhile
+measure the time from an acknowledged append to a committed fold. At the end the stored points are compared with the
+logged ones, which are all distinct.
 """
 
 import argparse

@@ -225,7 +225,8 @@ class PartitionTask:
 
     async def _read(self, source: PartitionReader, rest: float, checkpoint: Checkpoint | None) -> list[Raw]:
         """The next records. After a batch, `rest` seconds are left for more of them to gather: a commit costs the same for one
-        event as for a hundred. The first one after a silence does not wait, nor do those that a reader waits for."""
+        event as for a hundred. The first one after a silence does not wait, nor do those that a reader waits for.
+        """
         most = min(self._most, AT_ONCE)
         if not rest or checkpoint is None:
             return await source.read(most, READ_WAIT)

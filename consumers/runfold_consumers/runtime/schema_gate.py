@@ -27,5 +27,6 @@ class Gate:
 
     async def declared(self) -> frozenset[int]:
         """The ids that the log declares, for any record read before this call: a declaration is acknowledged before its
-        first use."""
+        first use.
+        """
         return (await self.system()).declared

@@ -6,7 +6,7 @@ from typing import Any
 
 from runfold_projections.history.cutoff import existing_runs, run_end_offset
 from runfold_projections.history.timeline import state_at
-from runfold_projections.metrics.model_metrics import ModelMetrics
+from runfold_projections.model_metrics.model_metrics import ModelMetrics
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.registry.as_of import versions_made_of
 from runfold_projections.search.tokens import storable

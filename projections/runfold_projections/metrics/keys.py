@@ -24,7 +24,8 @@ _NAME_BYTES, _PLACE_BYTES = 140, 16
 
 class Places(NamedTuple):
     """Places of some keys of a run: their numbers (int64 array), the blocks that hold them, and whether each is named
-    once."""
+    once.
+    """
 
     numbers: NDArray[np.int64]
     blocks: frozenset[int]

@@ -10,6 +10,11 @@ import numpy as np
 from runfold_projections.core.projector import Projector
 from runfold_projections.core.rejection import Rejection
 from runfold_projections.core.turns import Turns
+from runfold_projections.model_metrics import model_blocks
+from runfold_projections.model_metrics.model_block_rows import KnownBlocks
+from runfold_projections.model_metrics.model_blocks import ModelBlocks
+from runfold_projections.model_metrics.model_metric_rows import model_metric_changes
+from runfold_projections.model_metrics.model_metrics import ModelMetrics
 from runfold_projections.postgres.batch_statement import RowChange, columns
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.segments.compaction import SegmentSource
@@ -23,14 +28,9 @@ from runfold_schemas.events.metrics import BranchFact, MetricsLogged
 from runfold_schemas.events.system import Genesis
 from runfold_schemas.positions.position import Partition
 
-from . import model_blocks
 from .branch_rows import BranchRows, load_branches
 from .fold import fold
 from .keys import FEW_KEYS, Layouts
-from .model_block_rows import KnownBlocks
-from .model_blocks import ModelBlocks
-from .model_metric_rows import model_metric_changes
-from .model_metrics import ModelMetrics
 from .residence import make_room
 from .run_metrics import RunMetrics, rows_up_to
 from .summaries import Summaries

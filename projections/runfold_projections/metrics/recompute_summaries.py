@@ -1,5 +1,6 @@
 """Summaries recomputed from the points in the tables, segment by segment: after a cut of a run, or for a fork's
-parents."""
+parents.
+"""
 
 import asyncio
 from collections.abc import Mapping, Sequence

@@ -137,7 +137,7 @@ CROSS JOIN LATERAL (SELECT coalesce(b.contexts -> (at.place - 1)::text, b.contex
 
 -- Of the points that name a logged model: latest value (largest time, step, value; NaN above numbers) and extremes
 -- (NULL: all are NaN) per run, key and data set. `dataset` stands for its names, which are too long for an index. See
--- metrics/model_metrics.py.
+-- model_metrics/model_metrics.py.
 CREATE TABLE model_value (
     model_id        text COLLATE "C" NOT NULL,
     run_id          text COLLATE "C" NOT NULL,

@@ -264,7 +264,8 @@ class _Touched:
 
     def versions_of(self, name: Name) -> set[int]:
         """Return the versions that the batch may mean of the model that has this name before it: names move within a
-        batch."""
+        batch.
+        """
         return set[int]().union(*(self._versions[one] for one in self._together(name)))
 
     def stages_of(self, name: Name) -> set[str]:

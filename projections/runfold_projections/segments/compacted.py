@@ -1,8 +1,8 @@
 """Compacted segments: points key after key, so that one key's points are read without the others'.
 
-A compacted segment holds the points of at most `MOST_KEYS` neighbouring keys of one (run, attempt, rank). Rows with the same
-keys form a grid: steps and times once, then the values key by key, in chunks of whole columns. Points for which a grid does
-not pay are in one list, ordered by key. The data begin with a head, which locates everything else.
+A compacted segment holds the points of at most `MOST_KEYS` neighbouring keys of one (run, attempt, rank). Rows with
+the same keys form a grid: steps and times once, then the values key by key, in chunks of whole columns. Points for
+which a grid does not pay are in one list, ordered by key. The data begin with a head, which locates everything else.
 """
 
 from array import array
@@ -77,7 +77,7 @@ def read_located(head: int, data: bytes) -> Iterable[LocatedFrame]:
 
 
 class CompactedSegment:
-    """Reads a compacted segment. `fetch(start, size)` returns bytes of its data, which begin with a head of `head` bytes."""
+    """Reads a compacted segment. `fetch(start, size)` returns bytes of its data, the first `head` of which are its head."""
 
     def __init__(self, head: int, fetch: Callable[[int, int], bytes]) -> None:
         self._fetch, self._start = fetch, head
@@ -96,7 +96,7 @@ class CompactedSegment:
         return self._head.keys
 
     def slices(self, key: str, *, located: bool = False) -> Iterator[Slice]:
-        """List the bytes (start, size) of the data that `column` fetches; `located`: if it is called with an end offset."""
+        """List the bytes (start, size) that `column` fetches; `located`: if it is called with an end offset."""
         index = _find(self._head.keys, key)
         if index < 0:
             return

@@ -65,7 +65,7 @@ def build_located(frames: Iterable[LocatedFrame]) -> list[NewSegment]:
 
 
 class _LoosePoints:
-    """Points of frames that are too small for a grid. A run that logs ever new keys has only these, so they share arrays."""
+    """Points of frames too small for a grid. A run that logs ever new keys has only these, so they share arrays."""
 
     def __init__(self) -> None:
         self._ranks, self._steps, self._times, self._offsets = (array("q") for _ in range(4))
@@ -98,7 +98,7 @@ class _LoosePoints:
 
 
 class _SegmentPoints(NamedTuple):
-    """Points of one segment, ordered by key: five arrays of shape (points,). `keys` are indexes of the segment's keys."""
+    """Points of one segment, by key: five arrays of shape (points,). `keys` are indexes of the segment's keys."""
 
     keys: NDArray[np.int64]
     steps: NDArray[np.int64]
@@ -109,7 +109,10 @@ class _SegmentPoints(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _FramePart:
-    """A frame's points for one segment. `keys` are indexes of the segment's keys, ascending; `values[k, r]` is of `keys[k]` at row r."""
+    """A frame's points for one segment. `keys` are indexes of the segment's keys, ascending.
+
+    `values[k, r]` is the value of `keys[k]` at row r.
+    """
 
     keys: NDArray[np.int64]
     steps: NDArray[np.int64]

@@ -1,9 +1,9 @@
 """Compaction of segments in the background, as in an LSM tree: few large segments by key instead of many small batches.
 
-Level 0 holds what one batch of the log had for a source (run, attempt, rank, branch); higher levels stand for larger segments.
-A level that has `FAN_OUT` segments is compacted, and so are the segments of a source that has gone quiet, unless they are small
-compared with those they would join. Compaction changes how points are stored, never which points there are. It is one
-transaction, which replaces exactly the segments that it read, or changes nothing.
+Level 0 holds what one batch of the log had for a source (run, attempt, rank, branch); higher levels are of larger
+segments. A level that has `FAN_OUT` segments is compacted, and so are the segments of a source that has gone quiet,
+unless they are small compared with those they would join. Compaction changes how points are stored, never which points
+there are. It is one transaction, which replaces exactly the segments that it read, or changes nothing.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""The sources of a partition that have segments to compact, and the next step of that work, which runs beside the fold."""
+"""The sources of a partition that have segments to compact, and the next step of it, which runs beside the fold."""
 
 import time
 from collections import OrderedDict

@@ -1,7 +1,7 @@
-"""A process of low priority that compacts segments, so that compaction takes no time from the folds and their event loop.
+"""A process of low priority that compacts segments, so that compaction takes no time from the folds' event loop.
 
-The first compaction starts it. Requests and answers on its standard input and output are pickles, each after its size. The
-process ends at the end of its input, however its parent dies.
+The first compaction starts it. Requests and answers on its standard input and output are pickles, each after its
+size. The process ends at the end of its input, however its parent dies.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ _SIZE_BYTES = 8
 
 
 class CompactionProcess:
-    """Starts the process when it is needed, and again if it has died. Handles one request at a time; the others wait."""
+    """Starts the process when it is needed, and again if it has died. Requests wait for one another."""
 
     def __init__(self) -> None:
         self._process: Process | None = None

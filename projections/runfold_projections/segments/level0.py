@@ -1,4 +1,4 @@
-"""Segments of level 0: one batch's frames of one (run, attempt, rank, branch), compressed, with the offsets of their rows."""
+"""Segments of level 0: one batch's frames of one (run, attempt, rank, branch), with the log offsets of their rows."""
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache

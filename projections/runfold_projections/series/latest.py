@@ -66,7 +66,8 @@ SELECT EXISTS (SELECT FROM run r WHERE r.run_id = l.run_id)::integer,
        (SELECT coalesce(max(c.number), 0) FROM cut c WHERE c.run_id = l.run_id),
        s.last_offset, s.points,
        coalesce((SELECT t.value FROM run_tag t WHERE t.run_id = $1 AND t.key = $2),
-                (SELECT t.value FROM run r JOIN experiment_tag t USING (experiment_id) WHERE r.run_id = $1 AND t.key = $2)) AS reduction
+                (SELECT t.value FROM run r JOIN experiment_tag t USING (experiment_id)
+                 WHERE r.run_id = $1 AND t.key = $2)) AS reduction
 FROM line l CROSS JOIN LATERAL (
     SELECT coalesce(max(s.last_offset), -1) AS last_offset, coalesce(sum(s.points), 0)::bigint AS points
     FROM segment s WHERE s.run_id = l.run_id
@@ -77,7 +78,8 @@ ORDER BY l.run_id
 
 class HistoryVersion(NamedTuple):
     """`numbers` differ whenever the run's histories may: points are only added, in segments with higher offsets, and cuts have higher
-    numbers. They cover the runs that this one was forked from. `reduction` is what the run's tag says, else its experiment's."""
+    numbers. They cover the runs that this one was forked from. `reduction` is what the run's tag says, else its experiment's.
+    """
 
     numbers: tuple[int, ...] = ()
     reduction: Reduction = Reduction.ALL

@@ -25,7 +25,7 @@ FACTS: dict[str, type[Fact]] = {cls.subject: cls for cls in _event_classes()}
 
 
 def as_json(event: Event) -> dict[str, object]:
-    """The event's fields as JSON-ready values; not-a-number and infinities become the strings NaN, Infinity, -Infinity."""
+    """Fields as JSON-ready values; not-a-number and infinities become the strings NaN, Infinity, -Infinity."""
     if isinstance(event, Fact):
         return event.model_dump(by_alias=True)
     return {

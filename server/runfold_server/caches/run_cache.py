@@ -71,7 +71,8 @@ class _Remembered(Generic[K, V]):
 
 class RunCache:
     """Runs by their ids. One that this process created and no row shows yet is known to be active: had it been deleted, there
-    would be a row. While Postgres is away, metric writes go on for runs that were seen before."""
+    would be a row. While Postgres is away, metric writes go on for runs that were seen before.
+    """
 
     def __init__(self, database: Database, reader: Reader, progress: FoldProgress, log: LogWriter) -> None:
         self._database, self._reader, self._log = database, reader, log

@@ -1,5 +1,6 @@
 """Settings of the programs: options of the command line, else `RUNFOLD_*` variables, else the TOML file that `RUNFOLD_CONFIG` names,
-else defaults. A variable that is set to nothing counts as unset."""
+else defaults. A variable that is set to nothing counts as unset.
+"""
 
 import difflib
 import ipaddress

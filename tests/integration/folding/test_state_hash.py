@@ -23,7 +23,7 @@ from runfold_projections.folding.partition_fold import PartitionFold, decode_bat
 from runfold_projections.generations.canonical_rows import canonical_rows
 from runfold_projections.generations.comparison import RowDifference, differences
 from runfold_projections.generations.state_hash import state_hash
-from runfold_projections.metrics import model_blocks
+from runfold_projections.model_metrics import model_blocks
 from runfold_projections.postgres.connection import Connection, Pool, open_connection
 from runfold_projections.segments.compaction import SegmentSource, compact_source
 from runfold_schemas.codec.catalog import released_catalog

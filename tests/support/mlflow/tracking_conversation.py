@@ -222,7 +222,7 @@ class Script:
         text = f"{self._pick('=', '!=', 'LIKE', 'ILIKE')} {self._pick(*MODEL_WORDS)}"
         clause = self._pick(
             f"metrics.loss {number}", f"metrics.a {number}", f"params.a {text}", f"params.`a/b` {text}",
-                f"tags.b {text}",
+            f"tags.b {text}",
             f"name {text}", f"model_type {text}", f"source_run_id {text}", f"source_run_id = '{self._some('R')}'",
             "name IN ('m1', 'other')", "model_type NOT IN ('tree')", "creation_timestamp > 5",
         )  # fmt: skip

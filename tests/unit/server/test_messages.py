@@ -96,3 +96,9 @@ def test_rules_may_replace_an_error_or_a_value() -> None:
 def test_fields_are_made_once() -> None:
     assert fields_of(Everything) is fields_of(Everything)
     assert all(isinstance(field, Field) for field in fields_of(Everything))
+
+
+def test_a_wrong_type_is_an_error_before_an_unknown_name_is() -> None:
+    for wrong in ({"conditions": {"kye": 1}}, {"conditions": [1]}, {"conditions": [None]}):
+        with pytest.raises(InvalidParameter, match=r"Invalid value .* for parameter 'conditions"):
+            parse_message(Strict, wrong)

@@ -9,7 +9,7 @@ from runfold_projections.series.keys import MOST_PATTERN, KeyFilter, KeySummary,
 from runfold_projections.series.summaries_as_of import keys_at
 from runfold_schemas.positions.topics import Topic
 from runfold_server.core.entity_errors import no_run
-from runfold_server.http.messages import Message, Rule
+from runfold_server.http.messages import AnyText, Message, Rule
 from runfold_server.http.native_page_tokens import decode_page_token, encode_page_token
 from runfold_server.http.operation import RawCall, RawOperation, TimeTravel
 from runfold_server.http.responses import json_answer, with_moment
@@ -28,7 +28,7 @@ _PATH = "/api/runfold/v1/runs/{run_id}/metrics"
 class KeysQuery(Message, frozen=True):
     """runs/{run_id}/metrics."""
 
-    run_id: str
+    run_id: AnyText
     prefix: str = ""
     regex: str | None = None
     limit: Annotated[int, Rule(bits=32, least=1, most=MOST_KEYS)] = 1_000

@@ -35,7 +35,8 @@ class StartPositions:
 
     async def place(self, text: str, info: LogInfo, partitions: Sequence[Partition]) -> dict[Partition, int]:
         """The offsets at which a stream of these partitions begins. InvalidParameter says what forms there are; Gone if the log does not
-        hold what comes next."""
+        hold what comes next.
+        """
         if text in (BEGINNING, NOW):
             return await self._bounds(info, partitions, first=text == BEGINNING)
         vector = _vector(text, info)

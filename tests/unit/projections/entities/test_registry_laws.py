@@ -1,5 +1,4 @@
-"""Laws of the fold of registered models, over generated logs and without a database: above all, that it does what a
-simple model does."""
+"""Laws of the fold of registered models, over generated logs and without a database: it agrees with a simple model."""
 
 import copy
 import os
@@ -43,7 +42,7 @@ WHERE = Partition(Topic.REGISTRY, 0)
 
 
 class Tags:
-    """What the fold says of tags, which it keeps no state of."""
+    """Tags by the fold's changes: the fold keeps no state of them."""
 
     def __init__(self) -> None:
         self.of_models: dict[tuple[int, str], str] = {}
@@ -68,7 +67,7 @@ class Tags:
 
 
 def seen(state: Models, tags: Tags) -> dict[tuple[str, str], Any]:
-    """The fold's state as the simple model has it."""
+    """Return the fold's state in the form of the simple model."""
     return {
         (model.workspace, model.name): (
             model.description,
@@ -93,7 +92,7 @@ def seen(state: Models, tags: Tags) -> dict[tuple[str, str], Any]:
     }
 
 
-def told(simple: SimpleRegistry) -> dict[tuple[str, str], Any]:
+def expected(simple: SimpleRegistry) -> dict[tuple[str, str], Any]:
     return {
         name: (
             model.description,
@@ -107,7 +106,7 @@ def told(simple: SimpleRegistry) -> dict[tuple[str, str], Any]:
 
 
 class RegistryMachine(RuleBasedStateMachine):
-    """Any event after any other: the fold and the simple model accept the same ones and hold the same things."""
+    """Events in any order: the fold and the simple model accept the same ones and reach the same state."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -135,7 +134,7 @@ class RegistryMachine(RuleBasedStateMachine):
 
     @invariant()
     def both_hold_the_same(self) -> None:
-        assert seen(self.state, self.tags) == told(self.simple)
+        assert seen(self.state, self.tags) == expected(self.simple)
 
     @invariant()
     def names_lead_to_their_models_and_aliases_to_versions_that_are_there(self) -> None:

@@ -1,4 +1,4 @@
-"""Laws of the metrics' fold and of points at rest: whatever the order, the cuts and the repeats, the same points."""
+"""Laws of summaries and of points at rest: any order, cuts and repeats give the same points."""
 
 import math
 import struct
@@ -41,7 +41,7 @@ def bits(value: float | None) -> str:
 
 
 def seen(summary: Summary) -> tuple[object, ...]:
-    """A summary as canonical rows show it."""
+    """Return a summary in the form of canonical rows."""
     last = summary.latest
     context = (last.model_id, last.dataset_name, last.dataset_digest)
     return last.step, last.time_ms, bits(last.value), context, bits(summary.least), bits(summary.most)
@@ -52,7 +52,7 @@ def frames_of(rng: Random, most: int = 8) -> list[Frame]:
 
 
 def cells(frames: Iterable[Frame]) -> dict[str, list[Cell]]:
-    """Every point of every key, in order, read off one by one."""
+    """Yield every point of every key, in order, one by one."""
     found: dict[str, list[Cell]] = {}
     for one in frames:
         context = (one.model_id or None, one.dataset_name or None, one.dataset_digest or None)
@@ -64,7 +64,7 @@ def cells(frames: Iterable[Frame]) -> dict[str, list[Cell]]:
 
 
 def modelled(points: list[Cell]) -> object:
-    """What a summary of a set of points must be, computed the slow way: MLflow's order first, then a total one."""
+    """Compute the summary of a set of points the slow way: by MLflow's order first, then a total one."""
 
     def order(point: Cell) -> tuple[object, ...]:
         step, time, text, context = point

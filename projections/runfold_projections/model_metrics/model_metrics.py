@@ -42,7 +42,8 @@ def mark_of(dataset_name: str, dataset_digest: str) -> bytes:
 @dataclass(frozen=True, slots=True)
 class ModelMetric:
     """The value with the largest (time, step, value), NaN above all numbers; and the extremes, None if all values are
-    NaN."""
+    NaN.
+    """
 
     time_ms: int
     step: int
