@@ -9,7 +9,7 @@ from runfold_projections.series.visible_points import BranchChoice as Which
 from runfold_schemas.positions.topics import Topic
 from runfold_server.core.entity_errors import no_run
 from runfold_server.core.errors import InvalidParameter
-from runfold_server.http.messages import Message, Rule
+from runfold_server.http.messages import AnyText, Message, Rule
 from runfold_server.http.operation import RawCall, RawOperation, TimeTravel
 from runfold_server.http.prefixes import NATIVE_PREFIX
 from runfold_server.http.responses import json_answer, with_moment
@@ -48,7 +48,7 @@ def which(given: object) -> Which:
 class BranchesOfRun(Message, frozen=True):
     """runs/{run_id}/branches."""
 
-    run_id: str
+    run_id: AnyText
     limit: Annotated[int, Rule(bits=32, least=0, most=_MOST)] = 1000
     offset: Annotated[int, Rule(bits=32, least=0)] = 0
     consistency: ConsistencyName = STRONG

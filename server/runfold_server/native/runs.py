@@ -6,7 +6,7 @@ from starlette.responses import Response
 
 from runfold_projections.runs.queries import Run
 from runfold_server.http.large_json import ITEMS, beside
-from runfold_server.http.messages import Message
+from runfold_server.http.messages import AnyText, Message
 from runfold_server.http.operation import RawCall, RawOperation, TimeTravel
 from runfold_server.http.prefixes import NATIVE_PREFIX
 from runfold_server.http.responses import json_answer, with_moment
@@ -35,7 +35,7 @@ from .query_parameters import STRONG, ConsistencyName
 class GetRun(Message, frozen=True):
     """runs/{run_id}."""
 
-    run_id: str
+    run_id: AnyText
     consistency: ConsistencyName = STRONG
 
 
