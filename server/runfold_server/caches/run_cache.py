@@ -1,8 +1,9 @@
-"""Is this run, or experiment, there and active? Asked before every write to it, answered without waiting for any fold if possible.
+"""Is this run, or experiment, there and active? Asked before every write to it, answered without waiting for any fold
+if possible.
 
-Deleting and restoring are acknowledged when they are folded, so committed rows show every acknowledged one; only what no row
-shows is asked for strongly. A row that was read is remembered until a notice tells of a commit in its partition, or of a switch to
-other tables.
+Deleting and restoring are acknowledged when they are folded, so committed rows show every acknowledged one; only what
+no row shows is asked for strongly. A row that was read is remembered until a notice tells of a commit in its
+partition, or of a switch to other tables.
 """
 
 import time
@@ -50,7 +51,9 @@ class _Remembered(Generic[K, V]):
         self._known: BoundedCache[K, _Known[V]] = BoundedCache(_REMEMBERED)
 
     def marks(self, partitions: Iterable[Partition]) -> Marks | None:
-        """How far notices say these partitions are, and of which tables; None while nobody listens. Take them before the value is read."""
+        """How far notices say these partitions are, and of which tables; None while nobody listens. Take them before
+        the value is read.
+        """
         progress = self._progress
         return (progress.switches, *[progress.known.get(p, 0) for p in partitions]) if progress.listening else None
 
@@ -70,8 +73,8 @@ class _Remembered(Generic[K, V]):
 
 
 class RunCache:
-    """Runs by their ids. One that this process created and no row shows yet is known to be active: had it been deleted, there
-    would be a row. While Postgres is away, metric writes go on for runs that were seen before.
+    """Runs by their ids. One that this process created and no row shows yet is known to be active: had it been
+    deleted, there would be a row. While Postgres is away, metric writes go on for runs that were seen before.
     """
 
     def __init__(self, database: Database, reader: Reader, progress: FoldProgress, log: LogWriter) -> None:

@@ -49,7 +49,9 @@ class RunSearches:
         return self._finder.nbytes + self._encoded.nbytes
 
     async def strong(self, scope: Scope, question: Question) -> list[msgspec.Raw]:
-        """A page of runs in MLflow's JSON, by a strong read. Its words are checked in it: a bad one is InvalidParameter."""
+        """A page of runs in MLflow's JSON, by a strong read. Its words are checked in it: a bad one is
+        InvalidParameter.
+        """
         overtaken = 0
         while overtaken < _TRIES:
             page = (await self._reader.read(scope, lambda connection: self._page(connection, question))).value
@@ -63,7 +65,9 @@ class RunSearches:
         return (await self._reader.read(scope, lambda connection: self._page_by_sql(connection, question))).value
 
     async def _page(self, connection: Connection, question: Question) -> list[msgspec.Raw] | RunSearch | None:
-        """The page in the connection's snapshot; None if what is kept is newer, the search if it has to wait for others."""
+        """The page in the connection's snapshot; None if what is kept is newer, the search if it has to wait for
+        others.
+        """
         search = read_search(question.experiment_ids, question.filter_string, question.view, question.order_by)
         epoch, deleted = await self._feed.snapshot_epoch(connection, search.scope.experiments)
         if epoch is None:

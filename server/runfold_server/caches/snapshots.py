@@ -1,6 +1,7 @@
 """Searches about the past: answered from a snapshot, read models folded up to exactly the moment of the question.
 
-A handler gets the services of the server with the snapshot's tables in place of the live ones, and answers as it does about the present.
+A handler gets the services of the server with the snapshot's tables in place of the live ones, and answers as it does
+about the present.
 """
 
 import re
@@ -77,7 +78,9 @@ def _unfinished(have: Vector, vector: Vector) -> str:
 
 @dataclass(slots=True)
 class OpenSnapshot:
-    """A snapshot in use: what takes the place of the server's own services. One that is evicted closes after its last user."""
+    """A snapshot in use: what takes the place of the server's own services. One that is evicted closes after its last
+    user.
+    """
 
     vector: Vector
     database: Database
@@ -102,7 +105,9 @@ class Snapshots:
 
     @asynccontextmanager
     async def open_for(self, resolver: moments.Moments, request: Request) -> AsyncIterator[OpenSnapshot]:
-        """The snapshot of the moment that a request names. The message of NoSuchSnapshot has the command that creates it."""
+        """The snapshot of the moment that a request names. The message of NoSuchSnapshot has the command that creates
+        it.
+        """
         name, vector = await self._find(resolver, moments.requested_moment(request))
         snapshot = await self._opened(name, vector)
         snapshot.users += 1

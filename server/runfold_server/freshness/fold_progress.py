@@ -26,8 +26,8 @@ _log = structlog.get_logger(__name__)
 class FoldProgress:
     """Wakes those who wait for a checkpoint.
 
-    `version` counts notices. `listening` is False while there is no connection to hear them on. `switches` counts the times when
-    generations may have been switched, so that other tables are read since.
+    `version` counts notices. `listening` is False while there is no connection to hear them on. `switches` counts the
+    times when generations may have been switched, so that other tables are read since.
     """
 
     def __init__(self) -> None:
@@ -58,7 +58,9 @@ class FoldProgress:
         self.switches += 1
 
     async def wait_until(self, ends: Mapping[Partition, int], timeout: float) -> None:
-        """Return when notices have reached all these end offsets, after `timeout` seconds, or at once while nobody listens."""
+        """Return when notices have reached all these end offsets, after `timeout` seconds, or at once while nobody
+        listens.
+        """
         if not self.listening:
             return
         try:

@@ -37,7 +37,9 @@ class StreamPosition:
 def stream_position(
     info: LogInfo | None, run_ids: Iterable[str], positions: Mapping[Partition, int]
 ) -> StreamPosition | None:
-    """The position of an answer about these runs, whose snapshot has these checkpoints; None before the server has opened the log."""
+    """The position of an answer about these runs, whose snapshot has these checkpoints; None before the server has
+    opened the log.
+    """
     if info is None:
         return None
     partitions = partitions_of(info, run_ids)

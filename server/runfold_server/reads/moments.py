@@ -1,6 +1,7 @@
 """The moment that a read is about: a time or a position vector, resolved once to the vector that the answer returns.
 
-A time is the broker's (`message.timestamp.type = LogAppendTime`). Everything appended up to it counts, the millisecond itself included.
+A time is the broker's (`message.timestamp.type = LogAppendTime`). Everything appended up to it counts, the
+millisecond itself included.
 """
 
 import re
@@ -49,7 +50,9 @@ def requested_moment(request: Request) -> str:
 
 
 def reject_in_body(body: Mapping[str, object]) -> None:
-    """InvalidParameter if the body of a read names a moment: ignored, as unknown fields are, the answer would show the present."""
+    """InvalidParameter if the body of a read names a moment: ignored, as unknown fields are, the answer would show
+    the present.
+    """
     if PARAMETER in body:
         raise InvalidParameter(
             f"'{PARAMETER}' belongs into the query, or into the header '{HEADER}', not into the body."
@@ -94,7 +97,9 @@ def now_ms() -> int:
 
 
 class Moments:
-    """Resolves moments against the log. `vector_named` returns the vector of the snapshot of a name, None if there is none."""
+    """Resolves moments against the log. `vector_named` returns the vector of the snapshot of a name, None if there is
+    none.
+    """
 
     def __init__(
         self,
@@ -112,8 +117,9 @@ class Moments:
     async def resolve(self, text: str, parameter: str = PARAMETER) -> Vector:
         """The end offset of each partition that has read models: a read may see what is before it.
 
-        InvalidParameter for a text of another form, for a future time, and for a vector with a partition that the log does not have or an
-        offset beyond its end. A partition that a vector does not name counts as empty. Unavailable if Kafka is away.
+        InvalidParameter for a text of another form, for a future time, and for a vector with a partition that the log
+        does not have or an offset beyond its end. A partition that a vector does not name counts as empty.
+        Unavailable if Kafka is away.
         """
         moment = await self._read(text, parameter)
         if isinstance(moment, int):

@@ -1,7 +1,7 @@
 """Reads that see every acknowledged write, and reads that do not wait.
 
-A strong read is Raft's ReadIndex over the log: get the partitions' end offsets, wait until the folds' checkpoints have passed
-them, read rows and checkpoints in one transaction.
+A strong read is Raft's ReadIndex over the log: get the partitions' end offsets, wait until the folds' checkpoints
+have passed them, read rows and checkpoints in one transaction.
 """
 
 import asyncio
@@ -91,9 +91,10 @@ class Reader:
     ) -> ReadResult[T]:
         """Run the query in a transaction that shows every write in the scope that was acknowledged before this call.
 
-        With `Consistency.EVENTUAL` it waits for nothing. With `as_of` it waits until the folds have passed that vector, and the result has
-        its positions: the query must leave out what is beyond. What was found may show that more partitions matter: `also` returns
-        their scope, and the query runs again if need be. Unavailable if Kafka or Postgres is away; FoldsBehind.
+        With `Consistency.EVENTUAL` it waits for nothing. With `as_of` it waits until the folds have passed that
+        vector, and the result has its positions: the query must leave out what is beyond. What was found may show
+        that more partitions matter: `also` returns their scope, and the query runs again if need be. Unavailable if
+        Kafka or Postgres is away; FoldsBehind.
         """
         if as_of is not None:
             result = await self.read_after(
@@ -122,8 +123,9 @@ class Reader:
     async def outcome(self, position: Position, query: Query[Any] | None = None) -> Any:
         """The rejection of the event at this position, once it is folded; None if it was accepted.
 
-        With a query, what it finds after an accepted event: only for a query of one statement, as it has no transaction. Cheaper than
-        `read_after`: one statement answers all callers that wait for the same partition at the same time.
+        With a query, what it finds after an accepted event: only for a query of one statement, as it has no
+        transaction. Cheaper than `read_after`: one statement answers all callers that wait for the same partition at
+        the same time.
         """
         ends = {position.where: position.offset + 1}
         return (await self._retry_until_folded(ends, lambda: self._try_outcome(position, query))).value
@@ -139,7 +141,9 @@ class Reader:
     async def _retry_until_folded(
         self, ends: PartitionOffsets, attempt: Callable[[], Awaitable[ReadResult[T] | PartitionOffsets]]
     ) -> ReadResult[T]:
-        """Try whenever a notice, or a poll's time, gives hope. An attempt that comes too early returns the checkpoints that it saw."""
+        """Try whenever a notice, or a poll's time, gives hope. An attempt that comes too early returns the
+        checkpoints that it saw.
+        """
         deadline = time.monotonic() + self._wait
         self._hints.send(
             {

@@ -1,7 +1,8 @@
 """The engine of all live streams: who reads the log for whom.
 
-A common reader serves all streams that are up to date. A stream that resumes further back reads the log alone, no faster than its
-client, until it has come to where the common reader is, and joins it there without a gap (ADR 17, ADR 23).
+A common reader serves all streams that are up to date. A stream that resumes further back reads the log alone, no
+faster than its client, until it has come to where the common reader is, and joins it there without a gap (ADR 17, ADR
+23).
 """
 
 import asyncio
@@ -92,7 +93,9 @@ class StreamKind(ABC, Generic[S, Item]):
 
     @abstractmethod
     async def prepare(self, info: LogInfo, where: Partition, stretch: Stretch, audience: Audience[S]) -> Sequence[Item]:
-        """The items of a stretch for these streams, in order. Waits for the fold where that decides, however long it takes; Gone."""
+        """The items of a stretch for these streams, in order. Waits for the fold where that decides, however long it
+        takes; Gone.
+        """
 
 
 class LiveFeed(Generic[S, Item]):
@@ -206,7 +209,8 @@ class _CommonReader(Generic[S, Item]):
         """Streams that have joined or are catching up."""
         self._audience: Audience[S] = Audience()
         self._offsets: dict[Partition, int] = {}
-        """How far it has read. A stream that joins must have all before: it was prepared for those that were here then."""
+        """How far it has read. A stream that joins must have all before: it was prepared for those that were here then.
+        """
         self._started = asyncio.Event()
         self._failure: str | None = None
         self._task = asyncio.create_task(self._run())

@@ -51,7 +51,9 @@ class SendQueue(Generic[I_contra, T]):
         self._room.set()
 
     def add(self, where: Partition, items: Sequence[I_contra], next_offset: int) -> None:
-        """Add a stretch of the log that ends before `next_offset`. What is before the stream's own offset changes nothing."""
+        """Add a stretch of the log that ends before `next_offset`. What is before the stream's own offset changes
+        nothing.
+        """
         raise NotImplementedError
 
     @property

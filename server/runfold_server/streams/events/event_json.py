@@ -1,4 +1,6 @@
-"""A record of the log as it is told: its envelope in CloudEvents' JSON form, with its position and, if asked for, what became of it."""
+"""A record of the log as it is told: its envelope in CloudEvents' JSON form, with its position and, if asked for,
+what became of it.
+"""
 
 from collections.abc import Mapping
 from functools import cached_property
@@ -32,7 +34,9 @@ class Entry:
         self.raw = raw
         self._partitions = partitions
         self.outcome = ""
-        """Accepted, rejected, set_aside or duplicate; empty where nobody asked, and for records that no fold decides about."""
+        """Accepted, rejected, set_aside or duplicate; empty where nobody asked, and for records that no fold decides
+        about.
+        """
         self.refused: RejectedEvent | None = None
         self._told: dict[bool, bytes] = {}
 

@@ -22,7 +22,9 @@ _ABOUT = ("experiment_id", "run_id", "parent_run_id", "source_run_id", "model_id
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """All conditions hold; one that is empty holds for everything. A record that can't be read is told where only topics are asked for."""
+    """All conditions hold; one that is empty holds for everything. A record that can't be read is told where only
+    topics are asked for.
+    """
 
     topics: frozenset[Topic] = frozenset(Topic)
     types: tuple[re.Pattern[str], ...] = ()

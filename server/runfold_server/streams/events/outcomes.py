@@ -19,7 +19,9 @@ _NO_EVENT = "00000000-0000-0000-0000-000000000000"
 
 
 async def set_outcomes(reader: Reader, where: Partition, entries: Sequence[Entry]) -> None:
-    """Give these records of a partition, in their order, their outcomes. Returns once the fold has passed them, however long that takes."""
+    """Give these records of a partition, in their order, their outcomes. Returns once the fold has passed them,
+    however long that takes.
+    """
     if where.topic not in FOLDED or not entries:
         return
     start, end = entries[0].position.offset, entries[-1].position.offset + 1

@@ -34,8 +34,8 @@ class StartPositions:
         self._kafka, self._timeout = kafka, timeout
 
     async def place(self, text: str, info: LogInfo, partitions: Sequence[Partition]) -> dict[Partition, int]:
-        """The offsets at which a stream of these partitions begins. InvalidParameter says what forms there are; Gone if the log does not
-        hold what comes next.
+        """The offsets at which a stream of these partitions begins. InvalidParameter says what forms there are; Gone
+        if the log does not hold what comes next.
         """
         if text in (BEGINNING, NOW):
             return await self._bounds(info, partitions, first=text == BEGINNING)

@@ -1,7 +1,7 @@
 """Deduplication of a stream's points: each is sent once.
 
-A point that an event logs again, such as that of a client which repeated a request after a lost answer, was sent before, or was in the history
-that the stream continues.
+A point that an event logs again, such as that of a client which repeated a request after a lost answer, was sent
+before, or was in the history that the stream continues.
 """
 
 from collections import Counter
@@ -24,7 +24,9 @@ _NO_STEP = -(2**63)
 
 @dataclass(slots=True)
 class _Known:
-    """Bounds of what was logged to a series: no greater step than `last_step`; with steps from `first` to `last`, no later time."""
+    """Bounds of what was logged to a series: no greater step than `last_step`; with steps from `first` to `last`, no
+    later time.
+    """
 
     last_step: int
     first: int = 0
@@ -45,14 +47,17 @@ class _Known:
 
 
 class Deduplicator:
-    """Removes points that were logged before. It keeps bounds of what it saw, so that points that come in order cost no look-up."""
+    """Removes points that were logged before. It keeps bounds of what it saw, so that points that come in order cost
+    no look-up.
+    """
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self._known: dict[SeriesKey, _Known] = {}
 
     async def new_points(self, points: Sequence[LoggedPoints]) -> list[LoggedPoints]:
-        """Those of these points, in the order of the log, that no earlier event had logged. Waits for as long as Postgres is away.
+        """Those of these points, in the order of the log, that no earlier event had logged. Waits for as long as
+        Postgres is away.
 
         The fold has passed all of them: it had when they were read from the log.
         """

@@ -1,6 +1,7 @@
 """Streams of series: what the fold of metrics took in, as it is in the log.
 
-Merged segments have no offsets any more; the log has. What it repeats, or the fold set aside, is left out here as there.
+Merged segments have no offsets any more; the log has. What it repeats, or the fold set aside, is left out here as
+there.
 """
 
 from collections.abc import Sequence

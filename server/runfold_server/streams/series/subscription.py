@@ -27,7 +27,9 @@ Columns = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 
 
 class Cut(NamedTuple):
-    """Points of greater steps, of this rank or (None) of all, that were sent before no longer count: a rewind, or an attempt's start step."""
+    """Points of greater steps, of this rank or (None) of all, that were sent before no longer count: a rewind, or an
+    attempt's start step.
+    """
 
     run_id: str
     attempt: str
