@@ -1,8 +1,8 @@
 """A rebuild: a new generation beside the live one, caught up, compared row by row, and switched. And the way back.
 
-Workers do the folding; all that is decided here lies in the control schema, so that a rebuild which is killed is gone on with by the next
-one. The comparison is exact although writes go on: the building generation is held back (`until`) and then led to exactly the vector at
-which a snapshot shows the live one.
+Workers fold. All decisions of this module are in the control schema, so the next `runfold rebuild` resumes one that was
+killed. The comparison is exact although writes continue: the building generation is held (`until`) and then advanced to
+exactly the vector of the live one in a read transaction.
 """
 
 import asyncio
@@ -30,15 +30,15 @@ from .inventory import checkpoints_of, generations_of
 LOOK = 0.2
 """Seconds between looks at checkpoints."""
 NEAR = 5_000
-"""Records behind the live generation with which a building one counts as caught up, before it is held."""
+"""Records behind the live generation at which a building one counts as caught up, before it is held."""
 HEARD = 1.5
-"""Seconds after which workers have heard of a new bound."""
+"""Seconds after which workers respect a new bound."""
 LOCK_MS = 300
-"""For how long a switch waits for readers that hold the views, before it lets others pass and tries again: they would queue behind it."""
+"""How long a switch waits for readers of the views. Other readers queue behind it, so it then lets them pass and retries."""
 DROP_LOCK_MS = 5_000
-"""For how long a drop waits for whoever holds the tables: longer than an automatic vacuum takes to give way."""
+"""How long a drop waits for the tables: longer than an automatic vacuum takes to give way."""
 LEVEL_WAIT = 1.0
-"""For how long a switch keeps the live generation from moving until the other one is level."""
+"""Seconds for which a switch holds the live generation while the other one catches up."""
 _LEVEL_PAUSE_SECONDS = 0.01
 
 
@@ -54,7 +54,7 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RebuildProgress:
-    """Progress: how many of the log's records are folded. `total` grows while others write. `past`: the name of one, of all projections."""
+    """How many of the log's records are folded. `total` grows with writes. `past`: the name of a snapshot."""
 
     generation: Generation
     phase: Phase
@@ -90,7 +90,7 @@ class Rebuild:
         self._control, self._tell, self._patience = control, tell, patience
 
     async def begin(self) -> Generation:
-        """The generation that is being built: the one of a rebuild that was broken off, if the same code began it, or a new one."""
+        """Return the generation to build: that of an interrupted rebuild by the same code, or a new one."""
         code = fingerprint()
         there = await generations_of(self._control, self._projection, "building")
         same = {
@@ -108,11 +108,11 @@ class Rebuild:
         return found
 
     async def build(self, generation: Generation) -> None:
-        """Return once it is folded about as far as the live one."""
+        """Wait until it is folded about as far as the live one."""
         await self._near(generation, Phase.REPLAY)
 
     async def compare(self, generation: Generation, report: OnDifference) -> ComparisonResult:
-        """Every row that differs, at one vector. The generation is free to go on afterwards."""
+        """Report every row that differs, at one vector. Folding of the generation continues afterwards."""
         compared: list[ComparisonResult] = []
 
         async def look(old: Connection, new: Connection, vector: dict[Partition, int]) -> None:
@@ -130,7 +130,7 @@ class Rebuild:
         return compared[0]
 
     async def switch(self, generation: Generation) -> None:
-        """Make it the live one as soon as it is level with the old one, in one transaction; what was live is the standby from then on."""
+        """Make it the live one, in one transaction, once it has caught up; the old live one becomes the standby."""
         await self._near(generation, Phase.CATCH_UP)
         pause = LOOK
         while not await self._try_switch(generation):
@@ -140,11 +140,12 @@ class Rebuild:
         await self._keep_one_standby()
 
     async def standby(self) -> Generation:
-        """Where a rollback leads; NoSuchGeneration if nothing is kept."""
+        """Return the generation that a rollback switches to; NoSuchGeneration if none is kept."""
         found = await generations_of(self._control, self._projection, "standby")
         if not found:
             raise NoSuchGeneration(
-                f"projection {self._projection}: no earlier generation is kept; `runfold rebuild {self._projection}` folds one anew"
+                f"projection {self._projection}: no earlier generation is kept; "
+                f"`runfold rebuild {self._projection}` folds one anew"
             )
         return found[0]
 
@@ -154,7 +155,10 @@ class Rebuild:
 
     async def _keep_one_standby(self) -> None:
         rows = await self._control.fetch(
-            "SELECT schema_name FROM generation WHERE projection = $1 AND state = 'standby' ORDER BY switched_at DESC OFFSET 1",
+            """
+            SELECT schema_name FROM generation WHERE projection = $1 AND state = 'standby'
+            ORDER BY switched_at DESC OFFSET 1
+            """,
             self._projection.value,
         )
         if rows:
@@ -188,7 +192,7 @@ class Rebuild:
     async def _at_one_vector(
         self, generation: Generation, look: Callable[[Connection, Connection, dict[Partition, int]], Awaitable[None]]
     ) -> bool:
-        """Lead the generation to the vector of a snapshot of the live one, and look at both; False if it was beyond it."""
+        """Advance the generation to a vector of the live one, and compare both there; False if it was beyond it."""
         live = await self._live()
         # Held where it is, so that the live one gets ahead of it.
         await self._bound(generation, await checkpoints_of(self._control, generation.schema_name))
@@ -249,7 +253,7 @@ class Rebuild:
         try:
             async with self._control.transaction():
                 await self._control.execute(f"SET LOCAL lock_timeout = '{LOCK_MS}ms'")
-                # Nothing commits into the live one from here on, so that no reader sees the state go back.
+                # From here on nothing commits into the live one, so no reader sees an older state after the switch.
                 await self._control.fetch(
                     f"SELECT FROM {identifier(live.schema_name)}.checkpoint ORDER BY partition FOR SHARE"
                 )
@@ -262,7 +266,7 @@ class Rebuild:
         return True
 
     async def _level(self, generation: Generation, want: Mapping[Partition, int]) -> bool:
-        """Wait until a generation has has_reached these end offsets; False if it did not in time."""
+        """Wait until a generation has reached these end offsets; False if it did not in time."""
 
         async def look() -> tuple[Vector, bool]:
             have = await checkpoints_of(self._control, generation.schema_name)
@@ -282,7 +286,7 @@ class Rebuild:
 async def rebuilding(
     dsn: str, namespace: str, projection: Projection, tell: OnProgress = lambda _: None, *, patience: float = 60.0
 ) -> AsyncIterator[Rebuild]:
-    """The right to rebuild a projection, or to go back, for as long as the block lasts. Busy if somebody else has it."""
+    """Lock a projection for a rebuild or a rollback. Busy if another process has the lock."""
     async with open_connection(dsn, namespace, application="runfold rebuild", durable=True, timeout=60.0) as control:
         has = await control.fetchval(
             "SELECT pg_try_advisory_lock(hashtextextended('runfold rebuild ' || $1 || ' ' || $2, 0))",
@@ -295,7 +299,7 @@ async def rebuilding(
 
 
 async def drop_generations(control: Connection, schema_names: list[str]) -> None:
-    """Retire generations that are not live. Nobody folds or counts them from then on; if somebody holds their tables, workers drop them later."""
+    """Retire generations that are not live. If their tables are in use, workers drop them later."""
     await control.execute(
         "UPDATE generation SET state = 'retired' WHERE schema_name = ANY ($1::text[]) AND state <> 'live'", schema_names
     )
@@ -303,7 +307,7 @@ async def drop_generations(control: Connection, schema_names: list[str]) -> None
 
 
 async def drop_retired(control: Connection, schema_names: list[str]) -> None:
-    """Drop schemas of retired generations, as far as nobody holds their tables."""
+    """Drop schemas of retired generations whose tables are not in use."""
     for name in schema_names:
         with contextlib.suppress(asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
             async with control.transaction():
@@ -312,7 +316,7 @@ async def drop_retired(control: Connection, schema_names: list[str]) -> None:
 
 
 async def drop_expired(control: Connection, seconds: float) -> list[str]:
-    """Drop standbys that were replaced so many seconds ago, and what is left of retired generations; answers their schemas."""
+    """Drop standbys replaced at least `seconds` ago, and remains of retired generations; return their schemas."""
     rows = await control.fetch(
         """
         SELECT schema_name FROM generation
