@@ -1,4 +1,4 @@
-"""Many series on one x grid of a chart `px` pixels wide: exact if points are few, else in buckets that keep extremes."""
+"""Many series on one x grid of a chart `px` pixels wide: exact for few points, else in buckets with extremes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +24,9 @@ class XAxis(StrEnum):
 
 
 class Drawing(StrEnum):
-    """What a chart draws of a bucket: its extremes as a line, or as a band with the last value; its last value; its mean."""
+    """What a chart draws of a bucket: its extremes as a line, or as a band with the last value; its last value; its
+    mean.
+    """
 
     MINMAX = "minmax"
     BAND = "band"
@@ -38,7 +40,10 @@ COLUMNS = {
     Drawing.LAST: ("y",),
     Drawing.MEAN: ("mean",),
 }
-"""Names of a series' columns. With MINMAX a bucket has two grid columns: both extremes, in the order of their points."""
+"""Names of a series' columns.
+
+With MINMAX a bucket has two grid columns: both extremes, in the order of their points.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +61,10 @@ class ChartLine:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """`x` (float64) is the grid of all series; each series has its columns (NaN: a gap). `bounds` are the range's ends."""
+    """`x` (float64) is the grid of all series; each series has its columns (NaN: a gap).
+
+    `bounds` are the range's ends.
+    """
 
     x: NDArray[np.float64]
     bounds: tuple[float, float]
@@ -75,7 +83,8 @@ def chart_line(pieces: Sequence[Columns], kind: XAxis, start_ms: int = 0) -> Cha
 
 
 def chart_line_along(pieces: Sequence[Columns], others: Sequence[Columns]) -> ChartLine:
-    """Return the distinct points of a series along another: x is the other's latest value at or before the point's step.
+    """Return the distinct points of a series along another: x is the other's latest value at or before the point's
+    step.
 
     Points before the other's first one, and those where it is not finite, are left out.
     """
@@ -98,7 +107,9 @@ def nonfinite(of: ChartLine) -> list[tuple[float, str]]:
 
 
 def draw_chart(lines: Sequence[ChartLine], shown: Drawing, px: int, bounds: tuple[float, float] | None = None) -> Chart:
-    """Draw all lines on one grid over a range of x, by default from their first point to their last. Columns are float32.
+    """Draw all lines on one grid over a range of x, by default from their first point to their last.
+
+    Columns are float32.
 
     A line that has smoothed values has one more column for them: a bucket's is that of its last point.
     """
@@ -219,7 +230,10 @@ def _buckets(of: ChartLine, starts: Any, shown: Drawing) -> list[Any]:
 
 
 def _place(values: Any, wanted: Any, first: Any, bucket: Any) -> Any:
-    """Return the first index of each bucket's wanted value; its start if all are NaN. `bucket` has each value's bucket."""
+    """Return the first index of each bucket's wanted value; its start if all are NaN.
+
+    `bucket` has each value's bucket.
+    """
     found = np.flatnonzero(values == wanted[bucket])
     of = bucket[found]
     leading = np.flatnonzero(np.diff(of, prepend=-1))

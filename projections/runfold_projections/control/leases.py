@@ -58,8 +58,9 @@ class LeasePlan:
 def plan_leases(me: str, leases: Mapping[Leasable, Lease], workers: Mapping[str, Collection[Leasable]]) -> LeasePlan:
     """Even shares: each free piece goes to the worker that has least, then who has most gives to who has least.
 
-    `workers` maps every live worker to what it can't read: nothing is meant for a worker that could not take it. Everybody
-    reckons the whole division alike and does its own part, so that the moves are few and all free pieces find their takers.
+    `workers` maps every live worker to what it can't read: nothing is meant for a worker that could not take it.
+    Everybody reckons the whole division alike and does its own part, so that the moves are few and all free pieces find
+    their takers.
     """
     held: dict[str, list[Leasable]] = {worker: [] for worker in sorted(workers)}
     load = dict.fromkeys(held, 0)

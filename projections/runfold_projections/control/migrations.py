@@ -30,8 +30,8 @@ async def migrate(dsn: str, namespace: str) -> list[str]:
     """Bring the control schema to this release and give every projection a live generation; answers what was done.
 
     A live generation with the layout of an older release is replaced by an empty one, which workers fold from the start
-    of the log; strong reads wait for them. Other generations of older layouts are dropped, snapshots rebuilt. An advisory
-    lock serializes concurrent calls. NotMigrated if the schema is newer than this release.
+    of the log; strong reads wait for them. Other generations of older layouts are dropped, snapshots rebuilt. An
+    advisory lock serializes concurrent calls. NotMigrated if the schema is newer than this release.
     """
     done = []
     async with (

@@ -1,7 +1,7 @@
 """Generations: a Postgres schema per projection and replay; views in the control schema show the live ones.
 
-States: `building` until it is switched; `live`; `standby`, which is still folded for an immediate rollback; `past`, of a
-snapshot, folded up to a vector and no further; `retired`, whose schema is dropped.
+States: `building` until it is switched; `live`; `standby`, which is still folded for an immediate rollback; `past`, of
+a snapshot, folded up to a vector and no further; `retired`, whose schema is dropped.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,10 @@ from runfold_projections.postgres.connection import Connection, generation_schem
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """A read model. `until`: the end offset of each partition, from 0 on, beyond which it is not folded; None: no bound."""
+    """A read model.
+
+    `until`: the end offset of each partition, from 0 on, beyond which it is not folded; None: no bound.
+    """
 
     projection: Projection
     number: int

@@ -34,7 +34,10 @@ NEAR = 5_000
 HEARD = 1.5
 """Seconds after which workers respect a new bound."""
 LOCK_MS = 300
-"""How long a switch waits for readers of the views. Other readers queue behind it, so it then lets them pass and retries."""
+"""How long a switch waits for readers of the views.
+
+Other readers queue behind it, so it then lets them pass and retries.
+"""
 DROP_LOCK_MS = 5_000
 """How long a drop waits for the tables: longer than an automatic vacuum takes to give way."""
 LEVEL_WAIT = 1.0
@@ -233,7 +236,8 @@ class Rebuild:
         def stalled(have: Vector) -> Stalled:
             return Stalled(
                 f"generation {generation.number} of {generation.projection} has not moved for {self._patience:g} s "
-                f"at {sum(have.values())} records. Is a worker running? `runfold status` says; the same command goes on later"
+                f"at {sum(have.values())} records. Is a worker running? `runfold status` says; the same command "
+                "goes on later"
             )
 
         return await wait_for_folds(look, pause=pause, patience=self._patience, stalled=stalled)

@@ -108,7 +108,10 @@ def _until(projection: Projection, vector: Vector, partitions: int) -> list[int]
 
 
 async def complete_snapshots(connection: Connection, namespace: str) -> list[str]:
-    """Create missing generations of snapshots, as after a change of layout; return their schemas. Needs a transaction."""
+    """Create missing generations of snapshots, as after a change of layout; return their schemas.
+
+    Needs a transaction.
+    """
     made: list[str] = []
     for row in await connection.fetch("SELECT name, vector FROM past ORDER BY name"):
         there = {g.projection for g in await _of_past(connection, row["name"])}

@@ -93,7 +93,8 @@ class LoggedModelVocabulary:
         known = _NUMERIC if numeric else _TEXTUAL
         if raw.operator not in known:
             raise BadFilter(
-                f"Invalid comparison operator for {_NAMES[key.kind]}.{key.name}: {raw.operator!r}. Expected one of {known}."
+                f"Invalid comparison operator for {_NAMES[key.kind]}.{key.name}: {raw.operator!r}. Expected one of "
+                f"{known}."
             )
         if numeric:
             return _number_clause(key, raw.operator, raw.right)

@@ -9,7 +9,9 @@ from runfold_projections.postgres.read_transaction import checkpoints
 
 
 async def overview(connection: Connection) -> dict[str, Any]:
-    """Read generations, live workers with their partitions, checkpoints, counts of events without effect, damaged files."""
+    """Read generations, live workers with their partitions, checkpoints, counts of events without effect, damaged
+    files.
+    """
     generations = await connection.fetch(
         """
         SELECT projection, number, schema_name, state FROM generation

@@ -138,8 +138,8 @@ async def open_pool(
 ) -> AsyncIterator[Pool]:
     """Open a pool whose connections see `search_path`.
 
-    `durable=False` commits with `synchronous_commit = off`, which is safe for all that the log can rebuild. `timeout` in
-    seconds bounds a statement and a connection attempt.
+    `durable=False` commits with `synchronous_commit = off`, which is safe for all that the log can rebuild. `timeout`
+    in seconds bounds a statement and a connection attempt.
     """
     settings: dict[str, str] = {"search_path": identifier(search_path), "application_name": application, "jit": "off"}
     if not durable:

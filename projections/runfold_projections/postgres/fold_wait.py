@@ -1,4 +1,7 @@
-"""The one way to wait, by polling checkpoints, until folds have reached a point. The server's reads wait by notices instead."""
+"""The one way to wait, by polling checkpoints, until folds have reached a point.
+
+The server's reads wait by notices instead.
+"""
 
 import asyncio
 import time
@@ -19,10 +22,12 @@ async def wait_for_folds(
     patience: float | None = None,
     stalled: Callable[[Vector], Exception] | None = None,
 ) -> Vector:
-    """Look again and again until `look` ends the wait, and return the checkpoints that it read then. All times are in seconds.
+    """Look again and again until `look` ends the wait, and return the checkpoints that it read then.
 
-    Pauses double from `pause` up to `longest_pause`, if that is given. TimeoutError after `timeout`, between two looks. With `patience`, the
-    error that `stalled` makes of the checkpoints when they have not moved for so long.
+    All times are in seconds.
+
+    Pauses double from `pause` up to `longest_pause`, if that is given. TimeoutError after `timeout`, between two looks.
+    With `patience`, the error that `stalled` makes of the checkpoints when they have not moved for so long.
     """
     start = moved_at = time.monotonic()
     before: Vector | None = None

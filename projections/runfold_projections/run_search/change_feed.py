@@ -40,8 +40,8 @@ class _Epoch:
 class ChangeFeed:
     """Numbers the states of the tables that this process has seen, and lists the runs that differ between two of them.
 
-    Checkpoints identify a state of the tables, since folds are deterministic. A snapshot that is older than the newest one
-    seen has no number.
+    Checkpoints identify a state of the tables, since folds are deterministic. A snapshot that is older than the newest
+    one seen has no number.
     """
 
     def __init__(self) -> None:
@@ -62,7 +62,9 @@ class ChangeFeed:
         return (await self.snapshot_epoch(connection, ())).epoch
 
     async def snapshot_epoch(self, connection: Connection, experiment_ids: Sequence[int]) -> SnapshotEpoch:
-        """Return the epoch of the connection's snapshot and, in the same round trip, which of these experiments are deleted."""
+        """Return the epoch of the connection's snapshot and, in the same round trip, which of these experiments are
+        deleted.
+        """
         now, deleted = await _read_states(connection, experiment_ids)
         async with self._lock:
             return SnapshotEpoch(await self._epoch_of(connection, now), deleted)

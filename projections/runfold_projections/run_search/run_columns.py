@@ -98,7 +98,9 @@ _ATTRIBUTES = {
 _DATASETS = """
 SELECT (r.at - 1)::bigint AS at, d.name, d.digest, d.tags ->> 'mlflow.data.context' AS context
 FROM (
-    SELECT run_id, row_number() OVER (ORDER BY start_ms DESC, run_id) AS at FROM run WHERE experiment_id = ANY ($1::bigint[])
+    SELECT run_id, row_number() OVER (ORDER BY start_ms DESC, run_id) AS at
+    FROM run
+    WHERE experiment_id = ANY ($1::bigint[])
 ) r
 JOIN run_dataset d USING (run_id)
 ORDER BY r.at
@@ -119,7 +121,8 @@ _CHANGED_VALUES = {
     CROSS JOIN LATERAL array_position(b.keys, wanted.key) AS place
     WHERE b.run_id = ANY ($1::text[]) AND b.layout IS NULL AND place IS NOT NULL
     """,
-    KeyKind.PARAM: "SELECT run_id, key, value FROM run_param WHERE run_id = ANY ($1::text[]) AND key = ANY ($2::text[])",
+    KeyKind.PARAM: "SELECT run_id, key, value FROM run_param WHERE run_id = ANY ($1::text[]) AND key = ANY "
+    "($2::text[])",
     KeyKind.TAG: "SELECT run_id, key, value FROM run_tag WHERE run_id = ANY ($1::text[]) AND key = ANY ($2::text[])",
 }
 _CHANGED_DATASETS = """

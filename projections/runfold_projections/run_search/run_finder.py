@@ -1,4 +1,4 @@
-"""Finds the runs of a search: in columns in memory, updated to the search's snapshot, or by SQL where that is faster."""
+"""Finds the runs of a search: in columns in memory, updated to its read transaction, or by SQL where that is faster."""
 
 import asyncio
 from collections import OrderedDict

@@ -10,7 +10,10 @@ from .as_of import run_at
 
 
 async def reduction_at(connection: Connection, run_id: str, as_of: Vector) -> Reduction:
-    """Return the reduction of the run's tag, else its experiment's; ALL for an unknown run. Needs a read transaction."""
+    """Return the reduction of the run's tag, else its experiment's; ALL for an unknown run.
+
+    Needs a read transaction.
+    """
     run = await run_at(connection, run_id, as_of) if storable(run_id) else None
     if run is None:
         return Reduction.ALL

@@ -83,7 +83,10 @@ def parse_clauses(text: str, *, quoted: bool = True) -> list[RawClause]:
 
 
 def read_clauses(text: str) -> tuple[list[RawClause], list[str]]:
-    """Return the clauses of a filter in their order, and the text outside of clauses. BadFilter for too many clauses."""
+    """Return the clauses of a filter in their order, and the text outside of clauses.
+
+    BadFilter for too many clauses.
+    """
     cursor = _Cursor(tokenize(text))
     clauses: list[RawClause] = []
     strays: list[str] = []

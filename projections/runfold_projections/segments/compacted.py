@@ -77,7 +77,10 @@ def read_located(head: int, data: bytes) -> Iterable[LocatedFrame]:
 
 
 class CompactedSegment:
-    """Reads a compacted segment. `fetch(start, size)` returns bytes of its data, the first `head` of which are its head."""
+    """Reads a compacted segment.
+
+    `fetch(start, size)` returns bytes of its data, the first `head` of which are its head.
+    """
 
     def __init__(self, head: int, fetch: Callable[[int, int], bytes]) -> None:
         self._fetch, self._start = fetch, head

@@ -50,7 +50,10 @@ class Duplicates(NamedTuple):
 
 
 async def last_steps(connection: Connection, asked: Sequence[LoggedPoints]) -> list[int | None]:
-    """Return per series a bound of the steps logged to it earlier; None: no points. Needs what `find_duplicates` does."""
+    """Return per series a bound of the steps logged to it earlier; None: no points.
+
+    Needs what `find_duplicates` does.
+    """
     rows = await connection.fetch(
         _LAST_STEPS,
         [one.run_id for one in asked],

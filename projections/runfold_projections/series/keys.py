@@ -51,8 +51,9 @@ class KeyFilter(NamedTuple):
 async def keys_of_run(connection: Connection, run_id: str, wanted: KeyFilter) -> RunKeys | None:
     """The keys that are wanted, in the order of their code points, inherited ones too; None for an unknown run.
 
-    A key fits that begins with `prefix` and in which `pattern` (Postgres's regular expressions) is found anywhere. BadQuery for a
-    pattern that is none or takes too long. A pattern bounds the statements of the rest of the transaction.
+    A key fits that begins with `prefix` and in which `pattern` (Postgres's regular expressions) is found anywhere.
+    BadQuery for a pattern that is none or takes too long. A pattern bounds the statements of the rest of the
+    transaction.
     """
     prefix, pattern, after, limit = wanted
     if not all(map(storable, (run_id, prefix, after))):
@@ -119,7 +120,8 @@ async def matching(connection: Connection, pattern: str | None, statement: str, 
         raise BadQuery(f"The pattern {pattern!r} is no regular expression: {error}.") from None
     except asyncpg.QueryCanceledError:
         raise BadQuery(
-            f"The pattern {pattern!r} took longer than {PATTERN_SECONDS:g} s; give a simpler one, or a prefix beside it."
+            f"The pattern {pattern!r} took longer than {PATTERN_SECONDS:g} s; give a simpler one, or a prefix "
+            "beside it."
         ) from None
 
 

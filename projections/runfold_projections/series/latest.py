@@ -41,10 +41,11 @@ def latest_metrics(block: Block) -> Iterator[LatestMetric]:
 
 @dataclass(frozen=True, slots=True)
 class MetricHistory:
-    """A key's distinct points as NumPy columns, ordered by (time, step, value); those of a reduction over ranks by step.
+    """A key's distinct points as NumPy columns, ordered by (time, step, value); those of a reduction over ranks by
+    step.
 
-    `steps` and `times` (ms since the epoch) are int64, `values` is float64. NaN stands where 0 would, after it: MLflow's store
-    keeps NaN as 0 with a mark.
+    `steps` and `times` (ms since the epoch) are int64, `values` is float64. NaN stands where 0 would, after it:
+    MLflow's store keeps NaN as 0 with a mark.
     """
 
     steps: Any
@@ -77,8 +78,9 @@ ORDER BY l.run_id
 
 
 class HistoryVersion(NamedTuple):
-    """`numbers` differ whenever the run's histories may: points are only added, in segments with higher offsets, and cuts have higher
-    numbers. They cover the runs that this one was forked from. `reduction` is what the run's tag says, else its experiment's.
+    """`numbers` differ whenever the run's histories may: points are only added, in segments with higher offsets, and
+    cuts have higher numbers. They cover the runs that this one was forked from. `reduction` is what the run's tag says,
+    else its experiment's.
     """
 
     numbers: tuple[int, ...] = ()
@@ -96,11 +98,11 @@ async def history_mark(connection: Connection, run_id: str) -> HistoryVersion:
 async def history(
     connection: Connection, run_id: str, key: str, as_of: Vector | None = None, reduction: Reduction = Reduction.ALL
 ) -> MetricHistory:
-    """The effective points of a key, over all attempts and ranks, with what was inherited; empty for an unknown run or key.
-    With `as_of`, those that there were at that moment.
+    """The effective points of a key, over all attempts and ranks, with what was inherited; empty for an unknown run or
+    key. With `as_of`, those that there were at that moment.
 
-    A point is (step, time, value), as in MLflow: what two ranks logged alike is shown once. With a reduction there is one point a step,
-    by step.
+    A point is (step, time, value), as in MLflow: what two ranks logged alike is shown once. With a reduction there is
+    one point a step, by step.
     """
     lines = await read_visible_runs(connection, [run_id], as_of=as_of)
     found = await read_series(connection, [run_id], [key], lines)

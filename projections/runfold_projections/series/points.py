@@ -70,9 +70,9 @@ async def read_series(
 ) -> dict[SeriesKey, list[SeriesPiece]]:
     """Pieces of every series of these runs and keys that has points, in the order of the log.
 
-    `lines`, as `read_lines` has found them for these runs, say which points are shown, and as of when; without them, the effective ones
-    are.
-    Nothing of unknown runs. A point may stand in several pieces. Must run in a snapshot: it takes several statements.
+    `lines`, as `read_lines` has found them for these runs, say which points are shown, and as of when; without them,
+    the effective ones are. Nothing of unknown runs. A point may stand in several pieces. Must run in a snapshot: it
+    takes several statements.
     """
     lines = lines or await read_visible_runs(connection, run_ids)
     wanted = sorted(set(filter(storable, keys)))

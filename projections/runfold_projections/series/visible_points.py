@@ -19,8 +19,8 @@ BranchChoice = int | Literal["effective", "all"]
 class VisiblePart:
     """Points of `owner` that a run shows.
 
-    `view` None: all of them. `step`: the last inherited one, after all forks in between. `descendants`: the views of the
-    runs in between.
+    `view` None: all of them. `step`: the last inherited one, after all forks in between. `descendants`: the views of
+    the runs in between.
     """
 
     owner: str

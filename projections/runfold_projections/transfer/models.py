@@ -8,8 +8,10 @@ from runfold_projections.postgres.connection import Connection
 
 @dataclass(slots=True)
 class WholeModel:
-    """A logged model. `experiment` is its experiment's name; times are ms since the epoch by the writers' clocks; `created_by` is the
-    id of the event that made it.
+    """A logged model.
+
+    `experiment` is its experiment's name; times are ms since the epoch by the writers' clocks; `created_by` is the id
+    of the event that made it.
     """
 
     model_id: str

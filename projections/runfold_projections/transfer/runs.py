@@ -59,8 +59,9 @@ class PointsPiece(NamedTuple):
 class BranchRecord:
     """What one record said of how a run's points hang together (see folds/lineage.py), in the order of the log.
 
-    `attempt_branch` is set where an attempt appears that opens one, `cut` is the number of a rewind, which opens the branch of that number, or of
-    a declared start. `rank` None: of all ranks. `step` is the last one that is kept, or inherited; or the declared start.
+    `attempt_branch` is set where an attempt appears that opens one, `cut` is the number of a rewind, which opens the
+    branch of that number, or of a declared start. `rank` None: of all ranks. `step` is the last one that is kept, or
+    inherited; or the declared start.
     """
 
     run_id: str
@@ -153,7 +154,8 @@ async def point_count(connection: Connection, run_ids: Sequence[str]) -> int:
 
 _LINES = """
 SELECT run_id, first_offset AS at, 'attempt' AS kind, attempt, ordinal, branch AS number, NULL::integer AS rank,
-       NULL::bigint AS step, NULL::boolean AS opens, NULL::integer AS world_size, NULL::text AS parent, NULL::integer AS parent_branch
+       NULL::bigint AS step, NULL::boolean AS opens, NULL::integer AS world_size,
+       NULL::text AS parent, NULL::integer AS parent_branch
 FROM attempt WHERE run_id = ANY ($1::text[])
 UNION ALL
 SELECT run_id, log_offset, 'start', attempt, NULL, NULL, NULL, start_step, NULL, world_size, NULL, NULL
@@ -242,7 +244,10 @@ ORDER BY s.run_id, s.branch, a.ordinal, s.attempt, s.rank, s.first_offset, s.fir
 
 
 async def point_pieces(connection: Connection, run_ids: Sequence[str]) -> AsyncIterator[PointsPiece]:
-    """Read all points of these runs, by run, branch, attempt and rank, a few segments at a time. Needs a transaction."""
+    """Read all points of these runs, by run, branch, attempt and rank, a few segments at a time.
+
+    Needs a transaction.
+    """
     async for row in connection.cursor(_SEGMENTS, list(run_ids), prefetch=_SEGMENTS_AT_ONCE):
         rank = None if row["rank"] < 0 else row["rank"]
         for frame in read_segment(row["head"], row["data"]):

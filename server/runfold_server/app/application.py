@@ -192,7 +192,10 @@ def _end_streams_at_signals(*stops: Callable[[], None]) -> None:
 
 
 def _collect_quickly() -> None:
-    """What is there at the start stays. Looked through by a collection that a large request set off, it held up all others for 80 ms."""
+    """What is there at the start stays.
+
+    Looked through by a collection that a large request set off, it held up all others for 80 ms.
+    """
     if threading.current_thread() is not threading.main_thread():
         return
     gc.collect()

@@ -1,4 +1,4 @@
-"""Pages of runs as JSON: found over columns in memory, and each run written once as long as nothing about it changes."""
+"""Pages of runs as JSON: found over columns in memory; each run is encoded once until it changes."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -99,7 +99,7 @@ class _EncodedRun:
 
 
 class EncodedRuns:
-    """Runs as JSON, each valid from the epoch that it was read in until the feed names it; at most `max_bytes` of them."""
+    """Runs as JSON, each valid from the epoch of its read until the feed names it; at most `max_bytes` of them."""
 
     def __init__(self, feed: ChangeFeed, encode: EncodeRun, max_bytes: int) -> None:
         self._feed = feed

@@ -1,7 +1,7 @@
 """Large JSON, in bodies and in answers: counted before it is decoded, and worked on beside the event loop.
 
-One call of the decoder or the encoder holds the interpreter until it is done, in whatever thread it runs. So what one call gets is
-bounded, and a single thread makes the calls, between which the event loop comes to its turn.
+One call of the decoder or the encoder holds the interpreter until it is done, in whatever thread it runs. So what one
+call gets is bounded, and a single thread makes the calls, between which the event loop comes to its turn.
 """
 
 import asyncio
@@ -50,7 +50,8 @@ def refuse_many(body: bytes) -> None:
         piece = body[at : at + _SCANNED]
         piece = piece.rstrip(b"\\") or piece  # what is escaped is in the piece of its backslash
         at += len(piece)
-        # Without escapes, every second part is no text. What is no JSON may be counted wrongly, but a decoder ends there, too.
+        # Without escapes, every second part is no text. What is no JSON may be counted wrongly, but a decoder ends
+        # there, too.
         parts = piece.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
         count += _most_values(b"".join(parts[inside::2]))
         if count > MOST_VALUES:
@@ -104,7 +105,9 @@ def _joined(start: bytes, some: Iterator[Any], end: bytes) -> Iterator[bytes]:
 
 
 class InPieces(Response):
-    """An answer that is sent piece by piece, no faster than its client takes it, and forgotten when that takes too long."""
+    """An answer that is sent piece by piece, no faster than its client takes it, and forgotten when that takes too
+    long.
+    """
 
     media_type = "application/json"
     unsent = 0

@@ -84,8 +84,8 @@ RawHandler = Callable[[Services, RawCall[R]], Awaitable[Response]]
 class RawOperation(Generic[R]):
     """One method of one whole path, served by a handler that reads the body and makes the response itself.
 
-    `path` is Starlette's, with its placeholders; `request` declares what the path and the query hold. `body_type` is the
-    media type of the body, if there is one. `answers` has the media type and, for JSON, the schema of each status.
+    `path` is Starlette's, with its placeholders; `request` declares what the path and the query hold. `body_type` is
+    the media type of the body, if there is one. `answers` has the media type and, for JSON, the schema of each status.
     Errors have MLflow's shape.
     """
 

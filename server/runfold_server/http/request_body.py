@@ -26,7 +26,10 @@ async def read_body(request: Request, most: int) -> bytes:
 
 
 def read_json(body: bytes, content_type: str | None) -> dict[str, Any]:
-    """Return the JSON object of a body; an empty body is an empty object. BadBody if it is not one, TooLarge for too many values."""
+    """Return the JSON object of a body; an empty body is an empty object.
+
+    BadBody if it is not one, TooLarge for too many values.
+    """
     check_content_type(content_type)
     if not body.strip():
         return {}

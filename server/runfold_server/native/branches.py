@@ -36,7 +36,10 @@ Json = dict[str, Any]
 
 
 def which(given: object) -> Which:
-    """What to show of a run, as a request says it: `effective`, `all`, or the number of a branch. InvalidParameter for anything else."""
+    """What to show of a run, as a request says it: `effective`, `all`, or the number of a branch.
+
+    InvalidParameter for anything else.
+    """
     if given in ("effective", "all"):
         return given
     branch = int(given) if isinstance(given, str) and given.isascii() and given.isdecimal() else given
@@ -147,7 +150,8 @@ OPERATIONS = (
         f"{NATIVE_PREFIX}/runs/{{run_id}}/branches",
         BranchesOfRun,
         _branches,
-        "A run's attempts, rewinds and declared starts, up to which step each branch is effective for each rank, and forks. Strong unless asked otherwise.",
+        "A run's attempts, rewinds and declared starts, up to which step each branch is effective for each rank, "
+        "and forks. Strong unless asked otherwise.",
         {200: (JSON, _ANSWER)},
         time_travel=TimeTravel.AS_OF,
         errors=(400, 404, 503),

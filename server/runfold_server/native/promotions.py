@@ -61,7 +61,8 @@ _CONDITIONS = (
     "none); or `version` exists, and is in `stage` if that is given; or, with neither, the model exists."
 )
 _MOVES = (
-    f"Moves, made in their order; at most {MOST_IN_A_PROMOTION}. `alias` is set on `version` (without one: removed), or "
+    f"Moves, made in their order; at most {MOST_IN_A_PROMOTION}. `alias` is set on `version` (without one: "
+    "removed), or "
     "`version` gets `stage`, or both."
 )
 
@@ -140,7 +141,8 @@ OPERATIONS = (
         f"{NATIVE_PREFIX}/models:promote",
         NoFields,
         _promote,
-        "Move aliases and stages of one or several registered models by one event, if all conditions hold: wholly or not at all. "
+        "Move aliases and stages of one or several registered models by one event, if all conditions hold: wholly "
+        "or not at all. "
         "What is answered is as of that event.",
         {
             200: (JSON, having({"position": POSITION, "models": listed(ref("NativeModel"))})),

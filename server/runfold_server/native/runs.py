@@ -1,4 +1,4 @@
-"""runs/{run_id} of the native API: a run with its params, tags, latest metrics, inputs and outputs, all of one moment."""
+"""runs/{run_id} of the native API: a run with params, tags, latest metrics, inputs and outputs of one moment."""
 
 from typing import Any
 
@@ -115,7 +115,8 @@ OPERATIONS = (
         f"{NATIVE_PREFIX}/runs/{{run_id}}",
         GetRun,
         _run,
-        "A run with its params, tags, latest metrics, inputs and outputs, deleted or not. Strong unless asked otherwise.",
+        "A run with its params, tags, latest metrics, inputs and outputs, deleted or not. Strong unless asked "
+        "otherwise.",
         {200: (JSON, having({"run": ref("NativeRun"), "positions": POSITIONS}))},
         time_travel=TimeTravel.AS_OF,
         errors=(400, 404, 503),

@@ -24,7 +24,8 @@ MAX_CHARS = 64 * 1024
 _LARGEST_MS = 253_402_300_799_999
 """The end of the year 9999, the last of ISO dates."""
 _FORMS = (
-    "give a date or time (2026-03-01, 2026-03-01T12:30:00+01:00; UTC if no zone is named), milliseconds since the epoch, "
+    "give a date or time (2026-03-01, 2026-03-01T12:30:00+01:00; UTC if no zone is named), milliseconds since the "
+    "epoch, "
     "a position vector (runs:3:18240,metrics:3:99), or the name of a snapshot"
 )
 _SNAPSHOT_NAME = re.compile(r"[a-z0-9_]{1,17}")
@@ -153,11 +154,13 @@ def _checked(vector: Vector, ends: Mapping[Partition, int], parameter: str) -> d
     for where, offset in vector.items():
         if where not in ends:
             raise InvalidParameter(
-                f"Invalid value for parameter '{parameter}' supplied: the log has no partition {where}, or it has no read models."
+                f"Invalid value for parameter '{parameter}' supplied: the log has no partition {where}, or it has "
+                "no read models."
             )
         if offset > ends[where]:
             raise InvalidParameter(
-                f"Invalid value for parameter '{parameter}' supplied: {where}:{offset} is ahead of the log, which ends at "
+                f"Invalid value for parameter '{parameter}' supplied: {where}:{offset} is ahead of the log, which "
+                "ends at "
                 f"{where}:{ends[where]}."
             )
     return {where: vector.get(where, 0) for where in ends}

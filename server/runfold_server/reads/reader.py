@@ -112,7 +112,7 @@ class Reader:
     async def read_after(
         self, ends: PartitionOffsets, query: Query[T], also: Callable[[T], PartitionOffsets] | None = None
     ) -> ReadResult[T]:
-        """Run the query in a transaction whose checkpoints have passed these end offsets, and those that `also` adds."""
+        """Run the query in a transaction whose checkpoints have passed these end offsets and those of `also`."""
         wanted = dict(ends)
         return await self._retry_until_folded(wanted, lambda: self._try_read(wanted, query, also))
 
@@ -212,6 +212,7 @@ def _behind(positions: PartitionOffsets, ends: PartitionOffsets, waited: float) 
     where, end = max(late.items(), key=lambda item: item[1] - positions.get(item[0], 0))
     more = f" (and {len(late) - 1} more partitions)" if len(late) > 1 else ""
     return (
-        f"The read models are behind the log: partition {where} is folded up to {positions.get(where, 0)} of {end}{more} "
+        f"The read models are behind the log: partition {where} is folded up to {positions.get(where, 0)} of "
+        f"{end}{more} "
         f"after {waited:g} s. Is a worker running?"
     )

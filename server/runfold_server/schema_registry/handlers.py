@@ -197,7 +197,8 @@ async def _find_version(services: Services, request: VersionOfSubject) -> Defini
     if not 1 <= number <= _MOST_VERSION:
         raise RegistryError(
             42202,
-            f"The specified version '{text}' is not a valid version id. Allowed values are between [1, 2^31-1] and the string \"latest\"",
+            f"The specified version '{text}' is not a valid version id. Allowed values are between [1, 2^31-1] and "
+            'the string "latest"',
         )
     versions = await _of_subject(services, request.subject)
     if text in ("latest", "-1"):

@@ -172,7 +172,10 @@ class LiveFeed(Generic[S, Item]):
             await reader.close()
 
     async def _catch_up(self, stream: S, reader: "_CommonReader[S, Item]") -> None:
-        """Read the log for this stream alone until it is where the common reader is. Returns early while Kafka is away."""
+        """Read the log for this stream alone until it is where the common reader is.
+
+        Returns early while Kafka is away.
+        """
         audience = Audience([stream])
         offsets = reader.own(stream)
         try:

@@ -53,7 +53,10 @@ class RejectedWrite(Exception):
 
 
 class Writes:
-    """Appends through the process's one writer. Never sends an event twice: a failed append burns its sequence number."""
+    """Appends through the process's one writer.
+
+    Never sends an event twice: a failed append burns its sequence number.
+    """
 
     def __init__(self, log: LogWriter, reader: Reader, metrics: ServerMetrics) -> None:
         self._log, self._reader, self._metrics = log, reader, metrics
@@ -88,7 +91,10 @@ class Writes:
         return appended
 
     async def append_wait_query(self, event: Event, origin: WriteOrigin, query: Callable[[Appended], Query[T]]) -> T:
-        """`append_and_wait`, and what the query then finds. Only for a query of one statement: it has no transaction."""
+        """`append_and_wait`, and what the query then finds.
+
+        Only for a query of one statement: it has no transaction.
+        """
         appended = await self.append(event, origin)
         return await self._accepted(event, lambda: self._reader.outcome(appended.position, query(appended)))
 

@@ -46,7 +46,9 @@ class Checked:
 
 
 def check(records: Sequence[Outgoing], partitions: int, level: int = FEATURE_LEVEL) -> list[Checked]:
-    """Check every record as a worker will, and that the log's feature level has its schema; InvalidParameter names the index of the first that is bad."""
+    """Check every record as a worker will, and that the log's feature level has its schema; InvalidParameter names the
+    index of the first that is bad.
+    """
     checked = []
     for index, record in enumerate(records):
         try:
@@ -89,7 +91,10 @@ class TooNew(SchemaError):
 
 
 async def append_all(services: Services, checked: Sequence[Checked]) -> list[Position | ApiError]:
-    """Append in order, a window at a time. After a failure nothing more is sent; what was not tried has the failure too."""
+    """Append in order, a window at a time.
+
+    After a failure nothing more is sent; what was not tried has the failure too.
+    """
     bulk = len(checked) >= _BULK_FROM
     done: list[Position | ApiError] = []
     for window in _windows(checked):
@@ -200,7 +205,8 @@ OPERATIONS = (
         f"{NATIVE_PREFIX}/events",
         AppendEvents,
         _events,
-        "Append a batch of records of a native client, as `producers` encodes them. A bad record refuses the whole batch.",
+        "Append a batch of records of a native client, as `producers` encodes them. A bad record refuses the whole "
+        "batch.",
         {200: (JSON, ref("Outcomes")), 503: (JSON, ref("Outcomes"))},
         body_type=CONTENT_TYPE,
         errors=(400, 413, 503),

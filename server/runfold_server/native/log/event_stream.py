@@ -140,10 +140,14 @@ OPERATIONS = (
         f"{NATIVE_PREFIX}/events:stream",
         FollowEvents,
         _stream,
-        "Events of the log as they are appended, as server-sent events: one per record, named by its type, with the event in CloudEvents' "
-        "JSON form and its position and broker time. Also `open`, `heartbeat`, `unreadable` (a record that is no event, or of a newer "
-        "release), and `end` with the reason why the server ends the stream (`slow`, `stopped`, `gone`). Each id is the position vector "
-        "behind the event: with it as header Last-Event-ID, or as `from`, a stream goes on without a gap or a repeat in any partition.",
+        "Events of the log as they are appended, as server-sent events: one per record, named by its type, with "
+        "the event in CloudEvents' "
+        "JSON form and its position and broker time. Also `open`, `heartbeat`, `unreadable` (a record that is no "
+        "event, or of a newer "
+        "release), and `end` with the reason why the server ends the stream (`slow`, `stopped`, `gone`). Each id "
+        "is the position vector "
+        "behind the event: with it as header Last-Event-ID, or as `from`, a stream goes on without a gap or a "
+        "repeat in any partition.",
         {200: (MEDIA_TYPE, TEXT)},
         errors=(400, 429, 503),
     ),

@@ -102,7 +102,8 @@ OPERATIONS = (
         f"{NATIVE_PREFIX}/set-aside",
         ListRecords,
         _listing("set_aside", outcomes.recent_dead_letters),
-        "Records that no fold can read, latest first. An eventual read unless asked otherwise: it answers while Kafka is away.",
+        "Records that no fold can read, latest first. An eventual read unless asked otherwise: it answers while "
+        "Kafka is away.",
         {200: (JSON, _list_shape("set_aside", reason=TEXT, value_size=NULLABLE_INT, key=NULLABLE_TEXT))},
         errors=(400, 503),
         time_travel=TimeTravel.SNAPSHOT,
@@ -112,7 +113,8 @@ OPERATIONS = (
         f"{NATIVE_PREFIX}/rejections",
         ListRecords,
         _listing("rejections", outcomes.recent_rejections),
-        "Events that a fold refused, latest first. An eventual read unless asked otherwise: it answers while Kafka is away.",
+        "Events that a fold refused, latest first. An eventual read unless asked otherwise: it answers while Kafka "
+        "is away.",
         {
             200: (
                 JSON,

@@ -1,7 +1,8 @@
 """series:history of the native API: every distinct point of many series, as an Arrow stream or as JSON.
 
-All is read in one snapshot into a file that stays in memory while it is small, and sent from there: a slow client holds no connection
-to Postgres, and a fault while reading is an error, not half an answer. `reading.exports` bounds how many of them there are.
+All is read in one snapshot into a file that stays in memory while it is small, and sent from there: a slow client holds
+no connection to Postgres, and a fault while reading is an error, not half an answer. `reading.exports` bounds how many
+of them there are.
 """
 
 import asyncio
@@ -294,8 +295,10 @@ OPERATIONS = (
         "/api/runfold/v1/series:history",
         NoFields,
         _history,
-        "Every point of many series, each once, with attempt, rank, step, time and value. Per attempt (in the order of their appearance), branch and "
-        f"rank, by step, time and value. JSON, or an Arrow IPC stream where {arrow.MEDIA_TYPE} is accepted. At most {MOST_POINTS:,} points.",
+        "Every point of many series, each once, with attempt, rank, step, time and value. Per attempt (in the "
+        "order of their appearance), branch and "
+        f"rank, by step, time and value. JSON, or an Arrow IPC stream where {arrow.MEDIA_TYPE} is accepted. At "
+        f"most {MOST_POINTS:,} points.",
         {200: (JSON, having({"series": listed(_SERIES), "positions": POSITIONS}, {"live": LIVE}))},
         body_type=JSON,
         body=_BODY,

@@ -85,8 +85,10 @@ OPERATIONS = (
         _PATH,
         KeysQuery,
         _keys,
-        "Keys of a run's metrics in the order of their code points, each with its latest value and its extremes. `regex` is one of "
-        f"Postgres's, of at most {MOST_PATTERN} characters, found anywhere in the key; one that is none, or takes too long, is refused.",
+        "Keys of a run's metrics in the order of their code points, each with its latest value and its extremes. "
+        "`regex` is one of "
+        f"Postgres's, of at most {MOST_PATTERN} characters, found anywhere in the key; one that is none, or takes "
+        "too long, is refused.",
         {
             200: (
                 JSON,

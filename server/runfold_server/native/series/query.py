@@ -182,7 +182,8 @@ def _check_statistics(query: Query) -> None:
 
 BRANCHES: Schema = {
     "anyOf": [{"enum": ["effective", "all"]}, {"type": "integer", "minimum": 0}],
-    "description": "The points that no later rewind or start cut off; all; or what was effective when a branch was the newest.",
+    "description": "The points that no later rewind or start cut off; all; or what was effective when a branch was "
+    "the newest.",
 }
 BODY = having(
     {
@@ -224,7 +225,8 @@ BODY = having(
                 having({"except": {**listed(TEXT), "maxItems": MOST_GROUPED_BY}}),
                 {"type": "null"},
             ],
-            "description": "Runs with equal values of these params (or tags.NAME), or of all params but these, are one line. []: all runs are.",
+            "description": "Runs with equal values of these params (or tags.NAME), or of all params but these, are "
+            "one line. []: all runs are.",
         },
         "spread": {"enum": list(_SPREADS), "description": "Columns of an aggregate, beside its quantiles."},
         "quantiles": {**listed({"type": "number", "minimum": 0, "maximum": 1}), "maxItems": MOST_QUANTILES},

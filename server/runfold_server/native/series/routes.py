@@ -161,9 +161,11 @@ OPERATIONS = (
         "/api/runfold/v1/series:query",
         NoFields,
         _query,
-        "Many series on one x grid for a chart: exact points where they are few, else so many buckets as the chart has pixels; lines of runs, "
+        "Many series on one x grid for a chart: exact points where they are few, else so many buckets as the chart "
+        "has pixels; lines of runs, "
         "of ranks, or aggregates over them, smoothed if asked for. "
-        f"JSON, or binary where {MEDIA_TYPE} is accepted. Of the past, runs that a filter finds are found in a past of the moment.",
+        f"JSON, or binary where {MEDIA_TYPE} is accepted. Of the past, runs that a filter finds are found in a "
+        "past of the moment.",
         {200: (JSON, _HEAD)},
         body_type=JSON,
         body=BODY,

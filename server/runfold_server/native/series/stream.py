@@ -33,7 +33,9 @@ MOST_RUNS, MOST_KEYS = 500, 500
 HEARTBEAT = 15.0
 """Seconds without an event after which one says that the stream lives, and how far it is."""
 GATHER = 0.1
-"""Seconds between two events, so that points of many small records come together; the first after a silence comes at once."""
+"""Seconds between two events, so that points of many small records come together; the first after a silence comes at
+once.
+"""
 
 
 class FollowSeries(Message, frozen=True):
@@ -149,9 +151,13 @@ OPERATIONS = (
         "/api/runfold/v1/series:live",
         FollowSeries,
         _live,
-        "Points of series as they come, as server-sent events: `open`, `points` (series as series:history has them), `cut` (a rewind or declared start: points of greater steps told before count no more), `heartbeat`, and `end` with "
-        "the reason why the server ends the stream (`slow`, `stopped`, `gone`: read the histories again). `since` is the `live` of an answer, so "
-        "that nothing is missing or told twice; without it the stream begins now. Each event's id is the place behind it: the header "
+        "Points of series as they come, as server-sent events: `open`, `points` (series as series:history has "
+        "them), `cut` (a rewind or declared start: points of greater steps told before count no more), "
+        "`heartbeat`, and `end` with "
+        "the reason why the server ends the stream (`slow`, `stopped`, `gone`: read the histories again). `since` "
+        "is the `live` of an answer, so "
+        "that nothing is missing or told twice; without it the stream begins now. Each event's id is the place "
+        "behind it: the header "
         "Last-Event-ID goes before `since`.",
         {200: (MEDIA_TYPE, TEXT)},
         errors=(400, 404, 429, 503),

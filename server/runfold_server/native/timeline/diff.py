@@ -59,7 +59,10 @@ def diff(subject: HistorySubject) -> RawHandler[Between]:
 async def _both(
     connection: Connection, subject: HistorySubject, last: EntityHistory[Any], name: str, early: Vector, late: Vector
 ) -> tuple[EntityHistory[Any], EntityHistory[Any]]:
-    """Whose the name was at each of the two moments. Where nobody had it at one of them, it is the other one's story."""
+    """Whose the name was at each of the two moments.
+
+    Where nobody had it at one of them, it is the other one's story.
+    """
     if subject.holder is None:
         return last, last
     then, now = await subject.holder(connection, name, early), await subject.holder(connection, name, late)

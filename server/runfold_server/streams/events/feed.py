@@ -27,7 +27,10 @@ _MAX_RECORDS = 500
 
 
 class EventStreams(StreamKind[EventSubscription, Entry]):
-    """Events of all partitions, by one reader from the log's end on. With `outcomes_from`, with what the folds decided."""
+    """Events of all partitions, by one reader from the log's end on.
+
+    With `outcomes_from`, with what the folds decided.
+    """
 
     name = "events"
     fetch_bytes = _FETCH_BYTES

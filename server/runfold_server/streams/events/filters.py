@@ -83,7 +83,10 @@ def _named(event: Event) -> Iterator[str]:
 
 
 def patterns(texts: Iterable[str]) -> tuple[re.Pattern[str], ...]:
-    """Types as patterns with `*`, `?` and `[...]`. InvalidParameter if there are too many of them, or one is too long."""
+    """Types as patterns with `*`, `?` and `[...]`.
+
+    InvalidParameter if there are too many of them, or one is too long.
+    """
     found: Sequence[str] = list(dict.fromkeys(texts))
     if len(found) > MOST_PATTERNS or any(len(text) > MOST_CHARS for text in found):
         raise InvalidParameter(

@@ -97,7 +97,8 @@ def _time(text: str) -> int:
         time_ms = -1
     if not 0 <= time_ms < 2**62:
         raise InvalidParameter(
-            f"Invalid value {text[:80]!r} for parameter 'from' supplied: beginning, now, the id of an event, a position vector "
+            f"Invalid value {text[:80]!r} for parameter 'from' supplied: beginning, now, the id of an event, a "
+            "position vector "
             "(runs:3:18240,metrics:3:99), a time with its zone (2026-03-01T12:30:00Z), or milliseconds since the epoch."
         )
     return time_ms
