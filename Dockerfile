@@ -1,5 +1,5 @@
 # One image for the server, the workers and the one-shot commands: `docker run runfold server`, `… worker`, `… migrate`.
-# Base images and packages are pinned; Postgres, Kafka and Java are not in here.
+# Base images and packages are pinned; It contains no Postgres, Kafka or Java.
 
 FROM python:3.11.14-slim-bookworm AS build
 WORKDIR /build

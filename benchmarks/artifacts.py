@@ -1,4 +1,7 @@
-"""A large file up and down through the server: speed, and how much memory the server took for it. `make bench-artifacts`."""
+"""Measure the speed of one large file up and down through the server, and the server's memory meanwhile.
+
+`make bench-artifacts`.
+"""
 
 import argparse
 import asyncio
@@ -63,7 +66,8 @@ def measure(url: str, pid: int, megabytes: int) -> None:
     print(f"up    {megabytes} MB in {up:.1f} s, {megabytes / up:.0f} MB/s; server's peak {idle} -> {after_up} MB")
     print(f"down  {megabytes} MB in {down:.1f} s, {megabytes / down:.0f} MB/s; server's peak -> {after_down} MB")
     print(
-        f"small {SMALL_FILES} of 10 kB from 8 threads: {SMALL_FILES / spent:.0f}/s, p50 {times[len(times) // 2] * 1000:.0f} ms, p99 {times[len(times) * 99 // 100] * 1000:.0f} ms"
+        f"small {SMALL_FILES} of 10 kB from 8 threads: {SMALL_FILES / spent:.0f}/s, "
+        f"p50 {times[len(times) // 2] * 1000:.0f} ms, p99 {times[len(times) * 99 // 100] * 1000:.0f} ms"
     )
 
 

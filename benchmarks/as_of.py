@@ -1,4 +1,7 @@
-"""How long an answer about the past takes on a run and on a registered model with 10,000 events each, over HTTP. `make bench-as-of`."""
+"""Measure point-in-time reads over HTTP on a run and a registered model with 10,000 events each.
+
+`make bench-as-of`.
+"""
 
 import asyncio
 import os
@@ -51,7 +54,9 @@ async def write(client: httpx2.AsyncClient) -> tuple[str, list[str]]:
 
 
 async def write_model(client: httpx2.AsyncClient) -> tuple[str, list[str]]:
-    """A registered model with that many events: a quarter of them versions, else moves of aliases, tags of it and of its versions."""
+    """A registered model with that many events: a quarter of them versions, else moves of aliases, tags of it and of
+    its versions.
+    """
     name = "popular"
     (await client.post(f"{MLFLOW}/registered-models/create", json={"name": name})).raise_for_status()
     moments = []
@@ -85,7 +90,8 @@ async def timed(client: httpx2.AsyncClient, what: str, paths: list[tuple[str, di
 async def main() -> None:
     """Start everything, write the run, ask."""
     print(
-        f"# {describe()}; a run with {EVENTS:,} events, half of them params; a model with as many, a quarter of them versions"
+        f"# {describe()}; a run with {EVENTS:,} events, half of them params; "
+        "a model with as many, a quarter of them versions"
     )
     with tempfile.TemporaryDirectory(prefix="runfold-as-of-") as directory:
         settings = load_settings(data_dir=Path(directory), port=0)

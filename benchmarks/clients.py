@@ -1,4 +1,4 @@
-"""Load on a tracking server from processes of their own: the same light client for every server, so that the server is measured."""
+"""Generate load on a tracking server from separate processes, with the same light client for every server."""
 
 import http.client
 import json

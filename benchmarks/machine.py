@@ -1,4 +1,4 @@
-"""What a figure was measured on."""
+"""Describe the machine that the figures come from."""
 
 import os
 import platform

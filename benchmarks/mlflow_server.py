@@ -24,29 +24,34 @@ SEED = (
     VALUES ($1, 'bench ' || $2::integer, 'mlflow-artifacts:/' || $1::integer, 'active', 1, 1)
     """,
     """
-    INSERT INTO runs (run_uuid, name, source_type, source_name, entry_point_name, user_id, status, start_time, end_time, source_version,
+    INSERT INTO runs (run_uuid, name, source_type, source_name, entry_point_name, user_id, status, start_time,
+        end_time, source_version,
                       lifecycle_stage, artifact_uri, experiment_id)
     SELECT md5($1::bigint || '/' || n), 'run-' || n, 'UNKNOWN', '', '', 'user' || n % 7,
            (ARRAY['FAILED', 'RUNNING', 'FINISHED', 'FINISHED', 'FINISHED'])[n % 5 + 1],
-           1700000000000 + n * 1000::bigint, 1700000600000 + n * 1000::bigint, '', CASE n % 100 WHEN 7 THEN 'deleted' ELSE 'active' END,
+           1700000000000 + n * 1000::bigint, 1700000600000 + n * 1000::bigint, '',
+               CASE n % 100 WHEN 7 THEN 'deleted' ELSE 'active' END,
            'mlflow-artifacts:/' || $1::integer || '/' || md5($1::bigint || '/' || n) || '/artifacts', $1::integer
     FROM generate_series(1, $2::integer) n
     """,
     """
     INSERT INTO latest_metrics (run_uuid, key, value, timestamp, step, is_nan)
-    SELECT md5($1::bigint || '/' || n), 'm' || k, CASE WHEN n % 97 = 3 THEN 0 ELSE random() END, 1700000000000, 100, n % 97 = 3
+    SELECT md5($1::bigint || '/' || n), 'm' || k, CASE WHEN n % 97 = 3 THEN 0 ELSE random() END, 1700000000000, 100,
+        n % 97 = 3
     FROM generate_series(1, $2::integer) n, generate_series(0, 9) k WHERE k <> 9 OR n % 10 < 7
     """,
     """
     INSERT INTO params (run_uuid, key, value)
-    SELECT md5($1::bigint || '/' || n), 'p' || k, CASE k WHEN 0 THEN (n % 20)::text WHEN 1 THEN md5(n::text) ELSE (n % (10 * k))::text END
+    SELECT md5($1::bigint || '/' || n), 'p' || k,
+        CASE k WHEN 0 THEN (n % 20)::text WHEN 1 THEN md5(n::text) ELSE (n % (10 * k))::text END
     FROM generate_series(1, $2::integer) n, generate_series(0, 9) k WHERE k <> 9 OR n % 10 < 7
     """,
     """
     INSERT INTO tags (run_uuid, key, value)
     SELECT md5($1::bigint || '/' || n), t.k, t.v
     FROM generate_series(1, $2::integer) n,
-         LATERAL (VALUES ('mlflow.runName', 'run-' || n), ('mlflow.user', 'user' || n % 7), ('team', 'team-' || n % 13)) t (k, v)
+         LATERAL (VALUES ('mlflow.runName', 'run-' || n), ('mlflow.user', 'user' || n % 7), ('team',
+             'team-' || n % 13)) t (k, v)
     """,
 )
 """The same runs as `search.SEED` makes, in MLflow's tables."""

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 import runfold
-from runfold_projections.segments.compaction_backlog import QUIET
+from runfold_projections.segments.compaction_backlog import QUIET_SECONDS
 from runfold_server.native.series.arrow import MEDIA_TYPE as ARROW
 from runfold_server.native.series.routes import MEDIA_TYPE as SERIES
 from runfold_stack.config.settings import load_settings
@@ -124,7 +124,7 @@ async def main() -> None:
             ids = await asyncio.to_thread(load, up.url)
             async with httpx2.AsyncClient(base_url=up.url, timeout=120, trust_env=False) as client:
                 fresh = await questions(client, *ids, count)
-                await asyncio.sleep(QUIET + 30)
+                await asyncio.sleep(QUIET_SECONDS + 30)
                 merged = await questions(client, *ids, count)
     table = Table("measure, ms", "p50", "p99", "merged p50", "p99", "MB", box=None, pad_edge=False)
     for name, (p50, p99, _) in fresh.items():

@@ -1,7 +1,9 @@
-"""How fast projections are rebuilt: events of runs and of the registry, metric points, and the hash of the result. `make bench-rebuild`.
+"""How fast projections are rebuilt: events of runs and of the registry, metric points, and the hash of the result.
 
-The log is written straight into the embedded Kafka; then `runfold rebuild` does its work, with the worker of `runfold up` beside it. The rate is
-that of the replay: from the first commit into the new generation until it has caught up.
+`make bench-rebuild`.
+
+The log is written straight into the embedded Kafka; then `runfold rebuild` does its work, with the worker of `runfold
+up` beside it. The rate is that of the replay: from the first commit into the new generation until it has caught up.
 """
 
 import argparse
@@ -86,8 +88,9 @@ def run_events(count: int) -> Iterator[Outgoing]:
 
 
 def registry_events(count: int) -> Iterator[Outgoing]:
-    """Models as a team registers them: each with ten versions of logged models that came to be, were tagged, got the alias, and went
-    through the stages."""
+    """Models as a team registers them: each with ten versions of logged models that came to be, were tagged, got the
+    alias, and went through the stages.
+    """
     writer, sequence = Writer("server", "node"), 0
     models = max(1, count // (1 + 10 * len(version_events("any", 1))))
     for number in range(models):
@@ -168,7 +171,8 @@ async def rebuild(up: Up, namespace: str, projection: Projection, amount: int, w
     assert not compared.differences
     parts = ", ".join(f"{name} {seconds / amount * 1e6:.3g}" for name, seconds in cpu.items())
     print(
-        f"# replay of {projection}: CPU per {what[:-1]}, us: {sum(cpu.values()) / amount * 1e6:.3g} = {parts}; two cores of their own "
+        f"# replay of {projection}: CPU per {what[:-1]}, us: {sum(cpu.values()) / amount * 1e6:.3g} = {parts}; "
+        "two cores of their own "
         f"would take {2 * amount / sum(cpu.values()):,.0f} {what}/s",
         file=sys.stderr,
     )

@@ -1,7 +1,7 @@
-"""MLflow's model registry API: Runfold and MLflow's own server side by side, on the same Postgres, by the same clients. `make bench-registry`.
+"""Compare MLflow's model registry API on Runfold and on MLflow's own server: same Postgres, same clients.
 
-Each client works on a model of its own. Rates are compared with the better of MLflow's `--workers 1` and its default, measured in turn.
-The aim: at least five times as many writes by 8 clients.
+`make bench-registry`. Each client works on a model of its own. Rates are compared with the better of MLflow's
+`--workers 1` and its default, measured in turn. The target is at least five times as many writes by 8 clients.
 """
 
 import argparse
@@ -21,7 +21,9 @@ from runfold_stack.programs.up import runfold_up
 
 CACHE = Path(__file__).parents[1] / ".bench"
 WARM_UP = 1.0
-"""Seconds: a Java machine, a planner's caches and a pool of connections are cold at first, and the first kind would pay for them."""
+"""Seconds: a Java machine, a planner's caches and a pool of connections are cold at first, and the first kind would pay
+for them.
+"""
 
 
 def measure(out: Results, ours: str, one: str, default: str, seconds: float, clients: int) -> None:

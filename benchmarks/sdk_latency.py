@@ -1,9 +1,12 @@
-"""What `run.log` costs the training thread: 1 and 100 scalars, server up or away, in a tight loop and at 100 calls a second.
+"""Measure what `run.log` costs the training thread.
 
-`python benchmarks/sdk_latency.py [--url http://…] [--seconds 20]`: without a URL the server is a double that takes everything, in a process
-of its own. Times in microseconds, by percentile. `slow`: calls of more than 200 us, and which part of their time the thread did not compute but
-waited (for the interpreter's lock, a lock of ours, or a core). `calls` and `threads`: which part of a training loop at 100 calls a second goes into log
-calls and (CPU) into our threads: their sum bounds what it is slowed down by.
+Calls carry 1 or 100 scalars, with the server up or away, in a tight loop and at 100 calls a second.
+
+`python benchmarks/sdk_latency.py [--url http://…] [--seconds 20]`: without a URL, the server is a double in another
+process that accepts everything. Times are percentiles in microseconds. `slow` counts calls of more than 200 us, and the
+share of their time in which the thread waited (for the GIL, a lock of ours, or a core). `calls` and `threads` are the
+shares of a training loop at 100 calls a second that log calls and (CPU) our threads take; their sum bounds the
+slowdown.
 """
 
 import argparse
@@ -15,7 +18,11 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
-DOUBLE = "import sys, time; from event_server import event_server\nwith event_server() as s: print(s.uri, flush=True); time.sleep(3600)"
+DOUBLE = """import time; from tests.support.doubles.event_server import event_server
+with event_server() as server:
+    print(server.uri, flush=True)
+    time.sleep(3600)
+"""
 AWAY = "http://127.0.0.1:9"
 SLOW = 200e-6
 
@@ -29,7 +36,7 @@ def main() -> None:
         os.environ.update(
             OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", RUNFOLD_SPOOL_DIR=spool, RUNFOLD_FINISH_TIMEOUT="5"
         )
-        env = {**os.environ, "PYTHONPATH": str(HERE.parent / "tests" / "support")}
+        env = {**os.environ, "PYTHONPATH": str(HERE.parent)}
         double = None
         if given.url is None:
             double = subprocess.Popen([sys.executable, "-c", DOUBLE], stdout=subprocess.PIPE, text=True, env=env)
@@ -37,7 +44,8 @@ def main() -> None:
             given.url = double.stdout.readline().strip()
         try:
             print(
-                f"{'server':<7} {'scalars':>7} {'loop':<6} {'calls':>8} {'p50':>8} {'p99':>8} {'p99.9':>8} {'max':>9} {'slow':>6} waited     calls  threads"
+                f"{'server':<7} {'scalars':>7} {'loop':<6} {'calls':>8} {'p50':>8} {'p99':>8} {'p99.9':>8} "
+                f"{'max':>9} {'slow':>6} waited     calls  threads"
             )
             for server, url in (("up", given.url), ("away", AWAY)):
                 for width in (1, 100):
@@ -56,12 +64,12 @@ def measure(server: str, url: str, width: int, seconds: float) -> None:
     with runfold.run(tracking_uri=url) as run:
         run.log(metrics)
         show(server, width, "tight", [cost(run, metrics, n) for n in range(200_000 if width == 1 else 50_000)], "")
-        run._writer._saver.save()
+        run._writer._flusher.save()
         paced(server, run, metrics, width, seconds)
 
 
 def paced(server, run, metrics, width: int, seconds: float) -> None:  # type: ignore[no-untyped-def]
-    """100 calls a second beside NumPy, as a training loop: how much of the time goes into calls and into our threads."""
+    """Measure the share of time that log calls and our threads take in a NumPy loop of 100 calls a second."""
     import numpy as np
 
     a = np.random.default_rng(0).random((100, 100))
@@ -91,7 +99,8 @@ def show(server: str, width: int, loop: str, costs: list[tuple[float, float]], s
     slow = [(took, max(0.0, took - computed)) for took, computed in costs if took > SLOW]
     waited = sum(part for _, part in slow) / (sum(took for took, _ in slow) or 1.0)
     print(
-        f"{server:<7} {width:>7} {loop:<6} {len(ordered):>8} {points[0]:>8.1f} {points[1]:>8.1f} {points[2]:>8.1f} {ordered[-1] * 1e6:>9.0f} "
+        f"{server:<7} {width:>7} {loop:<6} {len(ordered):>8} {points[0]:>8.1f} {points[1]:>8.1f} {points[2]:>8.1f} "
+        f"{ordered[-1] * 1e6:>9.0f} "
         f"{len(slow):>6} {waited:>6.0%}  {slower}",
         flush=True,
     )

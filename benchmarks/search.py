@@ -1,6 +1,7 @@
-"""How fast runs/search is, over HTTP, and what the same search takes by SQL alone. `make bench-search`.
+"""Measure runs/search over HTTP, and what the same search takes in SQL alone.
 
-The runs are put into the read models by SQL, past the log: 10 metrics, 10 params and 3 tags each, of the last metric and param 30 % missing.
+`make bench-search`. The runs are inserted into the read models by SQL, not through the log: 10 metrics, 10 params and 3
+tags each, with the last metric and param missing on 30 % of them.
 """
 
 import argparse
@@ -39,12 +40,14 @@ GIVE_UP = 20.0
 START = 1_700_000_000_000
 SEED = (
     """
-    INSERT INTO experiment (experiment_id, workspace, name, artifact_location, lifecycle_stage, created_ms, updated_ms, created_by)
+    INSERT INTO experiment (experiment_id, workspace, name, artifact_location, lifecycle_stage, created_ms,
+        updated_ms, created_by)
     SELECT $1, 'default', 'bench ' || $2::integer, 'mlflow-artifacts:/' || $1::bigint, 'active', 1, 1, uuidv7()
     ON CONFLICT DO NOTHING
     """,
     """
-    INSERT INTO run (run_id, partition, experiment_id, name, user_id, status, start_ms, end_ms, lifecycle_stage, artifact_uri, created_by)
+    INSERT INTO run (run_id, partition, experiment_id, name, user_id, status, start_ms, end_ms, lifecycle_stage,
+        artifact_uri, created_by)
     SELECT md5($1::bigint || '/' || n), n % 8, $1, 'run-' || n, 'user' || n % 7,
            (ARRAY['FAILED', 'RUNNING', 'FINISHED', 'FINISHED', 'FINISHED'])[n % 5 + 1],
            1700000000000 + n * 1000, 1700000600000 + n * 1000, CASE n % 100 WHEN 7 THEN 'deleted' ELSE 'active' END,
@@ -62,14 +65,16 @@ SEED = (
     """,
     """
     INSERT INTO run_param (run_id, key, value)
-    SELECT md5($1::bigint || '/' || n), 'p' || k, CASE k WHEN 0 THEN (n % 20)::text WHEN 1 THEN md5(n::text) ELSE (n % (10 * k))::text END
+    SELECT md5($1::bigint || '/' || n), 'p' || k,
+        CASE k WHEN 0 THEN (n % 20)::text WHEN 1 THEN md5(n::text) ELSE (n % (10 * k))::text END
     FROM generate_series(1, $2::integer) n, generate_series(0, 9) k WHERE k <> 9 OR n % 10 < 7
     """,
     """
     INSERT INTO run_tag (run_id, key, value)
     SELECT md5($1::bigint || '/' || n), t.k, t.v
     FROM generate_series(1, $2::integer) n,
-         LATERAL (VALUES ('mlflow.runName', 'run-' || n), ('mlflow.user', 'user' || n % 7), ('team', 'team-' || n % 13)) t (k, v)
+         LATERAL (VALUES ('mlflow.runName', 'run-' || n), ('mlflow.user', 'user' || n % 7), ('team',
+             'team-' || n % 13)) t (k, v)
     """,
 )
 
@@ -200,7 +205,9 @@ async def by_sql(pool: Any, experiment: int, asked: Asked) -> bytes:
 async def times(
     ask: Callable[[Asked], Awaitable[bytes]], asked: Iterator[Asked], count: int, seconds: float
 ) -> list[float]:
-    """Milliseconds of each of so many requests, fewer if they take longer than that together; infinite if one is given up."""
+    """Milliseconds of each of so many requests, fewer if they take longer than that together; infinite if one is given
+    up.
+    """
     found: list[float] = []
     until = time.perf_counter() + seconds
     while len(found) < count and (len(found) < 3 or time.perf_counter() < until):

@@ -11,8 +11,9 @@ from machine import describe
 from rich.console import Console
 from rich.table import Table
 
+from runfold_projections.segments.compacted import CompactedSegment
+from runfold_projections.segments.compacted_builder import build_located
 from runfold_projections.segments.level0 import decode_located, encode_level0
-from runfold_projections.segments.packs import CompactedSegment, build_located
 from runfold_schemas.events.frames import Frame
 
 SHAPES = (
@@ -54,11 +55,11 @@ def _packed(logged: list[Any], offsets: list[int]) -> list[bytes]:
 
 
 def _frames(packs: list[Any]) -> list[Any]:
-    return [list(CompactedSegment.of(one.head, one.data).frames()) for one in packs]
+    return [list(CompactedSegment.from_data(one.head, one.data).frames()) for one in packs]
 
 
 def _column(home: Any, key: str) -> list[Any]:
-    return list(CompactedSegment.of(home.head, home.data).column(key))
+    return list(CompactedSegment.from_data(home.head, home.data).column(key))
 
 
 def main() -> None:

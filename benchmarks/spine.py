@@ -1,4 +1,7 @@
-"""How fast the thinnest path is: writes, reads and folds through every room, on the embedded stack. `make bench-spine`."""
+"""Measure the shortest path, writes, reads and folds through every room, on the embedded stack.
+
+`make bench-spine`.
+"""
 
 import asyncio
 import random

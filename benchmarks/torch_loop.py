@@ -1,8 +1,9 @@
 """What logging costs a real training loop: PyTorch at 100 steps a second, a log call in each. `make bench-torch`.
 
-One process trains; stretches of steps with log calls and without take turns, so that noise meets both, and the order within a pair changes.
-The figure is the median over the pairs of (time with / time without - 1). `nothing` compares stretches that both do not log: what the
-noise makes of no difference at all. Everything else of Runfold runs beside it where the server is `up`; `away` is an address where nobody listens.
+One process trains; stretches of steps with log calls and without take turns, so that noise meets both, and the order
+within a pair changes. The figure is the median over the pairs of (time with / time without - 1). `nothing` compares
+stretches that both do not log: what the noise makes of no difference at all. Everything else of Runfold runs beside it
+where the server is `up`; `away` is an address where nobody listens.
 """
 
 import argparse
@@ -26,7 +27,7 @@ def timed(step) -> float:  # type: ignore[no-untyped-def]
 
 
 def train(url: str, width: int, pairs: int, steps: int) -> None:
-    """In PyTorch's environment: prints the slow-down by wall clock and by CPU time of the whole process, in per cent."""
+    """Run in PyTorch's environment; print the slowdown in percent by wall clock and by the process's CPU time."""
     import torch
     from torch import nn
 
@@ -76,7 +77,8 @@ def train(url: str, width: int, pairs: int, steps: int) -> None:
         wall, cpu = (statistics.median(r[n] for r in ratios) for n in (0, 1))
         spread = statistics.quantiles([r[0] for r in ratios], n=4)
         print(
-            f"{width:>7} {rate:>8.0f} {wall:>9.2%} {spread[0]:>8.2%} {spread[2]:>8.2%} {cpu:>9.2%} {statistics.median(nothing):>9.2%}",
+            f"{width:>7} {rate:>8.0f} {wall:>9.2%} {spread[0]:>8.2%} {spread[2]:>8.2%} "
+            f"{cpu:>9.2%} {statistics.median(nothing):>9.2%}",
             flush=True,
         )
 
@@ -99,7 +101,8 @@ def main() -> None:
 
     async def measure() -> None:
         print(
-            f"{'server':<7} {'scalars':>7} {'steps/s':>8} {'slower':>9} {'25 %':>8} {'75 %':>8} {'CPU':>9} {'nothing':>9}",
+            f"{'server':<7} {'scalars':>7} {'steps/s':>8} {'slower':>9} {'25 %':>8} {'75 %':>8} "
+            f"{'CPU':>9} {'nothing':>9}",
             flush=True,
         )
         with tempfile.TemporaryDirectory(prefix="runfold-torch-") as folder:

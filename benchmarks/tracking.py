@@ -1,7 +1,8 @@
-"""MLflow's tracking API: Runfold and MLflow's own server side by side, on the same Postgres, by the same clients. `make bench-tracking`.
+"""Compare MLflow's tracking API on Runfold and on MLflow's own server: same Postgres, same clients.
 
-Latency is compared with MLflow's better setting for it (`--workers 1`), throughput with the better of that and its default. The two are measured
-in turn, each figure of both within seconds, so that noise meets both. Everything of Runfold runs meanwhile: broker, worker, server, Postgres.
+`make bench-tracking`. Latency is compared with MLflow's better setting for it (`--workers 1`), throughput with the
+better of that and its default. Each figure is measured on both servers within seconds, so noise affects both. All of
+Runfold runs meanwhile: broker, worker, server, Postgres.
 """
 
 import argparse
@@ -196,7 +197,8 @@ def under_load(out: Results, ours: str, most: float, run: str, runs: int, second
         done = writing.result()
         ratio = busy.at(0.99) / idle[name].at(0.5)
         out.notes.append(
-            f"{name} under {done.rate:,.0f} log_metric/s (80 % of the most): p50 {busy.at(0.5):.1f} ms, p99 {busy.at(0.99):.1f} ms; "
+            f"{name} under {done.rate:,.0f} log_metric/s (80 % of the most): "
+            f"p50 {busy.at(0.5):.1f} ms, p99 {busy.at(0.99):.1f} ms; "
             f"idle p50 {idle[name].at(0.5):.1f} ms; p99 busy / p50 idle {ratio:.1f}"
             f"{'' if ratio <= MOST_RATIO else ' (above the aim of 10)'}"
         )

@@ -1,8 +1,10 @@
-"""Points from the SDK to queryable, at volume: broker, worker, server, Postgres and the load on one machine. `make bench-volume`.
+"""Measure the path from the SDK to queryable points at volume, with everything on one machine.
 
-`python benchmarks/volume.py [profile …] [--seconds 60] [--rate POINTS]`. A profile's load runs for so many seconds, at most at so many points
-a second (0: as fast as they are taken); then all is waited for. Every ten seconds: points logged, how far the fold is behind, memory, segments that
-wait to be merged. Meanwhile single events tell how long it takes from an acknowledged append to a committed fold. At the end the stored points are counted against those logged: all are distinct.
+`make bench-volume`, or `python benchmarks/volume.py [profile …] [--seconds 60] [--rate POINTS]`. A profile's load runs
+for `--seconds`, at up to `--rate` points a second (0: unbounded), and the benchmark waits until all is folded. Every 10
+seconds it prints points logged, fold lag, memory, and segments that wait for compaction. Single events meanwhile
+measure the time from an acknowledged append to a committed fold. At the end the stored points are compared with the
+logged ones, which are all distinct.
 """
 
 import argparse
@@ -32,7 +34,7 @@ from runfold_log.writer import LogWriter
 from runfold_projections.postgres.connection import open_connection, open_pool
 from runfold_projections.postgres.notifications import progress_channel
 from runfold_projections.postgres.read_transaction import checkpoints
-from runfold_projections.segments.compaction_backlog import QUIET
+from runfold_projections.segments.compaction_backlog import QUIET_SECONDS
 from runfold_schemas.events.frames import Point, from_points
 from runfold_schemas.events.metrics import MetricsLogged
 from runfold_schemas.positions.position import Partition, Position
@@ -176,7 +178,8 @@ class Watch:
                 worker, server = (memory(self._up.stack.pid(name)) for name in ("worker", "server"))
                 self.memory.append((worker, server))
                 print(
-                    f"# {now - began:5.0f} s: {(logged - before) / (now - said) / 1e6:.2f} M points/s logged, lag {lag:.1f} s, "
+                    f"# {now - began:5.0f} s: {(logged - before) / (now - said) / 1e6:.2f} M points/s logged, "
+                    f"lag {lag:.1f} s, "
                     f"worker {worker:,.0f} MB, server {server:,.0f} MB, {backlog:.0f} segments wait to be merged",
                     file=sys.stderr,
                 )
@@ -203,7 +206,7 @@ class Spent:
         self._before = self._seconds()
 
     def seconds(self) -> dict[str, float]:
-        """Per part of the system: "load" is this process with those of the load, "worker" the worker and its merging."""
+        """CPU seconds per part: "load" is this process and those of the load, "worker" includes its compaction."""
         return {name: now - self._before[name] for name, now in self._seconds().items()}
 
     def _seconds(self) -> dict[str, float]:
@@ -326,7 +329,8 @@ async def measure(name: str, given: argparse.Namespace, table: Table) -> None:
                 logged = sum(total for total, _, _ in found)
                 if asker.searches:
                     print(
-                        f"# {name}: {len(asker.searches)} strong searches by a metric took {max(asker.searches):.2f} s at most "
+                        f"# {name}: {len(asker.searches)} strong searches by a metric "
+                        f"took {max(asker.searches):.2f} s at most "
                         f"({asker.refused} times asked again after a 503), "
                         f"a series of one run {max(asker.series):.2f} s",
                         file=sys.stderr,
@@ -337,7 +341,8 @@ async def measure(name: str, given: argparse.Namespace, table: Table) -> None:
             seconds = await asyncio.to_thread(spent.seconds)
             each = logged / profile.points_per_event / 1e6
             print(
-                f"# {name}: CPU per {'event' if profile.points_per_event > 1 else 'point'}, us: {sum(seconds.values()) / each:.3g} = "
+                f"# {name}: CPU per {'event' if profile.points_per_event > 1 else 'point'}, us: "
+                f"{sum(seconds.values()) / each:.3g} = "
                 + ", ".join(f"{part} {used / each:.3g}" for part, used in seconds.items()),
                 file=sys.stderr,
             )
@@ -355,7 +360,8 @@ async def measure(name: str, given: argparse.Namespace, table: Table) -> None:
             log = sum(path.stat().st_size for path in (Path(folder) / "data" / "kafka").rglob("*.log"))
             print(
                 f"# {name}: {float(size) / stored:.1f} bytes a point in Postgres once merged "
-                f"({float(tight) / stored:.1f} without the room that merging left), {log / stored:.1f} in Kafka; acknowledged after {acknowledged:.1f} s",
+                f"({float(tight) / stored:.1f} without the room that merging left), {log / stored:.1f} in Kafka; "
+                f"acknowledged after {acknowledged:.1f} s",
                 file=sys.stderr,
             )
             if stored != logged:
@@ -363,9 +369,11 @@ async def measure(name: str, given: argparse.Namespace, table: Table) -> None:
 
 
 async def merged(pool: Any) -> None:
-    """Wait until what has gone quiet is merged: no segment came or went for longer than workers wait, twenty minutes at most."""
+    """Wait until what has gone quiet is merged: no segment came or went for longer than workers wait, twenty minutes at
+    most.
+    """
     before, since, until = -1, time.perf_counter(), time.perf_counter() + 1200
-    while (now := time.perf_counter()) < min(since + 2 * QUIET, until):
+    while (now := time.perf_counter()) < min(since + 2 * QUIET_SECONDS, until):
         segments = await pool.fetchval("SELECT count(*) FROM segment WHERE first_key <> 'probe'", timeout=600)
         if segments != before:
             before, since = segments, now

@@ -95,7 +95,9 @@ def neptune_keys() -> list[str]:
 
 
 def neptune(share: Share) -> AbstractContextManager[Step]:
-    """The "high" profile of Neptune's load generator: 1,200 runs of 9,500 series with names of 45 bytes, one point each in turn."""
+    """The "high" profile of Neptune's load generator: 1,200 runs of 9,500 series with names of 45 bytes, one point each
+    in turn.
+    """
     return _wide(share, 1200)
 
 
@@ -140,7 +142,8 @@ def slowkeys(share: Share) -> Iterator[Step]:
 @contextmanager
 def _many(share: Share, keys: Callable[[int], tuple[str, ...]], points: int) -> Iterator[Step]:
     """10,000 runs in turn. Their events are made by the SDK's encoder and sent by its sender of
-    records: ten thousand open runs with a spool each are no training's business on one machine."""
+    records: ten thousand open runs with a spool each are no training's business on one machine.
+    """
     from runfold.pipeline.encoder import RunEncoder
     from runfold_log.producer import RecordSender
     from runfold_schemas.codec.batch import Outgoing

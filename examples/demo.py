@@ -1,4 +1,4 @@
-"""The whole way of an event, once: start everything, train twice, read back, show the log, promote a model, ask the past, stop."""
+"""Demonstrate Runfold: start it, train twice, read the runs and their events, promote a model, query the past, stop."""
 
 import argparse
 import asyncio
@@ -26,7 +26,7 @@ console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 
 async def main(data_dir: Path) -> None:
-    """Run the demonstration on a data directory."""
+    """Run the demo with a data directory."""
     console.rule("[bold]1. Start: Kafka, Postgres, an S3 store, a worker, the server")
     started = time.monotonic()
     settings = load_settings(data_dir=data_dir, partitions=2)
@@ -43,12 +43,16 @@ async def main(data_dir: Path) -> None:
             await promote_and_look_back(client, next(r for r in runs if r["info"]["run_name"] != "sgd-mlflow"))
         console.rule("[bold]5. Stop")
     console.print("  everything is stopped")
-    console.print("\nNext: [bold]make up[/] leaves the same stack running; the README says what to point at it.")
+    console.print(
+        "\nNext: [bold]make up[/] starts the same stack and leaves it running. The README shows how to use it."
+    )
 
 
 async def train(script: str, url: str, spool: Path) -> None:
-    """Run one training script in a process of its own, pointed at the server. With a spool of its own: what trainings before have left on this
-    machine is none of the demonstration's business."""
+    """Run a training script in its own process, against the server.
+
+    It has its own spool, so it does not send what earlier runs left on this machine.
+    """
     started = time.monotonic()
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -65,8 +69,8 @@ async def train(script: str, url: str, spool: Path) -> None:
 
 
 async def show_runs(post: Callable[..., Awaitable[Any]]) -> list[dict[str, Any]]:
-    """Read the runs back through MLflow's REST API, as any client would."""
-    console.rule("[bold]3. Read back: the runs, and the events that made them")
+    """Show the runs, read through MLflow's REST API."""
+    console.rule("[bold]3. Read: the runs, and their events in the log")
     answer = await post(
         "/api/2.0/mlflow/runs/search", json={"experiment_ids": ["1"], "order_by": ["metrics.val_accuracy DESC"]}
     )
@@ -89,7 +93,7 @@ async def show_runs(post: Callable[..., Awaitable[Any]]) -> list[dict[str, Any]]
 
 
 async def show_artifact(client: httpx2.AsyncClient, run: dict[str, Any]) -> None:
-    """Read back the file that the training logged; its bytes lie in the S3 store, its digest in the log."""
+    """Show a file that the training logged. Its bytes are in the S3 store, its digest is in the log."""
     answer = await client.get(
         "/get-artifact", params={"run_id": run["info"]["run_id"], "path": "evaluation/report.txt"}
     )
@@ -101,37 +105,37 @@ async def show_artifact(client: httpx2.AsyncClient, run: dict[str, Any]) -> None
 
 
 async def show_events(up: Up, namespace: str, names: dict[str, str]) -> None:
-    """Print the log in the order of the broker's time: position, type, and what it is about."""
+    """Show the events in the log, ordered by the broker's time: position, type and subject."""
     info = await open_log(up.kafka, namespace)
     topics = [Topic.EXPERIMENTS, Topic.RUNS, Topic.METRICS]
     events = [json.loads(line) async for line in tail(up.kafka, info, topics)]
     table = Table(box=None, pad_edge=False)
-    for title in ("position", "type", "about"):
+    for title in ("position", "type", "subject"):
         table.add_column(title)
     batches: dict[str, list[str]] = {}
     for event in sorted(events, key=lambda e: e["broker_time"]):
         kind, data = event["type"].rpartition(".")[2], event["data"]
-        about = names.get(data.get("run_id", ""), data.get("name", data.get("path", "")))
+        subject = names.get(data.get("run_id", ""), data.get("name", data.get("path", "")))
         if kind == "Genesis":
             continue
         if kind == "MetricsLogged":
-            positions = batches.setdefault(about, [])
+            positions = batches.setdefault(subject, [])
             positions.append(event["position"])
             if len(positions) > 2:
                 continue
             points = sum(len(frame["values"]) for frame in data["frames"])
-            about = f"{about}: {points} points"
-        table.add_row(event["position"], kind, about)
+            subject = f"{subject}: {points} points"
+        table.add_row(event["position"], kind, subject)
     console.print(table)
     for name, positions in batches.items():
         if len(positions) > 2:
             console.print(f"  … and {len(positions) - 2} more MetricsLogged of {name}, up to {positions[-1]}")
-    console.print("  A position is topic:partition:offset. `runfold events tail` prints the events whole.\n")
+    console.print("  A position is topic:partition:offset. `runfold events tail` prints complete events.\n")
 
 
 async def promote_and_look_back(client: httpx2.AsyncClient, second: dict[str, Any]) -> None:
-    """Move an alias under conditions, once in vain, and ask what was true before; then the model's own history."""
-    console.rule("[bold]4. Promote, be refused, and ask the past")
+    """Move an alias under conditions, once in vain; then read its past value and the model's history."""
+    console.rule("[bold]4. Promote a model, see a promotion rejected, and query the past")
     body = {"name": "digits", "source": f"runs:/{second['info']['run_id']}/model", "run_id": second["info"]["run_id"]}
     (await client.post("/api/2.0/mlflow/model-versions/create", json=body)).raise_for_status()
 
@@ -143,20 +147,20 @@ async def promote_and_look_back(client: httpx2.AsyncClient, second: dict[str, An
                 "conditions": [{"name": "digits", "alias": "prod", "version": only_if}],
             },
         )
-        said = answer.json()
+        reply = answer.json()
         before = "is not set" if only_if is None else f"is on {only_if}"
-        told = said["position"] if answer.is_success else f"refused: {said['message']}"
-        console.print(f"  digits@prod={version} if @prod {before}: {told}", markup=False)
-        return said
+        result = reply["position"] if answer.is_success else f"rejected: {reply['message']}"
+        console.print(f"  digits@prod={version} if @prod {before}: {result}", markup=False)
+        return reply
 
     first = await promote(1, None)
     await promote(2, 1)
     await promote(1, 1)
     topic, partition, offset = first["position"].split(":")
     moment = f"{topic}:{partition}:{int(offset) + 1}"
-    for when, asked in (("now", {}), (f"as of {moment}", {"as_of": moment})):
+    for when, query in (("now", {}), (f"as of {moment}", {"as_of": moment})):
         answer = await client.get(
-            "/api/2.0/mlflow/registered-models/alias", params={"name": "digits", "alias": "prod", **asked}
+            "/api/2.0/mlflow/registered-models/alias", params={"name": "digits", "alias": "prod", **query}
         )
         answer.raise_for_status()
         console.print(f"  digits@prod {when}: version {answer.json()['model_version']['version']}", markup=False)
@@ -169,15 +173,17 @@ async def promote_and_look_back(client: httpx2.AsyncClient, second: dict[str, An
         moved = [f"{c['from']} -> {c['to']}" for c in event["changes"] if c["field"] == "alias.prod"]
         table.add_row(event["position"], event["type"].rpartition(".")[2], event["outcome"], *moved)
     console.print(table)
-    console.print("  Refused tries are history, too. `as_of` takes a time as well, such as 2026-03-01T12:00.\n")
+    console.print(
+        "  The history includes rejected promotions. `as_of` also accepts a time, such as 2026-03-01T12:00.\n"
+    )
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data-dir", type=Path, help="keep the data here; without it, it goes when the demo ends")
-    given = parser.parse_args().data_dir
-    if given:
-        asyncio.run(main(given))
+    parser.add_argument("--data-dir", type=Path, help="keep the data here; default: a temporary directory")
+    data_dir = parser.parse_args().data_dir
+    if data_dir:
+        asyncio.run(main(data_dir))
     else:
         with tempfile.TemporaryDirectory(prefix="runfold-demo-") as directory:
             asyncio.run(main(Path(directory)))

@@ -1,6 +1,8 @@
-"""Reads metrics from the log without Runfold: `read_the_log.py KAFKA SERVER [NAMESPACE]`. Needs aiokafka and fastavro only.
+"""Read metrics from the log without Runfold's code: `read_the_log.py KAFKA SERVER [NAMESPACE]`.
 
-KAFKA is host:port, with the variables RUNFOLD_KAFKA_USERNAME and RUNFOLD_KAFKA_PASSWORD where it asks for them. SERVER the address of a Runfold server: it answers what a schema id means, by the protocol of Confluent's registry.
+Needs only aiokafka and fastavro. KAFKA is host:port; if it requires a password, set RUNFOLD_KAFKA_SECURITY_PROTOCOL,
+RUNFOLD_KAFKA_USERNAME and RUNFOLD_KAFKA_PASSWORD. SERVER is the address of a Runfold server, whose schema registry
+speaks the protocol of Confluent's.
 """
 
 import asyncio
@@ -18,33 +20,33 @@ import fastavro
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 
 
-class Schemas:
-    """Schemas by the id that stands before every value; asked for once each."""
+class SchemaRegistry:
+    """Fetches schemas by id, each once."""
 
     def __init__(self, server: str) -> None:
-        self._ids = f"{server.rstrip('/')}/api/runfold/v1/schema-registry/schemas/ids"
-        self._known: dict[int, Any] = {}
+        self._url = f"{server.rstrip('/')}/api/runfold/v1/schema-registry/schemas/ids"
+        self._schemas: dict[int, Any] = {}
 
-    async def of_id(self, schema_id: int) -> Any:
-        """The parsed schema."""
-        if schema_id not in self._known:
-            text = await asyncio.to_thread(self._ask, schema_id)
-            self._known[schema_id] = fastavro.parse_schema(json.loads(text))
-        return self._known[schema_id]
+    async def schema(self, schema_id: int) -> Any:
+        """Return a parsed schema."""
+        if schema_id not in self._schemas:
+            text = await asyncio.to_thread(self._fetch, schema_id)
+            self._schemas[schema_id] = fastavro.parse_schema(json.loads(text))
+        return self._schemas[schema_id]
 
-    def _ask(self, schema_id: int) -> str:
-        with urllib.request.urlopen(f"{self._ids}/{schema_id}", timeout=30) as answer:
-            return str(json.load(answer)["schema"])
+    def _fetch(self, schema_id: int) -> str:
+        with urllib.request.urlopen(f"{self._url}/{schema_id}", timeout=30) as response:
+            return str(json.load(response)["schema"])
 
 
-async def decode(value: bytes, schemas: Schemas) -> Any:
-    """Value of a record: 0x00, schema id as four bytes, Avro body."""
+async def decode(value: bytes, registry: SchemaRegistry) -> Any:
+    """Decode the value of a record: 0x00, the schema id in four bytes, and the Avro body."""
     _, schema_id = struct.unpack_from(">bI", value)
-    return fastavro.schemaless_reader(io.BytesIO(value[5:]), await schemas.of_id(schema_id), None)
+    return fastavro.schemaless_reader(io.BytesIO(value[5:]), await registry.schema(schema_id), None)
 
 
 def login() -> dict[str, str]:
-    """What to tell a Kafka that asks for a password; that of `runfold up` does."""
+    """Return the client options for a Kafka that requires a password, such as that of `runfold up`."""
     if "RUNFOLD_KAFKA_PASSWORD" not in os.environ:
         return {}
     return {
@@ -56,24 +58,24 @@ def login() -> dict[str, str]:
 
 
 async def records(kafka: str, topic: str) -> AsyncIterator[ConsumerRecord]:
-    """All records of a topic up to its present end, in order per partition."""
+    """Yield all records of a topic up to its current end, in order per partition."""
     async with AIOKafkaConsumer(topic, bootstrap_servers=kafka, **login(), auto_offset_reset="earliest") as consumer:
-        targets = consumer.assignment()  # without a group: all partitions
-        ends = await consumer.end_offsets(targets)
-        while any([await consumer.position(target) < ends[target] for target in targets]):
+        partitions = consumer.assignment()  # all partitions, because there is no group
+        ends = await consumer.end_offsets(partitions)
+        while any([await consumer.position(partition) < ends[partition] for partition in partitions]):
             for batch in (await consumer.getmany(timeout_ms=1000)).values():
                 for record in batch:
                     yield record
 
 
 async def main(kafka: str, server: str, namespace: str) -> None:
-    """Print one line per metric frame."""
-    schemas = Schemas(server)
+    """Print one line per frame of metrics."""
+    registry = SchemaRegistry(server)
     async for record in records(kafka, f"{namespace}.metrics"):
-        # The headers say what it is, so that nobody has to decode what he does not want.
+        # The type is in the headers, so other events need not be decoded.
         if dict(record.headers).get("ce_type") != b"runfold.metrics.MetricsLogged":
             continue
-        event = await decode(record.value, schemas)
+        event = await decode(record.value, registry)
         for frame in event["frames"]:
             width, steps = len(frame["keys"]), list(accumulate(frame["step_deltas"]))
             last_row = dict(zip(frame["keys"], frame["values"][-width:], strict=True))

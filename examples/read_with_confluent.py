@@ -1,7 +1,8 @@
-"""Reads runs with Confluent's own client: `read_with_confluent.py KAFKA SERVER [NAMESPACE]`. Needs confluent-kafka[avro,schemaregistry] only.
+"""Read events of runs with Confluent's client: `read_with_confluent.py KAFKA SERVER [NAMESPACE]`.
 
-Its deserialiser is the standard one: it is only told where the schemas are. Where Kafka asks for a password, the variables
-RUNFOLD_KAFKA_USERNAME and RUNFOLD_KAFKA_PASSWORD name it.
+Needs only confluent-kafka[avro,schemaregistry]. The standard deserializer works; it only needs the address of the
+schema registry. If Kafka requires a password, set RUNFOLD_KAFKA_SECURITY_PROTOCOL, RUNFOLD_KAFKA_USERNAME and
+RUNFOLD_KAFKA_PASSWORD.
 """
 
 import os
@@ -13,7 +14,7 @@ from confluent_kafka.schema_registry.avro import AvroDeserializer
 
 
 def login() -> dict[str, str]:
-    """What to tell a Kafka that asks for a password; that of `runfold up` does."""
+    """Return the client options for a Kafka that requires a password, such as that of `runfold up`."""
     if "RUNFOLD_KAFKA_PASSWORD" not in os.environ:
         return {}
     return {
@@ -25,7 +26,7 @@ def login() -> dict[str, str]:
 
 
 def main(kafka: str, server: str, namespace: str) -> None:
-    """Print one line per event of `runs`, up to the topic's present end."""
+    """Print one line per event of the topic `runs`, up to its current end."""
     registry = SchemaRegistryClient({"url": f"{server.rstrip('/')}/api/runfold/v1/schema-registry"})
     consumer = DeserializingConsumer(
         {
@@ -38,16 +39,16 @@ def main(kafka: str, server: str, namespace: str) -> None:
     )
     topic = f"{namespace}.runs"
     partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
-    left = 0
+    remaining = 0
     for number in partitions:
         first, end = consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=30)
-        left += end - first
+        remaining += end - first
     consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in partitions])
-    while left:
+    while remaining:
         message = consumer.poll(30)
         if message is None:
-            sys.exit("Kafka went silent")
-        left -= 1
+            sys.exit("Kafka sent nothing for 30 s")
+        remaining -= 1
         headers = {
             name: str(value, "utf-8")
             for name, value in dict(message.headers() or ()).items()

@@ -1,4 +1,7 @@
-"""A training that knows nothing of Runfold: scikit-learn on the digits data set, logged with the MLflow client."""
+"""Train a scikit-learn classifier on the digits dataset, and log it with the unmodified MLflow client.
+
+Set MLFLOW_TRACKING_URI to the address of a Runfold server.
+"""
 
 import mlflow
 from sklearn.datasets import load_digits
@@ -30,7 +33,8 @@ with mlflow.start_run(run_name="sgd-mlflow") as run:
     mlflow.log_text(report, "evaluation/report.txt")
     mlflow.log_dict({"coef": model.coef_.tolist(), "intercept": model.intercept_.tolist()}, "model/weights.json")
 
-# Any file may be a version of a model; `mlflow.sklearn.log_model(..., registered_model_name=...)` works too, and needs pandas.
+# Any artifact can become a model version. `mlflow.sklearn.log_model(..., registered_model_name=...)` works too, but
+# needs pandas.
 client = mlflow.MlflowClient()
 client.create_registered_model("digits")
 client.create_model_version("digits", f"runs:/{run.info.run_id}/model", run.info.run_id)

@@ -1,9 +1,9 @@
-"""A data-parallel training that goes on from its last checkpoint when it is restarted: one run, whatever happens to its processes.
+"""Train data-parallel with PyTorch, and resume from the last checkpoint after a restart, as one run.
 
     torchrun --nproc-per-node 4 --rdzv-id my-job --max-restarts 3 examples/train_torch.py --checkpoint /tmp/my-job.pt
 
-Every process logs its own loss under its rank. A restart is a new attempt of the same run; it says from which step it goes on, so that
-the series shows what was trained in the end, and the abandoned steps stay in the history.
+Every process logs its own loss under its rank. A restart is a new attempt at the same run. It passes the step it
+resumes from, so the series shows the steps that led to the final model, and the abandoned steps stay in the history.
 """
 
 import argparse
@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=100, help="steps between checkpoints")
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--experiment", default="torch")
-    given = parser.parse_args()
+    args = parser.parse_args()
 
     dist.init_process_group("gloo")
     rank = dist.get_rank()
@@ -34,18 +34,18 @@ def main() -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     teacher = torch.randn(64, 1)
 
-    # The step of the checkpoint; None: from the beginning.
-    resumed = None
-    if given.checkpoint.exists():
-        saved = torch.load(given.checkpoint)
+    # Step of the checkpoint; None at the first start.
+    resumed_step = None
+    if args.checkpoint.exists():
+        saved = torch.load(args.checkpoint)
         model.module.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
-        resumed = saved["step"]
+        resumed_step = saved["step"]
 
     params = {"lr": 0.05, "hidden": 64, "world_size": dist.get_world_size()}
-    with runfold.run(given.experiment, params=params, start_step=resumed) as run:
-        for step in range(0 if resumed is None else resumed + 1, given.steps):
-            # Each rank has data of its own, the same in every attempt.
+    with runfold.run(args.experiment, params=params, start_step=resumed_step) as run:
+        for step in range(0 if resumed_step is None else resumed_step + 1, args.steps):
+            # Each rank has its own data, which is the same in every attempt.
             data = torch.Generator().manual_seed(step * dist.get_world_size() + rank)
             x = torch.randn(32, 64, generator=data)
             loss = (model(x) - x @ teacher).pow(2).mean()
@@ -53,21 +53,21 @@ def main() -> None:
             loss.backward()
             optimizer.step()
             run.log({"loss": loss}, step=step)
-            if step % given.every == given.every - 1:
-                # What no attempt will log again must be safe before the checkpoint is: on all ranks.
+            if step % args.every == args.every - 1:
+                # No later attempt logs these steps again, so all ranks save them before the checkpoint takes effect.
                 run.save()
                 dist.barrier()
                 if rank == 0:
-                    save(given.checkpoint, model, optimizer, step)
+                    save(args.checkpoint, model, optimizer, step)
                     print(f"checkpoint at step {step} of run {run.id}", flush=True)
     dist.destroy_process_group()
 
 
 def save(path: Path, model: DistributedDataParallel, optimizer: torch.optim.Optimizer, step: int) -> None:
-    """Whole, or not at all."""
-    new = path.with_suffix(".new")
-    torch.save({"model": model.module.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, new)
-    os.replace(new, path)
+    """Write the checkpoint atomically."""
+    temporary = path.with_suffix(".new")
+    torch.save({"model": model.module.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, temporary)
+    os.replace(temporary, path)
 
 
 if __name__ == "__main__":

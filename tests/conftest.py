@@ -14,7 +14,7 @@ _numbers = itertools.count(1)
 
 @pytest.fixture(autouse=True)
 def spool_dir(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where runs of this test keep their spools, made by the first of them; nothing of the machine's user is touched."""
+    """Directory of the spools of this test's runs, created by the first of them; the user's own is not touched."""
     root = tmp_path_factory.getbasetemp() / f"spool-{next(_numbers)}"
     monkeypatch.setenv("RUNFOLD_SPOOL_DIR", str(root))
     return root

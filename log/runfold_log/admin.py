@@ -1,6 +1,7 @@
 """Creation and upgrade of a log: its topics, their genesis records, the declared schemas, the feature level.
 
-Everything here may run again, and in several processes at once: what exists is kept, and of several genesis records the first counts.
+Everything here may run again, and in several processes at once: what exists is kept, and of several genesis records the
+first counts.
 """
 
 import asyncio
@@ -70,7 +71,8 @@ async def upgrade_log(
 ) -> tuple[int, int]:
     """Declare this release's schemas and raise the feature level to its own. Returns the level before and after.
 
-    Run it once every worker and server has this release. Topics that are newer than the log are created as `settings` say.
+    Run it once every worker and server has this release. Topics that are newer than the log are created as `settings`
+    say.
     """
     ids = ids or Ids()
     system = full_name(namespace, Topic.SYSTEM)
@@ -136,7 +138,10 @@ async def _append_geneses(
 
 
 async def _without_genesis(reader: LogReader, counts: Mapping[Partition, int], catalog: Catalog) -> list[Partition]:
-    """The partitions, given with their topics' partition counts, that lack a genesis. Reads each only up to its genesis."""
+    """The partitions, given with their topics' partition counts, that lack a genesis.
+
+    Reads each only up to its genesis.
+    """
     missing = []
     for where, count in counts.items():
         async for raw in reader.read_range(where):

@@ -1,11 +1,12 @@
 """Kafka consumers that can't be made to inflate a small batch into a large one.
 
-aiokafka inflates a record batch whole, whatever it grows to: 12 kB of zstd become 877 MB, at every restart again. Here each batch of
-a fetch is inflated up to a bound before aiokafka sees it, and handed on as a batch without compression. One that would pass the
-bound comes out as a single record, whose value is a `RefusedBatch`, in place of all its records.
+aiokafka inflates a record batch whole, whatever it grows to: 12 kB of zstd become 877 MB, at every restart again. Here
+each batch of a fetch is inflated up to a bound before aiokafka sees it, and handed on as a batch without compression.
+One that would pass the bound comes out as a single record, whose value is a `RefusedBatch`, in place of all its
+records.
 
-What this relies on in aiokafka is pinned by `tests/unit/log/test_bounded_consumer.py`: the fetcher makes `MemoryRecords`, by
-that name, of what a broker sent for a partition, and asks it and its batches only for what is here.
+What this relies on in aiokafka is pinned by `tests/unit/log/test_bounded_consumer.py`: the fetcher makes
+`MemoryRecords`, by that name, of what a broker sent for a partition, and asks it and its batches only for what is here.
 """
 
 import struct
@@ -24,7 +25,9 @@ from runfold_schemas.codec.varint import VarintError, decode_long
 from runfold_schemas.codec.wire import MAX_VALUE_BYTES
 
 MOST_BATCH_BYTES = MAX_VALUE_BYTES + 4 * 1024 * 1024
-"""What a batch may be once inflated: more than the largest batch of ours, a record of the largest size with its headers."""
+"""What a batch may be once inflated: more than the largest batch of ours, a record of the largest size with its
+headers.
+"""
 MOST_FETCH_BYTES = 2 * MOST_BATCH_BYTES
 """What the batches of one fetch may be together before the rest of it is fetched anew."""
 RECORD_BYTES = 128
@@ -95,7 +98,9 @@ class _RefusedRecords:
 
 
 class _CheckedRecords:
-    """A batch whose checksum was compared before it was inflated; aiokafka would compute it once more, and so would we for it."""
+    """A batch whose checksum was compared before it was inflated; aiokafka would compute it once more, and so would we
+    for it.
+    """
 
     is_control_batch = False
 
@@ -247,6 +252,7 @@ def _gunzip(data: bytes) -> bytes:
 
 
 def _unsnap(data: bytes) -> bytes:
+    # Imported on first use: few logs hold compressed batches.
     import cramjam
 
     def raw(block: bytes, left: int) -> bytes:

@@ -91,7 +91,7 @@ class KafkaCluster:
         return self.brokers
 
     def hint(self) -> str:
-        """What to add to the news that it does not answer: brokers close the connection of a stranger without a word."""
+        """Hint for the error that it does not answer: brokers close the connection of an unknown client silently."""
         if self.security.username is None:
             return f" (if it asks for a password, set {PREFIX}SECURITY_PROTOCOL, {PREFIX}USERNAME and {PREFIX}PASSWORD)"
         return f" (or it does not take the password of user {self.security.username!r})"

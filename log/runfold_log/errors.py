@@ -1,7 +1,7 @@
 """Errors of reading and writing the log.
 
 RunfoldError
-├── LogUnavailable     Kafka does not answer or reports an error. An append was not acknowledged; it may still take effect
+├── LogUnavailable     Kafka does not answer or reports an error. An append without an answer may still take effect
 │   └── Backpressure   nothing was sent: too much is waiting already
 ├── OffsetNotHeld      the log no longer holds the offset to read, or does not hold it yet
 ├── LogNotCreated         the namespace has no log yet: `runfold topics create`

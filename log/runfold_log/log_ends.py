@@ -17,8 +17,8 @@ _RETRY_MS = 20
 class LogEnds:
     """End offsets of all partitions of some topics.
 
-    Its consumer fetches nothing, since one that waits for a fetch answers nothing meanwhile. After a failure it connects again, so a broker that
-    was away is found when it returns.
+    Its consumer fetches nothing, since one that waits for a fetch answers nothing meanwhile. After a failure it
+    connects again, so a broker that was away is found when it returns.
     """
 
     def __init__(
@@ -35,7 +35,10 @@ class LogEnds:
         self._opening = asyncio.Lock()
 
     async def now(self) -> Mapping[Partition, int]:
-        """The end offset of each partition. LogUnavailable or TimeoutError if Kafka does not answer, and what `connect` raises."""
+        """The end offset of each partition.
+
+        LogUnavailable or TimeoutError if Kafka does not answer, and what `connect` raises.
+        """
         return await self._ask(lambda reader, partitions: reader.end_offsets(partitions))
 
     async def at(self, time_ms: int) -> Mapping[Partition, int]:

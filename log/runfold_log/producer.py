@@ -23,15 +23,16 @@ from .kafka_errors import unavailable
 
 MAX_BATCH_BYTES = 512 * 1024
 MAX_MESSAGE_BYTES = 10 * 1024 * 1024
-"""Largest batch of records that topics take, in bytes: a record of the largest size with its headers, not compressed."""
+"""Largest batch of records that topics take, in bytes: a record of the largest size with its headers, not compressed.
+"""
 MOST_WAITING_BYTES = 64 * 1024 * 1024
 
 
 class RecordSender:
     """Appends ready records: idempotent, `acks=all`, compressed.
 
-    `linger_ms` 0 is for latency, 20 for bulk. With idempotence aiokafka retries a batch for ever, so the bound on a wait is
-    ours; what was not acknowledged within it may still be appended later.
+    `linger_ms` 0 is for latency, 20 for bulk. With idempotence aiokafka retries a batch for ever, so the bound on a
+    wait is ours; what was not acknowledged within it may still be appended later.
     """
 
     def __init__(
@@ -43,7 +44,9 @@ class RecordSender:
         timeout: float = 10.0,
         patience: float | None = None,
     ) -> None:
-        """`timeout` bounds a request to a broker; `patience` the wait for an acknowledgement, over all requests that it takes."""
+        """`timeout` bounds a request to a broker; `patience` the wait for an acknowledgement, over all requests that it
+        takes.
+        """
         self._namespace = namespace
         self._timeout = timeout if patience is None else patience
         self._waiting = 0
@@ -119,7 +122,8 @@ class RecordSender:
         return Position(where.topic, where.partition, done.offset)
 
     async def send_all(self, where: Partition, records: Sequence[Outgoing]) -> None:
-        """Append these in order and wait until all are acknowledged: batches are filled here, which costs a record a tenth of `send`.
+        """Append these in order and wait until all are acknowledged: batches are filled here, which costs a record a
+        tenth of `send`.
 
         Raises as `send` does; then a beginning of them may have been appended, or yet be.
         """
@@ -133,7 +137,8 @@ class RecordSender:
                     future = await self._producer.send_batch(batch, topic, partition=where.partition)
                     self._waiting += used
                     future.add_done_callback(functools.partial(self._done, used))
-                    # One after the other: a second one would be given up by aiokafka while the brokers are away, unlike the first.
+                    # One after the other: a second one would be given up by aiokafka while the brokers are away, unlike
+                    # the first.
                     await asyncio.shield(future)
         except TimeoutError:
             raise LogUnavailable(

@@ -37,9 +37,12 @@ class Stretch(NamedTuple):
 
 
 class LogReader:
-    """Reads partitions of one namespace's log, with a consumer of its own. An async context manager; one caller at a time.
+    """Reads partitions of one namespace's log, with a consumer of its own.
 
-    Every method raises LogUnavailable on Kafka's errors. A record that aiokafka can't decode is returned with `Raw.broken` set, never skipped.
+    An async context manager; one caller at a time.
+
+    Every method raises LogUnavailable on Kafka's errors. A record that aiokafka can't decode is returned with
+    `Raw.broken` set, never skipped.
     """
 
     def __init__(
@@ -72,7 +75,9 @@ class LogReader:
         self._consumer: Any = None
         self._partitions: dict[TopicPartition, Partition] = {}
         self._next: dict[Partition, int] = {}
-        """Offsets after the records that were returned. aiokafka's own position is lost when it fails to decode a record."""
+        """Offsets after the records that were returned. aiokafka's own position is lost when it fails to decode a
+        record.
+        """
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -129,7 +134,9 @@ class LogReader:
     async def read(
         self, among: Collection[Partition] | None = None, *, wait: float = FETCH_WAIT_SECONDS, most: int = MAX_RECORDS
     ) -> dict[Partition, Stretch]:
-        """The next records of these partitions, `most` in all; only those that moved. Waits up to `wait` seconds for the first.
+        """The next records of these partitions, `most` in all; only those that moved.
+
+        Waits up to `wait` seconds for the first.
 
         OffsetNotHeld if the log no longer holds what comes next.
         """
@@ -157,8 +164,9 @@ class LogReader:
     ) -> dict[Partition, Stretch]:
         """Read after aiokafka failed to decode a header's name as UTF-8.
 
-        It then drops what it had read, and can't return the record nor what follows it in its producer's batch. So records are read one
-        by one from where the last read ended, and each that fails is returned as broken. Only foreign producers write such records.
+        It then drops what it had read, and can't return the record nor what follows it in its producer's batch. So
+        records are read one by one from where the last read ended, and each that fails is returned as broken. Only
+        foreign producers write such records.
         """
         for where in partitions:
             self._seek(where, self._next[where])
@@ -221,7 +229,9 @@ class LogReader:
         return {where: found[target] for where, target in targets.items()}
 
     async def offsets_at(self, time_ms: int, partitions: Iterable[Partition]) -> dict[Partition, int]:
-        """The first offset of each partition whose broker time is `time_ms` or later; its end offset where there is none."""
+        """The first offset of each partition whose broker time is `time_ms` or later; its end offset where there is
+        none.
+        """
         targets = {where: self._target(where) for where in partitions}
         # Ends first: what is appended between the two requests counts as later.
         ends = await self.end_offsets(targets)
@@ -236,7 +246,10 @@ class LogReader:
             return int(await self._consumer.position(self._target(where)))
 
     async def publish_offsets(self, offsets: Mapping[Partition, int]) -> None:
-        """Commit offsets under this reader's group, for lag monitors that look there. The reader then fetches nothing."""
+        """Commit offsets under this reader's group, for lag monitors that look there.
+
+        The reader then fetches nothing.
+        """
         targets = {self._target(where): offset for where, offset in offsets.items()}
         with kafka_errors(self._kafka):
             if self._consumer.assignment() != targets.keys():
@@ -252,15 +265,18 @@ class LogReader:
 
 
 async def _stop(consumer: Any) -> None:
-    # aiokafka's stop awaits tasks that it cancels; one that never ran would raise its CancelledError here, over our own error.
+    # aiokafka's stop awaits tasks that it cancels; one that never ran would raise its CancelledError here, over our own
+    # error.
     await asyncio.sleep(0)
     await consumer.stop()
 
 
 async def _finish(work: Coroutine[Any, Any, None], *, after_cancel: float, within: float | None = None) -> None:
-    """Run to its end, however often the caller is cancelled: half open or half closed, aiokafka leaves a connection behind.
+    """Run to its end, however often the caller is cancelled: half open or half closed, aiokafka leaves a connection
+    behind.
 
-    After the first cancellation it gets `after_cancel` seconds more; `within` bounds it in any case. What is not done then is cancelled.
+    After the first cancellation it gets `after_cancel` seconds more; `within` bounds it in any case. What is not done
+    then is cancelled.
     """
     loop = asyncio.get_running_loop()
     task = asyncio.ensure_future(work)

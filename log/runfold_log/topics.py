@@ -70,7 +70,8 @@ async def create_topics(kafka: KafkaCluster, namespace: str, settings: LogSettin
         if have[name] != count:
             raise LogMismatch(
                 f"topic {name} has {have[name]} partitions, the setting says {count}: "
-                "it never changes once the log is created; leave RUNFOLD_PARTITIONS unset, or set it to what the log has"
+                "it never changes once the log is created; leave RUNFOLD_PARTITIONS unset, "
+                "or set it to what the log has"
             )
     return partitions
 
@@ -106,8 +107,8 @@ async def _allow_large_records(admin: AIOKafkaAdminClient, names: Sequence[str])
 async def admin_client(kafka: KafkaCluster) -> AsyncIterator[AIOKafkaAdminClient]:
     """Start an admin client that has found a broker. Errors of Kafka within the block become LogUnavailable.
 
-    A cluster that has just started, or was stopped for longer than its session lasts, answers but names no broker for a moment, so it gets
-    `NO_BROKER_SECONDS`. A cluster that does not answer at all is an error at once.
+    A cluster that has just started, or was stopped for longer than its session lasts, answers but names no broker for a
+    moment, so it gets `NO_BROKER_SECONDS`. A cluster that does not answer at all is an error at once.
     """
     with kafka_errors(kafka):
         admin = AIOKafkaAdminClient(**kafka.options())

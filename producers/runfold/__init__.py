@@ -1,6 +1,9 @@
-"""Runfold for training code: `with runfold.run(experiment="digits", params={"lr": 0.1}) as run: run.log({"loss": 0.3})`.
+"""Runfold's client for training code.
 
-Only what is named in `__all__` is public here. The other modules of this package are how the log is written; the server uses them.
+    with runfold.run(experiment="digits", params={"lr": 0.1}) as run:
+        run.log({"loss": 0.3})
+
+Only the names in `__all__` are public. The package also contains the MLflow plugin (`mlflow_plugin`).
 """
 
 from .active_run import Run

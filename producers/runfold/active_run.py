@@ -1,6 +1,7 @@
-"""A run as training code sees it. Nothing heavy is imported here: `run` brings the contract and HTTP when it is called."""
+"""The `Run` object of training code. Heavy modules are imported when they are needed, to keep `import runfold` fast."""
 
 import atexit
+import logging
 import os
 import sys
 import threading
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from runfold.pipeline.columns import doubles, flat, whole_steps, width_of
 from runfold.pipeline.param_groups import ParamGroups
-from runfold.pipeline.rows import RowReader, strings, tag_texts, whole_step
+from runfold.pipeline.rows import RowReader, strings, tag_strings, whole_step
 from runfold_schemas.ids import Ids
 
 from . import exit_code
@@ -23,16 +24,18 @@ from .settings import Settings
 if TYPE_CHECKING:
     from runfold.pipeline.run_writer import RunWriter
 
+_log = logging.getLogger("runfold")
 Ranks = Literal["own", "all"]
 EndStatus = Literal["FINISHED", "FAILED", "KILLED"]
 _END_STATUSES = ("FINISHED", "FAILED", "KILLED")
 
 
 class Run:
-    """A run that takes points, params and tags until it is finished. Made by `runfold.run`; thread-safe.
+    """An active run. Created by `runfold.run`; thread-safe.
 
-    What is logged is on disk within a second, in the spool, and stays there until the server has acknowledged it. The training loop
-    never waits for that. When the spool is full (RUNFOLD_SPOOL_MB), new points are refused: counted in `refused`, with a warning.
+    Logged data is on disk (in the spool) within a second, and stays there until the server acknowledges it. The
+    training loop never waits for that. When the spool is full (RUNFOLD_SPOOL_MB), new points are dropped with a
+    warning, and counted in `refused`.
     """
 
     def __init__(
@@ -42,44 +45,47 @@ class Run:
         self._params = ParamGroups(shared=shared)
         self._reader = RowReader()
         self._add_row = writer.add_row
-        self._ending = threading.Lock()
+        self._end_lock = threading.Lock()
         self._finished = False
         exit_code.watch()
         _open_runs.add(self)
 
     @property
     def id(self) -> str:
-        """The run's id: 32 hexadecimal digits."""
+        """Id of the run, 32 hexadecimal digits."""
         return self._id
 
     @property
     def experiment_id(self) -> str | None:
-        """Id of its experiment; None as long as no server has told it."""
+        """Id of the experiment; None until a server has answered."""
         experiment = self._writer.outbox.experiment
         return experiment.id if experiment else None
 
     @property
     def url(self) -> str:
-        """Where the web page shows it."""
+        """Address of the run's web page."""
         where = f"experiments/{self.experiment_id}/runs" if self.experiment_id else "runs"
         return f"{self._settings.web}/#/{where}/{self.id}"
 
     @property
     def refused(self) -> int:
-        """How many points were not taken because the spool or the memory for it was full."""
-        return self._writer.refused[0]
+        """Number of points dropped because the spool or its memory buffer was full."""
+        return self._writer.dropped[0]
 
     @property
     def spool(self) -> Path:
-        """Directory of what is not acknowledged yet."""
+        """Directory of the data that is not acknowledged yet."""
         return self._writer.directory
 
     def log(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        """Log numbers under their names, as one row at a step; without a step, the last one plus 1, from 0. Returns at once.
+        """Log metrics at a step. Returns immediately.
 
-        Numbers are int, float, bool and what has `.item()`, such as NumPy's and PyTorch's scalars; NaN and infinities count.
-        None is left out, with one warning per name. Nested dicts are joined with "/". The time is this machine's, in ms. TypeError and ValueError name what can't be logged; then
-        nothing of the call is. SdkError: the run is finished.
+        `step` defaults to the last step plus 1, starting at 0. Values are int, float, bool, or scalars with
+        `.item()`, such as those of NumPy and PyTorch; NaN and infinities are allowed. None is left out, with one
+        warning per metric. Keys of nested dicts are joined with "/". The timestamp is this machine's time in ms.
+
+        TypeError or ValueError names the invalid metric; nothing of the call is logged then. SdkError if the run is
+        finished.
         """
         if step is not None and type(step) is not int:
             step = whole_step(step)
@@ -88,16 +94,18 @@ class Run:
             self._add_row(keys, values, step)
 
     def log_series(self, key: str, steps: Any, values: Any) -> None:
-        """Log many points of one key at once: arrays (NumPy, PyTorch, array) or sequences of equal length; steps None: go on by one.
+        """Log many points of one metric at once, about as fast as the arrays can be copied.
 
-        As fast as the arrays can be copied. TypeError and ValueError say what can't be logged; then nothing of the call is.
+        `steps` and `values` are arrays (NumPy, PyTorch, array) or sequences of equal length. `steps` None continues
+        from the last step by ones. TypeError or ValueError describes invalid data; nothing of the call is logged
+        then.
         """
         self._log_columns((key,), steps, doubles(values, f"metric {key!r}"))
 
     def log_rows(self, keys: Sequence[str], steps: Any, values: Any) -> None:
-        """Log many rows at once: `values[r][k]` is key k at row r, as a two-dimensional array or a sequence of rows.
+        """Log many rows at once: `values[r][k]` is the value of `keys[k]` in row r.
 
-        Otherwise as `log_series`.
+        `values` is a two-dimensional array or a sequence of rows. Otherwise like `log_series`.
         """
         keys = tuple(keys)
         width = width_of(values)
@@ -118,61 +126,71 @@ class Run:
         self._writer.add_columns(known, given, values)
 
     def log_params(self, params: Mapping[str, Any]) -> None:
-        """Log params, which can't change: another value for a known name is refused, told by a warning and at the end; the others count."""
+        """Log params, which can't change later.
+
+        A different value for a known name is rejected, with a warning now and at the end of the run. The others are
+        kept.
+        """
+        # Imported in these methods because the schemas bring pydantic and fastavro.
         from runfold.pipeline.encoder import checked
         from runfold_schemas.events.runs import ParamsLogged
 
         whole = checked(ParamsLogged, run_id=self.id, params=strings(params, "param"))
-        for part in self._params.cut(whole.params):
+        for part in self._params.split(whole.params):
             self._writer.add_fact(checked(ParamsLogged, run_id=self.id, params=part))
 
     def set_tags(self, tags: Mapping[str, Any]) -> None:
-        """Set tags, or change them."""
+        """Set or change tags."""
         from runfold.pipeline.encoder import checked
         from runfold_schemas.events.runs import TagsSet
 
-        self._writer.add_fact(checked(TagsSet, run_id=self.id, tags=tag_texts(tags)))
+        self._writer.add_fact(checked(TagsSet, run_id=self.id, tags=tag_strings(tags)))
 
     def rewind(self, step: int, ranks: Ranks = "own") -> None:
-        """Training goes back to this step: points logged before at greater steps are cut off from the series, and stay in the history.
+        """Go back to an earlier step: points at later steps leave the series and stay in the history.
 
-        It is about this process's rank, so every process of a job says it for itself; ranks "all" is for one that says it for all,
-        while the others log nothing. A process that is alone, without a rank, always speaks for all. Steps go on behind `step`.
+        The next step defaults to `step` plus 1. `ranks` "own" rewinds this process's rank, so every process of a job
+        must call it. `ranks` "all" rewinds all ranks at once; no other process may log meanwhile. A process without a
+        rank always rewinds everything.
         """
         from runfold.pipeline.encoder import checked
         from runfold_schemas.events.metrics import RunRewound
 
         if ranks not in ("own", "all"):
-            raise ValueError(f"ranks {ranks!r}: own or all")
+            raise ValueError(f"ranks={ranks!r} must be own or all")
         step = whole_step(step)
         everyone = ranks == "all" or self._writer.rank is None
-        self._writer.add_turn(checked(RunRewound, run_id=self.id, step=step, all_ranks=everyone), step)
+        self._writer.add_branch_event(checked(RunRewound, run_id=self.id, step=step, all_ranks=everyone), step)
 
     def save(self) -> bool:
-        """Put all that was logged before on disk, without waiting for a server: no kill of this process takes it from there.
+        """Save all logged data to disk, without waiting for a server. It then survives a kill of this process.
 
-        To be called with a checkpoint, before it counts: what training does not repeat must not be lost. False: the disk did not take it.
+        Call it before a checkpoint takes effect, because training will not repeat the steps before it. Returns False if
+        the data could not be written.
         """
         return self._writer.save()
 
     def flush(self, timeout: float = 60.0) -> None:
-        """Wait until the server has acknowledged all that was logged before, or offline, until it is on disk.
+        """Wait until the server has acknowledged all logged data, or offline, until it is on disk.
 
-        NotConnected if it is not after `timeout` seconds.
+        NotConnected after `timeout` seconds.
         """
         self._writer.flush(timeout)
 
     def finish(self, status: EndStatus = "FINISHED") -> None:
-        """End the run and wait until all is sent, at most 60 s (RUNFOLD_FINISH_TIMEOUT); what is not then stays in the spool.
+        """End the run. Waits up to 60 s (RUNFOLD_FINISH_TIMEOUT) for acknowledgement.
 
-        Of several processes that write a run, the one of rank 0 ends it; the others only send what they have.
-        What the server refused is told by a warning; with on_rejection "raise" ServerRefused is raised. A second call does nothing.
+        Anything still unacknowledged stays in the spool. If several processes write the run, rank 0 ends it; the others
+        only send their data. Rejected events cause a warning, or ServerRefused with on_rejection "raise". A second call
+        does nothing.
         """
         if status not in _END_STATUSES:
-            raise ValueError(f"status {status!r}: one of {', '.join(_END_STATUSES)}")
+            raise ValueError(f"status={status!r} must be one of {', '.join(_END_STATUSES)}")
         outbox = self._writer.outbox
         if self._end(status) and outbox.problems:
-            self._tell_refusals(f"run {self.id}: {outbox.refusals} events were refused: {'; '.join(outbox.problems)}")
+            self._report_rejections(
+                f"run {self.id}: {outbox.rejections} events were rejected: {'; '.join(outbox.problems)}"
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -186,32 +204,30 @@ class Run:
         else:
             self._end(status)
 
-    def _tell_refusals(self, told: str) -> None:
+    def _report_rejections(self, message: str) -> None:
         if self._settings.raise_rejections:
-            raise ServerRefused(told)
-        import logging
-
-        logging.getLogger("runfold").warning("runfold: %s; all else of it counts", told)
+            raise ServerRefused(message)
+        _log.warning("runfold: %s. All other events were accepted", message)
 
     def _end(self, status: EndStatus) -> bool:
-        """False: it was ended before."""
+        """End the run, and return False if it had ended before."""
         if not self._begin_end():
             return False
         try:
-            self._say_end(status)
+            self._add_end(status)
         finally:
             self._writer.close(self._settings.finish_timeout)
         return True
 
     def _begin_end(self) -> bool:
-        with self._ending:
+        with self._end_lock:
             if self._finished:
                 return False
             self._finished = True
         _open_runs.discard(self)
         return True
 
-    def _say_end(self, status: EndStatus) -> None:
+    def _add_end(self, status: EndStatus) -> None:
         from runfold.pipeline.encoder import checked
         from runfold_schemas.events.runs import RunUpdated
 
@@ -220,7 +236,7 @@ class Run:
             self._writer.add_fact(end, last=True)
 
     def _disown(self) -> None:
-        """In a forked child: the threads and the right to end the run stayed with the parent."""
+        """Detach in a forked child: the threads belong to the parent, and only the parent may end the run."""
         self._finished = True
         self._writer.disown(
             f"run {self.id} belongs to the process that started it, not to its forked child; "
@@ -241,28 +257,29 @@ _open_runs: set[Run] = set()
 
 @atexit.register
 def _finish_open_runs() -> None:
-    # What the interpreter printed a traceback for; at a prompt that was any earlier slip.
+    # The exception that ended the script. At a prompt it may be any earlier one.
     error: BaseException | None = None if hasattr(sys, "ps1") else getattr(sys, "last_value", None)
     if error is None:
         error = SystemExit(exit_code.exit_code())
-    ours = [left for left in list(_open_runs) if left._begin_end()]
-    # All are on disk before one is waited for, and all together are waited for as long as one.
-    for left in ours:
-        left._say_end(_status_after(error))
-        left._writer.save()
-    until = time.monotonic() + max((left._settings.finish_timeout for left in ours), default=0.0)
-    for left in ours:
-        left._writer.close(max(0.0, until - time.monotonic()))
+    runs = [run for run in list(_open_runs) if run._begin_end()]
+    # Save all runs before waiting for any, and share one timeout among them.
+    for run in runs:
+        run._add_end(_status_after(error))
+        run._writer.save()
+    until = time.monotonic() + max((run._settings.finish_timeout for run in runs), default=0.0)
+    for run in runs:
+        run._writer.close(max(0.0, until - time.monotonic()))
 
 
 def _disown_open_runs() -> None:
-    for left in list(_open_runs):
-        left._disown()
+    for run in list(_open_runs):
+        run._disown()
     _open_runs.clear()
-    for name, shared in (("flusher", "pump"), ("sender", "shippers")):
+    # Not imported here: a process that never started a run has nothing to reset.
+    for name, shared in (("flusher", "flush_thread"), ("sender", "senders")):
         module = sys.modules.get(f"{__package__}.pipeline.{name}")
         if module is not None:
-            getattr(module, shared).forget()
+            getattr(module, shared).reset_after_fork()
 
 
 if hasattr(os, "register_at_fork"):

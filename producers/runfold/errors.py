@@ -3,7 +3,7 @@
 RunfoldError
 └── SdkError
     ├── NotConnected   the tracking server can't be reached
-    └── ServerRefused  the server refused what a run asked for
+    └── ServerRefused  the server rejected a request or an event of the run
 """
 
 from runfold_schemas.errors import RunfoldError
@@ -12,12 +12,12 @@ __all__ = ["NotConnected", "RunfoldError", "SdkError", "ServerRefused"]
 
 
 class SdkError(RunfoldError):
-    """Root of the errors that a training script can meet."""
+    """Root of the errors that a training script can catch."""
 
 
 class NotConnected(SdkError):
-    """The tracking server did not answer; the message names the address and the setting it came from."""
+    """The tracking server did not answer. The message gives its address and the setting that holds it."""
 
 
 class ServerRefused(SdkError):
-    """The server refused something a run asked for; the message is the server's."""
+    """The server rejected a request or an event of the run. The message contains the server's reason."""

@@ -1,7 +1,9 @@
-"""How this interpreter ends, as far as a run that nobody finished must know: the code of `sys.exit`, which Python keeps from exit handlers.
+"""Detection of the exit code, which decides how an unfinished run ends.
 
-`sys.exit`, and the `exit` and `quit` of a prompt, are wrapped when the first run starts; whatever wrapped them before is called.
-A bare `raise SystemExit(1)` passes by no hook that Python has.
+Python hides the code of `sys.exit` from exit handlers.
+
+`sys.exit`, and a prompt's `exit` and `quit`, are wrapped when the first run starts. Wrappers that were already there
+are still called. No hook sees a bare `raise SystemExit(1)`.
 """
 
 import builtins
@@ -12,12 +14,12 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 _code: Any = None
-_watching = threading.Lock()
-_watched: list[object] = []
+_install_lock = threading.Lock()
+_wrappers: list[object] = []
 
 
-class Exit(SystemExit):
-    """A `SystemExit` that can tell whether somebody caught it: then a Python frame is there when it is let go of."""
+class ObservedExit(SystemExit):
+    """A `SystemExit` that notices whether a caller caught it: then it is deleted while a Python frame is running."""
 
     def __del__(self) -> None:
         global _code
@@ -29,39 +31,40 @@ class Exit(SystemExit):
             _code = None
 
 
-Exit.__name__ = Exit.__qualname__ = "SystemExit"
-Exit.__module__ = "builtins"
+# Tracebacks and handlers see an ordinary SystemExit.
+ObservedExit.__name__ = ObservedExit.__qualname__ = "SystemExit"
+ObservedExit.__module__ = "builtins"
 
 
 def watch() -> None:
-    """Note the codes of exits from now on. May be called again: what replaced our hook meanwhile is wrapped."""
-    with _watching:
-        sys.exit = _wrapped(sys.exit)
-        # At a prompt they say how to leave it.
+    """Start recording exit codes. Repeated calls wrap functions that replaced the wrappers meanwhile."""
+    with _install_lock:
+        sys.exit = _wrap(sys.exit)
+        # At a prompt they stay as they are, because their repr explains how to leave it.
         for name in () if hasattr(sys, "ps1") else ("exit", "quit"):
-            asked = getattr(builtins, name, None)
-            if asked is not None:
-                setattr(builtins, name, _wrapped(asked))
+            original = getattr(builtins, name, None)
+            if original is not None:
+                setattr(builtins, name, _wrap(original))
 
 
 def exit_code() -> Any:
-    """The code of the `sys.exit` that ends the interpreter; None if there is none."""
+    """Return the code of the `sys.exit` that ends the interpreter; None without one."""
     return _code
 
 
-def _wrapped(original: Callable[..., NoReturn]) -> Callable[..., NoReturn]:
-    if original in _watched:
+def _wrap(original: Callable[..., NoReturn]) -> Callable[..., NoReturn]:
+    if original in _wrappers:
         return original
 
     @functools.wraps(original)
-    def noting(*args: Any) -> NoReturn:
+    def recording_exit(*args: Any) -> NoReturn:
         global _code
         try:
             original(*args)
         except SystemExit as error:
             if threading.current_thread() is threading.main_thread():
                 _code = error.code
-            raise Exit(error.code) from None
+            raise ObservedExit(error.code) from None
 
-    _watched.append(noting)
-    return noting
+    _wrappers.append(recording_exit)
+    return recording_exit

@@ -1,4 +1,4 @@
-"""Names for runs that nobody named: an adjective, an animal, a number."""
+"""Generated names of runs: an adjective, an animal, a number."""
 
 import random
 
@@ -35,5 +35,8 @@ ANIMALS = _words(
 
 
 def run_name(rng: random.Random) -> str:
-    """A name such as `brisk-otter-417`: lower case, at most 20 characters, as MLflow's. Some 21 million there are; they need not be unique."""
+    """Generate a name such as `brisk-otter-417`: lower case, at most 20 characters, like MLflow's.
+
+    There are about 21 million. Names need not be unique.
+    """
     return f"{rng.choice(ADJECTIVES)}-{rng.choice(ANIMALS)}-{rng.randrange(1000)}"

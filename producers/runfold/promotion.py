@@ -1,4 +1,4 @@
-"""Promotions: several aliases and stages of registered models moved at once, under conditions, wholly or not at all."""
+"""Promotions: atomic, conditional moves of aliases and stages of registered models."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -9,13 +9,13 @@ from .settings import Settings
 from .tracking_uri import URI_VARIABLE
 
 PATH = "/api/runfold/v1/models:promote"
-_TIMEOUT = 30.0
+_TIMEOUT_SECONDS = 30.0
 _ON_ALIAS = re.compile(r"(?P<name>[^/:]+)@(?P<alias>[\w\-]+)=(?P<version>[1-9][0-9]{0,9}|none)")
 _ON_VERSION = re.compile(r"(?P<name>[^/:]+)/(?P<version>[1-9][0-9]{0,9})(?:=(?P<stage>\w+))?")
 _ON_MODEL = re.compile(r"(?P<name>[^/:@=]+)")
 
 Part = str | Mapping[str, Any]
-"""A move or a condition: a text such as `churn@prod=8`, or the fields that the API takes."""
+"""A move or a condition: a string such as `churn@prod=8`, or a dict of the API's fields."""
 
 
 def promote(
@@ -25,17 +25,28 @@ def promote(
     comment: str = "",
     tracking_uri: str | None = None,
 ) -> dict[str, Any]:
-    """Move aliases and stages, of one registered model or several, by one event: all of it, or nothing if a condition does not hold.
+    """Move aliases and stages of one or several registered models in one event.
 
-    A move is `churn@prod=8` (the alias stands on version 8 then), `churn@prod=none` (it is taken away) or `churn/8=Production` (the
-    version gets the stage; with `archive_existing`, others in it are archived). A condition is `churn@prod=7`, `churn@prod=none` (not
-    set), `churn/8` (there is such a version), `churn/8=Staging` (in that stage) or `churn` (there is such a model). Answers the position of the event
-    and the models as they are after it.
+    Either all moves take effect, or none because a condition does not hold.
 
-    ServerRefused: a condition does not hold, or a move can't be made; the message says which and what holds. NotConnected: no answer;
-    the promotion may still have taken effect, and repeating it is safe if its conditions no longer hold then.
+    Args:
+        moves: `churn@prod=8` sets the alias to version 8, `churn@prod=none` removes it, and `churn/8=Production` gives
+            the version a stage.
+        only_if: Conditions: `churn@prod=7`, `churn@prod=none` (the alias is not set), `churn/8` (the version exists),
+            `churn/8=Staging` (it is in that stage), `churn` (the model exists).
+        archive_existing: Archive the other versions in the new stage.
+        comment: Kept with the event.
+
+    Returns:
+        The position of the event, and the models after it.
+
+    Raises:
+        ServerRefused: A condition does not hold, or a move is impossible. The message names it and the current state.
+        NotConnected: No answer. The promotion may still have taken effect; repeating it is safe if its conditions can't
+            hold afterwards.
     """
-    from runfold.transports.base import Never, TryAgain
+    # Imported here because the HTTP client would slow down `import runfold`.
+    from runfold.transports.base import TransportError, TryAgain
     from runfold.transports.http import HttpTransport
 
     conditions = (
@@ -50,19 +61,20 @@ def promote(
         raise SdkError("a promotion needs a move, such as 'churn@prod=8'")
     with HttpTransport(Settings.load(tracking_uri).web) as transport:
         try:
-            return transport.request("POST", PATH, timeout=_TIMEOUT, json=body)
-        except Never as error:
-            raise ServerRefused(str(error)) from error
+            return transport.request("POST", PATH, timeout=_TIMEOUT_SECONDS, json=body)
         except TryAgain as error:
             raise NotConnected(
-                f"it is not known whether the promotion took effect: {error}. The server is named by tracking_uri or {URI_VARIABLE}"
+                f"the promotion may or may not have taken effect: {error}. "
+                f"The server's address comes from tracking_uri or {URI_VARIABLE}"
             ) from error
+        except TransportError as error:
+            raise ServerRefused(str(error)) from error
 
 
 def _move(part: Part, archive_existing: bool) -> dict[str, Any]:
     fields = _fields(part, "move")
     if "alias" not in fields and "stage" not in fields:
-        raise SdkError(f"{part!r} moves nothing: say churn@prod=8, churn@prod=none or churn/8=Production")
+        raise SdkError(f"{part!r} moves nothing: use churn@prod=8, churn@prod=none or churn/8=Production")
     if archive_existing and "stage" in fields:
         fields.setdefault("archive_existing", True)
     return fields
@@ -76,15 +88,18 @@ def _fields(part: Part, what: str) -> dict[str, Any]:
     if isinstance(part, Mapping):
         return dict(part)
     if not isinstance(part, str):
-        raise SdkError(f"a {what} is a text such as 'churn@prod=8', or a dict; got {part!r:.100}: give each by itself")
-    return _read(part)
+        raise SdkError(
+            f"a {what} is a string such as 'churn@prod=8', or a dict; got {part!r:.100}. Pass several one by one"
+        )
+    return _parse(part)
 
 
-def _read(text: str) -> dict[str, Any]:
+def _parse(text: str) -> dict[str, Any]:
     found = _ON_ALIAS.fullmatch(text) or _ON_VERSION.fullmatch(text) or _ON_MODEL.fullmatch(text)
     if found is None:
         raise SdkError(
-            f"{text!r} is neither churn@prod=8, churn@prod=none, churn/8, churn/8=Production nor the name of a registered model"
+            f"{text!r} is neither churn@prod=8, churn@prod=none, churn/8, churn/8=Production "
+            "nor the name of a registered model"
         )
     fields: dict[str, Any] = {key: value for key, value in found.groupdict().items() if value is not None}
     version = fields.pop("version", "none")

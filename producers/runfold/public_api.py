@@ -1,4 +1,7 @@
-"""How a run begins for training code. Nothing heavy is imported here: the contract and HTTP come when it is called."""
+"""`runfold.run` and `runfold.fork`.
+
+Heavy modules, such as the schemas and the HTTP client, are imported when these are called.
+"""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -24,31 +27,40 @@ def run(
     start_step: int | None = None,
     on_rejection: OnRejection | None = None,
 ) -> Run:
-    """Start a run of an experiment, which is created if there is none of that name; without a name, it is "Default".
+    """Start a run. Use it in a `with` block.
 
-    `tracking_uri` is the server's address, or `kafka://brokers/namespace?api=http://…` to write to Kafka directly; without it
-    RUNFOLD_TRACKING_URI, else http://127.0.0.1:5000. `params` can't change
-    later, `tags` can; values become strings, nested dicts are joined with "/". Without a name, one is made up.
-    With mode "offline" (or RUNFOLD_MODE) nothing is sent: what is logged waits on disk for the next run, or for `runfold sync`.
-    `run_id` joins a run that exists, or is to be written by several processes; without it the launcher's environment decides. A run
-    that is joined stays in its experiment, takes the name and tags that are given, and is RUNNING again if it had ended.
-    `start_step` says that training resumes from the checkpoint of that step: what earlier attempts logged at greater steps is cut
-    off from the series, and stays in the history. Every process of the job may say it.
+    The run ends as FINISHED, as FAILED after an exception, and as KILLED after Ctrl-C. If no server answers, it starts
+    with a warning, and its events are sent once a server does; with RUNFOLD_REQUIRE_SERVER=1, NotConnected is raised.
 
-    What the server refuses later, such as a param that would change, is told by warnings and changes nothing else; with `on_rejection`
-    "raise" (or RUNFOLD_ON_REJECTION) the end of the run raises ServerRefused.
+    Args:
+        experiment: Name of the experiment, which is created if it does not exist. Default: "Default".
+        params: Parameters, which can't change later. Values become strings; keys of nested dicts are joined with "/".
+        name: Name of the run. Default: a generated name.
+        tags: Tags, which may change later. Converted like `params`.
+        tracking_uri: Address of the server, or `kafka://brokers/namespace?api=http://…` to write directly to Kafka.
+            Default: RUNFOLD_TRACKING_URI, else http://127.0.0.1:5000.
+        mode: "offline" sends nothing: events stay on disk until the next online run on this machine, or `runfold sync`.
+            Default: RUNFOLD_MODE, else "online".
+        run_id: Id of an existing run to join, or of a run that several processes write. Default: derived from the
+            launcher's environment, such as torchrun's, else a new id. A joined run keeps its experiment, gets the given
+            name and tags, and becomes RUNNING again if it had ended.
+        start_step: The step of the checkpoint from which training resumes. Points of earlier attempts at later steps
+            leave the series and stay in the history. All processes of a job may pass it.
+        on_rejection: The server may reject an event later, such as a changed param, which affects nothing else. "warn"
+            logs a warning; "raise" also raises ServerRefused at the end of the run. Default: RUNFOLD_ON_REJECTION, else
+            "warn".
 
-    If no server answers, the run starts all the same, with a warning, and is sent when one does (RUNFOLD_REQUIRE_SERVER: NotConnected).
-    Use the run in a `with` block: it ends as FINISHED, as FAILED when an exception passes, as KILLED on Ctrl-C.
-
-    ServerRefused: the experiment is deleted, its name is not allowed, or the run that is joined is of another one. ValueError or TypeError: a param or tag that can't be
-    stored. SdkError: a setting that can't be used.
+    Raises:
+        ServerRefused: The experiment is deleted, its name is invalid, or the joined run belongs to another experiment.
+        ValueError: A param or tag can't be stored. TypeError likewise.
+        SdkError: A setting is invalid.
     """
-    from .run_setup import start
+    # Imported here because the schemas and the HTTP client would slow down `import runfold`.
+    from .run_setup import start_run
 
     settings = Settings.load(tracking_uri, mode, on_rejection=on_rejection)
     step = None if start_step is None else whole_step(start_step)
-    return start(settings, experiment, params or {}, name, tags or {}, run_id, start_step=step)
+    return start_run(settings, experiment, params or {}, name, tags or {}, run_id, start_step=step)
 
 
 def fork(
@@ -65,22 +77,33 @@ def fork(
     branch: int | None = None,
     on_rejection: OnRejection | None = None,
 ) -> Run:
-    """Start a run that inherits another's history up to a step, without copying it: its points as they are effective now.
+    """Start a run that inherits the points of another run up to a step, without copying them.
 
-    Whatever the parent logs on a new branch, or cuts off, later, changes nothing of that. The parent is a run or its id. The run is created in the
-    parent's experiment unless one is named; params and tags are not inherited, but for the tags `runfold.forkedFrom` and
-    `runfold.forkedAt`. A server is asked on which branch the parent is, unless `branch` and `experiment` say it. Otherwise as `run`.
+    It inherits the points as they are now: later rewinds or new attempts of the parent do not affect it. Params and
+    tags are not inherited; the new run gets the tags `runfold.forkedFrom` and `runfold.forkedAt`.
 
-    NotConnected: no server answers, or the parent's own points could not be sent. ServerRefused: there is no such run.
+    Args:
+        parent: The run to fork, or its id.
+        step: The last step to inherit.
+        experiment: Name of the experiment. Default: the parent's.
+        branch: The parent's branch to inherit from. Default: its newest one. The server is asked for `branch` and
+            `experiment` unless both are given.
+
+    The other arguments are those of `runfold.run`.
+
+    Raises:
+        NotConnected: No server answers, or the parent's own points could not be sent.
+        ServerRefused: The parent does not exist.
     """
-    from .run_setup import fork_of
+    # Imported here for the same reason.
+    from .run_setup import start_fork
 
-    given = tracking_uri
+    uri = tracking_uri
     if isinstance(parent, Run):
-        given = given or parent._settings.uri
+        uri = uri or parent._settings.uri
         if branch is None:
-            # What it has rewound, too, must be there before a server is asked for its branch.
+            # The server must have the parent's rewinds before it is asked for the newest branch.
             parent.flush()
-    settings = Settings.load(given, mode, on_rejection=on_rejection)
+    settings = Settings.load(uri, mode, on_rejection=on_rejection)
     parent_id = parent.id if isinstance(parent, Run) else parent
-    return fork_of(settings, parent_id, whole_step(step), branch, experiment, params or {}, name, tags or {}, run_id)
+    return start_fork(settings, parent_id, whole_step(step), branch, experiment, params or {}, name, tags or {}, run_id)

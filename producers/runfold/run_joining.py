@@ -1,75 +1,79 @@
-"""What a process says when it joins a run that others began: its creation changes nothing of a run that is there."""
+"""Events of a process that joins an existing run, whose creation event then has no effect."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from runfold.launcher.process_context import Place
+from runfold.launcher.process_context import ProcessContext
 from runfold.pipeline.encoder import checked
 from runfold.pipeline.outbox import Outbox
-from runfold.transports.base import KnownRun
+from runfold.transports.base import ExistingRun
 from runfold_schemas.events.base import Fact
 from runfold_schemas.events.runs import RunUpdated, TagsSet
 
 from .errors import SdkError, ServerRefused
 
-NAMELESS = "Default"
-"""The experiment of a run that names none."""
+DEFAULT_EXPERIMENT = "Default"
+"""Name of the default experiment."""
 
 
 @dataclass(frozen=True, slots=True)
-class Joined:
-    """What a server said of the run that is joined."""
+class JoinedRun:
+    """The server's state of the run to join."""
 
-    asked: bool = False
+    is_known: bool = False
     """Whether a server answered."""
     experiment: str = ""
-    """Name of its experiment; empty: there is no such run yet, or nobody answered."""
+    """Name of the run's experiment. Empty if the run does not exist yet, or no server answered."""
     status: str = ""
 
     @classmethod
-    def of(cls, run_id: str, known: KnownRun | None, named: str | None) -> Self:
-        """ServerRefused: it is of another experiment than the one that was named."""
-        if known is None:
-            return cls(asked=True)
-        if named not in (None, known.experiment):
+    def from_answer(cls, run_id: str, found: ExistingRun | None, experiment: str | None) -> Self:
+        """Build from a server's answer. ServerRefused if the run belongs to another experiment than the given one."""
+        if found is None:
+            return cls(is_known=True)
+        if experiment not in (None, found.experiment):
             raise ServerRefused(
-                f"run {run_id} is of experiment {known.experiment!r}, not {named!r}: "
-                f"join it with experiment={known.experiment!r}, or name none"
+                f"run {run_id} belongs to experiment {found.experiment!r}, not {experiment!r}: "
+                f"join it with experiment={found.experiment!r}, or without an experiment"
             )
-        return cls(True, known.experiment, known.status)
+        return cls(True, found.experiment, found.status)
 
 
-def say_again(before: Sequence[Outbox], add: Callable[[Fact], None], facts: Sequence[Fact]) -> None:
-    """In the background: say the facts once more when all that earlier attempts left has arrived, since their end may be in it."""
+def repeat_after(earlier: Sequence[Outbox], add: Callable[[Fact], None], facts: Sequence[Fact]) -> None:
+    """Add the facts again, in the background, once the events of earlier attempts are delivered.
+
+    The run's end may be among those events, and would otherwise win.
+    """
 
     def wait() -> None:
-        for outbox in before:
+        for outbox in earlier:
             outbox.wait(None, threading.TIMEOUT_MAX)
         try:
             for fact in facts:
                 add(fact)
         except SdkError:
-            pass  # this attempt has ended, too, and has said so
+            pass  # this attempt has ended as well
 
-    if before and facts:
-        threading.Thread(target=wait, name="runfold goes on", daemon=True).start()
+    if earlier and facts:
+        threading.Thread(target=wait, name="runfold rejoin", daemon=True).start()
 
 
-def facts_of_join(
-    place: Place, joined: Joined, name: str | None, tags: dict[str, str], *, again: bool
+def join_facts(
+    context: ProcessContext, joined: JoinedRun, name: str | None, tags: dict[str, str], *, again: bool
 ) -> Iterator[Fact]:
-    """The run runs again, and has the name and tags that were given. `again`: an earlier attempt's events are on their way.
+    """Yield facts that set a joined run to RUNNING and give it the new name and tags.
 
-    One process of a job says it for all, since all give the same; none that is beside the job says that the run runs.
+    `again` means that events of an earlier attempt are still being sent. Only rank 0 yields facts, because all
+    processes of a job pass the same values. A process beside the job never changes the status.
     """
-    if place.run_id is None or place.rank not in (None, 0):
+    if context.run_id is None or context.rank not in (None, 0):
         return
-    is_new = joined.asked and not joined.experiment and not again
-    runs = is_new or (joined.status == "RUNNING" and not again) or place.beside
-    if not runs or (name and not (is_new and place.rank == 0)):
+    is_new = joined.is_known and not joined.experiment and not again
+    runs = is_new or (joined.status == "RUNNING" and not again) or context.beside
+    if not runs or (name and not (is_new and context.rank == 0)):
         status = None if runs else "RUNNING"
-        yield checked(RunUpdated, run_id=place.run_id, status=status, name=name or None)
-    if tags and not (is_new and place.rank == 0):
-        yield checked(TagsSet, run_id=place.run_id, tags=tags)
+        yield checked(RunUpdated, run_id=context.run_id, status=status, name=name or None)
+    if tags and not (is_new and context.rank == 0):
+        yield checked(TagsSet, run_id=context.run_id, tags=tags)

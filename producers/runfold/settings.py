@@ -1,4 +1,4 @@
-"""Settings of the SDK: arguments first, then `RUNFOLD_*` variables, then defaults. Errors name the setting."""
+"""Settings of the SDK: arguments, then `RUNFOLD_*` variables, then defaults."""
 
 import os
 from collections.abc import Mapping
@@ -25,37 +25,41 @@ VERSION = _version()
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How a run is sent. Times in seconds, sizes in bytes."""
+    """Settings of a run. Times are in seconds, sizes in bytes."""
 
     uri: str = DEFAULT_URI
     uri_given: bool = False
-    """Whether somebody named the address; a spool that nobody gave one goes to whatever server is used next."""
+    """Whether the URI was configured. A spool without a configured URI is sent to the server that the next run uses."""
     offline: bool = False
-    """Only write the spool; what is in it is sent by a later start of a run on this node, or by `runfold sync`."""
+    """Only write the spool. A later run on this node, or `runfold sync`, sends it."""
     require_server: bool = False
-    """A run does not start without an answer of the server."""
+    """Raise NotConnected at the start of a run if no server answers."""
     spool_dir: Path = Path("runfold-spool")
     spool_bytes: int = 1024 * 1024 * 1024
-    """Most that a run may take on this node's disk, by all its processes; beyond it new points are refused and counted, or waited for."""
+    """Disk limit of a run on this node, for all its processes together.
+
+    Beyond it, new points are dropped and counted.
+    """
     spool_blocks: bool = False
+    """Let log calls wait for room instead of dropping points."""
     spool_fsync: bool = False
-    """Whether what is saved must survive the machine's death, not the process's only."""
+    """Sync each write to the disk, so that saved data also survives a crash of the machine."""
     buffer_bytes: int = 64 * 1024 * 1024
-    """Most memory that points and facts of a run may take until they are saved; beyond it the same happens."""
+    """Memory limit for a run's unsaved points and facts. Beyond it, the same happens."""
     finish_timeout: float = 60.0
-    """How long the end of a run waits for the server to take what is left."""
+    """How long the end of a run waits for the server to acknowledge its data."""
     connect_timeout: float = 10.0
-    """How long the start of a run waits for the server to name the experiment."""
+    """How long the start of a run waits for the experiment's id."""
     raise_rejections: bool = False
-    """Whether the end of a run raises ServerRefused if something it logged was refused; else a warning says it."""
+    """Raise ServerRefused at the end of a run if events were rejected. Otherwise a warning is logged."""
     linger: float = 0.5
-    """How long a row may wait for more rows before it is saved and sent."""
+    """How long a row waits for more rows before it is saved and sent."""
     frame_bytes: int = 2 * 1024 * 1024
-    """Size at which rows are saved and sent without waiting longer."""
+    """Size at which rows are saved and sent immediately."""
 
     @property
     def web(self) -> str:
-        """Where the web page and the API are."""
+        """Address of the API server and its web page."""
         return api_of(self.uri)
 
     @classmethod
@@ -67,13 +71,13 @@ class Settings:
         *,
         on_rejection: str | None = None,
     ) -> Self:
-        """From arguments and the environment; SdkError names a setting that can't be used."""
+        """Load from arguments and the environment. SdkError names an invalid setting."""
         environ = os.environ if environ is None else environ
-        given = tracking_uri or environ.get(URI_VARIABLE)
+        uri = tracking_uri or environ.get(URI_VARIABLE)
         spool_dir = environ.get("RUNFOLD_SPOOL_DIR")
         return cls(
-            uri=(given or DEFAULT_URI).rstrip("/"),
-            uri_given=bool(given),
+            uri=(uri or DEFAULT_URI).rstrip("/"),
+            uri_given=bool(uri),
             offline=_choice(
                 "mode" if mode else "RUNFOLD_MODE", mode or environ.get("RUNFOLD_MODE"), "online", "offline"
             ),
@@ -94,7 +98,7 @@ class Settings:
 
 
 def state_dir(environ: Mapping[str, str]) -> Path:
-    """Where programs keep what must outlive them (XDG base directory specification)."""
+    """Return the directory for persistent state, by the XDG base directory specification."""
     named = environ.get("XDG_STATE_HOME", "")
     return Path(named) if named.startswith("/") else Path("~/.local/state").expanduser()
 

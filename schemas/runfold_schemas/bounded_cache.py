@@ -13,7 +13,10 @@ _V = TypeVar("_V")
 
 
 class BoundedCache(Generic[_K, _V]):
-    """Keeps the most recently used entries, as many as fit `max_cost`, the sum of the costs that `put` names. Thread-safe."""
+    """Keeps the most recently used entries, as many as fit `max_cost`, the sum of the costs that `put` names.
+
+    Thread-safe.
+    """
 
     def __init__(self, max_cost: int) -> None:
         self._max_cost = max_cost
@@ -39,7 +42,9 @@ class BoundedCache(Generic[_K, _V]):
             return entry[0]
 
     def put(self, key: _K, value: _V, cost: int) -> list[_V]:
-        """Keep a value, and return those that had to make room: the least recently used, or itself if it alone costs too much."""
+        """Keep a value, and return those that had to make room: the least recently used, or itself if it alone costs
+        too much.
+        """
         evicted: list[_V] = []
         with self._lock:
             # Two threads may have missed the same entry.

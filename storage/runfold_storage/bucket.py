@@ -12,12 +12,17 @@ T = TypeVar("T")
 CONNECT_SECONDS = 3.0
 _CONNECTIONS = 64
 SENDING = 8
-"""Requests with bytes that run at once. More share the same line: each would take longer, until all of them are too late."""
+"""Requests with bytes that run at once.
+
+More share the same line: each would take longer, until all of them are too late.
+"""
 _MISSING = frozenset({"NoSuchKey", "NoSuchUpload", "404", "NotFound"})
 
 
 class Bucket:
-    """Requests to the bucket. Raises StorageUnavailable where the store is away, slow or refuses us, and NoStore where there is none.
+    """Requests to the bucket.
+
+    Raises StorageUnavailable where the store is away, slow or refuses us, and NoStore where there is none.
 
     `timeout` bounds a request, in seconds.
     """
@@ -37,7 +42,10 @@ class Bucket:
         await self._exits.aclose()
 
     async def request(self, operation: str, **given: Any) -> Any:
-        """One request, answered whole. A missing bucket is made, once. Raises ObjectMissing or UploadRejected where the store says so."""
+        """One request, answered whole.
+
+        A missing bucket is made, once. Raises ObjectMissing or UploadRejected where the store says so.
+        """
         config = self.require()
         client = await self._connected(config)
         call = getattr(client, operation)
@@ -106,7 +114,11 @@ class Bucket:
 
 
 def _client(config: S3Config, timeout: float) -> Any:
-    """A client that is not opened yet. Imports and reads files for a second, so it belongs in a thread (libraries.md, S1)."""
+    """A client that is not opened yet.
+
+    Imports and reads files for a second, so it belongs in a thread (libraries.md, S1).
+    """
+    # Imported on first use: botocore takes most of a second to import.
     from aiobotocore.config import AioConfig
     from aiobotocore.session import get_session
 
@@ -122,7 +134,8 @@ def _client(config: S3Config, timeout: float) -> Any:
         aws_access_key_id=config.access_key,
         aws_secret_access_key=config.secret_key,
         config=AioConfig(
-            # Version 2, the default for an endpoint of one's own, signs no ranges (S3); other stores refuse checksums (S2).
+            # Version 2, the default for an endpoint of one's own, signs no ranges (S3); other stores refuse checksums
+            # (S2).
             signature_version="s3v4",
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
@@ -164,7 +177,8 @@ def outages(config: S3Config) -> Iterator[None]:
         raise StorageUnavailable(f"{where} refuses, bucket {config.bucket}: {error}", 2.0) from error
     except (NoCredentialsError, PartialCredentialsError) as error:
         raise StorageUnavailable(
-            f"{where}: no keys are known. Set RUNFOLD_S3_ACCESS_KEY and RUNFOLD_S3_SECRET_KEY, or what Amazon's tools look at ({error})"
+            f"{where}: no keys are known. Set RUNFOLD_S3_ACCESS_KEY and RUNFOLD_S3_SECRET_KEY, "
+            f"or what Amazon's tools look at ({error})"
         ) from error
     except (BotoCoreError, ConnectionFault, OSError) as error:
         raise StorageUnavailable(f"{where} is away: {type(error).__name__}: {error}") from error

@@ -37,7 +37,7 @@ class ObjectMissing(StorageError):
 
 
 class UploadRejected(StorageError):
-    """The store rejected a request because of something the caller sent: parts of an upload that do not fit together."""
+    """The store rejected what the caller sent: parts of an upload that do not fit together."""
 
 
 class ObjectTooLarge(StorageError):

@@ -1,4 +1,7 @@
-"""Objects in and out as streams, a part at a time in memory. Every upload has a key of its own, which is never written again."""
+"""Objects in and out as streams, a part at a time in memory.
+
+Every upload has a key of its own, which is never written again.
+"""
 
 import asyncio
 import hashlib
@@ -12,7 +15,10 @@ from .bucket import Bucket
 from .errors import ObjectMissing, ObjectTooLarge, ObjectTruncated, StorageUnavailable, UploadRejected
 
 PART_BYTES = 8 * 1024 * 1024
-"""Bytes of a part, and the most that go in one request. Two parts are in memory for each upload that runs: one fills, one is sent."""
+"""Bytes of a part, and the most that go in one request.
+
+Two parts are in memory for each upload that runs: one fills, one is sent.
+"""
 LARGE_PART_BYTES = 64 * 1024 * 1024
 """Part of an upload that says beforehand that it has more than MOST_PARTS of the small ones."""
 MOST_PARTS = 10_000
@@ -54,7 +60,10 @@ class Store:
         return self._prefix + name
 
     def holds(self, key: str) -> bool:
-        """Whether a key is one of this namespace's objects. The log is written by others too, and the bucket may be shared."""
+        """Whether a key is one of this namespace's objects.
+
+        The log is written by others too, and the bucket may be shared.
+        """
         return key.startswith(self._prefix) and "/" not in key.removeprefix(self._prefix)
 
     async def put(self, body: AsyncIterator[bytes], announced: int | None) -> Stored:
@@ -89,8 +98,10 @@ class Store:
     async def get(self, key: str, start: int, end: int) -> AsyncIterator[bytes]:
         """The object's bytes from `start` up to `end` (exclusive).
 
-        A connection that breaks half-way is opened again where it broke (libraries.md, S5). ObjectMissing if there is no such object.
+        A connection that breaks half-way is opened again where it broke (libraries.md, S5). ObjectMissing if there is
+        no such object.
         """
+        # Imported on first use, as the client is.
         from aiohttp import ClientError
 
         failures = 0
@@ -113,7 +124,10 @@ class Store:
                     raise ObjectTruncated(f"The object {key} is {end - start} bytes shorter than the log says.")
 
     async def described(self, key: str, mark: str) -> Stored:
-        """Read an object that a client uploaded by itself, for its size and digest. ObjectMissing if there is none with this mark."""
+        """Read an object that a client uploaded by itself, for its size and digest.
+
+        ObjectMissing if there is none with this mark.
+        """
         head = await self.bucket.request("head_object", Key=key)
         if head.get("Metadata", {}).get(MARK) != mark:
             raise ObjectMissing(key)

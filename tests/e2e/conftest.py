@@ -13,7 +13,9 @@ __all__ = ["deployment", "kafka_uri", "name", "url"]
 
 @pytest.fixture(scope="module", autouse=True)
 def mlflow_of_this_module() -> Iterator[None]:
-    """MLflow's client keeps its server and its experiment in globals and in the environment: one module's are not the next one's."""
+    """MLflow's client keeps its server and its experiment in globals and in the environment: one module's are not the
+    next one's.
+    """
     yield
     for variable in [one for one in os.environ if one.startswith("MLFLOW_")]:
         del os.environ[variable]

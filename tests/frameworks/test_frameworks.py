@@ -1,4 +1,7 @@
-"""Real trainings by MLflow's integrations, over http and over both URIs of the plugin. `make test-frameworks` installs what they need."""
+"""Real trainings by MLflow's integrations, over http and over both URIs of the plugin.
+
+`make test-frameworks` installs what they need.
+"""
 
 from __future__ import annotations
 

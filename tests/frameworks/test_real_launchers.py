@@ -1,4 +1,7 @@
-"""Two processes under real launchers write one run, and the next job another. `make test-frameworks` installs what they need."""
+"""Two processes under real launchers write one run, and the next job another.
+
+`make test-frameworks` installs what they need.
+"""
 
 from __future__ import annotations
 
@@ -94,7 +97,8 @@ LAUNCHERS = {
     "Lightning's ddp": Launcher([PYTHON], "rank_lightning", ids=4, runs=2),
     "Fabric's own launch": Launcher([PYTHON], "fabric_ranks"),
     "fabric run": Launcher(
-        [BIN / "fabric", "run", "--accelerator=cpu", "--devices=2", "--strategy=ddp", "--main-port=PORT"], "fabric_ranks"
+        [BIN / "fabric", "run", "--accelerator=cpu", "--devices=2", "--strategy=ddp", "--main-port=PORT"],
+        "fabric_ranks",
     ),
 }  # fmt: skip
 

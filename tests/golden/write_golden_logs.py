@@ -1,8 +1,8 @@
 """Write the golden logs of a release that has none yet. What is there is never touched.
 
-A golden log holds every kind of outcome: accepted, rejected with each code, duplicate, set aside. If folding it gives other rows
-one day, the code is wrong: released rules do not change.
-Run after a release changed schemas or rules: `python -m tests.golden.write_golden_logs NAME [PROJECTION…]`.
+A golden log holds every kind of outcome: accepted, rejected with each code, duplicate, set aside. If folding it gives
+other rows one day, the code is wrong: released rules do not change. Run after a release changed schemas or rules:
+`python -m tests.golden.write_golden_logs NAME [PROJECTION…]`.
 """
 
 import asyncio

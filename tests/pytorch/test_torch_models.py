@@ -1,4 +1,7 @@
-"""PyTorch models by the unmodified MLflow client: logged, registered, loaded. `make test-torch` installs what it needs."""
+"""PyTorch models by the unmodified MLflow client: logged, registered, loaded.
+
+`make test-torch` installs what it needs.
+"""
 
 import json
 import os
@@ -37,7 +40,11 @@ with mlflow.start_run() as run:
         loss.backward()
         optimizer.step()
         mlflow.log_metric("loss", loss.item(), step=step)
-        checkpoints.append(mlflow.pytorch.log_model(net, name=f"net-{step}", step=step, pip_requirements=[], serialization_format="pickle"))
+        checkpoints.append(
+            mlflow.pytorch.log_model(
+                net, name=f"net-{step}", step=step, pip_requirements=[], serialization_format="pickle"
+            )
+        )
     mlflow.pytorch.log_state_dict(net.state_dict(), "state")
 last = checkpoints[-1]
 version = mlflow.register_model(last.model_uri, "net")

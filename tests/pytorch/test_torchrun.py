@@ -1,4 +1,7 @@
-"""The example under the real torchrun: a rank is killed, the job goes on from its checkpoint. `make test-torch` installs what it needs."""
+"""The example under the real torchrun: a rank is killed, the job goes on from its checkpoint.
+
+`make test-torch` installs what it needs.
+"""
 
 import asyncio
 import os

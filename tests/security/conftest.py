@@ -1,4 +1,4 @@
-"""Fixtures of the security tests: the same world of servers and a worker as the integration tests, one for each file."""
+"""Fixtures of the security tests: the servers and worker of the integration tests, one set for each file."""
 
 from tests.support.installations.server_fixtures import call, caller, client, servers
 

@@ -1,4 +1,6 @@
-"""Bytes that were changed in the store behind the log's back are never passed off as the file, and are found though nobody reads them."""
+"""Bytes that were changed in the store behind the log's back are never passed off as the file, and are found though
+nobody reads them.
+"""
 
 import asyncio
 import hashlib
@@ -31,7 +33,9 @@ def run(client: httpx2.Client) -> str:
 
 @pytest.fixture
 def plain(servers: ServerPair) -> Iterator[httpx2.Client]:
-    """A client whose answers are not held against the document: a 500 is expected here, and a broken transfer must not be read whole."""
+    """A client whose answers are not held against the document: a 500 is expected here, and a broken transfer must not
+    be read whole.
+    """
     with httpx2.Client(base_url=servers.uris[0], timeout=30) as made:
         yield made
 
@@ -53,7 +57,8 @@ async def _execute(servers: ServerPair, statement: str, *arguments: object) -> A
 def key_of(servers: ServerPair, run: str, path: str) -> str:
     found = _execute(
         servers,
-        f"SELECT object_key FROM \"{servers.namespace}\".artifact WHERE owner LIKE '%' || $1 || '%' AND path LIKE '%' || $2",  # noqa: S608
+        f'SELECT object_key FROM "{servers.namespace}".artifact '  # noqa: S608
+        "WHERE owner LIKE '%' || $1 || '%' AND path LIKE '%' || $2",
         run,
         path,
     )

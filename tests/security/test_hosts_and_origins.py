@@ -62,7 +62,8 @@ def test_a_page_of_another_origin_changes_nothing(servers: ServerPair, client: h
         ];
         for (const [method, path, body, type] of calls)
             for (const mode of ["no-cors", "cors"])
-                await fetch("{base}" + path, {{method, body, mode, headers: type ? {{"content-type": type}} : {{}}}}).catch(() => 0);
+                await fetch("{base}" + path, {{method, body, mode,
+                    headers: type ? {{"content-type": type}} : {{}}}}).catch(() => 0);
         return "done";"""
     assert in_browser(script) == "done"
     assert name not in experiments(client)

@@ -1,4 +1,6 @@
-"""A small batch in Kafka that inflates to a very large one costs no reader its memory, and is one record that is set aside."""
+"""A small batch in Kafka that inflates to a very large one costs no reader its memory, and is one record that is set
+aside.
+"""
 
 from __future__ import annotations
 

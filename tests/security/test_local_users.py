@@ -45,7 +45,9 @@ print(client.recv(4096).decode(errors="replace"))
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[LocalStack]:
-    """An installation of this file's own, in a directory that every user can reach, once made world-readable by an older release."""
+    """An installation of this file's own, in a directory that every user can reach, once made world-readable by an
+    older release.
+    """
     place = Path(tempfile.mkdtemp(prefix="runfold-open-"))
     try:
         place.chmod(0o755)
@@ -105,7 +107,7 @@ def test_a_spool_is_for_its_user_alone(tmp_path: Path) -> None:
     root = tmp_path / "state" / "spool"
     before = os.umask(0o022)
     try:
-        _, lock = layout.make(root, layout.About("run", "experiment", "", "node", os.getpid(), 0), "writer")
+        _, lock = layout.create_spool(root, layout.SpoolInfo("run", "experiment", "", "node", os.getpid(), 0), "writer")
     finally:
         os.umask(before)
     lock.release()

@@ -1,4 +1,6 @@
-"""A webhook reaches no address that is not public, however it is written; and its test says nothing of the worker's network."""
+"""A webhook reaches no address that is not public, however it is written; and its test says nothing of the worker's
+network.
+"""
 
 import asyncio
 import socket
@@ -35,8 +37,10 @@ PUBLIC = (
 )
 
 SPELLINGS = (
-    "127.0.0.1", "127。0。0。1", "127\uff0e0\uff0e0\uff0e1", "127｡0｡0｡1", "①②⑦.⓪.⓪.①", "127.1", "127.0.1", "2130706433", "0x7f000001",
-    "0x7f.1", "0177.0.0.1", "017700000001", "127.0.0.1.", "localhost", "LOCALHOST", "\uff4c\uff4f\uff43\uff41\uff4c\uff48\uff4f\uff53\uff54", "localhost.",
+    "127.0.0.1", "127。0。0。1", "127\uff0e0\uff0e0\uff0e1", "127｡0｡0｡1", "①②⑦.⓪.⓪.①", "127.1", "127.0.1", "2130706433",
+    "0x7f000001",
+    "0x7f.1", "0177.0.0.1", "017700000001", "127.0.0.1.", "localhost", "LOCALHOST",
+    "\uff4c\uff4f\uff43\uff41\uff4c\uff48\uff4f\uff53\uff54", "localhost.",
     "0.0.0.0", "0", "[::1]", "[::]", "[0:0:0:0:0:0:0:1]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[::7f00:1]",
     "[fec0::1]", "[64:ff9b:1::7f00:1]", "[64:ff9b::7f00:1]", "192.88.99.1", "[2002:7f00:1::]", "[fe80::1%25lo]",
     "127.0.0.1%2f.example.org", "example.org@127.0.0.1", "127.0.0.1\\@example.org", "127.0.0.1#@example.org",

@@ -93,7 +93,9 @@ paths = {
     "PUT": [f"/buckets/{bucket}/{name}", f"/{bucket}/{name}", "/1,01"],
     "POST": [f"/buckets/{bucket}/{name}", "/submit", f"/{bucket}/{name}", "/?Action=ListUsers&Version=2010-05-08",
              "/?Action=CreateAccessKey&Version=2010-05-08", "/?Action=GetCallerIdentity&Version=2011-06-15"],
-    "DELETE": [f"/buckets/{bucket}/{name}", f"/buckets/{bucket}/?recursive=true", f"/{bucket}/{name}", f"/{bucket}", "/1,01"],
+    "DELETE": [
+        f"/buckets/{bucket}/{name}", f"/buckets/{bucket}/?recursive=true", f"/{bucket}/{name}", f"/{bucket}", "/1,01",
+    ],
 }
 def body_of(answer):
     try:
@@ -184,9 +186,13 @@ async def test_no_port_or_socket_speaks_grpc_with_another_user(store: S3Place) -
 SHELL = """
 import subprocess, sys
 weed, directory, master, filer = sys.argv[1:]
-commands = "lock\\nfs.ls /buckets\\nfs.cat /buckets/hidden-bucket/hidden-name.txt\\nvolume.list\\ncluster.ps\\ns3.configure -user=me -access_key=mine -secret_key=mine -actions=Admin -apply\\ns3.bucket.list\\n"
+commands = (
+    "lock\\nfs.ls /buckets\\nfs.cat /buckets/hidden-bucket/hidden-name.txt\\nvolume.list\\ncluster.ps\\n"
+    "s3.configure -user=me -access_key=mine -secret_key=mine -actions=Admin -apply\\ns3.bucket.list\\n"
+)
 with open(directory + "/told", "w+b") as told:
-    child = subprocess.Popen([weed, "shell", "-master", master, "-filer", filer], stdin=subprocess.PIPE, stdout=told, stderr=told, cwd=directory)
+    child = subprocess.Popen([weed, "shell", "-master", master, "-filer", filer],
+        stdin=subprocess.PIPE, stdout=told, stderr=told, cwd=directory)
     try:
         child.communicate(commands.encode(), timeout=12)
     except subprocess.TimeoutExpired:
@@ -243,11 +249,13 @@ for (const port of PORTS) {
       const url = `${scheme}://127.0.0.1:${port}${path}`;
       const body = method === "GET" ? undefined : "mine";
       try {
-        const answer = await fetch(url, {method, body: method === "DELETE" ? undefined : body, signal: AbortSignal.timeout(4000)});
+        const answer = await fetch(url, {method, body: method === "DELETE" ? undefined : body,
+            signal: AbortSignal.timeout(4000)});
         told.push([port, method, path, answer.status, (await answer.text()).slice(0, 2000)]);
       } catch (error) {}
       try {
-        await fetch(url, {method: method === "GET" ? "GET" : "POST", mode: "no-cors", body, signal: AbortSignal.timeout(4000)});
+        await fetch(url, {method: method === "GET" ? "GET" : "POST", mode: "no-cors", body,
+            signal: AbortSignal.timeout(4000)});
       } catch (error) {}
     }
   }

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 import httpx2
 import pytest
 
-from runfold_server.streams.events import feed
-from runfold_server.streams.series import hub
+from runfold_server.streams.events import feed as event_feed
+from runfold_server.streams.series import feed as series_feed
 from tests.support.installations.server_pair import ServerPair
 from tests.support.mlflow.caller import Caller
 
@@ -66,9 +66,9 @@ def run_id(client: httpx2.Client) -> str:
 @pytest.mark.parametrize(
     ("path", "most"),
     [
-        ("series:live?run_id={run_id}&key=loss", hub.MOST_OF_ONE),
-        ("events:stream", feed.MOST_OF_ONE),
-        ("events:stream?outcome=true", feed.MOST_OF_ONE),
+        ("series:live?run_id={run_id}&key=loss", series_feed.MAX_STREAMS_PER_CLIENT),
+        ("events:stream", event_feed.MAX_STREAMS_PER_CLIENT),
+        ("events:stream?outcome=true", event_feed.MAX_STREAMS_PER_CLIENT),
     ],
 )
 def test_one_client_has_so_many_streams_however_fast_it_opens_them(
@@ -90,9 +90,9 @@ def test_one_client_has_so_many_streams_however_fast_it_opens_them(
 
 
 def test_a_refused_question_takes_no_place(servers: ServerPair, client: httpx2.Client) -> None:
-    for _ in range(hub.MOST_OF_ONE + 1):
+    for _ in range(series_feed.MAX_STREAMS_PER_CLIENT + 1):
         assert client.get(f"{NATIVE}/series:live", params={"run_id": "0" * 32, "key": "a"}).status_code == 404
-    for _ in range(feed.MOST_OF_ONE + 1):
+    for _ in range(event_feed.MAX_STREAMS_PER_CLIENT + 1):
         assert client.get(f"{NATIVE}/events:stream", params={"from": "nonsense"}).status_code == 400
 
 
@@ -124,7 +124,7 @@ def test_slow_patterns_hold_up_no_search(servers: ServerPair, client: httpx2.Cli
 def test_a_connection_that_is_cut_gives_its_place_back(servers: ServerPair, run_id: str) -> None:
     address = urllib.parse.urlsplit(servers.uris[0])
     path = f"{NATIVE}/series:live?run_id={run_id}&key=loss"
-    for _ in range(hub.MOST_OF_ONE + 20):
+    for _ in range(series_feed.MAX_STREAMS_PER_CLIENT + 20):
         with socket.create_connection((address.hostname, address.port)) as one:
             one.sendall(f"GET {path} HTTP/1.1\r\nhost: {address.netloc}\r\n\r\n".encode())
             assert one.recv(12) == b"HTTP/1.1 200"

@@ -81,7 +81,7 @@ class ProjectionHandler:
             return await self._fold.apply(connection, before, batch)
 
     def compaction(self) -> CompactionWork | None:
-        compaction = self._fold.tidying
+        compaction = self._fold.compaction
         return None if compaction is None else CompactionWork(self._pool, compaction)
 
     def forget(self) -> None:

@@ -55,7 +55,8 @@ async def match_deliveries(
         delivery
         for record in accepted
         for hook in hooks
-        if hook.workspace == record.envelope.workspace and (only is not None or hook.born < record.position.offset)
+        if hook.workspace == record.envelope.workspace
+        and (only is not None or hook.creation_offset < record.position.offset)
         for delivery in _deliveries(hook, record, prompts[record.envelope.workspace], numbers, attempts)
     ]
 

@@ -7,12 +7,14 @@ from typing import Any
 
 from runfold_consumers.runtime.reaction import Reaction, ReactionServices
 from runfold_projections.postgres.connection import Connection, Pool
+from runfold_projections.postgres.fold_wait import wait_for_folds
 from runfold_projections.postgres.read_transaction import checkpoints
 from runfold_projections.webhooks.deliveries import delete_of, enqueue
 from runfold_projections.webhooks.queries import webhooks
 from runfold_schemas.codec.record import Record
 from runfold_schemas.events.webhooks import WebhookDeleted
 from runfold_schemas.positions.topics import Topic
+from runfold_schemas.positions.vector import Vector
 
 from .deliverer import Deliverer
 from .delivery_policy import DeliveryPolicy
@@ -58,8 +60,9 @@ class WebhookReaction(Reaction):
 
 
 async def _wait_until_folded(connection: Connection, last: Record) -> None:
-    pause = _FIRST_POLL_SECONDS
+    async def read() -> tuple[Vector, bool]:
+        positions = await checkpoints(connection)
+        return positions, positions.get(last.position.where, 0) > last.position.offset
+
     async with asyncio.timeout(FOLD_WAIT_SECONDS):
-        while (await checkpoints(connection)).get(last.position.where, 0) <= last.position.offset:
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, _MAX_POLL_SECONDS)
+        await wait_for_folds(read, pause=_FIRST_POLL_SECONDS, longest_pause=_MAX_POLL_SECONDS)

@@ -78,7 +78,13 @@ async def serve_health(
 ) -> None:
     """Serve until cancelled. `guard` wraps the application and denies callers; `protocol` is uvicorn's HTTP protocol."""
     config = uvicorn.Config(
-        guard(health_app(worker)), host=host, port=port, log_level="warning", access_log=False, http=protocol
+        guard(health_app(worker)),
+        host=host,
+        port=port,
+        log_level="warning",
+        access_log=False,
+        http=protocol,
+        proxy_headers=False,
     )
     server = _Embedded(config)
     serving = asyncio.ensure_future(server.serve())

@@ -1,1 +1,1 @@
-"""Which process of which job this is, by what its launcher left in the environment."""
+"""Detection of the launcher: which process of which job this is."""

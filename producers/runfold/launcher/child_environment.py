@@ -1,7 +1,8 @@
-"""The runs that this process started, told to the processes that it starts, in the environment.
+"""The runs that this process started, passed to its child processes in an environment variable.
 
-Lightning's `strategy="ddp"` runs the script, and the script's run begins, before there is a launcher's variable; then it runs the script again in
-children, which have a LOCAL_RANK. Their n-th run of an experiment is their parent's n-th.
+Lightning's `strategy="ddp"` runs the script before it sets any launcher variable, and the script starts its run.
+Lightning then runs the script again in child processes, which have a LOCAL_RANK. A child's n-th run of an experiment
+is its parent's n-th.
 """
 
 import json
@@ -10,12 +11,12 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 VARIABLE = "_RUNFOLD_STARTED"
-_MOST = 64
-"""A process that starts thousands of runs must still be able to start others: an environment is bounded."""
+_MAX_RUNS = 64
+"""The size of an environment is limited, and a process that starts thousands of runs must still start children."""
 
 
-class Started(NamedTuple):
-    """One run that was started."""
+class StartedRun(NamedTuple):
+    """A run that a process started."""
 
     experiment: str
     run_id: str
@@ -23,17 +24,17 @@ class Started(NamedTuple):
 
 
 def hand_down(experiment: str, run_id: str, attempt: str) -> None:
-    """Tell later children of this process."""
+    """Add a run to the environment of later children of this process."""
     runs = started_by(os.getpid(), os.environ)
-    if len(runs) < _MOST:
-        runs.append(Started(experiment, run_id, attempt))
+    if len(runs) < _MAX_RUNS:
+        runs.append(StartedRun(experiment, run_id, attempt))
         os.environ[VARIABLE] = json.dumps([os.getpid(), *runs])
 
 
-def started_by(pid: int, environ: Mapping[str, str]) -> list[Started]:
-    """What a process handed down; nothing if it was another one."""
+def started_by(pid: int, environ: Mapping[str, str]) -> list[StartedRun]:
+    """Return the runs that a process handed down. Empty if the variable is from another process."""
     try:
         owner, *runs = json.loads(environ.get(VARIABLE, "[0]"))
-        return [Started(*map(str, run)) for run in runs] if owner == pid else []
+        return [StartedRun(*map(str, run)) for run in runs] if owner == pid else []
     except (ValueError, TypeError):
         return []

@@ -1,7 +1,7 @@
-"""What all processes of a job have in common where its launcher gives the job no id of its own.
+"""Ids of jobs whose launcher does not provide one.
 
-Nothing may be taken for an id that a later job on the same machine has too: two trainings would become one run. A fixed port is such a thing,
-so on one node the launcher's own process is the id; its restarts of the workers keep it.
+An id must not recur in a later job on the same machine, or two trainings would become one run. A fixed port would
+recur, so on a single node the id is derived from the launcher's own process, which survives restarts of its workers.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-_PROGRAMS = frozenset(
+_LAUNCHER_PROGRAMS = frozenset(
     [
         "torchrun",
         "accelerate",
@@ -35,7 +35,7 @@ _PROGRAMS = frozenset(
         "lightning",
     ]
 )
-_MODULES = frozenset(
+_LAUNCHER_MODULES = frozenset(
     [
         "torch.distributed.run",
         "torch.distributed.launch",
@@ -45,22 +45,23 @@ _MODULES = frozenset(
         "lightning.fabric.cli",
     ]
 )
-_ERROR_FILE = re.compile(r"(?P<of_job>.+)/attempt_\d+/\d+/error\.json")
-_ANCESTORS = 8
-_BATCH = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID")
-_SERVICES = ("TRAINING_JOB_NAME", "SM_TRAINING_JOB_NAME", "AZUREML_RUN_ID", "CLOUD_ML_JOB_ID")
+_ERROR_FILE = re.compile(r"(?P<job_directory>.+)/attempt_\d+/\d+/error\.json")
+_MAX_ANCESTORS = 8
+"""How far up the process tree a launcher is searched."""
+_BATCH_VARIABLES = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID")
+_SERVICE_VARIABLES = ("TRAINING_JOB_NAME", "SM_TRAINING_JOB_NAME", "AZUREML_RUN_ID", "CLOUD_ML_JOB_ID")
 
 
 def job_without_id(environ: Mapping[str, str], *, one_node: bool) -> str:
-    """An id that only this job's processes make; empty: nothing tells the job from others."""
-    found = _first(environ, _SERVICES)
+    """Return an id that only this job's processes derive; empty if nothing distinguishes the job from others."""
+    found = _first(environ, _SERVICE_VARIABLES)
     if found or not one_node:
-        return found or _of_cluster(environ)
-    return _of_launcher(environ) or _of_torchelastic(environ) or _of_cluster(environ)
+        return found or _cluster_job(environ)
+    return _launcher_process(environ) or _torchelastic_job(environ) or _cluster_job(environ)
 
 
 def process_id(pid: int) -> str:
-    """A process as no other one is called, on any node; empty where the system does not tell."""
+    """Return an id of a process that is unique across nodes and time; empty if /proc is not available."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         started = _stat(pid)[19]
@@ -69,12 +70,12 @@ def process_id(pid: int) -> str:
     return hashlib.sha256(f"{boot}/{pid}/{started}".encode()).hexdigest()[:24]
 
 
-def _of_cluster(environ: Mapping[str, str]) -> str:
-    """Of a job on several nodes: what a scheduler calls it, with where its processes meet."""
+def _cluster_job(environ: Mapping[str, str]) -> str:
+    """Return the id of a job on several nodes: its scheduler's id and the rendezvous address."""
     master = f"{environ.get('MASTER_ADDR', '')}:{environ.get('MASTER_PORT', '')}"
-    batch, server = _first(environ, _BATCH), environ.get("OMPI_MCA_orte_hnp_uri", "")
+    batch, server = _first(environ, _BATCH_VARIABLES), environ.get("OMPI_MCA_orte_hnp_uri", "")
     if environ.get("PMIX_NAMESPACE") and (batch or server):
-        # Open MPI's own name of the job is a host and a process id, which come again: nothing by itself.
+        # Open MPI names a job by a host and a process id, which recur, so the name alone is not enough.
         return f"{batch}/{environ['PMIX_NAMESPACE']}/{server}"
     if batch:
         return f"{batch}.{environ.get('SLURM_STEP_ID', '')}/{master}"
@@ -86,7 +87,7 @@ def _of_cluster(environ: Mapping[str, str]) -> str:
 
 
 def _is_service(address: str) -> bool:
-    """Whether it is a name that Kubernetes gave, such as `train-x-master-0`, and no number or the machine itself."""
+    """Return whether an address is a service name of Kubernetes, such as `train-x-master-0`."""
     return address not in ("", "localhost") and not address.replace(".", "").isdigit() and ":" not in address
 
 
@@ -94,21 +95,21 @@ def _first(environ: Mapping[str, str], names: tuple[str, ...]) -> str:
     return next((f"{name}={environ[name]}" for name in names if environ.get(name)), "")
 
 
-def _of_launcher(environ: Mapping[str, str]) -> str:
+def _launcher_process(environ: Mapping[str, str]) -> str:
     found = next((process_id(pid) for pid in _ancestors() if _is_launcher(pid)), "")
-    # A daemon of Open MPI may start several jobs, which it numbers.
+    # A daemon of Open MPI may start several jobs, and numbers them.
     return found and f"{found}{environ.get('PMIX_NAMESPACE', '')}"
 
 
-def _of_torchelastic(environ: Mapping[str, str]) -> str:
-    """torchrun called by a program, such as a notebook: the folder with a random name that it makes for a job's errors."""
+def _torchelastic_job(environ: Mapping[str, str]) -> str:
+    """Return an id for a torchrun started by a program, such as a notebook: its randomly named directory for errors."""
     found = _ERROR_FILE.fullmatch(environ.get("TORCHELASTIC_ERROR_FILE", ""))
-    return hashlib.sha256(found["of_job"].encode()).hexdigest()[:24] if found else ""
+    return hashlib.sha256(found["job_directory"].encode()).hexdigest()[:24] if found else ""
 
 
 def _ancestors() -> Iterator[int]:
     pid = os.getppid()
-    for _ in range(_ANCESTORS):
+    for _ in range(_MAX_ANCESTORS):
         if pid <= 1:
             return
         yield pid
@@ -119,26 +120,26 @@ def _ancestors() -> Iterator[int]:
 
 
 def _is_launcher(pid: int) -> bool:
-    """Whether a process starts one job and ends with it, unlike a shell or a notebook, which may start one after the other."""
+    """Return whether a process is a launcher, which starts one job and ends with it, unlike a shell or a notebook."""
     try:
         first, *rest = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")[:10]
     except OSError:
         return False
-    return os.path.basename(first) in _PROGRAMS or _runs_launcher(iter(rest))
+    return os.path.basename(first) in _LAUNCHER_PROGRAMS or _runs_launcher(iter(rest))
 
 
 def _runs_launcher(words: Iterator[str]) -> bool:
-    """Whether the words behind an interpreter name a launcher: `-u -m torch.distributed.run`, or a script."""
+    """Return whether an interpreter's arguments run a launcher, as a script or like `-u -m torch.distributed.run`."""
     for word in words:
         if word == "-m":
-            return next(words, "") in _MODULES
+            return next(words, "") in _LAUNCHER_MODULES
         if word in ("-X", "-W"):
             next(words, "")
         elif not word.startswith("-"):
-            return os.path.basename(word) in _PROGRAMS
+            return os.path.basename(word) in _LAUNCHER_PROGRAMS
     return False
 
 
 def _stat(pid: int) -> list[str]:
-    """The fields of /proc/PID/stat behind the program's name, which may hold blanks and brackets."""
+    """Return the fields of /proc/PID/stat after the program's name, which may contain blanks and parentheses."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

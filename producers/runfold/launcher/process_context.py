@@ -1,4 +1,4 @@
-"""Where this process runs, as its launcher's environment says it: node, rank, attempt, and the run that it shares with others."""
+"""The context of this process from its launcher's environment: node, rank, attempt, and the shared run."""
 
 import hashlib
 import logging
@@ -20,29 +20,38 @@ from .job_id import job_without_id, process_id
 _log = logging.getLogger("runfold")
 RUN_ID_VARIABLE = "RUNFOLD_RUN_ID"
 ATTEMPT_VARIABLE = "RUNFOLD_ATTEMPT"
-_SAY_NOTHING = frozenset({"", "0", "-", "none", "null", "nil", "nan", "undefined", "default", "false"})
-_HOW = f"set {RUN_ID_VARIABLE} to one id for all processes of the job, or pass run_id; RUNFOLD_LAUNCHER=off makes every process a run of its own"
+_MEANINGLESS_IDS = frozenset({"", "0", "-", "none", "null", "nil", "nan", "undefined", "default", "false"})
+_REMEDY = (
+    f"set {RUN_ID_VARIABLE} to one id for all processes of the job, or pass run_id; "
+    "RUNFOLD_LAUNCHER=off gives every process its own run"
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Who writes. `rank` None: the launcher names none, so this process is alone. `attempt` is the launcher's, opaque; `shared` tells
-    whether it is the same for all processes of the job's start, or each process's own. `beside`: this process is no part of the job and
-    has none, such as one that evaluates checkpoints; its points count for the attempt that is the newest."""
+class ProcessContext:
+    """The identity of a writing process."""
 
     node: str
     pid: int
     run_id: str | None = None
+    """Id of the run to join; None for a new run."""
     rank: int | None = None
+    """None without a launcher: the process is the only one."""
     world_size: int | None = None
     attempt: str = ""
+    """The launcher's id of the attempt, an opaque string."""
     shared: bool = True
+    """Whether all processes of the same start of the job have the same `attempt`."""
     beside: bool = False
+    """The process is not part of the job, such as one that evaluates checkpoints.
+
+    It has no attempt, and its points count for the newest one.
+    """
 
 
 @dataclass(frozen=True, slots=True)
-class _Launched:
-    """What one launcher's variables say. `job` is what all processes of the job have in common."""
+class _LauncherVariables:
+    """The variables of one launcher. `job` is an id that all processes of the job share."""
 
     launcher: str
     job: str
@@ -52,24 +61,27 @@ class _Launched:
     shared: bool = True
 
 
-def where_we_run(experiment: str, run_id: str | None = None, environ: Mapping[str, str] | None = None) -> Place:
-    """Read the environment; SdkError: the run's id, given or set, says nothing, or a setting of ours is no number.
+def read_process_context(
+    experiment: str, run_id: str | None = None, environ: Mapping[str, str] | None = None
+) -> ProcessContext:
+    """Derive the context from the environment.
 
-    An id from the launcher holds for one experiment; the n-th run of a process joins the n-th of the others.
+    A run id that comes from the launcher is specific to the experiment, and the n-th run of a process joins the n-th
+    runs of the others. SdkError if a run id is meaningless, or a RUNFOLD_* variable is not a number.
     """
     environ = os.environ if environ is None else environ
-    launched = None if _is_off(environ) else _launched(environ)
+    launched = None if _is_off(environ) else _read_launcher(environ)
     if run_id is not None:
         run_id = _checked(run_id, "run_id")
     elif RUN_ID_VARIABLE in environ:
         run_id = _checked(environ[RUN_ID_VARIABLE], RUN_ID_VARIABLE)
     elif launched is not None:
-        run_id = _of_job(launched, experiment, environ)
+        run_id = _job_run_id(launched, experiment, environ)
         if run_id is None:
-            # A run of its own has no rank: it must end by itself.
+            # A process with its own run has no rank, because only rank 0 ends a run.
             launched = None
     attempt = environ.get(ATTEMPT_VARIABLE)
-    return Place(
+    return ProcessContext(
         socket.gethostname() or "node",
         os.getpid(),
         run_id,
@@ -81,17 +93,17 @@ def where_we_run(experiment: str, run_id: str | None = None, environ: Mapping[st
     )
 
 
-def _launched(environ: Mapping[str, str]) -> _Launched | None:
-    """The innermost launcher first: torchrun under SLURM is torchrun."""
+def _read_launcher(environ: Mapping[str, str]) -> _LauncherVariables | None:
+    """Read the variables of the innermost launcher: torchrun under SLURM counts as torchrun."""
     rank, world = _launcher_number(environ, "RANK"), _launcher_number(environ, "WORLD_SIZE")
     slurm = _slurm_attempt(environ)
     if "TORCHELASTIC_RUN_ID" in environ:
         job = environ["TORCHELASTIC_RUN_ID"]
-        if says_nothing(job):
+        if is_meaningless(job):
             job = job_without_id(environ, one_node=_launcher_number(environ, "LOCAL_WORLD_SIZE") == world)
         restarts = environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         attempt = "-".join(part for part in (slurm, "torchelastic", job, restarts) if part)
-        return _Launched("TORCHELASTIC_RUN_ID", job, rank, world, attempt)
+        return _LauncherVariables("TORCHELASTIC_RUN_ID", job, rank, world, attempt)
     tasks = _launcher_number(environ, "SLURM_STEP_NUM_TASKS", _launcher_number(environ, "SLURM_NTASKS"))
     by_srun = "SLURM_PROCID" in environ and tasks is not None and tasks > 1
     for ranks, sizes, local_sizes in _RANKS:
@@ -99,22 +111,24 @@ def _launched(environ: Mapping[str, str]) -> _Launched | None:
         if found is not None and size is not None and not (by_srun and ranks == "PMI_RANK"):
             job = "" if by_srun else job_without_id(environ, one_node=_launcher_number(environ, local_sizes) == size)
             job = job or (_slurm_job(environ) if by_srun else "")
-            return _Launched(f"{ranks} and {sizes}", job, found, size, slurm or _short(job))
+            return _LauncherVariables(f"{ranks} and {sizes}", job, found, size, slurm or _short_id(job))
     if by_srun:
-        return _Launched("SLURM_JOB_ID", _slurm_job(environ), _launcher_number(environ, "SLURM_PROCID"), tasks, slurm)
+        return _LauncherVariables(
+            "SLURM_JOB_ID", _slurm_job(environ), _launcher_number(environ, "SLURM_PROCID"), tasks, slurm
+        )
     if "JOB_COMPLETION_INDEX" in environ:
-        # The pods of an indexed Job are named <job>-<index>; the Job itself is in no variable.
+        # The pods of an indexed Job are named <job>-<index>. No variable contains the Job's name.
         index = environ["JOB_COMPLETION_INDEX"]
         name = environ.get("HOSTNAME", "")
         job = name.removesuffix(f"-{index}") if name.endswith(f"-{index}") else ""
         attempt = environ.get("POD_UID", "")
-        return _Launched(
+        return _LauncherVariables(
             "JOB_COMPLETION_INDEX", job, _launcher_number(environ, "JOB_COMPLETION_INDEX"), None, attempt, False
         )
     local = _launcher_number(environ, "LOCAL_RANK")
     if local is not None and "NODE_RANK" in environ and world is not None and world > 1:
         job = process_id(_starter(environ))
-        return _Launched(_CHILD, job, local, world, _short(job))
+        return _LauncherVariables(_CHILD_VARIABLES, job, local, world, _short_id(job))
     return None
 
 
@@ -125,11 +139,11 @@ _RANKS = (
     ("JSM_NAMESPACE_RANK", "JSM_NAMESPACE_SIZE", "JSM_NAMESPACE_LOCAL_SIZE"),
     ("PMI_RANK", "PMI_SIZE", "MPI_LOCALNRANKS"),
 )
-_CHILD = "LOCAL_RANK and NODE_RANK"
+_CHILD_VARIABLES = "LOCAL_RANK and NODE_RANK"
 
 
 def _starter(environ: Mapping[str, str]) -> int:
-    """The process that started the others on this node: Lightning's own rank 0 is the one that the user started."""
+    """Return the process that started the others on this node. With Lightning that is rank 0 itself."""
     return os.getpid() if environ["LOCAL_RANK"] == "0" else os.getppid()
 
 
@@ -137,18 +151,18 @@ def _slurm_job(environ: Mapping[str, str]) -> str:
     job = environ.get("SLURM_JOB_ID", "")
     return (
         job
-        if says_nothing(job)
+        if is_meaningless(job)
         else f"{environ.get('SLURM_CLUSTER_NAME', '')}/{job}.{environ.get('SLURM_STEP_ID', '')}"
     )
 
 
-def _short(job: str) -> str:
+def _short_id(job: str) -> str:
     return f"job-{hashlib.sha256(job.encode()).hexdigest()[:16]}" if job else ""
 
 
-def _attempt(launched: _Launched, run_id: str | None, environ: Mapping[str, str]) -> str:
-    if launched.launcher == _CHILD:
-        # The parent's run began as that of a process alone, which made its attempt up.
+def _attempt(launched: _LauncherVariables, run_id: str | None, environ: Mapping[str, str]) -> str:
+    if launched.launcher == _CHILD_VARIABLES:
+        # The parent started its run without a launcher and generated the attempt's id.
         for run in started_by(_starter(environ), environ):
             if run.run_id == run_id:
                 return run.attempt
@@ -164,21 +178,21 @@ _runs: Counter[tuple[str, str, str]] = Counter()
 _counting = threading.Lock()
 
 
-def _of_job(launched: _Launched, experiment: str, environ: Mapping[str, str]) -> str | None:
-    """None: a run of its own, because the process is alone, or nothing tells its job from others."""
-    if says_nothing(launched.job):
+def _job_run_id(launched: _LauncherVariables, experiment: str, environ: Mapping[str, str]) -> str | None:
+    """Return the id of the run that the job shares. None if the process gets its own run."""
+    if is_meaningless(launched.job):
         if launched.world_size != 1:
             _warn_once(
-                f"{launched.launcher} is set, so this process is one of several, but nothing says which job it belongs to: "
-                f"it writes a run of its own. To have one run, {_HOW}"
+                f"{launched.launcher} is set, so this process is one of several, but its job can't be identified. "
+                f"It writes its own run. To get one run for the job, {_REMEDY}"
             )
         return None
-    before = started_by(_starter(environ), environ) if launched.launcher == _CHILD else []
+    before = started_by(_starter(environ), environ) if launched.launcher == _CHILD_VARIABLES else []
     handed = [run.run_id for run in before if run.experiment == experiment]
     key = (launched.launcher, launched.job, experiment)
     with _counting:
-        if launched.launcher == _CHILD and launched.rank == 0 and key not in _runs:
-            # Those that it started when it was alone.
+        if launched.launcher == _CHILD_VARIABLES and launched.rank == 0 and key not in _runs:
+            # Count the runs that it started before the launcher's variables were set.
             _runs[key] = len(handed)
         _runs[key] += 1
         number = _runs[key]
@@ -196,14 +210,14 @@ def _warn_once(message: str) -> None:
         _log.warning("runfold: %s", message)
 
 
-def says_nothing(run_id: str) -> bool:
-    """Whether an id is one that programs write when they have none: many jobs would become one run."""
-    return run_id.strip().lower() in _SAY_NOTHING
+def is_meaningless(run_id: str) -> bool:
+    """Return whether an id is a placeholder, such as "none", that would turn many jobs into one run."""
+    return run_id.strip().lower() in _MEANINGLESS_IDS
 
 
 def _checked(run_id: str, source: str) -> str:
-    if not isinstance(run_id, str) or says_nothing(run_id):
-        raise SdkError(f"{source}={run_id!r} is no id of a run: {_HOW}")
+    if not isinstance(run_id, str) or is_meaningless(run_id):
+        raise SdkError(f"{source}={run_id!r} is not a usable run id: {_REMEDY}")
     if not re.fullmatch(RUN_ID_PATTERN, run_id):
         raise SdkError(f"{source}={run_id!r} must match {RUN_ID_PATTERN}")
     return run_id
@@ -226,6 +240,6 @@ def _number(environ: Mapping[str, str], name: str, default: int | None = None) -
 
 
 def _launcher_number(environ: Mapping[str, str], name: str, default: int | None = None) -> int | None:
-    """As a launcher wrote it: what is no rank, such as -1, is as good as none, and ends no training."""
+    """Read a launcher's variable. An invalid rank, such as -1, is ignored and must not end the training."""
     text = environ.get(name, "")
     return int(text) if text.isascii() and text.isdecimal() and int(text) <= MAX_RANK else default

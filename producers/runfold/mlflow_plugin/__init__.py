@@ -1,1 +1,1 @@
-"""What MLflow's client loads for the schemes `runfold+http`, `runfold+https` and `runfold+kafka`."""
+"""The MLflow plugin for tracking URIs with `runfold+http`, `runfold+https` and `runfold+kafka`."""

@@ -1,8 +1,8 @@
-"""MLflow's artifacts under a tracking URI of the plugin: files go to the API server that the URI names.
+"""The repository for `mlflow-artifacts:` URIs. It also accepts the plugin's tracking URIs.
 
-MLflow's own repository for `mlflow-artifacts:` takes the server's address from the tracking URI, which must be http. This one takes its place, by its entry
-point (`mlflow.artifact_repository`), and differs for our URIs only. MLflow loads it while it is being imported: nothing but what it builds on
-is imported here.
+MLflow's own repository takes the server's address from the tracking URI, which must be http. The entry point
+`mlflow.artifact_repository` replaces it with this one, which behaves differently only for the plugin's URIs. MLflow
+loads this module while it is itself being imported, so imports here must stay minimal.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from runfold.tracking_uri import web_of_plugin
 
 
 class RunfoldArtifactsRepository(MlflowArtifactsRepository):
-    """MLflow's repository, which finds the server of a `runfold+` tracking URI too."""
+    """MLflow's repository, extended to `runfold+` tracking URIs."""
 
     @classmethod
     def resolve_uri(cls, artifact_uri: str, tracking_uri: str) -> Any:

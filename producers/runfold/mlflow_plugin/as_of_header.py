@@ -1,7 +1,7 @@
-"""MLflow's plugin that asks about the past: with RUNFOLD_AS_OF set, every request of MLflow's client says so.
+"""The header provider for reads of the past: RUNFOLD_AS_OF is added to every request of MLflow's client.
 
-A server of Runfold then answers reads of the moment (a time, or a position vector) and refuses writes. MLflow loads this module by its entry point
-(`mlflow.request_header_provider`); it imports nothing of MLflow.
+The value is a time or a position vector. A Runfold server then answers reads as of that moment, and rejects writes.
+MLflow loads this module through the entry point `mlflow.request_header_provider`. It does not import MLflow.
 """
 
 import os
@@ -11,12 +11,12 @@ HEADER = "x-runfold-as-of"
 
 
 class AsOfHeader:
-    """A request header provider as MLflow's registry asks it."""
+    """A request header provider for MLflow's registry of providers."""
 
     def in_context(self) -> bool:
-        """Whether a moment is asked about."""
+        """Return whether RUNFOLD_AS_OF is set."""
         return bool(os.environ.get(VARIABLE))
 
     def request_headers(self) -> dict[str, str]:
-        """The header that says it."""
+        """Return the header with the moment."""
         return {HEADER: os.environ[VARIABLE]}

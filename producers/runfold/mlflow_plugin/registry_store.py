@@ -1,4 +1,4 @@
-"""MLflow's model registry under a tracking URI of the plugin: the API server that the URI names. MLflow loads it by its entry point."""
+"""The model registry store for the plugin's URIs. MLflow loads it through its entry point."""
 
 from functools import partial
 
@@ -9,7 +9,7 @@ from runfold.tracking_uri import web_of_plugin
 
 
 class RunfoldRegistry(RestStore):
-    """MLflow's REST store of models."""
+    """MLflow's REST store, connected to the API server of a `runfold+` URI."""
 
     def __init__(self, store_uri: str, tracking_uri: str | None = None) -> None:
         super().__init__(partial(get_default_host_creds, web_of_plugin(store_uri) or store_uri))

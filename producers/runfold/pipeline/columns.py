@@ -1,4 +1,7 @@
-"""Many points at once: arrays of any kind become columns without a Python object per point. NumPy is used where it is, never imported."""
+"""Conversion of arrays to columns without a Python object per point.
+
+Works with NumPy arrays, but never imports NumPy.
+"""
 
 import numbers
 import time
@@ -9,14 +12,18 @@ from typing import Any
 from .buffer import Rows
 from .rows import Keys
 
-_MOST_STEP = 2**63
+_STEP_BOUND = 2**63
 _SMALL_FLOATS = ("bfloat16", "float8", "float6", "float4")
-"""Of the package ml_dtypes, which JAX uses; NumPy has no kind of its own for them."""
+"""Types of the package ml_dtypes, which JAX uses. NumPy gives them no kind of their own."""
 _CHUNK_POINTS = 256 * 1024
+"""2 MB of values."""
 
 
 def doubles(values: Any, what: str) -> "array[float]":
-    """A one- or two-dimensional array, tensor or sequence of numbers as doubles, row by row. TypeError or ValueError say what it is."""
+    """Convert an array or tensor of one or two dimensions, or a sequence of numbers, to doubles, row by row.
+
+    TypeError or ValueError names `what` and the first value that is not a number.
+    """
     values = _plain(values)
     if _is_numpy(values):
         if values.dtype.kind not in "fiub" and not values.dtype.name.startswith(_SMALL_FLOATS):
@@ -24,30 +31,30 @@ def doubles(values: Any, what: str) -> "array[float]":
             at = "" if found is None else f": value {found} is {values.flat[found]!r}"
             raise TypeError(f"{what} must hold real numbers, not {values.dtype}{at}")
         if not values.ndim:
-            raise TypeError(f"{what} must be an array or a sequence of real numbers, not a single one")
+            raise TypeError(f"{what} must be an array or a sequence of real numbers, not a single number")
         return _doubles(values.astype("float64", order="C", copy=False))
     view = _view(values)
     if view is not None and view.format == "d":
         return _doubles(view)
     try:
         if isinstance(values, bytes | bytearray):
-            raise TypeError  # array() would take them for doubles of the machine
+            raise TypeError  # array() would read them as the machine's doubles
         return array("d", values)
     except TypeError:
-        raise TypeError(f"{what} must be an array or a sequence of real numbers, not {_fault(values)}") from None
+        raise TypeError(f"{what} must be an array or a sequence of real numbers, not {_describe(values)}") from None
     except OverflowError:
-        raise ValueError(f"{what}: an integer of this size is beyond a 64-bit float") from None
+        raise ValueError(f"{what}: an integer of this size does not fit into a 64-bit float") from None
 
 
 def whole_steps(steps: Any, count: int) -> "array[int]":
-    """Steps as 64-bit whole numbers. TypeError or ValueError say what is wrong."""
+    """Convert steps to 64-bit integers. TypeError or ValueError if they are not `count` whole numbers."""
     steps = _plain(steps)
     if _is_numpy(steps):
         if steps.dtype.kind not in "iu":
             raise TypeError(f"steps must be whole numbers, not {steps.dtype}")
         if not steps.ndim:
             raise TypeError("steps must be an array or a sequence of whole numbers")
-        if steps.dtype.kind == "u" and steps.size and int(steps.max()) >= _MOST_STEP:
+        if steps.dtype.kind == "u" and steps.size and int(steps.max()) >= _STEP_BOUND:
             raise ValueError("a step does not fit into 64 bits")
         found = array("q")
         _fill(found, steps.astype("int64", order="C", copy=False))
@@ -66,13 +73,13 @@ def whole_steps(steps: Any, count: int) -> "array[int]":
 
 
 def width_of(values: Any) -> int | None:
-    """Columns of a two-dimensional array; None: it is no array, or has another number of dimensions."""
+    """Return the number of columns of a two-dimensional array; None for anything else."""
     shape = getattr(values, "shape", None)
     return int(shape[1]) if shape is not None and len(shape) == 2 else None
 
 
 def chunks(keys: Keys, steps: "array[int]", values: "array[float]") -> Iterator[Rows]:
-    """Cut into blocks of rows of some 2 MB."""
+    """Split columns into blocks of about 2 MB. All rows get the current time."""
     width = len(keys.names)
     now = time.time_ns() // 1_000_000
     rows = max(1, _CHUNK_POINTS // width)
@@ -82,7 +89,7 @@ def chunks(keys: Keys, steps: "array[int]", values: "array[float]") -> Iterator[
 
 
 def flat(rows: Sequence[Any], width: int) -> "array[float]":
-    """A sequence of rows as one column of doubles, row by row."""
+    """Convert a sequence of rows of `width` numbers to doubles, row by row."""
     found = array("d")
     for number, row in enumerate(rows):
         numbers = doubles(row, f"row {number}")
@@ -93,7 +100,7 @@ def flat(rows: Sequence[Any], width: int) -> "array[float]":
 
 
 def _plain(values: Any) -> Any:
-    """PyTorch's and other libraries' arrays as NumPy's, by their own methods."""
+    """Convert arrays of PyTorch and other libraries to NumPy arrays, with their own methods."""
     if hasattr(values, "detach"):
         values = values.detach().cpu()
         if str(getattr(values, "dtype", "")).startswith(("torch.bfloat16", "torch.float8")):
@@ -103,8 +110,8 @@ def _plain(values: Any) -> Any:
     return values
 
 
-def _fault(values: Any) -> str:
-    """What is wrong with a value that is no array: the first of its members that is no number, or its type."""
+def _describe(values: Any) -> str:
+    """Describe a value that can't be converted: its first member that is not a number, or else its type."""
     if isinstance(values, list | tuple):
         for number, value in enumerate(values):
             if not _is_real(value):

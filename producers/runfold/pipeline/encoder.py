@@ -1,4 +1,4 @@
-"""From a run's facts and rows to records that are ready to be appended."""
+"""Encoding of a run's facts and metrics as records for the log."""
 
 import time
 from collections.abc import Iterable
@@ -22,9 +22,10 @@ F = TypeVar("F", bound=Fact)
 
 
 class RunEncoder:
-    """Gives a run's events their ids, envelopes and sequences, which a repeated delivery then keeps.
+    """Gives a run's events their ids, envelopes and sequence numbers, which repeated deliveries keep.
 
-    One per run and process: it is one writer. Facts and metrics count apart, so two threads may use it, one for each.
+    There is one encoder per run and process, and it is one writer. Facts and metrics have separate sequences, so one
+    thread may encode facts while another encodes metrics.
     """
 
     def __init__(self, run_id: str, ids: Ids, *, node: str = "", rank: int | None = None, attempt: str = "") -> None:
@@ -33,37 +34,40 @@ class RunEncoder:
 
     @property
     def writer(self) -> Writer:
-        """The writer that all records of this encoder name."""
+        """The writer in the envelopes of all records."""
         return self._sequencer.writer
 
     def fact(self, event: Fact) -> Outgoing:
-        """A fact about the run as a record; ValueError if it is larger than a record may be."""
+        """Encode a fact about the run. ValueError if the record would be too large."""
         return self._record(Topic.RUNS, event)
 
-    def turn(self, event: BranchFact) -> Outgoing:
-        """An attempt's start, a rewind or a fork as a record. To be called in the order of the points, by the thread that calls `metrics`."""
+    def branch_event(self, event: BranchFact) -> Outgoing:
+        """Encode an attempt's start, a rewind or a fork.
+
+        Call it in the order of the points, from the thread that calls `metrics`.
+        """
         return self._record(Topic.METRICS, event)
 
     def creation(self) -> tuple[str, int]:
-        """Event id and sequence for the run's creation, which is completed later."""
+        """Reserve the event id and sequence number of the run's creation, which is encoded later."""
         _, sequence = self._sequencer.take(Topic.RUNS, self.run_id)
         return self._ids.event_id(), sequence
 
     def metrics(self, frames: Iterable[Frame]) -> list[tuple[Outgoing, int]]:
-        """Frames as records below the contract's bounds, in order, each with its number of points."""
+        """Encode frames as records within the size limit, in order. Each comes with its number of points."""
         records: list[tuple[Outgoing, int]] = []
-        pack: list[Frame] = []
+        batch: list[Frame] = []
         size = 0
         for frame in frames:
             for part in split(frame):
-                cost = _most_bytes(part)
-                if pack and size + cost > MAX_FRAME_BYTES:
-                    records.append(self._metrics(pack))
-                    pack, size = [], 0
-                pack.append(part)
+                cost = _max_bytes(part)
+                if batch and size + cost > MAX_FRAME_BYTES:
+                    records.append(self._metrics(batch))
+                    batch, size = [], 0
+                batch.append(part)
                 size += cost
-        if pack:
-            records.append(self._metrics(pack))
+        if batch:
+            records.append(self._metrics(batch))
         return records
 
     def _metrics(self, frames: list[Frame]) -> tuple[Outgoing, int]:
@@ -75,19 +79,20 @@ class RunEncoder:
             value = wire.encode(event)
         except BadEvent as error:
             raise ValueError(str(error)) from None
-        # After the encoding: what fails there must not leave a hole in the sequence.
+        # After the encoding, whose failure must not leave a gap in the sequence.
         writer, sequence = self._sequencer.take(topic, self.run_id)
         now = time.time_ns() // 1_000_000
         envelope = Envelope(self._ids.event_id(), event.subject, now, writer, sequence)
         return Outgoing(topic, self._key, value, envelope.headers())
 
 
-def _most_bytes(frame: Frame) -> int:
+def _max_bytes(frame: Frame) -> int:
+    """Return an upper bound of the encoded size."""
     return most_key_bytes(frame.keys) + frame.rows * (8 * len(frame.keys) + 20) + 64
 
 
 def checked(event_class: type[F], **fields: object) -> F:
-    """Build a fact; ValueError names the field that breaks the contract, and how."""
+    """Build a fact. ValueError names the invalid field and its problem."""
     try:
         return event_class(**fields)
     except ValidationError as error:

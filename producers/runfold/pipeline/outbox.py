@@ -1,165 +1,179 @@
-"""One spool on its way out: what is next, what has arrived, what was refused. Shared by its owner and the thread that sends."""
+"""The sending state of one spool: next frames, deliveries, rejections.
+
+Shared by the spool's owner and the sender thread.
+"""
 
 import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from runfold.spool.frames import Frame, Kind
+from runfold.spool.frames import FrameKind, SpoolFrame
 from runfold.spool.reader import SpoolReader
-from runfold.spool.writer import Place
+from runfold.spool.writer import SpoolPosition
 from runfold.transports.base import Experiment
 
 _log = logging.getLogger("runfold")
 
-_MOST_PROBLEMS = 20
+_MAX_PROBLEMS = 20
+"""How many different rejections a run keeps for its final report."""
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
-    """A frame to be sent, and the place behind it."""
+class PendingFrame:
+    """A frame to send, and its end position in the spool."""
 
-    frame: Frame
-    place: Place
+    frame: SpoolFrame
+    end: SpoolPosition
 
 
 class Outbox:
-    """The sender's view of a spool. All methods are thread-safe, but that one thread at a time reads and settles."""
+    """The sender's view of a spool. Thread-safe, but only one thread at a time may read and mark deliveries.
 
-    def __init__(self, reader: SpoolReader, name: str, *, end: Callable[[], Place] | None = None) -> None:
+    `end` returns the end of what a live owner has written; None if the owner is gone.
+    """
+
+    def __init__(self, reader: SpoolReader, name: str, *, end: Callable[[], SpoolPosition] | None = None) -> None:
         self._reader, self._end = reader, end
         self._changed = threading.Condition(threading.Lock())
         self._closed = False
         self.drained = False
-        """All of a dead owner's spool has been read and has arrived."""
+        """The owner is gone, and everything in the spool has been delivered."""
         self.name = name
         """The run's id."""
         self.experiment: Experiment | None = None
-        self.creation: Frame | None = None
-        """The run's creation as its live owner made it: it is sent before all else, whatever became of the files."""
+        self.creation: SpoolFrame | None = None
+        """The run's creation, from a live owner. It is sent before all else, even if its file is lost."""
         self.created = False
-        """It has arrived, or was refused for good."""
+        """The creation was delivered or rejected."""
         self.other_experiment: str | None = None
-        """Name of the experiment to create the run in, instead of the one that it named."""
+        """Name of the experiment to create the run in, instead of the one in its creation."""
         self.last_error = ""
-        """Why the latest attempt failed; empty after one that did not."""
+        """Why the latest attempt failed; empty after a success."""
         self.blocked = ""
-        """Why nothing of it can be sent until somebody does something."""
+        """Why nothing can be sent until somebody intervenes."""
         self.problems: list[str] = []
-        """What was refused for good: the first few different ones."""
-        self.refusals = 0
-        """How many events were refused."""
-        self.behind: Sequence[Outbox] = ()
-        """Earlier attempts at the same run, which must appear in the log first: attempts count by their first appearance there."""
+        """The first few different rejections."""
+        self.rejections = 0
+        """Number of rejected events."""
+        self.earlier: Sequence[Outbox] = ()
+        """Spools of earlier attempts at the run. Attempts are ordered by their first metrics record in the log, so the
+        earlier ones must appear there first."""
         self._held = self._appeared = False
         self.points = self.facts = 0
-        """How many points and other frames have arrived."""
+        """Number of points and of other frames delivered."""
 
-    def waiting(self) -> bool:
-        """Whether there is something to send."""
-        if self._closed or self.blocked or self.drained or (self._held and self._is_behind):
+    def has_pending(self) -> bool:
+        """Return whether there is something to send now."""
+        if self._closed or self.blocked or self.drained or (self._held and self._waits_for_earlier):
             return False
         return self._end is None or self._end() > self._reader.acked
 
-    def next(self, most_bytes: int) -> list[Letter]:
-        """What is to be sent next, in order: metrics only, or facts only, or the creation alone. OSError: it can't be read now."""
+    def next(self, max_bytes: int) -> list[PendingFrame]:
+        """Return the next frames to send, in order. OSError if the spool can't be read now.
+
+        They are all metrics, or all facts, or the creation alone.
+        """
         end = self._end() if self._end else None
         try:
-            found = self._reader.read(most_bytes)
+            found = self._reader.read(max_bytes)
         except OSError as error:
             if end is not None:
-                # Too many open files, perhaps: what its owner can write can be read again.
+                # Perhaps too many open files. A spool that its owner can write will be readable again.
                 raise
             self.block(f"the spool can't be read: {error}")
             return []
-        if self.creation is not None and not self.created and (not found or found[0][0].kind is not Kind.CREATION):
-            return [Letter(self.creation, self._reader.acked)]
+        if self.creation is not None and not self.created and (not found or found[0][0].kind is not FrameKind.CREATION):
+            return [PendingFrame(self.creation, self._reader.acked)]
         if not found:
-            # Of a dead owner nothing more will come; a live one has written, and what is not there was deleted by somebody.
+            # A spool whose owner is gone is complete. A live owner has written up to `end`, so its files were deleted.
             self.drained = end is None
             if end is not None and end > self._reader.acked:
                 self._reader.skip(end)
                 _log.error(
-                    "runfold: run %s: files of its spool are gone or damaged, and what they held is lost", self.name
+                    "runfold: run %s: files of its spool are missing or damaged, and their events are lost", self.name
                 )
-            self._tell()
+            self._notify()
             return []
         kind = found[0][0].kind
-        self._held = kind is Kind.METRICS and self._is_behind
+        self._held = kind is FrameKind.METRICS and self._waits_for_earlier
         if self._held:
             return []
-        letters: list[Letter] = []
-        for frame, place in found:
-            if frame.kind is not kind or (kind is Kind.CREATION and letters):
+        pending: list[PendingFrame] = []
+        for frame, position in found:
+            if frame.kind is not kind or (kind is FrameKind.CREATION and pending):
                 break
-            letters.append(Letter(frame, place))
-        return letters
+            pending.append(PendingFrame(frame, position))
+        return pending
 
-    def settle(self, letters: Sequence[Letter]) -> None:
-        """They have arrived, or were refused for good."""
+    def mark_delivered(self, frames: Sequence[PendingFrame]) -> None:
+        """Acknowledge frames that were delivered or rejected."""
         with self._changed:
             if self._closed:
                 return
-            # Before its file may go: else it would be taken for lost.
-            self.created = self.created or letters[0].frame.kind is Kind.CREATION
-            self._reader.acknowledge(letters[-1].place)
-            self._appeared = self._appeared or letters[0].frame.kind is Kind.METRICS
-            self.points += sum(letter.frame.points for letter in letters)
-            self.facts += sum(letter.frame.points == 0 for letter in letters)
+            # Set before the acknowledgement deletes the file, or the owner would take the creation for lost.
+            self.created = self.created or frames[0].frame.kind is FrameKind.CREATION
+            self._reader.acknowledge(frames[-1].end)
+            self._appeared = self._appeared or frames[0].frame.kind is FrameKind.METRICS
+            self.points += sum(pending.frame.points for pending in frames)
+            self.facts += sum(pending.frame.points == 0 for pending in frames)
             self.last_error = ""
             self._changed.notify_all()
 
-    def refuse(self, problem: str) -> bool:
-        """Note what was refused for good; whether it is worth telling: once each, for a server that takes nothing."""
-        self.refusals += 1
-        if len(self.problems) >= _MOST_PROBLEMS or problem in self.problems:
+    def record_rejection(self, problem: str) -> bool:
+        """Count a rejection and return whether to log it. Each different problem is logged once."""
+        self.rejections += 1
+        if len(self.problems) >= _MAX_PROBLEMS or problem in self.problems:
             return False
         self.problems.append(problem)
         return True
 
-    def fail(self, why: str) -> None:
-        """Note why the latest attempt failed; who waits for the creation waits no longer."""
+    def record_failure(self, why: str) -> None:
+        """Keep the reason of a failed attempt, and end `wait_created`."""
         self.last_error = why
-        self._tell()
+        self._notify()
 
     def wait_created(self, timeout: float) -> None:
-        """Wait until the run's creation has arrived, or an attempt failed, at most `timeout` seconds."""
+        """Wait up to `timeout` seconds for the run's creation or a failed attempt."""
         with self._changed:
             self._changed.wait_for(lambda: self.created or self.last_error or self._closed or self.blocked, timeout)
 
     def block(self, why: str) -> None:
-        """Send nothing more of it."""
+        """Stop sending until somebody intervenes."""
         self.blocked = self.last_error = why
-        self._tell()
+        self._notify()
 
-    def wait(self, until: Place | None, timeout: float) -> bool:
-        """Wait until all before a place has arrived, or all of a dead owner's spool. False: it has not, after `timeout` seconds."""
+    def wait(self, end: SpoolPosition | None, timeout: float) -> bool:
+        """Wait up to `timeout` seconds for the delivery of everything before `end`, and return whether it happened.
+
+        Without `end`, wait for the whole spool, whose owner is gone.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self.blocked or self._arrived(until), timeout)
-            return self._arrived(until)
+            self._changed.wait_for(lambda: self._closed or self.blocked or self._delivered(end), timeout)
+            return self._delivered(end)
 
     def close(self) -> None:
-        """Nothing more is sent or settled, whatever is on its way; what has arrived of that is sent again one day, and counts once."""
+        """Stop sending. A delivery in progress is not recorded: its events are sent again, and count once."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
-    def finish(self) -> None:
-        """Take the spool's files away: all of it has arrived. To be called after `close`, with the lock in hand."""
+    def remove_files(self) -> None:
+        """Remove the fully delivered spool. Call it after `close`, with the spool's lock held."""
         self._reader.finish()
 
     @property
     def damages(self) -> list[str]:
-        """What could not be read, as text."""
+        """Descriptions of the unreadable parts."""
         return [str(damage) for damage in self._reader.damages]
 
     @property
-    def _is_behind(self) -> bool:
-        return not all(other._appeared or other.drained or other._closed or other.blocked for other in self.behind)
+    def _waits_for_earlier(self) -> bool:
+        return not all(other._appeared or other.drained or other._closed or other.blocked for other in self.earlier)
 
-    def _arrived(self, until: Place | None) -> bool:
-        return self.drained if until is None else self._reader.acked >= until
+    def _delivered(self, end: SpoolPosition | None) -> bool:
+        return self.drained if end is None else self._reader.acked >= end
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         with self._changed:
             self._changed.notify_all()

@@ -1,14 +1,18 @@
-"""Params cut into events: a fold refuses an event as a whole, and one param that would change must not take the others with it."""
+"""Grouping of params into events.
+
+A fold rejects an event as a whole, so a changed param must not share one with others.
+"""
 
 import threading
 from collections.abc import Iterator, Mapping
 
 
 class ParamGroups:
-    """Which params of a call may share an event. Thread-safe.
+    """Decides which params of a call share an event. Thread-safe.
 
-    In a run of this process alone, all names that it logs for the first time. A name again, or any name of a run that others may have
-    written to, may be refused, and goes alone: decided before it is written, so that what is sent again is the same events.
+    In a run that only this process writes, names that are logged for the first time share one event. A repeated name,
+    or any name of a `shared` run, may be rejected and gets its own event. The split happens before the events are
+    saved, so repeated deliveries carry the same events.
     """
 
     def __init__(self, *, shared: bool) -> None:
@@ -16,8 +20,8 @@ class ParamGroups:
         self._known: set[str] = set()
         self._lock = threading.Lock()
 
-    def cut(self, params: Mapping[str, str]) -> Iterator[dict[str, str]]:
-        """The params of each event, in order."""
+    def split(self, params: Mapping[str, str]) -> Iterator[dict[str, str]]:
+        """Yield the params of each event, in order."""
         with self._lock:
             safe = {} if self._shared else {name: text for name, text in params.items() if name not in self._known}
             self._known.update(safe)

@@ -1,4 +1,4 @@
-"""From what a training loop logs to a row of doubles: checks, nested dicts, scalars of other libraries."""
+"""Conversion of logged dicts to rows of doubles: checks, nested dicts, scalars of other libraries."""
 
 import logging
 import numbers
@@ -9,37 +9,39 @@ from dataclasses import dataclass
 from typing import Any
 
 SEPARATOR = "/"
-_MOST_CACHED_BYTES = 16 * 1024 * 1024
+_MAX_CACHED_BYTES = 16 * 1024 * 1024
+"""Memory for checked key tuples; beyond it the cache starts over."""
 _LIST_BYTES, _NAME_BYTES = 350, 64
-"""What a list of keys that is remembered takes beside its names, and a name beside its text."""
-_MOST_TOLD = 1_000
+"""Memory for a cached key tuple besides its names, and for a name besides its text."""
+_MAX_NONE_WARNINGS = 1_000
+_MAX_DEPTH = 100
 _log = logging.getLogger("runfold")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Keys:
-    """The checked keys of a row; equal key tuples share one object, so that rows of a frame are told by identity."""
+    """The checked keys of a row. Equal key tuples share one object, so rows of one frame are recognised by identity."""
 
     names: tuple[str, ...]
     bytes: int
-    """What the names take in UTF-8, with the bytes that their lengths take."""
+    """Size of the names in UTF-8, their length fields included."""
 
 
 class RowReader:
-    """Turns the dict of a log call into keys and values. Thread-safe: its two caches only ever gain what is true."""
+    """Converts the dict of a log call to keys and values. Thread-safe: entries of its caches stay valid for ever."""
 
     def __init__(self) -> None:
-        # Here and not above, for the sake of `import runfold`: the contract brings pydantic and fastavro.
+        # Imported here because the schemas bring pydantic and fastavro, which would slow down `import runfold`.
         from runfold_schemas.codec.metrics import key_problem
 
         self._problem = key_problem
         self._plain: set[type] = {float, int, bool}
         self._known: dict[tuple[str, ...], Keys] = {}
         self._cached = 0
-        self._without: set[str] = set()
+        self._seen_as_none: set[str] = set()
 
     def read(self, metrics: Mapping[str, Any]) -> tuple[Keys, "array[float]"]:
-        """Keys and values of one row. TypeError or ValueError name the key and what is wrong with it."""
+        """Return the keys and values of one row. TypeError or ValueError names the key and its problem."""
         try:
             values = metrics.values()
         except AttributeError:
@@ -52,13 +54,13 @@ class RowReader:
             row = array("d", [*values])
         except OverflowError:
             name = next(name for name, value in zip(names, values, strict=True) if _overflows(value))
-            raise ValueError(f"metric {name!r}: an integer of this size is beyond a 64-bit float") from None
+            raise ValueError(f"metric {name!r}: an integer of this size does not fit into a 64-bit float") from None
         if len(row) != len(names):
-            raise RuntimeError("the dict of metrics changed while it was read; nothing of it was logged")
+            raise RuntimeError("the dict of metrics changed while it was read; nothing was logged")
         return self._known.get(names) or self._check(names), row
 
     def keys(self, names: tuple[str, ...]) -> Keys:
-        """The checked keys of these names. TypeError or ValueError name the key and what is wrong with it."""
+        """Check names as metric keys. TypeError or ValueError names the key and its problem."""
         return self._known.get(names) or self._check(names)
 
     def _check(self, names: tuple[str, ...]) -> Keys:
@@ -71,8 +73,10 @@ class RowReader:
         try:
             size = sum(len(name.encode()) + 5 for name in names)
         except UnicodeEncodeError as error:
-            raise ValueError(f"metric name {error.object!r} holds a lone surrogate, which UTF-8 can't carry") from None
-        if self._cached > _MOST_CACHED_BYTES:
+            raise ValueError(
+                f"metric name {error.object!r} contains a lone surrogate, which UTF-8 can't encode"
+            ) from None
+        if self._cached > _MAX_CACHED_BYTES:
             self._known.clear()
             self._cached = 0
         self._cached += size + _NAME_BYTES * len(names) + _LIST_BYTES
@@ -82,27 +86,27 @@ class RowReader:
         flat: dict[str, float] = {}
         for name, value in flatten(metrics, "metric"):
             if name in flat:
-                raise ValueError(f"metric {name!r} stands twice: once nested and once with {SEPARATOR!r} in its name")
+                raise ValueError(f"metric {name!r} is given twice: nested, and with {SEPARATOR!r} in its name")
             if value is None:
-                self._tell_none(name)
+                self._warn_none(name)
                 continue
             flat[name] = value if type(value) in self._plain else self._number(name, value)
         return flat
 
-    def _tell_none(self, name: str) -> None:
-        if name not in self._without and len(self._without) < _MOST_TOLD:
-            self._without.add(name)
-            _log.warning("runfold: metric %r is None, which is no number: it is left out, now and whenever it is", name)
+    def _warn_none(self, name: str) -> None:
+        if name not in self._seen_as_none and len(self._seen_as_none) < _MAX_NONE_WARNINGS:
+            self._seen_as_none.add(name)
+            _log.warning("runfold: metric %r is None and is left out; this warning appears once per metric", name)
 
     def _number(self, name: str, value: Any) -> float:
         if isinstance(value, numbers.Real):
             try:
                 number = float(value)
             except OverflowError:
-                raise ValueError(f"metric {name!r}: a number of this size is beyond a 64-bit float") from None
+                raise ValueError(f"metric {name!r}: a number of this size does not fit into a 64-bit float") from None
             except (TypeError, ValueError) as error:
                 raise TypeError(f"metric {name!r}: {_type_name(value)} is not a real number: {error}") from None
-            # NumPy's float32, int64 and so on: from now on the fast path takes them, as array('d') does.
+            # From now on NumPy's float32, int64 and so on take the fast path, because array('d') accepts them.
             if type(value).__module__ == "numpy":
                 self._plain.add(type(value))
             return number
@@ -119,9 +123,12 @@ class RowReader:
 
 
 def flatten(tree: Mapping[str, Any], what: str, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
-    """Leaves of nested dicts, in order, under their joined names. An empty dict is a leaf, but where numbers are wanted."""
-    if depth > 100:
-        raise ValueError(f"{what} {prefix[:100]!r} is nested deeper than 100 dicts")
+    """Yield the leaves of nested dicts in order, under their joined names.
+
+    An empty dict is a leaf unless numbers are expected.
+    """
+    if depth > _MAX_DEPTH:
+        raise ValueError(f"{what} {prefix[:100]!r} is nested deeper than {_MAX_DEPTH} dicts")
     for name, value in tree.items():
         if not isinstance(name, str):
             raise TypeError(f"{what} name {name!r} must be a str, not {_type_name(name)}")
@@ -145,21 +152,23 @@ def _type_name(value: object) -> str:
 
 
 def strings(tree: Mapping[str, Any], what: str) -> dict[str, str]:
-    """Leaves of nested dicts as texts, under their joined names."""
+    """Return the leaves of nested dicts as strings, under their joined names."""
     if not isinstance(tree, Mapping):
         raise TypeError(f"{what}s must be a dict, not {type(tree).__qualname__}")
     return {name: str(value) for name, value in flatten(tree, what)}
 
 
-def tag_texts(tags: Mapping[str, Any]) -> dict[str, str]:
-    """Tags as texts. One that the server reads, and would not understand, is told by a warning: it is no reason to end a training."""
+def tag_strings(tags: Mapping[str, Any]) -> dict[str, str]:
+    """Return tags as strings. An unknown rank reduction causes a warning, because it must not end a training."""
+    # Imported here because the schemas would slow down `import runfold`.
     from runfold_schemas.events.rank_reduction import REDUCTION_TAG, Reduction
 
     found = strings(tags, "tag")
     value = found.get(REDUCTION_TAG, Reduction.ALL)
     if value not in set(Reduction):
         _log.warning(
-            "runfold: the tag %s is %.100r, which means nothing, so that MLflow shows the points of all ranks: it is one of %s",
+            "runfold: the tag %s is %.100r, which is not a rank reduction, so MLflow shows the points of all ranks. "
+            "Use one of %s",
             REDUCTION_TAG,
             value,
             ", ".join(Reduction),
@@ -168,7 +177,7 @@ def tag_texts(tags: Mapping[str, Any]) -> dict[str, str]:
 
 
 def whole_step(step: Any) -> int:
-    """A step as an int; TypeError if it is no whole number."""
+    """Convert a step to an int. TypeError if it is not a whole number."""
     try:
         return operator.index(step)
     except TypeError:

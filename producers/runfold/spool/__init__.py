@@ -1,1 +1,1 @@
-"""The spool: what a run logged and nobody acknowledged yet, on disk. See docs/adr/0011-spool.md for the layout and why."""
+"""The spool: on-disk storage for events that are not acknowledged. docs/adr/0011-spool.md explains the layout."""

@@ -1,4 +1,7 @@
-"""Where spools lie and whose they are: `<root>/<node>/<run id>/<writer id>/`, with a lock that its process holds."""
+"""Directory layout and ownership of spools:
+
+`<root>/<node>/<run id>/<writer id>/`, with a lock file held by the owner.
+"""
 
 import fcntl
 import itertools
@@ -16,14 +19,15 @@ from runfold.errors import SdkError
 
 SEGMENT = re.compile(r"(\d{8})\.seg")
 LOCK, ABOUT, ACKED = "lock", "about.json", "acked"
-_NEW = ".new-"
-_UNBORN_AFTER = 600.0
 FORMAT = 1
+_NEW = ".new-"
+_ABANDONED_AFTER_SECONDS = 600.0
+"""Creating a spool takes milliseconds; a directory that is unfinished for this long belongs to a dead process."""
 
 
 @dataclass(frozen=True, slots=True)
-class About:
-    """What a spool says of itself. `uri` is where its run was to be sent; empty: nobody said."""
+class SpoolInfo:
+    """Content of `about.json`. An empty `uri` means that nobody configured a tracking URI for the run."""
 
     run_id: str
     experiment: str
@@ -33,38 +37,38 @@ class About:
     created_ms: int
     format: int = FORMAT
     offline: bool = False
-    """Its process sends nothing of it."""
+    """The owner sends nothing itself."""
 
     @classmethod
     def read(cls, directory: Path) -> Self:
-        """SdkError says what is wrong with it; a newer release may have written it."""
+        """Raise SdkError if the file is missing, malformed, or was written by a newer release."""
         path = directory / ABOUT
         try:
             found = json.loads(path.read_bytes())
             known = {field.name: found[field.name] for field in fields(cls) if field.name != "offline"}
-            about = cls(**known, offline=found.get("offline") is True)
+            info = cls(**known, offline=found.get("offline") is True)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise SdkError(f"{path} can't be read: {type(error).__name__}: {error}") from None
-        if about.format != FORMAT:
-            raise SdkError(f"{path}: format {about.format} is not known to this release, which reads {FORMAT}")
-        if not all(isinstance(text, str) for text in (about.run_id, about.experiment, about.uri, about.node)):
-            raise SdkError(f"{path} can't be read: run_id, experiment, uri and node must be texts")
-        return about
+        if info.format != FORMAT:
+            raise SdkError(f"{path}: format {info.format} is not supported; this release reads format {FORMAT}")
+        if not all(isinstance(text, str) for text in (info.run_id, info.experiment, info.uri, info.node)):
+            raise SdkError(f"{path} can't be read: run_id, experiment, uri and node must be strings")
+        return info
 
-    def text(self) -> bytes:
-        """As it lies in the file."""
+    def to_json(self) -> bytes:
+        """Encode as the content of `about.json`."""
         return json.dumps(asdict(self), indent=1).encode()
 
 
 class SpoolLock:
-    """The claim of one process on one spool; the kernel ends it with the process, however that ends."""
+    """A process's exclusive claim on a spool. The kernel releases it when the process ends, however it ends."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor: int | None = descriptor
 
     @classmethod
-    def take(cls, directory: Path, *, create: bool = False) -> Self | None:
-        """None: another process has it, or the directory is gone."""
+    def acquire(cls, directory: Path, *, create: bool = False) -> Self | None:
+        """Return None if another process holds the lock or the directory is gone."""
         try:
             descriptor = os.open(directory / LOCK, os.O_RDWR | (os.O_CREAT if create else 0), 0o600)
         except FileNotFoundError:
@@ -77,7 +81,7 @@ class SpoolLock:
         return cls(descriptor)
 
     def holds(self, directory: Path) -> bool:
-        """Whether the file that is locked is still the one in the directory."""
+        """Return whether the locked file is still the one in the directory."""
         if self._descriptor is None:
             return False
         try:
@@ -86,37 +90,37 @@ class SpoolLock:
             return False
 
     def release(self) -> None:
-        """Let go. In a forked child this only drops the child's share: the parent keeps its claim."""
+        """Close the lock file. In a forked child this drops only the child's share; the parent keeps its claim."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
 
 
-def make(root: Path, about: About, writer: str) -> tuple[Path, SpoolLock]:
-    """A new spool, whole and locked from the moment that it can be seen. OSError: no directory can be made there."""
-    parent = root / _file_name(about.node) / about.run_id
+def create_spool(root: Path, info: SpoolInfo, writer: str) -> tuple[Path, SpoolLock]:
+    """Create a spool that is complete and locked before others can see it. OSError if the directory can't be made."""
+    parent = root / _file_name(info.node) / info.run_id
     for attempt in itertools.count():
         for directory in (root, parent.parent, parent):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         new = parent / f"{_NEW}{writer}-{attempt}"
         try:
             new.mkdir(mode=0o700)
-            lock = SpoolLock.take(new, create=True)
+            lock = SpoolLock.acquire(new, create=True)
             if lock is None:
-                # We stood still for so long that `clear_unborn` takes us for dead.
+                # This process was suspended for so long that `remove_abandoned` took it for dead.
                 continue
-            _write_private(new / ABOUT, about.text())
+            _write_private(new / ABOUT, info.to_json())
             directory = parent / writer
             new.rename(directory)
         except FileNotFoundError:
-            # The last other spool of the run ended between the two calls, and took the directory with it.
+            # The run's last other spool was removed between the two calls, and its parent directory with it.
             continue
         return directory, lock
-    raise AssertionError("counting has no end")
+    raise AssertionError("itertools.count() does not end")
 
 
-def link(directory: Path) -> Path:
-    """A second name for all that is in a spool now, where no reader of spools looks and no bound on a run's disk counts it. OSError."""
+def link_spool(directory: Path) -> Path:
+    """Hard-link a spool's current files into a new directory that other readers and the disk bound ignore. OSError."""
     copy = directory.parent.parent / f"{_NEW}{directory.name}-{os.getpid()}"
     copy.mkdir(mode=0o700)
     for path in (directory / ABOUT, *(segment_path(directory, number) for number in segments(directory))):
@@ -124,16 +128,16 @@ def link(directory: Path) -> Path:
     return copy
 
 
-def make_again(directory: Path, about: About, lock: SpoolLock) -> SpoolLock:
-    """A spool of which somebody deleted files while its owner lives. OSError: it can't be made, or another process has it."""
+def restore_spool(directory: Path, info: SpoolInfo, lock: SpoolLock) -> SpoolLock:
+    """Recreate a live spool whose files were deleted. OSError if that fails or another process owns it now."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not lock.holds(directory):
-        taken = SpoolLock.take(directory, create=True)
-        if taken is None:
-            raise OSError(f"{directory} was deleted and made again by another process")
+        acquired = SpoolLock.acquire(directory, create=True)
+        if acquired is None:
+            raise OSError(f"{directory} was deleted and recreated by another process")
         lock.release()
-        lock = taken
-    _write_private(directory / ABOUT, about.text())
+        lock = acquired
+    _write_private(directory / ABOUT, info.to_json())
     return lock
 
 
@@ -143,7 +147,7 @@ def _write_private(path: Path, content: bytes) -> None:
 
 
 def spools(where: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
-    """Directories of spools at or below a directory, oldest writers first within a run."""
+    """Yield the spool directories at or below a directory, oldest writers first within a run."""
     if (where / ABOUT).is_file():
         yield where
         return
@@ -153,19 +157,19 @@ def spools(where: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
     except OSError:
         return
     if real in above:
-        # A link that leads up again.
+        # A symbolic link that points upwards.
         return
     for path in below:
         yield from spools(path, above | {real})
 
 
-def of_node(root: Path, node: str) -> Path:
-    """Where the spools of a node lie."""
+def node_directory(root: Path, node: str) -> Path:
+    """Return the directory that holds a node's spools."""
     return root / _file_name(node)
 
 
 def segments(directory: Path) -> list[int]:
-    """Numbers of the segment files, ascending."""
+    """Return the numbers of the segment files, ascending."""
     try:
         names = os.listdir(directory)
     except FileNotFoundError:
@@ -174,20 +178,20 @@ def segments(directory: Path) -> list[int]:
 
 
 def segment_path(directory: Path, number: int) -> Path:
-    """The file of a segment."""
+    """Return the path of a segment file."""
     return directory / f"{number:08d}.seg"
 
 
-def strangers(directory: Path) -> list[str]:
-    """Names of files that no spool of this release makes; they are left alone."""
+def unknown_files(directory: Path) -> list[str]:
+    """Return the names of files that this release does not create. They are never touched."""
     known = {LOCK, ABOUT, ACKED}
     return sorted(name for name in os.listdir(directory) if name not in known and not SEGMENT.fullmatch(name))
 
 
-def remove(directory: Path) -> None:
-    """Take away a spool whose segments are gone; while files that are not ours lie there it keeps its name tag."""
+def remove_spool(directory: Path) -> None:
+    """Remove a spool without segments. It keeps its `about.json` while it holds unknown files."""
     (directory / ACKED).unlink(missing_ok=True)
-    if not directory.is_dir() or strangers(directory):
+    if not directory.is_dir() or unknown_files(directory):
         return
     for name in (ABOUT, LOCK):
         (directory / name).unlink(missing_ok=True)
@@ -198,18 +202,18 @@ def remove(directory: Path) -> None:
             return
 
 
-def clear_unborn(below: Path) -> None:
-    """Take away directories of processes that died, a while ago, while they made their spool: nothing was written to them."""
-    # Not rglob: it fails when a process that is born meanwhile gives its directory another name.
+def remove_abandoned(below: Path) -> None:
+    """Remove directories whose process died while it created its spool. They hold no events."""
+    # os.walk and not rglob, which fails if a process renames its new directory meanwhile.
     found = [Path(at, name) for at, names, _ in os.walk(below) for name in names if name.startswith(_NEW)]
     for path in found:
         try:
-            young = time.time() - path.stat().st_mtime < _UNBORN_AFTER
+            young = time.time() - path.stat().st_mtime < _ABANDONED_AFTER_SECONDS
         except FileNotFoundError:
             continue
         if young:
             continue
-        lock = SpoolLock.take(path, create=True)
+        lock = SpoolLock.acquire(path, create=True)
         if lock is not None:
             shutil.rmtree(path, ignore_errors=True)
             lock.release()

@@ -1,4 +1,4 @@
-"""How much a run has on this node's disk: its processes have one bound together."""
+"""Disk usage of a run on this node. All its processes share one bound."""
 
 import os
 import time
@@ -7,50 +7,52 @@ from pathlib import Path
 
 from .layout import SEGMENT
 
-LOOK_AGAIN = 1.0
-"""Seconds for which a look at the disk holds, for all writers of this process: so long another process's growth may go unseen."""
-_looks: dict[Path, tuple[float, int]] = {}
+RECHECK_SECONDS = 1.0
+"""How long a measured size is reused by all writers of this process, so the longest that another process's growth
+goes unnoticed."""
+_measured: dict[Path, tuple[float, int]] = {}
+"""Per run directory: when it was measured (monotonic seconds), and its size in bytes."""
 
 
-class Usage:
-    """What lies in the spools of a run, those of dead processes too, as one of its writers sees it."""
+class SpoolUsage:
+    """Size of all spools of a run, those of dead processes included, as seen by one of its writers."""
 
     def __init__(self, directory: Path, own: Callable[[], int]) -> None:
-        """`directory` is the writer's spool, `own` tells exactly what is in it."""
-        self._of_run, self._own = directory.parent, own
-        self._looked, self._then = -1.0, 0
+        """`directory` is the writer's spool; `own` returns its exact size in bytes."""
+        self._run_directory, self._own = directory.parent, own
+        self._measured_at, self._own_then = -1.0, 0
 
     def size(self) -> int:
-        """Bytes: the last look at the disk, and what this writer has added or freed since."""
+        """Return bytes: the latest measurement, adjusted by what this writer has added or freed since."""
         own = self._own()
-        looked, total = _look(self._of_run)
-        if looked != self._looked:
-            self._looked, self._then = looked, own
-        return max(own, total + own - self._then)
+        measured_at, total = _measure(self._run_directory)
+        if measured_at != self._measured_at:
+            self._measured_at, self._own_then = measured_at, own
+        return max(own, total + own - self._own_then)
 
 
-def _look(of_run: Path) -> tuple[float, int]:
-    # Without a lock, which a forked child would never get back: two looks at once are no harm.
+def _measure(run_directory: Path) -> tuple[float, int]:
+    # Without a lock, which a forked child could never release. Two concurrent measurements do no harm.
     now = time.monotonic()
-    last = _looks.get(of_run)
-    if last is not None and now - last[0] < LOOK_AGAIN:
+    last = _measured.get(run_directory)
+    if last is not None and now - last[0] < RECHECK_SECONDS:
         return last
-    found = _looks[of_run] = (now, _on_disk(of_run))
-    # A process that writes run after run must not remember them all.
-    for known in [path for path, (when, _) in list(_looks.items()) if now - when > 60 * LOOK_AGAIN]:
-        _looks.pop(known, None)
+    found = _measured[run_directory] = (now, _size_on_disk(run_directory))
+    # A process that writes run after run must not remember all of them.
+    for known in [path for path, (when, _) in list(_measured.items()) if now - when > 60 * RECHECK_SECONDS]:
+        _measured.pop(known, None)
     return found
 
 
-def _on_disk(of_run: Path) -> int:
+def _size_on_disk(run_directory: Path) -> int:
     total = 0
-    for spool in _entries(of_run):
+    for spool in _entries(run_directory):
         for file in _entries(Path(spool.path)):
             if SEGMENT.fullmatch(file.name):
                 try:
                     total += file.stat().st_size
                 except OSError:
-                    pass  # acknowledged meanwhile
+                    pass  # acknowledged and deleted meanwhile
     return total
 
 

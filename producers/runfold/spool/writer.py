@@ -1,4 +1,4 @@
-"""The owner's side of a spool: frames are appended to segment files, within a bound on what lies on disk."""
+"""The owner's side of a spool: append frames to segment files."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -8,12 +8,13 @@ from .frames import MAGIC
 from .layout import segment_path
 
 SEGMENT_BYTES = 4 * 1024 * 1024
-Place = tuple[int, int]
-"""Segment number and offset in it."""
+"""Size at which a new segment begins. Disk space is freed by whole segments."""
+SpoolPosition = tuple[int, int]
+"""Segment number, and offset in the segment in bytes."""
 
 
 class SpoolWriter:
-    """Appends to one spool. Used by one thread at a time; `end` and `size` may be read by any."""
+    """Appends to one spool. Used by one thread at a time; any thread may read `end` and `size`."""
 
     def __init__(
         self,
@@ -23,45 +24,48 @@ class SpoolWriter:
         fsync: bool = False,
         repair: Callable[[], None] = lambda: None,
     ) -> None:
-        """`repair` makes what is missing of the directory, if anything is."""
+        """`repair` is called before each append and recreates the directory if it is missing."""
         self._directory, self._segment_bytes, self._fsync, self._repair = directory, segment_bytes, fsync, repair
         self._sizes: dict[int, int] = {0: 0}
         self._kept: bytes | None = None
-        self._kept_at: Place | None = None
+        self._kept_at: SpoolPosition | None = None
         self._kept_until: Callable[[], bool] = lambda: True
-        self.end: Place = (0, 0)
-        """Behind the last frame that is whole on disk."""
+        self.end: SpoolPosition = (0, 0)
+        """End of the last frame that is complete on disk."""
         self.points = self.facts = 0
-        """How many points and other frames were appended."""
+        """Number of points and of other frames appended."""
 
     @property
     def size(self) -> int:
-        """What lies on disk, acknowledged or not."""
+        """Bytes on disk, acknowledged or not."""
         return sum(list(self._sizes.values()))
 
     def keep(self, frame: bytes, until: Callable[[], bool]) -> None:
-        """Write this frame, which will be appended, again whenever it is gone from the disk, `until` it has arrived."""
+        """Rewrite this frame whenever its file disappears, `until` it has been delivered. The caller appends it."""
         self._kept, self._kept_until = frame, until
 
     def append(self, frames: Sequence[bytes]) -> int:
-        """Append as many frames as the disk takes, in order, and answer how many. OSError: not even the first."""
+        """Append as many frames as fit on the disk, in order, and return how many.
+
+        OSError if not even the first fits.
+        """
         self._repair()
-        again = self._gone()
+        again = self._lost_frames()
         return max(0, self._append([*again, *frames]) - len(again))
 
-    def _gone(self) -> list[bytes]:
+    def _lost_frames(self) -> list[bytes]:
         if self._kept is None or self._kept_at is None:
             return []
         if self._kept_until():
             self._kept = None
             return []
-        return [] if self._is_there(*self._kept_at) else [self._kept]
+        return [] if self._exists(*self._kept_at) else [self._kept]
 
     def _append(self, frames: Sequence[bytes]) -> int:
         done = 0
         while done < len(frames):
             number, offset = self.end
-            if offset >= self._segment_bytes or not self._is_there(number, offset):
+            if offset >= self._segment_bytes or not self._exists(number, offset):
                 number, offset = number + 1, 0
             count, size = done, offset
             while count < len(frames) and (count == done or size + len(frames[count]) <= self._segment_bytes):
@@ -90,7 +94,7 @@ class SpoolWriter:
                     if not offset:
                         _sync_directory(self._directory)
             except OSError:
-                # A frame must not begin behind a piece of another.
+                # The next frame must not follow a piece of this one.
                 os.ftruncate(descriptor, offset)
                 raise
         finally:
@@ -100,8 +104,8 @@ class SpoolWriter:
         if any(frame is self._kept for frame in frames):
             self._kept_at = self.end
 
-    def _is_there(self, number: int, offset: int) -> bool:
-        """Whether the segment holds what was written to it: behind a hole nothing could be read."""
+    def _exists(self, number: int, offset: int) -> bool:
+        """Return whether the segment still reaches `offset`. A reader can't pass a hole in a file."""
         try:
             return not offset or os.stat(segment_path(self._directory, number)).st_size >= offset
         except FileNotFoundError:
@@ -109,7 +113,7 @@ class SpoolWriter:
             return False
 
     def forget(self, number: int) -> None:
-        """A segment was deleted."""
+        """Stop counting a segment that was deleted."""
         self._sizes.pop(number, None)
 
 

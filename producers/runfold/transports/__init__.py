@@ -1,1 +1,1 @@
-"""Ways that events take to the log: over HTTP, or straight to Kafka."""
+"""Delivery of encoded records to the log: over HTTP, or directly to Kafka."""

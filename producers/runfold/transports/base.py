@@ -1,4 +1,11 @@
-"""What carries records away, behind one small interface, and what it may answer."""
+"""The interface that delivers records, and its errors.
+
+TransportError
+├── TryAgain          no acknowledgement; send the same bytes again
+├── Rejected          the server processed the request and said no
+├── TooLargeForProxy  a proxy, not the server, turned the request away because of its size
+└── Misconfigured     a wrong address or a missing right; the records themselves may be fine
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,32 +14,37 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """An experiment that is there to take runs."""
+    """An active experiment."""
 
     id: str
     artifact_location: str
 
 
 @dataclass(frozen=True, slots=True)
-class Parent:
-    """A run to be forked: its experiment's name, and its newest branch."""
+class ParentRun:
+    """A run to fork: the name of its experiment, and its newest branch."""
 
     experiment: str
     branch: int
 
 
 @dataclass(frozen=True, slots=True)
-class KnownRun:
-    """A run that exists: its experiment's name, and its status."""
+class ExistingRun:
+    """A run to join: the name of its experiment, and its status."""
 
     experiment: str
     status: str
 
 
-class TryAgain(Exception):
-    """Not acknowledged, may have taken effect; the same bytes may be sent again, after `after` seconds if the server said so.
+class TransportError(Exception):
+    """Root of the errors of a transport. The message is for the user and names the server."""
 
-    `answered` tells a server that can't now from one that is not there.
+
+class TryAgain(TransportError):
+    """The request was not acknowledged, but may have taken effect. Repeating the same bytes is safe.
+
+    `after` is the pause in seconds that the server requested. `answered` distinguishes a server that is temporarily
+    unable to answer from one that can't be reached.
     """
 
     def __init__(self, message: str, after: float | None = None, *, answered: bool = False) -> None:
@@ -40,60 +52,60 @@ class TryAgain(Exception):
         self.after, self.answered = after, answered
 
 
-class Never(Exception):
-    """This request will not be taken, however often it is sent; the message is the server's.
+class Rejected(TransportError):
+    """The server rejected the request, and would reject it again. `append` raises it only because of the records.
 
-    `about_records`: the records are at fault. Else it is the request's way: a wrong address, a missing right.
-    `on_the_way`: not the server says so, but a proxy before it, for which the request is too large.
-    `may_pass`: it is a matter of rights, or no Runfold server said it: nothing is wrong with what was asked.
+    `code` is the server's error code, and `status` the HTTP status (0 without HTTP).
     """
 
-    def __init__(
-        self,
-        message: str,
-        code: str = "",
-        *,
-        about_records: bool = True,
-        on_the_way: bool = False,
-        may_pass: bool = False,
-    ) -> None:
+    def __init__(self, message: str, code: str = "", status: int = 0) -> None:
         super().__init__(message)
-        self.code, self.about_records, self.on_the_way, self.may_pass = code, about_records, on_the_way, may_pass
+        self.code, self.status = code, status
+
+
+class TooLargeForProxy(TransportError):
+    """A proxy in front of the server has a lower limit for the size of a request."""
+
+
+class Misconfigured(TransportError):
+    """The request can't succeed until somebody corrects the address, the rights, or the log."""
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """What became of one record: `appended`, `accepted`, `rejected` or `set_aside`."""
+class RecordResult:
+    """Result for one record: `appended`, `accepted`, `rejected` or `set_aside` (in the dead letter table)."""
 
     outcome: str
     code: str = ""
     message: str = ""
 
     @property
-    def refused(self) -> bool:
+    def is_rejected(self) -> bool:
         return self.outcome in ("rejected", "set_aside")
 
 
 class Transport(Protocol):
-    """Where records go. What is sent again must arrive as the same bytes."""
+    """A destination of records. Repeated records must be sent as the same bytes."""
 
     @property
     def uri(self) -> str:
-        """Where it sends, as messages name it."""
+        """The destination, as messages name it."""
 
-    def append(self, items: Sequence[bytes], *, outcome: bool) -> list[Result]:
-        """Append records, as runfold_schemas.codec.batch.encode_item made them, in order; wait for the log's acknowledgement, or for the
-        folds' decisions where this transport can know them. Raises TryAgain or Never.
+    def append(self, items: Sequence[bytes], *, outcome: bool) -> list[RecordResult]:
+        """Append records, encoded by `runfold_schemas.codec.batch.encode_item`, in order.
+
+        Waits for the log's acknowledgement; with `outcome`, for the decisions of the folds where this transport can
+        know them. Raises TransportError.
         """
 
     def find_experiment(self, name: str, timeout: float) -> Experiment:
-        """The experiment of a name, created if there is none. Raises NotConnected or ServerRefused."""
+        """Find an experiment by name, or create it. Raises NotConnected or ServerRefused."""
 
-    def find_run(self, run_id: str, timeout: float) -> KnownRun | None:
-        """A run, if it exists. Raises NotConnected or ServerRefused."""
+    def find_run(self, run_id: str, timeout: float) -> ExistingRun | None:
+        """Find a run to join; None if it does not exist. Raises NotConnected or ServerRefused."""
 
-    def find_parent(self, run_id: str, timeout: float) -> Parent:
-        """What a fork needs to know of a run. Raises NotConnected or ServerRefused."""
+    def find_parent(self, run_id: str, timeout: float) -> ParentRun:
+        """Find a run to fork. Raises NotConnected or ServerRefused."""
 
     def close(self) -> None:
-        """Let go of connections; a request under way fails with TryAgain."""
+        """Close connections. A request in progress fails with TryAgain."""

@@ -1,6 +1,7 @@
-"""Straight to Kafka: the SDK's transport without an API server in between. Imported only where a `kafka://` address is used.
+"""The Kafka transport: appends records without an API server. Imported only for `kafka://` tracking URIs.
 
-Appended means acknowledged: what a fold makes of a fact can't be known here, so a param that would change is not told of.
+A record counts as done when the brokers acknowledge it. The decisions of the folds are not known here, so an event that
+they reject later, such as a changed param, causes no warning.
 """
 
 import asyncio
@@ -21,26 +22,29 @@ from runfold_schemas.errors import BadRecord, UndeclaredSchema
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import partition_count, partition_of
 
-from .base import Experiment, KnownRun, Never, Parent, Result, Transport, TryAgain
+from .base import ExistingRun, Experiment, Misconfigured, ParentRun, RecordResult, Rejected, Transport, TryAgain
 
 T = TypeVar("T")
-_CONNECT_TIMEOUT = 10.0
-_LOOK_AGAIN = 10.0
-_FOR_EVER = 7 * 24 * 3600.0
-_BULK_FROM = 16
+_CONNECT_TIMEOUT_SECONDS = 10.0
+_APPEND_TIMEOUT_SECONDS = 10.0
+"""How long one call waits for the brokers before it reports them as unreachable. The append itself continues."""
+_NO_GIVING_UP_SECONDS = 7 * 24 * 3600.0
+_BULK_RECORDS = 16
+"""From this many records on, a request uses the producer that lingers to fill its batches."""
 _BULK_LINGER_MS = 5
 
 
 class KafkaTransport:
-    """Appends to one namespace's log, in an event loop of its own. `api` answers for experiments.
+    """Appends to one namespace's log, in its own event loop and thread. `api` looks up experiments and runs.
 
-    aiokafka repeats an idempotent batch until the brokers have it, so a request that takes too long is not sent again: the next
-    call with the same records waits for it. Memory holds one request, however long the brokers are away.
+    aiokafka repeats an idempotent batch until the brokers have it. A request that takes too long is therefore not
+    sent again: the next call with the same records waits for it. Memory holds one request, however long the brokers
+    are away.
     """
 
-    def __init__(self, uri: str, kafka: KafkaCluster, namespace: str, api: Transport) -> None:
-        self.uri, self._kafka, self._namespace, self._api = uri, kafka, namespace, api
-        self._loop = _Loop()
+    def __init__(self, uri: str, cluster: KafkaCluster, namespace: str, api: Transport) -> None:
+        self.uri, self._cluster, self._namespace, self._api = uri, cluster, namespace, api
+        self._loop = _ThreadlessLoop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="runfold kafka", daemon=True)
         self._thread.start()
         self._stack: AsyncExitStack | None = None
@@ -48,31 +52,31 @@ class KafkaTransport:
         self._fast: RecordSender | None = None
         self._bulk: RecordSender | None = None
         self._items: Sequence[bytes] = ()
-        self._results: list[Result] = []
+        self._results: list[RecordResult] = []
         self._appending: asyncio.Task[None] | None = None
-        # What aiokafka says of every attempt, our one warning says for all; who wants it sets the level.
+        # The sender warns once instead of aiokafka for every attempt. A level that the user has set stays.
         logger = logging.getLogger("aiokafka")
         if logger.level == logging.NOTSET:
             logger.setLevel(logging.CRITICAL)
 
-    def append(self, items: Sequence[bytes], *, outcome: bool) -> list[Result]:
-        """See Transport.append; `outcome` is not known here, but that what is beyond the log's feature level is rejected."""
+    def append(self, items: Sequence[bytes], *, outcome: bool) -> list[RecordResult]:
+        """See Transport. The only outcome known here is the rejection of events beyond the log's feature level."""
         return self._run(self._append(items))
 
     def find_experiment(self, name: str, timeout: float) -> Experiment:
-        """See Transport.find_experiment; the API is asked."""
+        """See Transport. Asks the API server."""
         return self._api.find_experiment(name, timeout)
 
-    def find_run(self, run_id: str, timeout: float) -> KnownRun | None:
-        """See Transport.find_run; the API is asked."""
+    def find_run(self, run_id: str, timeout: float) -> ExistingRun | None:
+        """See Transport. Asks the API server."""
         return self._api.find_run(run_id, timeout)
 
-    def find_parent(self, run_id: str, timeout: float) -> Parent:
-        """See Transport.find_parent; the API is asked."""
+    def find_parent(self, run_id: str, timeout: float) -> ParentRun:
+        """See Transport. Asks the API server."""
         return self._api.find_parent(run_id, timeout)
 
     def close(self) -> None:
-        """See Transport.close."""
+        """See Transport."""
         try:
             self._run(self._disconnect())
         finally:
@@ -85,20 +89,20 @@ class KafkaTransport:
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
-    async def _append(self, items: Sequence[bytes]) -> list[Result]:
+    async def _append(self, items: Sequence[bytes]) -> list[RecordResult]:
         if self._appending is None or self._items != items:
             info = await self._connect()
             try:
                 records = [decode_item(item) for item in items]
-                self._results = [_allowed(record, info.level) for record in records]
+                self._results = [_check_level(record, info.level) for record in records]
             except (BadRecord, UndeclaredSchema) as error:
-                raise Never(str(error)) from error
+                raise Rejected(str(error)) from error
             self._items = list(items)
-            allowed = [record for record, result in zip(records, self._results, strict=True) if not result.refused]
+            allowed = [record for record, result in zip(records, self._results, strict=True) if not result.is_rejected]
             self._appending = self._loop.create_task(self._send(info, allowed))
-        await asyncio.wait({self._appending}, timeout=_LOOK_AGAIN)
+        await asyncio.wait({self._appending}, timeout=_APPEND_TIMEOUT_SECONDS)
         if not self._appending.done():
-            raise TryAgain(f"Kafka at {self._kafka} does not acknowledge")
+            raise TryAgain(f"Kafka at {self._cluster} does not acknowledge the records")
         appending, self._appending = self._appending, None
         try:
             appending.result()
@@ -109,14 +113,14 @@ class KafkaTransport:
         return self._results
 
     async def _send(self, info: LogInfo, records: Sequence[Outgoing]) -> None:
-        sender = self._bulk if len(records) >= _BULK_FROM else self._fast
+        sender = self._bulk if len(records) >= _BULK_RECORDS else self._fast
         assert sender is not None
-        # Order counts within a partition only: the others need not wait for it.
+        # Order matters within a partition only, so partitions are sent concurrently.
         lanes: dict[Partition, list[Outgoing]] = {}
         for record in records:
-            lanes.setdefault(_place(record, info), []).append(record)
+            lanes.setdefault(_partition(record, info), []).append(record)
         lanes_done = await asyncio.gather(
-            *(sender.send_all(where, lane) for where, lane in lanes.items()), return_exceptions=True
+            *(sender.send_all(partition, lane) for partition, lane in lanes.items()), return_exceptions=True
         )
         for error in filter(None, lanes_done):
             raise error
@@ -125,20 +129,20 @@ class KafkaTransport:
         if self._info is not None:
             return self._info
         try:
-            async with asyncio.timeout(_CONNECT_TIMEOUT), AsyncExitStack() as stack:
-                info = await open_log(self._kafka, self._namespace)
+            async with asyncio.timeout(_CONNECT_TIMEOUT_SECONDS), AsyncExitStack() as stack:
+                info = await open_log(self._cluster, self._namespace)
                 senders = [
                     await stack.enter_async_context(
-                        RecordSender(self._kafka, self._namespace, linger_ms=linger, patience=_FOR_EVER)
+                        RecordSender(self._cluster, self._namespace, linger_ms=linger, patience=_NO_GIVING_UP_SECONDS)
                     )
                     for linger in (0, _BULK_LINGER_MS)
                 ]
                 self._stack = stack.pop_all()
         except (LogUnavailable, TimeoutError, OSError) as error:
             reason = error.reason if isinstance(error, LogUnavailable) else error or "no answer in time"
-            raise TryAgain(f"Kafka at {self._kafka} does not answer: {reason}{self._kafka.hint()}") from error
+            raise TryAgain(f"Kafka at {self._cluster} does not answer: {reason}{self._cluster.hint()}") from error
         except (LogNotCreated, LogMismatch) as error:
-            raise Never(str(error), about_records=False) from error
+            raise Misconfigured(str(error)) from error
         self._info, (self._fast, self._bulk) = info, senders
         return info
 
@@ -152,12 +156,14 @@ class KafkaTransport:
             await stack.aclose()
 
 
-class _Loop(asyncio.SelectorEventLoop):
-    def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:  # type: ignore[override]
-        """In this thread: an executor takes nothing more when the interpreter ends, which is when a script's last points are sent.
+class _ThreadlessLoop(asyncio.SelectorEventLoop):
+    """An event loop that runs executor jobs, such as name lookups and login steps, in its own thread.
 
-        A name is looked up here, and each step of a login, which takes some milliseconds, is made here.
-        """
+    Executors accept no jobs while the interpreter shuts down, which is when a script's last points are sent. The jobs
+    take a few milliseconds.
+    """
+
+    def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:  # type: ignore[override]
         done: asyncio.Future[T] = self.create_future()
         try:
             done.set_result(func(*args))
@@ -166,14 +172,14 @@ class _Loop(asyncio.SelectorEventLoop):
         return done
 
 
-def _place(record: Outgoing, info: LogInfo) -> Partition:
+def _partition(record: Outgoing, info: LogInfo) -> Partition:
     return Partition(record.topic, partition_of(record.key, partition_count(record.topic, info.partitions)))
 
 
-def _allowed(record: Outgoing, level: int) -> Result:
-    """Older workers would not know a schema beyond the log's feature level."""
+def _check_level(record: Outgoing, level: int) -> RecordResult:
+    """Reject a record beyond the log's feature level, because workers of an older release can't decode it."""
     needed = released_catalog().get(schema_id_of(record.value)).level
     if needed <= level:
-        return Result("appended")
+        return RecordResult("appended")
     message = f"it needs feature level {needed}, the log is at {level}: run `runfold upgrade`"
-    return Result("rejected", "feature_level", message)
+    return RecordResult("rejected", "feature_level", message)

@@ -1,4 +1,4 @@
-"""From a tracking URI to what carries records there."""
+"""Choice of the transport by tracking URI."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -14,22 +14,24 @@ if TYPE_CHECKING:
     from runfold_log.cluster import KafkaCluster
 
 
-def opener(uri: str) -> Callable[[], Transport]:
-    """How to open the transport for a URI, without opening it; SdkError says what a URI may be."""
+def transport_opener(uri: str) -> Callable[[], Transport]:
+    """Check a tracking URI and return a function that opens its transport. SdkError if the URI is invalid."""
     if is_web(uri):
         return lambda: HttpTransport(uri)
     target = kafka_target(uri)
-    kafka = _cluster(target.brokers)
+    cluster = _cluster(target.brokers)
 
     def open_kafka() -> Transport:
+        # Imported here because aiokafka would slow down every start that uses HTTP.
         from .kafka import KafkaTransport
 
-        return KafkaTransport(f"kafka://{target.brokers}", kafka, target.namespace, HttpTransport(target.api))
+        return KafkaTransport(f"kafka://{target.brokers}", cluster, target.namespace, HttpTransport(target.api))
 
     return open_kafka
 
 
 def _cluster(brokers: str) -> "KafkaCluster":
+    # Imported here for the same reason.
     from runfold_log.cluster import KafkaCluster, KafkaSecurity
 
     try:

@@ -8,8 +8,10 @@ from runfold_projections.postgres.connection import Connection
 from .queries import Artifact
 
 HOLD_SECONDS = 600
-"""How long a server owns a pass after its last file. A pass of a server that died waits that long; a file that takes longer
-is read twice."""
+"""How long a server owns a pass after its last file.
+
+A pass of a server that died waits that long; a file that takes longer is read twice.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +56,10 @@ async def claim_pass(connection: Connection, holder: str, period: float) -> Chec
     """
     row = await connection.fetchrow(
         """
-        UPDATE artifact_check SET holder = $1, held_until = now() + make_interval(secs => $3), begun_at = coalesce(begun_at, now()),
-            total_bytes = CASE WHEN begun_at IS NULL THEN (SELECT coalesce(sum(size), 0) FROM artifact) ELSE total_bytes END
+        UPDATE artifact_check SET holder = $1, held_until = now() + make_interval(secs => $3),
+            begun_at = coalesce(begun_at, now()),
+            total_bytes = CASE WHEN begun_at IS NULL THEN (SELECT coalesce(sum(size), 0)
+                FROM artifact) ELSE total_bytes END
         WHERE (holder = $1 OR held_until < now())
           AND (begun_at IS NOT NULL OR ended_at IS NULL OR ended_at <= now() - make_interval(secs => $2))
         RETURNING owner, path, total_bytes
@@ -84,8 +88,11 @@ async def files_after(connection: Connection, at: CheckPass, most: int) -> list[
 async def advance(connection: Connection, holder: str, last: Artifact) -> None:
     """Record that a file was read. Changes nothing if another server owns the pass by now."""
     await connection.execute(
-        "UPDATE artifact_check SET owner = $2, path = $3, files = files + 1, held_until = now() + make_interval(secs => $4) "
-        "WHERE holder = $1",
+        """
+        UPDATE artifact_check
+        SET owner = $2, path = $3, files = files + 1, held_until = now() + make_interval(secs => $4)
+        WHERE holder = $1
+        """,
         holder,
         last.owner,
         last.path,
@@ -112,8 +119,11 @@ async def end_pass(connection: Connection, holder: str) -> None:
             holder,
         )
         await connection.execute(
-            "DELETE FROM artifact_damage d WHERE NOT EXISTS (SELECT FROM artifact a WHERE a.owner = d.owner AND a.path = d.path "
-            "AND a.object_key = d.object_key)"
+            """
+            DELETE FROM artifact_damage d WHERE NOT EXISTS (
+                SELECT FROM artifact a WHERE a.owner = d.owner AND a.path = d.path AND a.object_key = d.object_key
+            )
+            """
         )
 
 

@@ -1,7 +1,7 @@
 """Many lines as one: mean, spread, extremes, count and quantiles over the members, at each x or in each bucket.
 
-A member has one value at an x, or in a bucket: the mean of its points there, so that who logs more weighs no more. Smallest and largest are of
-all points, so that no spike is lost. Points that are no number or infinite do not count.
+A member has one value at an x, or in a bucket: the mean of its points there, so members that log more do not weigh
+more. Smallest and largest are of all points, so no spike is lost. Non-finite points do not count.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from .grid import Chart, ChartLine, bucket_edges, ends_of, narrowed, union_grid
 COUNT = "n"
 SUM = "sum"
 STATISTICS = ("mean", "sd", "se", "min", "max", COUNT)
-"""Mean of the members, its (population) standard deviation and standard error, extremes, and how many members have a value."""
+"""Mean of the members, its (population) standard deviation and standard error, extremes, and members with a value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Spread:
 def aggregate_chart(
     groups: Sequence[Sequence[ChartLine]], spread: Spread, px: int | None, bounds: tuple[float, float] | None = None
 ) -> Chart:
-    """One aggregate per group on a grid common to all: at each x while these are few, or if `px` is None; else in so many buckets.
+    """Draw one aggregate per group on a common grid: at each x if these are few or `px` is None, else in `px` buckets.
 
     Columns are float64, NaN where no member has a value; `n` is 0 there.
     """

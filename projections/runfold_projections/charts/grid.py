@@ -1,4 +1,4 @@
-"""Many series on one x grid, for a chart so many pixels wide: exact where points are few, else extremes per bucket, so that no spike is lost."""
+"""Many series on one x grid of a chart `px` pixels wide: exact for few points, else in buckets with extremes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,9 +6,9 @@ from enum import StrEnum
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from runfold_projections.segments.distinct_points import distinct_points
-from runfold_projections.segments.packs import Columns
+from runfold_projections.segments.distinct_points import Columns, distinct_points
 
 MOST_EXACT_COLUMNS = 4_000
 MOST_NONFINITE = 100
@@ -24,7 +24,9 @@ class XAxis(StrEnum):
 
 
 class Drawing(StrEnum):
-    """What of a bucket's values is shown: its extremes as a line or as a band with the last value, or the last, or the mean."""
+    """What a chart draws of a bucket: its extremes as a line, or as a band with the last value; its last value; its
+    mean.
+    """
 
     MINMAX = "minmax"
     BAND = "band"
@@ -38,16 +40,19 @@ COLUMNS = {
     Drawing.LAST: ("y",),
     Drawing.MEAN: ("mean",),
 }
-"""Names of a series' columns. With MINMAX a bucket has two grid columns: both extremes, in the order in which they came."""
+"""Names of a series' columns.
+
+With MINMAX a bucket has two grid columns: both extremes, in the order of their points.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class ChartLine:
     """A series along x: `x` ascending, equal ones by time; float64 both."""
 
-    x: Any
-    values: Any
-    smooth: Any = None
+    x: NDArray[np.float64]
+    values: NDArray[np.float64]
+    smooth: NDArray[np.float64] | None = None
     """Smoothed values of the points, where a chart shows them beside."""
 
     def __len__(self) -> int:
@@ -56,16 +61,19 @@ class ChartLine:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """`x` (float64) is the grid of all series; each has its columns (NaN is a gap). `bounds` are the ends of the range."""
+    """`x` (float64) is the grid of all series; each series has its columns (NaN: a gap).
 
-    x: Any
+    `bounds` are the range's ends.
+    """
+
+    x: NDArray[np.float64]
     bounds: tuple[float, float]
     columns: list[list[Any]]
     exact: bool
 
 
 def chart_line(pieces: Sequence[Columns], kind: XAxis, start_ms: int = 0) -> ChartLine:
-    """The distinct points of a series in pieces, along x."""
+    """Return the distinct points of a series in pieces, along x."""
     steps, times, values = distinct_points(pieces)
     if kind is XAxis.STEP:
         return ChartLine(steps.astype(np.float64), values)
@@ -75,9 +83,10 @@ def chart_line(pieces: Sequence[Columns], kind: XAxis, start_ms: int = 0) -> Cha
 
 
 def chart_line_along(pieces: Sequence[Columns], others: Sequence[Columns]) -> ChartLine:
-    """The distinct points of a series along another one: x is the value that the other last had at or before the point's step.
+    """Return the distinct points of a series along another: x is the other's latest value at or before the point's
+    step.
 
-    Points before the other's first, and those where it is not finite, have no x and are left out.
+    Points before the other's first one, and those where it is not finite, are left out.
     """
     steps, _, values = distinct_points(pieces)
     if not others:
@@ -92,13 +101,15 @@ def chart_line_along(pieces: Sequence[Columns], others: Sequence[Columns]) -> Ch
 
 
 def nonfinite(of: ChartLine) -> list[tuple[float, str]]:
-    """The first points that are no number or infinite: what a chart marks on its edge."""
+    """Return the first non-finite points, which a chart marks on its edge, as (x, value)."""
     at = np.flatnonzero(~np.isfinite(of.values))[:MOST_NONFINITE]
     return [(x, str(value)) for x, value in zip(of.x[at].tolist(), of.values[at].tolist(), strict=True)]
 
 
 def draw_chart(lines: Sequence[ChartLine], shown: Drawing, px: int, bounds: tuple[float, float] | None = None) -> Chart:
-    """All lines on one grid over a range of x, by default from their first point to their last. Columns are float32.
+    """Draw all lines on one grid over a range of x, by default from their first point to their last.
+
+    Columns are float32.
 
     A line that has smoothed values has one more column for them: a bucket's is that of its last point.
     """
@@ -115,7 +126,7 @@ def draw_chart(lines: Sequence[ChartLine], shown: Drawing, px: int, bounds: tupl
     columns = []
     before, starts = None, None
     for of in within:
-        # Keys of a run, and runs alike, mostly have the same x.
+        # Keys of a run, and similar runs, mostly have the same x.
         if before is None or not np.array_equal(of.x, before):
             before, starts = of.x, _starts(of.x, edges)
         columns.append([*_buckets(of, starts, shown), *_smooth_buckets(of, edges, shown)])
@@ -123,24 +134,24 @@ def draw_chart(lines: Sequence[ChartLine], shown: Drawing, px: int, bounds: tupl
 
 
 def ends_of(lines: Sequence[ChartLine], bounds: tuple[float, float] | None) -> tuple[float, float]:
-    """The range of x that is shown: `bounds`, by default from the first point to the last."""
+    """Return the range of x: `bounds`, by default from the first point to the last."""
     ends = [(of.x[0], of.x[-1]) for of in lines if len(of)]
     return bounds or ((float(min(a for a, _ in ends)), float(max(b for _, b in ends))) if ends else (0.0, 0.0))
 
 
 def narrowed(of: ChartLine, low: float, high: float) -> ChartLine:
-    """The points with low <= x <= high."""
+    """Return the points with low <= x <= high."""
     start, stop = np.searchsorted(of.x, low, "left"), np.searchsorted(of.x, high, "right")
     return ChartLine(of.x[start:stop], of.values[start:stop], None if of.smooth is None else of.smooth[start:stop])
 
 
-def bucket_edges(low: float, high: float, px: int) -> Any:
-    """The px + 1 edges of buckets of equal width."""
+def bucket_edges(low: float, high: float, px: int) -> NDArray[np.float64]:
+    """Return the px + 1 edges of buckets of equal width."""
     return low + (high - low) * np.arange(px + 1) / px
 
 
 def union_grid(lines: Sequence[ChartLine], px: int | None) -> Any:
-    """All x of all lines, or None where they are too many for a chart so many pixels wide."""
+    """Return all x of all lines; None if they are too many for a chart `px` pixels wide."""
     if px is not None and any(len(of) > MOST_EXACT_COLUMNS and len(np.unique(of.x)) > 2 * px for of in lines):
         return None
     grid = np.unique(np.concatenate([of.x for of in lines])) if lines else np.empty(0)
@@ -148,7 +159,7 @@ def union_grid(lines: Sequence[ChartLine], px: int | None) -> Any:
 
 
 def _exact_grid(lines: Sequence[ChartLine], px: int) -> Any:
-    """All x of all lines, or None where they are too many, or one line has two points at one x."""
+    """Return all x of all lines; None if they are too many, or a line has two points at one x."""
     if any(len(of) > 2 * px or not (np.diff(of.x) > 0).all() for of in lines):
         return None
     grid = np.unique(np.concatenate([of.x for of in lines])) if lines else np.empty(0)
@@ -167,15 +178,15 @@ def _spread(size: int, at: Any, values: Any) -> Any:
     return out
 
 
-def drawable(values: Any) -> Any:
-    """As float32: what is no number or infinite is a gap, what is beyond float32 its largest."""
+def drawable(values: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Convert to float32: non-finite values become gaps, values beyond float32 its largest."""
     return np.where(np.isfinite(values), np.clip(values, -_LARGEST, _LARGEST), np.nan).astype(np.float32)
 
 
 def _smooth_buckets(of: ChartLine, edges: Any, shown: Drawing) -> list[Any]:
     if of.smooth is None:
         return []
-    # Where the last point is no number, its bucket's last number.
+    # If the last point is not finite, its bucket's last finite one counts.
     some = np.isfinite(of.smooth)
     x = of.x[some]
     (column,) = _buckets(ChartLine(x, of.smooth[some]), _starts(x, edges), Drawing.LAST)
@@ -183,7 +194,7 @@ def _smooth_buckets(of: ChartLine, edges: Any, shown: Drawing) -> list[Any]:
 
 
 def _starts(x: Any, edges: Any) -> Any:
-    """Where each bucket begins in x, and the end."""
+    """Return the index in x where each bucket begins, and the end."""
     return np.concatenate(([0], np.searchsorted(x, edges[1:-1], "left"), [len(x)]))
 
 
@@ -196,7 +207,7 @@ def _buckets(of: ChartLine, starts: Any, shown: Drawing) -> list[Any]:
     finite = bool(np.isfinite(of.values).all())
     values = of.values if finite else np.where(np.isinf(of.values), np.nan, of.values)
     last = values[stop - 1]
-    # fmin passes NaN over, and takes several times as long.
+    # fmin skips NaN, and takes several times as long.
     least, most = (np.minimum, np.maximum) if finite else (np.fmin, np.fmax)
     match shown:
         case Drawing.LAST:
@@ -219,7 +230,10 @@ def _buckets(of: ChartLine, starts: Any, shown: Drawing) -> list[Any]:
 
 
 def _place(values: Any, wanted: Any, first: Any, bucket: Any) -> Any:
-    """Where each bucket's wanted value stands first; buckets of NaN alone at their start. `bucket` has the number of each value's."""
+    """Return the first index of each bucket's wanted value; its start if all are NaN.
+
+    `bucket` has each value's bucket.
+    """
     found = np.flatnonzero(values == wanted[bucket])
     of = bucket[found]
     leading = np.flatnonzero(np.diff(of, prepend=-1))

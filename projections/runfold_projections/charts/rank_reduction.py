@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from runfold_projections.segments.packs import Columns
+from runfold_projections.segments.distinct_points import Columns
 from runfold_schemas.events.rank_reduction import Reduction
 
 from .aggregates import SUM, Spread, aggregate_chart
@@ -23,9 +23,9 @@ _SPREADS = {
 def reduced(ranks: Mapping[int, Sequence[Columns]], reduction: Reduction) -> Columns:
     """One point per step that any rank (each with at least one piece) has, by step; `reduction` is not ALL.
 
-    A rank counts with the last point that it has there, by (time, value). The time is the newest of these points. Values that are NaN or
-    infinite do not count, as in aggregates; where no rank has another, the value is the lowest rank's. FIRST is the lowest rank's point as
-    it is.
+    A rank counts with the last point that it has there, by (time, value). The time is the newest of these points.
+    Values that are NaN or infinite do not count, as in aggregates; where no rank has another, the value is the lowest
+    rank's. FIRST is the lowest rank's point as it is.
     """
     points = [_last_of_steps(ranks[rank]) for rank in sorted(ranks)]
     grid = np.unique(np.concatenate([steps for steps, _, _ in points]))

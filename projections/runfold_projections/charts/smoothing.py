@@ -1,9 +1,9 @@
-"""Smoothing of a line at full resolution: what a chart draws beside the points. Points that are no number or infinite are passed over."""
+"""Smoothing of a line at full resolution, for a chart to draw beside the points. Non-finite points are skipped."""
 
 from enum import StrEnum
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 MOST_WIDTH = 1_000
 """Largest window, or standard deviation, in points."""
@@ -14,7 +14,8 @@ _STRONGEST = 0.999
 class Smoothing(StrEnum):
     """How a line is smoothed; `v` means something else for each.
 
-    TW_EMA: exponential mean whose memory is in parts of the x range, v from 0 to below 1 (W&B's time-weighted EMA, v as its slider).
+    TW_EMA: exponential mean whose memory is a part of the x range, v from 0 to below 1 (the slider of W&B's
+    time-weighted EMA).
     GAUSS: mean weighted by a bell, v its standard deviation in points. MEAN: mean of the v points around.
     """
 
@@ -24,8 +25,10 @@ class Smoothing(StrEnum):
     MEAN = "mean"
 
 
-def smooth_values(x: Any, values: Any, kind: Smoothing, v: float) -> Any:
-    """The smoothed value at each point (x ascending); NaN where the point itself is not finite."""
+def smooth_values(
+    x: NDArray[np.float64], values: NDArray[np.float64], kind: Smoothing, v: float
+) -> NDArray[np.float64]:
+    """Return the smoothed value at each point, of shape (points,); NaN where the point is not finite. x ascends."""
     finite = np.isfinite(values)
     out = np.full(len(values), np.nan)
     if finite.any():
@@ -33,7 +36,7 @@ def smooth_values(x: Any, values: Any, kind: Smoothing, v: float) -> Any:
     return out
 
 
-def _smoothed(x: Any, values: Any, kind: Smoothing, v: float) -> Any:
+def _smoothed(x: NDArray[np.float64], values: NDArray[np.float64], kind: Smoothing, v: float) -> NDArray[np.float64]:
     match kind:
         case Smoothing.OFF:
             return values
@@ -47,7 +50,7 @@ def _smoothed(x: Any, values: Any, kind: Smoothing, v: float) -> Any:
             return _weighted(values, np.ones(2 * (int(v) // 2) + 1))
 
 
-def _tw_ema(x: Any, values: Any, v: float) -> Any:
+def _tw_ema(x: NDArray[np.float64], values: NDArray[np.float64], v: float) -> NDArray[np.float64]:
     weight = min(float(np.sqrt(v)), _STRONGEST)
     span = x[-1] - x[0]
     decay = np.zeros(len(x))
@@ -55,8 +58,8 @@ def _tw_ema(x: Any, values: Any, v: float) -> Any:
     return _recurrence(decay, values) / _recurrence(decay, np.ones(len(x)))
 
 
-def _recurrence(a: Any, b: Any) -> Any:
-    """s[i] = a[i] s[i-1] + b[i]: in blocks, so that the loops are of the square root of the length."""
+def _recurrence(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Compute s[i] = a[i] s[i-1] + b[i] in blocks, with loops as long as the square root of the length."""
     size = len(a)
     width = max(1, int(np.sqrt(size)))
     rows = -(-size // width)
@@ -71,10 +74,11 @@ def _recurrence(a: Any, b: Any) -> Any:
     return (sums + factors * carried[:, None]).ravel()[:size]
 
 
-def _weighted(values: Any, weights: Any) -> Any:
+def _weighted(values: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
     reach = len(weights) // 2
     # Around the mean, so that large values do not eat the digits of small differences.
     middle = values.mean()
     inside = slice(reach, reach + len(values))
     sums = np.convolve(values - middle, weights)[inside]
-    return middle + sums / np.convolve(np.ones(len(values)), weights)[inside]
+    smooth: NDArray[np.float64] = middle + sums / np.convolve(np.ones(len(values)), weights)[inside]
+    return smooth

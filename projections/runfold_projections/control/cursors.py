@@ -1,4 +1,4 @@
-"""Cursors of reactions, in the control schema: Postgres alone knows how far the outside world was told."""
+"""Cursors of reactions, in the control schema: how far each reaction has acted is recorded only in Postgres."""
 
 from runfold_projections.core.errors import Fenced
 from runfold_projections.folding.checkpoint import Checkpoint
@@ -7,9 +7,12 @@ from runfold_schemas.positions.position import Partition
 
 
 async def load(connection: Connection, reaction: str, where: Partition) -> Checkpoint | None:
-    """How far the reaction has acted on the partition; None if it never did."""
+    """Read how far the reaction has acted on the partition; None if it never has."""
     row = await connection.fetchrow(
-        "SELECT log_id, genesis_id, next_offset FROM reaction_cursor WHERE reaction = $1 AND topic = $2 AND partition = $3",
+        """
+        SELECT log_id, genesis_id, next_offset FROM reaction_cursor
+        WHERE reaction = $1 AND topic = $2 AND partition = $3
+        """,
         reaction,
         where.topic.value,
         where.partition,

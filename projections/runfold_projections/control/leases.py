@@ -16,14 +16,14 @@ LIVE, REPLAY = "live", "replay"
 KINDS = (LIVE, REPLAY)
 """Kinds of work: what readers wait for, and what is folded beside it. A worker does one of them, or both."""
 TIME_TO_LIVE = 10.0
-"""Seconds without a sign of life after which a worker's leases are free, although its session still stands."""
+"""Seconds without a heartbeat after which a worker's leases are free, even if its session still exists."""
 DEAD = f"""
     w.seen_at < now() - make_interval(secs => {TIME_TO_LIVE:g}) OR NOT EXISTS (
         SELECT FROM pg_stat_activity a WHERE a.pid = w.backend_pid AND a.backend_start = w.backend_start)
 """
 """SQL: whether the worker `w` counts as dead."""
 SPARE_AFTER = 3.0
-"""Seconds after which a free partition is taken even by a worker that has its share: its owner may be unable to read it."""
+"""Seconds after which even a worker with its full share takes a free partition: the planned one may be unable to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class LeasePlan:
-    """What a worker should take and give up."""
+    """The pieces of work that a worker should take and give up."""
 
     take: list[Leasable]
     give: list[Leasable]
@@ -58,8 +58,9 @@ class LeasePlan:
 def plan_leases(me: str, leases: Mapping[Leasable, Lease], workers: Mapping[str, Collection[Leasable]]) -> LeasePlan:
     """Even shares: each free piece goes to the worker that has least, then who has most gives to who has least.
 
-    `workers` maps every live worker to what it can't read: nothing is meant for a worker that could not take it. Everybody
-    reckons the whole division alike and does its own part, so that the moves are few and all free pieces find their takers.
+    `workers` maps every live worker to what it can't read: nothing is meant for a worker that could not take it.
+    Everybody reckons the whole division alike and does its own part, so that the moves are few and all free pieces find
+    their takers.
     """
     held: dict[str, list[Leasable]] = {worker: [] for worker in sorted(workers)}
     load = dict.fromkeys(held, 0)
@@ -70,7 +71,7 @@ def plan_leases(me: str, leases: Mapping[Leasable, Lease], workers: Mapping[str,
         kinds[worker, item.handler] += number
 
     def idlest(item: Leasable) -> str | None:
-        # Of equally idle ones, who has least of the same handler: a share is a mixture.
+        # Ties go to the worker with the fewest pieces of the same handler, so shares are mixed.
         readers = (worker for worker in load if item not in workers[worker])
         return min(readers, key=lambda worker: (load[worker], kinds[worker, item.handler]), default=None)
 
@@ -119,7 +120,7 @@ def _order(item: Leasable) -> tuple[str, str, int]:
 async def register_worker(
     connection: Connection, worker_id: str, host: str, pid: int, release_leases: str, kinds: Iterable[str] = KINDS
 ) -> None:
-    """Make this connection's session the worker's life."""
+    """Register a worker, which lives as long as this connection's session."""
     await connection.execute(
         """
         INSERT INTO worker (worker_id, host, pid, release, kinds, backend_pid, backend_start)
@@ -136,7 +137,7 @@ async def register_worker(
 
 
 async def remove_worker(connection: Connection, worker_id: str) -> None:
-    """Give everything up at once."""
+    """Remove a worker, which frees its leases at once."""
     await connection.execute("DELETE FROM worker WHERE worker_id = $1", worker_id)
 
 

@@ -29,8 +29,9 @@ def migrations() -> list[tuple[int, str, str]]:
 async def migrate(dsn: str, namespace: str) -> list[str]:
     """Bring the control schema to this release and give every projection a live generation; answers what was done.
 
-    A live generation whose tables have the layout of an older release is replaced by an empty one, which the workers fold
-    from the start of the log; strong reads wait for them. Other generations of older layouts are dropped, pasts folded anew. Several may run at once: an advisory lock lets one work. NotMigrated if the schema is newer than this release.
+    A live generation with the layout of an older release is replaced by an empty one, which workers fold from the start
+    of the log; strong reads wait for them. Other generations of older layouts are dropped, snapshots rebuilt. An
+    advisory lock serializes concurrent calls. NotMigrated if the schema is newer than this release.
     """
     done = []
     async with (
@@ -66,11 +67,12 @@ async def migrate(dsn: str, namespace: str) -> list[str]:
 
 
 async def _leave_older_layouts(connection: Connection, namespace: str) -> list[str]:
-    """Drop generations that no release reads that accepts this control schema: the log holds all of it. Pasts are folded anew."""
+    """Drop generations of older layouts, which no release with this control schema reads, and rebuild snapshots."""
     layouts = catalog.layouts()
     rows = await connection.fetch(
         """
-        SELECT g.schema_name FROM generation g JOIN unnest($1::text[], $2::integer[]) AS ours (projection, layout) USING (projection)
+        SELECT g.schema_name
+        FROM generation g JOIN unnest($1::text[], $2::integer[]) AS ours (projection, layout) USING (projection)
         WHERE g.state <> 'retired' AND g.layout < ours.layout
         """,
         [projection.value for projection in layouts],

@@ -79,8 +79,8 @@ class Group:
 class Packed:
     """Rows that a table holds packed in arrays. `shown_as` names them; `key` are the columns that tell them apart.
 
-    `groups` yields them in order, a bounded part at a time; its connection is in a transaction. `rows` yields them one by
-    one, slowly, by code that shares nothing with `groups`.
+    `groups` yields them in order, a bounded part at a time; its connection is in a transaction. `rows` yields them one
+    by one, slowly, by code that shares nothing with `groups`.
     """
 
     shown_as: str

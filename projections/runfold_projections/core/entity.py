@@ -24,8 +24,8 @@ Histories = Sequence[EntityHistory[Any]]
 class Table:
     """A table of a generation.
 
-    `canonical` describes its rows where they are state, the same whenever the same log was folded. It is None where rows
-    show how the log was cut into batches, or repeat what another table shows.
+    `canonical` describes its rows where they are state, the same whenever the same log was folded. It is None where
+    rows show how the log was cut into batches, or repeat what another table shows.
     """
 
     name: str
@@ -50,8 +50,8 @@ class HistorySubject:
 
     `topics` hold its events; the first one decides since when it exists. `find` returns None for an entity without
     events. `missing` is the message then, with the name in place of `{}`; `missing_hint` may add to it where a caller
-    asked as of a moment. `holder` and `namesakes` are for entities whose names move: who had a name at a moment, and who
-    else ever had the name of this one.
+    asked as of a moment. `holder` and `namesakes` are for entities whose names move: who had a name at a moment, and
+    who else ever had the name of this one.
     """
 
     collection: str

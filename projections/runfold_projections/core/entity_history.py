@@ -18,9 +18,13 @@ S = TypeVar("S")
 FieldValues = Mapping[str, Any]
 """Values by field name. A field without a value is absent."""
 Step = tuple[Iterable[str], Callable[[], S]]
-"""The fields that an event may change, and the function that makes the change. The state from before is invalid after it."""
+"""The fields that an event may change, and the function that makes the change.
+
+The state from before is invalid after it.
+"""
 Skippable = Mapping[type[Fact], str | None]
-"""Event types that need not be decoded to fold one field: those that do not contain this text, or (None) all of the type."""
+"""Event types that need not be decoded to fold one field: those that do not contain this text, or (None) all of the
+type."""
 
 
 class EntityHistory(ABC, Generic[S]):
@@ -74,7 +78,7 @@ class EntityHistory(ABC, Generic[S]):
 
 
 def requested_fields(event: Any, heads: Iterable[str], prefix: str = "") -> Iterator[str]:
-    """Return the fields, named with a prefix, that an event asks to change by its attributes and the name of its type."""
+    """Return the fields, with a prefix, that an event asks to change: by its attributes and the name of its type."""
     for group in ("params", "tags"):
         yield from (f"{prefix}{group}.{key}" for key in getattr(event, group, None) or ())
     yield from (f"{prefix}tags.{key}" for key in getattr(event, "keys", ()))
@@ -86,7 +90,10 @@ def requested_fields(event: Any, heads: Iterable[str], prefix: str = "") -> Iter
 
 
 def skip_filter(skippable: Skippable) -> Callable[[bytes], bool]:
-    """Return a test on an event's value in the log: whether it can be skipped. An Avro body holds texts as their UTF-8."""
+    """Return a test on an event's value in the log: whether it can be skipped.
+
+    An Avro body holds texts as their UTF-8.
+    """
     catalog, known = released_catalog(), dict[bytes, bytes | None]()
     texts = {event: b"" if text is None else text.encode(errors="surrogatepass") for event, text in skippable.items()}
 

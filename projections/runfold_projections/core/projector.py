@@ -20,9 +20,9 @@ StateAt = Callable[[int], bytes | None]
 class Projector(ABC):
     """State of one entity kind's part of one partition, kept in memory between batches.
 
-    Used by one task only, in the order load, fold…, load_deferred, changes, and committed after the commit; `forget` after any
-    failure, since memory may then be ahead of the tables. Loaded state is right if the batch's checkpoint is still in its
-    place when the changes are written.
+    Used by one task only, in the order load, fold…, load_deferred, changes, and committed after the commit; `forget`
+    after any failure, since memory may then be ahead of the tables. Loaded state is right if the batch's checkpoint is
+    still in its place when the changes are written.
     """
 
     @abstractmethod

@@ -6,7 +6,8 @@ from typing import Any
 
 
 class RejectionCode(StrEnum):
-    """Why a fold rejects an event. Each slice derives an enumeration of its own codes; a code is used by one slice only.
+    """Why a fold rejects an event. Each slice derives an enumeration of its own codes; a code is used by one slice
+    only.
 
     Codes are stored, counted, and mapped to errors by the APIs: they never change their meaning.
     """

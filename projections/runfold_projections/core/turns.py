@@ -1,7 +1,8 @@
-"""Turns on the event loop: long work in Python is cut into slices, so that no partition's fold delays another's outcome.
+"""Turns on the event loop: long work in Python is cut into slices, so that no partition's fold delays another's
+outcome.
 
-Threads would not do: two that compute pass the interpreter's lock to each other every 5 ms, and the loop would wait for it
-at each of its steps.
+Threads would not do: two that compute pass the interpreter's lock to each other every 5 ms, and the loop would wait for
+it at each of its steps.
 """
 
 import asyncio

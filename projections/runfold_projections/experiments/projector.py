@@ -45,7 +45,8 @@ class ExperimentsProjector(Projector):
     async def _load(self, connection: Connection, ids: list[int], names: list[tuple[str, str]]) -> None:
         rows = await connection.fetch(
             """
-            SELECT e.experiment_id, e.workspace, e.name, e.artifact_location, e.lifecycle_stage, e.created_ms, e.updated_ms,
+            SELECT e.experiment_id, e.workspace, e.name, e.artifact_location, e.lifecycle_stage, e.created_ms,
+                e.updated_ms,
                    e.created_by,
                    (SELECT coalesce(jsonb_object_agg(t.key, t.value), '{}'::jsonb)
                     FROM experiment_tag t WHERE t.experiment_id = e.experiment_id) AS tags
@@ -124,8 +125,10 @@ class ExperimentsProjector(Projector):
 
 
 _SAVE = """
-INSERT INTO experiment (experiment_id, workspace, name, artifact_location, lifecycle_stage, created_ms, updated_ms, created_by)
-SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::uuid[])
+INSERT INTO experiment (experiment_id, workspace, name, artifact_location, lifecycle_stage, created_ms, updated_ms,
+    created_by)
+SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bigint[],
+    $8::uuid[])
 WHERE EXISTS (SELECT FROM fence)
 ON CONFLICT (experiment_id) DO UPDATE SET
     name = excluded.name, lifecycle_stage = excluded.lifecycle_stage, updated_ms = excluded.updated_ms

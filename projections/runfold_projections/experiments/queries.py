@@ -51,7 +51,8 @@ _BY_NAME = _COLUMNS + "FROM experiment x" + _TAGS + "WHERE x.workspace = $1 AND 
 _BY_EVENT = _COLUMNS + "FROM experiment x" + _TAGS + "WHERE x.created_by = $1 ORDER BY x.experiment_id LIMIT 1"
 _BY_IDS = (
     _COLUMNS
-    + "FROM unnest($1::bigint[]) WITH ORDINALITY AS wanted (experiment_id, place) JOIN experiment x USING (experiment_id)"
+    + "FROM unnest($1::bigint[]) WITH ORDINALITY AS wanted (experiment_id, place) "
+    + "JOIN experiment x USING (experiment_id)"
     + _TAGS
     + "ORDER BY wanted.place"
 )
@@ -89,7 +90,8 @@ async def search_experiments(
     limit: int,
     offset: int,
 ) -> list[Experiment]:
-    """Return a page of the matching experiments of a workspace. The default order is MLflow's: newest first, then by id.
+    """Return a page of the matching experiments of a workspace. The default order is MLflow's: newest first, then by
+    id.
 
     Raises BadFilter for an invalid expression, BadQuery for a limit or offset out of range.
     """

@@ -28,7 +28,8 @@ def page_of_experiments(
     limit: int,
     offset: int,
 ) -> Statement:
-    """Return a statement that selects `experiment_id` of the matching experiments, by default the newest first, as MLflow.
+    """Return a statement that selects `experiment_id` of the matching experiments, by default the newest first, as
+    MLflow.
 
     Raises BadQuery for a limit or offset out of range.
     """

@@ -1,9 +1,9 @@
 """The change log: which runs each batch touched, so that a reader that keeps a state of the tables can update it.
 
-A row means: between `first_offset` and `next_offset` of the partition, only these runs changed. It commits with the batch's
-checkpoint, so in every read transaction the rows end exactly at the checkpoint. The rows of a partition are contiguous from
-some offset on; older ones are deleted, and a reader of an older state starts over. The rows show how the log was cut into
-batches, so they are not canonical.
+A row means: between `first_offset` and `next_offset` of the partition, only these runs changed. It commits with the
+batch's checkpoint, so in every read transaction the rows end exactly at the checkpoint. The rows of a partition are
+contiguous from some offset on; older ones are deleted, and a reader of an older state starts over. The rows show how
+the log was cut into batches, so they are not canonical.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,10 @@ _ROW_COSTS = 1
 
 
 class ChangeLog:
-    """Writes the rows of one partition and deletes old ones. Holds no state that a failed transaction would invalidate."""
+    """Writes the rows of one partition and deletes old ones.
+
+    Holds no state that a failed transaction would invalidate.
+    """
 
     def __init__(self, table: str | None, where: Partition) -> None:
         self._statements = None if table is None else _statements(table)

@@ -12,7 +12,10 @@ from runfold_schemas.positions.position import Partition
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """The next offset to fold, and the log that it belongs to. `broker_ms`: the broker's time of the last folded record."""
+    """The next offset to fold, and the log that it belongs to.
+
+    `broker_ms`: the broker's time of the last folded record.
+    """
 
     log_id: str
     genesis_id: str

@@ -34,7 +34,10 @@ class DeadLetter:
 
 @dataclass(slots=True)
 class Decoded:
-    """The decoded part of a batch. `stopped_by` is the first record of an unknown schema id; nothing after it is decoded."""
+    """The decoded part of a batch.
+
+    `stopped_by` is the first record of an unknown schema id; nothing after it is decoded.
+    """
 
     records: list[Record] = field(default_factory=list)
     set_aside: list[DeadLetter] = field(default_factory=list)
@@ -128,9 +131,9 @@ class PartitionFold:
         """Whether commits notify readers: not in a generation that nobody reads."""
 
     @property
-    def tidying(self) -> PartitionCompaction | None:
+    def compaction(self) -> PartitionCompaction | None:
         """The compaction of the folded segments; None if the projection has none."""
-        return self._projector.tidying if isinstance(self._projector, Compacting) else None
+        return self._projector.compaction if isinstance(self._projector, Compacting) else None
 
     def forget(self) -> None:
         """Drop all state in memory, as after a failed transaction."""
@@ -226,12 +229,14 @@ def _set_aside(found: list[DeadLetter]) -> list[RowChange]:
 
 _SAVE_REJECTIONS = """
 INSERT INTO rejection (event_id, topic, partition, log_offset, entity, code, message, details, broker_ms)
-SELECT * FROM unnest($1::uuid[], $2::text[], $3::integer[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::jsonb[],
+SELECT * FROM unnest($1::uuid[], $2::text[], $3::integer[], $4::bigint[], $5::text[], $6::text[], $7::text[],
+    $8::jsonb[],
                      $9::bigint[])
 WHERE EXISTS (SELECT FROM fence)
 """
 _SAVE_SET_ASIDE = """
 INSERT INTO set_aside (topic, partition, log_offset, reason, message, record_key, value_size, broker_ms)
-SELECT * FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::text[], $5::text[], $6::bytea[], $7::integer[], $8::bigint[])
+SELECT * FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::text[], $5::text[], $6::bytea[], $7::integer[],
+    $8::bigint[])
 WHERE EXISTS (SELECT FROM fence)
 """

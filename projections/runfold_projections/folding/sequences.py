@@ -69,7 +69,8 @@ def _array(bounds: Sequence[int]) -> str:
 
 _SAVE = """
 INSERT INTO sequence (partition, entity, writer, bounds)
-SELECT $1::integer, entity, writer, bounds::bigint[] FROM unnest($2::text[], $3::text[], $4::text[]) AS new (entity, writer, bounds)
+SELECT $1::integer, entity, writer, bounds::bigint[] FROM unnest($2::text[], $3::text[], $4::text[]) AS new (entity,
+    writer, bounds)
 WHERE EXISTS (SELECT FROM fence)
 ON CONFLICT (entity, writer) DO UPDATE SET bounds = excluded.bounds
 """

@@ -1,4 +1,6 @@
-"""Canonical rows of a projection: what must be equal whenever the same log was folded, whatever the batches and crashes."""
+"""Canonical rows of a projection: what must be equal whenever the same log was folded, whatever the batches and
+crashes.
+"""
 
 from collections.abc import AsyncIterator
 

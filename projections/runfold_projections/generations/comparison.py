@@ -1,4 +1,4 @@
-"""Row by row, what differs between two generations that were folded up to the same vector. Memory is bounded by one run's points."""
+"""Compares two generations at the same vector, row by row. Memory is bounded by one run's points."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -30,7 +30,7 @@ class RowDifference:
 
     @property
     def alters_outcome(self) -> bool:
-        """Whether an event was accepted on one side and refused on the other, or refused in other words."""
+        """Whether an event was accepted on one side only, or rejected with another message."""
         return self.table in OUTCOMES
 
     def as_json(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Generations: a Postgres schema per projection and replay; views in the control schema show the live ones.
 
-States: `building` until it is switched; `live`; `standby`, folded on so that one can go back to it at once; `past`, folded up to a vector
-and then left alone; `retired`, whose schema is gone.
+States: `building` until it is switched; `live`; `standby`, which is still folded for an immediate rollback; `past`, of
+a snapshot, folded up to a vector and no further; `retired`, whose schema is dropped.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,10 @@ from runfold_projections.postgres.connection import Connection, generation_schem
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One read model. `until`: next offset of each partition, from 0 on, beyond which nobody folds it; None: no bound."""
+    """A read model.
+
+    `until`: the end offset of each partition, from 0 on, beyond which it is not folded; None: no bound.
+    """
 
     projection: Projection
     number: int
@@ -23,16 +26,16 @@ class Generation:
     until: tuple[int, ...] | None = None
 
     def bound(self, partition: int) -> int | None:
-        """Up to where a partition may be folded."""
+        """Return the end offset up to which a partition may be folded; None: no bound."""
         if self.until is None:
             return None
         return self.until[partition] if partition < len(self.until) else 0
 
 
 async def generations(connection: Connection) -> list[Generation]:
-    """All generations that workers fold.
+    """List the generations that workers of this release fold.
 
-    Projections and layouts of other releases are not ours.
+    Generations with layouts of other releases are left out.
     """
     layouts = catalog.layouts()
     rows = await connection.fetch(
@@ -97,7 +100,9 @@ async def create_generation(
 
 
 async def switch(connection: Connection, generation: Generation) -> None:
-    """Make a generation the live one: its views replace the old ones, and what was live stays as the standby. Must run in a transaction.
+    """Make a generation the live one: its views replace the old ones, and the old live one becomes the standby.
+
+    Needs a transaction.
 
     Readers that hold the old views finish first; later ones see only the new.
     """
@@ -116,7 +121,7 @@ async def switch(connection: Connection, generation: Generation) -> None:
 
 
 async def show_common(connection: Connection, of: Iterable[Generation], schema: str | None = None) -> None:
-    """Make the views that unite what all projections have, over these generations, in a schema (None: the search_path's)."""
+    """Make the views of the common tables over these generations, in a schema (None: the search_path's)."""
     for table in catalog.COMMON_TABLES:
         parts = [
             f"SELECT '{g.projection.value}'::text AS projection, * FROM {identifier(g.schema_name)}.{table.name}"
@@ -132,7 +137,7 @@ async def show_tables(connection: Connection, generation: Generation, schema: st
 
 
 async def show_generations(connection: Connection, namespace: str, past: str, schema: str) -> None:
-    """Make the view that shows a past's generations as if they were the live ones. The past's name is one that was checked."""
+    """Make the view that shows a snapshot's generations as live ones. The name must have been checked."""
     query = (
         "SELECT projection, number, schema_name, 'live'::text AS state, created_at, switched_at, layout "
         f"FROM {identifier(namespace)}.generation WHERE past = '{past}' AND state = 'past'"
@@ -142,16 +147,19 @@ async def show_generations(connection: Connection, namespace: str, past: str, sc
 
 async def _show(connection: Connection, table: str, query: str, schema: str | None) -> None:
     view = table if schema is None else f"{identifier(schema)}.{table}"
-    # Dropped rather than replaced: another generation's table may have other columns.
+    # Dropped instead of replaced: another generation's table may have other columns.
     await connection.execute(f"DROP VIEW IF EXISTS {view}")
     await connection.execute(f"CREATE VIEW {view} AS {query}")
 
 
 async def retire(connection: Connection, schema_names: Iterable[str]) -> None:
-    """Drop these generations' schemas, none of which is live; their numbers are never used again. Must run in a transaction."""
+    """Drop the schemas of generations that are not live; their numbers are never reused. Needs a transaction."""
     names = list(schema_names)
     await connection.execute(
-        "UPDATE generation SET state = 'retired', until = NULL WHERE schema_name = ANY ($1::text[]) AND state <> 'live'",
+        """
+        UPDATE generation SET state = 'retired', until = NULL
+        WHERE schema_name = ANY ($1::text[]) AND state <> 'live'
+        """,
         names,
     )
     await connection.execute("DELETE FROM lease WHERE handler = ANY ($1::text[])", names)

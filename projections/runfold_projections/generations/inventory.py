@@ -1,4 +1,4 @@
-"""What generations there are, how far each is folded, and how large."""
+"""Lists generations, with their checkpoints and sizes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from .generations import Generation, generations
 
 @dataclass(frozen=True, slots=True)
 class GenerationInfo:
-    """A generation with its checkpoints (next offsets) and its size in bytes."""
+    """A generation with its checkpoints and its size in bytes."""
 
     generation: Generation
     layout: int
@@ -29,7 +29,7 @@ class GenerationInfo:
     size: int
 
     def as_json(self) -> dict[str, Any]:
-        """For an answer."""
+        """Return the fields of the API."""
         return {
             "projection": self.generation.projection.value,
             "number": self.generation.number,
@@ -44,14 +44,17 @@ class GenerationInfo:
 
 
 async def inventory(connection: Connection) -> list[GenerationInfo]:
-    """All generations of this release's projections and layouts but the retired ones. The search_path is the control schema."""
+    """List all generations of this release's layouts but retired ones. The search_path is the control schema."""
     found = await generations(connection)
     names = [generation.schema_name for generation in found]
     size = await sizes(connection, names)
     facts = {
         row["schema_name"]: row
         for row in await connection.fetch(
-            "SELECT schema_name, layout, past, created_at, switched_at FROM generation WHERE schema_name = ANY ($1::text[])",
+            """
+            SELECT schema_name, layout, past, created_at, switched_at FROM generation
+            WHERE schema_name = ANY ($1::text[])
+            """,
             names,
         )
     }
@@ -78,13 +81,13 @@ async def inventory(connection: Connection) -> list[GenerationInfo]:
 
 
 async def generations_of(connection: Connection, projection: Projection, state: str) -> list[Generation]:
-    """A projection's generations in a state, the newest first."""
+    """List a projection's generations in a state, the newest first."""
     found = [g for g in await generations(connection) if g.projection is projection and g.state == state]
     return found[::-1]
 
 
 async def checkpoints_of(connection: Connection, schema_name: str) -> dict[Partition, int]:
-    """Next offsets of a generation, whatever its state."""
+    """Read the checkpoints of a generation in any state."""
     rows = await connection.fetch(
         f"SELECT topic, partition, next_offset FROM {identifier(schema_name)}.checkpoint"  # noqa: S608 - checked and quoted
     )
@@ -101,7 +104,7 @@ async def is_at_bound(connection: Connection, generation: Generation) -> bool:
 
 
 async def sizes(connection: Connection, schema_names: Sequence[str]) -> dict[str, int]:
-    """Bytes of each schema's tables, with their indexes."""
+    """Return the bytes of each schema's tables and indexes."""
     rows = await connection.fetch(
         """
         SELECT n.nspname, sum(pg_total_relation_size(c.oid))::bigint AS bytes

@@ -1,13 +1,12 @@
 """A rebuild: a new generation beside the live one, caught up, compared row by row, and switched. And the way back.
 
-Workers do the folding; all that is decided here lies in the control schema, so that a rebuild which is killed is gone on with by the next
-one. The comparison is exact although writes go on: the building generation is held back (`until`) and then led to exactly the vector at
-which a snapshot shows the live one.
+Workers fold. All decisions of this module are in the control schema, so the next `runfold rebuild` resumes one that was
+killed. The comparison is exact although writes continue: the building generation is held (`until`) and then advanced to
+exactly the vector of the live one in a read transaction.
 """
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import asyncpg
 from runfold_projections.core.errors import Busy, NoSuchGeneration, Stalled
 from runfold_projections.core.projection import Projection
 from runfold_projections.postgres.connection import LONG_READ_SECONDS, Connection, identifier, open_connection
+from runfold_projections.postgres.fold_wait import LookAtFolds, wait_for_folds
 from runfold_projections.postgres.read_transaction import checkpoints, has_reached
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.vector import Vector
@@ -30,15 +30,19 @@ from .inventory import checkpoints_of, generations_of
 LOOK = 0.2
 """Seconds between looks at checkpoints."""
 NEAR = 5_000
-"""Records behind the live generation with which a building one counts as caught up, before it is held."""
+"""Records behind the live generation at which a building one counts as caught up, before it is held."""
 HEARD = 1.5
-"""Seconds after which workers have heard of a new bound."""
+"""Seconds after which workers respect a new bound."""
 LOCK_MS = 300
-"""For how long a switch waits for readers that hold the views, before it lets others pass and tries again: they would queue behind it."""
+"""How long a switch waits for readers of the views.
+
+Other readers queue behind it, so it then lets them pass and retries.
+"""
 DROP_LOCK_MS = 5_000
-"""For how long a drop waits for whoever holds the tables: longer than an automatic vacuum takes to give way."""
+"""How long a drop waits for the tables: longer than an automatic vacuum takes to give way."""
 LEVEL_WAIT = 1.0
-"""For how long a switch keeps the live generation from moving until the other one is level."""
+"""Seconds for which a switch holds the live generation while the other one catches up."""
+_LEVEL_PAUSE_SECONDS = 0.01
 
 
 class Phase(StrEnum):
@@ -53,7 +57,7 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RebuildProgress:
-    """Progress: how many of the log's records are folded. `total` grows while others write. `past`: the name of one, of all projections."""
+    """How many of the log's records are folded. `total` grows with writes. `past`: the name of a snapshot."""
 
     generation: Generation
     phase: Phase
@@ -89,7 +93,7 @@ class Rebuild:
         self._control, self._tell, self._patience = control, tell, patience
 
     async def begin(self) -> Generation:
-        """The generation that is being built: the one of a rebuild that was broken off, if the same code began it, or a new one."""
+        """Return the generation to build: that of an interrupted rebuild by the same code, or a new one."""
         code = fingerprint()
         there = await generations_of(self._control, self._projection, "building")
         same = {
@@ -107,11 +111,11 @@ class Rebuild:
         return found
 
     async def build(self, generation: Generation) -> None:
-        """Return once it is folded about as far as the live one."""
+        """Wait until it is folded about as far as the live one."""
         await self._near(generation, Phase.REPLAY)
 
     async def compare(self, generation: Generation, report: OnDifference) -> ComparisonResult:
-        """Every row that differs, at one vector. The generation is free to go on afterwards."""
+        """Report every row that differs, at one vector. Folding of the generation continues afterwards."""
         compared: list[ComparisonResult] = []
 
         async def look(old: Connection, new: Connection, vector: dict[Partition, int]) -> None:
@@ -129,7 +133,7 @@ class Rebuild:
         return compared[0]
 
     async def switch(self, generation: Generation) -> None:
-        """Make it the live one as soon as it is level with the old one, in one transaction; what was live is the standby from then on."""
+        """Make it the live one, in one transaction, once it has caught up; the old live one becomes the standby."""
         await self._near(generation, Phase.CATCH_UP)
         pause = LOOK
         while not await self._try_switch(generation):
@@ -139,11 +143,12 @@ class Rebuild:
         await self._keep_one_standby()
 
     async def standby(self) -> Generation:
-        """Where a rollback leads; NoSuchGeneration if nothing is kept."""
+        """Return the generation that a rollback switches to; NoSuchGeneration if none is kept."""
         found = await generations_of(self._control, self._projection, "standby")
         if not found:
             raise NoSuchGeneration(
-                f"projection {self._projection}: no earlier generation is kept; `runfold rebuild {self._projection}` folds one anew"
+                f"projection {self._projection}: no earlier generation is kept; "
+                f"`runfold rebuild {self._projection}` folds one anew"
             )
         return found[0]
 
@@ -153,7 +158,10 @@ class Rebuild:
 
     async def _keep_one_standby(self) -> None:
         rows = await self._control.fetch(
-            "SELECT schema_name FROM generation WHERE projection = $1 AND state = 'standby' ORDER BY switched_at DESC OFFSET 1",
+            """
+            SELECT schema_name FROM generation WHERE projection = $1 AND state = 'standby'
+            ORDER BY switched_at DESC OFFSET 1
+            """,
             self._projection.value,
         )
         if rows:
@@ -172,24 +180,22 @@ class Rebuild:
         return (await generations_of(self._control, self._projection, "live"))[0]
 
     async def _near(self, generation: Generation, phase: Phase) -> None:
+        """Wait until a generation is nearly as far as the live one."""
         live = await self._live()
-        watch = _Watch(self._patience, generation)
-        while True:
+
+        async def look() -> tuple[Vector, bool]:
             have = await checkpoints_of(self._control, generation.schema_name)
             want = await checkpoints_of(self._control, live.schema_name)
             self._say(generation, phase, have, want)
-            if (
-                sum(max(0, end - have.get(where, 0)) for where, end in want.items()) <= NEAR
-                and have.keys() >= want.keys()
-            ):
-                return
-            watch.see(have)
-            await asyncio.sleep(LOOK)
+            behind = sum(max(0, end - have.get(where, 0)) for where, end in want.items())
+            return have, behind <= NEAR and have.keys() >= want.keys()
+
+        await self._wait(look, generation)
 
     async def _at_one_vector(
         self, generation: Generation, look: Callable[[Connection, Connection, dict[Partition, int]], Awaitable[None]]
     ) -> bool:
-        """Lead the generation to the vector of a snapshot of the live one, and look at both; False if it was beyond it."""
+        """Advance the generation to a vector of the live one, and compare both there; False if it was beyond it."""
         live = await self._live()
         # Held where it is, so that the live one gets ahead of it.
         await self._bound(generation, await checkpoints_of(self._control, generation.schema_name))
@@ -206,26 +212,35 @@ class Rebuild:
         return True
 
     async def _passed(self, live: Generation, generation: Generation) -> None:
-        watch = _Watch(self._patience, live)
-        while True:
+        """Wait until the live generation is as far as a held one."""
+
+        async def look() -> tuple[Vector, bool]:
             have = await checkpoints_of(self._control, live.schema_name)
-            want = await checkpoints_of(self._control, generation.schema_name)
-            if has_reached(have, want):
-                return
-            watch.see(have)
-            await asyncio.sleep(LOOK)
+            return have, has_reached(have, await checkpoints_of(self._control, generation.schema_name))
+
+        await self._wait(look, live)
 
     async def _led_to(self, generation: Generation, vector: Mapping[Partition, int]) -> bool:
-        watch = _Watch(self._patience, generation)
-        while True:
+        """Wait until a generation is at exactly this vector; False if it is beyond it."""
+
+        async def look() -> tuple[Vector, bool]:
             have = await checkpoints_of(self._control, generation.schema_name)
             self._say(generation, Phase.HOLD, have, vector)
-            if have == vector:
-                return True
-            if any(end > vector.get(where, 0) for where, end in have.items()):
-                return False
-            watch.see(have)
-            await asyncio.sleep(LOOK / 4)
+            return have, have == vector or any(end > vector.get(where, 0) for where, end in have.items())
+
+        return await self._wait(look, generation, pause=LOOK / 4) == vector
+
+    async def _wait(self, look: LookAtFolds, generation: Generation, pause: float = LOOK) -> Vector:
+        """Wait for a generation. Stalled if it does not move."""
+
+        def stalled(have: Vector) -> Stalled:
+            return Stalled(
+                f"generation {generation.number} of {generation.projection} has not moved for {self._patience:g} s "
+                f"at {sum(have.values())} records. Is a worker running? `runfold status` says; the same command "
+                "goes on later"
+            )
+
+        return await wait_for_folds(look, pause=pause, patience=self._patience, stalled=stalled)
 
     @asynccontextmanager
     async def _snapshot(self, generation: Generation) -> AsyncIterator[Connection]:
@@ -242,7 +257,7 @@ class Rebuild:
         try:
             async with self._control.transaction():
                 await self._control.execute(f"SET LOCAL lock_timeout = '{LOCK_MS}ms'")
-                # Nothing commits into the live one from here on, so that no reader sees the state go back.
+                # From here on nothing commits into the live one, so no reader sees an older state after the switch.
                 await self._control.fetch(
                     f"SELECT FROM {identifier(live.schema_name)}.checkpoint ORDER BY partition FOR SHARE"
                 )
@@ -255,40 +270,27 @@ class Rebuild:
         return True
 
     async def _level(self, generation: Generation, want: Mapping[Partition, int]) -> bool:
-        deadline = time.monotonic() + LEVEL_WAIT
-        while not has_reached(await checkpoints_of(self._control, generation.schema_name), want):
-            if time.monotonic() > deadline:
-                return False
-            await asyncio.sleep(0.01)
+        """Wait until a generation has reached these end offsets; False if it did not in time."""
+
+        async def look() -> tuple[Vector, bool]:
+            have = await checkpoints_of(self._control, generation.schema_name)
+            return have, has_reached(have, want)
+
+        try:
+            await wait_for_folds(look, pause=_LEVEL_PAUSE_SECONDS, timeout=LEVEL_WAIT)
+        except TimeoutError:
+            return False
         return True
 
     def _say(self, generation: Generation, phase: Phase, have: Vector, want: Vector) -> None:
         self._tell(RebuildProgress(generation, phase, sum(have.values()), max(sum(want.values()), sum(have.values()))))
 
 
-class _Watch:
-    """Raises Stalled when nothing moves."""
-
-    def __init__(self, patience: float, generation: Generation) -> None:
-        self._patience, self._generation = patience, generation
-        self._seen: Vector | None = None
-        self._since = time.monotonic()
-
-    def see(self, have: Vector) -> None:
-        if have != self._seen:
-            self._seen, self._since = have, time.monotonic()
-        if time.monotonic() - self._since > self._patience:
-            raise Stalled(
-                f"generation {self._generation.number} of {self._generation.projection} has not moved for {self._patience:g} s "
-                f"at {sum(have.values())} records. Is a worker running? `runfold status` says; the same command goes on later"
-            )
-
-
 @asynccontextmanager
 async def rebuilding(
     dsn: str, namespace: str, projection: Projection, tell: OnProgress = lambda _: None, *, patience: float = 60.0
 ) -> AsyncIterator[Rebuild]:
-    """The right to rebuild a projection, or to go back, for as long as the block lasts. Busy if somebody else has it."""
+    """Lock a projection for a rebuild or a rollback. Busy if another process has the lock."""
     async with open_connection(dsn, namespace, application="runfold rebuild", durable=True, timeout=60.0) as control:
         has = await control.fetchval(
             "SELECT pg_try_advisory_lock(hashtextextended('runfold rebuild ' || $1 || ' ' || $2, 0))",
@@ -301,7 +303,7 @@ async def rebuilding(
 
 
 async def drop_generations(control: Connection, schema_names: list[str]) -> None:
-    """Retire generations that are not live. Nobody folds or counts them from then on; if somebody holds their tables, workers drop them later."""
+    """Retire generations that are not live. If their tables are in use, workers drop them later."""
     await control.execute(
         "UPDATE generation SET state = 'retired' WHERE schema_name = ANY ($1::text[]) AND state <> 'live'", schema_names
     )
@@ -309,7 +311,7 @@ async def drop_generations(control: Connection, schema_names: list[str]) -> None
 
 
 async def drop_retired(control: Connection, schema_names: list[str]) -> None:
-    """Drop schemas of retired generations, as far as nobody holds their tables."""
+    """Drop schemas of retired generations whose tables are not in use."""
     for name in schema_names:
         with contextlib.suppress(asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
             async with control.transaction():
@@ -318,7 +320,7 @@ async def drop_retired(control: Connection, schema_names: list[str]) -> None:
 
 
 async def drop_expired(control: Connection, seconds: float) -> list[str]:
-    """Drop standbys that were replaced so many seconds ago, and what is left of retired generations; answers their schemas."""
+    """Drop standbys replaced at least `seconds` ago, and remains of retired generations; return their schemas."""
     rows = await control.fetch(
         """
         SELECT schema_name FROM generation

@@ -1,7 +1,7 @@
-"""Pasts: a generation of every projection, folded up to a position vector and then left alone, with views of its own over them.
+"""Snapshots: a generation of every projection, folded up to a position vector and no further, with views of its own.
 
-The views lie in the schema `<namespace>_past_<name>` and have the names of the live ones, `generation` among them; so every query that reads
-live views answers from a past where the search_path names that schema.
+The views are in the schema `<namespace>_past_<name>` and have the names of the live ones, `generation` among them. So
+every query reads from a snapshot if the search_path names that schema.
 """
 
 import re
@@ -24,7 +24,7 @@ _NAME = re.compile(r"[a-z0-9_]{1,17}")
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A moment of the log that is kept as read models. `ready`: it is folded up to its vector."""
+    """A moment of the log as read models of their own. `folded` and `total` count records."""
 
     name: str
     vector: dict[Partition, int]
@@ -37,11 +37,11 @@ class Snapshot:
 
     @property
     def ready(self) -> bool:
-        """Whether every partition stands at the vector."""
+        """Whether every partition is folded up to the vector."""
         return self.folded == self.total
 
     def as_json(self) -> dict[str, Any]:
-        """For an answer."""
+        """Return the fields of the API."""
         return {
             "name": self.name,
             "vector": write_vector(self.vector),
@@ -55,19 +55,19 @@ class Snapshot:
 
 
 def snapshot_schema(namespace: str, name: str) -> str:
-    """Postgres schema of a past's views."""
+    """Return the Postgres schema of a snapshot's views."""
     return f"{namespace}_past_{check_name(name)}"
 
 
 def check_name(name: str) -> str:
-    """The name; BadPast unless it can name a past."""
+    """Return the name; BadSnapshot unless it is valid."""
     if not _NAME.fullmatch(name):
         raise BadSnapshot(f"past {name!r}: a name has 1 to 17 lower-case letters, digits and underscores")
     return name
 
 
 def folded_part(vector: Vector) -> dict[Partition, int]:
-    """The vector as far as projections fold it, without partitions of which nothing counts: one way to say one moment."""
+    """Return the vector's partitions that projections fold, without empty ones: equal moments get equal vectors."""
     topics = {projection.topic for projection in Projection}
     return {where: end for where, end in vector.items() if where.topic in topics and end > 0}
 
@@ -75,7 +75,10 @@ def folded_part(vector: Vector) -> dict[Partition, int]:
 async def create_snapshot(
     connection: Connection, namespace: str, name: str, vector: Vector, asked: str, partitions: int
 ) -> None:
-    """Begin a past; workers fold it. BadPast if the name is taken, or another past has the vector. The search_path is the control schema."""
+    """Create a snapshot, which workers fold. BadSnapshot if the name is taken, or another one has the vector.
+
+    The search_path is the control schema.
+    """
     wanted = folded_part(vector)
     schema = snapshot_schema(namespace, name)
     async with connection.transaction():
@@ -105,13 +108,16 @@ def _until(projection: Projection, vector: Vector, partitions: int) -> list[int]
 
 
 async def complete_snapshots(connection: Connection, namespace: str) -> list[str]:
-    """Give pasts that lack a generation of a projection a new one, as after a change of layout; answers their schemas. In a transaction."""
+    """Create missing generations of snapshots, as after a change of layout; return their schemas.
+
+    Needs a transaction.
+    """
     made: list[str] = []
     for row in await connection.fetch("SELECT name, vector FROM past ORDER BY name"):
         there = {g.projection for g in await _of_past(connection, row["name"])}
         missing = [projection for projection in Projection if projection not in there]
         vector = parse_vector(row["vector"]) if row["vector"] else {}
-        # Of how many partitions the log has, a vector tells all that matters: those that it does not name have nothing to fold.
+        # Partitions that the vector does not name have nothing to fold, so it implies how many are needed.
         partitions = 1 + max((where.partition for where in vector), default=0)
         for projection in missing:
             generation = await create_generation(
@@ -143,7 +149,7 @@ async def _show(connection: Connection, namespace: str, name: str) -> None:
 
 
 async def drop_snapshot(connection: Connection, namespace: str, name: str) -> None:
-    """Drop a past with all its tables. NoSuchPast if there is none of this name."""
+    """Drop a snapshot with all its tables. NoSuchSnapshot if none has this name."""
     schema = snapshot_schema(namespace, name)
     async with connection.transaction():
         gone = await connection.fetchval("DELETE FROM past WHERE name = $1 RETURNING name", name)
@@ -155,7 +161,7 @@ async def drop_snapshot(connection: Connection, namespace: str, name: str) -> No
 
 
 async def read_snapshots(connection: Connection, *, name: str | None = None) -> list[Snapshot]:
-    """The pasts there are, or the one of a name, with how far they are folded."""
+    """Read all snapshots, or the one of a name, with their progress."""
     found = []
     for row in await connection.fetch(
         "SELECT name, vector, asked, created_at FROM past WHERE $1::text IS NULL OR name = $1 ORDER BY created_at", name
@@ -178,13 +184,13 @@ async def read_snapshots(connection: Connection, *, name: str | None = None) -> 
 
 
 async def snapshot_vector(connection: Connection, name: str) -> Vector | None:
-    """The vector of the past of this name."""
+    """Return the vector of the snapshot of this name; None if there is none."""
     text: str | None = await connection.fetchval("SELECT vector FROM past WHERE name = $1", name)
     return None if text is None else parse_vector(text) if text else {}
 
 
 async def snapshot_at(connection: Connection, vector: Vector) -> str | None:
-    """Name of the past of this vector."""
+    """Return the name of the snapshot of this vector; None if there is none."""
     name: str | None = await connection.fetchval(
         "SELECT name FROM past WHERE vector = $1", write_vector(folded_part(vector))
     )

@@ -1,7 +1,8 @@
-"""A hash of a projection's canonical state, read as a stream: equal wherever the same log was folded up to the same vector.
+"""A hash of a projection's canonical state, read as a stream: equal wherever the same log was folded up to the same
+vector.
 
-It covers the same state as `canonical_rows`, which is slower and shows the rows. Tables go through Postgres's binary COPY,
-whose bytes depend on the values alone; packed rows through digests of their groups.
+It covers the same state as `canonical_rows`, which is slower and shows the rows. Tables go through Postgres's binary
+COPY, whose bytes depend on the values alone; packed rows through digests of their groups.
 """
 
 import hashlib

@@ -1,9 +1,9 @@
 """The journal: every entity's own events, in the log's order, each with its outcome. A covering index of the log.
 
-The events of one entity in one batch are a row, so a run that is logged at once takes one row instead of fifteen. From time
-to time the entity's state is kept next to them, so that its state at any moment is a short fold away. The journal commits
-with the batch's other changes: it holds everything below the checkpoint. Its rows show how the log was cut into batches, so
-they are not canonical; outcomes are canonical elsewhere.
+The events of one entity in one batch are a row, so a run that is logged at once takes one row instead of fifteen. From
+time to time the entity's state is kept next to them, so that its state at any moment is a short fold away. The journal
+commits with the batch's other changes: it holds everything below the checkpoint. Its rows show how the log was cut into
+batches, so they are not canonical; outcomes are canonical elsewhere.
 """
 
 from dataclasses import dataclass, field
@@ -30,7 +30,10 @@ _LEVEL = 1
 
 
 class JournalEntry(msgspec.Struct, array_like=True, gc=False):
-    """An event of an entity. `code` and `message` of a rejection are empty if it was accepted. Times are ms since the epoch."""
+    """An event of an entity.
+
+    `code` and `message` of a rejection are empty if it was accepted. Times are ms since the epoch.
+    """
 
     offset: int
     broker_ms: int
@@ -188,7 +191,7 @@ class Journal:
         return max(EVERY, len(state) // _BYTES_PER_EVENT)
 
     async def load_deferred(self, connection: Connection) -> None:
-        """Load how many events the touched entities have since their last state, and the states that are not in memory."""
+        """Load the events of touched entities since their last state, counted, and states that are not in memory."""
         if self._unknown:
             await self._count(connection)
         for entity, rows in self._rows.items():
@@ -249,7 +252,8 @@ class Journal:
 
 _SAVE = """
 INSERT INTO journal (partition, entity, first_offset, last_offset, events, left_over, data)
-SELECT $1::integer, new.* FROM unnest($2::text[], $3::bigint[], $4::bigint[], $5::integer[], $6::integer[], $7::bytea[]) AS new
+SELECT $1::integer, new.* FROM unnest($2::text[], $3::bigint[], $4::bigint[], $5::integer[], $6::integer[],
+    $7::bytea[]) AS new
 WHERE EXISTS (SELECT FROM fence)
 """
 _SAVE_STATES = """

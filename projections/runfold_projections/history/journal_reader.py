@@ -20,7 +20,7 @@ class HistoryEvent(NamedTuple):
 
 
 class Replay(NamedTuple):
-    """What to fold to get an entity as of an offset: a kept state (None: start empty) and the accepted events after it."""
+    """What to fold to get an entity as of an offset: a kept state (None: empty) and the accepted events after it."""
 
     state: bytes | None
     events: list[HistoryEvent]

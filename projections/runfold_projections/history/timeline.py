@@ -21,7 +21,10 @@ Json = dict[str, Any]
 ROWS_AT_ONCE = 256
 """Rows of the journal that one statement reads."""
 MAX_SCANNED_EVENTS = 5_000
-"""Events that one page scans at most. Where few match, a page may hold fewer than its limit although another follows."""
+"""Events that one page scans at most.
+
+Where few match, a page may hold fewer than its limit although another follows.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,10 @@ async def field_settings(
 
 
 def settings_among(history: EntityHistory[S], events: Sequence[HistoryEvent], name: str) -> list[FieldSetting]:
-    """Return those of all accepted events that set a field, the newest first. Decodes only events that may concern it."""
+    """Return those of all accepted events that set a field, the newest first.
+
+    Decodes only events that may concern it.
+    """
     found, state, can_skip = [], history.start(), skip_filter(history.skippable(name))
     for event in events:
         if can_skip(event.entry.value):

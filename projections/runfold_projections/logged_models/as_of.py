@@ -6,12 +6,12 @@ from typing import Any
 
 from runfold_projections.history.cutoff import existing_runs, run_end_offset
 from runfold_projections.history.timeline import state_at
-from runfold_projections.metrics.model_metrics import ModelMetrics
+from runfold_projections.model_metrics.model_metrics import ModelMetrics
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.registry.as_of import versions_made_of
 from runfold_projections.search.tokens import storable
-from runfold_projections.segments.level0 import rows_before
-from runfold_projections.segments.packs import read_located, read_segment
+from runfold_projections.segments.compacted import read_located, read_segment
+from runfold_projections.segments.frame_groups import rows_before
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import Vector

@@ -1,4 +1,6 @@
-"""Logged models: one state per model, changed by its own events only. Its metrics are in metrics/model_metrics.py.
+"""Logged models: one state per model, changed by its own events only.
+
+Its metrics are in model_metrics/model_metrics.py.
 
 As in MLflow's store, a deleted model can still be written to, and its status can be set any number of times.
 """

@@ -68,18 +68,21 @@ WHERE m.workspace = $2 ORDER BY wanted.place
 """
 # Rows of one shape, in one round trip.
 _OWN = """
-SELECT 'params' AS kind, model_id, key, value, NULL::double precision AS number, NULL::bigint AS step, NULL::bigint AS time_ms,
+SELECT 'params' AS kind, model_id, key, value, NULL::double precision AS number, NULL::bigint AS step,
+    NULL::bigint AS time_ms,
        NULL AS dataset_name, NULL AS dataset_digest, NULL AS run_id
 FROM logged_model_param WHERE model_id = ANY ($1::text[])
 UNION ALL
 SELECT 'tags', model_id, key, value, NULL, NULL, NULL, NULL, NULL, NULL
 FROM logged_model_tag WHERE model_id = ANY ($1::text[])
 UNION ALL
-SELECT 'metrics', x.model_id, x.key, NULL, x.value, x.step, x.time_ms, nullif(x.dataset_name, ''), nullif(x.dataset_digest, ''), x.run_id
+SELECT 'metrics', x.model_id, x.key, NULL, x.value, x.step, x.time_ms, nullif(x.dataset_name, ''),
+    nullif(x.dataset_digest, ''), x.run_id
 FROM model_metric x WHERE x.model_id = ANY ($1::text[]) AND EXISTS (SELECT FROM run r WHERE r.run_id = x.run_id)
 UNION ALL
 SELECT 'versions', v.model_id, m.name, v.version::text, NULL, v.version, v.log_offset, NULL, NULL, NULL
-FROM model_version v JOIN registered_model m USING (born) WHERE v.model_id = ANY ($1::text[]) AND m.workspace = $2 AND NOT m.is_prompt
+FROM model_version v JOIN registered_model m USING (born) WHERE v.model_id = ANY ($1::text[]) AND m.workspace = $2
+    AND NOT m.is_prompt
 ORDER BY kind, key, run_id, dataset_name, dataset_digest, step
 """
 _ORIGIN = """
@@ -108,7 +111,10 @@ async def logged_model_origin_of(
 async def search_logged_models(
     connection: Connection, search: ModelSearch, limit: int, offset: int
 ) -> list[LoggedModel]:
-    """Return a page of the matching models, in three round trips. Raises BadQuery for a limit or offset out of range."""
+    """Return a page of the matching models, in three round trips.
+
+    Raises BadQuery for a limit or offset out of range.
+    """
     statement = page_of_models(search, limit, offset)
     ids = [row["model_id"] for row in await connection.fetch(statement.text, *statement.values)]
     return await _these(connection, search.workspace, ids) if ids else []

@@ -61,7 +61,8 @@ class _Measured:
     SELECT {what} FROM (
         SELECT model_id, b.run_id, b.dataset_name, b.dataset_digest, b.time_ms, b.step, b.value[place] AS value,
                nullif(b.least[place], 'NaN') AS least, CASE WHEN b.least[place] <> 'NaN' THEN b.most[place] END AS most
-        FROM logged_model l JOIN model_block b USING (model_id) CROSS JOIN LATERAL array_position(b.keys, {name}) AS place
+        FROM logged_model l JOIN model_block b USING (model_id) CROSS
+            JOIN LATERAL array_position(b.keys, {name}) AS place
         WHERE {where} AND {name} BETWEEN b.first_key AND b.last_key AND place IS NOT NULL
     ) x WHERE {test} AND {_SEEN}"""  # noqa: S608
 
@@ -85,7 +86,8 @@ class _Measured:
 
 
 def page_of_models(search: ModelSearch, limit: int, offset: int) -> Statement:
-    """Return a statement that selects `model_id` of the matching models: by default the newest first, then by id, as MLflow.
+    """Return a statement that selects `model_id` of the matching models: by default the newest first, then by id, as
+    MLflow.
 
     Raises BadQuery for a limit or offset out of range.
     """
@@ -138,7 +140,7 @@ def _condition(clause: Clause, datasets: Sequence[MeasuredOn], measured: _Measur
 
 
 def _some_point(clause: Compare, parameters: Parameters) -> str:
-    """Return the test whether any point of the metric compares so, as in MLflow, by the latest value and the extremes."""
+    """Return the test whether any point of the metric compares so, as in MLflow, by latest value and extremes."""
     value = parameters.add(clause.value, "double precision")
     match clause.operator:
         case Operator.LESS | Operator.AT_MOST:

@@ -1,14 +1,15 @@
-"""Vocabulary of searches of logged models: as in MLflow 3.17.2's `search_logged_model_utils`, another language than other
-searches."""
+"""Vocabulary of searches of logged models: as in MLflow 3.17.2's `search_logged_model_utils`, another language than
+other searches.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from runfold_projections.core.errors import BadFilter
 from runfold_projections.search.grammar import ListOperand, RawClause, read_clauses
+from runfold_projections.search.operands import check_pattern, parse_number
 from runfold_projections.search.tokens import Lexeme, Token, unquoted
 from runfold_projections.search.tree import Among, Clause, Compare, Key, KeyKind, Operator, Order
-from runfold_projections.search.vocabulary import MAX_ORDERS, whole_or_broken
 
 ENTITIES: Mapping[str, KeyKind] = {
     "attributes": KeyKind.ATTRIBUTE,
@@ -52,80 +53,83 @@ class ModelOrder:
     digest: str | None = None
 
 
-def read_filter(text: str) -> tuple[Clause, ...]:
-    """Parse a filter into clauses that must all hold; none for an empty text.
+@dataclass(frozen=True, slots=True)
+class LoggedModelVocabulary:
+    """The language of searches of logged models: what `filter` and `order` accept."""
 
-    Raises BadFilter, with MLflow's message where it has one.
-    """
-    clauses, strays = read_clauses(text)
-    if strays:
-        raise _no_comparisons(text)
-    return tuple(_clause(text, raw) for raw in clauses)
+    entities: Mapping[str, KeyKind]
+    attributes: Sequence[str]
+    aliases: Mapping[str, str]
+    numeric: frozenset[str]
+    """Attributes compared with numbers."""
 
+    def filter(self, text: str) -> tuple[Clause, ...]:
+        """Parse a filter into clauses that must all hold; none for an empty text.
 
-def read_order(field: str, ascending: bool, name: str | None = None, digest: str | None = None) -> ModelOrder:
-    """Parse a criterion. Raises BadFilter for a field that can't order models."""
-    entity, dot, key = field.partition(".")
-    if not dot:
-        known = _ALIASES.get(field, field)
-        if known not in ATTRIBUTES:
-            raise BadFilter(f"Invalid order by field name: {field}")
-        return ModelOrder(Order(Key(KeyKind.ATTRIBUTE, known), ascending))
-    if entity != "metrics":
-        raise BadFilter(f"Invalid order by field name: {field}. Only metrics are supported.")
-    return ModelOrder(Order(Key(KeyKind.METRIC, unquoted(key)), ascending), name or None, digest or None)
+        Raises BadFilter, with MLflow's message where it has one.
+        """
+        clauses, strays = read_clauses(text)
+        if strays:
+            raise _no_comparisons(text)
+        return tuple(self._clause(text, raw) for raw in clauses)
 
+    def order(self, field: str, ascending: bool, name: str | None = None, digest: str | None = None) -> ModelOrder:
+        """Parse a criterion. Raises BadFilter for a field that can't order models."""
+        entity, dot, key = field.partition(".")
+        if not dot:
+            known = self.aliases.get(field, field)
+            if known not in self.attributes:
+                raise BadFilter(f"Invalid order by field name: {field}")
+            return ModelOrder(Order(Key(KeyKind.ATTRIBUTE, known), ascending))
+        if entity != "metrics":
+            raise BadFilter(f"Invalid order by field name: {field}. Only metrics are supported.")
+        return ModelOrder(Order(Key(KeyKind.METRIC, unquoted(key)), ascending), name or None, digest or None)
 
-def check_orders(orders: Sequence[object]) -> None:
-    """Raise BadFilter if there are too many criteria: each may be a join."""
-    if len(orders) > MAX_ORDERS:
-        raise BadFilter(f"An order may have {MAX_ORDERS} criteria, this one has {len(orders)}")
+    def _clause(self, text: str, raw: RawClause) -> Clause:
+        if not isinstance(raw.left, Token) or raw.left.lexeme is not Lexeme.NAME or raw.right is None:
+            raise _no_comparisons(text)
+        key = self._key(raw.left.text)
+        numeric = key.kind is KeyKind.METRIC or key.name in self.numeric
+        known = _NUMERIC if numeric else _TEXTUAL
+        if raw.operator not in known:
+            raise BadFilter(
+                f"Invalid comparison operator for {_NAMES[key.kind]}.{key.name}: {raw.operator!r}. Expected one of "
+                f"{known}."
+            )
+        if numeric:
+            return _number_clause(key, raw.operator, raw.right)
+        if isinstance(raw.right, ListOperand):
+            if raw.operator not in ("IN", "NOT IN"):
+                raise BadFilter(
+                    f"A list can only stand after IN or NOT IN, not after {raw.operator!r}: {raw.right.text}"
+                )
+            if not raw.right.items:
+                raise BadFilter(f"The list after {raw.operator} is empty")
+            return Among(key, tuple(_text(item) for item in raw.right.items), raw.operator == "NOT IN")
+        value = _text(raw.right)
+        operator = Operator(raw.operator)
+        check_pattern(operator, value)
+        return Compare(key, operator, value)
 
-
-def _clause(text: str, raw: RawClause) -> Clause:
-    if not isinstance(raw.left, Token) or raw.left.lexeme is not Lexeme.NAME or raw.right is None:
-        raise _no_comparisons(text)
-    key = _key(raw.left.text)
-    numeric = key.kind is KeyKind.METRIC or key.name in (CREATED, UPDATED)
-    known = _NUMERIC if numeric else _TEXTUAL
-    if raw.operator not in known:
-        raise BadFilter(
-            f"Invalid comparison operator for {_NAMES[key.kind]}.{key.name}: {raw.operator!r}. Expected one of {known}."
-        )
-    if numeric:
-        return _number_clause(key, raw.operator, raw.right)
-    if isinstance(raw.right, ListOperand):
-        if raw.operator not in ("IN", "NOT IN"):
-            raise BadFilter(f"A list can only stand after IN or NOT IN, not after {raw.operator!r}: {raw.right.text}")
-        if not raw.right.items:
-            raise BadFilter(f"The list after {raw.operator} is empty")
-        return Among(key, tuple(_text(item) for item in raw.right.items), raw.operator == "NOT IN")
-    value = _text(raw.right)
-    operator = Operator(raw.operator)
-    if operator in (Operator.LIKE, Operator.ILIKE) and (len(value) - len(value.rstrip("\\"))) % 2:
-        raise BadFilter(f"The pattern '{value}' must not end with a single backslash")
-    return Compare(key, operator, value)
-
-
-def _key(text: str) -> Key:
-    entity, dot, name = text.partition(".")
-    if not dot:
-        entity, name = "attributes", text
-    kind = ENTITIES.get(entity)
-    if kind is None:
-        raise BadFilter(f"Invalid entity type: {entity!r}. Expected one of {list(ENTITIES)}.")
-    name = unquoted(name)
-    if kind is KeyKind.ATTRIBUTE:
-        name = _ALIASES.get(name, name)
-        if name not in ATTRIBUTES:
-            raise BadFilter(f"Invalid attribute key '{name}' specified. Valid keys are {sorted(ATTRIBUTES)}")
-    return Key(kind, name)
+    def _key(self, text: str) -> Key:
+        entity, dot, name = text.partition(".")
+        if not dot:
+            entity, name = "attributes", text
+        kind = self.entities.get(entity)
+        if kind is None:
+            raise BadFilter(f"Invalid entity type: {entity!r}. Expected one of {list(self.entities)}.")
+        name = unquoted(name)
+        if kind is KeyKind.ATTRIBUTE:
+            name = self.aliases.get(name, name)
+            if name not in self.attributes:
+                raise BadFilter(f"Invalid attribute key '{name}' specified. Valid keys are {sorted(self.attributes)}")
+        return Key(kind, name)
 
 
 def _number_clause(key: Key, operator: str, right: Token | ListOperand) -> Compare:
     if not isinstance(right, Token) or right.lexeme is not Lexeme.NUMBER:
         raise BadFilter(f"Expected a number to compare {_NAMES[key.kind]}.{key.name} with. Found {right.text}")
-    value = float(right.text) if key.kind is KeyKind.METRIC else whole_or_broken(right.text)
+    value = float(right.text) if key.kind is KeyKind.METRIC else parse_number(right.text)
     return Compare(key, Operator(operator), value)
 
 
@@ -139,3 +143,6 @@ def _no_comparisons(text: str) -> BadFilter:
         f"Invalid filter string: {text!r}. Expected a list of comparisons "
         "separated by 'AND' (e.g. 'metrics.loss > 0.1 AND params.lr = 0.01')."
     )
+
+
+LOGGED_MODELS = LoggedModelVocabulary(ENTITIES, ATTRIBUTES, _ALIASES, frozenset({CREATED, UPDATED}))

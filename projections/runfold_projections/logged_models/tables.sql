@@ -1,4 +1,5 @@
--- Models, and checkpoints of them, that trainings keep. Deleted ones stay. Their metrics are in the projection of metrics.
+-- Models, and checkpoints of them, that trainings keep. Deleted ones stay. Their metrics are in the projection of
+-- metrics.
 CREATE TABLE logged_model (
     model_id         text COLLATE "C" PRIMARY KEY,
     workspace        text NOT NULL,

@@ -1,1 +1,1 @@
-"""The fold of metric points: keys, branches, summaries."""
+"""Metrics: branches and their fold, metric keys, summaries of points."""

@@ -84,7 +84,8 @@ class BranchRows:
 
 _SAVE_ATTEMPTS = """
 INSERT INTO attempt (run_id, attempt, ordinal, first_offset, branch)
-SELECT * FROM unnest($1::text[], $2::text[], $3::integer[], $4::bigint[], $5::integer[]) WHERE EXISTS (SELECT FROM fence)
+SELECT * FROM unnest($1::text[], $2::text[], $3::integer[], $4::bigint[], $5::integer[]) WHERE EXISTS (SELECT
+    FROM fence)
 """
 _SAVE_STARTS = """
 INSERT INTO attempt_start (run_id, attempt, world_size, start_step, log_offset, started_ms)
@@ -93,7 +94,8 @@ WHERE EXISTS (SELECT FROM fence)
 """
 _SAVE_CUTS = """
 INSERT INTO cut (run_id, number, attempt, rank, step, opens, writer, sequence, log_offset, event_id)
-SELECT * FROM unnest($1::text[], $2::integer[], $3::integer[], $4::integer[], $5::bigint[], $6::boolean[], $7::text[], $8::bigint[],
+SELECT * FROM unnest($1::text[], $2::integer[], $3::integer[], $4::integer[], $5::bigint[], $6::boolean[], $7::text[],
+    $8::bigint[],
                      $9::bigint[], $10::uuid[])
 WHERE EXISTS (SELECT FROM fence)
 """

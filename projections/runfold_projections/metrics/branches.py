@@ -1,9 +1,9 @@
 """Branches of a run: attempts, the branches that they open, and which points cuts make ineffective.
 
-A *branch* is opened by an attempt's first appearance in the log and by every rewind; branches are numbered per run, from 1,
-in the order of the log. A declared start takes a number too, although it opens no branch, so that a number names a moment
-of the run. Which points are effective is a pure function of the cuts and of each point's branch, rank and step: late points
-need no rule of their own.
+A *branch* is opened by an attempt's first appearance in the log and by every rewind; branches are numbered per run,
+from 1, in the order of the log. A declared start takes a number too, although it opens no branch, so that a number
+names a moment of the run. Which points are effective is a pure function of the cuts and of each point's branch, rank
+and step: late points need no rule of their own.
 """
 
 from collections.abc import Iterable
@@ -30,9 +30,9 @@ class Attempt(NamedTuple):
 class Cut(NamedTuple):
     """A rewind or a declared start: it cuts off points of greater steps.
 
-    `attempt` is the ordinal of the attempt that wrote it. `rank` None means all ranks. `opens` distinguishes a rewind, which
-    opens a branch, from a start. For a rewind, `writer` and `sequence` identify what the same writer logged before it, in
-    case that arrives later.
+    `attempt` is the ordinal of the attempt that wrote it. `rank` None means all ranks. `opens` distinguishes a rewind,
+    which opens a branch, from a start. For a rewind, `writer` and `sequence` identify what the same writer logged
+    before it, in case that arrives later.
     """
 
     number: int
@@ -135,8 +135,8 @@ class RunBranches:
 class EffectiveView:
     """Which points of a run are effective: per branch and rank, up to which step.
 
-    A cut takes points of earlier attempts; a rewind also those of its own attempt's earlier branches. No cut takes points of
-    later attempts, even if it arrives late. `as_of` a number: the view at that moment of the run.
+    A cut takes points of earlier attempts; a rewind also those of its own attempt's earlier branches. No cut takes
+    points of later attempts, even if it arrives late. `as_of` a number: the view at that moment of the run.
     """
 
     def __init__(self, attempts: Iterable[Attempt], cuts: Iterable[Cut], as_of: int | None = None) -> None:

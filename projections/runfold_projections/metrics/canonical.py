@@ -1,6 +1,7 @@
 """Metric points and summaries as canonical rows: out of the arrays that pack them.
 
-Each point counts once, with NaN and -0.0 as their bits; for a run that something was cut off from, each with its branch.
+Each point counts once, with NaN and -0.0 as their bits; for a run that something was cut off from, each with its
+branch.
 """
 
 import hashlib
@@ -13,8 +14,8 @@ from numpy.typing import NDArray
 
 from runfold_projections.core.canonical import Group, Packed, Row
 from runfold_projections.postgres.connection import LONG_READ_SECONDS, Connection
-from runfold_projections.segments.distinct_points import distinct_points
-from runfold_projections.segments.packs import Columns, read_segment
+from runfold_projections.segments.compacted import read_segment
+from runfold_projections.segments.distinct_points import Columns, distinct_points
 
 from .summaries import Block
 

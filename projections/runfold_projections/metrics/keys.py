@@ -1,39 +1,43 @@
-"""Names of runs' metric keys, numbered. Runs whose keys begin alike share a list of them, which grows in place: a new key costs the same
-however many there are.
+"""Numbered metric keys of runs.
+
+Runs whose keys start alike share one list, which grows in place: a new key costs the same however many there are.
 """
 
 from collections.abc import Sequence
 from sys import getsizeof
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from weakref import WeakValueDictionary
 
 import numpy as np
+from numpy.typing import NDArray
 
 BLOCK = 512
-"""Keys that are stored together: those numbered from n * BLOCK on, in the order of their first appearance."""
+"""Keys stored together: those numbered from n * BLOCK on, in the order of their first appearance."""
 FEW_KEYS = 8
 _MOST_PLACES = 16
-"""Key lists that are remembered. Writers split wide rows, and send the same pieces again and again."""
+"""Remembered key lists. Writers split wide rows, and send the same parts again and again."""
 _MOST_TIMES = 4
-"""How many times as many keys as there are, all lists that are remembered may have together."""
+"""Bound on the keys of all remembered lists together, as a multiple of the number of keys."""
 _NAME_BYTES, _PLACE_BYTES = 140, 16
-"""Measured: what a name takes in a list and a dict beside its text; a key of a list that is remembered."""
+"""Measured bytes: of a name in a list and a dict, beside its text; of a key in a remembered list."""
 
 
 class Places(NamedTuple):
-    """Where some keys of a run are: their numbers, an int64 array; the blocks that hold them; whether each is named once."""
+    """Places of some keys of a run: their numbers (int64 array), the blocks that hold them, and whether each is named
+    once.
+    """
 
-    numbers: Any
+    numbers: NDArray[np.int64]
     blocks: frozenset[int]
     once: bool
     few: tuple[int, ...]
-    """The numbers again, for code without NumPy; empty if they are many."""
+    """The numbers again, for code without NumPy; empty if there are many."""
     most: int
-    """The greatest of them."""
+    """The greatest number."""
 
     @classmethod
     def of(cls, numbers: list[int]) -> "Places":
-        """Places with these numbers."""
+        """Make the places of these numbers."""
         array = np.array(numbers, np.int64)
         once = len(set(numbers)) == len(numbers)
         if len(numbers) <= FEW_KEYS:
@@ -42,7 +46,10 @@ class Places(NamedTuple):
 
 
 class Keys:
-    """Names in the order of their numbers. A run has the first so many of them: what follows is of runs that share the list."""
+    """Names in the order of their numbers.
+
+    A run has the first `size` of them; the rest belong to runs that share the list.
+    """
 
     def __init__(self, names: Sequence[str] = ()) -> None:
         self.names: list[str] = []
@@ -57,30 +64,30 @@ class Keys:
 
     @property
     def bytes(self) -> int:
-        """Bytes of memory, about."""
+        """Approximate bytes of memory."""
         return self._text + len(self.names) * _NAME_BYTES + self._remembered * _PLACE_BYTES
 
     def append(self, names: Sequence[str]) -> None:
-        """Add names that are not there."""
+        """Append new names."""
         self.number.update(zip(names, range(len(self.names), len(self.names) + len(names)), strict=True))
         self.names += names
         self._text += sum(map(getsizeof, names))
 
     def trim(self, size: int) -> None:
-        """Forget all names but the first so many, as no run has more."""
+        """Drop all names but the first `size`, since no run has more."""
         gone = self.names[size:]
         del self.names[size:]
         for name in gone:
             del self.number[name]
         self._text -= sum(map(getsizeof, gone))
         self._forget_places()
-        # What begins behind the end now, begins with names that may come to be others.
+        # Lists that branched off beyond the end would start with names that may become others.
         for at, name in list(self._forks or ()):
             if self._forks is not None and at > size:
                 self._forks.pop((at, name), None)
 
     def places(self, keys: tuple[str, ...], size: int) -> Places | None:
-        """Where these keys are among the first `size`; None if one of them is not."""
+        """Return the places of these keys among the first `size`; None if one is missing."""
         found = self._places.get(keys)
         if found is None:
             try:
@@ -92,12 +99,12 @@ class Keys:
         return found if found.most < size else None
 
     def new(self, keys: tuple[str, ...], size: int) -> tuple[str, ...]:
-        """Those of the keys that are not among the first `size`, each once."""
+        """Return the keys that are not among the first `size`, each once."""
         number = self.number
         return tuple(dict.fromkeys(key for key in keys if number.get(key, size) >= size))
 
     def fork(self, at: int, names: Sequence[str]) -> "Keys":
-        """The first `at` names and then these, which go on otherwise than this list does."""
+        """Return a list of the first `at` names and these, which differ from the rest of this list."""
         forked = Keys(self.names[:at])
         forked.append(names)
         if self._forks is None:
@@ -106,7 +113,7 @@ class Keys:
         return forked
 
     def forked(self, at: int, name: str) -> "Keys | None":
-        """A list with the same first `at` names, and then this one."""
+        """Return a known list with the same first `at` names followed by this one."""
         return None if self._forks is None else self._forks.get((at, name))
 
     def _remember(self, keys: tuple[str, ...], places: Places) -> None:
@@ -121,17 +128,17 @@ class Keys:
 
 
 class Layouts:
-    """The `Keys` that runs of one partition share, for as long as a run has them."""
+    """The `Keys` that runs of one partition share, as long as any run has them."""
 
     def __init__(self) -> None:
         self.empty = Keys()
         self._roots: WeakValueDictionary[str, Keys] = WeakValueDictionary()
-        """By their first name."""
+        """By first name."""
 
     def extended(self, keys: Keys, size: int, new: Sequence[str]) -> Keys:
-        """The first `size` of these keys and then the new ones, which are none of them.
+        """Return the first `size` of these keys followed by new ones.
 
-        Copies only for a run that goes on otherwise than one it shared them with; so a run copies no oftener than others leave it.
+        Copies only for a run that diverges from a run that it shared the list with.
         """
         if not size:
             keys = self._root(new[0])
@@ -151,7 +158,7 @@ class Layouts:
             keys = other
 
     def known(self, names: Sequence[str]) -> Keys:
-        """Keys as they were stored."""
+        """Return the `Keys` of stored names."""
         return self.extended(self.empty, 0, names) if names else self.empty
 
     def _root(self, name: str) -> Keys:
@@ -162,7 +169,7 @@ class Layouts:
 
 
 def _alike(names: list[str], at: int, new: Sequence[str], done: int) -> int:
-    """How many of the new names from `done` on are those from `at` on."""
+    """Count the new names from `done` on that equal those from `at` on."""
     most = min(len(names) - at, len(new) - done)
     if names[at : at + most] == list(new[done : done + most]):
         return most

@@ -6,7 +6,8 @@ from runfold_projections.postgres.connection import Connection
 
 
 async def logged_extents(connection: Connection, run_id: str, end_offset: int) -> list[dict[str, Any]]:
-    """Return offsets, steps and points per attempt, branch and rank (null: no rank), of what was logged below an end offset.
+    """Return offsets, steps and points per attempt, branch and rank (null: no rank), of what was logged below an end
+    offset.
 
     Steps and points include those that one segment holds together with later ones.
     """

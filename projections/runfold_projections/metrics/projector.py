@@ -1,4 +1,4 @@
-"""Metric points into segments and summaries; attempts, rewinds and forks into the lineage that says which points are effective."""
+"""Metric points into segments and summaries; attempts, rewinds and forks into branches."""
 
 import time
 from array import array
@@ -10,11 +10,17 @@ import numpy as np
 from runfold_projections.core.projector import Projector
 from runfold_projections.core.rejection import Rejection
 from runfold_projections.core.turns import Turns
+from runfold_projections.model_metrics import model_blocks
+from runfold_projections.model_metrics.model_block_rows import KnownBlocks
+from runfold_projections.model_metrics.model_blocks import ModelBlocks
+from runfold_projections.model_metrics.model_metric_rows import model_metric_changes
+from runfold_projections.model_metrics.model_metrics import ModelMetrics
 from runfold_projections.postgres.batch_statement import RowChange, columns
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.segments.compaction import SegmentSource
 from runfold_projections.segments.compaction_backlog import PartitionCompaction
-from runfold_projections.segments.level0 import encode_level0_in_slices, join_in_slices
+from runfold_projections.segments.frame_groups import join_in_slices
+from runfold_projections.segments.level0 import encode_level0_in_slices
 from runfold_schemas.bounded_cache import BoundedCache, names_cost
 from runfold_schemas.codec.record import Record
 from runfold_schemas.events.frames import Frame
@@ -22,44 +28,40 @@ from runfold_schemas.events.metrics import BranchFact, MetricsLogged
 from runfold_schemas.events.system import Genesis
 from runfold_schemas.positions.position import Partition
 
-from . import model_blocks
 from .branch_rows import BranchRows, load_branches
 from .fold import fold
 from .keys import FEW_KEYS, Layouts
-from .model_block_rows import KnownBlocks
-from .model_blocks import ModelBlocks
-from .model_metric_rows import model_metric_changes
-from .model_metrics import ModelMetrics
 from .residence import make_room
 from .run_metrics import RunMetrics, rows_up_to
 from .summaries import Summaries
 from .summary_rows import load_summaries, recompute, summary_changes
 
 MOST_BYTES = 96 * 1024 * 1024
-"""Memory that the summaries of one partition's runs may take, about: two million of wide runs that log the same keys. Beyond it are only
-the runs of the batch that is folded."""
+"""Approximate memory of the summaries of one partition's runs: two million summaries of wide runs with the same keys.
+Only the runs of the batch being folded may exceed it.
+"""
 LOOK_EVERY = 5.0
-"""Seconds after which it is looked for what may go, also if no new runs come."""
+"""Seconds between two evictions, even if no new runs appear."""
 
 _VECTOR_FROM = 100
-"""Steps from which on NumPy finds their ends faster than Python does."""
+"""Number of steps from which on NumPy finds their extremes faster than Python."""
 
 
 _Extent = tuple[tuple[str, str], tuple[int, int], int]
-"""Least and greatest key, first and last step, points."""
+"""Least and greatest key, least and greatest step, number of points."""
 
 
 class MetricsProjector(Projector):
     """Projector of one partition of the `metrics` topic.
 
-    The frames of a batch are collected per source and folded merged, when it is settled: array operations on
-    few large frames instead of many small ones, in slices that other partitions come in between. Summaries are joins of what is effective after the whole batch, so that this changes
-    no outcome.
+    The frames of a batch are collected per source and merged at its end: array operations on few large frames instead
+    of many small ones, in slices between which other partitions run. Summaries are joins of the points that are
+    effective after the whole batch, so this changes no result.
     """
 
     def __init__(self, where: Partition) -> None:
         self._partition = where.partition
-        self.tidying = PartitionCompaction(where.partition)
+        self.compaction = PartitionCompaction(where.partition)
         self.forget()
 
     def forget(self) -> None:
@@ -68,7 +70,7 @@ class MetricsProjector(Projector):
         self._layouts = Layouts()
         self._frames: dict[SegmentSource, tuple[int, int, list[tuple[Frame, int]]]] = {}
         self._fresh: list[SegmentSource] = []
-        self.tidying.forget()
+        self.compaction.forget()
         self._branch_rows = BranchRows()
         self._models = ModelMetrics()
         self._blocks, self._known = ModelBlocks(), KnownBlocks()
@@ -97,19 +99,19 @@ class MetricsProjector(Projector):
 
     def fold(self, record: Record) -> Rejection | None:
         event = record.event
-        if isinstance(event, Genesis):
-            return None
-        assert isinstance(event, MetricsLogged | BranchFact), event
-        run_id = event.run_id
-        step = fold(self._runs[run_id].branches, record)
         if isinstance(event, MetricsLogged):
-            source = SegmentSource(run_id, record.envelope.writer.attempt, step.rank, step.branch)
+            step = fold(self._runs[event.run_id].branches, record)
+            source = SegmentSource(event.run_id, record.envelope.writer.attempt, step.rank, step.branch)
             self._collect(source, record.position.offset, event)
-            if step.appeared is None:
-                return None
-        self._branch_rows.add(record, step)
-        if step.cut is not None:
-            self._cut_at[run_id] = min(step.cut.step, self._cut_at.get(run_id, step.cut.step))
+            if step.appeared is not None:
+                self._branch_rows.add(record, step)
+        elif isinstance(event, BranchFact):
+            step = fold(self._runs[event.run_id].branches, record)
+            self._branch_rows.add(record, step)
+            if step.cut is not None:
+                self._cut_at[event.run_id] = min(step.cut.step, self._cut_at.get(event.run_id, step.cut.step))
+        else:
+            assert isinstance(event, Genesis), event
         return None
 
     def _collect(self, source: SegmentSource, offset: int, event: MetricsLogged) -> None:
@@ -118,14 +120,17 @@ class MetricsProjector(Projector):
         self._frames[source] = (first, offset, frames)
 
     def touched(self, record: Record, rejection: Rejection | None) -> Sequence[str]:
-        """Metrics have no journal: they are the log's bulk, and their rows say when they came. What tells how they hang together has."""
+        """Return the run for events about branches.
+
+        Points have no journal: they are the bulk of the log, and segments have their offsets.
+        """
         return (record.entity,) if isinstance(record.event, BranchFact) else ()
 
     def state(self, entity: str) -> bytes | None:
         return None
 
     async def load_deferred(self, connection: Connection) -> None:
-        """Sum up anew what the batch's cuts may have taken from: keys that had effective points beyond them."""
+        """Recompute summaries that the batch's cuts may have changed: of keys with points beyond a cut."""
         for run_id, step in self._cut_at.items():
             run = self._runs[run_id]
             keys = run.summaries.beyond(step)
@@ -157,7 +162,7 @@ class MetricsProjector(Projector):
         return [*found, *await summary_changes(((run_id, self._runs[run_id]) for run_id in touched), turns)]
 
     async def _add(self, source: SegmentSource, frames: Sequence[Frame], turns: Turns) -> _Extent:
-        """Sum up and measure."""
+        """Add frames to the summaries, and return their extent."""
         run = self._runs[source.run_id]
         limit = run.branches.view().limit(source.branch, source.rank) if run.branches.cuts else None
         first_key, last_key = _bounds(frames[0].keys)
@@ -180,7 +185,7 @@ class MetricsProjector(Projector):
 
     def committed(self) -> None:
         for source in self._fresh:
-            self.tidying.add(source)
+            self.compaction.add(source)
         self._fresh.clear()
 
     def changes(self) -> list[RowChange]:
@@ -193,7 +198,7 @@ _bounds_of: BoundedCache[tuple[str, ...], tuple[str, str]] = BoundedCache(8 * 10
 
 
 def _bounds(keys: tuple[str, ...]) -> tuple[str, str]:
-    """Least and greatest key."""
+    """Return the least and the greatest key."""
     found = None if len(keys) <= FEW_KEYS else _bounds_of.get(keys)
     if found is None:
         found = (min(keys), max(keys))
@@ -214,10 +219,12 @@ INSERT INTO metric_repeat (partition, log_offset)
 SELECT $1::integer, log_offset FROM unnest($2::bigint[]) AS new (log_offset) WHERE EXISTS (SELECT FROM fence)
 """
 _SAVE_SEGMENTS = """
-INSERT INTO segment (partition, level, head, run_id, first_offset, attempt, rank, branch, first_key, last_key, last_offset, first_step,
+INSERT INTO segment (partition, level, head, run_id, first_offset, attempt, rank, branch, first_key, last_key,
+    last_offset, first_step,
                      last_step, points, data)
 SELECT $1::integer, 0, 0, new.*
-FROM unnest($2::text[], $3::bigint[], $4::text[], $5::integer[], $6::integer[], $7::text[], $8::text[], $9::bigint[], $10::bigint[],
+FROM unnest($2::text[], $3::bigint[], $4::text[], $5::integer[], $6::integer[], $7::text[], $8::text[], $9::bigint[],
+    $10::bigint[],
             $11::bigint[], $12::integer[], $13::bytea[]) AS new
 WHERE EXISTS (SELECT FROM fence)
 """

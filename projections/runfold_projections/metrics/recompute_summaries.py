@@ -1,31 +1,33 @@
-"""Summaries of points in the tables, read segment by segment: what a cut has left of a run, what a fork has of its parents."""
+"""Summaries recomputed from the points in the tables, segment by segment: after a cut of a run, or for a fork's
+parents.
+"""
 
 import asyncio
 from collections.abc import Mapping, Sequence
 
 from runfold_projections.postgres.connection import Connection
-from runfold_projections.segments.level0 import join_frames
-from runfold_projections.segments.packs import read_segment
+from runfold_projections.segments.compacted import read_segment
+from runfold_projections.segments.frame_groups import join_frames
 
 from .run_metrics import rows_up_to
 from .summaries import Summaries
 
 LAST_STEP = 2**63 - 1
 _POINTS_AT_ONCE = 2_000_000
-"""Points that are decoded together, unless a single segment has more: it may have 32 MB."""
+"""Points decoded together, unless a single segment has more (up to 32 MB)."""
 _MOST_AT_ONCE = 256
 
 Limits = Mapping[tuple[int, int], int | None]
-"""Per branch and rank the last step that counts; None: all do."""
+"""Last step that counts per branch and rank; None: all count."""
 
 
 async def summed_up(
     connection: Connection, run_id: str, limits: Limits, keys: tuple[str, str] | None = None
 ) -> Summaries:
-    """Sum up what these branches and ranks of a run hold in the tables, up to their limits.
+    """Summarize the points of these branches and ranks of a run, up to their limits.
 
-    `keys`: the least and the greatest key that matter; others may be among what is found. The segments come one after another, those
-    beyond the limits not at all.
+    `keys` are the least and the greatest key of interest; the result may contain others. Segments are read one after
+    another, those beyond the limits not at all.
     """
     found = Summaries()
     if not limits:

@@ -1,4 +1,4 @@
-"""Which runs' state stays in memory: those used last, within a bound."""
+"""Eviction of runs from memory: the least recently used first."""
 
 from collections import Counter, OrderedDict
 from collections.abc import Collection
@@ -7,7 +7,7 @@ from .run_metrics import RunMetrics
 
 
 def make_room(runs: OrderedDict[str, RunMetrics], wanted: Collection[str], most_bytes: int) -> None:
-    """Forget runs, those first that were used longest ago, but none of the wanted, until all take so many bytes at most."""
+    """Drop the least recently used runs, but none of the wanted, until the rest take at most `most_bytes`."""
     held = {id(run.summaries.keys_held): run.summaries.keys_held for run in runs.values()}
     users = Counter(id(run.summaries.keys_held) for run in runs.values())
     size = sum(run.summaries.size for run in runs.values()) + sum(keys.bytes for keys in held.values())
@@ -25,7 +25,7 @@ def make_room(runs: OrderedDict[str, RunMetrics], wanted: Collection[str], most_
 
 
 def _trim(runs: OrderedDict[str, RunMetrics]) -> None:
-    """Forget names that only runs had which are gone."""
+    """Drop key names that no remaining run has."""
     longest: dict[int, int] = {}
     for run in runs.values():
         at = id(run.summaries.keys_held)

@@ -1,7 +1,7 @@
 """Metrics of one run in memory.
 
-Points are stored under (run, attempt, rank, branch). Summaries are joins of the effective points, so that a log may be cut
-into batches anywhere.
+Points are stored under (run, attempt, rank, branch). Summaries are joins of the effective points, so that a log may be
+cut into batches anywhere.
 """
 
 from array import array

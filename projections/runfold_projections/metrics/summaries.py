@@ -1,4 +1,5 @@
-"""Latest, smallest and largest value of every key of a run, as columns: a frame of thousands of keys is a few array operations.
+"""Latest, smallest and largest value of every key of a run, as columns: a frame of thousands of keys is a few array
+operations.
 
 The summary of a key is a join of its points, so frames may come in any order, cut anywhere, and twice.
 """
@@ -8,30 +9,34 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from struct import pack, unpack_from
-from typing import Any
+from typing import TypeAlias, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from runfold_schemas.events.frames import Frame
 
 from .keys import BLOCK, FEW_KEYS, Keys, Layouts, Places
 
 FEW_VALUES = 512
-"""Frames of few keys up to this size are summed up without NumPy, which costs 50 us however small they are."""
+"""Frames of few keys up to this size are summarized without NumPy, which takes 50 us however small they are."""
 _FIRST_ROOM = 8
 _RUN_BYTES, _KEY_BYTES, _CONTEXT_BYTES = 2000, 41, 200
-"""Measured: a run with its lineage; a key's numbers; its context, if it has one."""
+"""Measured bytes: of a run with its branches; of a key's numbers; of a key's context."""
 
+T = TypeVar("T", np.float64, np.int64, np.bool_)
+Floats: TypeAlias = NDArray[np.float64]
+Ints: TypeAlias = NDArray[np.int64]
 Context = tuple[str | None, str | None, str | None]
 Cell = tuple[int, int, float, bool, bool, str, str, str]
 NO_CONTEXT: Context = (None, None, None)
 OF_ALL = ""
-"""Place of a context that all keys of a block have."""
+"""Place of a context that all keys of a block share."""
 
 
 @dataclass(frozen=True, slots=True)
 class Latest:
-    """The value of one key with the largest (step, time, value), as MLflow's store decides it; NaN counts as 0 there."""
+    """The value of one key with the largest (step, time, value), as in MLflow's store, where NaN counts as 0."""
 
     value: float
     step: int
@@ -41,7 +46,7 @@ class Latest:
     dataset_digest: str | None = None
 
     def order(self) -> Cell:
-        """A total order, so that the join of any two does not depend on which came first."""
+        """Return a sort key of a total order, so that a join does not depend on the order of arrival."""
         nan = math.isnan(self.value)
         rank = 0.0 if nan else self.value
         positive = math.copysign(1.0, self.value) > 0
@@ -51,7 +56,7 @@ class Latest:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What is known of one key of a run: latest value, and the extremes (None if all values are NaN)."""
+    """Summary of one key of a run: the latest value and the extremes, None if all values are NaN."""
 
     latest: Latest
     least: float | None
@@ -60,15 +65,19 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A block as it is stored. `numbers` has, as big-endian 8-byte columns: latest values, least, most, steps, times. The last two
-    have one element each if it is that of all keys. `contexts` has the keys' places in the block, or one context of all keys under ''."""
+    """A stored block. `numbers` has big-endian 8-byte columns: latest values, least, most (float64), steps, times
+    (int64).
+
+    Steps and times have one element if all keys share it. `contexts` maps places in the block to contexts; '' to one
+    context of all keys.
+    """
 
     keys: Sequence[str]
     numbers: bytes
     contexts: dict[str, Context] | None = None
 
-    def columns(self) -> tuple[Any, Any, Any, Any, Any]:
-        """Values, least, most (float64, NaN for none), steps and times (int64)."""
+    def columns(self) -> tuple[Floats, Floats, Floats, Ints, Ints]:
+        """Return values, least, most (float64, NaN for none), steps and times (int64)."""
         count = len(self.keys)
         reals = np.frombuffer(self.numbers, ">f8", 3 * count).astype(np.float64).reshape(3, count)
         whole = np.frombuffer(self.numbers, ">i8", offset=24 * count).astype(np.int64)
@@ -76,7 +85,10 @@ class Block:
         return (*reals, steps, times)
 
     def latest(self) -> Iterator[tuple[str, float, int, int, Context]]:
-        """Key, value, step, time and context of each; quicker than `summaries`, as a page of a search has thousands."""
+        """Yield key, value, step, time and context of each key.
+
+        Faster than `summaries`: a page of a search has thousands.
+        """
         count = len(self.keys)
         numbers = self.numbers
         values = unpack_from(f">{count}d", numbers)
@@ -85,14 +97,14 @@ class Block:
         return zip(self.keys, values, steps, times, self._each(count), strict=False)
 
     def summaries(self) -> Iterator[tuple[str, Summary]]:
-        """The summary of each key."""
+        """Yield the summary of each key."""
         columns = (column.tolist() for column in self.columns())
         rows = zip(self.keys, *columns, self._each(len(self.keys)), strict=False)
         for key, value, least, most, step, time, context in rows:
             yield key, Summary(Latest(value, step, time, *context), _number(least), _number(most))
 
     def placed(self) -> Iterator[tuple[int, Context]]:
-        """The places of keys that have a context, and what it is."""
+        """Yield the places of keys that have a context, with it."""
         for n, context in enumerate(self._each(len(self.keys)) if self.contexts else ()):
             if context is not NO_CONTEXT:
                 yield n, context
@@ -137,21 +149,21 @@ class Summaries(Mapping[str, Summary]):
 
     @property
     def blocks(self) -> int:
-        """How many blocks there are."""
+        """The number of blocks."""
         return -(-len(self) // BLOCK)
 
     @property
     def size(self) -> int:
-        """Bytes of memory, about, without the keys' names, which other runs may share."""
+        """Approximate bytes of memory, without the key names, which other runs may share."""
         return _RUN_BYTES + len(self._value) * _KEY_BYTES + len(self._contexts) * _CONTEXT_BYTES
 
     @property
     def keys_held(self) -> Keys:
-        """The list of names that its own are the first of."""
+        """The shared list of names; the run's own are the first ones."""
         return self._keys
 
     def beyond(self, step: int) -> set[str]:
-        """Keys whose latest value is of a greater step."""
+        """Return the keys whose latest value has a greater step."""
         size = len(self)
         return {self._keys.names[at] for at in np.flatnonzero(self._step[:size] > step)}
 
@@ -162,21 +174,21 @@ class Summaries(Mapping[str, Summary]):
             return
         if width <= FEW_KEYS and len(frame.values) <= FEW_VALUES and self._add_few(frame):
             return
-        steps: Any = np.frombuffer(frame.steps, np.int64)
-        times: Any = np.frombuffer(frame.times, np.int64)
-        values: Any = np.frombuffer(frame.values, np.float64).reshape(rows, width)
+        steps: Ints = np.frombuffer(frame.steps, np.int64)
+        times: Ints = np.frombuffer(frame.times, np.int64)
+        values: Floats = np.frombuffer(frame.values, np.float64).reshape(rows, width)
         context = _context(frame)
         places = self._at(frame.keys)
         if places.once:
             self._join(places.numbers, steps, times, values, context)
         else:
-            # A foreign writer's frame may name a key twice: each column by itself.
+            # A frame of a foreign writer may name a key twice: then each column is joined by itself.
             for n in range(width):
                 self._join(places.numbers[n : n + 1], steps, times, values[:, n : n + 1], context)
         self._dirty |= places.blocks
 
     def _add_few(self, frame: Frame) -> bool:
-        """Join the points of a small frame, unless it is an odd one: nothing was done then."""
+        """Join the points of a small frame; return False, without any change, if it needs the general way."""
         total = sum(frame.values)
         places = self._at(frame.keys)
         if total != total or not places.once:
@@ -190,7 +202,7 @@ class Summaries(Mapping[str, Summary]):
         for n, at in enumerate(places.few):
             column = frame.values[n::width]
             least, most = min(column) + 0.0, max(column) + 0.0
-            # Written so that NaN, which stands for no value, gives way.
+            # Written so that NaN, which means no value, loses.
             if not self._least.item(at) <= least:
                 self._least[at] = least
             if not self._most.item(at) >= most:
@@ -223,7 +235,7 @@ class Summaries(Mapping[str, Summary]):
         self._dirty.add(at // BLOCK)
 
     def join(self, other: "Summaries") -> None:
-        """Take in what another knows, key by key, as if its points had been added."""
+        """Join other summaries key by key, as if their points had been added."""
         size = len(other)
         if not size:
             return
@@ -243,7 +255,7 @@ class Summaries(Mapping[str, Summary]):
         self._dirty |= places.blocks
 
     def replace(self, keys: Collection[str], found: "Summaries") -> None:
-        """Take what is known of these keys from another; those that it has not are forgotten, and the others numbered anew."""
+        """Replace the summaries of these keys by others; keys without one are dropped, and the rest renumbered."""
         there = tuple(key for key in keys if key in found)
         if len(there) < len(keys):
             self._keep([key for key in self._names() if key not in keys or key in found])
@@ -258,7 +270,7 @@ class Summaries(Mapping[str, Summary]):
         self._dirty |= places.blocks
 
     def _keep(self, names: Sequence[str]) -> None:
-        """Forget all keys but these."""
+        """Drop all keys but these."""
         before, at = self.blocks, np.array([self._keys.number[name] for name in names], np.int64)
         contexts = self._contexts
         self._keys, self._size = self._layouts.known(names), len(names)
@@ -269,7 +281,7 @@ class Summaries(Mapping[str, Summary]):
         self._grown = set(self._dirty)
 
     def block(self, number: int) -> Block:
-        """One block, to be stored."""
+        """Return one block, to be stored."""
         piece = slice(number * BLOCK, min(len(self), (number + 1) * BLOCK))
         if piece.stop - piece.start <= FEW_KEYS:
             return self._small_block(piece)
@@ -301,12 +313,12 @@ class Summaries(Mapping[str, Summary]):
         return {str(n): context for n, context in enumerate(own) if context is not None} or None
 
     def restore(self, blocks: Sequence[Block]) -> None:
-        """Take over what was stored; `blocks` are all of the run, in order."""
+        """Load stored blocks: all of the run, in order."""
         for block in blocks:
             self.restore_next(block)
 
     def restore_next(self, block: Block) -> None:
-        """Take over the next block of what was stored."""
+        """Load the next stored block."""
         start, stop = self._size, self._size + len(block.keys)
         self._keys, self._size = self._layouts.extended(self._keys, start, block.keys), stop
         self._make_room(stop)
@@ -318,8 +330,8 @@ class Summaries(Mapping[str, Summary]):
         for place, context in block.placed():
             self._contexts[start + place] = tuple(context)  # type: ignore[assignment]
 
-    def taken(self) -> tuple[set[int], set[int]]:
-        """The blocks that have changed, and those of them whose keys have, since this was asked before."""
+    def drain_changed(self) -> tuple[set[int], set[int]]:
+        """Return the blocks that changed since the last call, and those of them whose keys changed."""
         dirty, grown = self._dirty | self._grown, self._grown
         self._dirty, self._grown = set(), set()
         return dirty, grown
@@ -349,21 +361,22 @@ class Summaries(Mapping[str, Summary]):
         if size <= len(self._value):
             return
         room = max(size, 2 * len(self._value), _FIRST_ROOM)
-        self._value, self._step, self._time = (_wider(old, room, 0) for old in (self._value, self._step, self._time))
+        self._value = _wider(self._value, room, 0)
+        self._step, self._time = _wider(self._step, room, 0), _wider(self._time, room, 0)
         self._least, self._most = _wider(self._least, room, math.nan), _wider(self._most, room, math.nan)
         self._there = _wider(self._there, room, False)
 
-    def _join(self, at: Any, steps: Any, times: Any, values: Any, context: Context) -> None:
-        # Adding 0.0 turns -0.0 into 0.0: an extreme must not depend on which of the two came first.
+    def _join(self, at: Ints, steps: Ints, times: Ints, values: Floats, context: Context) -> None:
+        # Adding 0.0 turns -0.0 into 0.0: an extreme must not depend on the order of arrival.
         self._least[at] = np.fmin(self._least[at], np.fmin.reduce(values, axis=0) + 0.0)
         self._most[at] = np.fmax(self._most[at], np.fmax.reduce(values, axis=0) + 0.0)
         newest = np.flatnonzero(steps == steps.max())
         newest = newest[times[newest] == times[newest].max()]
         step, time = int(steps[newest[0]]), int(times[newest[0]])
         for row in newest:
-            self._take(at, step, time, values[row], context)
+            self._join_row(at, step, time, values[row], context)
 
-    def _take(self, at: Any, step: int, time: int, values: Any, context: Context) -> None:
+    def _join_row(self, at: Ints, step: int, time: int, values: Floats, context: Context) -> None:
         there, own_step, own_time = self._there[at], self._step[at], self._time[at]
         newer = ~there | (own_step < step) | ((own_step == step) & (own_time < time))
         for n in np.flatnonzero(there & (own_step == step) & (own_time == time)).tolist():
@@ -388,14 +401,14 @@ class Summaries(Mapping[str, Summary]):
             self._contexts[at] = context
 
 
-def _wider(old: Any, room: int, nothing: Any) -> Any:
+def _wider(old: NDArray[T], room: int, nothing: float) -> NDArray[T]:
     new = np.full(room, nothing, old.dtype)
     new[: len(old)] = old
     return new
 
 
 def _context(frame: Frame) -> Context:
-    # An empty name names nothing: told apart from None, it would tie with it, and the order of arrival would decide.
+    # An empty name counts as None: otherwise the two would tie, and the order of arrival would decide.
     return (frame.model_id or None, frame.dataset_name or None, frame.dataset_digest or None)
 
 

@@ -1,4 +1,4 @@
-"""Summaries of runs: out of the tables, into them, and, after a cut, out of the points."""
+"""Summaries of runs: loaded from the tables, saved to them, and recomputed from the points after a cut."""
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -13,14 +13,18 @@ from .run_metrics import RunMetrics
 from .summaries import Block
 
 SHARED = 64
-"""Keys of a block from which on it is told which blocks have the same ones: trainings of one kind log the same."""
+"""Keys of a block from which on its layout is saved, which identifies blocks of the same keys: similar trainings log
+the same."""
 
 
 async def load_summaries(connection: Connection, runs: Mapping[str, RunMetrics], run_ids: Sequence[str]) -> None:
-    """Put into these runs what the tables hold of their summaries."""
+    """Load the summaries of these runs from the tables into them."""
     turns = Turns()
     for row in await connection.fetch(
-        "SELECT run_id, keys, numbers, contexts FROM metric_block WHERE run_id = ANY ($1::text[]) ORDER BY run_id, block",
+        """
+        SELECT run_id, keys, numbers, contexts FROM metric_block
+        WHERE run_id = ANY ($1::text[]) ORDER BY run_id, block
+        """,
         run_ids,
     ):
         runs[row["run_id"]].summaries.restore_next(Block(row["keys"], row["numbers"], row["contexts"]))
@@ -29,9 +33,10 @@ async def load_summaries(connection: Connection, runs: Mapping[str, RunMetrics],
 
 
 async def recompute(connection: Connection, run_id: str, run: RunMetrics, keys: Collection[str]) -> None:
-    """Replace the summaries of these keys by those of the effective points in the tables; a key without such points has none.
+    """Recompute the summaries of these keys from the effective points in the tables; a key without such points has
+    none.
 
-    Reads the run's segments one after another, those that are cut off whole not at all.
+    Reads the run's segments one after another, skipping those that are cut off entirely.
     """
     view = run.branches.view()
     sources = await connection.fetch("SELECT DISTINCT branch, rank FROM segment WHERE run_id = $1", run_id)
@@ -41,12 +46,12 @@ async def recompute(connection: Connection, run_id: str, run: RunMetrics, keys: 
 
 
 async def summary_changes(runs: Iterable[tuple[str, RunMetrics]], turns: Turns) -> list[RowChange]:
-    """The rows of all blocks of summaries that have summary_changes in these runs."""
+    """Return the changes that save all changed blocks of summaries of these runs."""
     numbers: list[tuple[Any, ...]] = []
     whole: list[tuple[Any, ...]] = []
     gone: list[tuple[str, int]] = []
     for run_id, run in runs:
-        dirty, grown = run.summaries.taken()
+        dirty, grown = run.summaries.drain_changed()
         for number in sorted(dirty):
             if turns.is_over:
                 await turns.end()

@@ -1,5 +1,5 @@
--- Attempts of a run in the order of their first appearance in the log, and the branch that it opened. '' is the attempt of writers
--- that name none, which opens none: 0.
+-- Attempts of a run in the order of their first appearance in the log, and the branch that it opened. '' is the attempt
+-- of writers that name none, which opens none: 0.
 CREATE TABLE attempt (
     run_id       text COLLATE "C" NOT NULL,
     attempt      text COLLATE "C" NOT NULL,
@@ -20,8 +20,8 @@ CREATE TABLE attempt_start (
     PRIMARY KEY (run_id, attempt)
 );
 
--- Rewinds, which open the branch of their number, and declared starts, which open none: points of greater steps are cut off. Attempt is
--- an ordinal, -1 before any attempt had a name. Rank NULL: all ranks. See folds/lineage.py.
+-- Rewinds, which open the branch of their number, and declared starts, which open none: points of greater steps are cut
+-- off. Attempt is an ordinal, -1 before any attempt had a name. Rank NULL: all ranks. See folds/lineage.py.
 CREATE TABLE cut (
     run_id      text COLLATE "C" NOT NULL,
     number      integer NOT NULL,
@@ -47,8 +47,9 @@ CREATE TABLE fork (
 );
 CREATE INDEX fork_parent ON fork (parent_run_id);
 
--- Points of (run, attempt, rank, branch). Rank -1: the writer named none. Branch: of the attempt or the rewind that opened it. Level 0: what one batch of the log held, as frames (head 0);
--- above: merged, a pack of the keys from first_key to last_key, whose first `head` bytes tell where each key's points lie.
+-- Points of (run, attempt, rank, branch). Rank -1: the writer named none. Branch: of the attempt or the rewind that
+-- opened it. Level 0: what one batch of the log held, as frames (head 0); above: merged, a pack of the keys from
+-- first_key to last_key, whose first `head` bytes tell where each key's points lie.
 CREATE TABLE segment (
     run_id       text COLLATE "C" NOT NULL,
     first_offset bigint NOT NULL,
@@ -70,11 +71,12 @@ CREATE TABLE segment (
 -- What a worker that takes a partition has to merge yet.
 CREATE INDEX segment_fresh ON segment (partition) WHERE level = 0;
 
--- Latest, smallest and largest value per key, of the effective points. Latest is the largest (step, time, value) whatever the order of arrival.
--- A row holds up to 512 keys of a run, in the order of their first appearance. `numbers` has 8-byte columns, big-endian: latest values, least, most
--- (NaN: none), steps, times; the last two have one element each if it is that of all keys. See folds/summaries.py.
--- Contexts: [model_id, dataset_name, dataset_digest] by a key's place, or of all keys under ''.
--- Layout: the same for rows of 64 and more keys that are the same, so that a key is looked for once and not in thousands of runs.
+-- Latest, smallest and largest value per key, of the effective points. Latest is the largest (step, time, value)
+-- whatever the order of arrival. A row holds up to 512 keys of a run, in the order of their first appearance. `numbers`
+-- has 8-byte columns, big-endian: latest values, least, most (NaN: none), steps, times; the last two have one element
+-- each if all keys share it. See metrics/summaries.py. Contexts: [model_id, dataset_name, dataset_digest] by a key's
+-- place, or of all keys under ''. Layout: the same for rows of 64 and more keys that are the same, so that a key is
+-- looked for once and not in thousands of runs.
 CREATE TABLE metric_block (
     run_id   text COLLATE "C" NOT NULL,
     block    integer NOT NULL,
@@ -133,8 +135,9 @@ CROSS JOIN LATERAL unnest(b.keys) WITH ORDINALITY AS k (key, number)
 CROSS JOIN LATERAL (SELECT k.number::integer AS place) AS at
 CROSS JOIN LATERAL (SELECT coalesce(b.contexts -> (at.place - 1)::text, b.contexts -> '') AS held) AS context;
 
--- Of the points that name a logged model: latest value (largest time, step, value; NaN above numbers) and extremes (NULL: all are NaN)
--- per run, key and data set. `dataset` stands for its names, which are too long for an index. See folds/model_metrics.py.
+-- Of the points that name a logged model: latest value (largest time, step, value; NaN above numbers) and extremes
+-- (NULL: all are NaN) per run, key and data set. `dataset` stands for its names, which are too long for an index. See
+-- model_metrics/model_metrics.py.
 CREATE TABLE model_value (
     model_id        text COLLATE "C" NOT NULL,
     run_id          text COLLATE "C" NOT NULL,
@@ -150,8 +153,8 @@ CREATE TABLE model_value (
     PRIMARY KEY (model_id, key, run_id, dataset)
 ) WITH (fillfactor = 80);
 
--- The same out of wide rows: up to 512 sorted keys that were logged together, for which `layout` stands, with arrays in their order.
--- All NaN: least is NaN, and most -Infinity. See folds/model_blocks.py.
+-- The same out of wide rows: up to 512 sorted keys that were logged together, for which `layout` stands, with arrays in
+-- their order. All NaN: least is NaN, and most -Infinity. See folds/model_blocks.py.
 CREATE TABLE model_block (
     model_id        text COLLATE "C" NOT NULL,
     run_id          text COLLATE "C" NOT NULL,
@@ -179,7 +182,8 @@ SELECT model_id, run_id, key, dataset_name, dataset_digest, dataset,
        (array_agg(value ORDER BY time_ms DESC, step DESC, value DESC))[1] AS value,
        min(least) AS least, max(most) AS most
 FROM (
-    SELECT model_id, run_id, key, dataset_name, dataset_digest, dataset, time_ms, step, value, least, most FROM model_value
+    SELECT model_id, run_id, key, dataset_name, dataset_digest, dataset, time_ms, step, value, least, most
+    FROM model_value
     UNION ALL
     SELECT b.model_id, b.run_id, u.key, b.dataset_name, b.dataset_digest, b.dataset, b.time_ms, b.step, u.value,
            nullif(u.least, 'NaN'), CASE WHEN u.least <> 'NaN' THEN u.most END
@@ -187,15 +191,15 @@ FROM (
 ) AS told
 GROUP BY model_id, run_id, key, dataset_name, dataset_digest, dataset;
 
--- Records that had been received before (by writer and sequence) and so added nothing: whoever reads points from the log itself,
--- as live streams do, passes over them as the fold did.
+-- Records that had been received before (by writer and sequence) and so added nothing: whoever reads points from the
+-- log itself, as live streams do, passes over them as the fold did.
 CREATE TABLE metric_repeat (
     partition   integer NOT NULL,
     log_offset  bigint NOT NULL,
     PRIMARY KEY (partition, log_offset)
 );
 
--- Which runs each batch touched; see changelog.py. Old rows go.
+-- Which runs each batch touched; see folding/change_log.py. Old rows go.
 CREATE TABLE metric_change (
     partition     integer NOT NULL,
     first_offset  bigint NOT NULL,

@@ -1,4 +1,4 @@
-"""What became of an event, once the checkpoint has passed it."""
+"""Outcomes of events, known once the checkpoint has passed them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class RejectedEvent:
 
 
 async def read_rejection(connection: Connection, position: Position) -> RejectedEvent | None:
-    """Why the event at this position had no effect; None means accepted, if the checkpoint has passed it."""
+    """Return why the event at a position had no effect; None: it is accepted, if the checkpoint has passed it."""
     row = await connection.fetchrow(
         """
         SELECT code, message, details FROM rejection
@@ -41,8 +41,10 @@ async def read_rejection(connection: Connection, position: Position) -> Rejected
 async def read_outcomes(
     connection: Connection, where: Partition, offsets: Sequence[int]
 ) -> tuple[int, dict[int, RejectedEvent]]:
-    """The partition's checkpoint (next offset) and, by their offsets, the `refusal` of those of these events that were refused: in one
-    statement, so of one moment."""
+    """Return the partition's checkpoint, and the rejections among these events by their offsets.
+
+    Both are read in one statement, so they are of one moment.
+    """
     rows = await connection.fetch(
         """
         SELECT coalesce(c.next_offset, 0) AS next_offset, found.log_offset, found.code, found.message, found.details
@@ -69,9 +71,9 @@ async def read_outcomes(
 
 
 async def read_rejections(connection: Connection, asked: Sequence[tuple[Position, str]]) -> list[RejectedEvent | None]:
-    """`refusal` for many events at once, given as position and event id, in their order.
+    """Return the rejections of many events, given as position and event id, in their order.
 
-    A repeated event is a duplicate that the fold drops; its outcome is the first one's, found under the event id.
+    The fold drops a repeated event. Its outcome is that of the first one, which has the same event id.
     """
     rows = await connection.fetch(
         """
@@ -95,7 +97,7 @@ async def read_rejections(connection: Connection, asked: Sequence[tuple[Position
 
 
 async def recent_rejections(connection: Connection, limit: int, offset: int) -> list[dict[str, Any]]:
-    """Rejected events as JSON-ready rows, latest first; times in ms since the epoch by the broker's clock."""
+    """List rejected events as JSON-ready rows, latest first; times in ms since the epoch by the broker's clock."""
     rows = await connection.fetch(
         """
         SELECT topic, partition, log_offset, event_id::text AS event_id, entity, code, message, details, broker_ms
@@ -108,7 +110,7 @@ async def recent_rejections(connection: Connection, limit: int, offset: int) -> 
 
 
 async def recent_dead_letters(connection: Connection, limit: int, offset: int) -> list[dict[str, Any]]:
-    """Records set aside as JSON-ready rows, latest first; the key is shown as text, with what is no UTF-8 escaped."""
+    """List dead letters as JSON-ready rows, latest first; keys are text, with bytes that aren't UTF-8 escaped."""
     rows = await connection.fetch(
         """
         SELECT topic, partition, log_offset, reason, message, record_key, value_size, broker_ms

@@ -1,4 +1,4 @@
-"""What an operator asks: checkpoints, workers, and what was rejected or set aside."""
+"""An operator's overview: checkpoints, workers, rejections and dead letters."""
 
 from typing import Any
 
@@ -9,13 +9,19 @@ from runfold_projections.postgres.read_transaction import checkpoints
 
 
 async def overview(connection: Connection) -> dict[str, Any]:
-    """Generations, living workers with the partitions they hold, checkpoints, counts of what had no effect, and damaged files."""
+    """Read generations, live workers with their partitions, checkpoints, counts of events without effect, damaged
+    files.
+    """
     generations = await connection.fetch(
-        "SELECT projection, number, schema_name, state FROM generation WHERE state <> 'retired' ORDER BY projection, number"
+        """
+        SELECT projection, number, schema_name, state FROM generation
+        WHERE state <> 'retired' ORDER BY projection, number
+        """
     )
     workers = await connection.fetch(
         f"""
-        SELECT w.worker_id, w.host, w.pid, w.release, w.kinds, w.blocked, extract(epoch FROM now() - w.seen_at)::float8 AS seen_s,
+        SELECT w.worker_id, w.host, w.pid, w.release, w.kinds, w.blocked,
+               extract(epoch FROM now() - w.seen_at)::float8 AS seen_s,
                (SELECT count(*) FROM lease l WHERE l.worker_id = w.worker_id) AS partitions
         FROM worker w WHERE NOT ({DEAD}) ORDER BY w.worker_id
         """  # noqa: S608

@@ -1,7 +1,6 @@
 """Holes in writers' sequences: numbers that are missing below the highest received one.
 
-A hole is an event that was numbered but never reached the log, or has not yet: a spool that was deleted, or one that is still
-to be sent.
+A hole is an event that has a number but is not in the log: its spool was deleted, or is still to be sent.
 """
 
 from collections.abc import Mapping
@@ -61,7 +60,8 @@ async def hole_counts(connection: Connection) -> Mapping[Topic, HoleCounts]:
         f"""
         SELECT g.projection, coalesce(h.writers, 0) AS writers, coalesce(h.missing, 0)::bigint AS missing
         FROM generation g LEFT JOIN (
-            SELECT projection, count(*) AS writers, sum({_MISSING}) AS missing FROM sequence WHERE {_HAS_HOLES} GROUP BY 1
+            SELECT projection, count(*) AS writers, sum({_MISSING}) AS missing
+            FROM sequence WHERE {_HAS_HOLES} GROUP BY 1
         ) h USING (projection)
         WHERE g.state = 'live'
         """  # noqa: S608

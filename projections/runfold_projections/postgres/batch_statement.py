@@ -1,4 +1,4 @@
-"""The changes of a batch, and the checkpoint that they hang on, as one SQL statement: one round trip, wholly or not at all."""
+"""The changes of a batch and its checkpoint as one SQL statement: one round trip, all or nothing."""
 
 import re
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ _PARAMETER = re.compile(r"\$(\d+)")
 class RowChange:
     """A data-modifying statement with its own parameters, `$1` first.
 
-    It must change nothing unless the CTE `fence` has a row: `… WHERE EXISTS (SELECT FROM fence)`. Rows are passed as arrays
-    to `unnest`, so that the text does not depend on their number. As all changes of a batch are parts of one statement, they see the
-    tables as they were before it, and no two may touch the same row.
+    It must change nothing unless the CTE `fence` has a row: `… WHERE EXISTS (SELECT FROM fence)`. Rows are arrays for
+    `unnest`, so the text does not depend on their number. All changes of a batch are parts of one statement: they see
+    the tables as they were before it, and no two may touch the same row.
     """
 
     text: str
@@ -23,12 +23,12 @@ class RowChange:
 
 
 def columns(rows: Sequence[Sequence[Any]]) -> tuple[list[Any], ...]:
-    """Rows (at least one) turned into the arrays that `unnest` takes."""
+    """Transpose rows (at least one) into arrays for `unnest`."""
     return tuple(list(column) for column in zip(*rows, strict=True))
 
 
 def combined(fence: RowChange, changes: Sequence[RowChange], final: RowChange) -> tuple[str, list[Any]]:
-    """The statement and its values: `fence`, then the changes, then `final`, a query that may read `fence`."""
+    """Return the statement and its values: `fence`, then the changes, then `final`, a query that may read `fence`."""
     values: list[Any] = []
     texts = []
     for change in (fence, *changes, final):

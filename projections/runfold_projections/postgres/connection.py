@@ -101,19 +101,19 @@ _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 
 def identifier(name: str) -> str:
-    """The name, quoted for SQL; ValueError unless it is one that this program makes."""
+    """Quote a name for SQL. ValueError unless this program makes such names."""
     if not _IDENTIFIER.fullmatch(name):
         raise ValueError(f"{name!r} is not a schema name of ours")
     return f'"{name}"'
 
 
 def generation_schema(namespace: str, projection: str, number: int) -> str:
-    """Postgres schema of one generation, such as `runfold_runs_1`."""
+    """Return the Postgres schema of a generation, such as `runfold_runs_1`."""
     return f"{check_namespace(namespace)}_{projection}_{number}"
 
 
 def sql(path: str) -> str:
-    """A statement file of this package, such as `tables/runs.sql`."""
+    """Read a statement file of this package, such as `tables/runs.sql`."""
     return files("runfold_projections").joinpath("sql", path).read_text()
 
 
@@ -136,10 +136,10 @@ async def open_pool(
     durable: bool = False,
     timeout: float = 10.0,
 ) -> AsyncIterator[Pool]:
-    """A pool whose connections see `search_path`.
+    """Open a pool whose connections see `search_path`.
 
-    `durable=False` commits with `synchronous_commit = off`: right for whatever the log can rebuild. `timeout` in seconds
-    bounds a statement and a connection attempt.
+    `durable=False` commits with `synchronous_commit = off`, which is safe for all that the log can rebuild. `timeout`
+    in seconds bounds a statement and a connection attempt.
     """
     settings: dict[str, str] = {"search_path": identifier(search_path), "application_name": application, "jit": "off"}
     if not durable:
@@ -162,7 +162,7 @@ async def open_pool(
 async def open_connection(
     dsn: str, search_path: str, *, application: str, durable: bool = False, timeout: float = 10.0
 ) -> AsyncIterator[Connection]:
-    """One connection outside any pool: for LISTEN, session locks, migrations, and workers."""
+    """Open a connection outside of pools: for LISTEN, session locks, migrations, and workers."""
     settings = {"search_path": identifier(search_path), "application_name": application, "jit": "off"}
     if not durable:
         settings["synchronous_commit"] = "off"

@@ -1,4 +1,4 @@
-"""Registered models, their versions and aliases as they were at a moment of the log."""
+"""Registered models, their versions and aliases as of a moment of the log."""
 
 from collections.abc import Sequence
 
@@ -21,33 +21,33 @@ REGISTRY = Partition(Topic.REGISTRY, 0)
 async def model_state_at(
     connection: Connection, workspace: str, name: str, vector: Vector
 ) -> tuple[int, OneModel] | None:
-    """The model that had this name, and its identity."""
+    """Return the identity and the state of the model that had this name; None if none had it."""
     if not storable(workspace) or not storable(name):
         return None
     end = vector.get(REGISTRY, 0)
-    for born in await models_ever_named(connection, workspace, name, end):
-        one = await state_at(connection, RegisteredModelHistory(born), end)
-        model = one.state.by_born.get(born)
+    for creation_offset in await models_ever_named(connection, workspace, name, end):
+        one = await state_at(connection, RegisteredModelHistory(creation_offset), end)
+        model = one.state.by_offset.get(creation_offset)
         if model is not None and model.name == name:
-            return born, one
+            return creation_offset, one
     return None
 
 
 async def registered_model_at(
     connection: Connection, workspace: str, name: str, vector: Vector
 ) -> RegisteredModel | None:
-    """The model that had this name, with the latest version that it had of each stage."""
+    """Return the model that had this name, with its latest version of each stage."""
     found = await model_state_at(connection, workspace, name, vector)
     return None if found is None else shown_model(*found)
 
 
-def shown_model(born: int, one: OneModel) -> RegisteredModel:
-    """A model as it is shown."""
-    model = one.state.by_born[born]
-    newest = {version.stage: number for number, version in sorted(one.state.versions.get(born, {}).items())}
+def shown_model(creation_offset: int, one: OneModel) -> RegisteredModel:
+    """Return a model as queries of the present return it."""
+    model = one.state.by_offset[creation_offset]
+    newest = {version.stage: number for number, version in sorted(one.state.versions.get(creation_offset, {}).items())}
     latest = sorted(newest[stage] for stage in STAGES if stage in newest)
     return RegisteredModel(
-        born=born,
+        creation_offset=creation_offset,
         workspace=model.workspace,
         name=model.name,
         description=model.description,
@@ -56,26 +56,26 @@ def shown_model(born: int, one: OneModel) -> RegisteredModel:
         last_version=model.last_version,
         is_prompt=model.is_prompt,
         tags=dict(sorted(one.tags.items())),
-        aliases=dict(sorted(one.state.aliases.get(born, {}).items())),
-        latest=shown_versions(born, one, latest),
+        aliases=dict(sorted(one.state.aliases.get(creation_offset, {}).items())),
+        latest=shown_versions(creation_offset, one, latest),
     )
 
 
-def versions_of(born: int, one: OneModel, limit: int, offset: int) -> list[ModelVersion]:
-    """A page of a model's versions, the largest number first."""
-    numbers = sorted(one.state.versions.get(born, {}), reverse=True)
-    return shown_versions(born, one, numbers[offset : offset + limit])
+def versions_of(creation_offset: int, one: OneModel, limit: int, offset: int) -> list[ModelVersion]:
+    """Return a page of a model's versions, the largest number first."""
+    numbers = sorted(one.state.versions.get(creation_offset, {}), reverse=True)
+    return shown_versions(creation_offset, one, numbers[offset : offset + limit])
 
 
-def shown_versions(born: int, one: OneModel, numbers: Sequence[int]) -> list[ModelVersion]:
-    """These versions of a model, those of them that there are."""
-    model, versions = one.state.by_born[born], one.state.versions.get(born, {})
+def shown_versions(creation_offset: int, one: OneModel, numbers: Sequence[int]) -> list[ModelVersion]:
+    """Return those of these versions of a model that exist."""
+    model, versions = one.state.by_offset[creation_offset], one.state.versions.get(creation_offset, {})
     standing: dict[int, list[str]] = {}
-    for alias, on in sorted(one.state.aliases.get(born, {}).items()):
+    for alias, on in sorted(one.state.aliases.get(creation_offset, {}).items()):
         standing.setdefault(on, []).append(alias)
     return [
         ModelVersion(
-            born=born,
+            creation_offset=creation_offset,
             name=model.name,
             version=number,
             source=version.source,
@@ -98,34 +98,34 @@ def shown_versions(born: int, one: OneModel, numbers: Sequence[int]) -> list[Mod
 async def model_version_at(
     connection: Connection, workspace: str, name: str, number: int, vector: Vector
 ) -> ModelVersion | None:
-    """The version of this number."""
+    """Return the version of this number; None if it did not exist."""
     found = await model_state_at(connection, workspace, name, vector)
     versions = [] if found is None else shown_versions(*found, [number])
     return versions[0] if versions else None
 
 
 async def newest_version_at(connection: Connection, workspace: str, name: str, vector: Vector) -> ModelVersion | None:
-    """The version that was made last."""
+    """Return the version that was created last, if it existed; else None."""
     found = await model_state_at(connection, workspace, name, vector)
     if found is None:
         return None
-    born, one = found
-    versions = shown_versions(born, one, [one.state.by_born[born].last_version])
+    creation_offset, one = found
+    versions = shown_versions(creation_offset, one, [one.state.by_offset[creation_offset].last_version])
     return versions[0] if versions else None
 
 
 async def versions_made_of(
     connection: Connection, workspace: str, model_id: str, vector: Vector
 ) -> list[tuple[str, str]]:
-    """Name and number of each version that was made of a logged model, by name and number; those of prompts are left out."""
+    """Return name and number of the versions created from a logged model, in order, without those of prompts."""
     end = vector.get(REGISTRY, 0)
     found = []
     for row in await connection.fetch(_MADE_OF, model_id, end):
-        born = row["born"]
-        state = (await state_at(connection, RegisteredModelHistory(born), end)).state
-        model = state.by_born.get(born)
+        creation_offset = row["born"]
+        state = (await state_at(connection, RegisteredModelHistory(creation_offset), end)).state
+        model = state.by_offset.get(creation_offset)
         if model is not None and model.workspace == workspace and not model.is_prompt:
-            versions = state.versions.get(born, {}).values()
+            versions = state.versions.get(creation_offset, {}).values()
             found += [(model.name, version.version) for version in versions if version.model_id == model_id]
     return [(name, str(number)) for name, number in sorted(found)]
 

@@ -1,6 +1,7 @@
-"""Registered models, their versions and aliases: names unique per workspace, numbers in log order, promotions wholly or not at all.
+"""Registered models, their versions and aliases: unique names per workspace, numbers in log order, atomic promotions.
 
-A model is known by `born`, the offset of the event that created it; its name may change and may later be another's.
+A model's identity is `creation_offset`, the offset of the event that created it. Its name may change, and later name
+another model.
 """
 
 from collections.abc import Iterator
@@ -40,12 +41,13 @@ NO_STAGE, ARCHIVED = "None", "Archived"
 
 
 class Model(msgspec.Struct, frozen=True, gc=False):
-    """A registered model as folded; times are ms since the epoch by the writers' clocks.
+    """A registered model as folded. Times are ms since the epoch by the writers' clocks.
 
-    `renamed_ms` counts as an update of every version that it has. `is_prompt`: it has MLflow's tag of prompts, whatever its value.
+    `renamed_ms` counts as an update of all its versions. `is_prompt`: it has MLflow's tag of prompts, whatever the
+    value.
     """
 
-    born: int
+    creation_offset: int
     workspace: str
     name: str
     description: str | None
@@ -57,9 +59,9 @@ class Model(msgspec.Struct, frozen=True, gc=False):
 
 
 class Version(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A version as folded. `storage_location` is where its files lie if that is not the source."""
+    """A version as folded. `storage_location` is the location of its files if it is not the source."""
 
-    born: int
+    creation_offset: int
     version: int
     log_offset: int
     source: str
@@ -75,7 +77,7 @@ class Version(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 @dataclass(slots=True)
 class RegisteredModelChange:
-    """What an event changes: new rows by their keys, and None or the lists of `gone` for what is taken away."""
+    """What an event changes: new rows by key; None, or the lists `…_gone`, for deleted ones."""
 
     models: dict[int, Model] = field(default_factory=dict)
     versions: dict[tuple[int, int], Version] = field(default_factory=dict)
@@ -88,47 +90,47 @@ class RegisteredModelChange:
 
 @dataclass(slots=True)
 class Models:
-    """State of the registered models, or the part of it that a batch of events can touch."""
+    """All registered models, or those that a batch of events can touch."""
 
-    by_born: dict[int, Model] = field(default_factory=dict)
+    by_offset: dict[int, Model] = field(default_factory=dict)
     by_name: dict[tuple[str, str], int] = field(default_factory=dict)
     versions: dict[int, dict[int, Version]] = field(default_factory=dict)
     aliases: dict[int, dict[str, int]] = field(default_factory=dict)
 
     def put(self, model: Model) -> None:
-        """Take in a new or changed model."""
-        before = self.by_born.get(model.born)
+        """Add or replace a model."""
+        before = self.by_offset.get(model.creation_offset)
         if before is not None and before.name != model.name:
             self._free(before)
-        self.by_born[model.born] = model
-        self.by_name[model.workspace, model.name] = model.born
+        self.by_offset[model.creation_offset] = model
+        self.by_name[model.workspace, model.name] = model.creation_offset
 
     def apply(self, change: RegisteredModelChange) -> None:
-        """Take in a fold's answer."""
+        """Apply the result of a fold."""
         for model in change.models.values():
             self.put(model)
-        for (born, number), version in change.versions.items():
-            self.versions.setdefault(born, {})[number] = version
-        for (born, alias), stands_on in change.aliases.items():
+        for (creation_offset, number), version in change.versions.items():
+            self.versions.setdefault(creation_offset, {})[number] = version
+        for (creation_offset, alias), stands_on in change.aliases.items():
             if stands_on is None:
-                self.aliases.get(born, {}).pop(alias, None)
+                self.aliases.get(creation_offset, {}).pop(alias, None)
             else:
-                self.aliases.setdefault(born, {})[alias] = stands_on
-        for born, number in change.versions_gone:
-            self.versions.get(born, {}).pop(number, None)
-        for born in change.models_gone:
-            self._free(self.by_born.pop(born))
-            self.versions.pop(born, None)
-            self.aliases.pop(born, None)
+                self.aliases.setdefault(creation_offset, {})[alias] = stands_on
+        for creation_offset, number in change.versions_gone:
+            self.versions.get(creation_offset, {}).pop(number, None)
+        for creation_offset in change.models_gone:
+            self._free(self.by_offset.pop(creation_offset))
+            self.versions.pop(creation_offset, None)
+            self.aliases.pop(creation_offset, None)
 
     def _free(self, model: Model) -> None:
-        # One batch may swap two names: what another model has taken meanwhile stays its own.
-        if self.by_name.get((model.workspace, model.name)) == model.born:
+        # One batch may swap two names: a name that another model has by now stays with it.
+        if self.by_name.get((model.workspace, model.name)) == model.creation_offset:
             del self.by_name[model.workspace, model.name]
 
 
 def fold(state: Models, record: Record) -> RegisteredModelChange | Rejection:
-    """What the event changes, to be applied to the state; or why it changes nothing."""
+    """Return what the event changes, to be applied to the state; or why it is rejected."""
     event, workspace, now = record.event, record.envelope.workspace, record.envelope.time_ms
     assert isinstance(event, RegisteredModelFact), event
     if isinstance(event, ModelsPromoted):
@@ -140,7 +142,7 @@ def fold(state: Models, record: Record) -> RegisteredModelChange | Rejection:
     if model is None:
         return _no_model(event.name)
     if isinstance(event, VersionFact):
-        version = state.versions.get(model.born, {}).get(event.version)
+        version = state.versions.get(model.creation_offset, {}).get(event.version)
         if version is None:
             return _no_version(event.name, event.version)
         return _change_version(state, model, version, event, now)
@@ -148,17 +150,17 @@ def fold(state: Models, record: Record) -> RegisteredModelChange | Rejection:
 
 
 def _find(state: Models, workspace: str, name: str) -> Model | None:
-    born = state.by_name.get((workspace, name))
-    return None if born is None else state.by_born[born]
+    creation_offset = state.by_name.get((workspace, name))
+    return None if creation_offset is None else state.by_offset[creation_offset]
 
 
 def _create(state: Models, event: RegisteredModelCreated, record: Record) -> RegisteredModelChange | Rejection:
     there = _find(state, record.envelope.workspace, event.name)
     if there is not None:
         return _exists(there)
-    born, now = record.position.offset, record.envelope.time_ms
+    creation_offset, now = record.position.offset, record.envelope.time_ms
     model = Model(
-        born=born,
+        creation_offset=creation_offset,
         workspace=record.envelope.workspace,
         name=event.name,
         description=event.description,
@@ -169,40 +171,44 @@ def _create(state: Models, event: RegisteredModelCreated, record: Record) -> Reg
         is_prompt=PROMPT_TAG in event.tags,
     )
     return RegisteredModelChange(
-        models={born: model}, model_tags={(born, key): value for key, value in event.tags.items()}
+        models={creation_offset: model}, model_tags={(creation_offset, key): value for key, value in event.tags.items()}
     )
 
 
 def _change_model(state: Models, model: Model, event: ModelFact, record: Record) -> RegisteredModelChange | Rejection:
-    born, now = model.born, record.envelope.time_ms
+    creation_offset, now = model.creation_offset, record.envelope.time_ms
     match event:
         case RegisteredModelDescribed():
-            return RegisteredModelChange(models={born: replace(model, description=event.description, updated_ms=now)})
+            return RegisteredModelChange(
+                models={creation_offset: replace(model, description=event.description, updated_ms=now)}
+            )
         case RegisteredModelRenamed():
             taken = _find(state, model.workspace, event.new_name)
-            if taken is not None and taken.born != born:
+            if taken is not None and taken.creation_offset != creation_offset:
                 return _exists(taken)
             return RegisteredModelChange(
-                models={born: replace(model, name=event.new_name, updated_ms=now, renamed_ms=now)}
+                models={creation_offset: replace(model, name=event.new_name, updated_ms=now, renamed_ms=now)}
             )
         case RegisteredModelDeleted():
-            return RegisteredModelChange(models_gone=[born])
+            return RegisteredModelChange(models_gone=[creation_offset])
         case RegisteredModelTagsSet():
-            change = RegisteredModelChange(model_tags={(born, key): value for key, value in event.tags.items()})
+            change = RegisteredModelChange(
+                model_tags={(creation_offset, key): value for key, value in event.tags.items()}
+            )
             if PROMPT_TAG in event.tags:
-                change.models[born] = replace(model, is_prompt=True)
+                change.models[creation_offset] = replace(model, is_prompt=True)
             return change
         case RegisteredModelTagsDeleted():
-            change = RegisteredModelChange(model_tags={(born, key): None for key in event.keys})
+            change = RegisteredModelChange(model_tags={(creation_offset, key): None for key in event.keys})
             if PROMPT_TAG in event.keys:
-                change.models[born] = replace(model, is_prompt=False)
+                change.models[creation_offset] = replace(model, is_prompt=False)
             return change
         case ModelAliasSet():
-            if event.version not in state.versions.get(born, {}):
+            if event.version not in state.versions.get(creation_offset, {}):
                 return _no_version(event.name, event.version)
-            return RegisteredModelChange(aliases={(born, event.alias): event.version})
+            return RegisteredModelChange(aliases={(creation_offset, event.alias): event.version})
         case ModelAliasDeleted():
-            return RegisteredModelChange(aliases={(born, event.alias): None})
+            return RegisteredModelChange(aliases={(creation_offset, event.alias): None})
         case ModelVersionCreated():
             return _create_version(model, event, record)
     raise AssertionError(event)
@@ -211,7 +217,7 @@ def _change_model(state: Models, model: Model, event: ModelFact, record: Record)
 def _create_version(model: Model, event: ModelVersionCreated, record: Record) -> RegisteredModelChange:
     now, number = record.envelope.time_ms, model.last_version + 1
     version = Version(
-        born=model.born,
+        creation_offset=model.creation_offset,
         version=number,
         log_offset=record.position.offset,
         source=event.source,
@@ -225,16 +231,16 @@ def _create_version(model: Model, event: ModelVersionCreated, record: Record) ->
         updated_ms=now,
     )
     return RegisteredModelChange(
-        models={model.born: replace(model, last_version=number, updated_ms=now)},
-        versions={(model.born, number): version},
-        version_tags={(model.born, number, key): value for key, value in event.tags.items()},
+        models={model.creation_offset: replace(model, last_version=number, updated_ms=now)},
+        versions={(model.creation_offset, number): version},
+        version_tags={(model.creation_offset, number, key): value for key, value in event.tags.items()},
     )
 
 
 def _change_version(
     state: Models, model: Model, version: Version, event: VersionFact, now: int
 ) -> RegisteredModelChange:
-    key = (model.born, version.version)
+    key = (model.creation_offset, version.version)
     match event:
         case ModelVersionDescribed():
             return RegisteredModelChange(
@@ -245,10 +251,12 @@ def _change_version(
             _stage(state, change, model, version, event.stage, event.archive_existing, now)
             return change
         case ModelVersionDeleted():
-            standing = [alias for alias, on in state.aliases.get(model.born, {}).items() if on == version.version]
+            standing = [
+                alias for alias, on in state.aliases.get(model.creation_offset, {}).items() if on == version.version
+            ]
             return RegisteredModelChange(
-                models={model.born: replace(model, updated_ms=now)},
-                aliases={(model.born, alias): None for alias in standing},
+                models={model.creation_offset: replace(model, updated_ms=now)},
+                aliases={(model.creation_offset, alias): None for alias in standing},
                 versions_gone=[key],
             )
         case ModelVersionTagsSet():
@@ -267,15 +275,15 @@ def _stage(
     archive_existing: bool,
     now: int,
 ) -> None:
-    """Add a move to a stage to the change, which may hold moves already."""
-    born = model.born
-    change.models[born] = replace(model, updated_ms=now)
+    """Add a move to a stage to a change, which may have moves already."""
+    creation_offset = model.creation_offset
+    change.models[creation_offset] = replace(model, updated_ms=now)
     if archive_existing:
-        for number, before in state.versions.get(born, {}).items():
-            other = change.versions.get((born, number), before)
+        for number, before in state.versions.get(creation_offset, {}).items():
+            other = change.versions.get((creation_offset, number), before)
             if other.stage == stage and number != version.version:
-                change.versions[born, number] = replace(other, stage=ARCHIVED, updated_ms=now)
-    change.versions[born, version.version] = replace(version, stage=stage, updated_ms=now)
+                change.versions[creation_offset, number] = replace(other, stage=ARCHIVED, updated_ms=now)
+    change.versions[creation_offset, version.version] = replace(version, stage=stage, updated_ms=now)
 
 
 def _promote(state: Models, event: ModelsPromoted, workspace: str, now: int) -> RegisteredModelChange | Rejection:
@@ -293,19 +301,19 @@ def _promote(state: Models, event: ModelsPromoted, workspace: str, now: int) -> 
             return _no_model(move.name)
         version = None
         if move.version is not None:
-            there = state.versions.get(model.born, {}).get(move.version)
+            there = state.versions.get(model.creation_offset, {}).get(move.version)
             if there is None:
                 return _no_version(move.name, move.version)
-            version = change.versions.get((model.born, move.version), there)
+            version = change.versions.get((model.creation_offset, move.version), there)
         if move.alias is not None:
-            change.aliases[model.born, move.alias] = move.version
+            change.aliases[model.creation_offset, move.alias] = move.version
         if move.stage is not None and version is not None:
             _stage(state, change, model, version, move.stage, move.archive_existing, now)
     return change
 
 
 def _failed_conditions(state: Models, event: ModelsPromoted, workspace: str) -> Iterator[dict[str, object]]:
-    """Each condition that does not hold: its place in the list, what was asked, what holds, and both as a sentence."""
+    """Return each condition that fails: its index, the expected and the actual value, and both as a sentence."""
     for index, condition in enumerate(event.conditions):
         failure = _failure(state, condition, workspace)
         if failure is not None:
@@ -320,7 +328,7 @@ def _failure(state: Models, condition: PromotionCondition, workspace: str) -> tu
     if model is None:
         return f"there is no registered model {name!r}", None
     if condition.alias is not None:
-        stands_on = state.aliases.get(model.born, {}).get(condition.alias)
+        stands_on = state.aliases.get(model.creation_offset, {}).get(condition.alias)
         if stands_on == wanted:
             return None
         asked = "not to be set" if wanted is None else f"to stand on version {wanted}"
@@ -328,7 +336,7 @@ def _failure(state: Models, condition: PromotionCondition, workspace: str) -> tu
         return f"@{condition.alias} of {name!r} was {asked}, but it {found}", stands_on
     if wanted is None:
         return None
-    version = state.versions.get(model.born, {}).get(wanted)
+    version = state.versions.get(model.creation_offset, {}).get(wanted)
     if version is None:
         return f"{name!r} has no version {wanted}", None
     if condition.stage in (None, version.stage):
@@ -352,7 +360,7 @@ def _no_model(name: str) -> Rejection:
 
 
 def _no_version(name: str, version: int) -> Rejection:
-    """The model has no such version, or not any more."""
+    """Reject: the model has no such version, or no longer."""
     return Rejection(
         RegisteredModelRejection.VERSION_NOT_FOUND,
         f"Model Version (name={name}, version={version}) not found",

@@ -1,4 +1,4 @@
-"""Of a registered model, with all its versions and aliases."""
+"""The history of a registered model, with all its versions and aliases."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -32,13 +32,13 @@ from .state import decode_model
 
 
 class RegisteredModelHistory(EntityHistory[OneModel]):
-    """The story of one registered model; `born` is its identity."""
+    """The history of one registered model; `creation_offset` is its identity."""
 
     projection = Projection.REGISTRY
     heads = ("stage", "description")
 
-    def __init__(self, born: int) -> None:
-        self.entity, self.born = model_entity(born), born
+    def __init__(self, creation_offset: int) -> None:
+        self.entity, self.creation_offset = model_entity(creation_offset), creation_offset
 
     def start(self) -> OneModel:
         return OneModel()
@@ -50,9 +50,9 @@ class RegisteredModelHistory(EntityHistory[OneModel]):
         event = record.event
         if not isinstance(event, RegisteredModelFact):
             return (), lambda: state
-        model = state.state.by_born.get(self.born)
+        model = state.state.by_offset.get(self.creation_offset)
         if isinstance(event, ModelsPromoted):
-            # Of a promotion that was accepted: the other models' part is their story.
+            # Of an accepted promotion, the moves of other models belong to their histories.
             moves = [move for move in event.moves if model is not None and move.name == model.name]
             record = replace(record, event=event.model_copy(update={"conditions": [], "moves": moves}))
         answer = models.fold(state.state, record)
@@ -85,20 +85,22 @@ class RegisteredModelHistory(EntityHistory[OneModel]):
         yield from requested_fields(event, self.heads, prefix)
 
     def fields(self, state: OneModel) -> dict[str, Any]:
-        model = state.state.by_born.get(self.born)
+        model = state.state.by_offset.get(self.creation_offset)
         if model is None:
             return {}
         found: dict[str, Any] = {"name": model.name, "description": model.description}
         found |= {f"tags.{key}": value for key, value in state.tags.items()}
-        found |= {f"alias.{alias}": number for alias, number in state.state.aliases.get(self.born, {}).items()}
-        for number, version in state.state.versions.get(self.born, {}).items():
+        found |= {
+            f"alias.{alias}": number for alias, number in state.state.aliases.get(self.creation_offset, {}).items()
+        }
+        for number, version in state.state.versions.get(self.creation_offset, {}).items():
             found |= {f"versions.{number}.{part}": getattr(version, part) for part in _VERSION}
         for number, own in state.version_tags.items():
             found |= {f"versions.{number}.tags.{key}": value for key, value in own.items()}
         return without_nulls(found)
 
     def value(self, state: OneModel, name: str) -> Any:
-        model = state.state.by_born.get(self.born)
+        model = state.state.by_offset.get(self.creation_offset)
         kind, _, key = name.partition(".")
         if model is None:
             return None
@@ -108,7 +110,7 @@ class RegisteredModelHistory(EntityHistory[OneModel]):
             case "tags":
                 return state.tags.get(key)
             case "alias":
-                return state.state.aliases.get(self.born, {}).get(key)
+                return state.state.aliases.get(self.creation_offset, {}).get(key)
             case "versions":
                 return self._of_version(state, key)
         return None
@@ -119,7 +121,7 @@ class RegisteredModelHistory(EntityHistory[OneModel]):
             return None
         if part.startswith("tags."):
             return state.version_tags.get(int(number), {}).get(part.removeprefix("tags."))
-        version = state.state.versions.get(self.born, {}).get(int(number))
+        version = state.state.versions.get(self.creation_offset, {}).get(int(number))
         return getattr(version, part) if version is not None and part in _VERSION else None
 
     def skippable(self, name: str) -> Skippable:

@@ -1,4 +1,4 @@
-"""A registered model by itself, with its versions, aliases and all tags: what the journal folds and keeps."""
+"""One registered model with its versions, aliases and all tags: the state that the journal folds and keeps."""
 
 from dataclasses import dataclass, field
 
@@ -9,14 +9,14 @@ from .fold import Models, RegisteredModelChange
 
 @dataclass(slots=True)
 class OneModel:
-    """State of one model: `state` holds it alone."""
+    """State of one model. `state` holds only this model."""
 
     state: Models = field(default_factory=Models)
     tags: dict[str, str] = field(default_factory=dict)
     version_tags: dict[int, dict[str, str]] = field(default_factory=dict)
 
     def apply(self, change: RegisteredModelChange) -> "OneModel":
-        """Take in the fold's answer, which is of this model alone."""
+        """Apply the result of a fold that concerns only this model."""
         self.state.apply(change)
         change_tags(self.tags, {key: value for (_, key), value in change.model_tags.items()})
         for (_, number, key), value in change.version_tags.items():
@@ -28,14 +28,14 @@ class OneModel:
         return self
 
 
-def of_model(change: RegisteredModelChange, born: int) -> RegisteredModelChange:
-    """The part of a change that is of one model."""
+def of_model(change: RegisteredModelChange, creation_offset: int) -> RegisteredModelChange:
+    """Return the part of a change that concerns one model."""
     return RegisteredModelChange(
-        models={key: model for key, model in change.models.items() if key == born},
-        versions={key: version for key, version in change.versions.items() if key[0] == born},
-        aliases={key: on for key, on in change.aliases.items() if key[0] == born},
-        model_tags={key: value for key, value in change.model_tags.items() if key[0] == born},
-        version_tags={key: value for key, value in change.version_tags.items() if key[0] == born},
-        models_gone=[one for one in change.models_gone if one == born],
-        versions_gone=[one for one in change.versions_gone if one[0] == born],
+        models={key: model for key, model in change.models.items() if key == creation_offset},
+        versions={key: version for key, version in change.versions.items() if key[0] == creation_offset},
+        aliases={key: on for key, on in change.aliases.items() if key[0] == creation_offset},
+        model_tags={key: value for key, value in change.model_tags.items() if key[0] == creation_offset},
+        version_tags={key: value for key, value in change.version_tags.items() if key[0] == creation_offset},
+        models_gone=[one for one in change.models_gone if one == creation_offset],
+        versions_gone=[one for one in change.versions_gone if one[0] == creation_offset],
     )

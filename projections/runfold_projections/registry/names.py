@@ -21,7 +21,7 @@ MAX_NAMESAKES = 20
 
 
 async def models_ever_named(connection: Connection, workspace: str, name: str, end_offset: int) -> list[int]:
-    """Return the identities of the models that ever got this name below an end offset of `registry`, the latest first."""
+    """Return the identities of models that ever got this name below an end offset of `registry`, latest first."""
     rows = await connection.fetch(
         """
         SELECT born FROM model_naming WHERE workspace = $1 AND name = $2 AND log_offset < $3
@@ -39,26 +39,32 @@ async def model_last_named(connection: Connection, workspace: str, name: str, en
     if not storable(workspace) or not storable(name):
         return None
     found = await models_ever_named(connection, workspace, name, end_offset)
-    for born in found:
-        if await _name_at(connection, born, end_offset) == name:
-            return born
+    for creation_offset in found:
+        if await _name_at(connection, creation_offset, end_offset) == name:
+            return creation_offset
     return found[0] if found else None
 
 
 async def model_named(connection: Connection, workspace: str, name: str, end_offset: int) -> int | None:
     """Return the identity of the model that has this name below an end offset of `registry`; None if none has."""
-    born = await model_last_named(connection, workspace, name, end_offset)
-    return born if born is not None and await _name_at(connection, born, end_offset) == name else None
+    creation_offset = await model_last_named(connection, workspace, name, end_offset)
+    return (
+        creation_offset
+        if creation_offset is not None and await _name_at(connection, creation_offset, end_offset) == name
+        else None
+    )
 
 
-async def namesakes(connection: Connection, workspace: str, name: str, born: int, end_offset: int) -> list[Namesake]:
-    """Return other models than `born` that had its name below an end offset of `registry`, the latest first.
+async def namesakes(
+    connection: Connection, workspace: str, name: str, creation_offset: int, end_offset: int
+) -> list[Namesake]:
+    """Return other models than `creation_offset` that had its name below an end offset of `registry`, the latest first.
 
     At most MAX_NAMESAKES.
     """
     found: list[Namesake] = []
     everyone = await models_ever_named(connection, workspace, name, end_offset)
-    for other in [one for one in everyone if one != born][:MAX_NAMESAKES]:
+    for other in [one for one in everyone if one != creation_offset][:MAX_NAMESAKES]:
         history = RegisteredModelHistory(other)
         events = await load_accepted(connection, history, 0, end_offset)
         lost_at = await asyncio.to_thread(_last_loss, history, events, name)
@@ -71,7 +77,7 @@ async def earlier_name(connection: Connection, workspace: str, name: str, end_of
     """Return the name, below an end offset of `registry`, of the model that was renamed to `name` afterwards."""
     if not storable(workspace) or not storable(name):
         return None
-    born = await connection.fetchval(
+    creation_offset = await connection.fetchval(
         """
         SELECT born FROM model_naming WHERE workspace = $1 AND name = $2 AND log_offset >= $3 AND born < $3
         ORDER BY log_offset LIMIT 1
@@ -80,11 +86,13 @@ async def earlier_name(connection: Connection, workspace: str, name: str, end_of
         name,
         end_offset,
     )
-    return None if born is None else await _name_at(connection, born, end_offset)
+    return None if creation_offset is None else await _name_at(connection, creation_offset, end_offset)
 
 
-async def _name_at(connection: Connection, born: int, end_offset: int) -> str | None:
-    model = (await state_at(connection, RegisteredModelHistory(born), end_offset)).state.by_born.get(born)
+async def _name_at(connection: Connection, creation_offset: int, end_offset: int) -> str | None:
+    model = (await state_at(connection, RegisteredModelHistory(creation_offset), end_offset)).state.by_offset.get(
+        creation_offset
+    )
     return None if model is None else model.name
 
 
@@ -97,18 +105,18 @@ def _last_loss(history: RegisteredModelHistory, events: Sequence[HistoryEvent], 
 
 
 async def _find(connection: Connection, name: str, vector: Vector) -> Histories | None:
-    born = await model_last_named(connection, DEFAULT_WORKSPACE, name, vector.get(_REGISTRY, 0))
-    return None if born is None else (RegisteredModelHistory(born),)
+    creation_offset = await model_last_named(connection, DEFAULT_WORKSPACE, name, vector.get(_REGISTRY, 0))
+    return None if creation_offset is None else (RegisteredModelHistory(creation_offset),)
 
 
 async def _holder(connection: Connection, name: str, vector: Vector) -> RegisteredModelHistory | None:
-    born = await model_named(connection, DEFAULT_WORKSPACE, name, vector.get(_REGISTRY, 0))
-    return None if born is None else RegisteredModelHistory(born)
+    creation_offset = await model_named(connection, DEFAULT_WORKSPACE, name, vector.get(_REGISTRY, 0))
+    return None if creation_offset is None else RegisteredModelHistory(creation_offset)
 
 
 async def _namesakes(connection: Connection, name: str, history: EntityHistory[Any], vector: Vector) -> list[Namesake]:
     assert isinstance(history, RegisteredModelHistory), history
-    return await namesakes(connection, DEFAULT_WORKSPACE, name, history.born, vector.get(_REGISTRY, 0))
+    return await namesakes(connection, DEFAULT_WORKSPACE, name, history.creation_offset, vector.get(_REGISTRY, 0))
 
 
 async def _hint(connection: Connection, name: str, vector: Vector) -> str:

@@ -30,7 +30,7 @@ _ENTITY = "model"
 
 
 class RegisteredModelsProjector(Projector):
-    """Part of the registry's projector. Models are loaded with all their aliases, and with those versions that a batch names."""
+    """Projector of registered models. Loads models with all their aliases, and the versions that a batch names."""
 
     def __init__(self) -> None:
         self.forget()
@@ -54,9 +54,17 @@ class RegisteredModelsProjector(Projector):
         if names:
             await self._load_models(connection, names)
             self._names.update(names)
-        borns = {name: self._state.by_name[name] for name in touched.names if name in self._state.by_name}
-        versions = {(born, n) for name, born in borns.items() for n in touched.versions_of(name)} - self._versions
-        stages = {(born, one) for name, born in borns.items() for one in touched.stages_of(name)} - self._stages
+        creation_offsets = {name: self._state.by_name[name] for name in touched.names if name in self._state.by_name}
+        versions = {
+            (creation_offset, n)
+            for name, creation_offset in creation_offsets.items()
+            for n in touched.versions_of(name)
+        } - self._versions
+        stages = {
+            (creation_offset, one)
+            for name, creation_offset in creation_offsets.items()
+            for one in touched.stages_of(name)
+        } - self._stages
         if versions or stages:
             await self._load_versions(connection, sorted(versions), sorted(stages))
             self._versions.update(versions)
@@ -64,10 +72,10 @@ class RegisteredModelsProjector(Projector):
 
     async def _load_models(self, connection: Connection, names: list[Name]) -> None:
         rows = await connection.fetch(_MODELS, [workspace for workspace, _ in names], [name for _, name in names])
-        new = [Model(**dict(row)) for row in rows if row["born"] not in self._state.by_born]
+        new = [Model(*row.values()) for row in rows if row["born"] not in self._state.by_offset]
         for model in new:
             self._state.put(model)
-        for row in await connection.fetch(_ALIASES, [model.born for model in new]) if new else ():
+        for row in await connection.fetch(_ALIASES, [model.creation_offset for model in new]) if new else ():
             self._state.aliases.setdefault(row["born"], {})[row["alias"]] = row["version"]
 
     async def _load_versions(
@@ -75,46 +83,54 @@ class RegisteredModelsProjector(Projector):
     ) -> None:
         rows = await connection.fetch(
             _VERSIONS,
-            [born for born, _ in versions],
+            [creation_offset for creation_offset, _ in versions],
             [number for _, number in versions],
-            [born for born, _ in stages],
+            [creation_offset for creation_offset, _ in stages],
             [stage for _, stage in stages],
         )
         for row in rows:
-            self._state.versions.setdefault(row["born"], {})[row["version"]] = Version(**dict(row))
+            self._state.versions.setdefault(row["born"], {})[row["version"]] = Version(*row.values())
 
     def fold(self, record: Record) -> Rejection | None:
         self._told_of = _named(self._state, record)
         answer = fold(self._state, record)
         if isinstance(answer, Rejection):
             return answer
-        before = {born: model.name for born in answer.models if (model := self._state.by_born.get(born)) is not None}
+        before = {
+            creation_offset: model.name
+            for creation_offset in answer.models
+            if (model := self._state.by_offset.get(creation_offset)) is not None
+        }
         self._state.apply(answer)
         self._note(answer)
         self._steps.append((record.position.offset, answer))
         self._told_of |= dict.fromkeys(answer.models)
-        for born, model in answer.models.items():
-            if before.get(born) != model.name:
-                self._namings.append((model.workspace, model.name, record.position.offset, born))
+        for creation_offset, model in answer.models.items():
+            if before.get(creation_offset) != model.name:
+                self._namings.append((model.workspace, model.name, record.position.offset, creation_offset))
         if isinstance(record.event, ModelVersionCreated) and record.event.model_id is not None:
-            self._made_of += [(record.event.model_id, record.position.offset, born) for born in answer.models]
+            self._made_of += [
+                (record.event.model_id, record.position.offset, creation_offset) for creation_offset in answer.models
+            ]
         return None
 
     def touched(self, record: Record, rejection: Rejection | None) -> Sequence[str]:
-        return [model_entity(born) for born in self._told_of]
+        return [model_entity(creation_offset) for creation_offset in self._told_of]
 
     def state(self, entity: str) -> bytes | None:
-        # Only those versions are in memory that events named lately, and no tags: see `reread`.
+        # Memory holds only recently named versions, and no tags: see `reread`.
         return None
 
     async def reread(self, connection: Connection, entity: str) -> StateAt | None:
-        """All of a model: the tables have it as it was before the batch, whose changes come on top."""
+        """Read a whole model: the tables have it as before the batch; the batch's changes are applied on top."""
         kind, _, number = entity.partition(":")
         if kind != _ENTITY or not number.isdecimal():
             return None
-        born = int(number)
-        one = await _stored(connection, born)
-        steps = iter([(offset, part) for offset, change in self._steps if _is_some(part := of_model(change, born))])
+        creation_offset = int(number)
+        one = await _stored(connection, creation_offset)
+        steps = iter(
+            [(offset, part) for offset, change in self._steps if _is_some(part := of_model(change, creation_offset))]
+        )
         ahead = next(steps, None)
 
         def state_at(next_offset: int) -> bytes | None:
@@ -122,7 +138,7 @@ class RegisteredModelsProjector(Projector):
             while ahead is not None and ahead[0] < next_offset:
                 one.apply(ahead[1])
                 ahead = next(steps, None)
-            return encode_model(born, one) if born in one.state.by_born else None
+            return encode_model(creation_offset, one) if creation_offset in one.state.by_offset else None
 
         return state_at
 
@@ -135,8 +151,8 @@ class RegisteredModelsProjector(Projector):
         pending.version_tags.update(change.version_tags)
         for version in change.versions_gone:
             pending.versions.pop(version, None)
-        for born in change.models_gone:
-            pending.models.pop(born, None)
+        for creation_offset in change.models_gone:
+            pending.models.pop(creation_offset, None)
         pending.versions_gone += change.versions_gone
         pending.models_gone += change.models_gone
 
@@ -144,8 +160,8 @@ class RegisteredModelsProjector(Projector):
         pending, self._pending = self._pending, RegisteredModelChange()
         self._steps = []
         gone, versions_gone = set(pending.models_gone), set(pending.versions_gone)
-        # What is gone with its model or version is deleted by that change alone: no two may touch one row.
-        versions = [v for (born, _), v in pending.versions.items() if born not in gone]
+        # Rows of a deleted model or version are deleted by that change alone: no two changes may touch one row.
+        versions = [v for (creation_offset, _), v in pending.versions.items() if creation_offset not in gone]
         version_keys = [key for key in dict.fromkeys(pending.versions_gone) if key[0] not in gone]
         aliases = {key: on for key, on in pending.aliases.items() if key[0] not in gone}
         model_tags = {key: value for key, value in pending.model_tags.items() if key[0] not in gone}
@@ -175,23 +191,25 @@ class RegisteredModelsProjector(Projector):
         return found
 
 
-def model_entity(born: int) -> str:
-    """What the journal calls a registered model."""
-    return f"{_ENTITY}:{born}"
+def model_entity(creation_offset: int) -> str:
+    """Return the name of a registered model in the journal."""
+    return f"{_ENTITY}:{creation_offset}"
 
 
-async def _stored(connection: Connection, born: int) -> OneModel:
-    """A model with everything, as the tables have it; empty if they have it not."""
+async def _stored(connection: Connection, creation_offset: int) -> OneModel:
+    """Load a whole model from the tables; empty if it is not there."""
     one = OneModel()
-    for row in await connection.fetch(_WHOLE, born):
-        one.state.put(Model(**dict(row)))
-    if born not in one.state.by_born:
+    for row in await connection.fetch(_WHOLE, creation_offset):
+        one.state.put(Model(*row.values()))
+    if creation_offset not in one.state.by_offset:
         return one
-    one.state.aliases[born] = {row["alias"]: row["version"] for row in await connection.fetch(_ALIASES, [born])}
-    rows = await connection.fetch(_ALL_VERSIONS, born)
-    one.state.versions[born] = {row["version"]: Version(*row.values()) for row in rows}
-    one.tags = {row["key"]: row["value"] for row in await connection.fetch(_MODEL_TAGS, born)}
-    for row in await connection.fetch(_VERSION_TAGS, born):
+    one.state.aliases[creation_offset] = {
+        row["alias"]: row["version"] for row in await connection.fetch(_ALIASES, [creation_offset])
+    }
+    rows = await connection.fetch(_ALL_VERSIONS, creation_offset)
+    one.state.versions[creation_offset] = {row["version"]: Version(*row.values()) for row in rows}
+    one.tags = {row["key"]: row["value"] for row in await connection.fetch(_MODEL_TAGS, creation_offset)}
+    for row in await connection.fetch(_VERSION_TAGS, creation_offset):
         one.version_tags.setdefault(row["version"], {})[row["key"]] = row["value"]
     return one
 
@@ -201,7 +219,7 @@ def _is_some(change: RegisteredModelChange) -> bool:
 
 
 def _named(state: Models, record: Record) -> dict[int, None]:
-    """The models that an event speaks of, by the names that they have before it."""
+    """Return the models that an event names, by their names before it."""
     event = record.event
     names = [event.name] if isinstance(event, ModelFact) else []
     if isinstance(event, RegisteredModelRenamed):
@@ -209,11 +227,11 @@ def _named(state: Models, record: Record) -> dict[int, None]:
     if isinstance(event, ModelsPromoted):
         names = [move.name for move in event.moves] + [condition.name for condition in event.conditions]
     found = (state.by_name.get((record.envelope.workspace, name)) for name in names)
-    return dict.fromkeys(born for born in found if born is not None)
+    return dict.fromkeys(creation_offset for creation_offset in found if creation_offset is not None)
 
 
 class _Touched:
-    """Of which names, versions, and stages to be emptied a batch speaks."""
+    """The names, versions, and stages to be emptied that a batch mentions."""
 
     def __init__(self, records: Sequence[Record]) -> None:
         self._versions: dict[Name, set[int]] = {}
@@ -245,11 +263,13 @@ class _Touched:
         return set(self._versions)
 
     def versions_of(self, name: Name) -> set[int]:
-        """Versions that the batch may speak of as those of the model that has this name before it: names move within a batch."""
+        """Return the versions that the batch may mean of the model that has this name before it: names move within a
+        batch.
+        """
         return set[int]().union(*(self._versions[one] for one in self._together(name)))
 
     def stages_of(self, name: Name) -> set[str]:
-        """The same of stages."""
+        """Return the stages to be emptied that the batch may mean of that model."""
         return set[str]().union(*(self._stages[one] for one in self._together(name)))
 
     def _together(self, name: Name) -> set[Name]:
@@ -261,8 +281,8 @@ def _saved(statement: str, rows: Iterable[Sequence[object]]) -> list[RowChange]:
     return [RowChange(statement, columns(found))] if found else []
 
 
-# LATERAL … OFFSET 0: row by row through the index. A plan is made while the tables of a new generation are empty, when a join by hash, which
-# reads them whole, looks cheap; and it stays, whatever comes, until they are analysed.
+# LATERAL … OFFSET 0: row by row through the index. A plan is made while the tables of a new generation are empty, when
+# a join by hash, which reads them whole, looks cheap; and it stays, whatever comes, until they are analysed.
 _MODELS = """
 SELECT m.born, m.workspace, m.name, m.description, m.created_ms, m.updated_ms, m.renamed_ms, m.last_version, m.is_prompt
 FROM unnest($1::text[], $2::text[]) AS wanted (workspace, name) CROSS JOIN LATERAL (
@@ -274,7 +294,8 @@ SELECT born, workspace, name, description, created_ms, updated_ms, renamed_ms, l
 FROM registered_model WHERE born = $1
 """
 _ALL_VERSIONS = """
-SELECT born, version, log_offset, source, storage_location, run_id, run_link, model_id, description, stage, created_ms, updated_ms
+SELECT born, version, log_offset, source, storage_location, run_id, run_link, model_id, description, stage, created_ms,
+    updated_ms
 FROM model_version WHERE born = $1 ORDER BY version
 """
 _MODEL_TAGS = "SELECT key, value FROM registered_model_tag WHERE born = $1"
@@ -282,27 +303,34 @@ _VERSION_TAGS = "SELECT version, key, value FROM model_version_tag WHERE born = 
 _ALIASES = "SELECT born, alias, version FROM model_alias WHERE born = ANY ($1::bigint[])"
 _VERSIONS = """
 SELECT v.* FROM unnest($1::bigint[], $2::integer[]) AS wanted (born, version) CROSS JOIN LATERAL (
-    SELECT born, version, log_offset, source, storage_location, run_id, run_link, model_id, description, stage, created_ms, updated_ms
+    SELECT born, version, log_offset, source, storage_location, run_id, run_link, model_id, description, stage,
+        created_ms, updated_ms
     FROM model_version WHERE born = wanted.born AND version = wanted.version OFFSET 0
 ) v
 UNION ALL
 SELECT v.* FROM unnest($3::bigint[], $4::text[]) AS wanted (born, stage) CROSS JOIN LATERAL (
-    SELECT born, version, log_offset, source, storage_location, run_id, run_link, model_id, description, stage, created_ms, updated_ms
+    SELECT born, version, log_offset, source, storage_location, run_id, run_link, model_id, description, stage,
+        created_ms, updated_ms
     FROM model_version WHERE born = wanted.born AND stage = wanted.stage OFFSET 0
 ) v
 """
 _SAVE_MODELS = """
-INSERT INTO registered_model (born, workspace, name, description, created_ms, updated_ms, renamed_ms, last_version, is_prompt)
-SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[], $8::integer[], $9::boolean[])
+INSERT INTO registered_model (born, workspace, name, description, created_ms, updated_ms, renamed_ms, last_version,
+    is_prompt)
+SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[],
+    $8::integer[], $9::boolean[])
 WHERE EXISTS (SELECT FROM fence)
 ON CONFLICT (born) DO UPDATE SET
-    name = excluded.name, description = excluded.description, updated_ms = excluded.updated_ms, renamed_ms = excluded.renamed_ms,
+    name = excluded.name, description = excluded.description, updated_ms = excluded.updated_ms,
+        renamed_ms = excluded.renamed_ms,
     last_version = excluded.last_version, is_prompt = excluded.is_prompt
 """
 _SAVE_VERSIONS = """
-INSERT INTO model_version (born, version, log_offset, source, storage_location, run_id, run_link, model_id, description, stage, created_ms,
+INSERT INTO model_version (born, version, log_offset, source, storage_location, run_id, run_link, model_id,
+    description, stage, created_ms,
                            updated_ms)
-SELECT * FROM unnest($1::bigint[], $2::integer[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
+SELECT * FROM unnest($1::bigint[], $2::integer[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[],
+    $8::text[], $9::text[],
                      $10::text[], $11::bigint[], $12::bigint[])
 WHERE EXISTS (SELECT FROM fence)
 ON CONFLICT (born, version) DO UPDATE SET

@@ -1,4 +1,4 @@
-"""Registered models as they are."""
+"""Registered models: one by its name, or a page of a search."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from .version_queries import ModelVersion, latest_versions
 
 @dataclass(frozen=True, slots=True)
 class RegisteredModel:
-    """A registered model; times in ms since the epoch by the writers' clocks.
+    """A registered model. Times are ms since the epoch by the writers' clocks.
 
-    `born` is its identity, which stays through renames. `latest` has the version of the largest number per stage.
+    `creation_offset` is its identity, which renames keep. `latest` has the version of the largest number per stage.
     """
 
-    born: int
+    creation_offset: int
     workspace: str
     name: str
     description: str | None
@@ -56,7 +56,7 @@ _BY_BORNS = (
 
 
 async def get_registered_model(connection: Connection, workspace: str, name: str) -> RegisteredModel | None:
-    """The model that has this name now."""
+    """Return the model that has this name; None if none has it."""
     if not storable(workspace) or not storable(name):
         return None
     return await _model(connection, await connection.fetchrow(_BY_NAME, workspace, name))
@@ -65,17 +65,18 @@ async def get_registered_model(connection: Connection, workspace: str, name: str
 async def search_registered_models(
     connection: Connection, workspace: str, filter_string: str, order_by: Sequence[str], limit: int, offset: int
 ) -> list[RegisteredModel]:
-    """A page of a workspace's models that match, by name unless said otherwise. Prompts are found only if the filter asks for them.
+    """Return a page of the matching models of a workspace, by default ordered by name.
 
-    BadFilter for an expression that can't be read, BadQuery for a limit or offset out of range.
+    Finds prompts only if the filter asks for them. Raises BadFilter for an invalid expression, BadQuery for a limit or
+    offset out of range.
     """
     clauses, orders = REGISTERED_MODELS.filter(filter_string), REGISTERED_MODELS.order(order_by)
     statement = page_of_models(workspace, clauses, orders, limit, offset)
-    borns = [row["born"] for row in await connection.fetch(statement.text, *statement.values)]
-    if not borns:
+    creation_offsets = [row["born"] for row in await connection.fetch(statement.text, *statement.values)]
+    if not creation_offsets:
         return []
-    latest = await latest_versions(connection, borns)
-    return [made_model(row, latest[row["born"]]) for row in await connection.fetch(_BY_BORNS, borns)]
+    latest = await latest_versions(connection, creation_offsets)
+    return [made_model(row, latest[row["born"]]) for row in await connection.fetch(_BY_BORNS, creation_offsets)]
 
 
 async def _model(connection: Connection, row: Any) -> RegisteredModel | None:
@@ -85,8 +86,8 @@ async def _model(connection: Connection, row: Any) -> RegisteredModel | None:
 
 
 def made_model(row: Any, latest: list[ModelVersion]) -> RegisteredModel:
-    """A model from a row of COLUMNS."""
+    """Make a model from a row of COLUMNS."""
     fields = dict(row)
     tags = dict(zip(fields.pop("tag_keys") or (), fields.pop("tag_values") or (), strict=True))
     aliases = dict(zip(fields.pop("aliases") or (), fields.pop("versions") or (), strict=True))
-    return RegisteredModel(**fields, tags=tags, aliases=aliases, latest=latest)
+    return RegisteredModel(creation_offset=fields.pop("born"), **fields, tags=tags, aliases=aliases, latest=latest)

@@ -1,7 +1,8 @@
-"""Searches of the registry in SQL.
+"""SQL of the registry's searches.
 
-Prompts are registered models with a tag. A search finds either models or prompts: prompts if its first clause about that tag asks for
-them, and then the clause is one as any other; else models, and clauses about the tag are not looked at. So does MLflow's store.
+Prompts are registered models with a tag. As in MLflow's store, a search finds either models or prompts: prompts if its
+first clause about that tag asks for them, which is then a clause like any other; else models, and clauses about the tag
+are ignored.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,7 +26,10 @@ _VERSION_COLUMNS = {
 def page_of_models(
     workspace: str, clauses: Sequence[Clause], orders: Sequence[Order], limit: int, offset: int
 ) -> Statement:
-    """Selects `born` of the matching models, in order: by name unless said otherwise. BadQuery for a page out of range."""
+    """Return a statement that selects `born` of the matching models, by default ordered by name.
+
+    Raises BadQuery for a limit or offset out of range.
+    """
     parameters = Parameters()
     where = [
         f"m.workspace = {parameters.add(workspace, 'text')}",
@@ -42,9 +46,9 @@ def page_of_models(
 def page_of_versions(
     workspace: str, clauses: Sequence[Clause], orders: Sequence[Order], limit: int, offset: int
 ) -> Statement:
-    """Selects `born` and `version` of the matching versions, in order: the last updated first unless said otherwise.
+    """Return a statement that selects `born` and `version` of the matching versions, by default the last updated first.
 
-    BadQuery for a page out of range.
+    Raises BadQuery for a limit or offset out of range.
     """
     parameters = Parameters()
     where = [
@@ -83,7 +87,7 @@ def _conditions(
     prompts = _asks_for_prompts(clauses)
     found = [] if prompts else [no_prompt]
     for clause in clauses:
-        # The registry's vocabulary knows no presence.
+        # The registry's vocabulary has no presence clauses.
         assert not isinstance(clause, Presence)
         if clause.key.kind is KeyKind.ATTRIBUTE:
             found.append(comparison_sql(columns[clause.key.name], clause, parameters))

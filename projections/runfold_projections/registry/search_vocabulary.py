@@ -1,13 +1,20 @@
-"""What clauses of the registry's searches may mean, with MLflow's messages: stricter than those of runs, and said otherwise."""
+"""Vocabularies of the registry's searches, with MLflow's messages: stricter than those of runs."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from runfold_projections.core.errors import BadFilter
 from runfold_projections.search.grammar import ListOperand, RawClause, parse_clauses, parse_order
+from runfold_projections.search.operands import (
+    check_order_count,
+    check_pattern,
+    list_values,
+    listed,
+    parse_number,
+    quoted_value,
+)
 from runfold_projections.search.tokens import Lexeme, Token, unquoted
 from runfold_projections.search.tree import Among, Clause, Compare, Key, KeyKind, Operator, Order
-from runfold_projections.search.vocabulary import MAX_ORDERS, list_values, listed, quoted_value, whole_or_broken
 
 _TEXTUAL = ("=", "!=", "LIKE", "ILIKE")
 _MEMBERSHIP = ("IN", "NOT IN")
@@ -18,35 +25,34 @@ _EXPECTED = "Expected a quoted string value or a list of quoted string values fo
 _TIMES = ("creation_timestamp", "last_updated_timestamp")
 
 
-class _Later(BadFilter):
-    """What MLflow's store refuses: only once its parser has taken all clauses, so that a fault of a later clause is named before it."""
+class _StoreError(BadFilter):
+    """An error of MLflow's store, which follows its parser: parse errors of later clauses are reported first."""
 
 
 @dataclass(frozen=True, slots=True)
 class RegistryVocabulary:
-    """The words of one search of the registry: `filter` and `order` read expressions with them."""
+    """The vocabulary of one search of the registry: `filter` and `order` parse expressions with it."""
 
     attributes: frozenset[str]
     listable: frozenset[str]
     order_key: Callable[[str], Key]
 
     def filter(self, text: str) -> tuple[Clause, ...]:
-        """The clauses that must all hold. BadFilter says what is wrong, in MLflow's words where its server has some."""
+        """Parse a filter into clauses that must all hold. Raises BadFilter, with MLflow's message where it has one."""
         clauses: list[Clause] = []
-        later: _Later | None = None
+        first: _StoreError | None = None
         for raw in parse_clauses(text, quoted=False):
             try:
                 clauses.append(self._clause(raw))
-            except _Later as error:
-                later = later or error
-        if later is not None:
-            raise later
+            except _StoreError as error:
+                first = first or error
+        if first is not None:
+            raise first
         return tuple(clauses)
 
     def order(self, texts: Sequence[str]) -> tuple[Order, ...]:
-        """The criteria in their order. BadFilter for one that can't be read, or a key that comes twice."""
-        if len(texts) > MAX_ORDERS:
-            raise BadFilter(f"An order may have {MAX_ORDERS} criteria, this one has {len(texts)}")
+        """Parse the criteria of an order. Raises BadFilter for an invalid criterion or a repeated key."""
+        check_order_count(texts)
         orders = []
         for text in texts:
             name, ascending = parse_order(text)
@@ -72,7 +78,7 @@ class RegistryVocabulary:
         kind = _ENTITIES.get(entity)
         if kind is None:
             raise BadFilter(f"Invalid entity type '{entity}'. Valid entity types are ('attribute', 'tag', 'tags')")
-        # As MLflow: an attribute in quotes is none.
+        # As in MLflow, a quoted name is no attribute.
         if kind is KeyKind.ATTRIBUTE and name not in self.attributes:
             raise BadFilter(f"Invalid attribute key '{name}' specified. Valid keys are '{listed(self.attributes)}'")
         return Key(kind, unquoted(name))
@@ -86,7 +92,7 @@ class RegistryVocabulary:
             )
         values = list_values(right)
         if operator not in _MEMBERSHIP:
-            raise _Later(f"Invalid comparator for attribute: {operator}, which takes no list")
+            raise _StoreError(f"Invalid comparator for attribute: {operator}, which takes no list")
         return Among(key, values, operator == "NOT IN")
 
     def _compare(self, key: Key, operator: str, right: Token) -> Compare:
@@ -99,22 +105,23 @@ class RegistryVocabulary:
         if key.name == _VERSION_NUMBER and key.kind is KeyKind.ATTRIBUTE:
             return _numbered(key, operator, text, quoted=True)
         if operator not in _TEXTUAL:
-            raise _Later(f"Invalid comparator for {'tag' if key.kind is KeyKind.TAG else 'attribute'}: {operator}")
+            raise _StoreError(f"Invalid comparator for {'tag' if key.kind is KeyKind.TAG else 'attribute'}: {operator}")
         known = Operator(operator)
-        if known in (Operator.LIKE, Operator.ILIKE) and (len(text) - len(text.rstrip("\\"))) % 2:
-            raise _Later(f"The pattern '{text}' must not end with a single backslash")
+        check_pattern(known, text, _StoreError)
         return Compare(key, known, text)
 
 
 def _numbered(key: Key, operator: str, text: str, *, quoted: bool = False) -> Compare:
     if operator not in _NUMERIC:
-        raise _Later(f"Invalid comparator for attribute {key.name}: {operator}")
+        raise _StoreError(f"Invalid comparator for attribute {key.name}: {operator}")
     if not text.strip().removeprefix("-").isdecimal():
-        raise _Later(f"Invalid value for numeric attribute '{key.name}': {text!r}" if quoted else _broken(key, text))
-    return Compare(key, Operator(operator), whole_or_broken(text.strip()))
+        raise _StoreError(
+            f"Invalid value for numeric attribute '{key.name}': {text!r}" if quoted else _fraction_message(key, text)
+        )
+    return Compare(key, Operator(operator), parse_number(text.strip()))
 
 
-def _broken(key: Key, text: str) -> str:
+def _fraction_message(key: Key, text: str) -> str:
     return f"Invalid value for numeric attribute '{key.name}': {float(text)!r}"
 
 
@@ -122,7 +129,7 @@ def _model_order(text: str) -> Key:
     name = unquoted(text)
     if name == "name":
         return Key(KeyKind.ATTRIBUTE, name)
-    # Both are the time of the last update, as in MLflow's store.
+    # Both mean the time of the last update, as in MLflow's store.
     if name in ("timestamp", "last_updated_timestamp"):
         return Key(KeyKind.ATTRIBUTE, "last_updated_timestamp")
     raise BadFilter(f"Invalid order by key '{name}' specified. Valid keys are '{listed(('name', 'timestamp'))}'")

@@ -1,5 +1,5 @@
--- born: offset in `registry` of the event that created the model. It stays the model's identity through all renames; a model that gets a
--- name anew after its deletion is another one.
+-- born: offset in `registry` of the event that created the model. It stays the model's identity through all renames; a
+-- model that gets a name anew after its deletion is another one.
 CREATE TABLE registered_model (
     born          bigint PRIMARY KEY,
     workspace     text NOT NULL,
@@ -30,8 +30,8 @@ CREATE TABLE model_alias (
     PRIMARY KEY (born, alias)
 );
 
--- A version that was deleted has no row; last_version of its model keeps its number from being given again. log_offset: of the event that
--- created it. The time of its last update is the later one of updated_ms and its model's renamed_ms.
+-- A version that was deleted has no row; last_version of its model keeps its number from being given again. log_offset:
+-- of the event that created it. The time of its last update is the later one of updated_ms and its model's renamed_ms.
 CREATE TABLE model_version (
     born              bigint NOT NULL,
     version           integer NOT NULL,
@@ -72,7 +72,8 @@ CREATE TABLE model_naming (
 );
 CREATE INDEX model_naming_name ON model_naming USING hash (name);
 
--- Which registered models got versions of which logged model, and when: what was made of it at a moment of the log is found by it.
+-- Which registered models got versions of which logged model, and when: what was made of it at a moment of the log is
+-- found by it.
 CREATE TABLE model_made_of (
     model_id    text NOT NULL,
     log_offset  bigint NOT NULL,

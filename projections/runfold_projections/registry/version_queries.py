@@ -1,4 +1,4 @@
-"""Versions of registered models as they are."""
+"""Versions of registered models: by number, alias or creation, or a page of a search."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from .search_vocabulary import MODEL_VERSIONS
 
 @dataclass(frozen=True, slots=True)
 class ModelVersion:
-    """A version; times in ms since the epoch by the writers' clocks. `born` is its model's identity."""
+    """A version. Times are ms since the epoch by the writers' clocks; `creation_offset` is its model's identity."""
 
-    born: int
+    creation_offset: int
     name: str
     version: int
     source: str
@@ -32,8 +32,10 @@ class ModelVersion:
 
 
 COLUMNS = """
-SELECT m.name, v.born, v.version, v.source, v.storage_location, v.run_id, v.run_link, v.model_id, v.description, v.stage, v.created_ms,
-       greatest(v.updated_ms, m.renamed_ms) AS updated_ms, tags.keys AS tag_keys, tags.values AS tag_values, standing.aliases
+SELECT m.name, v.born, v.version, v.source, v.storage_location, v.run_id, v.run_link, v.model_id, v.description,
+    v.stage, v.created_ms,
+       greatest(v.updated_ms, m.renamed_ms) AS updated_ms, tags.keys AS tag_keys, tags.values AS tag_values,
+           standing.aliases
 """
 JOINED = """
 JOIN registered_model m ON m.born = v.born
@@ -42,7 +44,8 @@ CROSS JOIN LATERAL (
     FROM (SELECT key, value FROM model_version_tag WHERE born = v.born AND version = v.version ORDER BY key) t
 ) tags
 CROSS JOIN LATERAL (
-    SELECT array_agg(a.alias ORDER BY a.alias) AS aliases FROM model_alias a WHERE a.born = v.born AND a.version = v.version
+    SELECT array_agg(a.alias ORDER BY a.alias) AS aliases FROM model_alias a WHERE a.born = v.born
+        AND a.version = v.version
 ) standing
 """
 _BY_NUMBER = COLUMNS + "FROM model_version v" + JOINED + "WHERE m.workspace = $1 AND m.name = $2 AND v.version = $3"
@@ -54,7 +57,8 @@ _BY_ALIAS = (
 )
 _BY_KEYS = (
     COLUMNS
-    + "FROM unnest($1::bigint[], $2::integer[]) WITH ORDINALITY AS wanted (born, version, place) JOIN model_version v USING (born, version)"
+    + "FROM unnest($1::bigint[], $2::integer[]) WITH ORDINALITY AS wanted (born, version, place) "
+    + "JOIN model_version v USING (born, version)"
     + JOINED
     + "ORDER BY wanted.place"
 )
@@ -70,33 +74,33 @@ STAGES = ("None", "Staging", "Production", "Archived")
 
 
 async def get_model_version(connection: Connection, workspace: str, name: str, version: int) -> ModelVersion | None:
-    """The version of this number of the model that has this name now."""
+    """Return the version of this number of the model that has this name; None if there is none."""
     if not storable(workspace) or not storable(name) or not 0 < version < 2**31:
         return None
     return _version(await connection.fetchrow(_BY_NUMBER, workspace, name, version))
 
 
 async def model_version_by_alias(connection: Connection, workspace: str, name: str, alias: str) -> ModelVersion | None:
-    """The version that the alias stands on."""
+    """Return the version that an alias points to; None if there is none."""
     if not storable(workspace) or not storable(name) or not storable(alias):
         return None
     return _version(await connection.fetchrow(_BY_ALIAS, workspace, name, alias))
 
 
 async def model_version_created_at(connection: Connection, offset: int) -> ModelVersion | None:
-    """The version that the event at this offset of `registry` created, if the fold accepted it and it is still there."""
+    """Return the version that the event at this offset of `registry` created, if it still exists."""
     return _version(await connection.fetchrow(_CREATED_AT, offset))
 
 
-async def versions_of(connection: Connection, born: int, limit: int, offset: int) -> list[ModelVersion]:
-    """A page of a model's versions, the largest number first."""
-    return [made_version(row) for row in await connection.fetch(_OF_MODEL, born, limit, offset)]
+async def versions_of(connection: Connection, creation_offset: int, limit: int, offset: int) -> list[ModelVersion]:
+    """Return a page of a model's versions, the largest number first."""
+    return [made_version(row) for row in await connection.fetch(_OF_MODEL, creation_offset, limit, offset)]
 
 
-async def latest_versions(connection: Connection, borns: Sequence[int]) -> dict[int, list[ModelVersion]]:
-    """Of each model, given by its identity, the version of the largest number per stage, by number."""
-    found: dict[int, list[ModelVersion]] = {born: [] for born in borns}
-    for row in await connection.fetch(_LATEST, list(borns), STAGES) if borns else ():
+async def latest_versions(connection: Connection, creation_offsets: Sequence[int]) -> dict[int, list[ModelVersion]]:
+    """Return, per model identity, the version of the largest number of each stage, by number."""
+    found: dict[int, list[ModelVersion]] = {creation_offset: [] for creation_offset in creation_offsets}
+    for row in await connection.fetch(_LATEST, list(creation_offsets), STAGES) if creation_offsets else ():
         found[row["born"]].append(made_version(row))
     return found
 
@@ -104,16 +108,20 @@ async def latest_versions(connection: Connection, borns: Sequence[int]) -> dict[
 async def search_model_versions(
     connection: Connection, workspace: str, filter_string: str, order_by: Sequence[str], limit: int, offset: int
 ) -> list[ModelVersion]:
-    """A page of a workspace's versions that match, the last updated first unless said otherwise. Those of prompts are found only if the
-    filter asks for them.
+    """Return a page of the matching versions of a workspace, by default the last updated first.
 
-    BadFilter for an expression that can't be read, BadQuery for a limit or offset out of range.
+    Finds those of prompts only if the filter asks for them. Raises BadFilter for an invalid expression, BadQuery for a
+    limit or offset out of range.
     """
     clauses, orders = MODEL_VERSIONS.filter(filter_string), MODEL_VERSIONS.order(order_by)
     statement = page_of_versions(workspace, clauses, orders, limit, offset)
     keys = [(row["born"], row["version"]) for row in await connection.fetch(statement.text, *statement.values)]
     rows = (
-        await connection.fetch(_BY_KEYS, [born for born, _ in keys], [version for _, version in keys]) if keys else ()
+        await connection.fetch(
+            _BY_KEYS, [creation_offset for creation_offset, _ in keys], [version for _, version in keys]
+        )
+        if keys
+        else ()
     )
     return [made_version(row) for row in rows]
 
@@ -123,7 +131,8 @@ def _version(row: Any) -> ModelVersion | None:
 
 
 def made_version(row: Any) -> ModelVersion:
-    """A version from a row of COLUMNS."""
+    """Make a version from a row of COLUMNS."""
     fields = dict(row)
     tags = dict(zip(fields.pop("tag_keys") or (), fields.pop("tag_values") or (), strict=True))
-    return ModelVersion(**{**fields, "tags": tags, "aliases": fields["aliases"] or []})
+    aliases = fields.pop("aliases") or []
+    return ModelVersion(creation_offset=fields.pop("born"), **fields, tags=tags, aliases=aliases)

@@ -1,4 +1,4 @@
-"""What changed since a reader last looked: the changes of runs and metrics as a feed of epochs, each a state of the tables."""
+"""The change feed of runs and metrics: epochs, each a state of the tables, and the runs that differ between them."""
 
 import asyncio
 from collections import deque
@@ -10,22 +10,22 @@ from runfold_projections.postgres.connection import Connection
 from runfold_projections.series.fork_summaries import descendants_of
 
 KEPT_CHANGES = 200_000
-"""Run ids that a feed remembers, over all epochs."""
+"""Run ids that a feed keeps, over all epochs."""
 
 Where = tuple[str, int]
 Listener = Callable[[frozenset[str] | None], None]
-"""Told which runs changed; None: whatever was read before may be of another log or generation."""
+"""Called with the changed runs; None: everything may have changed, since the log or a generation is another."""
 
 
-class _Standing(NamedTuple):
-    """How far a partition is folded, and into what: log, genesis and generation."""
+class _PartitionState(NamedTuple):
+    """A partition's checkpoint, and the log, genesis and generation that it belongs to."""
 
     next_offset: int
-    of: tuple[str, str, int]
+    log: tuple[str, str, int]
 
 
 class SnapshotEpoch(NamedTuple):
-    """A snapshot's epoch, None if it is older than what was seen already, and which experiments are deleted in it."""
+    """A snapshot's epoch, None if a newer one was seen already, and which experiments are deleted in it."""
 
     epoch: int | None
     deleted: frozenset[int]
@@ -38,15 +38,15 @@ class _Epoch:
 
 
 class ChangeFeed:
-    """Numbers the states of the tables that this process has seen, and knows which runs differ between two of them.
+    """Numbers the states of the tables that this process has seen, and lists the runs that differ between two of them.
 
-    What a partition's offsets mean for the tables never changes, so a state is known by its checkpoints, whatever becomes of the
-    connection that saw it. A snapshot that is older than the newest one seen has no number.
+    Checkpoints identify a state of the tables, since folds are deterministic. A snapshot that is older than the newest
+    one seen has no number.
     """
 
     def __init__(self) -> None:
         self.epoch = 0
-        self._standing: dict[Where, _Standing] = {}
+        self._states: dict[Where, _PartitionState] = {}
         self._changes: deque[_Epoch] = deque()
         self._remembered = 0
         self._first = 0
@@ -54,21 +54,23 @@ class ChangeFeed:
         self._lock = asyncio.Lock()
 
     def subscribe(self, listener: Listener) -> None:
-        """Call it at every new epoch."""
+        """Call `listener` at every new epoch."""
         self._listeners.append(listener)
 
     async def epoch_of(self, connection: Connection) -> int | None:
-        """The epoch of the connection's snapshot; None if it is older than what was seen already."""
+        """Return the epoch of the connection's snapshot; None if a newer one was seen already."""
         return (await self.snapshot_epoch(connection, ())).epoch
 
     async def snapshot_epoch(self, connection: Connection, experiment_ids: Sequence[int]) -> SnapshotEpoch:
-        """The epoch of the connection's snapshot, and, as it takes no further round trip, which of these experiments are deleted."""
-        now, deleted = await _standing(connection, experiment_ids)
+        """Return the epoch of the connection's snapshot and, in the same round trip, which of these experiments are
+        deleted.
+        """
+        now, deleted = await _read_states(connection, experiment_ids)
         async with self._lock:
             return SnapshotEpoch(await self._epoch_of(connection, now), deleted)
 
-    async def _epoch_of(self, connection: Connection, now: dict[Where, _Standing]) -> int | None:
-        if not self.epoch or not self._standing.keys() <= now.keys() or not self._same_log(now):
+    async def _epoch_of(self, connection: Connection, now: dict[Where, _PartitionState]) -> int | None:
+        if not self.epoch or not self._states.keys() <= now.keys() or not self._same_log(now):
             self._begin(now, None)
             return self.epoch
         moved = {where: self._offset(where) for where in now if now[where].next_offset != self._offset(where)}
@@ -79,7 +81,7 @@ class ChangeFeed:
         return self.epoch
 
     def between(self, since: int, until: int) -> set[str] | None:
-        """The runs that may differ between two epochs; None if that is not known any more."""
+        """Return the runs that may differ between two epochs; None if that is no longer known."""
         if since < self._first:
             return None
         found: set[str] = set()
@@ -91,15 +93,15 @@ class ChangeFeed:
         return found
 
     def _offset(self, where: Where) -> int:
-        known = self._standing.get(where)
+        known = self._states.get(where)
         return known.next_offset if known else 0
 
-    def _same_log(self, now: Mapping[Where, _Standing]) -> bool:
-        return all(now[where].of == known.of for where, known in self._standing.items())
+    def _same_log(self, now: Mapping[Where, _PartitionState]) -> bool:
+        return all(now[where].log == known.log for where, known in self._states.items())
 
-    def _begin(self, now: dict[Where, _Standing], changed: frozenset[str] | None) -> None:
+    def _begin(self, now: dict[Where, _PartitionState], changed: frozenset[str] | None) -> None:
         self.epoch += 1
-        self._standing = now
+        self._states = now
         if changed is None:
             self._changes.clear()
             self._remembered, self._first = 0, self.epoch
@@ -114,9 +116,9 @@ class ChangeFeed:
             listener(changed)
 
 
-async def _standing(
+async def _read_states(
     connection: Connection, experiment_ids: Sequence[int]
-) -> tuple[dict[Where, _Standing], frozenset[int]]:
+) -> tuple[dict[Where, _PartitionState], frozenset[int]]:
     rows = await connection.fetch(
         """
         SELECT c.topic, c.partition, c.next_offset, c.log_id, c.genesis_id::text, g.number
@@ -128,18 +130,21 @@ async def _standing(
         """,
         experiment_ids,
     )
-    now = {(row[0], row[1]): _Standing(row[2], (row[3], row[4], row[5])) for row in rows if row[0] is not None}
+    now = {(row[0], row[1]): _PartitionState(row[2], (row[3], row[4], row[5])) for row in rows if row[0] is not None}
     return now, frozenset(row[2] for row in rows if row[0] is None)
 
 
 async def _changed(connection: Connection, since: Mapping[Where, int]) -> frozenset[str] | None:
-    """The runs changed in these partitions from these offsets on; None if the rows do not go back so far."""
+    """Return the runs changed in these partitions from these offsets on; None if the rows do not go back that far."""
     topics, partitions, offsets = zip(*((*where, offset) for where, offset in since.items()), strict=True)
     rows = await connection.fetch(
         """
-        WITH since AS (SELECT * FROM unnest($1::text[], $2::integer[], $3::bigint[]) AS s (topic, partition, next_offset))
+        WITH since AS (
+            SELECT * FROM unnest($1::text[], $2::integer[], $3::bigint[]) AS s (topic, partition, next_offset)
+        )
         SELECT s.topic, s.partition, c.first_offset, c.run_ids
-        FROM since s JOIN run_change c ON c.partition = s.partition AND c.next_offset > s.next_offset WHERE s.topic = 'runs'
+        FROM since s JOIN run_change c ON c.partition = s.partition AND c.next_offset > s.next_offset
+        WHERE s.topic = 'runs'
         UNION ALL
         SELECT s.topic, s.partition, c.first_offset, c.run_ids
         FROM since s JOIN metric_change c ON c.partition = s.partition AND c.next_offset > s.next_offset
@@ -156,5 +161,5 @@ async def _changed(connection: Connection, since: Mapping[Where, int]) -> frozen
         found.update(run_ids)
     if any(where not in begins or begins[where] > offset for where, offset in since.items()):
         return None
-    # What a run inherits changes with those that it was forked from.
+    # Inherited points change with the runs that they come from.
     return frozenset(found | await descendants_of(connection, found)) if found else frozenset()

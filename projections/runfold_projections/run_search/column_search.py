@@ -1,4 +1,4 @@
-"""A search of runs over columns; finds exactly what the SQL of `run_sql` finds, in the same order."""
+"""Searches runs in columns. Finds exactly what the SQL of `run_sql` finds, in the same order."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,23 +13,23 @@ from .table import RunTable
 
 @dataclass(frozen=True, slots=True)
 class RunSearch:
-    """What is sought, and in which order."""
+    """The clauses and the order of a search."""
 
     scope: SearchScope
     clauses: tuple[Clause, ...]
     orders: tuple[Order, ...]
 
     def where_deleted(self, deleted: frozenset[int]) -> "RunSearch":
-        """The same, knowing which of its experiments are deleted."""
+        """Return the search with its deleted experiments set."""
         return replace(self, scope=replace(self.scope, deleted=deleted))
 
     def columns(self) -> list[Key]:
-        """The columns that it needs."""
+        """Return the columns that the search needs."""
         keys = [clause.key for clause in self.clauses] + [order.key for order in self.orders]
         return list(dict.fromkeys(column for key in keys if (column := column_of(key)) is not None))
 
 
 def find_rows(table: RunTable, search: RunSearch, known: Verdicts, most: int | None = None) -> Any:
-    """The rows of the matching runs in order: the first `most`, or all."""
+    """Return the rows of the matching runs in order: the first `most`, or all."""
     rows = matching(table, search.scope, search.clauses, known)
     return ordered(rows, sort_keys(table, search.orders), most)

@@ -1,7 +1,7 @@
 """Columns of a table of runs: NumPy arrays with one entry per run, never changed once made.
 
-A column is brought up to date in two steps, each of which gives a new column: `inserted` makes room for new runs, which have no
-value yet, and `patched` gives values to some.
+A column is updated in two steps, each of which returns a new column: `inserted` makes room for new runs, which have no
+value yet, and `patched` sets the values of some rows.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,17 +15,17 @@ from .dictionary import TextDictionary
 
 @dataclass(frozen=True, slots=True)
 class NumberColumn:
-    """int64 or float64; where `present` is False the value means nothing."""
+    """Numbers (int64 or float64) of shape (runs,). `present` (bool) is False where a run has no value."""
 
     values: Any
     present: Any
 
     def inserted(self, places: Any) -> "NumberColumn":
-        """Room before each of these entries (ascending)."""
+        """Make room before each of these entries (ascending)."""
         return NumberColumn(np.insert(self.values, places, 0), np.insert(self.present, places, False))
 
     def patched(self, rows: Any, values: Sequence[float | None]) -> "NumberColumn":
-        """Other values in these rows."""
+        """Set the values of these rows."""
         mine, present = self.values.copy(), self.present.copy()
         present[rows] = [value is not None for value in values]
         mine[rows] = [0 if value is None else value for value in values]
@@ -38,14 +38,14 @@ class NumberColumn:
 
 @dataclass(frozen=True, slots=True)
 class TextColumn:
-    """Texts as codes (int32) of a dictionary, -1 where there is none. Codes are in the order of their texts, by code points."""
+    """Texts as codes (int32) of a dictionary, -1 for none. Codes are in the order of their texts, by code points."""
 
     codes: Any
     values: TextDictionary
 
     @staticmethod
     def of(values: Iterable[bytes | None]) -> "TextColumn":
-        """A column of these, in UTF-8."""
+        """Make a column of texts in UTF-8."""
         seen: dict[bytes | None, int] = {}
         code = seen.setdefault
         first = np.fromiter((code(value, len(seen)) for value in values), np.int32)
@@ -55,11 +55,11 @@ class TextColumn:
         return TextColumn(final[first] if len(final) else first, TextDictionary.of(distinct))
 
     def inserted(self, places: Any) -> "TextColumn":
-        """Room before each of these entries (ascending)."""
+        """Make room before each of these entries (ascending)."""
         return TextColumn(np.insert(self.codes, places, -1), self.values)
 
     def patched(self, rows: Any, values: Sequence[str | None]) -> "TextColumn":
-        """Other values in these rows."""
+        """Set the values of these rows."""
         texts = [None if value is None else value.encode() for value in values]
         new = {text for text in texts if text is not None and self.values.code(text) is None}
         known, codes = self.values, self.codes.copy()
@@ -70,11 +70,11 @@ class TextColumn:
         return TextColumn(codes, known)
 
     def code(self, value: str) -> int | None:
-        """The code of a text; None if no run has it."""
+        """Return the code of a text; None if no run has it."""
         return self.values.code(value.encode())
 
     def having(self, verdicts: Any) -> Any:
-        """Rows whose text is one of those that the verdicts (one per distinct value) accept."""
+        """Return a mask of rows by verdicts on distinct values (bool, one per value)."""
         return np.append(verdicts, False)[self.codes]
 
     @property
@@ -83,7 +83,7 @@ class TextColumn:
 
     @property
     def is_stale(self) -> bool:
-        """Whether most of its distinct values may be of the past: loading it anew is better."""
+        """Whether most of its distinct values may be outdated, so reloading is better."""
         return len(self.values) > 2 * len(self.codes) + 1000
 
 
@@ -93,14 +93,14 @@ DATASET_FIELDS = ("name", "digest", "context")
 
 @dataclass(frozen=True, slots=True)
 class DatasetColumn:
-    """The data sets of all runs: entry by entry, the run's row and the data set's name, digest and context."""
+    """The datasets of all runs: per entry, the run's row (int64) and the dataset's name, digest and context."""
 
     rows: Any
     fields: dict[str, TextColumn]
 
     @staticmethod
     def of(rows: Sequence[int], entries: Sequence[DatasetRow]) -> "DatasetColumn":
-        """A column of these entries, each of the run in the row of the same place."""
+        """Make a column of entries, and the rows of their runs."""
         fields = {
             name: TextColumn.of(None if (text := entry[at]) is None else text.encode() for entry in entries)
             for at, name in enumerate(DATASET_FIELDS)
@@ -108,11 +108,11 @@ class DatasetColumn:
         return DatasetColumn(np.array(rows, np.int64), fields)
 
     def inserted(self, places: Any) -> "DatasetColumn":
-        """Room before each of these rows (ascending)."""
+        """Make room before each of these rows (ascending)."""
         return DatasetColumn(self.rows + np.searchsorted(places, self.rows, side="right"), self.fields)
 
     def patched(self, rows: Any, values: Sequence[Sequence[DatasetRow]]) -> "DatasetColumn":
-        """Other data sets in these rows."""
+        """Set the datasets of these rows."""
         kept = np.flatnonzero(~np.isin(self.rows, rows))
         new = [(int(row), entry) for row, entries in zip(rows, values, strict=True) for entry in entries]
         room = np.full(len(new), len(kept))
@@ -129,7 +129,7 @@ class DatasetColumn:
 
     @property
     def is_stale(self) -> bool:
-        """As of Texts."""
+        """Whether a field is stale, see `TextColumn`."""
         return any(texts.is_stale for texts in self.fields.values())
 
 

@@ -13,7 +13,7 @@ _END = b"\0"
 
 @dataclass(frozen=True, slots=True)
 class TextDictionary:
-    """`blob` holds the texts in UTF-8, each with a zero byte behind it, and `starts` where each begins, and the end of all.
+    """Texts in UTF-8, each followed by a zero byte, in `blob`. `starts` (int64) has the start of each, and the end.
 
     The order of UTF-8's bytes is that of the code points. Texts of Postgres hold no zero byte.
     """
@@ -109,7 +109,7 @@ def _matches(blob: bytes, starts: Any, ends: Any, parts: Sequence[bytes]) -> Any
 
 
 def _stands(characters: Any, places: Any, part: bytes) -> Any:
-    """Whether the part stands at each of these places. None is within it of the end of all, or what it says there counts nothing."""
+    """Return whether the part is at each of these places. The result does not matter for places too near to the end."""
     mask = np.ones(len(places), bool)
     for offset, byte in enumerate(part):
         mask &= characters[np.clip(places + offset, 0, len(characters) - 1)] == byte

@@ -1,4 +1,4 @@
-"""Which runs of a table match: one pass over a column per clause, so that time grows with their number and no faster."""
+"""Finds the matching runs of a table with one pass over a column per clause, in time linear in their number."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,10 +16,10 @@ from .table import RunTable
 
 RUN_ID = Key(KeyKind.ATTRIBUTE, "run_id")
 DATASETS = Key(KeyKind.DATASET, "")
-"""The one column for all that can be asked about data sets."""
+"""The column of all fields of datasets."""
 
 Verdicts = Mapping[Clause, Any]
-"""Of a clause, what Postgres said of each distinct value of its column."""
+"""By clause, whether each distinct value of its column matches in Postgres: bool arrays."""
 
 _COMPARE: dict[Operator, Any] = {
     Operator.EQUAL: np.equal,
@@ -32,14 +32,14 @@ _COMPARE: dict[Operator, Any] = {
 
 
 def column_of(key: Key) -> Key | None:
-    """The column that a key needs; None for what every table has."""
+    """Return the column that a key needs; None for those that every table has."""
     if key in (START_TIME, RUN_ID):
         return None
     return DATASETS if key.kind is KeyKind.DATASET else key
 
 
 def matching(table: RunTable, scope: SearchScope, clauses: Sequence[Clause], known: Verdicts) -> Any:
-    """The rows of the matching runs, ascending."""
+    """Return the rows of the matching runs, ascending: int64 of shape (matches,)."""
     mask = _stage(table, scope)
     for clause in clauses:
         mask &= _holds(table, clause, known)
@@ -47,7 +47,7 @@ def matching(table: RunTable, scope: SearchScope, clauses: Sequence[Clause], kno
 
 
 def texts_of(table: RunTable, key: Key) -> TextColumn | None:
-    """The texts that a clause about this key is decided by; None if it is about numbers or run ids."""
+    """Return the texts that a clause on this key tests; None for numbers and run ids."""
     column = table.columns.get(column_of(key) or key)
     if isinstance(column, DatasetColumn):
         return column.fields[key.name]
@@ -80,7 +80,7 @@ def _holds(table: RunTable, clause: Clause, known: Verdicts) -> Any:
 
 
 def _number_holds(column: NumberColumn, clause: Clause) -> Any:
-    # NaN compares as MLflow has it: unequal to every number, and no more.
+    # As in MLflow, NaN is unequal to every number, and matches nothing else.
     assert isinstance(clause, Compare), clause
     return _COMPARE[clause.operator](column.values, clause.value) & column.present
 
@@ -117,14 +117,14 @@ def _run_id_holds(table: RunTable, clause: Clause) -> Any:
 
 
 def _is_one_of(run_ids: Any, values: Sequence[str]) -> Any:
-    # Padded with zero bytes, which no id has. Longer ones than the table has can't be in it.
+    # Ids are padded with zero bytes, which none contains. Longer values can't be in the table.
     width = run_ids.dtype.itemsize
     encoded = [encoded for value in values if len(encoded := value.encode()) <= width]
     mask = np.zeros(len(run_ids), bool)
     if not encoded or not len(run_ids):
         return mask
     sought = np.unique(np.array(encoded, run_ids.dtype))
-    # Eight bytes as one number are compared much faster than texts, and leave few to compare.
+    # Comparing eight bytes as one number is much faster than comparing texts, and leaves few candidates.
     heads = np.unique(_head(sought))
     mine = _head(run_ids)
     rows = np.flatnonzero(heads[np.minimum(np.searchsorted(heads, mine), len(heads) - 1)] == mine)
@@ -133,7 +133,7 @@ def _is_one_of(run_ids: Any, values: Sequence[str]) -> Any:
 
 
 def _head(run_ids: Any) -> Any:
-    # The table's ids are as wide as a number of such numbers.
+    # The width of the table's ids is a multiple of eight bytes.
     return run_ids.view(np.uint64).reshape(len(run_ids), -1)[:, 0]
 
 
@@ -143,7 +143,7 @@ def _like(values: TextDictionary, clause: Clause) -> Any:
 
 
 def texts_for_postgres(table: RunTable, clause: Clause) -> TextDictionary | None:
-    """The distinct values that Postgres must judge, as ILIKE of other letters than ASCII's is its locale's business; else None.
+    """Return the distinct values that Postgres must match, since ILIKE beyond ASCII depends on its locale; else None.
 
     Run ids are ASCII.
     """

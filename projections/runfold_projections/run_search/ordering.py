@@ -1,4 +1,4 @@
-"""The order of runs out of columns: stable, so that ties stay as the table has them: latest start first, then by id.
+"""Orders runs by columns. The order is stable, so ties stay in the table's order: latest start first, then by id.
 
 Runs without a value come last in both directions, and NaN just before them, as in MLflow's store.
 """
@@ -17,16 +17,16 @@ from .table import RunTable
 
 _LAST = np.int32(2**31 - 1)
 SortKey = Callable[[Any], Any]
-"""Of rows, the numbers by which they ascend."""
+"""Returns, for rows, the numbers by which they ascend."""
 
 
 def sort_keys(table: RunTable, orders: Sequence[Order]) -> list[SortKey]:
-    """The keys of these criteria, most significant first."""
+    """Return the keys of these criteria, most significant first."""
     return [key for order in orders for key in _criterion(table, order)]
 
 
 def ordered(rows: Any, keys: Sequence[SortKey], most: int | None = None) -> Any:
-    """The rows in order; the first `most` of them, which takes a pass over the rows and no sort of them all."""
+    """Order rows. With `most`, return the first ones, with a pass over the rows instead of a sort of all."""
     if most is None or most >= len(rows):
         return _sorted(rows, keys)
     if not keys or not most:
@@ -48,7 +48,7 @@ def _sorted(rows: Any, keys: Sequence[SortKey]) -> Any:
 
 
 def _at_place(values: Any, place: int) -> Any:
-    """The value that stands at this place (from 1) once they are in order."""
+    """Return the value at this place (from 1) of the sorted values."""
     if values.dtype == np.int8:
         return np.searchsorted(np.cumsum(np.bincount(values)), place)
     return np.partition(values, place - 1)[place - 1]
@@ -72,7 +72,7 @@ def _criterion(table: RunTable, order: Order) -> list[SortKey]:
 
 
 def _group(values: Any, present: Any) -> Any:
-    """0 for numbers, 1 for NaN, 2 for nothing."""
+    """Return 0 for numbers, 1 for NaN, 2 for no value, as int8."""
     return np.where(present, np.isnan(values), 2).astype(np.int8)
 
 

@@ -1,4 +1,4 @@
-"""Columns of runs out of the tables: whole ones in one row of packed bytes each, or the values of some runs."""
+"""Reads columns of runs from the tables: a whole one as one row of packed bytes, or the values of some runs."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,8 @@ from .table import RunRow, RunTable, id_width
 _ORDER = "ORDER BY r.start_ms DESC, r.run_id"
 # Texts hold no zero byte, and UTF-8 no byte 255.
 _TEXT = f"string_agg(coalesce(convert_to({{value}}, 'UTF8'), '\\xff'::bytea), '\\x00'::bytea {_ORDER})"
-# Nothing if there is more text than a caller wants, or than a value of Postgres can hold; how much there is, is known without reading it.
+# NULL if there is more text than the caller wants, or than a value of Postgres can hold. Postgres knows sizes without
+# reading the texts.
 _TEXTS = f"""
 WITH r AS MATERIALIZED (SELECT r.start_ms, r.run_id, {{value}} AS value {{rows}})
 SELECT CASE WHEN (SELECT sum(octet_length(r.value)) FROM r) > least({{most}}::bigint, 500000000) THEN NULL
@@ -31,18 +32,21 @@ _BASE = f"""
 SELECT {_TEXT.format(value="r.run_id")},
        string_agg(int8send(r.start_ms), ''::bytea {_ORDER}),
        string_agg(int8send(r.experiment_id), ''::bytea {_ORDER}),
-       string_agg(CASE WHEN r.lifecycle_stage = 'deleted' THEN '\\x01'::bytea ELSE '\\x00'::bytea END, ''::bytea {_ORDER})
+       string_agg(
+           CASE WHEN r.lifecycle_stage = 'deleted' THEN '\\x01'::bytea ELSE '\\x00'::bytea END, ''::bytea {_ORDER}
+       )
 FROM run r WHERE r.experiment_id = ANY ($1::bigint[])
 """  # noqa: S608 - constants of this module
-# Two ways to a key of each run. A look-up takes 5 us per run, whatever else the table holds; a join reads all of the table, and
-# the planner, which takes pages in memory for pages on disk, prefers it far too early.
+# Two ways to read a key of each run. A look-up takes 5 us per run, however large the table is; a join reads all of the
+# table. The planner, which takes pages in memory for pages on disk, prefers the join far too early.
 _JOINED = "LEFT JOIN {table} t ON t.run_id = r.run_id AND t.key = $2::text"
 _LOOKED_UP = (
     "LEFT JOIN LATERAL (SELECT value FROM {table} WHERE run_id = r.run_id AND key = $2::text OFFSET 0) t ON true"
 )
 MOST_LOOK_UPS = 200_000
 _IN_EXPERIMENTS = "WHERE r.experiment_id = ANY ($1::bigint[])"
-# Where wide rows have these keys: looked for in one row of each layout, since reading the keys of all takes as long as all the rest.
+# The places of these keys in wide rows. Only one row of each layout is read: reading the keys of all rows would double
+# the time.
 _PLACES = """
 SELECT one.layout, wanted.key, place
 FROM (SELECT DISTINCT ON (layout) layout, run_id, block FROM metric_block WHERE layout IS NOT NULL) AS one
@@ -50,7 +54,7 @@ JOIN metric_block b USING (run_id, block)
 CROSS JOIN unnest($1::text[]) AS wanted (key) CROSS JOIN LATERAL array_position(b.keys, wanted.key) AS place
 WHERE place IS NOT NULL
 """
-# The same for the rows of some runs: keys that only others have, such as one with a million of its own, are not looked at.
+# The same for the rows of some runs: other runs, which may have a million keys of their own, are not read.
 _PLACES_OF = _PLACES.replace("WHERE layout IS NOT NULL", "WHERE layout IS NOT NULL AND run_id = ANY ($2::text[])")
 # A metric's latest value lies at its key's place in a row of `metric_block`, as 8 bytes.
 _LATEST = """
@@ -93,7 +97,11 @@ _ATTRIBUTES = {
 }
 _DATASETS = """
 SELECT (r.at - 1)::bigint AS at, d.name, d.digest, d.tags ->> 'mlflow.data.context' AS context
-FROM (SELECT run_id, row_number() OVER (ORDER BY start_ms DESC, run_id) AS at FROM run WHERE experiment_id = ANY ($1::bigint[])) r
+FROM (
+    SELECT run_id, row_number() OVER (ORDER BY start_ms DESC, run_id) AS at
+    FROM run
+    WHERE experiment_id = ANY ($1::bigint[])
+) r
 JOIN run_dataset d USING (run_id)
 ORDER BY r.at
 """
@@ -104,14 +112,17 @@ WHERE run_id = ANY ($1::text[]) AND experiment_id = ANY ($2::bigint[])
 _CHANGED_VALUES = {
     KeyKind.METRIC: """
     SELECT b.run_id, known.key, substr(b.numbers, 8 * known.place - 7, 8)
-    FROM metric_block b JOIN unnest($3::uuid[], $4::text[], $5::integer[]) AS known (layout, key, place) ON known.layout = b.layout
+    FROM metric_block b
+    JOIN unnest($3::uuid[], $4::text[], $5::integer[]) AS known (layout, key, place) ON known.layout = b.layout
     WHERE b.run_id = ANY ($1::text[])
     UNION ALL
     SELECT b.run_id, wanted.key, substr(b.numbers, 8 * place - 7, 8)
-    FROM metric_block b CROSS JOIN unnest($2::text[]) AS wanted (key) CROSS JOIN LATERAL array_position(b.keys, wanted.key) AS place
+    FROM metric_block b CROSS JOIN unnest($2::text[]) AS wanted (key)
+    CROSS JOIN LATERAL array_position(b.keys, wanted.key) AS place
     WHERE b.run_id = ANY ($1::text[]) AND b.layout IS NULL AND place IS NOT NULL
     """,
-    KeyKind.PARAM: "SELECT run_id, key, value FROM run_param WHERE run_id = ANY ($1::text[]) AND key = ANY ($2::text[])",
+    KeyKind.PARAM: "SELECT run_id, key, value FROM run_param WHERE run_id = ANY ($1::text[]) AND key = ANY "
+    "($2::text[])",
     KeyKind.TAG: "SELECT run_id, key, value FROM run_tag WHERE run_id = ANY ($1::text[]) AND key = ANY ($2::text[])",
 }
 _CHANGED_DATASETS = """
@@ -123,7 +134,7 @@ _ILIKE = (
 
 
 async def load_table(connection: Connection, experiment_ids: Sequence[int]) -> RunTable:
-    """The experiments' runs, without columns yet."""
+    """Load the experiments' runs, without columns."""
     ids, starts, experiments, deleted = await connection.fetchrow(_BASE, experiment_ids)
     split = ids.split(b"\0") if ids is not None else []
     run_ids = await asyncio.to_thread(np.array, split, f"S{id_width(split)}")
@@ -133,7 +144,7 @@ async def load_table(connection: Connection, experiment_ids: Sequence[int]) -> R
 async def with_inherited(
     connection: Connection, experiment_ids: Sequence[int], table: RunTable, key: Key, column: Column
 ) -> Column:
-    """The metric's column with what runs inherit: `load_column` gives the values of what each logged itself. The same snapshot."""
+    """Add inherited values to a metric's column of `load_column`. Needs the same read transaction."""
     forked = await forked_in(connection, experiment_ids)
     if not forked:
         return column
@@ -144,9 +155,9 @@ async def with_inherited(
 async def load_column(
     connection: Connection, experiment_ids: Sequence[int], key: Key, runs: int, most_bytes: int
 ) -> Column | None:
-    """One column of the same `runs` runs, in the table's order; None if it is of texts that take more than `most_bytes`.
+    """Load a column of the same `runs` runs, in the table's order; None if its texts take more than `most_bytes`.
 
-    The connection is in the snapshot that the table shows.
+    Needs the read transaction of the table.
     """
     if key == DATASETS:
         rows = await connection.fetch(_DATASETS, experiment_ids)
@@ -169,7 +180,7 @@ async def load_column(
 async def refresh_table(
     connection: Connection, experiment_ids: Sequence[int], table: RunTable, run_ids: Sequence[str]
 ) -> RunTable:
-    """The table as the connection's snapshot has it, if no other runs than these changed since the table's."""
+    """Update the table to the connection's snapshot, if no other runs than these have changed since."""
     rows = await connection.fetch(_CHANGED, run_ids, experiment_ids)
     if not rows:
         return table
@@ -193,7 +204,7 @@ async def refresh_table(
 
 
 async def ilike(connection: Connection, values: Sequence[str], pattern: str) -> Any:
-    """What Postgres says of each value, as a NumPy array."""
+    """Let Postgres match each value, into a bool array of shape (values,)."""
     return np.array(await connection.fetchval(_ILIKE, values, pattern) or [], bool)
 
 
@@ -215,7 +226,7 @@ async def _changed_values(
 async def _places(
     connection: Connection, names: Sequence[str], run_ids: Sequence[str] | None = None
 ) -> tuple[list[UUID], list[str], list[int]]:
-    """Layouts, of all runs or of these, and which of these keys they have at which place."""
+    """Return the layouts of all runs, or of these, with the places of these keys: three parallel lists."""
     rows = await (connection.fetch(_PLACES, names) if run_ids is None else connection.fetch(_PLACES_OF, names, run_ids))
     return [row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows]
 

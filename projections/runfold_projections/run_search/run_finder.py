@@ -1,4 +1,4 @@
-"""Which runs a search finds: out of columns in memory, brought up to the snapshot of the search, or by SQL where that is better."""
+"""Finds the runs of a search: in columns in memory, updated to its read transaction, or by SQL where that is faster."""
 
 import asyncio
 from collections import OrderedDict
@@ -18,27 +18,27 @@ from .run_columns import ilike, load_column, load_table, refresh_table, with_inh
 from .run_sql import page_of_run_ids
 from .table import RunTable
 
-_SMALL = 20_000
-"""Runs up to which a search takes less time than a thread for it."""
+_SMALL_RUNS = 20_000
+"""Runs up to which a search takes less time than starting a thread for it."""
 _LEAST_RELOAD = 2_000
-"""Changed runs up to which a table is never loaded anew."""
+"""Changed runs up to which a table is refreshed instead of reloaded."""
 _ORDERS_KEPT = 4
-"""Searches per table whose whole result is kept for the next page."""
-_DEEP = 5_000
-"""Runs that SQL may pass over on its way to a page in the default order."""
+"""Searches per table whose full result is kept for the next page."""
+_MOST_SKIPPED = 5_000
+"""Runs that SQL may skip on its way to a page in the default order."""
 
 
 class SnapshotTooOld(Exception):
-    """The columns are already newer than the search's snapshot: a newer snapshot will do."""
+    """The columns are already newer than the search's snapshot. Retry with a newer one."""
 
 
 class ColumnsLoading(Exception):
-    """Another search is loading columns of these experiments, which may take seconds: await `free`, without a connection."""
+    """Another search is loading columns of these experiments, maybe for seconds: await `free`, without a connection."""
 
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """A table as of an epoch, and what was found in it lately: whoever turns one page turns the next."""
+    """A table as of an epoch, and the results of recent searches in it, for their next pages."""
 
     table: RunTable
     epoch: int
@@ -51,9 +51,9 @@ class _View:
 
 @dataclass(slots=True)
 class _Held:
-    """What is held of one set of experiments. `is_too_large`: its table alone takes more memory than there is.
+    """The columns of one set of experiments. `is_too_large`: its table alone exceeds the memory limit.
 
-    The lock is held while the view is brought up to date, and `is_loading` says that this takes long.
+    The lock is held while the view is updated; `is_loading` is set if this takes long.
     """
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -61,13 +61,13 @@ class _Held:
     is_loading: bool = False
     is_too_large: bool = False
     refused: set[Key] = field(default_factory=set)
-    """Columns that are too large."""
+    """Columns that exceed the memory limit."""
 
 
 class RunFinder:
-    """Searches with a memory of columns: `most_bytes` of them, the least used experiments go first.
+    """Searches runs in cached columns of at most `most_bytes`; the least recently used experiments are evicted first.
 
-    Used within one event loop. Every answer is that of the given connection's snapshot.
+    Used within one event loop. Every result is that of the given connection's snapshot.
     """
 
     def __init__(self, feed: ChangeFeed, most_bytes: int) -> None:
@@ -77,15 +77,16 @@ class RunFinder:
 
     @property
     def nbytes(self) -> int:
-        """About how much is held now."""
+        """Approximate size of all cached columns."""
         return sum(held.view.nbytes for held in self._held.values() if held.view is not None)
 
     async def run_ids(
         self, connection: Connection, epoch: int | None, search: RunSearch, limit: int, offset: int
     ) -> list[str]:
-        """The ids of a page of runs, as the SQL of `page_of_run_ids` finds them. `epoch` is the snapshot's, None if it has none.
+        """Return the ids of a page of runs, as the SQL of `page_of_run_ids` finds them.
 
-        Overtaken if the columns are newer than the snapshot, Busy if they are being loaded. BadQuery for a limit or offset out of range.
+        `epoch` is the snapshot's, None if it has none. SnapshotTooOld if the columns are newer than the snapshot,
+        ColumnsLoading if they are being loaded. BadQuery for a limit or offset out of range.
         """
         check_page(limit, offset)
         if not search.scope.experiments or not limit:
@@ -115,7 +116,7 @@ class RunFinder:
         return view.table.ids(rows[offset : offset + limit])
 
     async def free(self, search: RunSearch) -> None:
-        """Return when nobody loads columns of the search's experiments any more."""
+        """Wait until no search loads columns of these experiments."""
         held = self._held.get(tuple(sorted(search.scope.experiments)))
         while held is not None and held.is_loading:
             async with held.lock:
@@ -125,15 +126,15 @@ class RunFinder:
         held = self._held.get(experiments)
         if held is not None and (held.is_too_large or not held.refused.isdisjoint(search.columns())):
             return False
-        # The primary key finds runs that are named faster than a pass over all of them.
+        # The primary key finds runs by id faster than a pass over all of them.
         if any(_names_runs(clause) for clause in search.clauses):
             return False
-        # A first page in the default order is what an index delivers: it is not worth loading a table.
-        is_plain = not search.clauses and not search.orders and deepest <= _DEEP and len(experiments) == 1
+        # An index delivers a first page in the default order: loading a table does not pay.
+        is_plain = not search.clauses and not search.orders and deepest <= _MOST_SKIPPED and len(experiments) == 1
         return not is_plain or (held is not None and held.view is not None)
 
     async def _current(self, connection: Connection, epoch: int, held: _Held, search: RunSearch) -> _View | None:
-        """The view of this epoch with the columns that the search needs; None if that is too large."""
+        """Return the view of this epoch with the columns that the search needs; None if it is too large."""
         experiments = sorted(search.scope.experiments)
         view = held.view
         if view is not None and view.epoch > epoch:
@@ -156,7 +157,7 @@ class RunFinder:
                 if key.kind is KeyKind.METRIC:
                     column = await with_inherited(connection, experiments, table, key, column)
                 table = table.with_columns({key: column})
-                # Each as it comes: a caller that gives up on a search of many columns has not loaded them for nothing.
+                # Kept one by one: if a caller gives up on a search of many columns, those loaded so far stay.
                 held.view = _View(table, epoch, OrderedDict())
         finally:
             self._evict(held, search)
@@ -165,7 +166,7 @@ class RunFinder:
     async def _refreshed(
         self, connection: Connection, view: _View, epoch: int, experiments: Sequence[int]
     ) -> RunTable | None:
-        """The view's table as of the epoch; None if it had better be loaded anew."""
+        """Return the view's table as of the epoch; None if reloading is cheaper."""
         changed = self._feed.between(view.epoch, epoch)
         if changed is None or len(changed) > max(_LEAST_RELOAD, len(view.table) // 8):
             return None
@@ -185,7 +186,7 @@ class RunFinder:
 
 
 async def run_ids_by_sql(connection: Connection, search: RunSearch, limit: int, offset: int) -> list[str]:
-    """The same page by SQL alone."""
+    """Return the ids of a page of runs by SQL alone."""
     keys = [key.name for key in search.columns() if key.kind is KeyKind.METRIC]
     inherited = (
         await latest_of_forked(connection, await forked_in(connection, search.scope.experiments), keys) if keys else {}
@@ -212,6 +213,6 @@ async def _verdicts(connection: Connection, table: RunTable, clauses: Sequence[C
 
 
 async def _computed(table: RunTable, search: RunSearch, known: Verdicts, most: int | None) -> Any:
-    if len(table) > _SMALL:
+    if len(table) > _SMALL_RUNS:
         return await asyncio.to_thread(find_rows, table, search, known, most)
     return find_rows(table, search, known, most)

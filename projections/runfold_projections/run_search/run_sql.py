@@ -20,8 +20,9 @@ _TEXT_ATTRIBUTES = frozenset({"run_id", "run_name", "status", "artifact_uri", "u
 _TABLES = {KeyKind.METRIC: "metric", KeyKind.PARAM: "run_param", KeyKind.TAG: "run_tag"}
 _DATASET_COLUMNS = {"name": "d.name", "digest": "d.digest", "context": "d.tags ->> 'mlflow.data.context'"}
 
-# Two ways to ask for a key of a run, by the primary key. The planner may turn a semijoin round and begin with the values, which is
-# five times as fast where few match; but its time grows with their number: 4 ms for three, 200 ms for eight, minutes for a hundred.
+# Two ways to test a key of a run by the primary key. The planner may turn a semijoin around and begin with the values,
+# which is five times as fast if few match. But planning time grows with the number of semijoins: 4 ms for three, 200 ms
+# for eight, minutes for a hundred.
 MOST_SEMIJOINS = 3
 _SEMIJOIN = "EXISTS (SELECT FROM {table} t WHERE t.run_id = r.run_id AND t.key = {name} AND {test})"
 _LOOK_UP = "(SELECT {value} FROM {table} t WHERE t.run_id = r.run_id AND t.key = {name})"
@@ -44,7 +45,7 @@ START_TIME = Key(KeyKind.ATTRIBUTE, "start_time")
 
 @dataclass(frozen=True, slots=True)
 class SearchScope:
-    """Where a search looks. `deleted` are those of the experiments that are deleted, and all their runs with them."""
+    """The experiments of a search. `deleted` are the deleted ones, whose runs all count as deleted."""
 
     experiments: Sequence[int]
     deleted: frozenset[int]
@@ -59,9 +60,9 @@ def page_of_run_ids(
     offset: int,
     inherited: Mapping[tuple[str, str], float] = _NOTHING,
 ) -> Statement:
-    """Selects the ids of the matching runs in order. BadQuery for a limit or offset out of range.
+    """Build the query for the ids of the matching runs in order. BadQuery for a limit or offset out of range.
 
-    `inherited` are metrics, by run and key, that take the place of those in the table, which are of what each run logged itself.
+    `inherited` are metrics, by run and key, that replace those in the table, which cover what each run logged itself.
     """
     parameters = Parameters()
     first = [_WITH.format(*_columns(inherited, parameters))] if inherited else []
@@ -104,7 +105,7 @@ def _scope(scope: SearchScope, parameters: Parameters) -> list[str]:
 
 
 def _in_experiments(ids: Sequence[int], parameters: Parameters) -> str:
-    # One id as an equality lets the index on (experiment_id, start_ms DESC, run_id) deliver the default order without a sort.
+    # With an equality, the index on (experiment_id, start_ms DESC, run_id) delivers the default order without a sort.
     if len(ids) == 1:
         return f"r.experiment_id = {parameters.add(ids[0], 'bigint')}"
     return f"r.experiment_id = ANY ({parameters.add(list(ids), 'bigint[]')})"
@@ -138,7 +139,7 @@ def _condition(clause: Clause, parameters: Parameters) -> str:
 def _semijoin(clause: Compare, parameters: Parameters) -> str:
     test = comparison_sql(_stored_value(clause), clause, parameters)
     if clause.key.kind is KeyKind.TAG and clause.operator is Operator.EQUAL:
-        # What the index holds: a value may be longer than an index takes.
+        # The index covers a prefix: values may be longer than an index allows.
         test += f" AND left(t.value, 64) = left(${len(parameters.values)}, 64)"
     name = parameters.add(clause.key.name, "text")
     return _SEMIJOIN.format(table=_TABLES[clause.key.kind], name=name, test=test)
@@ -146,13 +147,13 @@ def _semijoin(clause: Compare, parameters: Parameters) -> str:
 
 def _stored_value(clause: Clause) -> str:
     if clause.key.kind is KeyKind.METRIC and not (isinstance(clause, Compare) and clause.operator is Operator.UNEQUAL):
-        # Postgres holds NaN for the largest number; in MLflow it is unequal to every number, and no more.
+        # For Postgres, NaN is the largest number; for MLflow it is unequal to every number, and matches nothing else.
         return "NULLIF(t.value, 'NaN')"
     return "t.value"
 
 
 def _criterion(order: Order, joins: list[str], parameters: Parameters) -> list[str]:
-    """Runs without the value come last in both directions, and NaN just before them, as in MLflow's store."""
+    """Order runs without the value last in both directions, and NaN just before them, as MLflow's store does."""
     direction = "ASC" if order.ascending else "DESC"
     if order.key.kind is KeyKind.ATTRIBUTE:
         column = _COLUMNS[order.key.name]
@@ -165,5 +166,5 @@ def _criterion(order: Order, joins: list[str], parameters: Parameters) -> list[s
     if order.key.kind is KeyKind.METRIC:
         rank = f"CASE WHEN {alias}.value IS NULL THEN 2 WHEN {alias}.value = 'NaN' THEN 1 ELSE 0 END"
         return [rank, f"{alias}.value {direction}"]
-    # Code points, so that an installation's order does not hang on its database's locale.
+    # By code points, so the order does not depend on the database's locale.
     return [f'{alias}.value COLLATE "C" {direction} NULLS LAST']

@@ -1,10 +1,11 @@
-"""The runs of some experiments as columns, in the order that a search has by default: latest start first, then by id."""
+"""The runs of some experiments as columns, in the default order of searches: latest start first, then by id."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from runfold_projections.search.tree import Key
 
@@ -12,7 +13,7 @@ from .columns import Column, DatasetColumn, TextColumn
 
 
 class RunRow(NamedTuple):
-    """What every table knows of a run; `start_ms` by the writer's clock."""
+    """The fields of a run in every table; `start_ms` by the writer's clock."""
 
     run_id: str
     start_ms: int
@@ -21,18 +22,21 @@ class RunRow(NamedTuple):
 
 
 def id_width(run_ids: Iterable[bytes], least: int = 8) -> int:
-    """Bytes that the longest of these takes in an array: a multiple of eight."""
+    """Return the width in bytes of an array of these ids: a multiple of eight."""
     return -(-max(least, *map(len, run_ids), 0) // 8) * 8
 
 
 @dataclass(frozen=True, slots=True)
 class RunTable:
-    """Never changed once made. `run_ids` are ASCII, of a width that `id_width` gives; `columns` are those that were asked for so far."""
+    """An immutable table: four arrays of shape (runs,), and the columns that were needed so far.
 
-    run_ids: Any
-    start_ms: Any
-    experiment_ids: Any
-    deleted: Any
+    `run_ids` are ASCII bytes of a width of `id_width`, `start_ms` and `experiment_ids` int64, `deleted` bool.
+    """
+
+    run_ids: NDArray[np.bytes_]
+    start_ms: NDArray[np.int64]
+    experiment_ids: NDArray[np.int64]
+    deleted: NDArray[np.bool_]
     columns: Mapping[Key, Column] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -40,20 +44,20 @@ class RunTable:
 
     @property
     def nbytes(self) -> int:
-        """About how much memory it takes."""
+        """Approximate size in memory."""
         base = (self.run_ids, self.start_ms, self.experiment_ids, self.deleted)
         return sum(int(array.nbytes) for array in base) + sum(column.nbytes for column in self.columns.values())
 
     def with_columns(self, columns: Mapping[Key, Column]) -> "RunTable":
-        """With these columns too."""
+        """Return the table with these columns added."""
         return replace(self, columns={**self.columns, **columns})
 
     def only(self, keys: Collection[Key]) -> "RunTable":
-        """Without the other columns."""
+        """Return the table without other columns."""
         return replace(self, columns={key: column for key, column in self.columns.items() if key in keys})
 
     def without_stale(self) -> "RunTable":
-        """Without columns that had better be loaded anew."""
+        """Return the table without columns that should be reloaded."""
         return self.only(
             [
                 key
@@ -63,11 +67,11 @@ class RunTable:
         )
 
     def ids(self, rows: Any) -> list[str]:
-        """The ids of the runs in these rows."""
+        """Return the ids of the runs in these rows."""
         return [run_id.decode() for run_id in self.run_ids[rows].tolist()]
 
     def refreshed(self, runs: Sequence[RunRow], values: Mapping[Key, Sequence[Any]]) -> "RunTable":
-        """As the table is after these runs changed or came; `values` are theirs, run by run, for each of the columns."""
+        """Return the table after these runs changed or were added; `values` are theirs, per column, run by run."""
         if not runs:
             return self
         encoded = [run.run_id.encode() for run in runs]
@@ -75,13 +79,13 @@ class RunTable:
         found = [self._place(runs[at].start_ms, encoded[at]) for at in order]
         places = np.array([place for place, there in found if not there], np.int64)
         rows = np.array([place for place, _ in found], np.int64)
-        # A run's new row: those before it, and the new ones before it. New ones stand at the row that their place had.
+        # A run's new row counts the old and the new runs before it.
         new = np.array([not there for _, there in found], bool)
         rows = rows + np.where(new, np.cumsum(new) - 1, np.searchsorted(places, rows, side="right"))
         sorted_runs = [runs[at] for at in order]
         table = self._inserted(places, encoded) if len(places) else self
         if len(places):
-            # The arrays are new: nobody else has them yet.
+            # These arrays were just made, so they may be changed in place.
             new_rows = rows[new]
             table.run_ids[new_rows] = [encoded[at] for at, is_new in zip(order, new, strict=True) if is_new]
             table.start_ms[new_rows] = [run.start_ms for run, is_new in zip(sorted_runs, new, strict=True) if is_new]
@@ -106,7 +110,7 @@ class RunTable:
         )
 
     def _place(self, start_ms: int, run_id: bytes) -> tuple[int, bool]:
-        """Where the run stands or belongs, and whether it is there."""
+        """Return the row where a run is or belongs, and whether it is there."""
         ascending = self.start_ms[::-1]
         first = len(self) - int(np.searchsorted(ascending, start_ms, side="right"))
         last = len(self) - int(np.searchsorted(ascending, start_ms, side="left"))

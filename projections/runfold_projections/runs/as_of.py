@@ -1,14 +1,11 @@
-"""Entities as they were at a moment of the log: their own events up to it, folded by the same folds."""
+"""Runs as of a moment of the log: their own events up to it, folded by the same fold."""
 
 from runfold_projections.experiments import fold as experiments
-from runfold_projections.experiments.history import ExperimentHistory
-from runfold_projections.experiments.queries import Experiment
+from runfold_projections.experiments.as_of import experiment_at
 from runfold_projections.history.cutoff import run_end_offset
 from runfold_projections.history.timeline import state_at
 from runfold_projections.postgres.connection import Connection
-from runfold_projections.search.tokens import storable
 from runfold_projections.series.summaries_as_of import latest_at
-from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import Vector
 
@@ -17,45 +14,14 @@ from .details import Dataset
 from .history import RunHistory
 from .queries import Run
 
-EXPERIMENTS = Partition(Topic.EXPERIMENTS, 0)
-
 
 async def run_at(connection: Connection, run_id: str, vector: Vector) -> runs.RunState | None:
-    """The run as folded, without its metrics and whatever became of its experiment; None if it was not there yet."""
+    """Return the run as folded, without metrics and regardless of its experiment; None if it did not exist."""
     return await state_at(connection, RunHistory(run_id), run_end_offset(vector, Topic.RUNS, run_id))
 
 
-async def experiment_at(connection: Connection, experiment_id: int, vector: Vector) -> Experiment | None:
-    """The experiment; None if it was not there yet."""
-    found = await state_at(connection, ExperimentHistory(experiment_id), vector.get(EXPERIMENTS, 0))
-    if found is None:
-        return None
-    return Experiment(
-        found.experiment_id,
-        found.workspace,
-        found.name,
-        found.artifact_location,
-        found.lifecycle_stage,
-        found.created_ms,
-        found.updated_ms,
-        dict(sorted(found.tags.items())),
-    )
-
-
-async def experiment_named_at(connection: Connection, workspace: str, name: str, vector: Vector) -> Experiment | None:
-    """The experiment that had this name, deleted or not."""
-    if not storable(workspace) or not storable(name):
-        return None
-    end = vector.get(EXPERIMENTS, 0)
-    for row in await connection.fetch(_NAMED, workspace, name, end):
-        found = await experiment_at(connection, row["experiment_id"], vector)
-        if found is not None and found.name == name:
-            return found
-    return None
-
-
 async def run_shown_at(connection: Connection, run_id: str, vector: Vector) -> Run | None:
-    """The run as it was shown: deleted also if its experiment was. Must run in a snapshot."""
+    """Return the run as queries of that moment did: deleted, too, if its experiment was. Needs a read transaction."""
     found = await run_at(connection, run_id, vector)
     if found is None:
         return None
@@ -81,9 +47,3 @@ async def run_shown_at(connection: Connection, run_id: str, vector: Vector) -> R
         models=list(found.models),
         outputs=list(found.outputs),
     )
-
-
-_NAMED = """
-SELECT DISTINCT experiment_id FROM experiment_naming WHERE workspace = $1 AND name = $2 AND log_offset < $3
-ORDER BY experiment_id DESC
-"""

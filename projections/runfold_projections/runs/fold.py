@@ -211,8 +211,8 @@ def _inputs(state: RunState, event: InputsLogged) -> RunChange:
 def _model(state: RunState, event: ModelLogged) -> RunChange:
     """Add an entry to the history of models, unless the model is in it.
 
-    MLflow cuts a long history in the middle of its JSON and then can't add to it. Here the oldest entries are dropped, and a
-    tag that was set to another form starts over.
+    MLflow cuts a long history in the middle of its JSON and then can't add to it. Here the oldest entries are dropped,
+    and a tag that was set to another form starts over.
     """
     entries = [json.dumps(entry) for entry in _models(state.tags.get(MODELS_TAG, ""))]
     model = json.dumps(parse_json(event.model))

@@ -26,8 +26,8 @@ async def groups_of(
     excepted: Collection[str] = (),
     as_of: Vector | None = None,
 ) -> dict[str, Group]:
-    """Return the group of each run, now or at a moment: by the values of these names, or, where `by` is None, of all params but
-    the excepted ones.
+    """Return the group of each run, now or at a moment: by the values of these names, or, where `by` is None, of all
+    params but the excepted ones.
 
     A name without the prefix `params.` or `tags.` is a param's.
     """

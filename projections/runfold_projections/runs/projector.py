@@ -47,7 +47,8 @@ class RunsProjector(Projector):
         self._runs.update(dict.fromkeys(missing))
         rows = await connection.fetch(
             """
-            SELECT run_id, experiment_id, name, user_id, status, start_ms, end_ms, lifecycle_stage, deleted_ms, artifact_uri,
+            SELECT run_id, experiment_id, name, user_id, status, start_ms, end_ms, lifecycle_stage, deleted_ms,
+                artifact_uri,
                    created_by::text
             FROM run WHERE run_id = ANY ($1::text[])
             """,
@@ -153,7 +154,8 @@ class RunsProjector(Projector):
 _SAVE_HEADS = """
 INSERT INTO run (partition, run_id, experiment_id, name, user_id, status, start_ms, end_ms, lifecycle_stage, deleted_ms,
                  artifact_uri, created_by)
-SELECT $1::integer, head.* FROM unnest($2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[],
+SELECT $1::integer, head.* FROM unnest($2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::bigint[],
+    $8::bigint[],
                                        $9::text[], $10::bigint[], $11::text[], $12::uuid[]) AS head
 WHERE EXISTS (SELECT FROM fence)
 ON CONFLICT (run_id) DO UPDATE SET
@@ -175,7 +177,8 @@ WHERE t.run_id = gone.run_id AND t.key = gone.key AND EXISTS (SELECT FROM fence)
 """
 _SAVE_DATASETS = """
 INSERT INTO run_dataset (run_id, ordinal, name, digest, source_type, source, schema, profile, tags)
-SELECT * FROM unnest($1::text[], $2::integer[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::jsonb[])
+SELECT * FROM unnest($1::text[], $2::integer[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
+    $9::jsonb[])
 WHERE EXISTS (SELECT FROM fence)
 """
 _SAVE_MODELS = """

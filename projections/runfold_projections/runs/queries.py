@@ -1,7 +1,8 @@
 """Runs: one by its id, or a page of a search, each with its params, tags, latest metrics and inputs.
 
 A run's stage is deleted here if the run or its experiment is deleted, as in MLflow, which marks the runs of a deleted
-experiment. The fold of runs can't decide it, since experiments are in another partition, so the queries combine the two.
+experiment. The fold of runs can't decide it, since experiments are in another partition, so the queries combine the
+two.
 """
 
 from collections.abc import Sequence
@@ -119,7 +120,8 @@ async def search_runs(
     limit: int,
     offset: int,
 ) -> list[Run]:
-    """Return a page of the matching runs of experiments, by SQL alone. Default order: latest start first, then by id, as MLflow.
+    """Return a page of the matching runs of experiments, by SQL alone. Default order: latest start first, then by id,
+    as MLflow.
 
     Raises BadFilter for an invalid expression, BadQuery for a limit or offset out of range.
     """
@@ -148,7 +150,10 @@ async def parse_search(
 
 
 async def runs_by_id(connection: Connection, run_ids: Sequence[str], deleted: frozenset[int]) -> list[Run]:
-    """Return these runs, in this order, in two round trips. `deleted` are those of their experiments that are deleted."""
+    """Return these runs, in this order, in two round trips.
+
+    `deleted` are those of their experiments that are deleted.
+    """
     if not run_ids:
         return []
     rows = {row["run_id"]: row for row in await connection.fetch(_THESE, run_ids)}
@@ -157,7 +162,10 @@ async def runs_by_id(connection: Connection, run_ids: Sequence[str], deleted: fr
 
 
 def needs_metrics(filter_string: str, order_by: Sequence[str]) -> bool:
-    """Return whether the runs of a search, or their order, depend on metrics. Raises BadFilter as `search_runs` does."""
+    """Return whether the runs of a search, or their order, depend on metrics.
+
+    Raises BadFilter as `search_runs` does.
+    """
     keys = [clause.key for clause in RUNS.filter(filter_string)] + [order.key for order in RUNS.order(order_by)]
     return any(key.kind is KeyKind.METRIC for key in keys)
 

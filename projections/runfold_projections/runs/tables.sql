@@ -28,10 +28,10 @@ CREATE TABLE run_tag (
     PRIMARY KEY (run_id, key)
 );
 
--- Searches for the children of a run: tags."mlflow.parentRunId" = '…'. An index entry has a limit that values have not.
+-- Searches for the children of a run: tags."mlflow.parentRunId" = '…'. Index entries have a size limit.
 CREATE INDEX run_tag_value ON run_tag (key, left(value, 64));
 
--- One use of a data set by a run; (name, digest) identifies the data set within the run's experiment.
+-- One use of a dataset by a run; (name, digest) identifies the dataset within the run's experiment.
 CREATE TABLE run_dataset (
     run_id       text COLLATE "C" NOT NULL,
     ordinal      integer NOT NULL,
@@ -61,7 +61,7 @@ CREATE TABLE run_output (
     PRIMARY KEY (run_id, ordinal)
 );
 
--- Which runs each batch touched; see changelog.py. Old rows go.
+-- Which runs each batch touched; see folding/change_log.py. Old rows go.
 CREATE TABLE run_change (
     partition     integer NOT NULL,
     first_offset  bigint NOT NULL,

@@ -1,6 +1,6 @@
-"""Search expressions: text of MLflow's grammar becomes a typed tree, and the tree parameterised SQL.
+"""The search languages: the text of a filter or an order becomes a typed tree.
 
-The way through the room: `tokens` cuts the text, `grammar` finds the clauses, `vocabulary` says what a clause may mean for runs and
-for experiments, `tree` is what remains, `run_sql` and `experiment_sql` say it in SQL. No text of a caller becomes SQL: it travels
-as a parameter, or is looked up in a table of ours.
+`tokens` splits the text, `grammar` finds its clauses, and a `vocabulary` (one per searched entity) gives them their
+meaning as a `tree`. Each entity's `search_sql`, or `run_search` for runs, evaluates the tree. A caller's text never
+becomes SQL: it is a parameter, or a key of one of our tables.
 """

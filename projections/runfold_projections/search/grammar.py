@@ -6,8 +6,8 @@
     list    = "(" [ item { "," item } [ "," ] ] ")"
     order   = name [ word ]
 
-MLflow's parser also takes clauses that stand beside each other, and an AND too many; so does this one. What the words of a clause
-may mean is the vocabulary's business.
+As MLflow's parser, this one also accepts clauses without an AND between them, and more than one AND. A vocabulary gives
+the names of a clause their meaning.
 """
 
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ from runfold_projections.core.errors import BadFilter
 from .tokens import Lexeme, Token, tokenize
 
 MAX_CLAUSES = 100
-"""More are refused: each costs a look-up per run, and the planner's time grows faster than their number."""
+"""Clauses of a filter: each costs a look-up per run, and the planner's time grows faster than their number."""
 
 _OPERANDS = frozenset({Lexeme.NAME, Lexeme.NUMBER, Lexeme.TEXT})
 
@@ -36,7 +36,7 @@ class ListOperand:
 
 @dataclass(frozen=True, slots=True)
 class RawClause:
-    """A clause whose shape is right. `operator` is in upper case with single blanks; `right` is None for a presence test."""
+    """A well-formed clause. `operator` is in upper case with single blanks; `right` is None for a presence test."""
 
     left: Token | ListOperand
     operator: str
@@ -70,8 +70,10 @@ class _Cursor:
 
 
 def parse_clauses(text: str, *, quoted: bool = True) -> list[RawClause]:
-    """The clauses of a filter in their order. BadFilter names, as MLflow does, all that belongs to none: `quoted` in searches of runs, as it
-    is in the others."""
+    """Return the clauses of a filter in their order. BadFilter lists all text outside of clauses, as MLflow does.
+
+    It is `quoted` in searches of runs, and not in others.
+    """
     clauses, strays = read_clauses(text)
     if strays:
         raise BadFilter(
@@ -81,7 +83,10 @@ def parse_clauses(text: str, *, quoted: bool = True) -> list[RawClause]:
 
 
 def read_clauses(text: str) -> tuple[list[RawClause], list[str]]:
-    """The clauses of a filter in their order, and what belongs to none. BadFilter if there are too many."""
+    """Return the clauses of a filter in their order, and the text outside of clauses.
+
+    BadFilter for too many clauses.
+    """
     cursor = _Cursor(tokenize(text))
     clauses: list[RawClause] = []
     strays: list[str] = []

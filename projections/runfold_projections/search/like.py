@@ -1,4 +1,4 @@
-"""LIKE in Python, as Postgres understands it: `%` is any text, `_` any one character, a backslash takes the next as it is."""
+"""LIKE in Python, as in Postgres: `%` is any text, `_` any one character, and a backslash escapes the next one."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -30,10 +30,10 @@ class Pattern:
 
 
 def like(pattern: str, *, ignore_case: bool = False) -> Test:
-    """Tells of a text whether the whole of it matches.
+    """Return a test of whether a whole text matches.
 
-    `ignore_case` is for ASCII alone, pattern and texts: how Postgres folds other letters is its locale's business.
-    Each piece is looked for once, from the left: no pattern makes it go back.
+    `ignore_case` needs a pattern and texts of ASCII: Postgres folds other letters by its locale. Each piece is searched
+    once, from the left, so no pattern makes the test backtrack.
     """
     test = _test(Pattern(pattern.lower() if ignore_case else pattern).pieces)
     return (lambda text: test(text.lower())) if ignore_case else test

@@ -1,4 +1,4 @@
-"""What the SQL of both searches shares: parameters, comparisons, and the bounds of a page."""
+"""SQL of all searches: parameters, comparisons, and the bounds of a page."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,7 +7,7 @@ from runfold_projections.core.errors import BadQuery
 
 from .tree import Among, Compare, Operator
 
-# The only SQL that a caller can choose between. Postgres's own escape character in patterns is the backslash, as MLflow has it there.
+# The only SQL that a caller can choose. Postgres escapes with a backslash in patterns, as MLflow does.
 OPERATORS = {
     Operator.EQUAL: "=",
     Operator.UNEQUAL: "<>",
@@ -28,7 +28,7 @@ class Parameters:
     values: list[Any] = field(default_factory=list)
 
     def add(self, value: Any, sql_type: str) -> str:
-        """The placeholder of a new value."""
+        """Add a value and return its placeholder."""
         self.values.append(value)
         return f"${len(self.values)}::{sql_type}"
 
@@ -42,7 +42,7 @@ class Statement:
 
 
 def comparison_sql(column: str, clause: Compare | Among, parameters: Parameters) -> str:
-    """The column's value compared as the clause says. NULL compares as unknown, so it never matches."""
+    """Return the clause as a condition on the column. NULL compares as unknown, so it never matches."""
     if isinstance(clause, Among):
         sql_type = "bigint[]" if isinstance(clause.values[0], int) else "text[]"
         values = parameters.add(list(clause.values), sql_type)

@@ -8,7 +8,7 @@ from enum import Enum, auto
 from runfold_projections.core.errors import BadFilter
 
 MAX_CHARACTERS = 256 * 1024
-"""Longest expression that is looked at: room for an IN list of 7,000 run ids."""
+"""Longest expression: room for an IN list of 7,000 run ids."""
 
 
 class Lexeme(Enum):
@@ -75,12 +75,12 @@ def tokenize(text: str) -> Iterator[Token]:
 
 
 def storable(text: str) -> bool:
-    """Whether Postgres can hold the text: no zero byte, no lone surrogate."""
+    """Report whether Postgres can store the text: no zero byte, no lone surrogate."""
     return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def unquoted(text: str) -> str:
-    """The text without one pair of single or double quotes, then without one of backticks. Nothing is unescaped, as in MLflow."""
+    """Strip one pair of single or double quotes, then one of backticks. Nothing is unescaped, as in MLflow."""
     for quotes in ("'\"", "`"):
         if len(text) >= 2 and text[0] == text[-1] and text[0] in quotes:
             text = text[1:-1]

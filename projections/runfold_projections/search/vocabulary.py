@@ -1,4 +1,4 @@
-"""What clauses may mean: the entities, attributes and comparators of runs and of experiments, with MLflow's messages."""
+"""The search languages of runs and experiments: their entities, attributes and comparators, with MLflow's messages."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from runfold_projections.core.errors import BadFilter
 
 from .grammar import ListOperand, RawClause, parse_clauses, parse_order
+from .operands import check_order_count, check_pattern, list_values, listed, parse_number, quoted_value
 from .tokens import Lexeme, Token, unquoted
 from .tree import Among, Clause, Compare, Key, KeyKind, Operator, Order, Presence
-
-MAX_ORDERS = 20
-"""More are refused: each may be a join."""
 
 _NUMERIC = frozenset(
     {
@@ -23,43 +21,40 @@ _NUMERIC = frozenset(
     }
 )
 _TEXTUAL = frozenset({Operator.EQUAL, Operator.UNEQUAL, Operator.LIKE, Operator.ILIKE})
-_BIGINT = 2**63
-_BIGINT_CHARACTERS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """The words of one search: `filter` and `order` read expressions with them."""
+    """The language of one search: what `filter` and `order` accept."""
 
     entities: Mapping[str, KeyKind]
     attributes: Mapping[str, str]
     orderable: Mapping[str, str]
     numeric: frozenset[str]
-    """Attributes compared with whole or broken numbers."""
+    """Attributes compared with numbers."""
     identifiers: frozenset[str]
-    """Attributes that are whole numbers, but are written as quoted texts and known only as equal or not."""
+    """Integer attributes that are written as quoted texts and can only be equal or not."""
     listable: frozenset[str]
-    """Attributes that may stand before IN."""
+    """Attributes that may be tested with IN."""
     presence: frozenset[KeyKind]
-    """What IS NULL and IS NOT NULL may ask for."""
+    """Kinds of keys before IS NULL and IS NOT NULL."""
     order_kinds: frozenset[KeyKind]
-    broken_numbers: bool
-    """Whether a numeric attribute may be compared with 1.5."""
+    fractions: bool
+    """Whether a numeric attribute may be compared with a fraction such as 1.5."""
     repeated_order: bool
-    """Whether an order may name a key twice (the second has no effect)."""
+    """Whether an order may name a key twice; the second has no effect."""
     quoted_strays: bool
-    """Whether a message quotes what belongs to no clause."""
+    """Whether the message about text outside of clauses quotes it."""
     unknown_entity: str
     unknown_order: str
 
     def filter(self, text: str) -> tuple[Clause, ...]:
-        """The clauses that must all hold; none for an empty text. BadFilter says what is wrong, as MLflow's SearchUtils does."""
+        """Parse a filter into clauses that must all hold. BadFilter has the message of MLflow's SearchUtils."""
         return tuple(self._clause(raw) for raw in parse_clauses(text, quoted=self.quoted_strays))
 
     def order(self, texts: Sequence[str]) -> tuple[Order, ...]:
-        """The criteria in their order. BadFilter for one that can't be read, or a key that comes twice."""
-        if len(texts) > MAX_ORDERS:
-            raise BadFilter(f"An order may have {MAX_ORDERS} criteria, this one has {len(texts)}")
+        """Parse the criteria. BadFilter for one that can't be parsed, or for a key that comes twice."""
+        check_order_count(texts)
         orders = tuple(self._one_order(text) for text in texts)
         if not self.repeated_order and len({order.key for order in orders}) < len(orders):
             raise BadFilter(f"`order_by` contains duplicate fields: {list(texts)}")
@@ -131,8 +126,8 @@ class Vocabulary:
             if right.lexeme is not Lexeme.NUMBER:
                 raise _not_a_number(key, right)
             known = _operator(operator, _NUMERIC)
-            number = float(right.text) if key.kind is KeyKind.METRIC else whole_or_broken(right.text)
-            if isinstance(number, float) and key.kind is KeyKind.ATTRIBUTE and not self.broken_numbers:
+            number = float(right.text) if key.kind is KeyKind.METRIC else parse_number(right.text)
+            if isinstance(number, float) and key.kind is KeyKind.ATTRIBUTE and not self.fractions:
                 raise BadFilter(f"Invalid value for numeric attribute '{key.name}': '{number}'")
             return Compare(key, known, number)
         text = quoted_value(key, right)
@@ -140,8 +135,7 @@ class Vocabulary:
             known = _operator(operator, frozenset({Operator.EQUAL, Operator.UNEQUAL}))
             return Compare(key, known, _identifier(text))
         known = _operator(operator, _TEXTUAL)
-        if known in (Operator.LIKE, Operator.ILIKE) and (len(text) - len(text.rstrip("\\"))) % 2:
-            raise BadFilter(f"The pattern '{text}' must not end with a single backslash")
+        check_pattern(known, text)
         return Compare(key, known, text)
 
 
@@ -151,45 +145,8 @@ def _operator(text: str, known: frozenset[Operator]) -> Operator:
     return Operator(text)
 
 
-def quoted_value(key: Key, token: Token, expected: str = "") -> str:
-    """The text of a quoted value. BadFilter if it is none; `expected` says what would be right, where it is not the kind's."""
-    if token.lexeme is Lexeme.TEXT or (token.lexeme is Lexeme.NAME and token.text[0] == token.text[-1] == '"'):
-        return token.text[1:-1]
-    if token.lexeme is Lexeme.NAME:
-        raise BadFilter(
-            "Parameter value is either not quoted or unidentified quote types used for string value "
-            f"{token.text}. Use either single or double quotes."
-        )
-    named = {KeyKind.ATTRIBUTE: "attributes", KeyKind.DATASET: "dataset attributes"}
-    what = named.get(key.kind, f"{key.kind} (e.g. 'my-value')")
-    raise BadFilter(f"{expected or f'Expected a quoted string value for {what}'}. Got value {token.text}")
-
-
-def list_values(operand: ListOperand) -> tuple[str, ...]:
-    """The quoted texts of a list. BadFilter if it is empty or holds anything else."""
-    if not operand.items:
-        raise BadFilter(
-            "While parsing a list in the query, expected a non-empty list of string values, but got empty list"
-        )
-    for item in operand.items:
-        if item.lexeme is not Lexeme.TEXT and not item.text.startswith('"'):
-            raise BadFilter(
-                "While parsing a list in the query, expected string value, punctuation, or whitespace, "
-                f"but got different type in list: {operand.text}"
-            )
-    return tuple(item.text[1:-1] for item in operand.items)
-
-
-def whole_or_broken(text: str) -> int | float:
-    """A bigint where it is one, else a float: Postgres compares both with its bigint columns."""
-    # Python reads longer digits too, but slowly, and refuses very long ones.
-    if text.removeprefix("-").isdigit() and len(text) <= _BIGINT_CHARACTERS and -_BIGINT <= int(text) < _BIGINT:
-        return int(text)
-    return float(text)
-
-
 def _identifier(text: str) -> int:
-    number = whole_or_broken(text) if text.removeprefix("-").isdecimal() else None
+    number = parse_number(text) if text.removeprefix("-").isdecimal() else None
     if not isinstance(number, int):
         raise BadFilter(f"Invalid experiment ID '{text}'. Experiment ID must be a valid integer.")
     return number
@@ -202,12 +159,6 @@ def _not_a_number(key: Key, operand: Token | ListOperand) -> BadFilter:
 
 def _bad_comparator(text: str, known: Iterable[str]) -> BadFilter:
     return BadFilter(f"Invalid comparator '{text}' not one of '{listed(known)}'")
-
-
-def listed(words: Iterable[str]) -> str:
-    """Words as MLflow's messages list them."""
-    # MLflow prints a set here, in no order; ours is sorted so that a message is always the same.
-    return "{" + ", ".join(f"'{word}'" for word in sorted(words)) + "}"
 
 
 _ENTITY: dict[str, KeyKind] = {
@@ -233,7 +184,7 @@ RUNS = Vocabulary(
     listable=frozenset({"run_id"}),
     presence=frozenset({KeyKind.TAG, KeyKind.PARAM}),
     order_kinds=frozenset({KeyKind.METRIC, KeyKind.PARAM, KeyKind.TAG, KeyKind.ATTRIBUTE}),
-    broken_numbers=True,
+    fractions=True,
     repeated_order=False,
     quoted_strays=True,
     unknown_entity="Invalid entity type '{entity}'. Valid values are "
@@ -252,7 +203,7 @@ EXPERIMENTS = Vocabulary(
     listable=frozenset({"experiment_id"}),
     presence=frozenset({KeyKind.TAG}),
     order_kinds=frozenset({KeyKind.ATTRIBUTE}),
-    broken_numbers=False,
+    fractions=False,
     repeated_order=True,
     quoted_strays=False,
     unknown_entity="Invalid entity type '{entity}'. Valid entity types are ('attribute', 'tag', 'tags')",

@@ -1,1 +1,1 @@
-"""Metric points at rest, and their compaction."""
+"""Metric points at rest: segments, and their compaction."""

@@ -1,9 +1,9 @@
-"""Segments merged in the background, as an LSM tree does it: few large packs by key instead of many small batches.
+"""Compaction of segments in the background, as in an LSM tree: few large segments by key instead of many small batches.
 
-Level 0 is what one batch of the log held for a source (run, attempt, rank, branch); above it the level tells the size. When a level
-has `FAN_OUT` segments they are merged, and so is what a source that has gone quiet has left, unless it is little beside what it
-would be merged with. A merge changes how points lie, never which there are, and is one transaction: it removes exactly the
-segments that it read, or does nothing.
+Level 0 holds what one batch of the log had for a source (run, attempt, rank, branch); higher levels are of larger
+segments. A level that has `FAN_OUT` segments is compacted, and so are the segments of a source that has gone quiet,
+unless they are small compared with those they would join. Compaction changes how points are stored, never which points
+there are. It is one transaction, which replaces exactly the segments that it read, or changes nothing.
 """
 
 import asyncio
@@ -15,20 +15,21 @@ from runfold_projections.core.errors import Fenced
 from runfold_projections.postgres.batch_statement import columns
 from runfold_projections.postgres.connection import Connection, Pool
 
-from .packs import NewSegment, build_located, read_located
+from .compacted import read_located
+from .compacted_builder import NewSegment, build_located
 
 FAN_OUT = (32, 8, 8, 8)
-"""How many segments of level 0, 1, 2, 3 call for a merge. Above are segments of at least `LEVELS[-1]` points."""
+"""Segments of level 0, 1, 2 and 3 that start a compaction. Level 4 has segments of at least `LEVELS[-1]` points."""
 LEVELS = (8_192, 65_536, 524_288)
-"""Points from which on a merged segment belongs to level 2, 3, 4."""
+"""Least points of a segment of level 2, 3 and 4."""
 MOST_POINTS = 4_000_000
-"""Points of one merge, at most: 32 MB of values."""
-WORTH = 8
-"""A quiet source's segments of a level are merged with those below if they have at most so many times their points."""
+"""Points of one compaction: 32 MB of values."""
+QUIET_RATIO = 8
+"""A quiet source's level is compacted with those below if it has at most this many times their points."""
 
 
 class SegmentSource(NamedTuple):
-    """Whose points a segment holds. Rank -1: the writer named none."""
+    """The writer of a segment's points. Rank -1: the writer named none."""
 
     run_id: str
     attempt: str
@@ -39,18 +40,11 @@ class SegmentSource(NamedTuple):
 StoredSegment: TypeAlias = tuple[int, bytes]
 """A segment's `head` and `data`."""
 BuildSegments: TypeAlias = Callable[[Sequence[StoredSegment]], Awaitable[list[NewSegment]]]
-"""Makes packs of segments, somewhere."""
-
-
-class Merged(NamedTuple):
-    """What a merge did: how many segments of level 0 it took away, and how many segments there are fewer."""
-
-    fresh: int
-    fewer: int
+"""Compacts segments, in a thread or in another process."""
 
 
 class SegmentSize(NamedTuple):
-    """A segment without its data. Packs of one merge share `first_offset`."""
+    """A segment without its data. Segments of one compaction share `first_offset`."""
 
     level: int
     first_offset: int
@@ -58,64 +52,69 @@ class SegmentSize(NamedTuple):
 
 
 def plan_compaction(segments: Iterable[SegmentSize], *, quiet: bool = False) -> tuple[int, int] | None:
-    """The level below which all is merged, and the level it becomes; None if nothing is to be gained.
+    """Choose the level below which all segments are compacted, and the level of the result; None if nothing is due.
 
-    Levels above are taken along while they are full, or small beside what is below and the source is `quiet`.
+    Levels above join in while they are full, or small compared with those below if the source is `quiet`.
     """
     counts: dict[int, set[int]] = {}
     points: dict[int, int] = {}
     for segment in segments:
         counts.setdefault(segment.level, set()).add(segment.first_offset)
         points[segment.level] = points.get(segment.level, 0) + segment.points
-    below, taken, total = 0, 0, 0
-    while below <= len(FAN_OUT) and total + points.get(below, 0) <= MOST_POINTS:
-        own = len(counts.get(below, ()))
-        full = below < len(FAN_OUT) and own + (taken > 0) >= FAN_OUT[below]
-        small = quiet and (not total or points.get(below, 0) <= WORTH * total)
-        if below and not (full or small):
+    end_level, chosen, total = 0, 0, 0
+    while end_level <= len(FAN_OUT) and total + points.get(end_level, 0) <= MOST_POINTS:
+        own = len(counts.get(end_level, ()))
+        full = end_level < len(FAN_OUT) and own + (chosen > 0) >= FAN_OUT[end_level]
+        small = quiet and (not total or points.get(end_level, 0) <= QUIET_RATIO * total)
+        if end_level and not (full or small):
             break
-        taken += own
-        total += points.get(below, 0)
-        below += 1
-    return (below, 1 + bisect_right(LEVELS, total)) if taken > 1 else None
+        chosen += own
+        total += points.get(end_level, 0)
+        end_level += 1
+    return (end_level, 1 + bisect_right(LEVELS, total)) if chosen > 1 else None
 
 
 async def compact_in_thread(segments: Sequence[StoredSegment]) -> list[NewSegment]:
-    """A `Build` for one's own process."""
+    """Compact in a thread of this process."""
     return await asyncio.to_thread(compact_segments, segments)
 
 
 def compact_segments(segments: Sequence[StoredSegment]) -> list[NewSegment]:
-    """The packs that take the place of these segments."""
-    return build_located(dated for head, data in segments for dated in read_located(head, data))
+    """Build the segments that replace these."""
+    return build_located(located for head, data in segments for located in read_located(head, data))
 
 
 async def compact_source(
-    pool: Pool, partition: int, source: SegmentSource, *, quiet: bool = False, build: BuildSegments = compact_in_thread
-) -> Merged:
-    """Merge what is due of a source. Fenced if somebody else merges it, too.
+    pool: Pool,
+    partition: int,
+    source: SegmentSource,
+    *,
+    quiet: bool = False,
+    build: BuildSegments = compact_in_thread,
+) -> int:
+    """Compact what is due of a source and return how many segments of level 0 were replaced.
 
-    No connection is held while the packs are built.
+    Fenced if another worker compacts the source too. Holds no connection while the segments are built.
     """
-    rows = await pool.fetch(
+    sizes = await pool.fetch(
         """
         SELECT level, first_offset, points FROM segment WHERE run_id = $1 AND attempt = $2 AND rank = $3 AND branch = $4
         """,
         *source,
     )
-    chosen = plan_compaction((SegmentSize(*row) for row in rows), quiet=quiet)
+    chosen = plan_compaction((SegmentSize(*row) for row in sizes), quiet=quiet)
     if chosen is None:
-        return Merged(0, 0)
-    below, level = chosen
+        return 0
+    end_level, level = chosen
     found = await pool.fetch(
         """
         SELECT level, first_offset, last_offset, first_step, last_step, first_key, head, data FROM segment
         WHERE run_id = $1 AND attempt = $2 AND rank = $3 AND branch = $4 AND level < $5 ORDER BY first_offset, first_key
         """,
         *source,
-        below,
+        end_level,
     )
-    packs = await build([(row["head"], row["data"]) for row in found])
+    built = await build([(row["head"], row["data"]) for row in found])
     bounds = (
         min(row["first_offset"] for row in found),
         max(row["last_offset"] for row in found),
@@ -132,12 +131,12 @@ async def compact_source(
             *source,
             [row["first_offset"] for row in found],
             [row["first_key"] for row in found],
-            below,
+            end_level,
         )
         if removed != f"DELETE {len(found)}":
-            raise Fenced(f"segments of run {source.run_id} were merged by somebody else")
-        await _insert(connection, partition, source, level, bounds, packs)
-    return Merged(sum(row["level"] == 0 for row in found), len(found) - len(packs))
+            raise Fenced(f"another worker compacted segments of run {source.run_id}")
+        await _insert(connection, partition, source, level, bounds, built)
+    return sum(row["level"] == 0 for row in found)
 
 
 async def _insert(
@@ -146,15 +145,15 @@ async def _insert(
     source: SegmentSource,
     level: int,
     bounds: tuple[int, int, int, int],
-    packs: Sequence[NewSegment],
+    segments: Sequence[NewSegment],
 ) -> None:
-    rows = [(pack.first_key, pack.last_key, pack.points, pack.head, pack.data) for pack in packs]
+    rows = [(one.first_key, one.last_key, one.points, one.head, one.data) for one in segments]
     await connection.execute(
         """
-        INSERT INTO segment (run_id, attempt, rank, branch, partition, level, first_offset, last_offset, first_step, last_step,
-                             first_key, last_key, points, head, data)
-        SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, pack.*
-        FROM unnest($11::text[], $12::text[], $13::integer[], $14::integer[], $15::bytea[]) AS pack
+        INSERT INTO segment (run_id, attempt, rank, branch, partition, level, first_offset, last_offset,
+                             first_step, last_step, first_key, last_key, points, head, data)
+        SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, new.*
+        FROM unnest($11::text[], $12::text[], $13::integer[], $14::integer[], $15::bytea[]) AS new
         """,
         *source,
         partition,

@@ -1,4 +1,4 @@
-"""Which sources of a partition have segments to merge, and the next step of that work. It goes on beside the fold."""
+"""The sources of a partition that have segments to compact, and the next step of it, which runs beside the fold."""
 
 import time
 from collections import OrderedDict
@@ -11,75 +11,75 @@ from runfold_projections.postgres.connection import Pool, Queryable
 
 from .compaction import FAN_OUT, BuildSegments, SegmentSource, compact_in_thread, compact_source
 
-QUIET = 60.0
-"""Seconds after which a source without new points is merged whole."""
+QUIET_SECONDS = 60.0
+"""Time without new points after which all of a source's segments are compacted."""
 BUSY_FACTOR = 4.0
-"""How many times as many segments as usual a source may have while records wait to be folded."""
+"""While records wait to be folded, a source may have this many times as many segments of level 0 as usual."""
 STALL_FACTOR = 8.0
-"""The same, beyond which folding waits for merging."""
-_AT_ONCE = 4
+"""With this many times as many segments of level 0 as usual, folding waits for compaction."""
+_SOURCES_PER_STEP = 4
 
 
 @dataclass(slots=True)
-class _Fresh:
+class _Level0:
     segments: int = 0
-    last: float = field(default_factory=time.monotonic)
+    last_added: float = field(default_factory=time.monotonic)
 
 
 class CompactionBacklog:
     """The sources of one partition that have segments of level 0, and which of them are due."""
 
     def __init__(self) -> None:
-        self._fresh: OrderedDict[SegmentSource, _Fresh] = OrderedDict()
+        self._level0: OrderedDict[SegmentSource, _Level0] = OrderedDict()
         """In the order of their last segment."""
         self._full: set[SegmentSource] = set()
 
     @property
     def segments(self) -> int:
         """Segments of level 0 beyond what a source may have."""
-        return sum(self._fresh[source].segments - FAN_OUT[0] + 1 for source in self._full)
+        return sum(self._level0[source].segments - FAN_OUT[0] + 1 for source in self._full)
 
     @property
     def worst(self) -> int:
         """Segments of level 0 of the source that has most."""
-        return max((self._fresh[source].segments for source in self._full), default=0)
+        return max((self._level0[source].segments for source in self._full), default=0)
 
     def add(self, source: SegmentSource, segments: int = 1) -> None:
-        """Note new segments of level 0."""
-        fresh = self._fresh.setdefault(source, _Fresh())
-        fresh.segments += segments
-        fresh.last = time.monotonic()
-        self._fresh.move_to_end(source)
-        if fresh.segments >= FAN_OUT[0]:
+        """Count new segments of level 0."""
+        level0 = self._level0.setdefault(source, _Level0())
+        level0.segments += segments
+        level0.last_added = time.monotonic()
+        self._level0.move_to_end(source)
+        if level0.segments >= FAN_OUT[0]:
             self._full.add(source)
 
     def due(self, factor: float = 1.0) -> list[SegmentSource]:
-        """Sources with at least `factor` times as many segments as call for a merge, the fullest first."""
-        found = [source for source in self._full if self._fresh[source].segments >= FAN_OUT[0] * factor]
-        return sorted(found, key=lambda source: -self._fresh[source].segments)
+        """List sources with at least `factor` times as many segments as start a compaction, the fullest first."""
+        found = [source for source in self._full if self._level0[source].segments >= FAN_OUT[0] * factor]
+        return sorted(found, key=lambda source: -self._level0[source].segments)
 
     def quiet(self) -> Iterator[SegmentSource]:
-        """Sources that have had no new segment for a while, the longest first."""
-        before = time.monotonic() - QUIET
-        return takewhile(lambda source: self._fresh[source].last < before, self._fresh)
+        """Iterate over sources without new segments for `QUIET_SECONDS`, the quietest first."""
+        before = time.monotonic() - QUIET_SECONDS
+        return takewhile(lambda source: self._level0[source].last_added < before, self._level0)
 
-    def merged(self, source: SegmentSource, segments: int, before: float) -> None:
-        """Note that so many segments of level 0 are gone. A source that has had no others since `before` has none any more."""
-        fresh = self._fresh.get(source)
-        if fresh is None:
+    def subtract(self, source: SegmentSource, segments: int, started: float) -> None:
+        """Count compacted segments of level 0. A source without new segments since `started` has none left."""
+        level0 = self._level0.get(source)
+        if level0 is None:
             return
-        fresh.segments = 0 if fresh.last < before else max(0, fresh.segments - segments)
-        if fresh.segments < FAN_OUT[0]:
+        level0.segments = 0 if level0.last_added < started else max(0, level0.segments - segments)
+        if level0.segments < FAN_OUT[0]:
             self._full.discard(source)
 
-    def done(self, source: SegmentSource, before: float) -> None:
-        """Forget a source that was merged whole, unless it has had new segments since `before`."""
-        if source in self._fresh and self._fresh[source].last < before:
-            del self._fresh[source]
+    def remove(self, source: SegmentSource, started: float) -> None:
+        """Drop a source whose segments were all compacted, unless it has had new ones since `started`."""
+        if source in self._level0 and self._level0[source].last_added < started:
+            del self._level0[source]
             self._full.discard(source)
 
     async def load(self, connection: Queryable, partition: int) -> None:
-        """Add what lies in the tables of a generation."""
+        """Count the segments in the tables of a generation."""
         for row in await connection.fetch(
             """
             SELECT run_id, attempt, rank, branch, count(*) AS segments FROM segment WHERE partition = $1 AND level = 0
@@ -92,54 +92,54 @@ class CompactionBacklog:
 
 @runtime_checkable
 class Compacting(Protocol):
-    """A projector that writes segments, which are to be compacted."""
+    """A projector that writes segments, which are compacted afterwards."""
 
-    tidying: "PartitionCompaction"
+    compaction: "PartitionCompaction"
 
 
 class PartitionCompaction:
-    """Merges the segments of one partition. The fold tells it what it has written; a step may run while the fold goes on."""
+    """Compacts the segments of one partition. The fold adds what it has committed; a step may run beside it."""
 
     def __init__(self, partition: int) -> None:
         self._partition = partition
         self._backlog: CompactionBacklog | None = None
         self.failed = False
-        """The last step failed: what waits for merging would wait in vain."""
+        """The last step failed. A fold that waited for the next one might wait forever."""
 
     @property
     def stalled(self) -> bool:
-        """A source has so many segments that reads would suffer: the fold should wait for a step."""
+        """Whether a source has so many segments that reads would suffer: the fold should wait for a step."""
         return not self.failed and self._backlog is not None and self._backlog.worst >= FAN_OUT[0] * STALL_FACTOR
 
     def add(self, source: SegmentSource) -> None:
-        """Note a new segment of level 0 that is committed."""
+        """Count a committed segment of level 0."""
         if self._backlog is not None:
             self._backlog.add(source)
 
     def forget(self) -> None:
-        """Look into the tables again before the next step."""
+        """Drop the backlog; the next step loads it from the tables. Must be called after any error of `step`."""
         self._backlog = None
 
     async def step(self, pool: Pool, *, busy: bool, build: BuildSegments = compact_in_thread) -> tuple[int, int]:
-        """Merge some sources that are due; answers how many were merged and how many segments wait yet.
+        """Compact some sources that are due; return how many, and how many segments still wait.
 
-        While `busy`, only where too many have gathered. After any error `forget` must be called.
+        While `busy`, only sources with `BUSY_FACTOR` times as many segments as usual are due.
         """
         backlog = self._backlog
         if backlog is None:
-            # In its place before it is full: what the fold commits meanwhile is counted, at worst twice.
+            # Set before it is loaded: what the fold commits meanwhile is counted, at worst twice.
             backlog = self._backlog = CompactionBacklog()
             await backlog.load(pool, self._partition)
-        merged = 0
-        for source in backlog.due(BUSY_FACTOR if busy else 1.0)[:_AT_ONCE]:
-            before = time.monotonic()
-            gone = await compact_source(pool, self._partition, source, build=build)
-            backlog.merged(source, gone.fresh, before)
-            merged += 1
-        if not busy and not merged:
+        compacted = 0
+        for source in backlog.due(BUSY_FACTOR if busy else 1.0)[:_SOURCES_PER_STEP]:
+            started = time.monotonic()
+            replaced = await compact_source(pool, self._partition, source, build=build)
+            backlog.subtract(source, replaced, started)
+            compacted += 1
+        if not busy and not compacted:
             for source in list(islice(backlog.quiet(), 1)):
-                before = time.monotonic()
+                started = time.monotonic()
                 await compact_source(pool, self._partition, source, quiet=True, build=build)
-                backlog.done(source, before)
-                merged += 1
-        return merged, backlog.segments
+                backlog.remove(source, started)
+                compacted += 1
+        return compacted, backlog.segments

@@ -1,7 +1,7 @@
-"""A process of low priority that builds packs, so that merging takes no time from the folds and their event loop.
+"""A process of low priority that compacts segments, so that compaction takes no time from the folds' event loop.
 
-It is started with the first merge. Requests and answers are pickles with their size before them, on its standard input and
-output; it ends when its input does, however its parent died.
+The first compaction starts it. Requests and answers on its standard input and output are pickles, each after its
+size. The process ends at the end of its input, however its parent dies.
 """
 
 import asyncio
@@ -16,23 +16,23 @@ from typing import Any, BinaryIO
 
 from runfold_projections.core.errors import CompactionFailed
 
+from .compacted_builder import NewSegment
 from .compaction import StoredSegment, compact_segments
-from .packs import NewSegment
 
 NICE = 10
-_SIZE = 8
+_SIZE_BYTES = 8
 
 
 class CompactionProcess:
-    """Starts the process when it is needed, and anew if it has died. One request at a time; the others wait."""
+    """Starts the process when it is needed, and again if it has died. Requests wait for one another."""
 
     def __init__(self) -> None:
         self._process: Process | None = None
-        self._turn = asyncio.Lock()
+        self._request = asyncio.Lock()
 
     @property
     def pid(self) -> int | None:
-        """The process's id; None while there is none."""
+        """The process's id; None while it isn't running."""
         return self._process.pid if self._process else None
 
     async def __aenter__(self) -> "CompactionProcess":
@@ -42,16 +42,16 @@ class CompactionProcess:
         await self._end()
 
     async def build(self, segments: Sequence[StoredSegment]) -> list[NewSegment]:
-        """The packs of these segments. MergeFailed if the process dies or can't read them."""
-        async with self._turn:
+        """Compact these segments. CompactionFailed if the process dies or can't read them."""
+        async with self._request:
             process = self._process or await self._start()
             try:
-                answer = await _ask(process, [tuple(segment) for segment in segments])
+                answer = await _request(process, [tuple(segment) for segment in segments])
             except (OSError, asyncio.IncompleteReadError) as error:
                 await self._end()
-                raise CompactionFailed("the process that merges has died; it is started anew") from error
+                raise CompactionFailed("the compaction process has died; the next compaction restarts it") from error
             except BaseException:
-                # Cancelled between a request and its answer: the next one would get this one's.
+                # Cancelled between a request and its answer: the next request would receive this answer.
                 await self._end()
                 raise
         if isinstance(answer, str):
@@ -69,36 +69,37 @@ class CompactionProcess:
         if process is not None:
             with suppress(ProcessLookupError):
                 process.kill()
-            # Shielded: a zombie would stay if the caller is cancelled once more.
+            # Shielded: if the caller is cancelled again, a zombie would remain.
             await asyncio.shield(process.wait())
 
 
-async def _ask(process: Process, request: object) -> Any:
+async def _request(process: Process, request: object) -> Any:
     assert process.stdin is not None
     assert process.stdout is not None
     data = pickle.dumps(request, protocol=5)
-    process.stdin.write(len(data).to_bytes(_SIZE) + data)
+    process.stdin.write(len(data).to_bytes(_SIZE_BYTES) + data)
     await process.stdin.drain()
-    size = int.from_bytes(await process.stdout.readexactly(_SIZE))
+    size = int.from_bytes(await process.stdout.readexactly(_SIZE_BYTES))
     return pickle.loads(await process.stdout.readexactly(size))
 
 
 def serve(requests: BinaryIO, answers: BinaryIO) -> None:
-    """Answer requests until their stream ends."""
-    while head := requests.read(_SIZE):
+    """Answer requests until the end of their stream."""
+    while head := requests.read(_SIZE_BYTES):
         segments = pickle.loads(requests.read(int.from_bytes(head)))
         answer: object
         try:
-            answer = [(p.first_key, p.last_key, p.points, p.head, p.data) for p in compact_segments(segments)]
+            built = compact_segments(segments)
+            answer = [(one.first_key, one.last_key, one.points, one.head, one.data) for one in built]
         except Exception as error:
-            answer = f"{len(segments)} segments can't be merged: {type(error).__name__}: {error}"
+            answer = f"{len(segments)} segments can't be compacted: {type(error).__name__}: {error}"
         data = pickle.dumps(answer, protocol=5)
-        answers.write(len(data).to_bytes(_SIZE) + data)
+        answers.write(len(data).to_bytes(_SIZE_BYTES) + data)
         answers.flush()
 
 
 if __name__ == "__main__":
-    # Ctrl-C in a terminal reaches the whole group; the parent ends in order and this process with it.
+    # Ctrl-C in a terminal reaches the whole process group. The parent shuts down and ends this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(NICE)
     serve(sys.stdin.buffer, sys.stdout.buffer)

@@ -1,4 +1,4 @@
-"""How a run's points hang together, for people: attempts, cuts, what is shown of each branch, and forks."""
+"""A run's branches for people: attempts, cuts, what is visible of each branch, and forks."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 from runfold_projections.history.cutoff import existing_runs, run_end_offset
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.search.tokens import storable
-from runfold_projections.segments.level0 import rows_before
-from runfold_projections.segments.packs import read_located
+from runfold_projections.segments.compacted import read_located
+from runfold_projections.segments.frame_groups import rows_before
 from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import Vector
 
@@ -20,7 +20,7 @@ _LAST = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class BranchOverview:
-    """Of one run, as JSON-ready rows. `newest` is the number that a fork of now is pinned to."""
+    """A run's branches as JSON-ready rows. `newest` is the branch number that a fork made now is pinned to."""
 
     newest: int
     attempts: list[Json]
@@ -33,7 +33,9 @@ class BranchOverview:
 async def read_branch_overview(
     connection: Connection, run_id: str, limit: int, offset: int, as_of: Vector | None = None
 ) -> BranchOverview | None:
-    """None for a run that does not exist, or did not then. `limit` and `offset` are of what was logged, one row per attempt, branch and rank.
+    """Read the attempts, cuts, branches and forks of a run; None if it does not exist, or did not then.
+
+    `limit` and `offset` page through what was logged: one row per attempt, branch and rank.
 
     Must run in a snapshot: it takes several statements.
     """
@@ -85,7 +87,10 @@ async def _logged(
 async def _leave_out(connection: Connection, run_id: str, rows: list[Json], end: int) -> None:
     """Take from these counts what came at the offset or later, by the segments that lie across it."""
     across = await connection.fetch(
-        "SELECT attempt, branch, rank, head, data FROM segment WHERE run_id = $1 AND first_offset < $2 AND last_offset >= $2",
+        """
+        SELECT attempt, branch, rank, head, data FROM segment
+        WHERE run_id = $1 AND first_offset < $2 AND last_offset >= $2
+        """,
         *(run_id, end),
     )
     touched = {(row["attempt"], row["branch"], row["rank"]) for row in across}
@@ -117,13 +122,16 @@ FROM attempt a LEFT JOIN attempt_start s ON s.run_id = a.run_id AND s.attempt = 
 WHERE a.run_id = $1 AND a.first_offset < $2 ORDER BY a.ordinal
 """
 _CUTS = """
-SELECT number AS branch, attempt, opens AS kind, rank, step, event_id::text FROM cut WHERE run_id = $1 AND log_offset < $2 ORDER BY number
+SELECT number AS branch, attempt, opens AS kind, rank, step, event_id::text FROM cut
+WHERE run_id = $1 AND log_offset < $2 ORDER BY number
 """
 _LOGGED = """
 SELECT attempt, branch, rank, min(first_step) AS first_step, max(last_step) AS last_step, sum(points)::bigint AS points
-FROM segment WHERE run_id = $1 AND first_offset < $4 GROUP BY attempt, branch, rank ORDER BY branch, attempt, rank LIMIT $2 OFFSET $3
+FROM segment WHERE run_id = $1 AND first_offset < $4
+GROUP BY attempt, branch, rank ORDER BY branch, attempt, rank LIMIT $2 OFFSET $3
 """
 _FORKS = """
-SELECT run_id, parent_branch AS branch, step, log_offset FROM fork f WHERE parent_run_id = $1 AND EXISTS (SELECT FROM run r WHERE r.run_id = f.run_id)
+SELECT run_id, parent_branch AS branch, step, log_offset FROM fork f
+WHERE parent_run_id = $1 AND EXISTS (SELECT FROM run r WHERE r.run_id = f.run_id)
 ORDER BY run_id LIMIT $2
 """

@@ -1,4 +1,4 @@
-"""Branches of runs as of an offset of the log, for readers of the log that need to know which points are effective there."""
+"""Branches of runs as of an offset of the log, for readers of the log that show only effective points."""
 
 from collections.abc import Sequence
 
@@ -29,7 +29,8 @@ async def branches_at(connection: Connection, run_ids: Sequence[str], start: int
 
 _CUT = "SELECT DISTINCT run_id FROM cut WHERE run_id = ANY ($1::text[]) AND log_offset < $2"
 _ATTEMPTS = """
-SELECT run_id, attempt, ordinal, branch FROM attempt WHERE run_id = ANY ($1::text[]) AND first_offset < $2 ORDER BY run_id, ordinal
+SELECT run_id, attempt, ordinal, branch FROM attempt
+WHERE run_id = ANY ($1::text[]) AND first_offset < $2 ORDER BY run_id, ordinal
 """
 _CUTS = """
 SELECT run_id, number, attempt, rank, step, opens, writer, sequence FROM cut

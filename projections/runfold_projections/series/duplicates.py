@@ -1,48 +1,59 @@
-"""Points that an event logs anew: an earlier one had logged them on the same branch, so a history shows them already."""
+"""Duplicates: points that an earlier event has logged on the same branch, so that histories already show them."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from runfold_projections.postgres.connection import Connection
+from runfold_projections.segments.compacted import CompactedSegment
+from runfold_projections.segments.distinct_points import Columns
 from runfold_projections.segments.level0 import read_level0_key
-from runfold_projections.segments.packs import Columns, CompactedSegment
 
 _Segment = tuple[int, str, str, int, bytes]
 """Branch, first and last key, head and data."""
 
 
 class LoggedPoints(NamedTuple):
-    """Points of one series by one attempt and rank (-1: the writer named none), as the event at this offset of `metrics` has them."""
+    """Points of one series in the event at `offset` of `metrics`: three arrays of shape (points,).
+
+    `times` are in ms since the epoch. Rank -1: the writer named none.
+    """
 
     run_id: str
     key: str
     attempt: str
     rank: int
     offset: int
-    steps: Any
-    times: Any
-    values: Any
+    steps: NDArray[np.int64]
+    times: NDArray[np.int64]
+    values: NDArray[np.float64]
 
     @property
     def source(self) -> tuple[str, str, int]:
-        """Whose points these are, whatever the key."""
+        """Run, attempt and rank."""
         return (self.run_id, self.attempt, self.rank)
 
 
 class Duplicates(NamedTuple):
-    """Which of the points were logged before (a truth value each), and the latest time (ms) that any point with steps in their range has
-    up to their event."""
+    """Which of the points were logged before, and the latest time of their neighbours.
 
-    mask: Any
+    `mask` is a bool array of shape (points,). `latest_ms` is the latest time of any point up to the event whose step is
+    in the range of their steps.
+    """
+
+    mask: NDArray[np.bool_]
     latest_ms: int
 
 
 async def last_steps(connection: Connection, asked: Sequence[LoggedPoints]) -> list[int | None]:
-    """Per series a bound of the steps that earlier events logged to it; None: there are none. Must run as `logged_before` must."""
+    """Return per series a bound of the steps logged to it earlier; None: no points.
+
+    Needs what `find_duplicates` does.
+    """
     rows = await connection.fetch(
         _LAST_STEPS,
         [one.run_id for one in asked],
@@ -55,7 +66,7 @@ async def last_steps(connection: Connection, asked: Sequence[LoggedPoints]) -> l
 
 
 async def find_duplicates(connection: Connection, asked: Sequence[LoggedPoints]) -> list[Duplicates]:
-    """What is known of each. Must run in a snapshot whose checkpoint has passed all the offsets."""
+    """Find the duplicates among points. Needs a read transaction whose checkpoint has passed all their offsets."""
     found: dict[int, Duplicates] = {}
     order = sorted(range(len(asked)), key=lambda n: asked[n].source)
     for source, group in groupby(order, key=lambda n: asked[n].source):
@@ -93,7 +104,7 @@ def _before(one: LoggedPoints, segments: Sequence[_Segment]) -> Duplicates:
                 rows.setdefault(branch, set()).update(rows_of(columns, near & np.isin(times, one.times)))
     mask = [
         any(point in rows for rows in earlier.values())
-        # On a branch that had it not, it is another point: what a rewind cut off is logged again, and counts.
+        # On a branch without it, it is a new point: what is logged again after a rewind counts.
         and not any(point in rows and point not in earlier.get(branch, ()) for branch, rows in whole.items())
         for point in rows_of((one.steps, one.times, one.values))
     ]
@@ -101,11 +112,11 @@ def _before(one: LoggedPoints, segments: Sequence[_Segment]) -> Duplicates:
 
 
 def _columns(head: int, data: bytes, key: str, below: int) -> Iterable[Columns]:
-    return CompactedSegment.of(head, data).column(key, below) if head else [read_level0_key(data, key, below)]
+    return CompactedSegment.from_data(head, data).column(key, below) if head else [read_level0_key(data, key, below)]
 
 
-def rows_of(columns: Columns, kept: Any = slice(None)) -> list[tuple[int, int, int]]:
-    """Points as (step, time, bits of the value): two are the same if these are, see `points.distinct`."""
+def rows_of(columns: Columns, kept: NDArray[np.bool_] | slice = slice(None)) -> list[tuple[int, int, int]]:
+    """Return points as (step, time, bits of the value), which are equal if the points are (see `distinct_points`)."""
     steps, times, values = (column[kept] for column in columns)
     bits = np.ascontiguousarray(values, np.float64).view(np.int64)
     return list(zip(steps.tolist(), times.tolist(), bits.tolist(), strict=True))
@@ -114,7 +125,8 @@ def rows_of(columns: Columns, kept: Any = slice(None)) -> list[tuple[int, int, i
 _LAST_STEPS = """
 SELECT (
     SELECT max(s.last_step) FROM segment s
-    WHERE s.run_id = asked.run_id AND s.attempt = asked.attempt AND s.rank = asked.rank AND s.first_offset < asked.log_offset
+    WHERE s.run_id = asked.run_id AND s.attempt = asked.attempt AND s.rank = asked.rank
+      AND s.first_offset < asked.log_offset
       AND s.first_key <= asked.key AND s.last_key >= asked.key
 ) AS last_step
 FROM unnest($1::text[], $2::text[], $3::text[], $4::integer[], $5::bigint[]) WITH ORDINALITY
@@ -123,6 +135,9 @@ ORDER BY asked.place
 """
 _SEGMENTS = """
 SELECT s.branch, s.first_key, s.last_key, s.head, s.data FROM segment s
-WHERE s.run_id = $1 AND s.attempt = $2 AND s.rank = $3 AND s.first_offset <= $4 AND s.last_step >= $5 AND s.first_step <= $6
-  AND EXISTS (SELECT FROM unnest($7::text[]) AS wanted (key) WHERE s.first_key <= wanted.key AND s.last_key >= wanted.key)
+WHERE s.run_id = $1 AND s.attempt = $2 AND s.rank = $3
+  AND s.first_offset <= $4 AND s.last_step >= $5 AND s.first_step <= $6
+  AND EXISTS (
+    SELECT FROM unnest($7::text[]) AS wanted (key) WHERE s.first_key <= wanted.key AND s.last_key >= wanted.key
+  )
 """

@@ -1,7 +1,8 @@
 """What forked runs inherit, summed up per key: of the points of the runs they were forked from, those that they show.
 
-A fold never looks at another run, so the tables hold summaries of what each run logged itself; what spans runs is combined here. Where the
-parent's own summaries are of just the inherited points, they are taken as they are; else the points are read, and the result is kept.
+A fold never reads another run, so the tables hold summaries of what each run logged itself, and this module combines
+those of several runs. Where the parent's summaries cover exactly the inherited points, they are used. Otherwise the
+points are read, and the result is cached.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -18,7 +19,7 @@ from .visible_points import RunBranches, VisiblePart, read_run_branches, visible
 CACHE_BYTES = 64 * 1024 * 1024
 """Memory of one process for summaries that were read out of points."""
 _AT_ONCE = 100
-"""Forked runs that are looked at together."""
+"""Forked runs that are read together."""
 
 
 class InheritedSummaries(NamedTuple):
@@ -29,7 +30,7 @@ class InheritedSummaries(NamedTuple):
 
 
 async def forked_among(connection: Connection, run_ids: Sequence[str]) -> list[str]:
-    """Those of these runs that were forked from another."""
+    """Return the forked ones of these runs."""
     rows = await connection.fetch(
         "SELECT run_id FROM fork WHERE run_id = ANY ($1::text[])", list(filter(storable, run_ids))
     )
@@ -37,14 +38,14 @@ async def forked_among(connection: Connection, run_ids: Sequence[str]) -> list[s
 
 
 async def descendants_of(connection: Connection, run_ids: Collection[str]) -> set[str]:
-    """Runs that inherit from any of these, directly or not."""
+    """Return the runs that inherit from any of these, directly or not."""
     return {row["run_id"] for row in await connection.fetch(_HEIRS, list(run_ids))}
 
 
 async def inherited_summaries(
     connection: Connection, run_ids: Sequence[str], keys: Sequence[str] | None = None
 ) -> dict[str, InheritedSummaries]:
-    """What each of these runs inherits; nothing of runs that were not forked. With `keys`, at least what is known of these.
+    """Return what each forked one of these runs inherits. With `keys`, summaries of other keys may be missing.
 
     Must run in a snapshot: it takes several statements. Points are read at a few million a second, once per process.
     """
@@ -63,7 +64,7 @@ async def inherited_summaries(
 
 
 async def forked_in(connection: Connection, experiment_ids: Sequence[int]) -> list[str]:
-    """The runs of these experiments that were forked from another."""
+    """Return the forked runs of these experiments."""
     rows = await connection.fetch(_FORKED_IN, experiment_ids)
     return [row["run_id"] for row in rows]
 
@@ -71,7 +72,7 @@ async def forked_in(connection: Connection, experiment_ids: Sequence[int]) -> li
 async def latest_of_forked(
     connection: Connection, run_ids: Sequence[str], keys: Sequence[str]
 ) -> dict[tuple[str, str], float]:
-    """Latest values of these keys, by run and key, of those of these runs that were forked: of what they logged and inherit."""
+    """Return the latest values of these keys, by run and key, in the forked ones of these runs."""
     more = await inherited_summaries(connection, run_ids, keys)
     own: dict[str, list[Block]] = {run_id: [] for run_id in more}
     for row in await connection.fetch(_BLOCKS_OF, list(own), keys) if own else ():
@@ -87,7 +88,7 @@ async def latest_of_forked(
 
 
 def join_summaries(own: Iterable[Block], more: InheritedSummaries | None) -> Summaries:
-    """The summaries of a run, of what it logged and what it inherits. `own` are the blocks that the tables hold of it."""
+    """Join the stored blocks of a run with the summaries that it inherits."""
     both = Summaries()
     # All but the last are full.
     both.restore(sorted(own, key=lambda block: -len(block.keys)))
@@ -156,7 +157,7 @@ class _Reader:
 
 
 async def own_blocks(connection: Connection, run_id: str) -> list[Block]:
-    """The summaries of what a run logged itself."""
+    """Read the summaries of what a run logged itself."""
     return [_block(row) for row in await connection.fetch(_BLOCKS, run_id)]
 
 
@@ -169,7 +170,7 @@ def _reach(limit: int | None, last_step: int) -> int:
 
 
 _cache: BoundedCache[tuple[Any, ...], Summaries] = BoundedCache(CACHE_BYTES)
-"""By the run, what of it is inherited, and marks of the log and of the points there. The summaries are never changed."""
+"""By the run, what is inherited of it, and marks of the log and of its points. The summaries are never changed."""
 
 
 async def _sources(connection: Connection, owners: Collection[str]) -> Sequence[Any]:
@@ -186,7 +187,7 @@ _BLOCKS_OF = (
     "SELECT run_id, keys, numbers, contexts FROM metric_block WHERE run_id = ANY ($1::text[]) AND keys && $2::text[]"
 )
 _BLOCKS = "SELECT keys, numbers, contexts FROM metric_block WHERE run_id = $1 ORDER BY block"
-# A merge may change them, which costs another reading; a new point always does.
+# Compaction may change the marks, which costs another reading; a new point always changes them.
 _MARKS = """
 SELECT s.branch, s.rank, max(s.last_offset), sum(s.points)::bigint, min(c.genesis_id::text)
 FROM segment s

@@ -3,13 +3,15 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from runfold_projections.history.cutoff import existing_runs
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.search.tokens import storable
-from runfold_projections.segments.distinct_points import distinct_points, points_between
-from runfold_projections.segments.packs import Columns
+from runfold_projections.segments.distinct_points import Columns, distinct_points, points_between
 from runfold_schemas.positions.vector import Vector
 
 from .points import SeriesKey, SeriesPiece, read_series
@@ -23,7 +25,7 @@ KEYS_AT_ONCE = 8
 
 @dataclass(frozen=True, slots=True)
 class HistoryFilter:
-    """Which points of a series: steps from `first` to `last` (both included), of one rank, of one attempt, and what of them."""
+    """Selects points of a series: steps from `first` to `last` (both included), one rank, one attempt, and branches."""
 
     first: int | None = None
     last: int | None = None
@@ -33,20 +35,23 @@ class HistoryFilter:
 
 
 class SourceHistory(NamedTuple):
-    """The distinct points of one series by one attempt and rank on one branch, by (step, time, value). Rank -1: the writer named none."""
+    """The distinct points of a series by one attempt and rank on one branch, ordered by (step, time, value).
+
+    `steps` and `times` (ms) are int64, `values` float64, of shape (points,). Rank -1: the writer named none.
+    """
 
     run_id: str
     key: str
     attempt: str
     rank: int
     branch: int
-    steps: Any
-    times: Any
-    values: Any
+    steps: NDArray[np.int64]
+    times: NDArray[np.int64]
+    values: NDArray[np.float64]
 
 
 async def unknown_runs(connection: Connection, run_ids: Sequence[str], as_of: Vector | None = None) -> list[str]:
-    """Those of these runs that are not there, or were not at that moment."""
+    """Return those of these runs that do not exist, or did not at that moment."""
     rows = await connection.fetch(
         "SELECT run_id FROM run WHERE run_id = ANY ($1::text[])", [run_id for run_id in run_ids if storable(run_id)]
     )
@@ -63,9 +68,10 @@ async def read_histories(
     wanted: HistoryFilter,
     as_of: Vector | None = None,
 ) -> AsyncIterator[SourceHistory]:
-    """Every source of these series that has such points, or had at a moment of the past: runs and keys in the order given, attempts as they appeared, branches and ranks ascending.
+    """Read the histories of series, now or at a moment of the past, that have such points.
 
-    Must run in a snapshot. What is in memory is a group of small runs, or some keys of a large one, whole.
+    Runs and keys come in the order given, attempts as they appeared, branches and ranks ascending. Needs a read
+    transaction. Memory holds a group of small runs, or some keys of a large one.
     """
     lines = await read_visible_runs(connection, run_ids, wanted.branches, as_of)
     sizes = await _sizes(connection, lines)

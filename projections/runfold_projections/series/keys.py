@@ -1,6 +1,6 @@
 """Which keys a run has, each with its latest value and extremes: by prefix, by pattern, page by page.
 
-All that reads the summaries of a run key by key goes through here, so that how they lie can change without their readers.
+All reads of a run's summaries key by key go through this module, so their storage can change without their readers.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ PATTERN_SECONDS = 2.0
 
 
 class KeySummary(NamedTuple):
-    """A key of a run: the value with the largest (step, time, value), time in ms; extremes are None if all values are NaN."""
+    """A key of a run: its value with the largest (step, time, value), and extremes, None if all values are NaN."""
 
     key: str
     value: float
@@ -51,8 +51,9 @@ class KeyFilter(NamedTuple):
 async def keys_of_run(connection: Connection, run_id: str, wanted: KeyFilter) -> RunKeys | None:
     """The keys that are wanted, in the order of their code points, inherited ones too; None for an unknown run.
 
-    A key fits that begins with `prefix` and in which `pattern` (Postgres's regular expressions) is found anywhere. BadQuery for a
-    pattern that is none or takes too long. A pattern bounds the statements of the rest of the transaction.
+    A key fits that begins with `prefix` and in which `pattern` (Postgres's regular expressions) is found anywhere.
+    BadQuery for a pattern that is none or takes too long. A pattern bounds the statements of the rest of the
+    transaction.
     """
     prefix, pattern, after, limit = wanted
     if not all(map(storable, (run_id, prefix, after))):
@@ -92,7 +93,7 @@ def _summary(key: str, columns: Sequence[Sequence[Any]], place: int) -> KeySumma
 
 
 async def keys_of_runs(connection: Connection, run_ids: Sequence[str], pattern: str, limit: int) -> list[str]:
-    """Keys that any of these runs has and in which the pattern is found, in order, at most `limit`. BadQuery as `keys_of_run`."""
+    """Return at most `limit` keys of these runs, in order, that match the pattern. BadQuery as in `keys_of_run`."""
     known = [run_id for run_id in run_ids if storable(run_id)]
     more = {key for one in (await inherited_summaries(connection, known)).values() for key in one.summaries}
     rows = await matching(connection, pattern, _OF_RUNS, known, list(more), limit)
@@ -119,7 +120,8 @@ async def matching(connection: Connection, pattern: str | None, statement: str, 
         raise BadQuery(f"The pattern {pattern!r} is no regular expression: {error}.") from None
     except asyncpg.QueryCanceledError:
         raise BadQuery(
-            f"The pattern {pattern!r} took longer than {PATTERN_SECONDS:g} s; give a simpler one, or a prefix beside it."
+            f"The pattern {pattern!r} took longer than {PATTERN_SECONDS:g} s; give a simpler one, or a prefix "
+            "beside it."
         ) from None
 
 
@@ -144,7 +146,9 @@ WHERE b.run_id = $1 AND k.key >= $2 AND ($3::text IS NULL OR k.key < $3) AND k.k
   AND ($6::text IS NULL OR k.key ~ $6) AND EXISTS (SELECT FROM run r WHERE r.run_id = b.run_id)
 ORDER BY k.key LIMIT $5
 """
-_BLOCKS = "SELECT block, cardinality(keys) AS size, numbers FROM metric_block WHERE run_id = $1 AND block = ANY ($2::integer[])"
+_BLOCKS = """
+SELECT block, cardinality(keys) AS size, numbers FROM metric_block WHERE run_id = $1 AND block = ANY ($2::integer[])
+"""
 _OF_RUNS = """
 SELECT k.key FROM metric_block b CROSS JOIN LATERAL unnest(b.keys) AS k (key)
 WHERE b.run_id = ANY ($1::text[]) AND k.key ~ $4 AND EXISTS (SELECT FROM run r WHERE r.run_id = b.run_id)

@@ -11,7 +11,7 @@ from runfold_projections.charts.rank_reduction import reduced
 from runfold_projections.metrics.summaries import Block
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.search.tokens import storable
-from runfold_projections.segments.packs import Columns
+from runfold_projections.segments.distinct_points import Columns
 from runfold_schemas.events.rank_reduction import REDUCTION_TAG, Reduction, reduction_of
 from runfold_schemas.positions.vector import Vector
 
@@ -41,10 +41,11 @@ def latest_metrics(block: Block) -> Iterator[LatestMetric]:
 
 @dataclass(frozen=True, slots=True)
 class MetricHistory:
-    """A key's distinct points as NumPy columns, ordered by (time, step, value); those of a reduction over ranks by step.
+    """A key's distinct points as NumPy columns, ordered by (time, step, value); those of a reduction over ranks by
+    step.
 
-    `steps` and `times` (ms since the epoch) are int64, `values` is float64. NaN stands where 0 would, after it: MLflow's store
-    keeps NaN as 0 with a mark.
+    `steps` and `times` (ms since the epoch) are int64, `values` is float64. NaN stands where 0 would, after it:
+    MLflow's store keeps NaN as 0 with a mark.
     """
 
     steps: Any
@@ -66,7 +67,8 @@ SELECT EXISTS (SELECT FROM run r WHERE r.run_id = l.run_id)::integer,
        (SELECT coalesce(max(c.number), 0) FROM cut c WHERE c.run_id = l.run_id),
        s.last_offset, s.points,
        coalesce((SELECT t.value FROM run_tag t WHERE t.run_id = $1 AND t.key = $2),
-                (SELECT t.value FROM run r JOIN experiment_tag t USING (experiment_id) WHERE r.run_id = $1 AND t.key = $2)) AS reduction
+                (SELECT t.value FROM run r JOIN experiment_tag t USING (experiment_id)
+                 WHERE r.run_id = $1 AND t.key = $2)) AS reduction
 FROM line l CROSS JOIN LATERAL (
     SELECT coalesce(max(s.last_offset), -1) AS last_offset, coalesce(sum(s.points), 0)::bigint AS points
     FROM segment s WHERE s.run_id = l.run_id
@@ -76,8 +78,10 @@ ORDER BY l.run_id
 
 
 class HistoryVersion(NamedTuple):
-    """`numbers` differ whenever the run's histories may: points are only added, in segments with higher offsets, and cuts have higher
-    numbers. They cover the runs that this one was forked from. `reduction` is what the run's tag says, else its experiment's."""
+    """`numbers` differ whenever the run's histories may: points are only added, in segments with higher offsets, and
+    cuts have higher numbers. They cover the runs that this one was forked from. `reduction` is what the run's tag says,
+    else its experiment's.
+    """
 
     numbers: tuple[int, ...] = ()
     reduction: Reduction = Reduction.ALL
@@ -94,11 +98,11 @@ async def history_mark(connection: Connection, run_id: str) -> HistoryVersion:
 async def history(
     connection: Connection, run_id: str, key: str, as_of: Vector | None = None, reduction: Reduction = Reduction.ALL
 ) -> MetricHistory:
-    """The effective points of a key, over all attempts and ranks, with what was inherited; empty for an unknown run or key.
-    With `as_of`, those that there were at that moment.
+    """The effective points of a key, over all attempts and ranks, with what was inherited; empty for an unknown run or
+    key. With `as_of`, those that there were at that moment.
 
-    A point is (step, time, value), as in MLflow: what two ranks logged alike is shown once. With a reduction there is one point a step,
-    by step.
+    A point is (step, time, value), as in MLflow: what two ranks logged alike is shown once. With a reduction there is
+    one point a step, by step.
     """
     lines = await read_visible_runs(connection, [run_id], as_of=as_of)
     found = await read_series(connection, [run_id], [key], lines)

@@ -1,4 +1,4 @@
-"""Points of many series at once, out of segments: of a large pack only the bytes of the keys asked for are fetched."""
+"""Points of many series at once, out of segments. Of a large segment, only the bytes of the given keys are fetched."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.search.tokens import storable
+from runfold_projections.segments.compacted import CompactedSegment
+from runfold_projections.segments.distinct_points import Columns
 from runfold_projections.segments.level0 import read_level0_key
-from runfold_projections.segments.packs import Columns, CompactedSegment
 
 from .visible_points import VisiblePart, VisibleRuns, read_visible_runs
 
@@ -20,7 +21,7 @@ SeriesKey = tuple[str, str]
 
 
 class SeriesPiece(NamedTuple):
-    """Points of a series by one attempt and rank (-1: the writer named none) on one branch, in the order in which they lie."""
+    """Points of a series by one attempt and rank (-1: the writer named none) on one branch, in stored order."""
 
     attempt: str
     rank: int
@@ -45,18 +46,20 @@ class _Segment(NamedTuple):
 
 
 _SEGMENTS = """
-SELECT s.run_id, s.first_offset, s.last_offset, s.attempt, s.rank, s.branch, s.first_step, s.last_step, s.first_key, s.last_key, s.head,
-       s.head = 0 OR octet_length(s.data) <= $3 AS whole,
+SELECT s.run_id, s.first_offset, s.last_offset, s.attempt, s.rank, s.branch, s.first_step, s.last_step,
+       s.first_key, s.last_key, s.head, s.head = 0 OR octet_length(s.data) <= $3 AS whole,
        CASE WHEN s.head = 0 OR octet_length(s.data) <= $3 THEN s.data ELSE substr(s.data, 1, s.head) END AS data
 FROM segment s
 WHERE s.run_id = ANY ($1::text[])
-  AND EXISTS (SELECT FROM unnest($2::text[]) AS wanted (key) WHERE s.first_key <= wanted.key AND s.last_key >= wanted.key)
+  AND EXISTS (
+    SELECT FROM unnest($2::text[]) AS wanted (key) WHERE s.first_key <= wanted.key AND s.last_key >= wanted.key
+  )
 ORDER BY s.run_id, s.first_offset, s.attempt, s.rank, s.first_key
 """
 _SLICES = """
 SELECT wanted.segment, wanted.start, substr(s.data, wanted.start + 1, wanted.size) AS data
-FROM unnest($1::integer[], $2::integer[], $3::integer[], $4::text[], $5::bigint[], $6::text[], $7::integer[], $8::text[])
-    AS wanted (segment, start, size, run_id, first_offset, attempt, rank, first_key)
+FROM unnest($1::integer[], $2::integer[], $3::integer[], $4::text[], $5::bigint[], $6::text[], $7::integer[],
+            $8::text[]) AS wanted (segment, start, size, run_id, first_offset, attempt, rank, first_key)
 JOIN segment s ON s.run_id = wanted.run_id AND s.first_offset = wanted.first_offset AND s.attempt = wanted.attempt
     AND s.rank = wanted.rank AND s.first_key = wanted.first_key
 """
@@ -67,9 +70,9 @@ async def read_series(
 ) -> dict[SeriesKey, list[SeriesPiece]]:
     """Pieces of every series of these runs and keys that has points, in the order of the log.
 
-    `lines`, as `read_lines` has found them for these runs, say which points are shown, and as of when; without them, the effective ones
-    are.
-    Nothing of unknown runs. A point may stand in several pieces. Must run in a snapshot: it takes several statements.
+    `lines`, as `read_lines` has found them for these runs, say which points are shown, and as of when; without them,
+    the effective ones are. Nothing of unknown runs. A point may stand in several pieces. Must run in a snapshot: it
+    takes several statements.
     """
     lines = lines or await read_visible_runs(connection, run_ids)
     wanted = sorted(set(filter(storable, keys)))
@@ -156,8 +159,8 @@ async def _slices(
 
 
 def _needed(segment: _Segment, keys: Sequence[str], *, dated: bool) -> set[tuple[int, int]]:
-    pack = CompactedSegment.of(segment.head, segment.data)
-    return {piece for key in _within(segment, keys) for piece in pack.pieces(key, dated=dated)}
+    pack = CompactedSegment.from_data(segment.head, segment.data)
+    return {piece for key in _within(segment, keys) for piece in pack.slices(key, located=dated)}
 
 
 def _within(segment: _Segment, keys: Sequence[str]) -> list[str]:

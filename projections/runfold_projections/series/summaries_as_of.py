@@ -9,8 +9,8 @@ from runfold_projections.metrics.run_metrics import rows_up_to
 from runfold_projections.metrics.summaries import Block, Summaries, Summary
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.search.tokens import storable
-from runfold_projections.segments.level0 import join_frames, rows_before
-from runfold_projections.segments.packs import read_located, read_segment
+from runfold_projections.segments.compacted import read_located, read_segment
+from runfold_projections.segments.frame_groups import join_frames, rows_before
 from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import Vector
 
@@ -24,10 +24,10 @@ _Stored = tuple[int | None, int | None, int, bytes]
 
 
 async def blocks_at(connection: Connection, run_id: str, as_of: Vector) -> list[Block]:
-    """The summaries of the points that a run showed, inherited ones too, in blocks as they are stored. Must run in a snapshot.
+    """Return the summaries of a run's visible points, inherited ones too, in blocks. Needs a read transaction.
 
-    If nothing has come since to a run that inherits nothing, they are read; else made of all the points that there were, which takes as
-    long as reading those does.
+    The stored blocks are returned if the run inherits nothing and nothing was logged to it since. Otherwise they are
+    computed from all points of that time, which takes as long as reading them.
     """
     lines = await read_run_branches(connection, [run_id], as_of)
     own, *more = visible_parts(run_id, lines) or [VisiblePart(run_id, lines[run_id].view(None))]
@@ -66,13 +66,13 @@ def _add(found: Summaries, segments: Sequence[_Stored]) -> None:
 
 
 async def latest_at(connection: Connection, run_id: str, as_of: Vector) -> list[LatestMetric]:
-    """The latest value of each key, by key."""
+    """Return the latest value of each key, ordered by key."""
     found = [metric for block in await blocks_at(connection, run_id, as_of) for metric in latest_metrics(block)]
     return sorted(found, key=lambda metric: metric.key)
 
 
 async def keys_at(connection: Connection, run_id: str, wanted: KeyFilter, as_of: Vector) -> list[KeySummary] | None:
-    """`keys_of_run` at a moment of the past. Must run in a snapshot."""
+    """Read as `keys_of_run`, at a moment of the past. Needs a read transaction."""
     if not storable(run_id) or not await existing_runs(connection, [run_id], as_of):
         return None
     found = {key: summary for block in await blocks_at(connection, run_id, as_of) for key, summary in block.summaries()}
@@ -84,7 +84,7 @@ async def keys_at(connection: Connection, run_id: str, wanted: KeyFilter, as_of:
 async def keys_of_runs_at(
     connection: Connection, run_ids: Sequence[str], pattern: str, limit: int, as_of: Vector
 ) -> list[str]:
-    """`keys_of_runs` at a moment of the past. Must run in a snapshot."""
+    """Read as `keys_of_runs`, at a moment of the past. Needs a read transaction."""
     there = await existing_runs(connection, [run_id for run_id in run_ids if storable(run_id)], as_of)
     keys = {key for run_id in there for block in await blocks_at(connection, run_id, as_of) for key in block.keys}
     return [row["key"] for row in await matching(connection, pattern, _MATCHING, sorted(keys), limit)]
@@ -96,7 +96,8 @@ def _summary(key: str, summary: Summary) -> KeySummary:
 
 
 _MATCHING = """
-SELECT key FROM unnest($1::text[]) WITH ORDINALITY AS k (key, place) WHERE $3::text IS NULL OR key ~ $3 ORDER BY place LIMIT $2
+SELECT key FROM unnest($1::text[]) WITH ORDINALITY AS k (key, place)
+WHERE $3::text IS NULL OR key ~ $3 ORDER BY place LIMIT $2
 """
 _MOVED = """
 SELECT EXISTS (SELECT FROM segment WHERE run_id = $1 AND last_offset >= $2)

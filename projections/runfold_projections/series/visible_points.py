@@ -1,4 +1,4 @@
-"""Which points a run shows: its own effective ones, and those that it inherits from the runs it was forked from."""
+"""The visible points of a run: its own effective ones, and those inherited from the runs that it was forked from."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,25 +12,29 @@ from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import Vector
 
 BranchChoice = int | Literal["effective", "all"]
-"""What to show: the effective points, all, or what was effective when the branch of this number was the newest."""
+"""The effective points, all points, or those that were effective when the branch of this number was the newest."""
 
 
 @dataclass(frozen=True, slots=True)
 class VisiblePart:
-    """Points of `owner` that a run shows. `view` None: all of them; `step`: the last one that was inherited, by all forks in between."""
+    """Points of `owner` that a run shows.
+
+    `view` None: all of them. `step`: the last inherited one, after all forks in between. `descendants`: the views of
+    the runs in between.
+    """
 
     owner: str
     view: EffectiveView | None
     step: int | None = None
-    heirs: tuple[EffectiveView, ...] = ()
+    descendants: tuple[EffectiveView, ...] = ()
 
     def shows(self, branch: int) -> bool:
-        """Whether anything of a branch may be shown."""
+        """Report whether points of a branch may be visible."""
         return self.view is None or self.view.shows(branch)
 
     def limit(self, branch: int, rank: int) -> int | None:
-        """The last step that is shown of a branch and rank; None: all are."""
-        found = [self.step, *(heir.inherited(rank) for heir in self.heirs)]
+        """Return the last visible step of a branch and rank; None: all are visible."""
+        found = [self.step, *(view.inherited(rank) for view in self.descendants)]
         if self.view is not None:
             found.append(self.view.limit(branch, rank))
         return min((step for step in found if step is not None), default=None)
@@ -38,7 +42,7 @@ class VisiblePart:
 
 @dataclass(slots=True)
 class RunBranches:
-    """What the tables hold of one run's attempts, cuts and fork."""
+    """A run's attempts, cuts and fork, as stored."""
 
     exists: bool = False
     attempts: list[Attempt] = field(default_factory=list)
@@ -46,22 +50,22 @@ class RunBranches:
     fork: Fork | None = None
 
     def view(self, as_of: int | None) -> EffectiveView:
-        """What is effective now, or was when `as_of` was the newest number."""
+        """Return what is effective now, or was when `as_of` was the newest branch number."""
         return EffectiveView(self.attempts, self.cuts, as_of)
 
 
 @dataclass(frozen=True, slots=True)
 class VisibleRuns:
-    """The parts of each run asked for, and the runs beyond them that these come from."""
+    """The visible parts of runs, and the ancestors that some of them are inherited from."""
 
     parts: Mapping[str, Sequence[VisiblePart]]
     ancestors: frozenset[str]
     as_of: Vector | None = None
-    """The moment at which this was so; None: now."""
+    """The moment of the past; None: now."""
 
     @property
     def owners(self) -> list[str]:
-        """All runs whose points are shown."""
+        """All runs that own visible points."""
         return sorted({part.owner for parts in self.parts.values() for part in parts})
 
     def end_offset(self, run_id: str) -> int | None:
@@ -72,8 +76,10 @@ class VisibleRuns:
 async def read_visible_runs(
     connection: Connection, run_ids: Iterable[str], branches: BranchChoice = "effective", as_of: Vector | None = None
 ) -> VisibleRuns:
-    """The parts of these runs, now or at a moment of the past. A run that does not exist has none, and ends the chain of those that it was
-    forked from."""
+    """Read the visible parts of runs, now or at a moment of the past.
+
+    A run that does not exist has none, and ends its chain of ancestors.
+    """
     wanted = list(dict.fromkeys(filter(storable, run_ids)))
     lines = await read_run_branches(connection, wanted, as_of)
     parts = {run_id: visible_parts(run_id, lines, branches) for run_id in wanted}
@@ -81,20 +87,20 @@ async def read_visible_runs(
 
 
 def visible_parts(
-    run_id: str, lines: Mapping[str, RunBranches], branches: BranchChoice = "effective"
+    run_id: str, branches_by_run: Mapping[str, RunBranches], branches: BranchChoice = "effective"
 ) -> list[VisiblePart]:
-    """What a run shows: its own part first, then those that it inherits. `lines` are those of `lines_of`."""
+    """Return a run's own part, then those that it inherits. `branches_by_run` is the result of `read_run_branches`."""
     found: list[VisiblePart] = []
     as_of = branches if isinstance(branches, int) else None
     step: int | None = None
-    heirs: tuple[EffectiveView, ...] = ()
+    descendants: tuple[EffectiveView, ...] = ()
     seen: set[str] = set()
     owner: str | None = run_id
-    while owner is not None and owner not in seen and (line := lines.get(owner)) is not None and line.exists:
+    while owner is not None and owner not in seen and (line := branches_by_run.get(owner)) is not None and line.exists:
         seen.add(owner)
         view = None if branches == "all" and not found else line.view(as_of)
-        found.append(VisiblePart(owner, view, step, heirs))
-        heirs = heirs if view is None else (*heirs, view)
+        found.append(VisiblePart(owner, view, step, descendants))
+        descendants = descendants if view is None else (*descendants, view)
         fork = line.fork
         owner = fork.parent if fork else None
         if fork is not None:
@@ -106,7 +112,7 @@ def visible_parts(
 async def read_run_branches(
     connection: Connection, run_ids: Sequence[str], as_of: Vector | None = None
 ) -> dict[str, RunBranches]:
-    """These runs and those that they were forked from."""
+    """Read the branches of these runs and of all their ancestors."""
     lines = {run_id: RunBranches() for run_id in run_ids}
     rows = await connection.fetch(_LINES, run_ids)
     there: set[str] | None = None
@@ -132,22 +138,26 @@ async def read_run_branches(
     return lines
 
 
-# UNION, not UNION ALL: runs that were forked from each other end it.
+# UNION instead of UNION ALL: a cycle of forks ends the recursion.
 _LINES = """
 WITH RECURSIVE inherits AS (
-    SELECT f.run_id, f.parent_run_id, f.parent_branch, f.step, f.log_offset FROM fork f WHERE f.run_id = ANY ($1::text[])
+    SELECT f.run_id, f.parent_run_id, f.parent_branch, f.step, f.log_offset
+    FROM fork f WHERE f.run_id = ANY ($1::text[])
     UNION
-    SELECT f.run_id, f.parent_run_id, f.parent_branch, f.step, f.log_offset FROM fork f JOIN inherits i ON f.run_id = i.parent_run_id
+    SELECT f.run_id, f.parent_run_id, f.parent_branch, f.step, f.log_offset
+    FROM fork f JOIN inherits i ON f.run_id = i.parent_run_id
 ), line AS (
     SELECT unnest($1::text[]) AS run_id UNION SELECT parent_run_id FROM inherits
 )
-SELECT 'run' AS kind, r.run_id, 0 AS number, 0::bigint AS step, 0 AS attempt, NULL::integer AS rank, false AS opens, NULL::text AS parent,
-       NULL::bigint AS log_offset
+SELECT 'run' AS kind, r.run_id, 0 AS number, 0::bigint AS step, 0 AS attempt, NULL::integer AS rank, false AS opens,
+       NULL::text AS parent, NULL::bigint AS log_offset
 FROM line JOIN run r USING (run_id)
 UNION ALL
-SELECT 'cut', c.run_id, c.number, c.step, c.attempt, c.rank, c.opens, NULL, c.log_offset FROM line JOIN cut c USING (run_id)
+SELECT 'cut', c.run_id, c.number, c.step, c.attempt, c.rank, c.opens, NULL, c.log_offset
+FROM line JOIN cut c USING (run_id)
 UNION ALL
-SELECT 'attempt', a.run_id, a.branch, 0, a.ordinal, NULL, false, NULL, a.first_offset FROM line JOIN attempt a USING (run_id)
+SELECT 'attempt', a.run_id, a.branch, 0, a.ordinal, NULL, false, NULL, a.first_offset
+FROM line JOIN attempt a USING (run_id)
 WHERE a.branch > 0 AND EXISTS (SELECT FROM cut c WHERE c.run_id = a.run_id)
 UNION ALL
 SELECT 'fork', run_id, parent_branch, step, 0, NULL, false, parent_run_id, log_offset FROM inherits

@@ -1,4 +1,4 @@
-"""Whole logged models as they lie in the tables, but for their metrics, which are points of runs: for an export, and for an import's look."""
+"""Whole logged models, as stored, for exports and imports. Their metrics are points of runs, and left out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,8 +8,11 @@ from runfold_projections.postgres.connection import Connection
 
 @dataclass(slots=True)
 class WholeModel:
-    """A logged model. `experiment` is its experiment's name; times are ms since the epoch by the writers' clocks; `created_by` is the
-    id of the event that made it."""
+    """A logged model.
+
+    `experiment` is its experiment's name; times are ms since the epoch by the writers' clocks; `created_by` is the id
+    of the event that made it.
+    """
 
     model_id: str
     experiment: str
@@ -39,8 +42,8 @@ WHERE m.workspace = $1 AND e.workspace = $1 AND (
 ORDER BY model_id
 """
 _HEADS = """
-SELECT m.model_id, e.name AS experiment, m.name, m.artifact_uri, m.model_type, m.source_run_id, m.status, m.lifecycle_stage,
-       m.created_ms, m.updated_ms, m.created_by::text AS created_by
+SELECT m.model_id, e.name AS experiment, m.name, m.artifact_uri, m.model_type, m.source_run_id, m.status,
+       m.lifecycle_stage, m.created_ms, m.updated_ms, m.created_by::text AS created_by
 FROM logged_model m JOIN experiment e USING (experiment_id) WHERE m.model_id = ANY ($1::text[]) ORDER BY m.model_id
 """
 _OWN = """
@@ -54,7 +57,7 @@ ORDER BY kind, model_id, key
 async def chosen_models(
     connection: Connection, workspace: str, run_ids: Sequence[str], experiments: Sequence[int]
 ) -> list[str]:
-    """Ids, in order, of the models that these runs made, took or measured, and of all of these experiments; deleted ones too."""
+    """Return the ids, in order, of models that these runs made, used or measured, and of all in these experiments."""
     rows = await connection.fetch(_CHOSEN, workspace, list(run_ids), list(experiments))
     return [row["model_id"] for row in rows]
 

@@ -1,4 +1,4 @@
-"""Whole runs and all their points, as they lie in the tables: for an export, and for looking at what an import would meet."""
+"""Whole runs and all their points, as stored: for exports, and for imports to compare with."""
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from runfold_projections.run_search.run_finder import run_ids_by_sql
 from runfold_projections.runs.details import Dataset
 from runfold_projections.runs.queries import parse_search
 from runfold_projections.search.view import ViewType
-from runfold_projections.segments.packs import read_segment
+from runfold_projections.segments.compacted import read_segment
 from runfold_schemas.events.frames import Frame
 
 _EVERYTHING = 2**63 - 1
@@ -21,7 +21,7 @@ _SEGMENTS_AT_ONCE = 8
 
 @dataclass(slots=True)
 class WholeRun:
-    """A run with all but its points. `experiment` is its experiment's name; `deleted_ms` is None unless the run itself is deleted.
+    """A run without its points. `experiment` is the experiment's name; `deleted_ms` is None unless the run is deleted.
 
     Times in ms since the epoch by the writers' clocks. `created_by` is the id of the event that made it.
     """
@@ -59,8 +59,9 @@ class PointsPiece(NamedTuple):
 class BranchRecord:
     """What one record said of how a run's points hang together (see folds/lineage.py), in the order of the log.
 
-    `attempt_branch` is set where an attempt appears that opens one, `cut` is the number of a rewind, which opens the branch of that number, or of
-    a declared start. `rank` None: of all ranks. `step` is the last one that is kept, or inherited; or the declared start.
+    `attempt_branch` is set where an attempt appears that opens one, `cut` is the number of a rewind, which opens the
+    branch of that number, or of a declared start. `rank` None: of all ranks. `step` is the last one that is kept, or
+    inherited; or the declared start.
     """
 
     run_id: str
@@ -91,7 +92,10 @@ async def experiment_ids(connection: Connection, workspace: str, names: Sequence
 async def chosen_runs(
     connection: Connection, experiments: Sequence[int], filter_string: str = "", run_ids: Sequence[str] | None = None
 ) -> list[str]:
-    """Ids of the experiments' runs that match, deleted ones too, in order; with `run_ids`, only these. BadFilter as `search_runs`."""
+    """Return the ids, in order, of the experiments' matching runs, deleted ones too; with `run_ids`, only of these.
+
+    BadFilter as in `search_runs`.
+    """
     search = await parse_search(connection, experiments, filter_string, ViewType.ALL, [])
     found = await run_ids_by_sql(connection, search, _EVERYTHING, 0) if search.scope.experiments else []
     return sorted(found if run_ids is None else set(found) & set(run_ids))
@@ -142,21 +146,23 @@ async def whole_runs(connection: Connection, run_ids: Sequence[str]) -> list[Who
 
 
 async def point_count(connection: Connection, run_ids: Sequence[str]) -> int:
-    """How many points these runs' segments hold; one that was logged twice may count twice."""
+    """Count the points in these runs' segments; a point that was logged twice may count twice."""
     query = "SELECT coalesce(sum(points), 0)::bigint FROM segment WHERE run_id = ANY ($1::text[])"
     count: int = await connection.fetchval(query, list(run_ids))
     return count
 
 
 _LINES = """
-SELECT run_id, first_offset AS at, 'attempt' AS kind, attempt, ordinal, branch AS number, NULL::integer AS rank, NULL::bigint AS step,
-       NULL::boolean AS opens, NULL::integer AS world_size, NULL::text AS parent, NULL::integer AS parent_branch
+SELECT run_id, first_offset AS at, 'attempt' AS kind, attempt, ordinal, branch AS number, NULL::integer AS rank,
+       NULL::bigint AS step, NULL::boolean AS opens, NULL::integer AS world_size,
+       NULL::text AS parent, NULL::integer AS parent_branch
 FROM attempt WHERE run_id = ANY ($1::text[])
 UNION ALL
 SELECT run_id, log_offset, 'start', attempt, NULL, NULL, NULL, start_step, NULL, world_size, NULL, NULL
 FROM attempt_start WHERE run_id = ANY ($1::text[])
 UNION ALL
-SELECT run_id, log_offset, 'cut', NULL, attempt, number, rank, step, opens, NULL, NULL, NULL FROM cut WHERE run_id = ANY ($1::text[])
+SELECT run_id, log_offset, 'cut', NULL, attempt, number, rank, step, opens, NULL, NULL, NULL
+FROM cut WHERE run_id = ANY ($1::text[])
 UNION ALL
 SELECT run_id, log_offset, 'fork', NULL, NULL, NULL, NULL, step, NULL, NULL, parent_run_id, parent_branch
 FROM fork WHERE run_id = ANY ($1::text[])
@@ -165,23 +171,23 @@ ORDER BY run_id, at
 
 
 async def branch_records(connection: Connection, run_ids: Sequence[str]) -> list[BranchRecord]:
-    """All that was said of these runs' attempts, rewinds, starts and forks, by run, in the order of the log."""
+    """Read the records of these runs' attempts, rewinds, starts and forks, by run, in the order of the log."""
     found: list[BranchRecord] = []
     for _, of_run in groupby(await connection.fetch(_LINES, list(run_ids)), itemgetter("run_id")):
-        story = _Story()
-        found += [story.line({row["kind"]: row for row in rows}) for _, rows in groupby(of_run, itemgetter("at"))]
+        attempts = _AttemptNames()
+        found += [attempts.record({row["kind"]: row for row in rows}) for _, rows in groupby(of_run, itemgetter("at"))]
     return found
 
 
-class _Story:
-    """Gives each record of one run the attempt that it must have been written by: the tables keep it only where it matters."""
+class _AttemptNames:
+    """Derives the attempt that wrote each record of a run. The tables keep it only where it matters."""
 
     def __init__(self) -> None:
         self._names: dict[int, str] = {}
         self._declared: set[str] = set()
         self._starts: list[Any] = []
 
-    def line(self, parts: dict[str, Any]) -> BranchRecord:
+    def record(self, parts: dict[str, Any]) -> BranchRecord:
         attempt, start, cut, fork = [parts.get(kind) for kind in ("attempt", "start", "cut", "fork")]
         run_id = next(iter(parts.values()))["run_id"]
         name = self._name(attempt, start, cut)
@@ -227,7 +233,8 @@ class _Story:
         return name if cut["opens"] or name in self._declared else ""
 
 
-# By branch, and within one by attempt in the order of the log: whoever appends lines and points in this order has the same branches.
+# By branch, then by attempt in the order of the log: appending branch records and points in this order restores the
+# same branches.
 _SEGMENTS = """
 SELECT s.run_id, s.branch, s.attempt, s.rank, s.head, s.data
 FROM segment s LEFT JOIN attempt a USING (run_id, attempt)
@@ -237,7 +244,10 @@ ORDER BY s.run_id, s.branch, a.ordinal, s.attempt, s.rank, s.first_offset, s.fir
 
 
 async def point_pieces(connection: Connection, run_ids: Sequence[str]) -> AsyncIterator[PointsPiece]:
-    """All points of these runs, by run, branch, attempt and rank. Must run in a transaction; memory holds a few segments at a time."""
+    """Read all points of these runs, by run, branch, attempt and rank, a few segments at a time.
+
+    Needs a transaction.
+    """
     async for row in connection.cursor(_SEGMENTS, list(run_ids), prefetch=_SEGMENTS_AT_ONCE):
         rank = None if row["rank"] < 0 else row["rank"]
         for frame in read_segment(row["head"], row["data"]):

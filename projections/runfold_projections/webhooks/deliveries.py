@@ -1,4 +1,7 @@
-"""Deliveries of webhooks: waiting, delivered, failed. They are in the control schema only; a replay touches none of them."""
+"""Deliveries of webhooks: waiting, delivered, failed.
+
+They are in the control schema only; a replay touches none of them.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -60,7 +63,10 @@ async def put_secret(connection: Connection, webhook_id: str, secret: str | None
 
 
 async def enqueue(connection: Connection, deliveries: Sequence[Delivery], *, again: bool = False) -> int:
-    """Queue deliveries, and return how many were new. Those queued before are left alone, or with `again` delivered again."""
+    """Queue deliveries, and return how many were new.
+
+    Those queued before are left alone, or with `again` delivered again.
+    """
     if not deliveries:
         return 0
     columns = [
@@ -75,7 +81,8 @@ async def enqueue(connection: Connection, deliveries: Sequence[Delivery], *, aga
 
 _INSERT = """
 INSERT INTO delivery AS d (delivery_id, webhook_id, event_id, place, log_offset, kind, body, most)
-SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::text[], $8::integer[])
+SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::text[],
+    $8::integer[])
 """
 _ENQUEUE = _INSERT + "ON CONFLICT (delivery_id) DO NOTHING"
 _AGAIN = (
@@ -104,7 +111,8 @@ async def claim(connection: Connection, seconds: float, limit: int, busy: Sequen
         FROM mine, webhook w
         WHERE d.delivery_id = mine.delivery_id AND w.webhook_id = d.webhook_id
         RETURNING d.delivery_id::text, d.webhook_id, w.url,
-            (SELECT secret FROM webhook_secret s WHERE s.webhook_id = d.webhook_id) AS secret, d.body, d.attempts, d.most
+            (SELECT secret FROM webhook_secret s WHERE s.webhook_id = d.webhook_id) AS secret, d.body, d.attempts,
+                d.most
         """,
         seconds,
         limit,
@@ -158,7 +166,8 @@ async def delete_old(connection: Connection, days: float) -> None:
     """Delete deliveries this many days after they were delivered; failed ones after ten times as many."""
     await connection.execute(
         """
-        DELETE FROM delivery WHERE ended_at < now() - make_interval(secs => $1 * CASE state WHEN 'failed' THEN 10 ELSE 1 END)
+        DELETE FROM delivery
+            WHERE ended_at < now() - make_interval(secs => $1 * CASE state WHEN 'failed' THEN 10 ELSE 1 END)
         """,
         days * 86_400,
     )
@@ -170,8 +179,10 @@ async def list_deliveries(
     """Return deliveries as JSON-ready rows, latest first. Times are ms since the epoch."""
     rows = await connection.fetch(
         """
-        SELECT delivery_id::text AS delivery_id, webhook_id, event_id, place AS position, kind, state, attempts, status, answer, error,
-            (extract(epoch FROM created_at) * 1000)::bigint AS created_ms, (extract(epoch FROM due_at) * 1000)::bigint AS due_ms,
+        SELECT delivery_id::text AS delivery_id, webhook_id, event_id, place AS position, kind, state, attempts,
+            status, answer, error,
+            (extract(epoch FROM created_at) * 1000)::bigint AS created_ms, (extract(epoch
+                FROM due_at) * 1000)::bigint AS due_ms,
             (extract(epoch FROM ended_at) * 1000)::bigint AS ended_ms
         FROM delivery WHERE ($1::text IS NULL OR webhook_id = $1) AND ($2::text IS NULL OR state = $2)
         ORDER BY created_at DESC, log_offset DESC, delivery_id LIMIT $3 OFFSET $4

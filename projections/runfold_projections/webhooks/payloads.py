@@ -1,7 +1,7 @@
 """Payloads of webhooks. Computes only.
 
-MLflow's kinds and payloads are those of `mlflow.webhooks.types` 3.17.2 and of the handlers that send them. Any other kind is
-a pattern of event types.
+MLflow's kinds and payloads are those of `mlflow.webhooks.types` 3.17.2 and of the handlers that send them. Any other
+kind is a pattern of event types.
 """
 
 import fnmatch

@@ -85,10 +85,13 @@ SELECT webhook_id, workspace, name, url, kinds, description, active, born, creat
 FROM webhook WHERE webhook_id = ANY ($1::text[])
 """
 _SAVE = """
-INSERT INTO webhook (webhook_id, workspace, name, url, kinds, description, active, born, created_ms, updated_ms, is_deleted)
-SELECT n.webhook_id, n.workspace, n.name, n.url, string_to_array(n.kinds, E'\\n'), n.description, n.active, n.born, n.created_ms,
+INSERT INTO webhook (webhook_id, workspace, name, url, kinds, description, active, born, created_ms, updated_ms,
+    is_deleted)
+SELECT n.webhook_id, n.workspace, n.name, n.url, string_to_array(n.kinds, E'\\n'), n.description, n.active, n.born,
+    n.created_ms,
        n.updated_ms, n.is_deleted
-FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::boolean[], $8::bigint[], $9::bigint[],
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::boolean[], $8::bigint[],
+    $9::bigint[],
             $10::bigint[], $11::boolean[])
     AS n (webhook_id, workspace, name, url, kinds, description, active, born, created_ms, updated_ms, is_deleted)
 WHERE EXISTS (SELECT FROM fence)

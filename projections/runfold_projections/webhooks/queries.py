@@ -9,7 +9,7 @@ _COLUMNS = "webhook_id, workspace, name, url, kinds, description, active, born, 
 
 
 class WebhookRow(NamedTuple):
-    """A webhook that exists. `born` is the offset of its creation in `registry`; times are ms since the epoch."""
+    """A webhook that exists. `creation_offset` is in `registry`; times are ms since the epoch."""
 
     webhook_id: str
     workspace: str
@@ -18,7 +18,7 @@ class WebhookRow(NamedTuple):
     kinds: list[str]
     description: str | None
     active: bool
-    born: int
+    creation_offset: int
     created_ms: int
     updated_ms: int
 

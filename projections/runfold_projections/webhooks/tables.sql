@@ -1,4 +1,5 @@
--- born: offset in `registry` of the event that created it: it is told of what comes later. One that was deleted keeps its id.
+-- born: offset in `registry` of the event that created it: it is told of what comes later. One that was deleted keeps
+-- its id.
 CREATE TABLE webhook (
     webhook_id   text COLLATE "C" PRIMARY KEY,
     workspace    text NOT NULL,

@@ -53,7 +53,7 @@ class Catalog:
 
     @classmethod
     def load(cls, folder: Path = _FOLDER) -> Self:
-        """Read `released.json` and the files it lists; BadCatalog if one is missing or was changed after its release."""
+        """Read `released.json` and the files it lists; BadCatalog if one is missing or changed since its release."""
         released = []
         for entry in json.loads((folder / "released.json").read_text(encoding="utf-8")):
             path = folder / entry["subject"] / f"v{entry['version']}.avsc"

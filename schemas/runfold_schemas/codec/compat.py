@@ -1,6 +1,7 @@
 """Check that released schemas only grew: every version of a subject reads every other, both ways, transitively.
 
-The rules are those of "Schema Resolution" in the Avro 1.12 specification. `python -m runfold_schemas.codec.compat` is the gate in CI.
+The rules are those of "Schema Resolution" in the Avro 1.12 specification. `python -m runfold_schemas.codec.compat` is
+the gate in CI.
 """
 
 import json

@@ -1,4 +1,6 @@
-"""From headers to an envelope, with every check: the way that our own writers write them is looked up, any other is read."""
+"""From headers to an envelope, with every check: the way that our own writers write them is looked up, any other is
+read.
+"""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -69,7 +71,10 @@ def _parse_usual(headers: Sequence[tuple[str, bytes]]) -> Envelope | None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Layout:
-    """Where records whose headers have these names, in this order, hold what. `own` wants an empty value behind the others, for what is absent."""
+    """Where records whose headers have these names, in this order, hold what.
+
+    `own` wants an empty value behind the others, for what is absent.
+    """
 
     own: Callable[[tuple[bytes, ...]], tuple[bytes, ...]]
     common: Callable[[tuple[bytes, ...]], tuple[bytes, ...]]
@@ -89,7 +94,10 @@ def _layout(names: tuple[str, ...]) -> _Layout | None:
 
 @lru_cache(maxsize=1024)
 def _common(layout: _Layout, values: tuple[bytes, ...]) -> Envelope | None:
-    """Headers that all events of a kind share, as an envelope with anything for the others. None: let `parse_any` say what is wrong."""
+    """Headers that all events of a kind share, as an envelope with anything for the others.
+
+    None: let `parse_any` say what is wrong.
+    """
     try:
         return parse_any((*zip(layout.common_names, values, strict=True), *_PLACEHOLDERS))
     except BadRecord:

@@ -1,4 +1,5 @@
-"""Body of `MetricsLogged` v1, written and read without a model in between; fastavro is the reference it must agree with.
+"""Body of `MetricsLogged` v1, written and read without a model in between; fastavro is the reference it must agree
+with.
 
 A key list is written as one sized Avro block, so that a reader can recognise it by its bytes and skip parsing it again.
 """
@@ -100,7 +101,8 @@ def _check_shape(frame: Frame) -> None:
     rows, width = len(frame.steps), len(frame.keys)
     if len(frame.times) != rows or len(frame.values) != rows * width:
         raise BadEvent(
-            f"frame: {rows} steps, {len(frame.times)} times and {len(frame.values)} values do not make rows of {width} keys"
+            f"frame: {rows} steps, {len(frame.times)} times and {len(frame.values)} values "
+            f"do not make rows of {width} keys"
         )
     for (name, most), text in zip(_CONTEXT, (frame.model_id, frame.dataset_name, frame.dataset_digest), strict=True):
         problem = text and _text_problem(name, text, most)

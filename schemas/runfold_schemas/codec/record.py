@@ -19,7 +19,9 @@ KNOWN_RULES = frozenset(range(1, RULES_VERSION + 1))
 
 
 class RefusedBatch(bytes):
-    """Value of the one record that a reader gives for a whole batch of Kafka's which it does not inflate; `why` tells the reason."""
+    """Value of the one record that a reader gives for a whole batch of Kafka's which it does not inflate; `why` tells
+    the reason.
+    """
 
     why: str
 
@@ -33,7 +35,10 @@ class RefusedBatch(bytes):
 # Neither is frozen, for the reason that Envelope is not.
 @dataclass(slots=True, unsafe_hash=True)
 class Raw:
-    """A record as Kafka hands it out; `timestamp_ms` is the broker's time. `broken` says why the client could not read it, `reason` as what."""
+    """A record as Kafka hands it out; `timestamp_ms` is the broker's time.
+
+    `broken` says why the client could not read it, `reason` as what.
+    """
 
     position: Position
     timestamp_ms: int

@@ -28,7 +28,10 @@ class SystemState:
     definitions: Mapping[int, SchemaDeclared] = field(default_factory=dict, compare=False)
 
     def fold(self, raws: Iterable[Raw], catalog: Catalog) -> Self:
-        """The state after more records. What can't be read is noted in `set_aside` (the last ones) and changes nothing."""
+        """The state after more records.
+
+        What can't be read is noted in `set_aside` (the last ones) and changes nothing.
+        """
         log_id, level, definitions = self.log_id, self.level, dict(self.definitions)
         next_offset, aside = self.next_offset, list(self.set_aside)
         for raw in raws:

@@ -1,4 +1,4 @@
-"""Steps from one version of an event to the next, where Avro's own resolution (new fields take defaults) is not enough."""
+"""Steps from one version of an event to the next, where Avro's resolution (defaults for new fields) is not enough."""
 
 from collections.abc import Callable
 from typing import Any

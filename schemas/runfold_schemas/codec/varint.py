@@ -1,4 +1,6 @@
-"""Avro's longs: zigzag, then base-128 varints, least significant group first (Avro 1.12 specification, binary encoding)."""
+"""Avro's longs: zigzag, then base-128 varints, least significant group first (Avro 1.12 specification, binary
+encoding).
+"""
 
 import sys
 from array import array
@@ -79,7 +81,7 @@ def encode_deltas(values: "Sequence[int]") -> bytes:
 
 
 def _encode_deltas_vector(values: "Sequence[int]") -> bytes:
-    import numpy as np
+    import numpy as np  # imported on first use: the SDK works without it
 
     numbers: Any = np.asarray(values, np.int64)
     deltas = numbers.view(np.uint64).copy()

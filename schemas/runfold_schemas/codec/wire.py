@@ -19,13 +19,19 @@ from .catalog import FEATURE_LEVEL, Catalog, Released, released_catalog
 from .upcast import upcast
 
 MAX_REQUEST_BODY_BYTES = 8 * 1024 * 1024
-"""Largest body of an API request, in bytes. Whatever it asks for becomes one record, which readers see whole or not at all."""
+"""Largest body of an API request, in bytes.
+
+Whatever it asks for becomes one record, which readers see whole or not at all.
+"""
 
 MAX_VALUE_BYTES = MAX_REQUEST_BODY_BYTES + 256 * 1024
 """Largest value of a record, in bytes, before compression: what a request holds, and the fields that a server adds."""
 
 MAX_METRICS_BYTES = 1024 * 1024
-"""Largest value of a metrics record, in bytes. Writers split frames far below it, and arrays cost more to read than texts."""
+"""Largest value of a metrics record, in bytes.
+
+Writers split frames far below it, and arrays cost more to read than texts.
+"""
 
 _HEADER = struct.Struct(">bI")
 FRAME_BYTES = _HEADER.size
@@ -84,7 +90,10 @@ def schema_id_of(value: bytes | None) -> int:
 
 
 def decode(value: bytes | None, catalog: Catalog | None = None) -> Event:
-    """The event in its newest version. BadRecord if it can't be read, UndeclaredSchema if its id is not in the catalog."""
+    """The event in its newest version.
+
+    BadRecord if it can't be read, UndeclaredSchema if its id is not in the catalog.
+    """
     catalog = catalog or released_catalog()
     return decode_as(value, catalog.get(schema_id_of(value)), catalog)
 

@@ -2,23 +2,30 @@
 
 import math
 from array import array
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
 
-from . import artifacts, experiments, logged_models, metrics, registered_models, runs, system, webhooks
 from .base import Fact
 from .metrics import MetricsLogged
 
 Event = Fact | MetricsLogged
 
-FACTS: dict[str, type[Fact]] = {
-    cls.subject: cls
-    for module in (system, experiments, runs, artifacts, metrics, registered_models, logged_models, webhooks)
-    for cls in module.EVENTS
-}
+
+def _event_classes() -> Iterator[type[Fact]]:
+    """Yield the `EVENTS` of every module of this folder, so that adding a module registers its events."""
+    for module in sorted(iter_modules([str(Path(__file__).parent)]), key=lambda found: found.name):
+        if module.name != __name__.rpartition(".")[2]:
+            yield from getattr(import_module(f"{__package__}.{module.name}"), "EVENTS", ())
+
+
+FACTS: dict[str, type[Fact]] = {cls.subject: cls for cls in _event_classes()}
 """Event classes by subject, without MetricsLogged, which has a codec of its own."""
 
 
 def as_json(event: Event) -> dict[str, object]:
-    """The event's fields as JSON-ready values; not-a-number and infinities become the strings NaN, Infinity, -Infinity."""
+    """Fields as JSON-ready values; not-a-number and infinities become the strings NaN, Infinity, -Infinity."""
     if isinstance(event, Fact):
         return event.model_dump(by_alias=True)
     return {

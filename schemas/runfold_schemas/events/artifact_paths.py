@@ -3,7 +3,10 @@
 import re
 
 ROOT = "/"
-"""Owner of the files that belong to no run and no folder. Owners other than runs contain a slash, which run ids do not."""
+"""Owner of the files that belong to no run and no folder.
+
+Owners other than runs contain a slash, which run ids do not.
+"""
 MAX_OWNER_BYTES = 500
 MAX_PATH_BYTES = 1800
 """Owner and path together are a row of an index, which holds at most 2,704 bytes."""
@@ -23,8 +26,8 @@ def append_path(location: str, path: str) -> str:
 def owner_and_path(proxy_path: str) -> tuple[str, str]:
     """Split a path of the artifact proxy into owner and path.
 
-    `<any>/<run id>/artifacts/<path>` belongs to the run, `<any>/models/<id>/artifacts/<path>` (and `traces`) to the folder that ends
-    with `artifacts`, everything else to ROOT. ValueError if the path is not plain: see `check_path`.
+    `<any>/<run id>/artifacts/<path>` belongs to the run, `<any>/models/<id>/artifacts/<path>` (and `traces`) to the
+    folder that ends with `artifacts`, everything else to ROOT. ValueError if the path is not plain: see `check_path`.
     """
     check_path(proxy_path)
     parts = proxy_path.split("/") if proxy_path else []

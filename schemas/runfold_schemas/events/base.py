@@ -29,7 +29,10 @@ def _storable(text: str) -> str:
 
 
 def parse_json(text: str) -> Any:
-    """A JSON document, at most 200 levels deep and without NaN and infinities, whichever thread or stack reads it. ValueError else."""
+    """A JSON document, at most 200 levels deep and without NaN and infinities, whichever thread or stack reads it.
+
+    ValueError else.
+    """
     value = from_json(text, allow_inf_nan=False)
     json.dumps(value, allow_nan=False)
     return value

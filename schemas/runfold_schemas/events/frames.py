@@ -85,7 +85,10 @@ _key_bytes: BoundedCache[tuple[str, ...], int] = BoundedCache(8 * 1024 * 1024)
 
 
 def most_key_bytes(keys: tuple[str, ...]) -> int:
-    """What a key list takes at most when it is encoded. Long ones are remembered: a training logs the same few again and again."""
+    """What a key list takes at most when it is encoded.
+
+    Long ones are remembered: a training logs the same few again and again.
+    """
     found = None if len(keys) <= _FEW_KEYS else _key_bytes.get(keys)
     if found is None:
         found = sum(len(key.encode()) + 5 for key in keys)

@@ -1,4 +1,7 @@
-"""Events of `registry` about logged models: models, or checkpoints of one, that trainings keep. Field meanings stand in the `.avsc` files."""
+"""Events of `registry` about logged models: models, or checkpoints of one, that trainings keep.
+
+Field meanings stand in the `.avsc` files.
+"""
 
 from typing import Annotated, Literal
 

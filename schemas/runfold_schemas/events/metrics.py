@@ -1,4 +1,7 @@
-"""Events of the `metrics` topic: points, and the branches that they belong to. Field meanings are in the `.avsc` files."""
+"""Events of the `metrics` topic: points, and the branches that they belong to.
+
+Field meanings are in the `.avsc` files.
+"""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar

@@ -1,4 +1,6 @@
-"""How MLflow's histories show a run that several ranks wrote: said by a tag of the run, or of its experiment for all of its runs."""
+"""How MLflow's histories show a run that several ranks wrote: said by a tag of the run, or of its experiment for all of
+its runs.
+"""
 
 from enum import StrEnum
 

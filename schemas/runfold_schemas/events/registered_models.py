@@ -1,4 +1,7 @@
-"""Events of registered models, their versions and aliases, on the `registry` topic. Field meanings stand in the `.avsc` files."""
+"""Events of registered models, their versions and aliases, on the `registry` topic.
+
+Field meanings stand in the `.avsc` files.
+"""
 
 import re
 from typing import Annotated, Any, Literal
@@ -122,8 +125,9 @@ class ModelVersionTagsDeleted(VersionFact):
 
 
 class PromotionCondition(BaseModel):
-    """What must hold for a promotion to take effect: that an alias stands on a version (None: on none); or that a version is there, and
-    in a stage if one is given; or, with neither alias nor version, that the model is there."""
+    """What must hold for a promotion to take effect: that an alias stands on a version (None: on none); or that a
+    version is there, and in a stage if one is given; or, with neither alias nor version, that the model is there.
+    """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
     name: ModelName
@@ -139,7 +143,9 @@ class PromotionCondition(BaseModel):
 
 
 class PromotionMove(BaseModel):
-    """One change of a promotion: an alias is set on a version (None: taken away), or a version moves to a stage, or both."""
+    """One change of a promotion: an alias is set on a version (None: taken away), or a version moves to a stage, or
+    both.
+    """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
     name: ModelName

@@ -1,4 +1,7 @@
-"""Events about the log itself: each partition's genesis, the declared schemas, the feature level. Field meanings are in the `.avsc` files."""
+"""Events about the log itself: each partition's genesis, the declared schemas, the feature level.
+
+Field meanings are in the `.avsc` files.
+"""
 
 from typing import Annotated
 

@@ -1,4 +1,7 @@
-"""Events of webhooks, on the `registry` topic. Their secrets never enter the log. Field meanings stand in the `.avsc` files."""
+"""Events of webhooks, on the `registry` topic.
+
+Their secrets never enter the log. Field meanings stand in the `.avsc` files.
+"""
 
 from typing import Annotated
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import gc
 import multiprocessing
 import os
 import signal
@@ -15,6 +16,7 @@ from typing import Any
 import uvicorn
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.supervisors import Multiprocess
 
 from runfold_log.log_ends import LogEnds
@@ -22,15 +24,15 @@ from runfold_log.writer import LogWriter
 from runfold_projections.postgres.connection import Pool, open_pool
 from runfold_schemas.ids import Ids
 from runfold_server.caches.history_cache import Histories
-from runfold_server.caches.run_cache import ExperimentHeads, RunHeads
+from runfold_server.caches.run_cache import ExperimentCache, RunCache
 from runfold_server.caches.run_search_cache import RunSearches
-from runfold_server.caches.snapshots import Pasts
+from runfold_server.caches.snapshots import Snapshots
 from runfold_server.core.config import ServerConfig
 from runfold_server.core.database import Database
 from runfold_server.core.metrics import ServerMetrics
 from runfold_server.freshness.end_offsets import FOLDED, EndOffsets
-from runfold_server.freshness.fold_progress import Progress, listen
-from runfold_server.freshness.read_hints import Urge
+from runfold_server.freshness.fold_progress import FoldProgress, listen
+from runfold_server.freshness.read_hints import ReadHintSender
 from runfold_server.http.services import (
     ArtifactServices,
     CacheServices,
@@ -47,9 +49,9 @@ from runfold_server.reads.reader import Reader
 from runfold_server.security.callers import Callers
 from runfold_server.security.guard import Guard
 from runfold_server.security.timeouts import BoundedProtocol
-from runfold_server.streams.events.feeds import events
+from runfold_server.streams.events.feed import event_feeds
 from runfold_server.streams.events.schema_definitions import Definitions
-from runfold_server.streams.series.hub import Hub
+from runfold_server.streams.series.feed import series_feed
 from runfold_server.writes.writes import Writes
 from runfold_storage.bucket import Bucket
 from runfold_storage.objects import Store
@@ -78,7 +80,7 @@ async def open_services(config: ServerConfig) -> AsyncIterator[Services]:
 
     They open without Kafka, Postgres and S3: routes that need them answer 503 meanwhile.
     """
-    ids, metrics, progress = Ids(), ServerMetrics(), Progress()
+    ids, metrics, progress = Ids(), ServerMetrics(), FoldProgress()
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(_pool(config, "runfold-server", config.pool_size))
         log = await stack.enter_async_context(
@@ -88,19 +90,19 @@ async def open_services(config: ServerConfig) -> AsyncIterator[Services]:
         log_ends = LogEnds(config.kafka, log.connect, FOLDED, timeout=config.ends_timeout)
         stack.push_async_callback(log_ends.close)
         ends = EndOffsets(log_ends)
-        urge = Urge(database, config.namespace)
-        reader = Reader(database, ends, progress, metrics, urge, wait=config.read_wait)
+        hints = ReadHintSender(database, config.namespace)
+        reader = Reader(database, ends, progress, metrics, hints, wait=config.read_wait)
         few = await stack.enter_async_context(_pool(config, "runfold-server-patterns", _PATTERN_CONNECTIONS))
         patient = Database(few, acquire_timeout=config.acquire_timeout)
         bucket = await stack.enter_async_context(Bucket(config.s3, timeout=config.s3_timeout))
         store = Store(bucket, config.namespace, ids)
         checks = Checks(store, database, metrics)
         scrub = Scrub(store, checks, database, metrics, ids.event_id(), config.artifact_check_period)
-        snapshots = Pasts(config, database, encode_run_bytes)
+        snapshots = Snapshots(config, database, encode_run_bytes)
         stack.push_async_callback(snapshots.close)
         async with asyncio.TaskGroup() as background:
             tasks = [
-                background.create_task(urge.serve()),
+                background.create_task(hints.serve()),
                 background.create_task(scrub.serve()),
                 background.create_task(listen(progress, config.dsn, config.namespace)),
             ]
@@ -114,21 +116,21 @@ async def open_services(config: ServerConfig) -> AsyncIterator[Services]:
                     reads=ReadServices(
                         database=database,
                         reader=reader,
-                        pattern_reader=Reader(patient, ends, progress, metrics, urge, wait=config.read_wait),
-                        moments=Moments(ends, named=snapshots.named),
+                        pattern_reader=Reader(patient, ends, progress, metrics, hints, wait=config.read_wait),
+                        moments=Moments(ends, vector_named=snapshots.vector_named),
                         snapshots=snapshots,
                         log_ends=ends,
                         exports=Exports(),
                     ),
                     caches=CacheServices(
-                        runs=RunHeads(database, reader, progress, log),
-                        experiments=ExperimentHeads(database, reader, progress),
+                        runs=RunCache(database, reader, progress, log),
+                        experiments=ExperimentCache(database, reader, progress),
                         histories=Histories(),
                         searches=RunSearches(reader, encode_run_bytes, config.search_bytes),
                     ),
                     streams=StreamServices(
-                        series=Hub(config.kafka, config.namespace, reader),
-                        events=events(config.kafka, reader, timeout=config.kafka_timeout),
+                        series=series_feed(config.kafka, reader),
+                        events=event_feeds(config.kafka, reader, timeout=config.kafka_timeout),
                         definitions=Definitions(config.kafka, log.connect, timeout=config.kafka_timeout),
                     ),
                     artifacts=ArtifactServices(store=store, checks=checks),
@@ -148,6 +150,7 @@ def create_app(config: ServerConfig) -> Starlette:
         async with open_services(config) as services:
             opened.append(services)
             _end_streams_at_signals(services.streams.series.stop, services.streams.events.stop)
+            _collect_quickly()
             try:
                 yield
             finally:
@@ -157,7 +160,11 @@ def create_app(config: ServerConfig) -> Starlette:
         routes=routes(lambda: opened[0]),
         lifespan=lifespan,
         exception_handlers={404: not_found},
-        middleware=[Middleware(Guard, Callers(config.allowed_hosts, config.allowed_origins))],
+        middleware=[
+            # Also without a proxy to trust: then it trusts nobody.
+            Middleware(ProxyHeadersMiddleware, list(config.trusted_proxies)),
+            Middleware(Guard, Callers(config.allowed_hosts, config.allowed_origins)),
+        ],
     )
 
 
@@ -182,6 +189,18 @@ def _end_streams_at_signals(*stops: Callable[[], None]) -> None:
         before = signal.getsignal(number)
         if callable(before):
             signal.signal(number, wrapped(before))
+
+
+def _collect_quickly() -> None:
+    """What is there at the start stays.
+
+    Looked through by a collection that a large request set off, it held up all others for 80 ms.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 10, 10)
 
 
 def _end_with_parent() -> None:
@@ -230,6 +249,7 @@ def serve(config: ServerConfig, listener: socket.socket | None = None) -> None:
         access_log=False,
         log_config=None,
         server_header=False,
+        proxy_headers=False,  # uvicorn's default believes whoever is on this machine
         timeout_graceful_shutdown=int(config.graceful_shutdown),
         timeout_keep_alive=75,
     )

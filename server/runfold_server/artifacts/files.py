@@ -15,9 +15,9 @@ from runfold_server.core.entity_errors import as_of_suffix
 from runfold_server.core.errors import InvalidParameter, NotFound
 from runfold_server.http.responses import with_moment
 from runfold_server.http.services import Services
-from runfold_server.reads.reader import of_run
+from runfold_server.reads.scopes import of_run
 from runfold_server.writes.levels import require_level
-from runfold_server.writes.writes import Origin
+from runfold_server.writes.writes import WriteOrigin
 from runfold_storage.objects import Stored
 
 from .paths import ArtifactPath
@@ -25,7 +25,7 @@ from .serving import file_response
 
 
 async def store(
-    services: Services, place: ArtifactPath, body: AsyncIterator[bytes], announced: int | None, origin: Origin
+    services: Services, target: ArtifactPath, body: AsyncIterator[bytes], announced: int | None, origin: WriteOrigin
 ) -> None:
     """Put a file's bytes into the store, then its fact into the log; return when the fact is acknowledged.
 
@@ -33,62 +33,62 @@ async def store(
     """
     services.artifacts.store.bucket.require()
     await require_level(services.log, ArtifactStored)
-    await record(services, place, await services.artifacts.store.put(body, announced), origin)
+    await record(services, target, await services.artifacts.store.put(body, announced), origin)
 
 
-async def record(services: Services, place: ArtifactPath, stored: Stored, origin: Origin) -> None:
+async def record(services: Services, target: ArtifactPath, stored: Stored, origin: WriteOrigin) -> None:
     """Append the fact that a file is complete."""
     event = ArtifactStored(
-        owner=place.owner, path=place.path, size=stored.size, sha256=stored.sha256, object_key=stored.key
+        owner=target.owner, path=target.path, size=stored.size, sha256=stored.sha256, object_key=stored.key
     )
     await services.writes.append(event, origin)
 
 
-async def delete(services: Services, place: ArtifactPath, origin: Origin) -> None:
+async def delete(services: Services, target: ArtifactPath, origin: WriteOrigin) -> None:
     """Delete a file, or all files below a folder. It is no error if there are none."""
     await require_level(services.log, ArtifactsDeleted)
-    await services.writes.append(ArtifactsDeleted(owner=place.owner, path=place.path), origin)
+    await services.writes.append(ArtifactsDeleted(owner=target.owner, path=target.path), origin)
 
 
-async def list_folder(services: Services, place: ArtifactPath, as_of: Vector | None = None) -> list[FolderEntry]:
+async def list_folder(services: Services, target: ArtifactPath, as_of: Vector | None = None) -> list[FolderEntry]:
     """Return the direct entries of a folder, now or at `as_of`; none for a file or a missing folder."""
 
     async def query(connection: Connection) -> list[FolderEntry]:
         if as_of is not None:
-            return entries_of(await artifacts_at(connection, place.owner, as_of), place.path)
-        return await list_artifacts(connection, place.owner, place.path)
+            return entries_of(await artifacts_at(connection, target.owner, as_of), target.path)
+        return await list_artifacts(connection, target.owner, target.path)
 
-    return (await services.reads.reader.asked(as_of, of_run(place.owner, Topic.RUNS), query)).value
+    return (await services.reads.reader.read(of_run(target.owner, Topic.RUNS), query, as_of=as_of)).value
 
 
-async def find(services: Services, place: ArtifactPath, as_of: Vector | None = None) -> Artifact:
+async def find(services: Services, target: ArtifactPath, as_of: Vector | None = None) -> Artifact:
     """Return the file, now or at `as_of`. NotFound, or InvalidParameter for a folder, in MLflow's words."""
 
     async def query(connection: Connection) -> tuple[Artifact | None, bool]:
         if as_of is not None:
-            files = await artifacts_at(connection, place.owner, as_of)
-            one = next((file for file in files if file.path == place.path), None)
-            return one, one is None and bool(entries_of(files, place.path))
-        found = await find_artifact(connection, place.owner, place.path)
-        return found, found is None and bool(await list_artifacts(connection, place.owner, place.path))
+            files = await artifacts_at(connection, target.owner, as_of)
+            one = next((file for file in files if file.path == target.path), None)
+            return one, one is None and bool(entries_of(files, target.path))
+        found = await find_artifact(connection, target.owner, target.path)
+        return found, found is None and bool(await list_artifacts(connection, target.owner, target.path))
 
-    artifact, is_folder = (await services.reads.reader.asked(as_of, of_run(place.owner, Topic.RUNS), query)).value
+    artifact, is_folder = (await services.reads.reader.read(of_run(target.owner, Topic.RUNS), query, as_of=as_of)).value
     if artifact is not None:
         if not services.artifacts.store.holds(artifact.object_key):
             raise NotFound(
-                f"No such artifact: '{place.shown}'. The log names an object outside of this server's store for it."
+                f"No such artifact: '{target.shown}'. The log names an object outside of this server's store for it."
             )
         return artifact
     if is_folder:
-        raise InvalidParameter(f"Artifact path refers to a directory, not a file: '{place.shown}'")
-    raise NotFound(f"No such artifact: '{place.shown}'{as_of_suffix(as_of, Topic.RUNS, place.owner)}")
+        raise InvalidParameter(f"Artifact path refers to a directory, not a file: '{target.shown}'")
+    raise NotFound(f"No such artifact: '{target.shown}'{as_of_suffix(as_of, Topic.RUNS, target.owner)}")
 
 
-async def send(services: Services, request: Request, place: ArtifactPath, as_of: Vector | None = None) -> Response:
+async def send(services: Services, request: Request, target: ArtifactPath, as_of: Vector | None = None) -> Response:
     """Return the response with the file."""
     return with_moment(
         await file_response(
-            services.artifacts.store, services.artifacts.checks, request, await find(services, place, as_of)
+            services.artifacts.store, services.artifacts.checks, request, await find(services, target, as_of)
         ),
         as_of,
     )

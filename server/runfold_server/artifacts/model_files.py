@@ -47,7 +47,7 @@ async def _list(services: Services, call: Call[ListModelFiles]) -> dict[str, Any
 
 async def _get(services: Services, call: RawCall[GetModelFile]) -> Response:
     model_id, path = call.request.model_id, check_safe(call.request.artifact_file_path)
-    as_of = await services.reads.moments.of(call.http)
+    as_of = await services.reads.moments.of_request(call.http)
     root = (await find_logged_model(services, model_id, as_of=as_of)).artifact_uri
     return await files.send(services, call.http, parse_path(store_path(root, path, _folder(model_id))), as_of)
 

@@ -85,7 +85,6 @@ def store_path(root: str, path: str, folder: str) -> str:
     if own is None:
         raise InvalidParameter(
             f"The artifact URI {root} is not a folder of its own in this server's store: such a folder ends with "
-            f"'{folder}', "
-            "is in no other run's or model's folder, and has no query."
+            f"'{folder}', is in no other run's or model's folder, and has no query."
         )
     return "/".join(part for part in (own, path) if part)

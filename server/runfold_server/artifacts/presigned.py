@@ -16,11 +16,11 @@ from starlette.responses import Response
 
 from runfold_schemas.events.artifacts import ArtifactStored
 from runfold_server.core.errors import InvalidParameter, NotFound
-from runfold_server.http.body import read_body
-from runfold_server.http.json_body import read_json
-from runfold_server.http.messages import AnyText, Message, Rule, parse_message
+from runfold_server.http.large_json import BODY_BYTES, beside
+from runfold_server.http.messages import Message, Rule, parse_message
 from runfold_server.http.operation import RawCall, RawHandler, RawOperation, TimeTravel
-from runfold_server.http.responses import json_response, with_moment
+from runfold_server.http.request_body import read_body, read_json
+from runfold_server.http.responses import json_answer, json_response, with_moment
 from runfold_server.http.services import Services
 from runfold_server.openapi_schemas.common import INT64, JSON, NOTHING, TEXT, Schema, having, listed
 from runfold_server.writes.levels import require_level
@@ -45,43 +45,46 @@ M = TypeVar("M", bound=Message)
 class UploadBody(Message, frozen=True):
     """A body about an upload. `path` is that of the client's own file."""
 
-    path: AnyText
+    path: Annotated[str, Rule(storable=False, about="Path of the client's own file; its last part names the file.")]
 
 
 class CreateUpload(UploadBody, frozen=True):
     """The body of mpu/create."""
 
-    num_parts: Annotated[int, Rule(least=1, most=MOST_PARTS)] = 1
+    num_parts: Annotated[int, Rule(least=1, most=MOST_PARTS, about="Number of parts.")] = 1
 
 
 class AbortUpload(UploadBody, frozen=True):
     """The body of mpu/abort."""
 
-    upload_id: str
+    upload_id: Annotated[str, Rule(about="`upload_id` of the answer to mpu/create.")]
 
 
 class Part(Message, frozen=True):
     """A part that the client has sent to the store."""
 
-    part_number: int
-    etag: str
-    url: str = ""
+    part_number: Annotated[int, Rule(about="Number of the part, from 1.")]
+    etag: Annotated[str, Rule(about="ETag that the store returned for it.")]
+    url: Annotated[str, Rule(about="Address that it was sent to.")] = ""
 
 
 class CompleteUpload(AbortUpload, frozen=True):
     """The body of mpu/complete."""
 
-    parts: tuple[Part, ...] = ()
+    parts: Annotated[
+        tuple[Part, ...],
+        Rule(about="The parts that were sent.", missing="Missing value for required parameter 'parts'."),
+    ]
 
 
 async def _create(services: Services, call: RawCall[StorePath]) -> Response:
     body = await _body(services, call, CreateUpload)
-    place = _place(call, body)
+    target = _target(call, body)
     services.artifacts.store.bucket.require()
     await require_level(services.log, ArtifactStored)
     bucket, key = services.artifacts.store.bucket, services.artifacts.store.new_key()
     nonce = secrets.token_hex(16)
-    begun = await bucket.request("create_multipart_upload", Key=key, Metadata={MARK: _mark(nonce, place)})
+    begun = await bucket.request("create_multipart_upload", Key=key, Metadata={MARK: _mark(nonce, target)})
     upload_id = begun["UploadId"]
     credentials = []
     async with services.artifacts.store.signing:
@@ -90,12 +93,12 @@ async def _create(services: Services, call: RawCall[StorePath]) -> Response:
             credentials.append({"url": url, "part_number": number})
             if number % _SIGNED_AT_ONCE == 0:
                 await asyncio.sleep(0.001)  # let other requests run
-    return json_response({"upload_id": f"{key.rpartition('/')[2]}.{nonce}.{upload_id}", "credentials": credentials})
+    return await json_answer({"upload_id": f"{key.rpartition('/')[2]}.{nonce}.{upload_id}", "credentials": credentials})
 
 
 async def _complete(services: Services, call: RawCall[StorePath]) -> Response:
     body = await _body(services, call, CompleteUpload)
-    place = _place(call, body)
+    target = _target(call, body)
     key, nonce, upload_id = _upload(services, body)
     if not body.parts:
         raise InvalidParameter("Missing value for required parameter 'parts'.")
@@ -113,16 +116,16 @@ async def _complete(services: Services, call: RawCall[StorePath]) -> Response:
     except ObjectMissing:
         pass  # an earlier request may have completed it, whose answer was lost
     try:
-        stored = await services.artifacts.store.described(key, _mark(nonce, place))
+        stored = await services.artifacts.store.described(key, _mark(nonce, target))
     except ObjectMissing:
         raise NotFound(f"No such upload: '{body.upload_id}'") from None
-    await files.record(services, place, stored, call.origin)
+    await files.record(services, target, stored, call.origin)
     return json_response({})
 
 
 async def _abort(services: Services, call: RawCall[StorePath]) -> Response:
     body = await _body(services, call, AbortUpload)
-    _place(call, body)
+    _target(call, body)
     key, _, upload_id = _upload(services, body)
     services.artifacts.store.bucket.require()
     await abort(services.artifacts.store.bucket, key, upload_id)
@@ -130,8 +133,8 @@ async def _abort(services: Services, call: RawCall[StorePath]) -> Response:
 
 
 async def _presigned(services: Services, call: RawCall[StorePath]) -> Response:
-    place, as_of = parse_file_path(call.request.path), await services.reads.moments.of(call.http)
-    found = await files.find(services, place, as_of)
+    target, as_of = parse_file_path(call.request.path), await services.reads.moments.of_request(call.http)
+    found = await files.find(services, target, as_of)
     await services.artifacts.checks.reject_damaged(found)
     name = found.path.rpartition("/")[2]
     url = await services.artifacts.store.bucket.presigned(
@@ -147,18 +150,25 @@ async def _presigned(services: Services, call: RawCall[StorePath]) -> Response:
 
 async def _body(services: Services, call: RawCall[StorePath], message: type[M]) -> M:
     body = await read_body(call.http, services.config.max_body_bytes)
-    return parse_message(message, read_json(body, call.http.headers.get("content-type")))
+    content_type = call.http.headers.get("content-type")
+    if len(body) > BODY_BYTES:
+        return await beside(_parse, message, body, content_type)
+    return _parse(message, body, content_type)
 
 
-def _place(call: RawCall[StorePath], body: UploadBody) -> ArtifactPath:
+def _parse(message: type[M], body: bytes, content_type: str | None) -> M:
+    return parse_message(message, read_json(body, content_type))
+
+
+def _target(call: RawCall[StorePath], body: UploadBody) -> ArtifactPath:
     """Return the path of the file: the address names its folder, the path of the client's own file its name."""
     name = _file_name(body.path)
     return parse_file_path("/".join(part for part in (call.request.path.rstrip("/"), name) if part))
 
 
-def _mark(nonce: str, place: ArtifactPath) -> str:
+def _mark(nonce: str, target: ArtifactPath) -> str:
     """Return the mark of an upload's object, with which only its client can complete it, and only as this file."""
-    return hashlib.sha256("\0".join((nonce, place.owner, place.path)).encode()).hexdigest()
+    return hashlib.sha256("\0".join((nonce, target.owner, target.path)).encode()).hexdigest()
 
 
 def _file_name(path: str) -> str:
@@ -176,26 +186,28 @@ def _upload(services: Services, body: AbortUpload) -> tuple[str, str, str]:
 
 _CREDENTIAL = having({"url": TEXT, "part_number": INT64}, {"headers": having({})})
 _CREATED = having({"upload_id": TEXT, "credentials": listed(_CREDENTIAL)})
-_LOCAL: Schema = {"type": "string", "description": "Path of the client's own file; its last part names the file."}
-_BEGIN = having({"path": _LOCAL}, {"num_parts": INT64})
-_NAMED = having({"path": _LOCAL, "upload_id": TEXT})
-_SENT = having({"part_number": INT64, "etag": TEXT}, {"url": TEXT})
-_END = having({"path": _LOCAL, "upload_id": TEXT, "parts": listed(_SENT)})
 _SIGNED = having({"url": TEXT, "headers": having({}), "file_size": INT64})
 
 
 def _operations(prefix: str) -> list[RawOperation[StorePath]]:
     def post(
-        name: str, handler: RawHandler[StorePath], about: str, body: Schema, answer: Schema, *errors: int
+        name: str, handler: RawHandler[StorePath], about: str, body: type[UploadBody], answer: Schema, *errors: int
     ) -> RawOperation[StorePath]:
         path = f"{prefix}/mpu/{name}/{{path:path}}"
         failures = (400, *errors, 413, 501, 503)
         return RawOperation("POST", path, StorePath, handler, about, {200: (JSON, answer)}, JSON, body, errors=failures)
 
     return [
-        post("create", _create, "Begin an upload whose parts go directly to the S3 store.", _BEGIN, _CREATED),
-        post("complete", _complete, "Make a file of the parts. It is read once, for its digest.", _END, NOTHING, 404),
-        post("abort", _abort, "Delete the parts.", _NAMED, NOTHING),
+        post("create", _create, "Begin an upload whose parts go directly to the S3 store.", CreateUpload, _CREATED),
+        post(
+            "complete",
+            _complete,
+            "Make a file of the parts. It is read once, for its digest.",
+            CompleteUpload,
+            NOTHING,
+            404,
+        ),
+        post("abort", _abort, "Delete the parts.", AbortUpload, NOTHING),
         RawOperation(
             "GET",
             f"{prefix}/presigned/{{path:path}}",

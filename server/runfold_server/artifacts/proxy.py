@@ -10,7 +10,7 @@ from runfold_projections.artifacts.queries import FolderEntry
 from runfold_server.core.errors import InvalidParameter
 from runfold_server.http.messages import AnyText, Message
 from runfold_server.http.operation import RawCall, RawOperation, TimeTravel
-from runfold_server.http.responses import json_response, with_moment
+from runfold_server.http.responses import json_answer, json_response, with_moment
 from runfold_server.http.services import Services
 from runfold_server.openapi_schemas.common import JSON, NOTHING, TEXT, having, listed, ref
 
@@ -47,27 +47,27 @@ class StorePath(Message, frozen=True):
 
 
 async def _list(services: Services, call: RawCall[ListFolder]) -> Response:
-    place = parse_path(call.request.path.rstrip("/"))
-    as_of = await services.reads.moments.of(call.http)
-    return with_moment(json_response(entries(await files.list_folder(services, place, as_of))), as_of)
+    target = parse_path(call.request.path.rstrip("/"))
+    as_of = await services.reads.moments.of_request(call.http)
+    return with_moment(await json_answer(entries(await files.list_folder(services, target, as_of))), as_of)
 
 
 async def _get(services: Services, call: RawCall[StorePath]) -> Response:
-    place = parse_path(call.request.path)
-    return await files.send(services, call.http, place, await services.reads.moments.of(call.http))
+    target = parse_path(call.request.path)
+    return await files.send(services, call.http, target, await services.reads.moments.of_request(call.http))
 
 
 async def _put(services: Services, call: RawCall[StorePath]) -> Response:
-    place = parse_file_path(call.request.path)
-    await files.store(services, place, call.http.stream(), announced(call.http), call.origin)
+    target = parse_file_path(call.request.path)
+    await files.store(services, target, call.http.stream(), announced(call.http), call.origin)
     return json_response({})
 
 
 async def _delete(services: Services, call: RawCall[StorePath]) -> Response:
-    place = parse_path(call.request.path.removesuffix("/"))
-    if not place.shown:
+    target = parse_path(call.request.path.removesuffix("/"))
+    if not target.shown:
         raise InvalidParameter("Invalid path")
-    await files.delete(services, place, call.origin)
+    await files.delete(services, target, call.origin)
     return json_response({})
 
 

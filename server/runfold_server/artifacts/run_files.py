@@ -9,13 +9,13 @@ from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import Vector
 from runfold_server.core.entity_errors import no_run
 from runfold_server.core.errors import InvalidParameter, TooLarge
-from runfold_server.http.body import read_body
 from runfold_server.http.messages import AnyText, Message, Rule
 from runfold_server.http.operation import Call, Operation, RawCall, RawOperation, TimeTravel
+from runfold_server.http.request_body import read_body
 from runfold_server.http.services import Services
 from runfold_server.mlflow.messages import RunRequest
 from runfold_server.openapi_schemas.common import JSON, TEXT, having, listed, ref
-from runfold_server.reads.reader import of_run
+from runfold_server.reads.scopes import of_run
 
 from . import files
 from .paths import check_safe, parse_file_path, parse_path, store_path
@@ -60,7 +60,7 @@ async def _list(services: Services, call: Call[ListRunFiles]) -> dict[str, Any]:
 
 async def _get(services: Services, call: RawCall[GetRunFile]) -> Response:
     run_id, path = call.request.run_id, check_safe(call.request.path)
-    as_of = await services.reads.moments.of(call.http)
+    as_of = await services.reads.moments.of_request(call.http)
     root = await _root(services, run_id, as_of)
     return await files.send(services, call.http, parse_path(store_path(root, path, _folder(run_id))), as_of)
 
@@ -72,8 +72,8 @@ def _folder(run_id: str) -> str:
 async def _root(services: Services, run_id: str, as_of: Vector | None) -> str:
     """Return the root of the run's artifacts. NotFound if the run does not exist, or did not at `as_of`."""
     if as_of is not None:
-        shown = await services.reads.reader.asked(
-            as_of, of_run(run_id, Topic.RUNS), lambda connection: run_at(connection, run_id, as_of)
+        shown = await services.reads.reader.read(
+            of_run(run_id, Topic.RUNS), lambda connection: run_at(connection, run_id, as_of), as_of=as_of
         )
         if shown.value is None:
             raise no_run(run_id, as_of)
@@ -90,8 +90,8 @@ async def _upload(services: Services, call: RawCall[UploadRunFile]) -> Response:
     if not body:
         raise InvalidParameter("Request must specify data.")
     root = (await services.caches.runs.present(run_id)).artifact_uri
-    place = parse_file_path(store_path(root, path, _folder(run_id)))
-    await files.store(services, place, _once(body), announced(call.http), call.origin)
+    target = parse_file_path(store_path(root, path, _folder(run_id)))
+    await files.store(services, target, _once(body), announced(call.http), call.origin)
     return Response(None, 200, media_type=JSON)
 
 

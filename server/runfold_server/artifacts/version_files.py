@@ -52,8 +52,7 @@ async def _root(services: Services, version: ModelVersion) -> str:
     if parsed.scheme != "mlflow-artifacts" or parsed.netloc or not own:
         raise NotImplementedYet(
             f"The files of this version are at {root}, outside of the folders of its run and model in this server's "
-            "store; "
-            "clients read them there themselves."
+            "store; clients read them there themselves."
         )
     return root
 

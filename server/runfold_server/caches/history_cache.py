@@ -29,7 +29,9 @@ class Histories:
         as_of: Vector | None = None,
         reduction: Reduction | None = None,
     ) -> MetricHistory:
-        """Read all points of a key, as `history` does, in the connection's snapshot; by default with the reduction of the tags."""
+        """Read all points of a key, as `history` does, in the connection's snapshot; by default with the reduction of
+        the tags.
+        """
         mark, tagged = await history_mark(connection, run_id)
         if reduction is None:
             reduction = tagged if as_of is None else await reduction_at(connection, run_id, as_of)

@@ -1,8 +1,9 @@
-"""Is this run, or experiment, there and active? Asked before every write to it, answered without waiting for any fold if possible.
+"""Is this run, or experiment, there and active? Asked before every write to it, answered without waiting for any fold
+if possible.
 
-Deleting and restoring are acknowledged when they are folded, so committed rows show every acknowledged one; only what no row
-shows is asked for strongly. A row that was read is remembered until a notice tells of a commit in its partition, or of a switch to
-other tables.
+Deleting and restoring are acknowledged when they are folded, so committed rows show every acknowledged one; only what
+no row shows is asked for strongly. A row that was read is remembered until a notice tells of a commit in its
+partition, or of a switch to other tables.
 """
 
 import time
@@ -20,8 +21,9 @@ from runfold_schemas.positions.topics import Topic, partition_of
 from runfold_server.core.database import Database
 from runfold_server.core.entity_errors import experiment_not_active, no_experiment, no_run, run_not_active
 from runfold_server.core.errors import Unavailable
-from runfold_server.freshness.fold_progress import Progress
-from runfold_server.reads.reader import Reader, of_run, of_topics
+from runfold_server.freshness.fold_progress import FoldProgress
+from runfold_server.reads.reader import Reader
+from runfold_server.reads.scopes import of_run, of_topics
 
 ACTIVE = "active"
 TRUSTED = 5.0
@@ -44,12 +46,14 @@ class _Known(Generic[V]):
 class _Remembered(Generic[K, V]):
     """Values with the notices that had come before they were read."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: FoldProgress) -> None:
         self._progress = progress
         self._known: BoundedCache[K, _Known[V]] = BoundedCache(_REMEMBERED)
 
     def marks(self, partitions: Iterable[Partition]) -> Marks | None:
-        """How far notices say these partitions are, and of which tables; None while nobody listens. Take them before the value is read."""
+        """How far notices say these partitions are, and of which tables; None while nobody listens. Take them before
+        the value is read.
+        """
         progress = self._progress
         return (progress.switches, *[progress.known.get(p, 0) for p in partitions]) if progress.listening else None
 
@@ -68,11 +72,12 @@ class _Remembered(Generic[K, V]):
         self._known.put(key, _Known(value, marks, folded, time.monotonic()), 1)
 
 
-class RunHeads:
-    """Runs by their ids. One that this process created and no row shows yet is known to be active: had it been deleted, there
-    would be a row. While Postgres is away, metric writes go on for runs that were seen before."""
+class RunCache:
+    """Runs by their ids. One that this process created and no row shows yet is known to be active: had it been
+    deleted, there would be a row. While Postgres is away, metric writes go on for runs that were seen before.
+    """
 
-    def __init__(self, database: Database, reader: Reader, progress: Progress, log: LogWriter) -> None:
+    def __init__(self, database: Database, reader: Reader, progress: FoldProgress, log: LogWriter) -> None:
         self._database, self._reader, self._log = database, reader, log
         self._runs: _Remembered[str, RunHead] = _Remembered(progress)
 
@@ -114,7 +119,8 @@ class RunHeads:
     async def _find(self, run_id: str) -> RunHead | None:
         marks = self._marks(run_id)
         head = self._runs.current(run_id, marks)
-        if head is not None:
+        # The notice of a restore may come after the next request: only a row of now rejects a write.
+        if head is not None and head.lifecycle_stage == ACTIVE:
             return head
         head = await _committed(self._database, lambda connection: run_head(connection, run_id))
         if head is None:
@@ -122,7 +128,7 @@ class RunHeads:
             if known is not None and not known.folded:
                 self._runs.keep(run_id, known.value, marks, folded=False)
                 return known.value
-            shown = await self._reader.strong(
+            shown = await self._reader.read(
                 of_run(run_id, Topic.RUNS, Topic.EXPERIMENTS), lambda connection: run_head(connection, run_id)
             )
             head = shown.value
@@ -131,10 +137,10 @@ class RunHeads:
         return head
 
 
-class ExperimentHeads:
+class ExperimentCache:
     """Experiments by their ids: their stage and artifact location are to be trusted, not their names and tags."""
 
-    def __init__(self, database: Database, reader: Reader, progress: Progress) -> None:
+    def __init__(self, database: Database, reader: Reader, progress: FoldProgress) -> None:
         self._database, self._reader = database, reader
         self._experiments: _Remembered[int, Experiment] = _Remembered(progress)
 
@@ -142,7 +148,7 @@ class ExperimentHeads:
         """The experiment; NotFound or InvalidParameter, in MLflow's words, if it is not there or deleted."""
         marks = self._experiments.marks((_EXPERIMENTS,))
         found = self._experiments.current(experiment_id, marks)
-        if found is None:
+        if found is None or found.lifecycle_stage != ACTIVE:
             found = await self._read(experiment_id)
             if found is None:
                 raise no_experiment(experiment_id)
@@ -154,7 +160,7 @@ class ExperimentHeads:
     async def _read(self, experiment_id: int) -> Experiment | None:
         found = await _committed(self._database, lambda connection: get_experiment(connection, experiment_id))
         if found is None:
-            shown = await self._reader.strong(
+            shown = await self._reader.read(
                 of_topics(Topic.EXPERIMENTS), lambda connection: get_experiment(connection, experiment_id)
             )
             found = shown.value

@@ -1,4 +1,4 @@
-"""Pages of runs as JSON: found over columns in memory, and each run written once as long as nothing about it changes."""
+"""Pages of runs as JSON: found over columns in memory; each run is encoded once until it changes."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,8 @@ from runfold_projections.run_search.column_search import RunSearch
 from runfold_projections.run_search.run_finder import ColumnsLoading, RunFinder, SnapshotTooOld
 from runfold_projections.runs.queries import Run, ViewType, parse_search, read_search, runs_by_id
 from runfold_schemas.bounded_cache import BoundedCache
-from runfold_server.reads.reader import Reader, Scope
+from runfold_server.reads.reader import Reader
+from runfold_server.reads.scopes import Scope
 
 _TRIES = 5
 _AT_ONCE = 250
@@ -48,10 +49,12 @@ class RunSearches:
         return self._finder.nbytes + self._encoded.nbytes
 
     async def strong(self, scope: Scope, question: Question) -> list[msgspec.Raw]:
-        """A page of runs in MLflow's JSON, by a strong read. Its words are checked in it: a bad one is InvalidParameter."""
+        """A page of runs in MLflow's JSON, by a strong read. Its words are checked in it: a bad one is
+        InvalidParameter.
+        """
         overtaken = 0
         while overtaken < _TRIES:
-            page = (await self._reader.strong(scope, lambda connection: self._page(connection, question))).value
+            page = (await self._reader.read(scope, lambda connection: self._page(connection, question))).value
             if isinstance(page, list):
                 return page
             if page is None:
@@ -59,10 +62,12 @@ class RunSearches:
             else:
                 await self._finder.free(page)
         # Other searches keep overtaking this one: SQL needs no state of theirs.
-        return (await self._reader.strong(scope, lambda connection: self._page_by_sql(connection, question))).value
+        return (await self._reader.read(scope, lambda connection: self._page_by_sql(connection, question))).value
 
     async def _page(self, connection: Connection, question: Question) -> list[msgspec.Raw] | RunSearch | None:
-        """The page in the connection's snapshot; None if what is kept is newer, the search if it has to wait for others."""
+        """The page in the connection's snapshot; None if what is kept is newer, the search if it has to wait for
+        others.
+        """
         search = read_search(question.experiment_ids, question.filter_string, question.view, question.order_by)
         epoch, deleted = await self._feed.snapshot_epoch(connection, search.scope.experiments)
         if epoch is None:
@@ -94,7 +99,7 @@ class _EncodedRun:
 
 
 class EncodedRuns:
-    """Runs as JSON, each valid from the epoch that it was read in until the feed names it; at most `max_bytes` of them."""
+    """Runs as JSON, each valid from the epoch of its read until the feed names it; at most `max_bytes` of them."""
 
     def __init__(self, feed: ChangeFeed, encode: EncodeRun, max_bytes: int) -> None:
         self._feed = feed

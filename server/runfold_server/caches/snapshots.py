@@ -1,11 +1,12 @@
-"""Searches about the past: answered from a past, read models folded up to exactly the moment that is asked about.
+"""Searches about the past: answered from a snapshot, read models folded up to exactly the moment of the question.
 
-A handler is given the parts of the server with the past's tables in the place of the live ones, and answers as it does about the present.
+A handler gets the services of the server with the snapshot's tables in place of the live ones, and answers as it does
+about the present.
 """
 
 import re
 import shlex
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -21,39 +22,51 @@ from runfold_schemas.positions.vector import Vector
 from runfold_server.core.config import ServerConfig
 from runfold_server.core.database import Database
 from runfold_server.core.errors import NoSuchSnapshot, Unavailable
-from runfold_server.reads import moments as as_of
-from runfold_server.reads.reader import Positions, Query, Reader, Scope, Shown
+from runfold_server.reads import moments
+from runfold_server.reads.reader import Consistency, Query, Reader, ReadResult
+from runfold_server.reads.scopes import PartitionOffsets, Scope
 
 from .run_search_cache import EncodeRun, RunSearches
 
-MOST_OPEN = 4
-"""Pasts whose connections and columns are kept, the least used is closed first."""
+MAX_OPEN = 4
+"""Snapshots whose connections and columns are kept; the least recently used one is closed first."""
 _MEMORY_SHARE = 8
-_POOL = 3
+"""A snapshot may use this fraction of the memory of searches about the present."""
+_POOL_SIZE = 3
+_RETRY_AFTER_SECONDS = 2.0
 _NAME = re.compile(r"[a-z0-9_]{1,17}")
 T = TypeVar("T")
 
 
-class PastReader(Reader):
-    """Reads from the tables of a past, which nothing changes any more."""
+class SnapshotReader(Reader):
+    """Reads from the tables of a snapshot, which nothing changes any more: every read is the same."""
 
     def __init__(self, database: Database, vector: Vector) -> None:
-        self._past, self._vector = database, vector
+        self._snapshot, self._vector = database, vector
 
-    async def eventual(self, query: Query[T]) -> Shown[T]:
-        async with self._past.snapshot() as connection:
+    async def read(
+        self,
+        scope: Scope,
+        query: Query[T],
+        also: Callable[[T], Scope] | None = None,
+        *,
+        as_of: Vector | None = None,
+        consistency: Consistency = Consistency.STRONG,
+    ) -> ReadResult[T]:
+        return await self._read(query)
+
+    async def read_after(
+        self, ends: PartitionOffsets, query: Query[T], also: Callable[[T], PartitionOffsets] | None = None
+    ) -> ReadResult[T]:
+        return await self._read(query)
+
+    async def _read(self, query: Query[T]) -> ReadResult[T]:
+        """Run the query. Unavailable while the snapshot is not folded up to its vector."""
+        async with self._snapshot.read_transaction() as connection:
             have = await checkpoints(connection)
             if have != self._vector:
-                raise Unavailable(_unfinished(have, self._vector), 2.0)
-            return Shown(await query(connection), self._vector)
-
-    async def strong(self, scope: Scope, query: Query[T], also: Callable[[T], Scope] | None = None) -> Shown[T]:
-        return await self.eventual(query)
-
-    async def at(
-        self, want: Mapping[Partition, int], query: Query[T], also: Callable[[T], Positions] | None = None
-    ) -> Shown[T]:
-        return await self.eventual(query)
+                raise Unavailable(_unfinished(have, self._vector), _RETRY_AFTER_SECONDS)
+            return ReadResult(await query(connection), self._vector)
 
 
 def _unfinished(have: Vector, vector: Vector) -> str:
@@ -64,84 +77,90 @@ def _unfinished(have: Vector, vector: Vector) -> str:
 
 
 @dataclass(slots=True)
-class Past:
-    """A past in use: what takes the place of the server's own parts. What is closed while somebody reads goes on until he has read."""
+class OpenSnapshot:
+    """A snapshot in use: what takes the place of the server's own services. One that is evicted closes after its last
+    user.
+    """
 
     vector: Vector
     database: Database
-    reader: PastReader
+    reader: SnapshotReader
     searches: RunSearches
     exits: AsyncExitStack
     users: int = 0
-    gone: bool = field(default=False)
+    is_evicted: bool = field(default=False)
 
 
-class Pasts:
-    """The pasts that this server reads from, opened when they are asked for."""
+class Snapshots:
+    """The snapshots that this server reads from, opened on first use."""
 
     def __init__(self, config: ServerConfig, database: Database, encode: EncodeRun) -> None:
         self._config, self._database, self._encode = config, database, encode
-        self._open: BoundedCache[tuple[str, tuple[tuple[Partition, int], ...]], Past] = BoundedCache(MOST_OPEN)
+        self._open: BoundedCache[tuple[str, tuple[tuple[Partition, int], ...]], OpenSnapshot] = BoundedCache(MAX_OPEN)
 
     async def close(self) -> None:
         """Close all connections."""
-        for past in self._open.clear():
-            await past.exits.aclose()
+        for snapshot in self._open.clear():
+            await snapshot.exits.aclose()
 
     @asynccontextmanager
-    async def asked(self, moments: as_of.Moments, request: Request) -> AsyncIterator[Past]:
-        """The past of the moment that a request names. NoSuchSnapshot says how to make it."""
-        name, vector = await self._find(moments, as_of.given(request))
-        one = await self._opened(name, vector)
-        one.users += 1
+    async def open_for(self, resolver: moments.Moments, request: Request) -> AsyncIterator[OpenSnapshot]:
+        """The snapshot of the moment that a request names. The message of NoSuchSnapshot has the command that creates
+        it.
+        """
+        name, vector = await self._find(resolver, moments.requested_moment(request))
+        snapshot = await self._opened(name, vector)
+        snapshot.users += 1
         try:
-            yield one
+            yield snapshot
         finally:
-            one.users -= 1
-            if one.gone and not one.users:
-                await one.exits.aclose()
+            snapshot.users -= 1
+            if snapshot.is_evicted and not snapshot.users:
+                await snapshot.exits.aclose()
 
-    async def named(self, name: str) -> Vector | None:
-        """The vector of the past of this name; None if there is none."""
-        return await self._ask(lambda connection: snapshot_vector(connection, name))
+    async def vector_named(self, name: str) -> Vector | None:
+        """The vector of the snapshot of this name; None if there is none."""
+        return await self._run(lambda connection: snapshot_vector(connection, name))
 
-    async def _find(self, moments: as_of.Moments, text: str) -> tuple[str, Vector]:
+    async def _find(self, resolver: moments.Moments, text: str) -> tuple[str, Vector]:
         if _NAME.fullmatch(text):
-            vector = await self.named(text)
+            vector = await self.vector_named(text)
             if vector is not None:
                 return text, vector
-        resolved = folded_part(await moments.resolve(text))
-        name = await self._ask(lambda connection: snapshot_at(connection, resolved))
+        resolved = folded_part(await resolver.resolve(text))
+        name = await self._run(lambda connection: snapshot_at(connection, resolved))
         if name is None:
             option = "--vector" if text[:1].isalpha() else "--at"
             raise NoSuchSnapshot(
-                f"Searches about the past need read models of it, and there are none of '{text}' ({as_of.said(resolved)}). "
-                f"Create them with `runfold past create {option} {shlex.quote(text)}`; `runfold past list` shows those that there are."
+                f"Searches about the past need read models of it, and there are none of '{text}' "
+                f"({moments.vector_text(resolved)}). Create them with `runfold past create {option} "
+                f"{shlex.quote(text)}`; "
+                "`runfold past list` shows those that there are."
             )
         return name, resolved
 
-    async def _ask(self, query: Callable[[Connection], Awaitable[T]]) -> T:
+    async def _run(self, query: Callable[[Connection], Awaitable[T]]) -> T:
         async with self._database.connection() as connection:
             return await query(connection)
 
-    async def _opened(self, name: str, vector: Vector) -> Past:
+    async def _opened(self, name: str, vector: Vector) -> OpenSnapshot:
         key = (name, tuple(sorted(vector.items())))
         found = self._open.get(key)
-        if found is None:
-            made = await self._new(name, vector)
-            # Another request may have opened it meanwhile.
-            found = self._open.get(key)
-            if found is not None:
-                await made.exits.aclose()
-                return found
-            found = made
-            for oldest in self._open.put(key, made, 1):
-                oldest.gone = True
-                if not oldest.users:
-                    await oldest.exits.aclose()
-        return found
+        if found is not None:
+            return found
+        opened = await self._open_new(name, vector)
+        # Another request may have opened it meanwhile.
+        found = self._open.get(key)
+        if found is not None:
+            await opened.exits.aclose()
+            return found
+        for oldest in self._open.put(key, opened, 1):
+            oldest.is_evicted = True
+            if not oldest.users:
+                await oldest.exits.aclose()
+        return opened
 
-    async def _new(self, name: str, vector: Vector) -> Past:
+    async def _open_new(self, name: str, vector: Vector) -> OpenSnapshot:
         config = self._config
         exits = AsyncExitStack()
         pool = await exits.enter_async_context(
@@ -150,12 +169,11 @@ class Pasts:
                 snapshot_schema(config.namespace, name),
                 application="runfold-server-past",
                 min_size=0,
-                max_size=_POOL,
+                max_size=_POOL_SIZE,
                 timeout=config.postgres_timeout,
             )
         )
         database = Database(pool, acquire_timeout=config.acquire_timeout)
-        reader = PastReader(database, vector)
-        return Past(
-            vector, database, reader, RunSearches(reader, self._encode, config.search_bytes // _MEMORY_SHARE), exits
-        )
+        reader = SnapshotReader(database, vector)
+        searches = RunSearches(reader, self._encode, config.search_bytes // _MEMORY_SHARE)
+        return OpenSnapshot(vector, database, reader, searches, exits)

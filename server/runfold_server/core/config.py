@@ -17,7 +17,8 @@ class ServerConfig:
 
     `search_bytes` bounds the columns and encoded runs that a process keeps between searches.
 
-    `allowed_hosts` and `allowed_origins` are those of `security.callers.Callers`.
+    `allowed_hosts` and `allowed_origins` are those of `security.callers.Callers`. `trusted_proxies` are addresses and
+    networks of proxies that may say whom they forward for.
 
     `s3` is the artifact store; without it, routes that need it answer 501. `s3_timeout` bounds one request to it, which
     moves at most one part of a file. Each file is read once per `artifact_check_period` and compared with the log; with
@@ -41,6 +42,7 @@ class ServerConfig:
     search_bytes: int = 512 * 1024 * 1024
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
+    trusted_proxies: tuple[str, ...] = ()
     webhook_schemes: tuple[str, ...] = ("https",)
     s3: S3Config | None = None
     s3_timeout: float = 30.0

@@ -21,15 +21,15 @@ class Database:
         self._timeout = acquire_timeout
 
     @asynccontextmanager
-    async def snapshot(self) -> AsyncIterator[Connection]:
-        """Yield a connection in a read-only transaction that sees one snapshot."""
+    async def read_transaction(self) -> AsyncIterator[Connection]:
+        """Yield a connection in a read-only transaction, which sees one moment."""
         with postgres_outages():
             async with snapshots.read_transaction(self._pool, self._timeout) as connection:
                 yield connection
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """Yield a connection for one statement, which sees its own snapshot."""
+        """Yield a connection for one statement, which sees one moment by itself."""
         with postgres_outages():
             async with self._pool.acquire(timeout=self._timeout) as connection:
                 yield connection

@@ -1,4 +1,4 @@
-"""How far the folds are: checkpoints as workers announce them. Only a hint; rows are trusted in snapshots alone."""
+"""How far the folds are: checkpoints as workers announce them. Only hints; rows are trusted in transactions alone."""
 
 import asyncio
 from collections.abc import Mapping
@@ -13,20 +13,21 @@ from runfold_schemas.positions.position import Partition
 from runfold_server.core.errors import Unavailable
 from runfold_server.core.outages import postgres_outages
 
-POLL = 0.25
-"""Seconds after which a waiter looks for itself, should a notice have been lost."""
-POLL_DEAF = 0.05
-"""The same while nobody listens for notices."""
-_RECONNECT = (0.1, 2.0)
+POLL_SECONDS = 0.25
+"""After this time a waiter looks for itself, in case a notice was lost."""
+_DEAF_POLL_SECONDS = 0.05
+"""The same while there is no connection to hear notices on."""
+_RECONNECT_SECONDS = (0.1, 2.0)
+"""The first and the longest pause before the next connection."""
 
 _log = structlog.get_logger(__name__)
 
 
-class Progress:
-    """Wakes whoever waits for a checkpoint.
+class FoldProgress:
+    """Wakes those who wait for a checkpoint.
 
-    `version` counts notices. `listening` is False while there is no connection to listen on. `switches` counts what may have put other
-    tables in the place of those that were read.
+    `version` counts notices. `listening` is False while there is no connection to hear them on. `switches` counts the
+    times when generations may have been switched, so that other tables are read since.
     """
 
     def __init__(self) -> None:
@@ -35,14 +36,14 @@ class Progress:
         self.switches = 0
         self.listening = False
         self._waiting: dict[Partition, list[tuple[int, int, asyncio.Future[None]]]] = {}
-        self._moved = asyncio.Event()
+        self._noticed = asyncio.Event()
         self._ticket = 0
 
-    def note(self, where: Partition, next_offset: int) -> None:
-        """Take in a notice."""
+    def record(self, where: Partition, next_offset: int) -> None:
+        """Record a checkpoint of a notice, and wake those who wait for it."""
         self.version += 1
-        self._moved.set()
-        self._moved.clear()
+        self._noticed.set()
+        self._noticed.clear()
         if next_offset <= self.known.get(where, 0):
             return
         self.known[where] = next_offset
@@ -52,17 +53,19 @@ class Progress:
             if not waiter.done():
                 waiter.set_result(None)
 
-    def note_switch(self) -> None:
-        """Take in that the generations have changed, or may have."""
+    def record_switch(self) -> None:
+        """Record that generations were switched, or may have been."""
         self.switches += 1
 
-    async def reach(self, want: Mapping[Partition, int], timeout: float) -> None:
-        """Return when notices say that all are reached, or after `timeout` seconds, or at once while nobody listens."""
+    async def wait_until(self, ends: Mapping[Partition, int], timeout: float) -> None:
+        """Return when notices have reached all these end offsets, after `timeout` seconds, or at once while nobody
+        listens.
+        """
         if not self.listening:
             return
         try:
             async with asyncio.timeout(timeout):
-                for where, end in want.items():
+                for where, end in ends.items():
                     if self.known.get(where, 0) < end:
                         await self._wait(where, end)
         except TimeoutError:
@@ -74,25 +77,25 @@ class Progress:
         heappush(self._waiting.setdefault(where, []), (end, self._ticket, waiter))
         await waiter
 
-    async def moved(self, since: int, timeout: float) -> None:
-        """Return when a notice came after version `since`, or after a poll's time (at most `timeout` seconds)."""
+    async def wait_for_notice(self, since: int, timeout: float) -> None:
+        """Return when a notice came after version `since`, or after a poll's time, at most `timeout` seconds."""
         if self.version != since:
             return
         try:
-            async with asyncio.timeout(min(timeout, POLL if self.listening else POLL_DEAF)):
-                await self._moved.wait()
+            async with asyncio.timeout(min(timeout, POLL_SECONDS if self.listening else _DEAF_POLL_SECONDS)):
+                await self._noticed.wait()
         except TimeoutError:
             pass
 
 
-async def listen(progress: Progress, dsn: str, namespace: str) -> None:
-    """Hear notices until cancelled; connect again, with growing pauses, whenever the connection is lost."""
-    pause, most = _RECONNECT
+async def listen(progress: FoldProgress, dsn: str, namespace: str) -> None:
+    """Hear notices until cancelled. Connects again, with growing pauses, when the connection is lost."""
+    pause, longest = _RECONNECT_SECONDS
     while True:
         try:
             with postgres_outages():
                 await _hear(progress, dsn, namespace)
-            pause = _RECONNECT[0]
+            pause = _RECONNECT_SECONDS[0]
         except Unavailable as error:
             _log.warning("progress_notices_lost", error=error.message, retry_in_s=pause)
         except Exception as error:
@@ -100,16 +103,16 @@ async def listen(progress: Progress, dsn: str, namespace: str) -> None:
         finally:
             progress.listening = False
         await asyncio.sleep(pause)
-        pause = min(most, pause * 2)
+        pause = min(longest, pause * 2)
 
 
-async def _hear(progress: Progress, dsn: str, namespace: str) -> None:
+async def _hear(progress: FoldProgress, dsn: str, namespace: str) -> None:
     async with open_connection(dsn, namespace, application="runfold-server-progress") as connection:
-        lost = await listen_for_positions(connection, progress_channel(namespace), progress.note)
-        await listen_for_generations(connection, namespace, progress.note_switch)
-        progress.note_switch()
-        # The known must be complete before it is waited on: what was committed before LISTEN announces itself no more.
+        lost = await listen_for_positions(connection, progress_channel(namespace), progress.record)
+        await listen_for_generations(connection, namespace, progress.record_switch)
+        progress.record_switch()
+        # Complete before anybody waits: what was committed before LISTEN is not announced again.
         for where, next_offset in (await checkpoints(connection)).items():
-            progress.note(where, next_offset)
+            progress.record(where, next_offset)
         progress.listening = True
         await lost.wait()

@@ -1,4 +1,4 @@
-"""Where an answer about runs stands in the log of metrics, as a token: a live stream begins exactly there."""
+"""How far an answer about runs is in the log of metrics, as a token: a live stream begins exactly there."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -13,8 +13,8 @@ _TOKEN = re.compile(r"([0-9a-zA-Z-]{1,64})((?:\.\d{1,6}-\d{1,18}){0,4096})")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Next offsets of partitions of `metrics`, in the log of this id: what lies before them was shown."""
+class StreamPosition:
+    """End offsets of partitions of `metrics`, in the log of this id: the client has everything before them."""
 
     log_id: str
     offsets: Mapping[int, int]
@@ -23,8 +23,8 @@ class Place:
         return self.log_id + "".join(f".{partition}-{offset}" for partition, offset in sorted(self.offsets.items()))
 
     @classmethod
-    def parse(cls, text: str) -> "Place":
-        """InvalidParameter for what is no token of ours."""
+    def parse(cls, text: str) -> "StreamPosition":
+        """Read a token. InvalidParameter for any other text."""
         found = _TOKEN.fullmatch(text)
         if not found:
             raise InvalidParameter(
@@ -34,12 +34,16 @@ class Place:
         return cls(found[1], {int(partition): int(offset) for partition, offset in pairs})
 
 
-def place_of(info: LogInfo | None, run_ids: Iterable[str], positions: Mapping[Partition, int]) -> Place | None:
-    """The place of an answer about these runs; None while this server has not met the log."""
+def stream_position(
+    info: LogInfo | None, run_ids: Iterable[str], positions: Mapping[Partition, int]
+) -> StreamPosition | None:
+    """The position of an answer about these runs, whose snapshot has these checkpoints; None before the server has
+    opened the log.
+    """
     if info is None:
         return None
     partitions = partitions_of(info, run_ids)
-    return Place(info.log_id, {n: positions.get(Partition(Topic.METRICS, n), 0) for n in partitions})
+    return StreamPosition(info.log_id, {n: positions.get(Partition(Topic.METRICS, n), 0) for n in partitions})
 
 
 def partitions_of(info: LogInfo, run_ids: Iterable[str]) -> set[int]:

@@ -4,6 +4,7 @@ import re
 import time
 import urllib.parse
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 import structlog
@@ -17,16 +18,22 @@ from starlette.types import Receive, Scope, Send
 from runfold_server.core.errors import ApiError, Internal, InvalidParameter, NotImplementedYet
 from runfold_server.core.storage_errors import as_api_error
 from runfold_server.reads import moments
-from runfold_server.writes.writes import Origin
+from runfold_server.writes.writes import WriteOrigin
 from runfold_storage.errors import StorageError
 
-from .body import read_body
-from .event_errors import first_problem
-from .json_body import check_content_type, read_json
+from .large_json import BODY_BYTES, beside
 from .messages import Message, parse_message, parse_query
 from .operation import Call, Operation, RawCall, RawOperation, TimeTravel
 from .path_matching import Match, Paths
-from .responses import NOT_ALLOWED_PAGE, NOT_FOUND_PAGE, error_response, json_response, with_moment
+from .request_body import check_content_type, read_body, read_json
+from .responses import (
+    NOT_ALLOWED_PAGE,
+    NOT_FOUND_PAGE,
+    error_response,
+    first_problem,
+    json_answer,
+    with_moment,
+)
 from .services import Services
 
 _log = structlog.get_logger(__name__)
@@ -85,14 +92,14 @@ async def _answer_raw(services: Services, operation: RawOperation[Any], request:
         _reject_moment(request, operation.path)
     pairs = [*request.path_params.items(), *request.query_params.multi_items()]
     call = RawCall(request, parse_query(operation.request, pairs))
-    if operation.time_travel is TimeTravel.SNAPSHOT and moments.given(request):
-        async with services.reads.snapshots.asked(services.reads.moments, request) as snapshot:
+    if operation.time_travel is TimeTravel.SNAPSHOT and moments.requested_moment(request):
+        async with services.reads.snapshots.open_for(services.reads.moments, request) as snapshot:
             return with_moment(await operation.handler(services.in_snapshot(snapshot), call), snapshot.vector)
     return await operation.handler(services, call)
 
 
 def _reject_moment(request: Request, path: str) -> None:
-    if moments.given(request):
+    if moments.requested_moment(request):
         why = "it changes the present" if request.method not in ("GET", "HEAD") else "it shows the present only"
         raise InvalidParameter(f"{request.method} {path} can't be asked about the past ('{moments.PARAMETER}'): {why}.")
 
@@ -138,18 +145,18 @@ class MlflowRoutes:
         operation = match.methods.get("GET" if request.method == "HEAD" else request.method)
         if operation is None:
             return Response(NOT_ALLOWED_PAGE, 405, {"allow": ", ".join(sorted(match.methods))}, "text/html")
-        origin = Origin.of(request.headers.get)
-        if operation.time_travel is TimeTravel.SNAPSHOT and moments.given(request):
+        origin = WriteOrigin.from_headers(request.headers.get)
+        if operation.time_travel is TimeTravel.SNAPSHOT and moments.requested_moment(request):
             parsed = await _parse(services, request, operation, match.placed)
-            async with services.reads.snapshots.asked(services.reads.moments, request) as snapshot:
+            async with services.reads.snapshots.open_for(services.reads.moments, request) as snapshot:
                 answer = await operation.handler(services.in_snapshot(snapshot), Call(parsed, origin))
-                return with_moment(json_response(answer), snapshot.vector)
+                return with_moment(await json_answer(answer), snapshot.vector)
         if operation.time_travel is TimeTravel.NONE:
             _reject_moment(request, path)
         parsed = await _parse(services, request, operation, match.placed)
-        vector = await services.reads.moments.of(request)
+        vector = await services.reads.moments.of_request(request)
         answer = await operation.handler(services, Call(parsed, origin, vector))
-        return with_moment(json_response(answer), vector)
+        return with_moment(await json_answer(answer), vector)
 
 
 async def _parse(services: Services, request: Request, operation: Operation[M], placed: Mapping[str, str]) -> M:
@@ -163,11 +170,17 @@ async def _parse(services: Services, request: Request, operation: Operation[M], 
     if request.method in ("GET", "HEAD", "DELETE") and not body:
         return parse_message(message, placed)
     content_type = Headers(scope=request.scope).get("content-type")
+    parse = partial(_parse_body, operation, body, content_type, placed)
+    return await beside(parse) if len(body) > BODY_BYTES else parse()
+
+
+def _parse_body(operation: Operation[M], body: bytes, content_type: str | None, placed: Mapping[str, str]) -> M:
+    message = operation.request
     plain = message.decode_plain(body)
     if plain is not None:
         check_content_type(content_type)
         return plain
     given = read_json(body, content_type)
     if operation.time_travel is not TimeTravel.NONE:
-        moments.refuse_in_body(given)
+        moments.reject_in_body(given)
     return parse_message(message, {**given, **placed})

@@ -56,9 +56,9 @@ class Field:
 
     `least` and `most` bound a number or the length of a list. `unfit` is MLflow's message for a value outside of them,
     `missing` its message for a required value that is absent, where that is not the usual one. `choices` are an enum's
-    names, numbered from 1. `fallback` replaces a wrong value where a protocol has no error for it. `storable` texts hold
-    no NUL. `alias` is a second name for the value. `build` makes the parsed value of an object from its fields; without `fields`, an
-    object is kept as it came. `attribute` is the field's name in Python.
+    names, numbered from 1. `fallback` replaces a wrong value where a protocol has no error for it. `storable` texts
+    hold no NUL. `alias` is a second name for the value. `build` makes the parsed value of an object from its fields;
+    without `fields`, an object is kept as it came. `attribute` is the field's name in Python.
     """
 
     name: str

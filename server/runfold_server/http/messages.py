@@ -72,9 +72,10 @@ class NoFields(Message, frozen=True):
 def parse_message(message: type[M], raw: Mapping[str, Any]) -> M:
     """Return the request of a JSON object. InvalidParameter names the first field that is missing or wrong."""
     fields = fields_of(message)
+    parsed = message(**parse_fields(fields, raw))
     if message.rejects_unknown:
         check_known(fields, raw)
-    return message(**parse_fields(fields, raw))
+    return parsed
 
 
 def parse_query(message: type[M], query: Iterable[tuple[str, str]]) -> M:

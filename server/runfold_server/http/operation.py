@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from runfold_schemas.positions.vector import Vector
 from runfold_server.openapi_schemas.common import NOTHING, Schema
-from runfold_server.writes.writes import Origin
+from runfold_server.writes.writes import WriteOrigin
 
 from .fields import Field
 from .messages import Message, fields_of
@@ -35,7 +35,7 @@ class Call(Generic[R]):
     """One parsed request, the origin of its writes, and the moment it asks about; None is the present."""
 
     request: R
-    origin: Origin
+    origin: WriteOrigin
     as_of: Vector | None = None
 
 
@@ -71,9 +71,9 @@ class RawCall(Generic[R]):
     request: R
 
     @property
-    def origin(self) -> Origin:
+    def origin(self) -> WriteOrigin:
         """The origin of the request's writes, from its headers."""
-        return Origin.of(self.http.headers.get)
+        return WriteOrigin.from_headers(self.http.headers.get)
 
 
 RawHandler = Callable[[Services, RawCall[R]], Awaitable[Response]]
@@ -84,8 +84,8 @@ RawHandler = Callable[[Services, RawCall[R]], Awaitable[Response]]
 class RawOperation(Generic[R]):
     """One method of one whole path, served by a handler that reads the body and makes the response itself.
 
-    `path` is Starlette's, with its placeholders; `request` declares what the path and the query hold. `body_type` is the
-    media type of the body, if there is one. `answers` has the media type and, for JSON, the schema of each status.
+    `path` is Starlette's, with its placeholders; `request` declares what the path and the query hold. `body_type` is
+    the media type of the body, if there is one. `answers` has the media type and, for JSON, the schema of each status.
     Errors have MLflow's shape.
     """
 
@@ -96,8 +96,8 @@ class RawOperation(Generic[R]):
     about: str
     answers: Mapping[int, tuple[str, Schema]]
     body_type: str = ""
-    body: Schema | None = None
-    """The schema of a JSON body."""
+    body: type[Message] | Schema | None = None
+    """A JSON body: its message, or its schema where the handler reads it in another way."""
     also: str = ""
     """Another media type of the 200, for clients that accept it."""
     errors: tuple[int, ...] = (400, 404, 413, 503)

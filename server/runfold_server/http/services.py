@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from runfold_log.writer import LogWriter
 from runfold_schemas.ids import Ids
 from runfold_server.caches.history_cache import Histories
-from runfold_server.caches.run_cache import ExperimentHeads, RunHeads
+from runfold_server.caches.run_cache import ExperimentCache, RunCache
 from runfold_server.caches.run_search_cache import RunSearches
-from runfold_server.caches.snapshots import Past, Pasts
+from runfold_server.caches.snapshots import OpenSnapshot, Snapshots
 from runfold_server.core.config import ServerConfig
 from runfold_server.core.database import Database
 from runfold_server.core.metrics import ServerMetrics
@@ -19,9 +19,9 @@ from runfold_server.integrity.checks import Checks
 from runfold_server.reads.exports import Exports
 from runfold_server.reads.moments import Moments
 from runfold_server.reads.reader import Reader
-from runfold_server.streams.events.feeds import Events
+from runfold_server.streams.events.feed import EventFeeds
 from runfold_server.streams.events.schema_definitions import Definitions
-from runfold_server.streams.series.hub import Hub
+from runfold_server.streams.series.feed import SeriesFeed
 from runfold_server.writes.writes import Writes
 from runfold_storage.objects import Store
 
@@ -35,7 +35,7 @@ class ReadServices:
     pattern_reader: Reader
     """For queries that may take Postgres long. Its own connections keep them from holding up other reads."""
     moments: Moments
-    snapshots: Pasts
+    snapshots: Snapshots
     log_ends: EndOffsets
     exports: Exports
 
@@ -44,8 +44,8 @@ class ReadServices:
 class CacheServices:
     """What the process keeps between requests."""
 
-    runs: RunHeads
-    experiments: ExperimentHeads
+    runs: RunCache
+    experiments: ExperimentCache
     histories: Histories
     searches: RunSearches
 
@@ -54,8 +54,8 @@ class CacheServices:
 class StreamServices:
     """Live streams of the log, and the schemas that its events are written in."""
 
-    series: Hub
-    events: Events
+    series: SeriesFeed
+    events: EventFeeds
     definitions: Definitions
 
 
@@ -81,7 +81,7 @@ class Services:
     streams: StreamServices
     artifacts: ArtifactServices
 
-    def in_snapshot(self, snapshot: Past) -> "Services":
+    def in_snapshot(self, snapshot: OpenSnapshot) -> "Services":
         """The same services, reading from the tables of a snapshot."""
         reads = replace(self.reads, database=snapshot.database, reader=snapshot.reader, pattern_reader=snapshot.reader)
         return replace(self, reads=reads, caches=replace(self.caches, searches=snapshot.searches))

@@ -114,6 +114,6 @@ def _error(artifact: Artifact, found: str) -> DamagedBytes:
         )
     return DamagedBytes(
         f"The bytes of '{artifact.path}' in the artifact store are not those that were logged (SHA-256 "
-        f"{artifact.sha256}; "
-        f"found: {found}). Restore the object {artifact.object_key} from a backup, or log the file again."
+        f"{artifact.sha256}; found: {found}). Restore the object {artifact.object_key} from a backup, or log the "
+        "file again."
     )

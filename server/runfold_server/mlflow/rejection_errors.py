@@ -14,15 +14,15 @@ from runfold_schemas.events.experiments import (
 from runfold_schemas.events.runs import ParamsLogged, RunFact, TagsDeleted
 from runfold_server.core.entity_errors import experiment_not_active, no_experiment, no_run, run_not_active
 from runfold_server.core.errors import AlreadyExists, ApiError, Internal, InvalidParameter, NotFound
-from runfold_server.writes.writes import RefusedWrite
+from runfold_server.writes.writes import RejectedWrite
 
 
-def as_mlflow_error(refused: RefusedWrite, *, single_param: bool = False) -> ApiError:
+def as_mlflow_error(refused: RejectedWrite, *, single_param: bool = False) -> ApiError:
     """Return the error to answer. `single_param` picks the message of log-parameter, which differs from log-batch's."""
-    event, details = refused.event, refused.refused.details
-    if refused.refused.code == SET_ASIDE:
-        return Internal(f"The server's own event became a dead letter: {refused.refused.message}")
-    match refused.refused.code:
+    event, details = refused.event, refused.rejection.details
+    if refused.rejection.code == SET_ASIDE:
+        return Internal(f"The server's own event became a dead letter: {refused.rejection.message}")
+    match refused.rejection.code:
         case ExperimentRejection.EXISTS:
             return AlreadyExists(f"Experiment(name={details.get('name', getattr(event, 'name', ''))}) already exists.")
         case ExperimentRejection.NOT_FOUND:
@@ -42,8 +42,8 @@ def as_mlflow_error(refused: RefusedWrite, *, single_param: bool = False) -> Api
         case RunRejection.PARAM_CHANGED:
             return _param_changed(event, details.get("conflicts", []), single_param)
         case RunRejection.EXISTS:
-            return AlreadyExists(refused.refused.message)
-    return InvalidParameter(refused.refused.message)
+            return AlreadyExists(refused.rejection.message)
+    return InvalidParameter(refused.rejection.message)
 
 
 def _experiment_not_active(event: Event, stage: str) -> ApiError:

@@ -62,8 +62,7 @@ def check_name(name: str, path: str) -> str:
     if plain != name or plain == "." or plain.startswith(("..", "/")):
         raise InvalidParameter(
             f"{invalid_value(path, name)} Names may be treated as files in certain cases, and must not resolve to "
-            "other names"
-            f" when treated as such. This name would resolve to {plain!r}"
+            f"other names when treated as such. This name would resolve to {plain!r}"
         )
     return name
 
@@ -80,8 +79,8 @@ def check_metric(key: str, value: float, time_ms: int, path: str = "") -> None:
     check_name(key, f"{path}name")
     if time_ms < 0:
         raise InvalidParameter(
-            f"{invalid_value(f'{path}timestamp', time_ms)} metric '{key}' (value={value}). "
-            "Timestamp must be a nonnegative long (64-bit integer) "
+            f"{invalid_value(f'{path}timestamp', time_ms)} metric '{key}' (value={value}). Timestamp must be a "
+            "nonnegative long (64-bit integer) "
         )
     check_length("Metric name", MAX_KEY, key)
 
@@ -128,16 +127,16 @@ def check_unique_params(keys: Iterable[str]) -> None:
         seen.add(key)
     if twice:
         raise InvalidParameter(
-            f"Duplicate parameter keys have been submitted: {twice}. Please ensure "
-            "the request contains only one param value per param key."
+            f"Duplicate parameter keys have been submitted: {twice}. Please ensure the request contains only one "
+            "param value per param key."
         )
 
 
 def too_many(what: str, limit: int, count: object = "{0}") -> str:
     """Return MLflow's message for a log-batch of too many entities. By default it has a placeholder for the count."""
     return (
-        f"A batch logging request can contain at most {limit} {what}. Got {count} {what}. "
-        f"Please split up {what} across multiple requests and try again."
+        f"A batch logging request can contain at most {limit} {what}. Got {count} {what}. Please split up {what} "
+        "across multiple requests and try again."
     )
 
 
@@ -183,8 +182,8 @@ def _check_folder(location: str) -> None:
         if not is_own(append_path(location, folder), folder):
             raise InvalidParameter(
                 "'artifact_location' must be a plain folder of the artifact store, such as mlflow-artifacts:/team: "
-                "without a query, "
-                f"escapes, '.' or '..', and not in the folder of a run or model. Given: '{location[:1000]}'"
+                "without a query, escapes, '.' or '..', and not in the folder of a run or model. Given: "
+                f"'{location[:1000]}'"
             )
 
 

@@ -1,4 +1,6 @@
-"""Which events clients may append themselves: those that say nothing which only the server can know, and hold no secrets."""
+"""Which events clients may append themselves: those that say nothing which only the server can know, and hold no
+secrets.
+"""
 
 from runfold_schemas.errors import SchemaError
 from runfold_schemas.events.all_events import Event
@@ -21,7 +23,8 @@ def admit(event: Event) -> None:
         case ArtifactStored():
             # It names an object, and who may read a file reads that object.
             raise NotForClients(
-                f"{event.subject} is appended by the server when it has the bytes: send them to mlflow-artifacts/artifacts/…"
+                f"{event.subject} is appended by the server when it has the bytes: send them to "
+                "mlflow-artifacts/artifacts/…"
             )
         case RunCreated() | LoggedModelCreated():
             _check("artifact_uri", event.artifact_uri)

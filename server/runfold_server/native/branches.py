@@ -9,10 +9,10 @@ from runfold_projections.series.visible_points import BranchChoice as Which
 from runfold_schemas.positions.topics import Topic
 from runfold_server.core.entity_errors import no_run
 from runfold_server.core.errors import InvalidParameter
-from runfold_server.http.messages import Message, Rule
+from runfold_server.http.messages import AnyText, Message, Rule
 from runfold_server.http.operation import RawCall, RawOperation, TimeTravel
 from runfold_server.http.prefixes import NATIVE_PREFIX
-from runfold_server.http.responses import json_response, with_moment
+from runfold_server.http.responses import json_answer, with_moment
 from runfold_server.http.services import Services
 from runfold_server.openapi_schemas.common import (
     INT64,
@@ -26,7 +26,8 @@ from runfold_server.openapi_schemas.common import (
     having,
     listed,
 )
-from runfold_server.reads.reader import Consistency, of_run
+from runfold_server.reads.reader import Consistency
+from runfold_server.reads.scopes import of_run
 
 from .query_parameters import STRONG, ConsistencyName, next_page
 
@@ -35,7 +36,10 @@ Json = dict[str, Any]
 
 
 def which(given: object) -> Which:
-    """What to show of a run, as a request says it: `effective`, `all`, or the number of a branch. InvalidParameter for anything else."""
+    """What to show of a run, as a request says it: `effective`, `all`, or the number of a branch.
+
+    InvalidParameter for anything else.
+    """
     if given in ("effective", "all"):
         return given
     branch = int(given) if isinstance(given, str) and given.isascii() and given.isdecimal() else given
@@ -47,7 +51,7 @@ def which(given: object) -> Which:
 class BranchesOfRun(Message, frozen=True):
     """runs/{run_id}/branches."""
 
-    run_id: str
+    run_id: AnyText
     limit: Annotated[int, Rule(bits=32, least=0, most=_MOST)] = 1000
     offset: Annotated[int, Rule(bits=32, least=0)] = 0
     consistency: ConsistencyName = STRONG
@@ -55,12 +59,12 @@ class BranchesOfRun(Message, frozen=True):
 
 async def _branches(services: Services, call: RawCall[BranchesOfRun]) -> Response:
     run_id, limit, offset = call.request.run_id, call.request.limit, call.request.offset
-    as_of = await services.reads.moments.of(call.http)
+    as_of = await services.reads.moments.of_request(call.http)
     shown = await services.reads.reader.read(
-        Consistency(call.request.consistency),
         of_run(run_id, Topic.METRICS, Topic.RUNS),
         lambda connection: read_branch_overview(connection, run_id, limit + 1, offset, as_of),
         as_of=as_of,
+        consistency=Consistency(call.request.consistency),
     )
     found = shown.value
     if found is None:
@@ -69,8 +73,8 @@ async def _branches(services: Services, call: RawCall[BranchesOfRun]) -> Respons
         (where for where in shown.positions if where in of_run(run_id, Topic.METRICS)(shown.positions)), None
     )
     more = next_page(len(found.branches), limit, offset)
-    answer = _said(run_id, found, limit, str(partition)) | more | {"positions": shown.said()}
-    return with_moment(json_response(answer), as_of)
+    answer = _said(run_id, found, limit, str(partition)) | more | {"positions": shown.positions_json()}
+    return with_moment(await json_answer(answer), as_of)
 
 
 def _said(run_id: str, found: BranchOverview, limit: int, partition: str) -> Json:
@@ -146,7 +150,8 @@ OPERATIONS = (
         f"{NATIVE_PREFIX}/runs/{{run_id}}/branches",
         BranchesOfRun,
         _branches,
-        "A run's attempts, rewinds and declared starts, up to which step each branch is effective for each rank, and forks. Strong unless asked otherwise.",
+        "A run's attempts, rewinds and declared starts, up to which step each branch is effective for each rank, "
+        "and forks. Strong unless asked otherwise.",
         {200: (JSON, _ANSWER)},
         time_travel=TimeTravel.AS_OF,
         errors=(400, 404, 503),

@@ -64,7 +64,8 @@ OPERATIONS = (
         f"{NATIVE_PREFIX}/generations",
         NoFields,
         _generations,
-        "Built copies of the read models: live ones, those that a rebuild builds, with its progress, those to go back to, and pasts.",
+        "Built copies of the read models: live ones, those that a rebuild builds, with its progress, those to go "
+        "back to, and pasts.",
         {200: (JSON, having({"generations": listed(_GENERATION)}))},
         errors=(503,),
     ),

@@ -13,7 +13,7 @@ Json = dict[str, Any]
 def encode_model(row: RegisteredModel) -> Json:
     """Return a registered model without its versions."""
     return {
-        "id": model_id(row.born),
+        "id": model_id(row.creation_offset),
         "name": row.name,
         "description": row.description or None,
         "created_ms": row.created_ms,
@@ -24,9 +24,9 @@ def encode_model(row: RegisteredModel) -> Json:
     }
 
 
-def model_id(born: int) -> str:
+def model_id(creation_offset: int) -> str:
     """Return the model's identity through all renames: the position of the event that created it."""
-    return str(Position(Topic.REGISTRY, 0, born))
+    return str(Position(Topic.REGISTRY, 0, creation_offset))
 
 
 def encode_version(row: ModelVersion) -> Json:

@@ -13,7 +13,7 @@ from runfold_schemas.events.base import DEFAULT_WORKSPACE
 from runfold_server.http.messages import Message, Rule
 from runfold_server.http.operation import RawCall, RawOperation, TimeTravel
 from runfold_server.http.prefixes import NATIVE_PREFIX
-from runfold_server.http.responses import json_response, with_moment
+from runfold_server.http.responses import json_answer, with_moment
 from runfold_server.http.services import Services
 from runfold_server.mlflow.registry.registry_errors import no_model
 from runfold_server.mlflow.registry.version_search import REGISTRY, error_as_of
@@ -38,26 +38,30 @@ class VersionsOfModel(Message, frozen=True):
 
 async def _model(services: Services, call: RawCall[VersionsOfModel]) -> Response:
     name, limit, offset = call.request.name, call.request.limit, call.request.offset
-    as_of = await services.reads.moments.of(call.http)
+    as_of = await services.reads.moments.of_request(call.http)
 
     async def query(connection: Connection) -> Found | None:
         if as_of is not None:
             found = await model_state_at(connection, DEFAULT_WORKSPACE, name, as_of)
             return None if found is None else (shown_model(*found), past_versions(*found, limit + 1, offset))
         model = await get_registered_model(connection, DEFAULT_WORKSPACE, name)
-        return None if model is None else (model, await versions_of(connection, model.born, limit + 1, offset))
+        return (
+            None if model is None else (model, await versions_of(connection, model.creation_offset, limit + 1, offset))
+        )
 
-    shown = await services.reads.reader.read(Consistency(call.request.consistency), REGISTRY, query, as_of=as_of)
+    shown = await services.reads.reader.read(
+        REGISTRY, query, as_of=as_of, consistency=Consistency(call.request.consistency)
+    )
     if shown.value is None:
         raise error_as_of(no_model(name), as_of)
     model, versions = shown.value
     answer: dict[str, Any] = {
         "model": encode_model(model),
         "versions": [encode_version(version) for version in versions[:limit]],
-        "positions": shown.said(),
+        "positions": shown.positions_json(),
     }
     more = next_page(len(versions), limit, offset)
-    return with_moment(json_response(answer | more), as_of)
+    return with_moment(await json_answer(answer | more), as_of)
 
 
 OPERATIONS = (

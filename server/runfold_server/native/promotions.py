@@ -1,6 +1,6 @@
 """models:promote of the native API: several aliases and stages at once, under conditions, wholly or not at all."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from pydantic import ValidationError
@@ -14,21 +14,17 @@ from runfold_projections.registry.rejections import RegisteredModelRejection
 from runfold_schemas.events.base import DEFAULT_WORKSPACE
 from runfold_schemas.events.registered_models import MOST_IN_A_PROMOTION, ModelsPromoted
 from runfold_server.core.errors import ApiError, ErrorCode, InvalidParameter
-from runfold_server.http.body import read_body
-from runfold_server.http.event_errors import first_problem
-from runfold_server.http.json_body import read_json
-from runfold_server.http.messages import Int32, Message, NoFields, parse_message
+from runfold_server.http.messages import Message, NoFields, Rule, parse_message
 from runfold_server.http.operation import RawCall, RawOperation
 from runfold_server.http.prefixes import NATIVE_PREFIX
-from runfold_server.http.responses import json_response
+from runfold_server.http.request_body import read_body, read_json
+from runfold_server.http.responses import first_problem, json_response
 from runfold_server.http.services import Services
 from runfold_server.mlflow.registry.registry_errors import as_registry_error
 from runfold_server.mlflow.registry.registry_writes import vector_after
 from runfold_server.openapi_schemas.common import (
     INT64,
     JSON,
-    NULLABLE_INT,
-    NULLABLE_TEXT,
     POSITION,
     TEXT,
     having,
@@ -36,7 +32,7 @@ from runfold_server.openapi_schemas.common import (
     ref,
 )
 from runfold_server.writes.levels import require_level
-from runfold_server.writes.writes import RefusedWrite
+from runfold_server.writes.writes import RejectedWrite
 
 from .model_json import encode_model
 
@@ -60,19 +56,30 @@ class NotPromoted(ApiError):
 Stage = Literal["None", "Staging", "Production", "Archived"]
 
 
+_CONDITIONS = (
+    f"Conditions, all of which must hold; at most {MOST_IN_A_PROMOTION}. `alias` points to `version` (without one: to "
+    "none); or `version` exists, and is in `stage` if that is given; or, with neither, the model exists."
+)
+_MOVES = (
+    f"Moves, made in their order; at most {MOST_IN_A_PROMOTION}. `alias` is set on `version` (without one: "
+    "removed), or "
+    "`version` gets `stage`, or both."
+)
+
+
 class Condition(Message, frozen=True):
     """What must hold."""
 
-    name: str
-    alias: str | None = None
-    version: Int32 | None = None
-    stage: Stage | None = None
+    name: Annotated[str, Rule(about="Name of the registered model.")]
+    alias: Annotated[str | None, Rule(about="An alias.")] = None
+    version: Annotated[int | None, Rule(bits=32, about="Number of a version.")] = None
+    stage: Annotated[Stage | None, Rule(about="A stage.")] = None
 
 
 class Move(Condition, frozen=True):
     """An alias or a stage to set."""
 
-    archive_existing: bool = False
+    archive_existing: Annotated[bool, Rule(about="Whether other versions in the stage become `Archived`.")] = False
 
 
 class Promotion(Message, frozen=True, kw_only=True):
@@ -80,9 +87,9 @@ class Promotion(Message, frozen=True, kw_only=True):
 
     # A misspelt `conditions` would promote without any, a misspelt `version` would take an alias away.
     rejects_unknown = True
-    conditions: tuple[Condition, ...] = ()
-    moves: tuple[Move, ...]
-    comment: str = ""
+    conditions: Annotated[tuple[Condition, ...], Rule(about=_CONDITIONS)] = ()
+    moves: Annotated[tuple[Move, ...], Rule(about=_MOVES)]
+    comment: Annotated[str, Rule(about="Why.")] = ""
 
 
 async def _promote(services: Services, call: RawCall[NoFields]) -> Response:
@@ -101,10 +108,10 @@ async def _promote(services: Services, call: RawCall[NoFields]) -> Response:
 
     await require_level(services.log, ModelsPromoted)
     try:
-        position, models = await services.writes.decide(event, call.origin, query_after)
-    except RefusedWrite as refused:
-        if refused.refused.code == RegisteredModelRejection.PROMOTION_CONDITION_FAILED:
-            raise NotPromoted(refused.refused.message, refused.refused.details.get("failed", [])) from None
+        position, models = await services.writes.append_and_read(event, call.origin, query_after)
+    except RejectedWrite as refused:
+        if refused.rejection.code == RegisteredModelRejection.PROMOTION_CONDITION_FAILED:
+            raise NotPromoted(refused.rejection.message, refused.rejection.details.get("failed", [])) from None
         raise as_registry_error(refused) from None
     return json_response({"position": position, "models": [encode_model(model) for model in models]})
 
@@ -116,14 +123,6 @@ def _event(promotion: Promotion) -> ModelsPromoted:
         raise InvalidParameter(first_problem(error)) from None
 
 
-_PART = {"name": TEXT, "alias": NULLABLE_TEXT, "version": NULLABLE_INT, "stage": NULLABLE_TEXT}
-_BODY = having(
-    {"moves": {**listed(having({"name": TEXT}, {**_PART, "archive_existing": {"type": "boolean"}})), "minItems": 1}},
-    {"conditions": listed(having({"name": TEXT}, _PART)), "comment": TEXT},
-    f"""Conditions, all of which must hold, and moves, made in their order; at most {MOST_IN_A_PROMOTION} of each. A condition: `alias` stands on `version` (without one:
-on none); or `version` is there, and in `stage` if that is given; or, with neither, the model is there. A move: `alias` is set on `version` (without one: taken
-away), or `version` gets `stage`, or both.""",
-)
 _FAILED = having(
     {
         "condition": {**INT64, "description": "Its place in the list, from 0."},
@@ -142,7 +141,8 @@ OPERATIONS = (
         f"{NATIVE_PREFIX}/models:promote",
         NoFields,
         _promote,
-        "Move aliases and stages of one or several registered models by one event, if all conditions hold: wholly or not at all. "
+        "Move aliases and stages of one or several registered models by one event, if all conditions hold: wholly "
+        "or not at all. "
         "What is answered is as of that event.",
         {
             200: (JSON, having({"position": POSITION, "models": listed(ref("NativeModel"))})),
@@ -156,7 +156,7 @@ OPERATIONS = (
             ),
         },
         body_type=JSON,
-        body=_BODY,
+        body=Promotion,
         errors=(400, 404, 413, 501, 503),
     ),
 )

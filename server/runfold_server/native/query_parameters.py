@@ -12,5 +12,8 @@ assert {STRONG, EVENTUAL} == set(Consistency)
 
 
 def next_page(found: int, limit: int, offset: int) -> dict[str, int]:
-    """Return `next_offset` of the following page, or nothing on the last page. `found` counts rows fetched with `limit + 1`."""
+    """Return `next_offset` of the following page, or nothing on the last page.
+
+    `found` counts rows fetched with `limit + 1`.
+    """
     return {"next_offset": offset + limit} if found > limit > 0 else {}

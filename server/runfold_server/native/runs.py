@@ -1,14 +1,15 @@
-"""runs/{run_id} of the native API: a run with its params, tags, latest metrics, inputs and outputs, all of one moment."""
+"""runs/{run_id} of the native API: a run with params, tags, latest metrics, inputs and outputs of one moment."""
 
 from typing import Any
 
 from starlette.responses import Response
 
 from runfold_projections.runs.queries import Run
-from runfold_server.http.messages import Message
+from runfold_server.http.large_json import ITEMS, beside
+from runfold_server.http.messages import AnyText, Message
 from runfold_server.http.operation import RawCall, RawOperation, TimeTravel
 from runfold_server.http.prefixes import NATIVE_PREFIX
-from runfold_server.http.responses import json_response, with_moment
+from runfold_server.http.responses import json_answer, with_moment
 from runfold_server.http.services import Services
 from runfold_server.mlflow.tracking.runs import STATUSES
 from runfold_server.native.series.json_numbers import NATIVE_NUMBER, number
@@ -34,14 +35,16 @@ from .query_parameters import STRONG, ConsistencyName
 class GetRun(Message, frozen=True):
     """runs/{run_id}."""
 
-    run_id: str
+    run_id: AnyText
     consistency: ConsistencyName = STRONG
 
 
 async def _run(services: Services, call: RawCall[GetRun]) -> Response:
-    as_of = await services.reads.moments.of(call.http)
+    as_of = await services.reads.moments.of_request(call.http)
     shown = await find_run(services.reads.reader, call.request.run_id, as_of, Consistency(call.request.consistency))
-    return with_moment(json_response({"run": native_run(shown.value), "positions": shown.said()}), as_of)
+    many = len(shown.value.metrics) > ITEMS
+    run = await beside(native_run, shown.value) if many else native_run(shown.value)
+    return with_moment(await json_answer({"run": run, "positions": shown.positions_json()}), as_of)
 
 
 def native_run(row: Run) -> dict[str, Any]:
@@ -112,7 +115,8 @@ OPERATIONS = (
         f"{NATIVE_PREFIX}/runs/{{run_id}}",
         GetRun,
         _run,
-        "A run with its params, tags, latest metrics, inputs and outputs, deleted or not. Strong unless asked otherwise.",
+        "A run with its params, tags, latest metrics, inputs and outputs, deleted or not. Strong unless asked "
+        "otherwise.",
         {200: (JSON, having({"run": ref("NativeRun"), "positions": POSITIONS}))},
         time_travel=TimeTravel.AS_OF,
         errors=(400, 404, 503),

@@ -79,7 +79,7 @@ async def _find(services: Services, named: str) -> WebhookRow:
 
     found = [
         hook
-        for hook in (await services.reads.reader.strong(REGISTRY, query)).value
+        for hook in (await services.reads.reader.read(REGISTRY, query)).value
         if named in (hook.webhook_id, hook.name)
     ]
     if not found:

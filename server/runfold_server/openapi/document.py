@@ -9,7 +9,7 @@ import msgspec
 from starlette.responses import Response
 
 from runfold_server.http.fields import Field, Kind
-from runfold_server.http.messages import NoFields
+from runfold_server.http.messages import NoFields, fields_of
 from runfold_server.http.operation import Operation, RawCall, RawOperation, TimeTravel
 from runfold_server.http.path_matching import PLACEHOLDER
 from runfold_server.http.services import Services
@@ -115,8 +115,7 @@ _AS_OF: Json = {
     "in": "query",
     "required": False,
     "description": "A past moment: an ISO date or time (UTC unless it names a zone), milliseconds since the epoch, a "
-    "position vector, "
-    f"or the name of a snapshot. The header `{moments.HEADER}` is equivalent.",
+    f"position vector, or the name of a snapshot. The header `{moments.HEADER}` is equivalent.",
     "schema": {"type": "string"},
 }
 _AS_OF_SAID: Json = {
@@ -139,8 +138,14 @@ def _raw(raw: RawOperation[Any]) -> Json:
     if raw.also:
         described["responses"]["200"]["content"][raw.also] = {"schema": _BYTES}
     if raw.body_type:
-        described["requestBody"] = {"required": True, "content": {raw.body_type: {"schema": raw.body or _BYTES}}}
+        described["requestBody"] = {"required": True, "content": {raw.body_type: {"schema": _body(raw)}}}
     return described
+
+
+def _body(raw: RawOperation[Any]) -> Schema:
+    if isinstance(raw.body, type):
+        return _object(f"{raw.path}.body", fields_of(raw.body))
+    return raw.body or _BYTES
 
 
 def _described(

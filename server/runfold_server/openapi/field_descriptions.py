@@ -89,9 +89,8 @@ MEANINGS: Mapping[str, str] = {
     "points": "`false`: send only keys, number of rows and steps of metrics.",
     "topic": "Only these topics, without their namespace. Repeatable.",
     "type": "Only events whose type, or its last part, matches; `*`, `?` and `[...]` match characters. Repeatable. A "
-    "pattern that "
-    "matches no type of this release is accepted, because a newer release may append such events: a misspelt type gets "
-    "nothing but heartbeats.",
+    "pattern that matches no type of this release is accepted, because a newer release may append such events: a "
+    "misspelt type gets nothing but heartbeats.",
     "workspace": "Only events of these workspaces. Repeatable.",
     "/api/runfold/v1/events:stream.experiment_id": "Only events that name these experiments: their own, and those "
     "that create runs in them. Repeatable.",
@@ -120,8 +119,7 @@ MEANINGS: Mapping[str, str] = {
     "logged-models/search.datasets": "Only metrics measured on one of these datasets count. Without a digest, any "
     "dataset of the name.",
     "logged-models/search.filter": "Comparisons of `attributes.`, `metrics.`, `params.` and `tags.`, joined by AND. "
-    "A metric matches if one of its points "
-    "does.",
+    "A metric matches if one of its points does.",
     "logged-models/search.max_results": "Most models to return, at most 1000.",
     "logged-models/search.order_by": "Columns to sort by; then by creation, newest first, and by id.",
     "metrics/get-history-bulk.run_id": "Ids of up to 100 runs. Repeatable.",

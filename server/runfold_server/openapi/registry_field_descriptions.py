@@ -35,8 +35,7 @@ MEANINGS: Mapping[str, str] = {
     "registered-models/search.max_results": "Most models to return: 1 to 1,000.",
     "model-versions/search.max_results": "Most versions to return: 1 to 200,000.",
     "model-versions/create.source": "Address of the model: `models:/<logged model's id>`, "
-    "`models:/<name>/<version>`, `runs:/<run id>/<path>`, or the "
-    "address of its files.",
+    "`models:/<name>/<version>`, `runs:/<run id>/<path>`, or the address of its files.",
     "model-versions/create.model_id": "Id of the logged model that it is.",
 }
 """Descriptions by `path.field`, or by the field alone."""

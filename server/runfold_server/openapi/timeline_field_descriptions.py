@@ -6,8 +6,7 @@ _OWN = {
     "diff.from": "The earlier moment: a date or time, ms since the epoch, or a position vector.",
     "events.outcome": "Only accepted events, or only rejected ones.",
     "events.field": "Only events that changed this field or one below it, or were rejected when they tried to: "
-    "`alias.prod`, `versions.3`, "
-    "`params.lr`, …",
+    "`alias.prod`, `versions.3`, `params.lr`, …",
     "events.type": "Event types, such as `TagsSet` or `runfold.runs.TagsSet`. Repeatable.",
 }
 MEANINGS: Mapping[str, str] = {

@@ -41,8 +41,7 @@ _NAMESAKES = listed(having({"id": TEXT, "as_of": POSITION}))
 NAMESAKES: Schema = {
     **_NAMESAKES,
     "description": "Earlier registered models of this name, the latest first, and the last moment at which each had "
-    "it. With that as "
-    "`as_of`, the same request is about the other model.",
+    "it. With that as `as_of`, the same request is about the other model.",
 }
 _LOGGED = having(
     {

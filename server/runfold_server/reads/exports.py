@@ -94,8 +94,11 @@ class Export(StreamingResponse):
         except TimeoutError:
             pass  # the connection is closed, since the answer is not whole
         finally:
-            self._spool.close()
-            self._place.release()
+            try:
+                # Closing a large file takes long, too.
+                await asyncio.shield(asyncio.to_thread(self._spool.close))
+            finally:
+                self._place.release()
 
     async def _pieces(self, front: bytes) -> Any:
         yield front

@@ -1,6 +1,7 @@
-"""A moment that a read is asked about: a time, or a position vector, resolved once to the vector that the answer returns.
+"""The moment that a read is about: a time or a position vector, resolved once to the vector that the answer returns.
 
-A time is the broker's (`message.timestamp.type = LogAppendTime`), and everything appended up to it counts, the millisecond itself included.
+A time is the broker's (`message.timestamp.type = LogAppendTime`). Everything appended up to it counts, the
+millisecond itself included.
 """
 
 import re
@@ -17,36 +18,42 @@ from runfold_server.freshness.end_offsets import EndOffsets
 
 PARAMETER = "as_of"
 HEADER = "x-runfold-as-of"
-"""How a request says the moment (or by the parameter), and how an answer says its vector."""
-MOST_CHARS = 64 * 1024
+"""Names the moment in a request, as the parameter does, and the vector in an answer."""
+MAX_CHARS = 64 * 1024
+"""Longest position vector: one of 4,096 partitions fits."""
 _LARGEST_MS = 253_402_300_799_999
-"""The end of the year 9999, which is as far as ISO dates go."""
+"""The end of the year 9999, the last of ISO dates."""
 _FORMS = (
-    "give a date or time (2026-03-01, 2026-03-01T12:30:00+01:00; UTC if no zone is named), milliseconds since the epoch, "
-    "a position vector (runs:3:18240,metrics:3:99), or the name of a past"
+    "give a date or time (2026-03-01, 2026-03-01T12:30:00+01:00; UTC if no zone is named), milliseconds since the "
+    "epoch, "
+    "a position vector (runs:3:18240,metrics:3:99), or the name of a snapshot"
 )
-_PAST_NAME = re.compile(r"[a-z0-9_]{1,17}")
+_SNAPSHOT_NAME = re.compile(r"[a-z0-9_]{1,17}")
 _PLUS_LOST = re.compile(r"(.*\d\d:\d\d.*) (\d\d:?\d\d)")
-"""A time with a zone east of Greenwich whose plus sign was not encoded: in a query it means a blank."""
+"""A time with a zone east of Greenwich whose plus sign was not percent-encoded: in a query it means a space."""
 
 
-def given(request: Request) -> str:
-    """What a request asks for, by its parameter or its header; empty: the present. InvalidParameter if more than one moment is named, or
-    if none is: an empty variable in somebody's script does not mean today."""
-    said_there = [*request.query_params.getlist(PARAMETER), *request.headers.getlist(HEADER)]
-    if not said_there:
+def requested_moment(request: Request) -> str:
+    """The moment that a request names by its parameter or its header; empty for the present.
+
+    InvalidParameter for two moments, and for an empty one: an empty variable in a script does not mean now.
+    """
+    given = [*request.query_params.getlist(PARAMETER), *request.headers.getlist(HEADER)]
+    if not given:
         return ""
-    if len(set(said_there)) > 1:
+    if len(set(given)) > 1:
         raise InvalidParameter(f"Parameter '{PARAMETER}' and header '{HEADER}' name two moments; give one of them.")
-    if not said_there[0].strip():
+    if not given[0].strip():
         raise InvalidParameter(
-            f"Parameter '{PARAMETER}' names no moment: {_FORMS}. Without the parameter, the present is told."
+            f"Parameter '{PARAMETER}' names no moment: {_FORMS}. Without the parameter, the answer shows the present."
         )
-    return said_there[0]
+    return given[0]
 
 
-def refuse_in_body(body: Mapping[str, object]) -> None:
-    """InvalidParameter for a moment that a read's body names: passed over, as unknown fields are, the answer would tell of the present."""
+def reject_in_body(body: Mapping[str, object]) -> None:
+    """InvalidParameter if the body of a read names a moment: ignored, as unknown fields are, the answer would show
+    the present.
+    """
     if PARAMETER in body:
         raise InvalidParameter(
             f"'{PARAMETER}' belongs into the query, or into the header '{HEADER}', not into the body."
@@ -54,9 +61,9 @@ def refuse_in_body(body: Mapping[str, object]) -> None:
 
 
 def parse_moment(text: str, parameter: str = PARAMETER) -> int | dict[Partition, int]:
-    """A time in ms since the epoch, or a vector. InvalidParameter names the parameter and the right forms."""
+    """Read a time in ms since the epoch, or a vector. InvalidParameter names the parameter and the right forms."""
     text = text.strip()
-    if len(text) <= MOST_CHARS:
+    if len(text) <= MAX_CHARS:
         if ":" in text and text[:1].isalpha():
             try:
                 return parse_vector(text)
@@ -86,39 +93,42 @@ def _iso(text: str) -> int | None:
 
 
 def now_ms() -> int:
-    """This machine's clock, ms since the epoch."""
+    """This machine's clock, in ms since the epoch."""
     return time.time_ns() // 1_000_000
 
 
 class Moments:
-    """Resolves moments against the log; `named` tells the vector of a past, None if there is no past of the name."""
+    """Resolves moments against the log. `vector_named` returns the vector of the snapshot of a name, None if there is
+    none.
+    """
 
     def __init__(
         self,
         ends: EndOffsets,
         clock: Callable[[], int] = now_ms,
-        named: Callable[[str], Awaitable[Vector | None]] | None = None,
+        vector_named: Callable[[str], Awaitable[Vector | None]] | None = None,
     ) -> None:
-        self._ends, self._clock, self._named = ends, clock, named
+        self._ends, self._clock, self._vector_named = ends, clock, vector_named
 
-    async def of(self, request: Request) -> Vector | None:
-        """The moment that a request asks about; None: the present. Raises as `resolve`."""
-        text = given(request)
+    async def of_request(self, request: Request) -> Vector | None:
+        """The moment of a request; None for the present. Raises as `resolve`."""
+        text = requested_moment(request)
         return await self.resolve(text) if text else None
 
     async def resolve(self, text: str, parameter: str = PARAMETER) -> Vector:
-        """Next offsets of all partitions that have read models: what lies below them is what the read may see.
+        """The end offset of each partition that has read models: a read may see what is before it.
 
-        InvalidParameter for what is no moment, for a time to come, and for a vector that names a partition which the log does not have or
-        an offset beyond its end. A partition that a vector does not name counts as empty. Unavailable if Kafka is away.
+        InvalidParameter for a text of another form, for a future time, and for a vector with a partition that the log
+        does not have or an offset beyond its end. A partition that a vector does not name counts as empty.
+        Unavailable if Kafka is away.
         """
         moment = await self._read(text, parameter)
         if isinstance(moment, int):
             now = self._clock()
             if moment > now:
                 raise InvalidParameter(
-                    f"Invalid value {text!r} for parameter '{parameter}' supplied: it lies ahead of this server's clock, "
-                    f"which says {_shown(now)}; what is not yet past can't be asked about."
+                    f"Invalid value {text!r} for parameter '{parameter}' supplied: it is ahead of this server's clock, "
+                    f"{_shown(now)}; the future can't be asked about."
                 )
             return await self._ends.at(moment)
         return _checked(moment, await self._ends.now(), parameter)
@@ -127,10 +137,12 @@ class Moments:
         try:
             return parse_moment(text, parameter)
         except InvalidParameter:
-            named = await self._named(text) if self._named is not None and _PAST_NAME.fullmatch(text) else None
-            if named is None:
+            if self._vector_named is None or not _SNAPSHOT_NAME.fullmatch(text):
                 raise
-            return named
+            vector = await self._vector_named(text)
+            if vector is None:
+                raise
+            return vector
 
 
 def _shown(ms: int) -> str:
@@ -142,16 +154,18 @@ def _checked(vector: Vector, ends: Mapping[Partition, int], parameter: str) -> d
     for where, offset in vector.items():
         if where not in ends:
             raise InvalidParameter(
-                f"Invalid value for parameter '{parameter}' supplied: the log has no partition {where}, or it has no read models."
+                f"Invalid value for parameter '{parameter}' supplied: the log has no partition {where}, or it has "
+                "no read models."
             )
         if offset > ends[where]:
             raise InvalidParameter(
-                f"Invalid value for parameter '{parameter}' supplied: {where}:{offset} lies ahead of the log, which ends at "
+                f"Invalid value for parameter '{parameter}' supplied: {where}:{offset} is ahead of the log, which "
+                "ends at "
                 f"{where}:{ends[where]}."
             )
     return {where: vector.get(where, 0) for where in ends}
 
 
-def said(vector: Vector) -> str:
-    """The vector as answers say it: partitions of which nothing counts are left out."""
+def vector_text(vector: Vector) -> str:
+    """The vector as answers show it, without partitions of which nothing counts."""
     return write_vector({where: end for where, end in vector.items() if end} or dict(sorted(vector.items())[:1]))

@@ -1,22 +1,22 @@
 """Reads that see every acknowledged write, and reads that do not wait.
 
-A strong read is Raft's ReadIndex over the log: take the partitions' ends, wait until the folds' checkpoints have passed
-them, read rows and checkpoints in one snapshot.
+A strong read is Raft's ReadIndex over the log: get the partitions' end offsets, wait until the folds' checkpoints
+have passed them, read rows and checkpoints in one transaction.
 """
 
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar, overload
 
 from runfold_projections.operations.outcomes import RejectedEvent, read_outcomes
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.postgres.read_transaction import checkpoints, has_reached
 from runfold_schemas.positions.position import Partition, Position
-from runfold_schemas.positions.topics import PARTITIONED, Topic, partition_of
+from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import Vector
 from runfold_server.core.coalescing import Coalescer
 from runfold_server.core.database import Database
@@ -24,184 +24,180 @@ from runfold_server.core.errors import Unavailable
 from runfold_server.core.metrics import ServerMetrics
 from runfold_server.core.outages import STALE
 from runfold_server.freshness.end_offsets import EndOffsets
-from runfold_server.freshness.fold_progress import POLL, Progress
-from runfold_server.freshness.read_hints import Urge
+from runfold_server.freshness.fold_progress import POLL_SECONDS, FoldProgress
+from runfold_server.freshness.read_hints import ReadHintSender
+
+from .scopes import PartitionOffsets, Scope
 
 GATHERING = Topic.METRICS
-"""Where workers let records gather for a moment if nobody waits for them."""
+"""The topic whose workers let records gather for a moment unless a read hint comes."""
 T = TypeVar("T")
 Query = Callable[[Connection], Awaitable[T]]
-Positions = Mapping[Partition, int]
 Outcome = tuple[int, RejectedEvent | None]
-"""A checkpoint (next offset), and what an event that it has passed was refused for."""
-Scope = Callable[[Positions], Positions]
-"""Picks, from the ends of all partitions, those that a read depends on."""
+"""A checkpoint, and the rejection of an event that it has passed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Shown(Generic[T]):
-    """An answer and the checkpoints (next offsets) of the snapshot it comes from."""
+class ReadResult(Generic[T]):
+    """What a query found, and the checkpoints of the transaction that it ran in."""
 
     value: T
-    positions: Mapping[Partition, int]
+    positions: PartitionOffsets
 
-    def said(self) -> dict[str, int]:
-        """The positions as answers say them."""
+    def positions_json(self) -> dict[str, int]:
+        """The checkpoints as answers of the native API show them."""
         return {str(where): offset for where, offset in sorted(self.positions.items())}
 
 
 class Consistency(StrEnum):
-    """What a native read promises: all that was acknowledged before it began, or what is folded by now."""
+    """What a read sees: all that was acknowledged before it began, or what is folded by now."""
 
     STRONG = "strong"
     EVENTUAL = "eventual"
 
 
-class Behind(Unavailable):
-    """The folds did not reach a position in time."""
+class FoldsBehind(Unavailable):
+    """The folds did not reach an end offset in time."""
 
 
 class Reader:
-    """Runs queries in snapshots. `wait` bounds, in seconds, how long a strong read waits for the folds."""
+    """Runs queries in read transactions. `wait` bounds, in seconds, how long a read waits for the folds."""
 
     def __init__(
         self,
         database: Database,
         ends: EndOffsets,
-        progress: Progress,
-        observed: ServerMetrics,
-        urge: Urge,
+        progress: FoldProgress,
+        metrics: ServerMetrics,
+        hints: ReadHintSender,
         *,
         wait: float,
     ) -> None:
         self._database, self._ends, self._progress = database, ends, progress
-        self._observed, self._urge = observed, urge
+        self._metrics, self._hints = metrics, hints
         self._wait = wait
         self._outcomes: defaultdict[Partition, Coalescer[Position, Outcome]] = defaultdict(
-            lambda: Coalescer(self._look_at_outcomes)
+            lambda: Coalescer(self._read_outcomes)
         )
-
-    async def strong(self, scope: Scope, query: Query[T], also: Callable[[T], Scope] | None = None) -> Shown[T]:
-        """What the query finds in a snapshot that holds every write acknowledged before this call.
-
-        What it has found may show that more partitions matter: `also` says which, and the query is asked again if need be.
-        Unavailable if Kafka or Postgres is away, or the folds are too far behind.
-        """
-        began = time.perf_counter()
-        ends = await self._ends.now()
-        shown = await self.at(scope(ends), query, None if also is None else lambda value: also(value)(ends))
-        self._observed.strong_read(time.perf_counter() - began)
-        return shown
 
     async def read(
         self,
-        consistency: Consistency,
         scope: Scope,
         query: Query[T],
         also: Callable[[T], Scope] | None = None,
+        *,
         as_of: Vector | None = None,
-    ) -> Shown[T]:
-        """A strong read or an eventual one, as the caller asked; one about the past is neither."""
-        if as_of is not None or consistency is Consistency.STRONG:
-            return await self.asked(as_of, scope, query, also)
-        return await self.eventual(query)
+        consistency: Consistency = Consistency.STRONG,
+    ) -> ReadResult[T]:
+        """Run the query in a transaction that shows every write in the scope that was acknowledged before this call.
 
-    async def eventual(self, query: Query[T]) -> Shown[T]:
-        """What the query finds in a snapshot of now, however far the folds are."""
-        return await _again_if_stale(lambda: self._try(query))
+        With `Consistency.EVENTUAL` it waits for nothing. With `as_of` it waits until the folds have passed that
+        vector, and the result has its positions: the query must leave out what is beyond. What was found may show
+        that more partitions matter: `also` returns their scope, and the query runs again if need be. Unavailable if
+        Kafka or Postgres is away; FoldsBehind.
+        """
+        if as_of is not None:
+            result = await self.read_after(
+                scope(as_of), query, None if also is None else lambda found: also(found)(as_of)
+            )
+            return ReadResult(result.value, as_of)
+        if consistency is Consistency.EVENTUAL:
+            return await self._read_now(query)
+        began = time.perf_counter()
+        ends = await self._ends.now()
+        result = await self.read_after(scope(ends), query, None if also is None else lambda found: also(found)(ends))
+        self._metrics.strong_read(time.perf_counter() - began)
+        return result
 
-    async def at(
-        self, want: Mapping[Partition, int], query: Query[T], also: Callable[[T], Positions] | None = None
-    ) -> Shown[T]:
-        """What the query finds in a snapshot whose checkpoints have passed the wanted ends (next offsets), and those that `also` adds."""
-        wanted = dict(want)
-        return await self._until(wanted, lambda: self._try_at(wanted, query, also))
+    async def read_after(
+        self, ends: PartitionOffsets, query: Query[T], also: Callable[[T], PartitionOffsets] | None = None
+    ) -> ReadResult[T]:
+        """Run the query in a transaction whose checkpoints have passed these end offsets and those of `also`."""
+        wanted = dict(ends)
+        return await self._retry_until_folded(wanted, lambda: self._try_read(wanted, query, also))
 
-    async def asked(
-        self, as_of: Vector | None, scope: Scope, query: Query[T], also: Callable[[T], Scope] | None = None
-    ) -> Shown[T]:
-        """A strong read; or, about a moment of the past, what the query finds in a snapshot whose folds have passed the vector: what there
-        is beyond it, the query has to leave out. It then shows the vector's positions."""
-        if as_of is None:
-            return await self.strong(scope, query, also)
-        shown = await self.at(scope(as_of), query, None if also is None else lambda value: also(value)(as_of))
-        return Shown(shown.value, as_of)
+    @overload
+    async def outcome(self, position: Position) -> RejectedEvent | None: ...
+    @overload
+    async def outcome(self, position: Position, query: Query[T]) -> RejectedEvent | T: ...
+    async def outcome(self, position: Position, query: Query[Any] | None = None) -> Any:
+        """The rejection of the event at this position, once it is folded; None if it was accepted.
 
-    async def outcome(self, position: Position) -> RejectedEvent | None:
-        """Why the event at this position had no effect, once it is folded; None: it was accepted. Cheaper than a snapshot, and one statement
-        answers all who wait for the same partition at the same time."""
-        want = {position.where: position.offset + 1}
-        return (await self._until(want, lambda: self._try_outcome(position))).value
+        With a query, what it finds after an accepted event: only for a query of one statement, as it has no
+        transaction. Cheaper than `read_after`: one statement answers all callers that wait for the same partition at
+        the same time.
+        """
+        ends = {position.where: position.offset + 1}
+        return (await self._retry_until_folded(ends, lambda: self._try_outcome(position, query))).value
 
-    async def outcome_then(self, position: Position, query: Query[T]) -> RejectedEvent | T:
-        """`outcome`, and if it was accepted, what the query finds after that. Only for a query of one statement: it has no snapshot."""
-        want = {position.where: position.offset + 1}
-        return (await self._until(want, lambda: self._try_outcome_then(position, query))).value
+    async def _read_now(self, query: Query[T]) -> ReadResult[T]:
+        async def attempt() -> ReadResult[T]:
+            async with self._database.read_transaction() as connection:
+                positions = await checkpoints(connection)
+                return ReadResult(await query(connection), positions)
 
-    async def _until(
-        self, want: Mapping[Partition, int], attempt: Callable[[], Awaitable[Shown[T] | Positions]]
-    ) -> Shown[T]:
+        return await _retry_if_stale(attempt)
+
+    async def _retry_until_folded(
+        self, ends: PartitionOffsets, attempt: Callable[[], Awaitable[ReadResult[T] | PartitionOffsets]]
+    ) -> ReadResult[T]:
+        """Try whenever a notice, or a poll's time, gives hope. An attempt that comes too early returns the
+        checkpoints that it saw.
+        """
         deadline = time.monotonic() + self._wait
-        self._urge.say(
+        self._hints.send(
             {
                 where: end
-                for where, end in want.items()
+                for where, end in ends.items()
                 if where.topic is GATHERING and self._progress.known.get(where, 0) < end
             }
         )
-        await self._progress.reach(want, min(POLL, self._wait))
+        await self._progress.wait_until(ends, min(POLL_SECONDS, self._wait))
         while True:
             version = self._progress.version
-            found = await _again_if_stale(attempt)
-            if isinstance(found, Shown):
+            found = await _retry_if_stale(attempt)
+            if isinstance(found, ReadResult):
                 return found
             left = deadline - time.monotonic()
             if left <= 0:
-                raise Behind(_behind(found, want, self._wait))
-            await self._progress.moved(version, left)
-            await self._progress.reach(want, min(POLL, max(0.0, deadline - time.monotonic())))
+                raise FoldsBehind(_behind(found, ends, self._wait))
+            await self._progress.wait_for_notice(version, left)
+            await self._progress.wait_until(ends, min(POLL_SECONDS, max(0.0, deadline - time.monotonic())))
 
-    async def _try_at(
-        self, want: dict[Partition, int], query: Query[T], also: Callable[[T], Positions] | None
-    ) -> Shown[T] | dict[Partition, int]:
-        async with self._database.snapshot() as connection:
-            have = await checkpoints(connection)
-            if not has_reached(have, want):
-                return have
+    async def _try_read(
+        self, ends: dict[Partition, int], query: Query[T], also: Callable[[T], PartitionOffsets] | None
+    ) -> ReadResult[T] | PartitionOffsets:
+        async with self._database.read_transaction() as connection:
+            positions = await checkpoints(connection)
+            if not has_reached(positions, ends):
+                return positions
             value = await query(connection)
             if also is not None:
-                want.update(also(value))
-            return Shown(value, have) if has_reached(have, want) else have
+                ends.update(also(value))
+            return ReadResult(value, positions) if has_reached(positions, ends) else positions
 
-    async def _try_outcome(self, position: Position) -> Shown[RejectedEvent | None] | Positions:
+    async def _try_outcome(
+        self, position: Position, query: Query[T] | None
+    ) -> ReadResult[RejectedEvent | T | None] | PartitionOffsets:
         next_offset, refused = await self._outcomes[position.where].get(position)
-        have = {position.where: next_offset}
-        return Shown(refused, have) if next_offset > position.offset else have
+        positions = {position.where: next_offset}
+        if next_offset <= position.offset:
+            return positions
+        if refused is not None or query is None:
+            return ReadResult(refused, positions)
+        async with self._database.connection() as connection:
+            return ReadResult(await query(connection), positions)
 
-    async def _look_at_outcomes(self, positions: Sequence[Position]) -> Mapping[Position, Outcome]:
-        """Of positions of one partition."""
+    async def _read_outcomes(self, positions: Sequence[Position]) -> Mapping[Position, Outcome]:
+        """The outcomes at positions of one partition."""
         async with self._database.connection() as connection:
             offsets = [position.offset for position in positions]
             next_offset, refused = await read_outcomes(connection, positions[0].where, offsets)
         return {position: (next_offset, refused.get(position.offset)) for position in positions}
 
-    async def _try_outcome_then(self, position: Position, query: Query[T]) -> Shown[RejectedEvent | T] | Positions:
-        found = await self._try_outcome(position)
-        if not isinstance(found, Shown):
-            return found
-        if found.value is not None:
-            return Shown(found.value, found.positions)
-        async with self._database.connection() as connection:
-            return Shown(await query(connection), found.positions)
 
-    async def _try(self, query: Query[T]) -> Shown[T]:
-        async with self._database.snapshot() as connection:
-            have = await checkpoints(connection)
-            return Shown(await query(connection), have)
-
-
-async def _again_if_stale(attempt: Callable[[], Awaitable[T]]) -> T:
-    """A switch of generations may pull the views from under a statement once; the next snapshot has the new ones."""
+async def _retry_if_stale(attempt: Callable[[], Awaitable[T]]) -> T:
+    """A switch of generations may pull the views from under a statement once; the next transaction has the new ones."""
     try:
         return await attempt()
     except Unavailable as error:
@@ -211,36 +207,12 @@ async def _again_if_stale(attempt: Callable[[], Awaitable[T]]) -> T:
     return await attempt()
 
 
-def _behind(have: Mapping[Partition, int], want: Mapping[Partition, int], waited: float) -> str:
-    late = {where: end for where, end in want.items() if have.get(where, 0) < end}
-    where, end = max(late.items(), key=lambda item: item[1] - have.get(item[0], 0))
+def _behind(positions: PartitionOffsets, ends: PartitionOffsets, waited: float) -> str:
+    late = {where: end for where, end in ends.items() if positions.get(where, 0) < end}
+    where, end = max(late.items(), key=lambda item: item[1] - positions.get(item[0], 0))
     more = f" (and {len(late) - 1} more partitions)" if len(late) > 1 else ""
     return (
-        f"The read models are behind the log: partition {where} is folded up to {have.get(where, 0)} of {end}{more} "
+        f"The read models are behind the log: partition {where} is folded up to {positions.get(where, 0)} of "
+        f"{end}{more} "
         f"after {waited:g} s. Is a worker running?"
     )
-
-
-def of_topics(*topics: Topic) -> Scope:
-    """All partitions of these topics."""
-    return lambda ends: {where: end for where, end in ends.items() if where.topic in topics}
-
-
-def of_run(run_id: str, *topics: Topic) -> Scope:
-    """The run's partition of these topics; of a topic with total order, its one partition."""
-
-    def pick(ends: Positions) -> Positions:
-        own = partition_of(run_id.encode(), sum(where.topic is Topic.RUNS for where in ends))
-        return {
-            where: end
-            for where, end in ends.items()
-            if where.topic in topics and where.partition == (own if where.topic in PARTITIONED else 0)
-        }
-
-    return pick
-
-
-def of_runs(run_ids: Iterable[str], *topics: Topic) -> Scope:
-    """`of_run` for several."""
-    scopes = [of_run(run_id, *topics) for run_id in run_ids]
-    return lambda ends: {where: end for scope in scopes for where, end in scope(ends).items()}

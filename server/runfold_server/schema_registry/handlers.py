@@ -6,9 +6,10 @@ from typing import Annotated, Any
 import msgspec
 from starlette.requests import Request
 
-from runfold_server.http.body import read_body
+from runfold_server.http.large_json import refuse_many
 from runfold_server.http.messages import AnyText, Message, NoFields, Rule
 from runfold_server.http.operation import RawCall
+from runfold_server.http.request_body import read_body
 from runfold_server.http.services import Services
 from runfold_server.streams.events.schema_definitions import Definition, same
 
@@ -196,7 +197,8 @@ async def _find_version(services: Services, request: VersionOfSubject) -> Defini
     if not 1 <= number <= _MOST_VERSION:
         raise RegistryError(
             42202,
-            f"The specified version '{text}' is not a valid version id. Allowed values are between [1, 2^31-1] and the string \"latest\"",
+            f"The specified version '{text}' is not a valid version id. Allowed values are between [1, 2^31-1] and "
+            'the string "latest"',
         )
     versions = await _of_subject(services, request.subject)
     if text in ("latest", "-1"):
@@ -217,8 +219,10 @@ async def _of_id(services: Services, schema_id: int) -> Definition:
 
 
 async def _same(services: Services, http: Request, versions: Sequence[Definition]) -> Definition | None:
+    sent = await read_body(http, services.config.max_body_bytes)
+    refuse_many(sent)
     try:
-        body = msgspec.json.decode(await read_body(http, services.config.max_body_bytes))
+        body = msgspec.json.decode(sent)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise RegistryError(400, f"The request body is not valid JSON: {error}") from None
     text = body.get("schema") if isinstance(body, dict) else None

@@ -1,7 +1,7 @@
 """Answers and errors in the form of Confluent's schema registry.
 
-Codes are those of `io.confluent.kafka.schemaregistry.rest` (exceptions/Errors.java); a registry in mode READONLY refuses changes with
-42205, as this one does.
+Codes are those of `io.confluent.kafka.schemaregistry.rest` (exceptions/Errors.java); a registry in mode READONLY
+refuses changes with 42205, as this one does.
 """
 
 from collections.abc import Awaitable, Callable
@@ -19,7 +19,9 @@ Handler = Callable[[Services, RawCall[Any]], Awaitable[Any]]
 
 
 class RegistryError(Exception):
-    """An error in the protocol's form: the status of the answer is the first three digits of the code, unless said otherwise."""
+    """An error in the protocol's form: the status of the answer is the first three digits of the code, unless said
+    otherwise.
+    """
 
     def __init__(self, code: int, message: str, status: int | None = None) -> None:
         super().__init__(message)

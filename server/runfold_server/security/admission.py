@@ -84,5 +84,5 @@ class Slot:
 
 
 def client_of(request: Request) -> str:
-    """Return the client's address, which a proxy on this machine may name."""
+    """Return the client's address, which a trusted proxy may name."""
     return request.client.host if request.client is not None else ""

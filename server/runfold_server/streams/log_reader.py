@@ -14,7 +14,9 @@ _RETRY_MS = 50
 
 
 class Gone(Exception):
-    """The stream can't continue: the log does not hold the offset, or holds what this release can't read. The client must read again."""
+    """The stream can't continue: the log does not hold the offset, or holds what this release can't read. The client
+    must read again.
+    """
 
 
 class StreamReader:
@@ -26,7 +28,9 @@ class StreamReader:
     async def read(
         self, among: Collection[Partition] | None = None, wait: float = FETCH_WAIT_SECONDS
     ) -> dict[Partition, Stretch]:
-        """The next records of these partitions; only those that moved within `wait` seconds. Unavailable while Kafka is away; Gone."""
+        """The next records of these partitions; only those that moved within `wait` seconds. Unavailable while Kafka
+        is away; Gone.
+        """
         try:
             with kafka_outages():
                 return await self._reader.read(among, wait=wait, most=self._most)

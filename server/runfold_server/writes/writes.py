@@ -1,4 +1,4 @@
-"""Writes: append an event, and where a fold may refuse it, wait for the outcome."""
+"""Writes: append an event, and where a fold may reject it, wait for the outcome."""
 
 import re
 import time
@@ -16,7 +16,7 @@ from runfold_schemas.positions.position import Position
 from runfold_server.core.errors import Unavailable
 from runfold_server.core.metrics import ServerMetrics
 from runfold_server.core.outages import kafka_outages
-from runfold_server.reads.reader import Behind, Query, Reader
+from runfold_server.reads.reader import FoldsBehind, Query, Reader
 
 T = TypeVar("T")
 MAY_TAKE_EFFECT = "The write is in the log but its outcome is not known yet: not acknowledged, may still take effect."
@@ -25,8 +25,8 @@ _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
-    """Where a write comes from: what the envelope says beside the event."""
+class WriteOrigin:
+    """Where a write comes from: the fields of the envelope that a request sets."""
 
     workspace: str = DEFAULT_WORKSPACE
     actor: str = "anonymous"
@@ -34,8 +34,8 @@ class Origin:
     traceparent: str = ""
 
     @classmethod
-    def of(cls, header: Callable[[str], str | None]) -> "Origin":
-        """From a request's headers `traceparent` (W3C) and `x-request-id`; malformed ones are left out."""
+    def from_headers(cls, header: Callable[[str], str | None]) -> "WriteOrigin":
+        """Read a request's headers `traceparent` (W3C) and `x-request-id`; malformed ones are left out."""
         trace, request = header("traceparent") or "", header("x-request-id") or ""
         return cls(
             correlation_id=request if _REQUEST_ID.fullmatch(request) else "",
@@ -43,27 +43,30 @@ class Origin:
         )
 
 
-class RefusedWrite(Exception):
-    """A fold refused the event, or it was set aside. APIs say so in their own words."""
+class RejectedWrite(Exception):
+    """A fold rejected the event, or its record went to the dead letters. Each API has its own message for it."""
 
-    def __init__(self, event: Event, refused: RejectedEvent) -> None:
-        super().__init__(refused.message)
+    def __init__(self, event: Event, rejection: RejectedEvent) -> None:
+        super().__init__(rejection.message)
         self.event = event
-        self.refused = refused
+        self.rejection = rejection
 
 
 class Writes:
-    """Appends through the process's one writer. Never sends an event twice: a failed append burns its sequence number."""
+    """Appends through the process's one writer.
 
-    def __init__(self, log: LogWriter, reader: Reader, observed: ServerMetrics) -> None:
-        self._log, self._reader, self._observed = log, reader, observed
+    Never sends an event twice: a failed append burns its sequence number.
+    """
 
-    async def append(self, event: Event, origin: Origin, *, bulk: bool = False) -> Appended:
-        """Append and return when it is acknowledged.
+    def __init__(self, log: LogWriter, reader: Reader, metrics: ServerMetrics) -> None:
+        self._log, self._reader, self._metrics = log, reader, metrics
 
-        Unavailable if it was not (it may still take effect), InvalidParameter if the event breaks the contract's bounds.
+    async def append(self, event: Event, origin: WriteOrigin, *, bulk: bool = False) -> Appended:
+        """Append, and return when it is acknowledged.
+
+        Unavailable if it is not (it may still take effect), InvalidParameter if the event breaks the contract's bounds.
         """
-        with kafka_outages(), self._observed.append(topic_of(event).value):
+        with kafka_outages(), self._metrics.append(topic_of(event).value):
             return await self._log.append(
                 event,
                 workspace=origin.workspace,
@@ -74,48 +77,51 @@ class Writes:
             )
 
     async def append_raw(self, record: Outgoing, *, bulk: bool) -> Position:
-        """Append a checked record of a native client, whose writer and sequence pass through. Raises as `append` does."""
-        with kafka_outages(), self._observed.append(record.topic.value):
+        """Append a checked record of a native client, whose writer and sequence pass through. Raises as `append`."""
+        with kafka_outages(), self._metrics.append(record.topic.value):
             return await self._log.append_raw(record, bulk=bulk)
 
-    async def decide(self, event: Event, origin: Origin, then: Callable[[Appended], Query[T]]) -> T:
-        """Append, wait until the fold has decided, and answer from the same snapshot.
+    async def append_and_wait(self, event: Event, origin: WriteOrigin) -> Appended:
+        """Append, and return when the fold has accepted the event.
 
-        RefusedWrite if the fold refused it; Unavailable as for `append`, and if the outcome is not known in time.
+        RejectedWrite if it has not; Unavailable as for `append`, and if the outcome is not known in time.
         """
+        appended = await self.append(event, origin)
+        await self._accepted(event, lambda: self._reader.outcome(appended.position))
+        return appended
+
+    async def append_wait_query(self, event: Event, origin: WriteOrigin, query: Callable[[Appended], Query[T]]) -> T:
+        """`append_and_wait`, and what the query then finds.
+
+        Only for a query of one statement: it has no transaction.
+        """
+        appended = await self.append(event, origin)
+        return await self._accepted(event, lambda: self._reader.outcome(appended.position, query(appended)))
+
+    async def append_and_read(self, event: Event, origin: WriteOrigin, query: Callable[[Appended], Query[T]]) -> T:
+        """`append_and_wait`, and what the query finds in a transaction that shows the event's outcome."""
         appended = await self.append(event, origin)
         position = appended.position
 
-        async def found(connection: Connection) -> RejectedEvent | T:
-            refused = await read_rejection(connection, position)
-            return refused if refused is not None else await then(appended)(connection)
+        async def read(connection: Connection) -> RejectedEvent | T:
+            rejection = await read_rejection(connection, position)
+            return rejection if rejection is not None else await query(appended)(connection)
 
-        async def ask() -> RejectedEvent | T:
-            return (await self._reader.at({position.where: position.offset + 1}, found)).value
+        async def outcome() -> RejectedEvent | T:
+            return (await self._reader.read_after({position.where: position.offset + 1}, read)).value
 
-        return await self._told(event, ask)
+        return await self._accepted(event, outcome)
 
-    async def decided(self, event: Event, origin: Origin) -> Appended:
-        """`decide` for a write that answers nothing but what was asked."""
-        appended = await self.append(event, origin)
-        await self._told(event, lambda: self._reader.outcome(appended.position))
-        return appended
-
-    async def decided_then(self, event: Event, origin: Origin, then: Callable[[Appended], Query[T]]) -> T:
-        """`decide` for an answer that one statement finds: cheaper, as it needs no snapshot."""
-        appended = await self.append(event, origin)
-        return await self._told(event, lambda: self._reader.outcome_then(appended.position, then(appended)))
-
-    async def _told(self, event: Event, ask: Callable[[], Awaitable[RejectedEvent | T]]) -> T:
+    async def _accepted(self, event: Event, outcome: Callable[[], Awaitable[RejectedEvent | T]]) -> T:
         began = time.perf_counter()
         try:
-            answer = await ask()
-        except Behind as error:
-            raise Behind(f"{MAY_TAKE_EFFECT} {error.message}") from error
+            answer = await outcome()
+        except FoldsBehind as error:
+            raise FoldsBehind(f"{MAY_TAKE_EFFECT} {error.message}") from error
         except Unavailable as error:
             raise Unavailable(f"{MAY_TAKE_EFFECT} {error.message}", error.retry_after) from error
-        self._observed.outcome(time.perf_counter() - began)
+        self._metrics.outcome(time.perf_counter() - began)
         if isinstance(answer, RejectedEvent):
-            self._observed.rejected(answer.code)
-            raise RefusedWrite(event, answer)
+            self._metrics.rejected(answer.code)
+            raise RejectedWrite(event, answer)
         return answer

@@ -30,6 +30,7 @@ def print_json(answer: Any) -> None:
 
 
 async def _asked(method: str, url: str, path: str, query: dict[str, Any]) -> Any:
+    # Imported on first use: the command starts faster.
     import httpx2
 
     try:

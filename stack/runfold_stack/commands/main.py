@@ -78,6 +78,7 @@ def up(data_dir: DataDir = None, host: Host = None, port: Port = None) -> None:
 
 
 async def _up(settings: Settings) -> None:
+    # Imported on first use: the command starts faster.
     from runfold_stack.embedded.kafka_login import login_variables
     from runfold_stack.programs.up import runfold_up
 

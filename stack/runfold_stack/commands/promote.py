@@ -33,6 +33,7 @@ def promote(
     Prints the event's position and the models as JSON. Exit code 1: nothing was changed, and the message says which condition failed
     and what holds; or the server gave no answer, and then it says so.
     """
+    # Imported on first use: the command starts faster.
     import runfold
 
     answer = runfold.promote(

@@ -42,6 +42,7 @@ def create(
     data_dir: DataDir = None,
 ) -> None:
     """Fold the log up to a moment into read models of its own. They stay until they are dropped."""
+    # Imported on first use: the command starts faster.
     from . import snapshots_run
 
     if (at is None) == (vector is None):

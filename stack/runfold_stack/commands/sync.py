@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from runfold.pipeline.recovery import Report, sync
+from runfold.pipeline.spool_sync import SyncReport, sync
 from runfold.settings import Settings
 
 
@@ -36,13 +36,13 @@ def sync_with_progress(
     return not report.left
 
 
-def _tell(report: Report, talk: Console) -> None:
+def _tell(report: SyncReport, talk: Console) -> None:
     for directory, why in report.left.items():
         talk.print(f"[red]not sent:[/] {escape(str(directory))}: {escape(why)}")
-    for refused in report.refused:
-        talk.print(f"[red]refused:[/] {escape(refused)}")
-    for strange in report.strange:
-        talk.print(f"[yellow]left alone:[/] {escape(strange)}")
+    for rejected in report.rejected:
+        talk.print(f"[red]rejected:[/] {escape(rejected)}")
+    for unreadable in report.unreadable:
+        talk.print(f"[yellow]left alone:[/] {escape(unreadable)}")
     for busy in report.busy:
         talk.print(f"[dim]its process lives and sends it itself:[/] {escape(str(busy))}")
     for run_id in report.live:

@@ -39,6 +39,7 @@ def export(
     data_dir: DataDir = None,
 ) -> None:
     """Write runs, all their points and their logged models into a folder of Parquet files, deleted ones too."""
+    # Imported on first use: the command starts faster.
     from runfold_stack.transfer.exporting import Choice
     from runfold_stack.transfer.exporting import export as make
 

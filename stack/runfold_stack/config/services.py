@@ -89,6 +89,7 @@ def kafka_named(kafka: KafkaCluster) -> Iterator[None]:
 @contextmanager
 def postgres_named(dsn: str) -> Iterator[None]:
     """The same for Postgres."""
+    # Imported on first use: the command starts faster.
     import asyncpg
 
     try:

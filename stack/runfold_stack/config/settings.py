@@ -1,7 +1,9 @@
 """Settings of the programs: options of the command line, else `RUNFOLD_*` variables, else the TOML file that `RUNFOLD_CONFIG` names,
-else defaults. A variable that is set to nothing counts as unset."""
+else defaults. A variable that is set to nothing counts as unset.
+"""
 
 import difflib
+import ipaddress
 import os
 import re
 import tomllib
@@ -127,6 +129,11 @@ class Settings(BaseSettings):
         "",
         description="Origins, with commas, whose pages may write although they are not the server's own, such as https://notebooks.example.",
     )
+    trusted_proxies: str = Field(
+        "",
+        description="Addresses or networks, with commas, of proxies before the server whose X-Forwarded-For and X-Forwarded-Proto are "
+        "believed; anybody else's are passed over.",
+    )
     webhook_schemes: Annotated[str, Field(pattern=r"^https?(,https?)?$")] = Field(
         "https", description="Schemes that the addresses of webhooks may have: https, http, or both with a comma."
     )
@@ -177,6 +184,16 @@ class Settings(BaseSettings):
     def _s3_endpoint(cls, value: str | None) -> str | None:
         if value is not None and not re.fullmatch(r"https?://[^/@?#]+/?", value):
             raise ValueError("write a URL such as http://host:8333, without a path and without keys")
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _trusted_proxies(cls, value: str) -> str:
+        for entry in _listed(value):
+            try:
+                ipaddress.ip_network(entry)
+            except ValueError:
+                raise ValueError(f"{entry!r} is no address and no network such as 10.0.0.0/8") from None
         return value
 
     @model_validator(mode="after")
@@ -232,6 +249,10 @@ class Settings(BaseSettings):
     @property
     def allowed_origin_list(self) -> tuple[str, ...]:
         return _listed(self.allowed_origins)
+
+    @property
+    def trusted_proxy_list(self) -> tuple[str, ...]:
+        return _listed(self.trusted_proxies)
 
     def variables(self) -> dict[str, str]:
         """The settings as variables, to hand them to a child process."""

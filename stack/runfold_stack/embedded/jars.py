@@ -104,6 +104,7 @@ def fetch(pins: Sequence[Pin], repository: Path) -> None:
     A jar appears in the repository only when it is complete and its checksum is right.
     """
     try:
+        # Imported on first use: the extra may be missing.
         from jgo.maven import MavenContext
     except ImportError as error:
         raise MissingPackage("kafka", "jgo") from error

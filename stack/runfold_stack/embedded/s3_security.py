@@ -72,6 +72,7 @@ def _quoted(path: Path) -> str:
 def _certificate() -> tuple[bytes, bytes]:
     """A certificate signed by itself and its private key, as PEM."""
     try:
+        # Imported on first use: the extra may be missing.
         from cryptography import x509
         from cryptography.hazmat.primitives import hashes
         from cryptography.hazmat.primitives.asymmetric import ec

@@ -24,6 +24,7 @@ def run_server(settings: Settings, services: Services) -> None:
         search_bytes=settings.search_mb * 1024 * 1024,
         allowed_hosts=settings.allowed_host_list,
         allowed_origins=settings.allowed_origin_list,
+        trusted_proxies=settings.trusted_proxy_list,
         webhook_schemes=tuple(settings.webhook_schemes.split(",")),
         s3=services.s3,
     )

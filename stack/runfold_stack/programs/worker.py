@@ -121,7 +121,7 @@ async def _wait_for_log(kafka: KafkaCluster, namespace: str, tell: Callable[[str
             return (await open_log(kafka, namespace)).partitions
         except (OSError, TimeoutError, LogNotCreated, LogUnavailable) as error:
             if str(error) != told:
-                structlog.get_logger().warning("waiting for the log", error=str(error))
+                structlog.get_logger().warning("waiting_for_log", error=str(error))
                 told = str(error)
                 tell(told)
             await backoff.pause()

@@ -102,7 +102,9 @@ def unequal(left: Rows, right: Rows) -> list[str]:
 
 
 def strange_log(seed: int) -> list[Outgoing]:
-    """Events of every kind about a few experiments and runs: joins, conflicts, deletions, several attempts and ranks, odd numbers."""
+    """Events of every kind about a few experiments and runs: joins, conflicts, deletions, several attempts and ranks,
+    odd numbers.
+    """
     chance = random.Random(seed)
     return [
         Outgoing(projection.topic, raw.key or b"", raw.value or b"", raw.headers)
@@ -118,6 +120,7 @@ async def filled(installation: Installation, records: list[Outgoing]) -> None:
     await installation.settled()
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("seed", range(40) if SOAK else (0, 26, *RICH))
 async def test_an_export_of_the_import_of_an_export_has_the_same_rows(
     installation: Installation, other: Installation, tmp_path: Path, seed: int
@@ -147,7 +150,9 @@ async def test_an_export_of_the_import_of_an_export_has_the_same_rows(
 
 
 async def _derived(installation: Installation, folder: Path) -> list[Any]:
-    """Attempts in the order that the log saw them in, and the summaries of effective points, of exported runs with points."""
+    """Attempts in the order that the log saw them in, and the summaries of effective points, of exported runs with
+    points.
+    """
     known = set(pq.read_table(folder / POINTS).to_pydict()["run_id"])
     rows = (await installation.rows())[Projection.METRICS]
     found = [(kind, row[:3]) for kind, row in rows if kind == "attempt"] + [one for one in rows if one[0] == "metric"]
@@ -400,7 +405,9 @@ async def test_logged_models_and_outputs_come_along_once_with_ids_times_and_what
             LoggedModelFinalized(model_id="m-1", status="READY"),
             model_type="agent", source_run_id="run", params={"lr": "0.1"},
         ),
-        *model_events("m-2", 2, 6_000, LoggedModelFinalized(model_id="m-2", status="FAILED"), LoggedModelDeleted(model_id="m-2")),
+        *model_events(
+            "m-2", 2, 6_000, LoggedModelFinalized(model_id="m-2", status="FAILED"), LoggedModelDeleted(model_id="m-2")
+        ),
         *model_events("m-of-run", 2, 7_000),
         *model_events("m-alone", 2, 8_000),
     ]  # fmt: skip

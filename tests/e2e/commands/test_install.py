@@ -9,9 +9,10 @@ import pytest
 from tests.support.installations.plain_install import build_wheel, install
 
 COMMANDS = (
-    "up", "server", "worker", "migrate", "upgrade", "topics create", "status", "sync", "events tail", "version", "export",
-    "promote", "import runfold", "rebuild", "rollback", "state-hash", "generations", "past create", "webhooks list", "timeline",
-    "why", "diff",
+    "up", "server", "worker", "migrate", "upgrade", "topics create", "status", "sync", "events tail", "version",
+    "export", "promote", "import runfold", "rebuild", "rollback", "state-hash", "generations", "past create",
+    "webhooks list",
+    "timeline", "why", "diff",
 )  # fmt: skip
 OFFLINE_RUN = """
 import runfold

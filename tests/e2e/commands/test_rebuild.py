@@ -89,4 +89,4 @@ async def test_a_damaged_row_is_found_refused_repaired_and_the_way_back_is_kept(
     assert runfold("past", "drop", "early")[:2] == (0, "past early was dropped\n")
     code, _, talk = runfold("past", "create", "later", "--at", "2999-01-01")
     assert code == 1
-    assert "not yet past" in talk
+    assert "ahead of this server" in talk

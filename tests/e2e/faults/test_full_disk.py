@@ -1,4 +1,4 @@
-"""A disk that is full: clear errors, a program that waits in sight, and all that was acknowledged after space returns."""
+"""A full disk: clear errors, a program that waits visibly, and every acknowledged write after space returns."""
 
 import asyncio
 import functools

@@ -1,4 +1,6 @@
-"""A disk that gets full under load: clear errors, nothing acknowledged is lost, and everything goes on when there is space again."""
+"""A disk that gets full under load: clear errors, nothing acknowledged is lost, and everything goes on when there is
+space again.
+"""
 
 import asyncio
 import json

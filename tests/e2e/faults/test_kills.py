@@ -17,6 +17,7 @@ RUNS, ROWS = 500 * SOAK, 40
 KILLS = 10 * SOAK
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(600 * SOAK)
 async def test_every_acknowledged_write_is_there_exactly_once_and_a_replay_gives_the_same_rows_whatever_was_killed(
     installation: Installation, monkeypatch: pytest.MonkeyPatch
@@ -59,7 +60,8 @@ async def _kill_all(installation: Installation, worker: Program, server: Program
         part = number / (len(plan) + 1)
         acknowledged = load.book.acknowledged
         await until(functools.partial(_progressed, load, part), f"{part:.0%} of the load", 120)
-        # Something must have been folded and acknowledged in every life, or the kills would hit programs that do nothing.
+        # Something must have been folded and acknowledged in every life, or the kills would hit programs that do
+        # nothing.
         await until(lambda: _folds(worker), f"an event folded before kill {number} of {name}")
         assert_runs(server)
         await until(

@@ -1,4 +1,7 @@
-"""A client repeats what was not answered: the server died in the middle, or only its answer was lost. All is there once."""
+"""A client repeats what was not answered: the server died in the middle, or only its answer was lost.
+
+All is there once.
+"""
 
 import asyncio
 import json

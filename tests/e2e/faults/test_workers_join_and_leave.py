@@ -21,6 +21,7 @@ VISITS = 4 * soak_factor(5)
 LEAVE_WITHIN = 20.0
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(600 * soak_factor(5))
 async def test_a_third_worker_that_joins_and_leaves_takes_its_share_and_changes_no_row(
     services: Services, tmp_path: Path

@@ -7,6 +7,7 @@ import random
 from collections.abc import Sequence
 
 import httpx2
+import pytest
 
 from runfold_log.producer import RecordSender
 from runfold_schemas.codec.batch import Outgoing
@@ -95,6 +96,7 @@ async def listen(servers: Sequence[Program], since: str, chance: random.Random, 
     return told, connections
 
 
+@pytest.mark.soak
 async def test_history_and_stream_hold_every_point_once_over_broken_connections_and_killed_workers(
     installation: Installation,
 ) -> None:

@@ -1,4 +1,6 @@
-"""Thirty-two clients at once, on one run and on a run each: nobody waits for ever, nothing fails, nothing is lost or there twice."""
+"""Thirty-two clients at once, on one run and on a run each: nobody waits for ever, nothing fails, nothing is lost or
+there twice.
+"""
 
 import asyncio
 import collections
@@ -30,6 +32,7 @@ class _Book:
     tags: dict[str, str] = field(default_factory=dict)
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(120 * soak_factor(40))
 @pytest.mark.parametrize("runs", [1, CLIENTS])
 async def test_everything_that_many_clients_were_acknowledged_is_there_once(
@@ -57,7 +60,8 @@ async def _write(url: str, run_id: str, me: int) -> _Book:
     book = _Book(run_id)
     async with httpx2.AsyncClient(base_url=url, timeout=60) as http:
         for n in range(ROUNDS):
-            # Keys of its own, and keys that all clients write: points of them add up, tags are overwritten, params agree.
+            # Keys of its own, and keys that all clients write: points of them add up, tags are overwritten, params
+            # agree.
             points = [(f"own{me}", n, n, float(n)), ("all", me, n, float(me)), ("all", me, n, -float(me) - 1)]
             single = (f"own{me}", n, -n - 1, float(n))
             params, tags = {f"p{me}.{n}": str(n), "same": "same"}, {f"t{me}": str(n), "last": f"{me} {n}"}

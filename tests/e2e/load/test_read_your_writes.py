@@ -22,6 +22,7 @@ CLIENTS = 6
 Json = dict[str, Any]
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(120 * soak_factor(10))
 async def test_no_read_through_one_server_is_older_than_the_write_through_the_other_before_it(
     installation: Installation,

@@ -174,6 +174,7 @@ async def assert_equal_hashes(installation: Installation, number: int = 2) -> No
         assert found[0] == found[1], projection
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(3600 if SOAK else 600)
 async def test_nobody_notices_a_rebuild(installation: Installation) -> None:
     worker, server = installation.worker(), installation.server(read_wait=30)
@@ -199,6 +200,7 @@ async def test_nobody_notices_a_rebuild(installation: Installation) -> None:
     await assert_equal_hashes(installation, 1)
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(3600 if SOAK else 600)
 async def test_a_rebuild_that_is_killed_again_and_again_ends_well(installation: Installation) -> None:
     chance = random.Random(seed_of_this_run())

@@ -1,7 +1,8 @@
 """A scikit-learn training that knows nothing of Runfold, under MLflow's autolog.
 
-Autolog uploads `estimator.html` unguarded, and before it sends the training metrics. So it works unchanged where artifacts have a
-place (an S3 store, which `runfold up` starts); where they have none, the training itself must not suffer.
+Autolog uploads `estimator.html` unguarded, and before it sends the training metrics. So it works unchanged where
+artifacts have a place (an S3 store, which `runfold up` starts); where they have none, the training itself must not
+suffer.
 """
 
 from __future__ import annotations

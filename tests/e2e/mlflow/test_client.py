@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from tests.support.installations.shared import shared_installation, start_together
+from tests.support.present import present
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -77,9 +78,6 @@ def fluent(urls: Urls, name: str) -> Iterator[str]:
         mlflow.end_run()
 
 
-# Experiments
-
-
 def test_the_default_experiment_is_there(client: MlflowClient) -> None:
     default = client.get_experiment("0")
     assert (default.name, default.lifecycle_stage) == ("Default", "active")
@@ -91,11 +89,8 @@ def test_an_experiment_is_created_and_found_by_id_and_name(client: MlflowClient,
     found = client.get_experiment(made)
     assert (found.name, found.tags, found.lifecycle_stage) == (name, {"team": "vision"}, "active")
     assert found.artifact_location == f"mlflow-artifacts:/{made}"
-    assert found.creation_time is not None
-    assert before - 5000 < found.creation_time < time.time() * 1000 + 5000
-    by_name = client.get_experiment_by_name(name)
-    assert by_name is not None
-    assert by_name.experiment_id == made
+    assert before - 5000 < present(found.creation_time) < time.time() * 1000 + 5000
+    assert present(client.get_experiment_by_name(name)).experiment_id == made
     assert client.get_experiment_by_name("nothing of this name") is None
 
 
@@ -180,9 +175,7 @@ def test_nested_runs_know_their_parent(fluent: str) -> None:
         for _ in range(2):
             with mlflow.start_run(nested=True) as child:
                 mlflow.log_metric("loss", 0.1)
-    found = mlflow.get_parent_run(child.info.run_id)
-    assert found is not None
-    assert found.info.run_id == parent.info.run_id
+    assert present(mlflow.get_parent_run(child.info.run_id)).info.run_id == parent.info.run_id
     children = mlflow.search_runs([fluent], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'", output_format="list")
     assert len(children) == 2
 
@@ -259,8 +252,7 @@ def test_calls_that_do_not_wait(fluent: str) -> None:
             mlflow.set_tag("stage", "dev", synchronous=False),
         ]
         for each in waiting:
-            assert each is not None
-            each.wait()
+            present(each).wait()
     mlflow.flush_async_logging()
     data = mlflow.get_run(run.info.run_id).data
     assert (data.params, data.tags["stage"], data.metrics) == ({"lr": "0.1"}, "dev", {"loss": 199.0})
@@ -369,9 +361,7 @@ def test_data_sets_are_inputs_of_a_run(fluent: str) -> None:
     source = HTTPDatasetSource("https://example.com/digits.csv")
     with mlflow.start_run() as run:
         mlflow.log_input(MetaDataset(source, name="digits"), context="train")  # type: ignore[abstract]
-    inputs = mlflow.get_run(run.info.run_id).inputs
-    assert inputs is not None
-    (found,) = inputs.dataset_inputs
+    (found,) = present(mlflow.get_run(run.info.run_id).inputs).dataset_inputs
     assert found.dataset.name == "digits"
     assert "digits.csv" in found.dataset.source
     assert {tag.key: tag.value for tag in found.tags} == {"mlflow.data.context": "train"}
@@ -385,9 +375,7 @@ def test_a_data_set_logged_twice_is_one_input(client: MlflowClient, experiment: 
     dataset = Dataset("d", "abc", "local", "{}", "{}", "{}")
     for _ in range(2):
         client.log_inputs(run, [DatasetInput(dataset, [InputTag("mlflow.data.context", "eval")])])
-    inputs = client.get_run(run).inputs
-    assert inputs is not None
-    assert [i.dataset.digest for i in inputs.dataset_inputs] == ["abc"]
+    assert [i.dataset.digest for i in present(client.get_run(run).inputs).dataset_inputs] == ["abc"]
 
 
 # Errors, as MLflow words them
@@ -455,9 +443,7 @@ def test_what_one_server_acknowledged_the_other_shows(urls: Urls, name: str) -> 
     """Read your writes, whichever server is asked, with no pause between."""
     one, other = MlflowClient(urls.one), MlflowClient(urls.other)
     made = one.create_experiment(name)
-    by_name = other.get_experiment_by_name(name)
-    assert by_name is not None
-    assert by_name.experiment_id == made
+    assert present(other.get_experiment_by_name(name)).experiment_id == made
     run = other.create_run(made).info.run_id
     for step in range(20):
         writer, reader = (one, other) if step % 2 else (other, one)
@@ -488,9 +474,7 @@ def test_of_two_who_create_one_name_at_once_one_is_told(urls: Urls, name: str) -
     for thread in threads:
         thread.join()
     assert told == ["RESOURCE_ALREADY_EXISTS"]
-    by_name = MlflowClient(urls.one).get_experiment_by_name(name)
-    assert by_name is not None
-    assert by_name.experiment_id == made[0]
+    assert present(MlflowClient(urls.one).get_experiment_by_name(name)).experiment_id == made[0]
 
 
 @OVER_HTTP

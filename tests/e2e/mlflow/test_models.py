@@ -1,4 +1,6 @@
-"""The unmodified MLflow client logs models, measures them and loads them back: scikit-learn, a Python function, checkpoints."""
+"""The unmodified MLflow client logs models, measures them and loads them back: scikit-learn, a Python function,
+checkpoints.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The unmodified MLflow client through every call of the registry, errors included, against real servers and workers."""
+"""The unmodified MLflow client through every call of the registry, errors included, on real services."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attempts, rewinds and forks of a training, through the SDK and both transports, as MLflow's client and the native API show them."""
+"""Attempts, rewinds and forks through both transports, read through MLflow's client and the native API."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ run_id, first, last, start = sys.argv[1], *(int(text) if text else None for text
 with runfold.run(os.environ["EXPERIMENT"], run_id=run_id, start_step=start) as run:
     for step in range(first, last):
         run.log({"loss": 1000.0 * int(os.environ["VALUE"]) + step}, step=step)
-    run.flush() if "OFFLINE" not in os.environ else run._writer._saver.save()
+    run.flush() if "OFFLINE" not in os.environ else run._writer._flusher.save()
     print("logged", flush=True)
     sys.stdin.read()
 """
@@ -48,7 +48,7 @@ def drawn(url: str, run_id: str, **query: object) -> list[tuple[float, float]]:
 
 
 def killed(uri: str, name: str, run_id: str, first: int, last: int, start: int | None, value: int, **env: str) -> None:
-    """A training that logs these steps and dies."""
+    """Run a training that logs these steps and dies."""
     process = subprocess.Popen(
         [sys.executable, "-c", TRAINING, run_id, str(first), str(last), "" if start is None else str(start)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -78,7 +78,7 @@ def test_a_training_that_resumes_from_a_checkpoint_shows_the_new_branch(uri: str
 
 
 def test_an_attempt_that_could_send_nothing_is_still_the_earlier_one(uri: str, url: str, name: str) -> None:
-    """What it left on this node appears in the log before the points of the next attempt."""
+    """Events that an attempt left on this node reach the log before the points of the next attempt."""
     run_id = f"silent-{name.split()[-1]}"
     killed(uri, name, run_id, 0, 10, None, 1, RUNFOLD_MODE="offline", OFFLINE="1")
     with runfold.run(name, run_id=run_id, start_step=5, tracking_uri=uri) as run:
@@ -130,7 +130,7 @@ def test_four_ranks_are_killed_resume_and_rewind_each_for_itself(uri: str, url: 
         one.communicate()
     ranks = [start_rank(uri, name, rank, 1) for rank in range(4)]
     for one in reversed(ranks):
-        # One after the other, so that some go on while others have not gone back yet.
+        # One after the other, so some continue before others have rewound.
         assert one.stdin is not None
         one.stdin.write("\n")
         one.stdin.flush()

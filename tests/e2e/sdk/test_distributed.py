@@ -1,4 +1,4 @@
-"""One run written by many processes, as launchers start them: through a real server, in any order, with restarts."""
+"""One run written by many processes, started like launchers do, in any order and with restarts."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ run.finish()
 """
 
 
-def launch(url: str, experiment: str, rank: int, deployment: int, **variables: str) -> subprocess.Popen[str]:
-    """One process as torchrun starts it."""
+def launch(url: str, experiment: str, rank: int, world_size: int, **variables: str) -> subprocess.Popen[str]:
+    """Start one process like torchrun does."""
     env = {
         **os.environ, "RUNFOLD_TRACKING_URI": url, "TORCHELASTIC_RUN_ID": f"job of {experiment}",
-        "TORCHELASTIC_RESTART_COUNT": "0", "RANK": str(rank), "WORLD_SIZE": str(deployment), **variables,
+        "TORCHELASTIC_RESTART_COUNT": "0", "RANK": str(rank), "WORLD_SIZE": str(world_size), **variables,
     }  # fmt: skip
     return subprocess.Popen(
         [sys.executable, "-c", RANK, experiment, str(STEPS)], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -60,7 +60,7 @@ def end(process: subprocess.Popen[str]) -> None:
 
 def test_tens_of_processes_write_one_run_and_rank_0_ends_it(deployment: Deployment, name: str) -> None:
     url = deployment[1].url
-    # Rank 0 comes last: whoever is first creates the run.
+    # Rank 0 comes last, because any rank may create the run.
     ranks = [launch(url, name, rank, RANKS) for rank in reversed(range(RANKS))]
     (run_id,) = {told(process) for process in ranks}
     client = MlflowClient(url)
@@ -150,6 +150,7 @@ for run in reversed(runs):
 """
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(900)
 def test_very_many_writers_write_one_run(deployment: Deployment, name: str) -> None:
     # 4,096 under `make soak`: few processes, each with the writers of many ranks.

@@ -1,4 +1,4 @@
-"""The SDK straight to Kafka, read back through a server: brokers killed, offline first, sent by both ways."""
+"""The Kafka transport, read back through a server: killed brokers, offline starts, both transports for one run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import runfold
-from runfold.pipeline.recovery import sync
+from runfold.pipeline.spool_sync import sync
 from tests.support.installations.sdk_fixtures import Deployment, history
 
 with warnings.catch_warnings():
@@ -78,7 +78,7 @@ def test_a_namespace_without_a_log_keeps_the_data_and_says_what_is_missing(
 
 def test_a_process_that_writes_to_kafka_ends_by_itself(url: str, kafka_uri: str, name: str) -> None:
     script = "import sys, runfold\nrun = runfold.run(sys.argv[1])\nrun.log({'m': 1.0})\nprint(run.id, flush=True)\n"
-    # By a name, which must be looked up when the interpreter ends already.
+    # A host name, which must be resolved while the interpreter shuts down.
     env = {**os.environ, "RUNFOLD_TRACKING_URI": kafka_uri.replace("127.0.0.1", "localhost")}
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", script, name], env=env, capture_output=True, text=True, timeout=60

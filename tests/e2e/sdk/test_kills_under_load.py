@@ -26,6 +26,7 @@ KEYS, PAUSE, LEAST_POINTS = (100, 0.012, 10_000_000) if SOAK else (20, 0.01, 100
 RANKS = 2
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(3000 if SOAK else 300)
 async def test_what_trainers_sent_or_left_in_spools_is_there_once_whatever_was_killed(
     installation: Installation, spool_dir: Path
@@ -61,7 +62,7 @@ async def test_what_trainers_sent_or_left_in_spools_is_there_once_whatever_was_k
 
 
 class _Job:
-    """Two runs, one written over HTTP and one straight to Kafka, each by a few ranks; a rank that is killed goes on as a new attempt."""
+    """Two runs with a few ranks each, one over HTTP and one over Kafka. A killed rank continues as a new attempt."""
 
     def __init__(self, installation: Installation, worker: Program, server: Program, chance: random.Random) -> None:
         self.installation, self.worker, self.server, self.chance = installation, worker, server, chance
@@ -78,7 +79,7 @@ class _Job:
         return life
 
     async def kill_in_turn(self) -> None:
-        """All kills in a random order, each when what is to be killed is at work, without waiting until it is back."""
+        """Kill everything in a random order, each part while it works, without waiting for its return."""
         plan = [name for name, count in KILLS.items() for _ in range(count)]
         self.chance.shuffle(plan)
         for name in plan:
@@ -130,7 +131,7 @@ class _Job:
         self.killed["trainer"] += 1
 
     async def log_at_least(self, points: int) -> None:
-        """Go on until so much is logged."""
+        """Continue until this much is logged."""
 
         def logged() -> int:
             return sum(life.told[-1].step - life.first + 1 for life in self.lives if life.told) * KEYS
@@ -138,7 +139,7 @@ class _Job:
         await until(lambda: logged() >= points, f"{points} points logged", 1500)
 
     async def leave_spools_behind(self) -> None:
-        """Kill the last rank of each run while nobody takes its points; then let the others end."""
+        """Kill the last rank of each run while nothing accepts its points, then let the others end."""
         await asyncio.to_thread(self.installation.services.wait_ready, "kafka")
         for name, way in (("server", "http"), ("kafka", "kafka")):
             await self._is_at_work(name)
@@ -159,7 +160,7 @@ class _Job:
                 group.create_task(asyncio.to_thread(life.end))
 
     def stop(self) -> None:
-        """Leave no process behind, whatever happened."""
+        """Stop all processes."""
         for life in self.lives:
             if life.process.poll() is None:
                 life.process.kill()

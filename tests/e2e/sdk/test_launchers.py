@@ -1,4 +1,4 @@
-"""One run of a job whose launcher gives it no id: real processes, started as torchrun, mpirun and Lightning start theirs."""
+"""One run for a job without a job id: real processes, started like torchrun, mpirun and Lightning do."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ for attempt in range(2):
     for n in range(2):
         if kind == "torch":
             of_launcher = {
-                "TORCHELASTIC_RUN_ID": "none", "TORCHELASTIC_RESTART_COUNT": str(attempt), "RANK": str(n), "WORLD_SIZE": "2",
+                "TORCHELASTIC_RUN_ID": "none", "TORCHELASTIC_RESTART_COUNT": str(attempt),
+                "RANK": str(n), "WORLD_SIZE": "2",
                 "LOCAL_RANK": str(n), "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500",
             }
         else:
@@ -42,7 +43,7 @@ for attempt in range(2):
                 "OMPI_COMM_WORLD_RANK": str(n), "OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_LOCAL_SIZE": "2",
                 "PMIX_NAMESPACE": "1",
             }
-        # Through a shell, as --no-python and wrappers do.
+        # Through a shell, like --no-python and wrappers.
         ranks.append(subprocess.Popen(["sh", "-c", '"$0" "$@"; exit $?', sys.executable, script, experiment],
                                       env={**os.environ, **of_launcher}))
     assert [rank.wait() for rank in ranks] == [0, 0]
@@ -124,4 +125,4 @@ def test_a_training_that_nobody_can_place_runs_to_its_end_with_one_warning(
         [sys.executable, "-c", UNKNOWN], env=env, capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.returncode, done.stdout) == (0, "trained\n"), done.stderr
-    assert done.stderr.count("nothing says which job it belongs to") == 1
+    assert done.stderr.count("its job can't be identified") == 1

@@ -1,4 +1,4 @@
-"""The unmodified MLflow client with our plugin: metrics straight to Kafka, all else as always, reads that see what was logged."""
+"""The unmodified MLflow client with the plugin: metrics go to Kafka, the rest to the API, and reads see both."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_what_is_logged_is_read_at_once_with_its_own_time_and_context(
     data = client.get_run(run_id).data
     assert (data.metrics["loss"], data.metrics["acc"]) == (0.5, 0.9)
     assert math.isnan(data.metrics["odd"])
-    # A history does not tell of data sets, the read model does.
+    # A metric history does not contain datasets, but the read model does.
     query = (
         "SELECT key, model_id, dataset_name, dataset_digest FROM metric WHERE run_id = $1 AND dataset_name IS NOT NULL"
     )

@@ -1,4 +1,4 @@
-"""`import runfold` against servers and a worker as processes; read back through the SDK's own server and the MLflow client."""
+"""`import runfold` against server and worker processes, read back through the API and the MLflow client."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_servers_that_die_lose_nothing_and_repeat_nothing(
     assert found.info.status == "FINISHED"
     assert (found.data.params, found.data.tags["late"]) == ({"kills": str(kills)}, "yes")
     assert history(server.url, run.id, "row") == [(row, float(row)) for row in range(rows)]
-    assert "the server takes events again" in caplog.text
+    assert "the server accepts events again" in caplog.text
 
 
 PROCESS = """
@@ -182,7 +182,10 @@ def test_threads_share_a_run(url: str, name: str) -> None:
 
 
 def test_a_script_that_ends_without_finish_ends_its_run(url: str, name: str) -> None:
-    script = "import sys, runfold\nrun = runfold.run(experiment=sys.argv[1])\nrun.log({'m': 1.0})\nprint(run.id, flush=True)\n"
+    script = (
+        "import sys, runfold\nrun = runfold.run(experiment=sys.argv[1])\n"
+        "run.log({'m': 1.0})\nprint(run.id, flush=True)\n"
+    )
     env = {**os.environ, "RUNFOLD_TRACKING_URI": url}
     for ending, status in (("", "FINISHED"), ("raise ValueError", "FAILED")):
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The spool against real servers, a real worker and the real command: offline, killed, copied, synchronised."""
+"""The spool with real servers, a real worker and the real command: offline, killed, copied, synced."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_sync_without_a_server_keeps_everything_and_fails(name: str, spool_dir
 def test_a_sync_of_nothing_says_so(spool_dir: Path, tmp_path: Path) -> None:
     assert (command("sync").returncode, command("sync").stdout) == (0, "nothing to send\n")
     done = command("sync", str(tmp_path / "nowhere"))
-    assert (done.returncode, "is no directory" in done.stderr) == (1, True)
+    assert (done.returncode, "is not a directory" in done.stderr) == (1, True)
 
 
 TRAINER = """
@@ -116,8 +116,8 @@ def test_a_full_disk_refuses_and_counts_and_what_was_taken_arrives_when_there_is
                 if run.refused:
                     break
                 if step % 1000 == 0:
-                    run._writer._saver.save()
-            assert "can't be written to the spool, kept in memory: [Errno 28]" in caplog.text
+                    run._writer._flusher.save()
+            assert "can't be written to the spool and is kept in memory: [Errno 28]" in caplog.text
             taken = step
             assert taken > 1000
             ballast.drop()

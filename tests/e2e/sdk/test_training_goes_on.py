@@ -1,4 +1,4 @@
-"""Runs that go on after their end, refusals, and MLflow's client next to ours: through a real server and worker."""
+"""Runs that continue after their end, rejections, and MLflow's client next to the SDK, with real services."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_run_that_is_resumed_runs_without_an_end_and_keeps_what_was_not_refuse
 def test_another_experiment_than_the_run_s_is_refused_at_the_start(url: str, name: str) -> None:
     with runfold.run(name, tracking_uri=url) as run:
         pass
-    with pytest.raises(runfold.ServerRefused, match=f"is of experiment '{name}', not 'wrong {name}'"):
+    with pytest.raises(runfold.ServerRefused, match=f"belongs to experiment '{name}', not 'wrong {name}'"):
         runfold.run(f"wrong {name}", run_id=run.id, tracking_uri=url)
     assert MlflowClient(url).get_experiment_by_name(f"wrong {name}") is None
 
@@ -90,7 +90,7 @@ def test_a_job_that_is_restarted_runs_until_rank_0_ends_it_whenever_the_others_d
     (run_id,) = {told(process) for process in first}
     for process in first:
         process.communicate("\n", timeout=60)
-    # Outside of a block, sys.exit(1) fails a run as it does inside.
+    # Outside of a `with` block, sys.exit(1) fails a run as it does inside.
     assert read(url, run_id).info.status == "FAILED"
     late, zero = (launch(url, name, rank, 1, code=0) for rank in (1, 0))
     assert told(late) == told(zero) == run_id

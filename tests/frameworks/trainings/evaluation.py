@@ -1,4 +1,6 @@
-"""`mlflow.evaluate` and `mlflow.models.evaluate` of a classifier and a regressor, and of predictions in a table: metrics, plots and tables."""
+"""`mlflow.evaluate` and `mlflow.models.evaluate` of a classifier and a regressor, and of predictions in a table:
+metrics, plots and tables.
+"""
 
 import json
 import sys

@@ -1,4 +1,5 @@
-"""The Hugging Face Trainer with `report_to="mlflow"`, which uploads each checkpoint's folder; a small model of random weights.
+"""The Hugging Face Trainer with `report_to="mlflow"`, which uploads each checkpoint's folder; a small model of random
+weights.
 
 It also runs under torchrun.
 """

@@ -1,4 +1,5 @@
-"""Lightning's MLFlowLogger with `log_model="all"`: every checkpoint is uploaded as it is written, and one is loaded back.
+"""Lightning's MLFlowLogger with `log_model="all"`: every checkpoint is uploaded as it is written, and one is loaded
+back.
 
 A second argument is the number of processes that Lightning's ddp trains with.
 """

@@ -1,4 +1,6 @@
-"""Lightning's `strategy="ddp"` on two CPU processes: a run that begins before there is a launcher, and one that begins within the fit."""
+"""Lightning's `strategy="ddp"` on two CPU processes: a run that begins before there is a launcher, and one that begins
+within the fit.
+"""
 
 import sys
 

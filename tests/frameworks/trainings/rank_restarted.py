@@ -1,4 +1,5 @@
-"""A rank under torchrun that logs under its rank and prints its run; rank 1 fails in the first attempt, once rank 0 has logged.
+"""A rank under torchrun that logs under its rank and prints its run; rank 1 fails in the first attempt, once rank 0 has
+logged.
 
 Without a process group: PyTorch 2.15 can't connect one again after a restart if the rendezvous is a fixed port.
 """

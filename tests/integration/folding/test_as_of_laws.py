@@ -1,5 +1,6 @@
-"""An entity as of a vector is what a fold has that stopped there: runs, experiments and series, however the log was cut into batches,
-merged, and where states were kept."""
+"""An entity as of a vector is what a fold has that stopped there: runs, experiments and series, however the log was cut
+into batches, merged, and where states were kept.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +14,14 @@ import pytest
 from runfold_projections.core.projection import Projection
 from runfold_projections.core.rejection import Rejection
 from runfold_projections.experiments import fold as experiments
+from runfold_projections.experiments.as_of import experiment_at, experiment_named_at
 from runfold_projections.folding.partition_fold import decode_batch
 from runfold_projections.history import journal as journals
 from runfold_projections.history.cutoff import existing_runs
 from runfold_projections.history.journal_reader import load_events
 from runfold_projections.metrics.summaries import Block
 from runfold_projections.runs import fold as runs
-from runfold_projections.runs.as_of import experiment_at, experiment_named_at, run_at, run_shown_at
+from runfold_projections.runs.as_of import run_at, run_shown_at
 from runfold_projections.series.full_history import HistoryFilter, read_histories
 from runfold_projections.series.latest import history as key_history
 from runfold_projections.series.points import read_series

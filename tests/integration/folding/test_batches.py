@@ -20,9 +20,9 @@ from runfold_projections.folding.checkpoint import Checkpoint, load
 from runfold_projections.folding.partition_fold import PartitionFold, decode_batch
 from runfold_projections.folding.topic_projector import projector_for
 from runfold_projections.generations.canonical_rows import canonical_rows
-from runfold_projections.metrics import model_blocks
 from runfold_projections.metrics.branches import NO_RANK
 from runfold_projections.metrics.summaries import Latest, Summary
+from runfold_projections.model_metrics import model_blocks
 from runfold_projections.postgres.batch_statement import RowChange
 from runfold_projections.postgres.connection import Connection, open_connection
 from runfold_schemas.codec.catalog import released_catalog

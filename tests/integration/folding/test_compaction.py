@@ -19,7 +19,7 @@ from runfold_projections.folding.checkpoint import Checkpoint
 from runfold_projections.folding.partition_fold import PartitionFold, decode_batch
 from runfold_projections.generations.canonical_rows import canonical_rows
 from runfold_projections.postgres.connection import Connection, Pool, open_pool
-from runfold_projections.segments import compaction, packs
+from runfold_projections.segments import compacted_builder, compaction
 from runfold_projections.segments import compaction_backlog as backlog_module
 from runfold_projections.segments.compaction import SegmentSource, compact_segments, compact_source, plan_compaction
 from runfold_projections.segments.compaction_backlog import CompactionBacklog
@@ -44,8 +44,8 @@ def small_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compaction, "FAN_OUT", (3, 2, 2, 2))
     monkeypatch.setattr(backlog_module, "FAN_OUT", (3, 2, 2, 2))
     monkeypatch.setattr(compaction, "LEVELS", (15, 30, 60))
-    monkeypatch.setattr(packs, "MOST_KEYS", 2)
-    monkeypatch.setattr(packs, "LEAST_GRID", 3)
+    monkeypatch.setattr(compacted_builder, "MOST_KEYS", 2)
+    monkeypatch.setattr(compacted_builder, "LEAST_GRID", 3)
 
 
 @asynccontextmanager
@@ -91,17 +91,17 @@ async def test_merges_between_batches_change_no_row(
         async with plain.acquire() as connection:
             await apply(connection, new_fold(), None, raws)
         fold, checkpoint = new_fold(), None
-        assert fold.tidying is not None
+        assert fold.compaction is not None
         async with merged.acquire() as connection:
             while (at := checkpoint.next_offset if checkpoint else 0) < len(raws):
                 checkpoint = await apply(connection, fold, checkpoint, raws[at : at + rng.randint(1, 4)])
-                monkeypatch.setattr(backlog_module, "QUIET", rng.choice([-1.0, 60.0, 60.0]))
-                await fold.tidying.step(merged, busy=rng.random() < 0.3)
+                monkeypatch.setattr(backlog_module, "QUIET_SECONDS", rng.choice([-1.0, 60.0, 60.0]))
+                await fold.compaction.step(merged, busy=rng.random() < 0.3)
                 if rng.random() < 0.1 and at < len(raws) // 2:
                     fold.forget()
             assert await rows_of(merged) == await rows_of(plain)
             assert max(await levels(merged)) > 2, "what was merged is merged again"
-            monkeypatch.setattr(compaction, "WORTH", 10**9)
+            monkeypatch.setattr(compaction, "QUIET_RATIO", 10**9)
             for row in await merged.fetch("SELECT DISTINCT run_id, attempt, rank, branch FROM segment"):
                 await compact_source(merged, 0, SegmentSource(*row), quiet=True)
         assert not await merged.fetch(
@@ -121,7 +121,7 @@ async def test_of_two_that_merge_the_same_segments_one_does_and_the_other_change
         source = await due(pool)
 
         async def merge() -> int:
-            return (await compact_source(pool, 0, source, quiet=True)).fewer
+            return await compact_source(pool, 0, source, quiet=True)
 
         results = await asyncio.gather(merge(), merge(), merge(), return_exceptions=True)
         merged = [n for n in results if isinstance(n, int) and n]
@@ -183,24 +183,24 @@ def test_a_backlog_counts_what_lies_beyond_the_usual_number(monkeypatch: pytest.
     backlog.add(other, 7)
     assert (backlog.segments, backlog.due(), backlog.due(2.0)) == (6, [other, one], [other])
     assert list(backlog.quiet()) == []
-    monkeypatch.setattr(backlog_module, "QUIET", -1.0)
+    monkeypatch.setattr(backlog_module, "QUIET_SECONDS", -1.0)
     assert list(backlog.quiet()) == [one, other]
     late = time.monotonic() + 1
-    backlog.merged(other, 7, late)
+    backlog.subtract(other, 7, late)
     assert (backlog.segments, backlog.due(), list(backlog.quiet())) == (1, [one], [one, other])
-    backlog.done(other, late)
+    backlog.remove(other, late)
     assert list(backlog.quiet()) == [one]
 
 
 def test_what_comes_while_a_source_is_merged_still_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backlog_module, "QUIET", -1.0)
+    monkeypatch.setattr(backlog_module, "QUIET_SECONDS", -1.0)
     backlog, source = CompactionBacklog(), SegmentSource("r", "", -1)
     backlog.add(source, 5)
     before = time.monotonic()
     backlog.add(source, 4)
-    backlog.merged(source, 5, before)
+    backlog.subtract(source, 5, before)
     assert backlog.due() == [source], "four are left"
-    backlog.done(source, before)
+    backlog.remove(source, before)
     assert list(backlog.quiet()) == [source]
 
 
@@ -211,7 +211,7 @@ async def test_a_process_builds_the_packs_that_a_thread_builds_and_is_replaced_w
         assert process.pid is None, "nothing to do, no process"
         built = await process.build(segments)
         assert built == compact_segments(segments)
-        with pytest.raises(CompactionFailed, match="1 segments can't be merged"):
+        with pytest.raises(CompactionFailed, match="1 segments can't be compacted"):
             await process.build([(0, b"not a segment")])
         assert process.pid is not None
         # Stopped, so that it can't have answered before it is killed.

@@ -1,4 +1,6 @@
-"""While one run logs ever new keys, nobody else waits for it: not other runs' writes and searches, nor its own params and tags."""
+"""While one run logs ever new keys, nobody else waits for it: not other runs' writes and searches, nor its own params
+and tags.
+"""
 
 import threading
 import time

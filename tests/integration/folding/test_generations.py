@@ -1,4 +1,6 @@
-"""The control schema and its generations: migrations that may be run again, views that show what is live, leases in tables."""
+"""The control schema and its generations: migrations that may be run again, views that show what is live, leases in
+tables.
+"""
 
 import asyncio
 import itertools

@@ -1,4 +1,6 @@
-"""Rebuilding beside the live generation: compared at one vector, switched at once, gone back from; whatever is broken off is gone on with."""
+"""Rebuilding beside the live generation: compared at one vector, switched at once, gone back from; whatever is broken
+off is gone on with.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator

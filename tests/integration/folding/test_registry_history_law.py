@@ -1,5 +1,7 @@
-"""The registry as of an offset is what its live tables said when they stood there: models, versions, aliases, tags, logged models and what was
-made of them, over generated histories, however they were cut into batches, where states were kept, and memory was lost."""
+"""The registry as of an offset is what its live tables said when they stood there: models, versions, aliases, tags,
+logged models and what was made of them, over generated histories, however they were cut into batches, where states were
+kept, and memory was lost.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ async def shown_now(connection: Connection) -> Answers:
     found: Answers = {}
     for workspace, name in itertools.product(WORKSPACES, NAMES):
         model = found["model", workspace, name] = await get_registered_model(connection, workspace, name)
-        found["versions", workspace, name] = None if model is None else await versions_of(connection, model.born, 3, 1)
+        found["versions", workspace, name] = (
+            None if model is None else await versions_of(connection, model.creation_offset, 3, 1)
+        )
         for number in range(1, 7):
             version = await get_model_version(connection, workspace, name, number)
             found["version", workspace, name, number] = version
@@ -67,6 +71,7 @@ async def shown_at(connection: Connection, offset: int) -> Answers:
     return found
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("seed", range(SEEDS))
 async def test_the_registry_as_of_an_offset_is_what_was_shown_there(
     services: Services, seed: int, monkeypatch: pytest.MonkeyPatch

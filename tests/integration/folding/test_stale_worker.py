@@ -1,4 +1,6 @@
-"""A worker whose partition was taken by another: its commits change nothing, it forgets, and it goes on from where the other is."""
+"""A worker whose partition was taken by another: its commits change nothing, it forgets, and it goes on from where the
+other is.
+"""
 
 import asyncio
 import functools

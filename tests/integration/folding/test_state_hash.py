@@ -1,6 +1,8 @@
-"""One log, one hash: whatever the interleaving of partitions, the batches and the crashes; and another hash for another state.
+"""One log, one hash: whatever the interleaving of partitions, the batches and the crashes; and another hash for another
+state.
 
-A budget of examples, since each folds a log twice into real tables; RUNFOLD_SOAK makes it 10,000, and RUNFOLD_SEED another set.
+A budget of examples, since each folds a log twice into real tables; RUNFOLD_SOAK makes it 10,000, and RUNFOLD_SEED
+another set.
 """
 
 import os
@@ -21,7 +23,7 @@ from runfold_projections.folding.partition_fold import PartitionFold, decode_bat
 from runfold_projections.generations.canonical_rows import canonical_rows
 from runfold_projections.generations.comparison import RowDifference, differences
 from runfold_projections.generations.state_hash import state_hash
-from runfold_projections.metrics import model_blocks
+from runfold_projections.model_metrics import model_blocks
 from runfold_projections.postgres.connection import Connection, Pool, open_connection
 from runfold_projections.segments.compaction import SegmentSource, compact_source
 from runfold_schemas.codec.catalog import released_catalog
@@ -98,7 +100,9 @@ async def rows_of(connection: Connection, projection: Projection) -> list[tuple[
 async def in_pieces(
     connection: Connection, projection: Projection, log: dict[Partition, list[Raw]], rng: Random
 ) -> str:
-    """Folded in batches of any size, the partitions in any order, with workers that die between and begin again at the checkpoint."""
+    """Folded in batches of any size, the partitions in any order, with workers that die between and begin again at the
+    checkpoint.
+    """
     folds = {where: PartitionFold("hashes", projection, where, len(log)) for where in log}
     at: dict[Partition, Checkpoint | None] = dict.fromkeys(log)
     while open_ones := [w for w, raws in log.items() if (c := at[w]) is None or c.next_offset < len(raws)]:
@@ -117,6 +121,7 @@ async def in_pieces(
     return await hashed(connection, projection)
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(300 if not SOAK else 7200)
 @pytest.mark.parametrize("projection", list(Projection))
 async def test_any_interleaving_batches_and_crashes_give_one_hash(
@@ -129,7 +134,8 @@ async def test_any_interleaving_batches_and_crashes_give_one_hash(
             log = split(projection, rng, rng.randint(1, 60))
             expected = await whole(connection, projection, log)
             await clear(connection, projection)
-            # What is measured of models lies in rows or in blocks, as many keys as a row has: that does not show either.
+            # What is measured of models lies in rows or in blocks, as many keys as a row has: that does not show
+            # either.
             with monkeypatch.context() as patch:
                 patch.setattr(model_blocks, "WIDE", rng.choice((1, 2, 3, 64)))
                 got = await in_pieces(connection, projection, log, rng)
@@ -173,7 +179,7 @@ async def test_how_points_are_packed_does_not_show_in_the_hash(services: Service
         merged = 0
         for row in await connection.fetch("SELECT DISTINCT run_id, attempt, rank, branch, partition FROM segment"):
             source = SegmentSource(row["run_id"], row["attempt"], row["rank"], row["branch"])
-            merged += (await compact_source(cast(Pool, _Pool(connection)), row["partition"], source, quiet=True)).fewer
+            merged += await compact_source(cast(Pool, _Pool(connection)), row["partition"], source, quiet=True)
         assert merged > 0
         assert await hashed(connection, projection) == before
 
@@ -266,10 +272,12 @@ async def test_a_changed_value_a_lost_row_and_a_new_one_are_told_apart(services:
     ):
         for connection in (one, two):
             await connection.execute(
-                "INSERT INTO run_tag VALUES ('r1', 'a', 'x'), ('r1', 'b', 'y'), ('r2', 'a', 'z'); INSERT INTO run_param VALUES ('r', 'k', 'v')"
+                "INSERT INTO run_tag VALUES ('r1', 'a', 'x'), ('r1', 'b', 'y'), ('r2', 'a', 'z'); "
+                "INSERT INTO run_param VALUES ('r', 'k', 'v')"
             )
         await two.execute(
-            "UPDATE run_tag SET value = 'new' WHERE run_id = 'r1' AND key = 'a'; DELETE FROM run_tag WHERE run_id = 'r2';"
+            "UPDATE run_tag SET value = 'new' WHERE run_id = 'r1' AND key = 'a'; "
+            "DELETE FROM run_tag WHERE run_id = 'r2';"
             "INSERT INTO run_tag VALUES ('r0', 'ü', '1')"
         )
         found = [difference.as_json() for difference in await _differences(one, two, projection)]

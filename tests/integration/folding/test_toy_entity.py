@@ -1,7 +1,7 @@
 """Adding an entity takes its folders and two central lines: one in the catalog, one in the routes.
 
-`tests.support.toy_entity` holds what would be its schema module, its slice and its module of routes. The fixture makes the
-two central edits, `ENTITIES` and `RAW`; nothing else of the program is touched.
+`tests.support.toy_entity` holds what would be its schema module, its slice and its module of routes. The fixture makes
+the two central edits, `ENTITIES` and `RAW`; nothing else of the program is touched.
 """
 
 import itertools

@@ -1,4 +1,4 @@
-"""An upgrade is not poison: a declared schema that this release does not know pauses its partition, and nothing else."""
+"""An upgrade is not poison: a declared schema that this release does not know pauses only its partition."""
 
 import io
 import json

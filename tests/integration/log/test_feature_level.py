@@ -1,4 +1,4 @@
-"""A log that was born under an older release keeps its feature level until `runfold upgrade`; what needs more says so."""
+"""A log created by an older release keeps its feature level until `runfold upgrade`; newer features say so."""
 
 import asyncio
 import json
@@ -36,13 +36,13 @@ def test_models_need_a_level_that_an_older_log_reaches_by_an_upgrade(
 ) -> None:
     namespace = "older_level"
 
-    async def born() -> None:
+    async def creation_offset() -> None:
         await create_log(services.kafka, namespace, LogSettings(partitions=1), release="older")
         await migrate(services.postgres, namespace)
 
     with monkeypatch.context() as older:
         older.setattr(admin, "FEATURE_LEVEL", LEVEL - 1)
-        asyncio.run(born())
+        asyncio.run(creation_offset())
     config = ServerConfig(services.kafka, services.postgres, namespace, read_wait=0.5)
     with TestClient(create_app(config), base_url="http://127.0.0.1") as client:
         answer = client.post(LOG_MODEL, json={"run_id": "r", "model_json": MODEL})
@@ -70,16 +70,16 @@ def test_what_an_older_log_does_not_know_is_refused_at_both_doors_and_the_rest_t
     """Older workers would pause before it."""
     namespace = "older_line"
 
-    async def born() -> None:
+    async def creation_offset() -> None:
         await create_log(services.kafka, namespace, LogSettings(partitions=1), release="older")
         await migrate(services.postgres, namespace)
 
     with monkeypatch.context() as older:
         older.setattr(admin, "FEATURE_LEVEL", 2)
-        asyncio.run(born())
+        asyncio.run(creation_offset())
     encoder = RunEncoder("r", Ids())
     points = encoder.metrics(from_points([Point("loss", 1.0, 0, 0)]))[0][0]
-    rewind = encoder.turn(RunRewound(run_id="r", step=1))
+    rewind = encoder.branch_event(RunRewound(run_id="r", step=1))
     says = "needs feature level 3, the log is at 2: run `runfold upgrade`"
     with TestClient(
         create_app(ServerConfig(services.kafka, services.postgres, namespace)), base_url="http://127.0.0.1"

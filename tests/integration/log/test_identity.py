@@ -103,7 +103,7 @@ async def test_several_starters_give_birth_to_one_log(services: Services) -> Non
 async def test_a_log_is_born_on_a_cluster_that_names_no_broker_for_a_moment(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As after a stall longer than a broker's session: seen once on a busy machine, and too short to be made at will."""
+    """As after a stall longer than a broker's session, which a test can't produce at will."""
     describe, refusals = AIOKafkaAdminClient.describe_cluster, [NodeNotReadyError(), NodeNotReadyError()]
 
     async def describe_later(admin: AIOKafkaAdminClient) -> dict[str, Any]:

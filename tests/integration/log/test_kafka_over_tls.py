@@ -1,4 +1,4 @@
-"""A Kafka of one's own that asks for a password over TLS: a real broker with a listener more than the embedded one has."""
+"""An external Kafka that requires a password over TLS: a real broker with one listener more than ours."""
 
 import asyncio
 import signal

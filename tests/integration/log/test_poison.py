@@ -1,4 +1,4 @@
-"""Poison stops nothing: what can't be folded is set aside with its position and reason, everything around it is folded."""
+"""Poison stops nothing: what can't be folded becomes a dead letter, and everything around it is folded."""
 
 import os
 from collections.abc import Callable
@@ -161,7 +161,7 @@ async def _folded(installation: Installation, topic: Topic) -> int:
 
 
 async def test_a_text_that_postgres_orders_by_but_can_not_index_is_no_poison(installation: Installation) -> None:
-    """The longest name, key and value that the contract allows are stored: the bounds are tight enough for every index."""
+    """Names, keys and values of the longest allowed length are stored: the bounds fit every index."""
     wide = "\U0001f9ea"
     async with sender(installation) as raw, working(installation):
         events: list[tuple[Topic, Event]] = [

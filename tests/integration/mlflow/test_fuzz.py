@@ -105,6 +105,7 @@ def target(services: Services) -> Iterator[Target]:
         yield Target(servers, session, known)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", OPERATIONS)
 @repeatable
@@ -154,6 +155,7 @@ wrong_bytes = st.one_of(
 )
 
 
+@pytest.mark.soak
 @repeatable
 @settings(fuzz, max_examples=10 * EXAMPLES)
 @given(wrong_bytes, st.sampled_from(["append", "outcome"]))

@@ -21,7 +21,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.rest_store import RestStore
 from mlflow.utils.rest_utils import MlflowHostCreds
 
-from runfold_projections.metrics import model_blocks
+from runfold_projections.model_metrics import model_blocks
 from tests.support.installations.server_pair import ServerPair
 from tests.support.mlflow.caller import API, Caller
 

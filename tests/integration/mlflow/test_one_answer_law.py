@@ -13,6 +13,7 @@ from random import Random
 from typing import Any
 
 import httpx2
+import pytest
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
@@ -107,6 +108,7 @@ def as_dict(pairs: Any) -> dict[str, str]:
     return {one["key"]: one["value"] for one in pairs}
 
 
+@pytest.mark.soak
 @generated
 @given(st.integers(0, 2**32))
 def test_every_answer_about_an_entity_of_the_registry_is_that_of_get(servers: ServerPair, seed: int) -> None:
@@ -173,6 +175,7 @@ def change(rng: Random, caller: Lenient, experiments: list[str], runs: list[str]
     caller.any(path, body)
 
 
+@pytest.mark.soak
 @generated
 @given(st.integers(0, 2**32))
 def test_every_answer_about_an_experiment_or_a_run_is_that_of_get(servers: ServerPair, seed: int) -> None:

@@ -60,6 +60,7 @@ def ask(client: httpx2.Client, question: Question, as_of: str = "") -> Answer:
     return answer.status_code, body
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_the_registry_asked_about_a_moment_answers_what_it_answered_then(client: httpx2.Client, seed: int) -> None:
     rng, caller = Random(seed), Caller(client)

@@ -1,4 +1,6 @@
-"""Reads of the past over HTTP: every read of one entity takes `as_of`, by parameter or header, and answers with the vector."""
+"""Reads of the past over HTTP: every read of one entity takes `as_of`, by parameter or header, and answers with the
+vector.
+"""
 
 from __future__ import annotations
 
@@ -125,8 +127,8 @@ def test_bulk_histories_take_a_moment(client: httpx2.Client, caller: Caller) -> 
     ("as_of", "why"),
     [
         ("yesterday", "give a date or time"),
-        ("2999-01-01", "not yet past"),
-        ("runs:0:999999999", "lies ahead of the log, which ends at runs:0:"),
+        ("2999-01-01", "the future can't be asked about"),
+        ("runs:0:999999999", "is ahead of the log, which ends at runs:0:"),
         ("runs:77:0", "the log has no partition runs:77"),
         ("runs:0:x", "topic:partition:offset"),
     ],

@@ -101,7 +101,8 @@ def test_the_timeline_of_a_run_reads_like_a_story(run: Run, story: Story) -> Non
     assert lines[0].endswith("RunCreated by anonymous")
     assert "    start_time: - -> 2026-03-01T12:00:00.000Z" in said.splitlines()
     assert lines[lines.index('params.lr: - -> "0.1"') + 1].startswith(
-        f"{place}:{int(lines[0].split(' ')[0].rpartition(':')[2]) + 2} ParamsLogged by anonymous REFUSED param_changed: Changing"
+        f"{place}:{int(lines[0].split(' ')[0].rpartition(':')[2]) + 2} "
+        "ParamsLogged by anonymous REFUSED param_changed: Changing"
     )
     assert lines[-2] == r'tags.team: "a" -> "two\nlines"'
     assert lines[-1].startswith("logged 4 points of metrics, steps 0 to 3 metrics:")
@@ -275,7 +276,7 @@ def test_what_is_wrong_is_said_with_what_to_do(run: Run, story: Story, refused: 
         (("timeline", "run", story.run, "--as-of", "yesterday"), "'yesterday' for parameter 'as_of'"),
         (("diff", "run", story.run, "--from", "yesterday"), "'yesterday' for parameter 'from' supplied: give a date"),
         (("diff", "run", story.run, "--from", "2026-01-01", "--to", "runs:9:1"), "parameter 'to'"),
-        (("diff", "run", story.run, "--from", "2026-01-01", "--to", "2999-01-01"), "'to' supplied: it lies ahead"),
+        (("diff", "run", story.run, "--from", "2026-01-01", "--to", "2999-01-01"), "'to' supplied: it is ahead"),
         (("timeline", "run", story.run, "--type", "TagSet"), "Did you mean TagsSet"),
         (("timeline", "run", story.run, "--page-token", "nonsense"), "page_token"),
         (("timeline", "run", ""), "name the run"),

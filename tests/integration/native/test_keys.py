@@ -72,7 +72,7 @@ def test_a_prefix_is_taken_literally_and_a_pattern_is_searched(client: httpx2.Cl
         ({"regex": "(?:a{1,255}){1,255}"}, "is too large"),
         ({"regex": "a" * 1001}, "has 1001 characters; at most 1000"),
         ({"limit": 0}, "'limit'"),
-        ({"page_token": "?"}, "'page_token' is the `next_page_token`"),
+        ({"page_token": "?"}, "'page_token' must be the `next_page_token`"),
         ({"consistency": "maybe"}, "'consistency'"),
     ],
 )

@@ -167,11 +167,11 @@ def test_the_sdk_reads_its_short_texts_and_says_what_they_may_be(servers: Server
         runfold.promote("short@prod", tracking_uri=servers.uris[0])
     with pytest.raises(runfold.SdkError, match="needs a move"):
         runfold.promote(tracking_uri=servers.uris[0])
-    with pytest.raises(runfold.SdkError, match=r"a move is a text .* got \['short@prod=1'\]"):
+    with pytest.raises(runfold.SdkError, match=r"a move is a string .* got \['short@prod=1'\]"):
         runfold.promote(["short@prod=1"], tracking_uri=servers.uris[0])  # type: ignore[arg-type]
-    with pytest.raises(runfold.SdkError, match=r"a condition is a text .* got 7"):
+    with pytest.raises(runfold.SdkError, match=r"a condition is a string .* got 7"):
         runfold.promote("short@prod=1", only_if=["short", 7], tracking_uri=servers.uris[0])  # type: ignore[list-item]
-    with pytest.raises(runfold.SdkError, match=r"a condition is a text .* got 7"):
+    with pytest.raises(runfold.SdkError, match=r"a condition is a string .* got 7"):
         runfold.promote("short@prod=1", only_if=7, tracking_uri=servers.uris[0])  # type: ignore[arg-type]
 
 

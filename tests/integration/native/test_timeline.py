@@ -151,8 +151,8 @@ def test_a_diff_says_what_changed_by_whom_and_by_which_event(client: httpx2.Clie
     assert found["changes"][0]["event"]["payload"]["tags"] == {"moves": "3"}
     assert not {"changes", "caused"} & set(found["changes"][0]["event"]), "what is not looked up is not told as empty"
     assert found["changes"][0]["by"] == found["changes"][0]["event"]["actor"]
-    born = ask(client, f"runs/{run}/diff", **{"from": before, "to": early})
-    assert {one["field"]: one["to"] for one in born["changes"]}["tags.moves"] == "1"
+    creation_offset = ask(client, f"runs/{run}/diff", **{"from": before, "to": early})
+    assert {one["field"]: one["to"] for one in creation_offset["changes"]}["tags.moves"] == "1"
     assert ask(client, f"runs/{run}/diff", **{"from": early, "to": early})["changes"] == []
     ask(client, f"runs/{run}/diff", 400, **{"from": early, "to": ""})
     back = ask(client, f"runs/{run}/diff", **{"from": now(client), "to": early})

@@ -1,4 +1,6 @@
-"""Which points an event logs anew, out of segments: as a look at every event before it has it, however they were cut into batches and merged."""
+"""Which points an event logs anew, out of segments: as a look at every event before it has it, however they were cut
+into batches and merged.
+"""
 
 from __future__ import annotations
 

@@ -35,7 +35,8 @@ async def insert(
 ) -> None:
     await connection.execute(
         """
-        INSERT INTO segment (run_id, first_offset, attempt, rank, branch, first_key, last_key, level, last_offset, first_step,
+        INSERT INTO segment (run_id, first_offset, attempt, rank, branch, first_key, last_key, level, last_offset,
+            first_step,
                              last_step, partition, points, head, data)
         VALUES ($1, $2, $3, $4, 0, $5, $6, 0, $2, $7, $8, 0, $9, 0, $10)
         """,

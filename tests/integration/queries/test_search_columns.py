@@ -1,4 +1,4 @@
-"""Columns, SQL and a plain Python model find the same runs in the same order, whatever happened between two searches."""
+"""Columns, SQL and a plain Python model find the same runs in the same order, whatever happens between searches."""
 
 import asyncio
 import re
@@ -306,10 +306,10 @@ async def test_three_ways_to_search_find_the_same_while_the_log_goes_on(
     log: Log, pool: Pool, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     rng = Random(seed)
-    monkeypatch.setattr(run_finder, "_DEEP", -1)
+    monkeypatch.setattr(run_finder, "_MOST_SKIPPED", -1)
     if seed % 3 == 0:
         monkeypatch.setattr(run_finder, "_LEAST_RELOAD", 0)
-        monkeypatch.setattr(run_finder, "_SMALL", 0)
+        monkeypatch.setattr(run_finder, "_SMALL_RUNS", 0)
     feed = ChangeFeed()
     finder = RunFinder(feed, 20_000 if seed % 4 == 1 else 10**9)
     found_any = 0

@@ -8,9 +8,9 @@ from uuid import UUID
 import pytest
 
 from runfold_projections.postgres.connection import Connection, open_connection
-from runfold_projections.segments import packs
+from runfold_projections.segments import compacted_builder
+from runfold_projections.segments.compacted_builder import build_segments
 from runfold_projections.segments.level0 import encode_level0
-from runfold_projections.segments.packs import build_segments
 from runfold_projections.series import points as series
 from runfold_projections.series.points import read_series
 from runfold_schemas.events.frames import Frame
@@ -53,7 +53,8 @@ async def insert(connection: Connection, run_id: str, offset: int, frames: list[
     for first, last, points, head, data in rows:
         await connection.execute(
             """
-            INSERT INTO segment (run_id, first_offset, attempt, rank, branch, first_key, last_key, level, last_offset, first_step,
+            INSERT INTO segment (run_id, first_offset, attempt, rank, branch, first_key, last_key, level, last_offset,
+                first_step,
                                  last_step, partition, points, head, data)
             VALUES ($1, $2, '', 0, 0, $3, $4, $5, $2, 0, 1000000, 0, $6, $7, $8)
             """,
@@ -73,8 +74,8 @@ async def test_every_point_of_the_series_asked_for_is_read_and_no_other(
     connection: Connection, monkeypatch: pytest.MonkeyPatch, whole_bytes: int
 ) -> None:
     monkeypatch.setattr(series, "WHOLE_BYTES", whole_bytes)
-    monkeypatch.setattr(packs, "MOST_KEYS", 16)
-    monkeypatch.setattr(packs, "CHUNK_BYTES", 400)
+    monkeypatch.setattr(compacted_builder, "MOST_KEYS", 16)
+    monkeypatch.setattr(compacted_builder, "CHUNK_BYTES", 400)
     rng, all_points = Random(whole_bytes), dict[tuple[str, str], list[tuple[int, int, float]]]()
     for offset in range(6):
         for run_id in ("r1", "r2", "unknown"):

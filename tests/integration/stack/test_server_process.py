@@ -17,7 +17,8 @@ import sys
 from runfold_server.app.application import serve
 from runfold_log.cluster import KafkaCluster
 from runfold_server.core.config import ServerConfig
-serve(ServerConfig(KafkaCluster("127.0.0.1:1"), "postgresql://nobody@127.0.0.1:1/none", port=int(sys.argv[1]), workers=int(sys.argv[2])))
+port, workers = map(int, sys.argv[1:3])
+serve(ServerConfig(KafkaCluster("127.0.0.1:1"), "postgresql://nobody@127.0.0.1:1/none", port=port, workers=workers))
 """
 NAGLE_SECONDS = 0.03
 """A small answer held back for a delayed acknowledgement takes 40 ms."""

@@ -1,4 +1,6 @@
-"""events:stream over real Kafka and Postgres: everything that the log holds, from any place in it on, and nothing twice."""
+"""events:stream over real Kafka and Postgres: everything that the log holds, from any place in it on, and nothing
+twice.
+"""
 
 from __future__ import annotations
 
@@ -326,7 +328,7 @@ def test_a_silent_stream_beats_and_says_how_far_it_is(
 def test_a_client_that_takes_nothing_is_told_so_and_loses_nothing(
     servers: ServerPair, client: httpx2.Client, run: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(send_queue, "MOST_PENDING", 200_000)
+    monkeypatch.setattr(send_queue, "MAX_PENDING_BYTES", 200_000)
     count = 80
     host, _, port = servers.uris[0].removeprefix("http://").partition(":")
     with socket.socket() as deaf:

@@ -177,14 +177,14 @@ def test_a_silent_stream_beats_and_says_how_far_it_is(
 def test_a_client_that_takes_nothing_is_told_so_and_loses_nothing(
     servers: ServerPair, client: httpx2.Client, run: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(send_queue, "MOST_PENDING", 100_000)
-    ended, finish = threading.Event(), send_queue.Pending.finish
+    monkeypatch.setattr(send_queue, "MAX_PENDING_BYTES", 100_000)
+    ended, finish = threading.Event(), send_queue.SendQueue.finish
 
-    def finished(own: send_queue.Pending[Any, Any], end: send_queue.End, reason: str) -> None:
+    def finished(own: send_queue.SendQueue[Any, Any], end: send_queue.End, reason: str) -> None:
         finish(own, end, reason)
         ended.set()
 
-    monkeypatch.setattr(send_queue.Pending, "finish", finished)
+    monkeypatch.setattr(send_queue.SendQueue, "finish", finished)
     rows, count = 5_000, 0
     start = history(client, run)["live"]
     host, _, port = servers.uris[0].removeprefix("http://").partition(":")
@@ -194,7 +194,8 @@ def test_a_client_that_takes_nothing_is_told_so_and_loses_nothing(
         deaf.sendall(f"GET {API}series:live?run_id={run}&key=m HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
         deaf.settimeout(30)
         assert b"200" in deaf.recv(100)
-        # One after the other, however they come together in the log's readers: a stream that has too much is ended by what comes then.
+        # One after the other, however they come together in the log's readers: a stream that has too much is ended by
+        # what comes then.
         while not ended.wait(0.05) or count < 20:
             steps = array("q", range(count * rows, (count + 1) * rows))
             frame = Frame(("m",), steps, steps, array("d", map(float, steps)))

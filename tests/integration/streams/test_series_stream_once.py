@@ -1,4 +1,6 @@
-"""series:live tells a point once, however many events log it: what the history shows and what the stream tells are the same points."""
+"""series:live tells a point once, however many events log it: what the history shows and what the stream tells are the
+same points.
+"""
 
 from __future__ import annotations
 
@@ -92,6 +94,7 @@ def effective(told: list[tuple[str, Any]], run: str) -> list[Told]:
     return sorted(kept)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_stream_and_a_history_have_the_same_points_each_once(
     servers: ServerPair, client: httpx2.Client, run: str, seed: int

@@ -1,4 +1,6 @@
-"""Webhooks over real Kafka, Postgres and sockets: the unmodified MLflow client's calls, and what a receiver hears whatever breaks."""
+"""Webhooks over real Kafka, Postgres and sockets: the unmodified MLflow client's calls, and what a receiver hears
+whatever breaks.
+"""
 
 from __future__ import annotations
 

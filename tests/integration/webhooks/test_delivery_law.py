@@ -1,7 +1,8 @@
 """A law of webhooks, over generated events, moody receivers, and workers and receivers that die:
 
-every accepted event of a kind that a webhook wants is one delivery, under one id, tried until it is taken or its tries are used up; and the
-failed list holds exactly those that were never taken. RUNFOLD_SOAK makes it many histories, and RUNFOLD_SEED others.
+every accepted event of a kind that a webhook wants is one delivery, under one id, tried until it is taken or its tries
+are used up; and the failed list holds exactly those that were never taken. RUNFOLD_SOAK makes it many histories, and
+RUNFOLD_SEED others.
 """
 
 import asyncio
@@ -38,7 +39,9 @@ Told = tuple[str, dict[str, str]]
 
 
 class Registry:
-    """What the registry accepts, told by hand: a name is free once, versions count up, aliases and tags need their version."""
+    """What the registry accepts, told by hand: a name is free once, versions count up, aliases and tags need their
+    version.
+    """
 
     def __init__(self) -> None:
         self._versions: dict[str, int] = {}
@@ -76,6 +79,7 @@ def generated(rng: Random, number: int) -> Event:
     )
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(7200 if SOAK else 240)
 @pytest.mark.parametrize("seed", range(SEED, SEED + HISTORIES))
 async def test_every_matching_event_is_told_under_one_id_or_is_among_the_failed(
@@ -145,16 +149,16 @@ async def _history(
         "webhook_attempts": MOST,
     }
     worker: Program = installation.worker(**settings)
-    registry, born = Registry(), set()
+    registry, creation_offset = Registry(), set()
     expected: dict[tuple[str, int, str], dict[str, str]] = {}
     async with sender(installation) as raw:
         for number, event in enumerate(events):
             (at,) = await append(installation, raw, [outgoing(Topic.REGISTRY, event, sequence=number)])
             if isinstance(event, WebhookCreated):
-                born |= {event.webhook_id} & hooks.keys()
+                creation_offset |= {event.webhook_id} & hooks.keys()
             elif told := registry.accept(event):
                 kind, data = told
-                expected |= {(hook, at.offset, kind): data for hook in born if kind in wants[hook]}
+                expected |= {(hook, at.offset, kind): data for hook in creation_offset if kind in wants[hook]}
             if number in deaths:
                 # While it tells, or folds, or queues: as chance has it.
                 await asyncio.sleep(rng.random() * 2)

@@ -1,4 +1,6 @@
-"""Chromium from the npm package `@sparticuz/chromium`, for machines that have no browser: no root, no download outside npm."""
+"""Chromium from the npm package `@sparticuz/chromium`, for machines that have no browser: no root, no download outside
+npm.
+"""
 
 import base64
 import fcntl

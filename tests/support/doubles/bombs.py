@@ -1,4 +1,6 @@
-"""Record batches of Kafka that are small on the wire and large once inflated; made piece by piece, so that a test stays small."""
+"""Record batches of Kafka that are small on the wire and large once inflated; made piece by piece, so that a test stays
+small.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A double of our server, as far as the SDK talks to it: experiments, and events as batches. On a real socket, with faults on demand."""
+"""A double of our server, as far as the SDK talks to it: experiments, and events as batches.
+
+On a real socket, with faults on demand.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A receiver of webhooks with moods: it takes a delivery, refuses it, hangs, or breaks the connection, as its seed says."""
+"""A receiver of webhooks with moods: it takes a delivery, refuses it, hangs, or breaks the connection, as its seed
+says.
+"""
 
 import json
 import socket

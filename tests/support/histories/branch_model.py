@@ -5,7 +5,9 @@ from typing import NamedTuple
 
 
 class Said(NamedTuple):
-    """An event of a writer: a `point`, a `start` or a `rewind`, or something `else`; at which step, and for which ranks."""
+    """An event of a writer: a `point`, a `start` or a `rewind`, or something `else`; at which step, and for which
+    ranks.
+    """
 
     kind: str
     attempt: str

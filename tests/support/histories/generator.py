@@ -1,6 +1,9 @@
-"""Generated logs of one partition: what writers do, and what they do wrong. From a random source, so that Hypothesis can drive it.
+"""Generated logs of one partition: what writers do, and what they do wrong.
 
-Every event belongs to the contract; conflicts, unknown entities, holes, late and repeated sequences are the fold's business.
+From a random source, so that Hypothesis can drive it.
+
+Every event belongs to the contract; conflicts, unknown entities, holes, late and repeated sequences are the fold's
+business.
 """
 
 from array import array

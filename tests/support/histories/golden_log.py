@@ -1,4 +1,7 @@
-"""Golden logs: records as they were written once, and what folding them meant. Kept for ever, read back by every release."""
+"""Golden logs: records as they were written once, and what folding them meant.
+
+Kept for ever, read back by every release.
+"""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -88,5 +91,6 @@ def write(path: Path, projection: Projection, raws: Sequence[Raw], rows: Rows) -
 
     with path.open("x") as file:
         file.write(
-            f'{{"projection": "{projection.value}", "records": [\n{lines(to_json(raws))}\n], "rows": [\n{lines(rows)}\n]}}\n'
+            f'{{"projection": "{projection.value}", "records": [\n{lines(to_json(raws))}\n], '
+            f'"rows": [\n{lines(rows)}\n]}}\n'
         )

@@ -1,4 +1,7 @@
-"""The registry as one would write it in an afternoon: dictionaries by name, deep-copied before each change. What the fold is held against."""
+"""The registry as one would write it in an afternoon: dictionaries by name, deep-copied before each change.
+
+What the fold is held against.
+"""
 
 import copy
 from dataclasses import dataclass, field

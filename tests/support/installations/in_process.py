@@ -142,7 +142,10 @@ async def until(what: str, ask: Any, timeout: float = 30.0) -> None:
 
 
 def break_headers(batch: Any) -> None:
-    """What librdkafka writes and aiokafka would not: a header name in Latin-1. The batch's checksum is made right again."""
+    """What librdkafka writes and aiokafka would not: a header name in Latin-1.
+
+    The batch's checksum is made right again.
+    """
     data = bytearray(bytes(batch._build()).replace(b"LATIN1", b"L\xc4TIN1"))
     data[17:21] = calc_crc32c(bytes(data[21:])).to_bytes(4, "big")
     batch._buffer = data

@@ -1,4 +1,6 @@
-"""An installation for one test: a namespace of its own on the session's services, with workers and servers as processes."""
+"""An installation for one test: a namespace of its own on the session's services, with workers and servers as
+processes.
+"""
 
 import asyncio
 import os
@@ -146,8 +148,9 @@ class Installation:
         return found
 
     async def replayed(self, timeout: float = 240.0) -> dict[Projection, list[tuple[str, Row]]]:
-        """Canonical rows of a clean replay: new generations beside the live ones, folded from the log's start by a worker
-        that runs already (or by `program("worker")`)."""
+        """Canonical rows of a clean replay: new generations beside the live ones, folded from the log's start by a
+        worker that runs already (or by `program("worker")`).
+        """
         schemas = {}
         async with open_pool(self.services.postgres, self.namespace, application="test") as pool:
             for projection in Projection:

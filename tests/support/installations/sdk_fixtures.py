@@ -1,4 +1,6 @@
-"""What the tests of `import runfold` on real services share: an installation per module, its addresses, and reading back."""
+"""What the tests of `import runfold` on real services share: an installation per module, its addresses, and reading
+back.
+"""
 
 from __future__ import annotations
 

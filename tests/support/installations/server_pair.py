@@ -112,7 +112,13 @@ async def _live(services: Services, ready: Callable[[ServerPair], Coroutine[Any,
         for _ in range(2):
             listener = exits.enter_context(listening_socket("127.0.0.1", 0))
             server = _Server(
-                uvicorn.Config(create_app(config_of_servers), log_config=None, ws="none", http=BoundedProtocol)
+                uvicorn.Config(
+                    create_app(config_of_servers),
+                    log_config=None,
+                    ws="none",
+                    http=BoundedProtocol,
+                    proxy_headers=False,
+                )
             )
             running.create_task(server.serve([listener]))
             servers.append(server)

@@ -1,4 +1,6 @@
-"""An installation with a worker and servers that the tests of one module share: they differ by experiment, not by namespace."""
+"""An installation with a worker and servers that the tests of one module share: they differ by experiment, not by
+namespace.
+"""
 
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager

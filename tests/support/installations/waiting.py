@@ -58,7 +58,10 @@ async def partitions_of(worker: Program) -> set[tuple[str, str]]:
 
 
 async def folded_by(worker: Program) -> int:
-    """Records that this life of the worker has folded; 0 if it does not answer. AssertionError if it has ended by itself."""
+    """Records that this life of the worker has folded; 0 if it does not answer.
+
+    AssertionError if it has ended by itself.
+    """
     assert_runs(worker)
     _, text = await answer_of(worker, "/metrics")
     lines = [line for line in text.splitlines() if line.startswith("runfold_folded_total")]

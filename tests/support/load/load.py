@@ -1,7 +1,7 @@
 """A load that remembers exactly what was acknowledged, and the comparison of that with what is there.
 
-Half of the runs are written as MLflow's client does, over plain HTTP, by requests whose repetition is safe; half by the SDK,
-whose repetitions carry the same events.
+Half of the runs are written as MLflow's client does, over plain HTTP, by requests whose repetition is safe; half by the
+SDK, whose repetitions carry the same events.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from runfold.errors import NotConnected
 from runfold_projections.core.canonical import Row
 from runfold_projections.core.projection import Projection
 from runfold_projections.postgres.connection import open_pool
-from runfold_projections.segments.packs import read_segment
+from runfold_projections.segments.compacted import read_segment
 from tests.support.installations.installation import Installation
 
 API = "/api/2.0/mlflow"
@@ -63,7 +63,8 @@ class RunBook:
     sent_points: Counter[Point] = field(default_factory=Counter)
     """How often each point was sent, as events of their own."""
     doubtful: dict[tuple[str, str], set[str]] = field(default_factory=dict)
-    """Values of (params | tags | status, key) in attempts that were not acknowledged: they may take effect, even late."""
+    """Values of (params | tags | status, key) in attempts that were not acknowledged: they may take effect, even late.
+    """
 
     def doubt(self, kind: str, values: dict[str, str]) -> None:
         """An attempt to write these was not acknowledged."""

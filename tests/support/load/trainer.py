@@ -1,7 +1,8 @@
 """A training process whose every value follows from where it stands: `trainer.py EXPERIMENT FIRST_STEP KEYS PAUSE`.
 
-It logs row after row until its input ends, and tells of each: step, time before and after the call (ms), points on disk, points that
-arrived. First it tells the directory of its spool, at the end `ended`, the step behind its last one, and how many points were refused.
+It logs row after row until its input ends, and tells of each: step, time before and after the call (ms), points on
+disk, points that arrived. First it tells the directory of its spool, at the end `ended`, the step behind its last one,
+and how many points were refused.
 """
 
 import os

@@ -1,4 +1,6 @@
-"""Training processes that a test may kill, what each of them must have left, and the comparison of that with what is stored."""
+"""Training processes that a test may kill, what each of them must have left, and the comparison of that with what is
+stored.
+"""
 
 import os
 import subprocess
@@ -12,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from runfold.spool import layout
-from runfold.spool.frames import MAGIC, Kind, scan
+from runfold.spool.frames import MAGIC, FrameKind, scan
 from runfold_projections.postgres.connection import open_pool
-from runfold_projections.segments.packs import read_segment
+from runfold_projections.segments.compacted import read_segment
 from runfold_schemas.codec import wire
 from runfold_schemas.codec.batch import decode_item
 from runfold_schemas.events.metrics import MetricsLogged
@@ -139,7 +141,7 @@ def last_step(spool: Path) -> int:
     for number in reversed(layout.segments(spool)):
         frames = list(scan(layout.segment_path(spool, number).read_bytes(), len(MAGIC)))
         for frame in reversed(frames):
-            if frame.kind is Kind.METRICS:
+            if frame.kind is FrameKind.METRICS:
                 event = wire.decode(decode_item(frame.payload).value)
                 assert isinstance(event, MetricsLogged)
                 return event.frames[-1].steps[-1]
@@ -147,7 +149,9 @@ def last_step(spool: Path) -> int:
 
 
 async def wrong_points(installation: Installation, lives: Sequence[Life]) -> list[str]:
-    """Where the stored points differ from those of these lives: what is lost, there twice, strange, or of another value."""
+    """Where the stored points differ from those of these lives: what is lost, there twice, strange, or of another
+    value.
+    """
     wrong: list[str] = []
     async with open_pool(
         installation.services.postgres, installation.namespace, application="test", timeout=60

@@ -1,7 +1,7 @@
 """Requests about the registry, in an order, and what MLflow 3.17.2 answered to them.
 
-`python -m tests.support.mlflow.registry_conversation URL` records the answers of a server (MLflow's own, empty but for its experiment 0) into
-`registry_answers.json`. RUN stands for the id of a run of experiment 0.
+`python -m tests.support.mlflow.registry_conversation URL` records the answers of a server (MLflow's own, empty but for
+its experiment 0) into `registry_answers.json`. RUN stands for the id of a run of experiment 0.
 """
 
 import json

@@ -1,7 +1,8 @@
-"""A long conversation about experiments, runs, metrics and logged models, made by chance from a seed, and what MLflow 3.17.2 answered.
+"""A long conversation about experiments, runs, metrics and logged models, made by chance from a seed, and what MLflow
+3.17.2 answered.
 
-`python -m tests.support.mlflow.tracking_conversation URL` records the answers of a server (MLflow's own, on Postgres) into
-`tracking_answers.json`. `<E1>`, `<R1>` and `<M1>` stand for the ids of experiments, runs and logged models.
+`python -m tests.support.mlflow.tracking_conversation URL` records the answers of a server (MLflow's own, on Postgres)
+into `tracking_answers.json`. `<E1>`, `<R1>` and `<M1>` stand for the ids of experiments, runs and logged models.
 """
 
 import json
@@ -220,7 +221,8 @@ class Script:
         number = f"{self._pick('<', '>', '<=', '>=')} {self._pick('1', '0.5', '-1')}"
         text = f"{self._pick('=', '!=', 'LIKE', 'ILIKE')} {self._pick(*MODEL_WORDS)}"
         clause = self._pick(
-            f"metrics.loss {number}", f"metrics.a {number}", f"params.a {text}", f"params.`a/b` {text}", f"tags.b {text}",
+            f"metrics.loss {number}", f"metrics.a {number}", f"params.a {text}", f"params.`a/b` {text}",
+            f"tags.b {text}",
             f"name {text}", f"model_type {text}", f"source_run_id {text}", f"source_run_id = '{self._some('R')}'",
             "name IN ('m1', 'other')", "model_type NOT IN ('tree')", "creation_timestamp > 5",
         )  # fmt: skip

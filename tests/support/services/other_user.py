@@ -11,7 +11,9 @@ NOBODY = 65534
 
 
 def _python() -> str:
-    """Return an interpreter that `nobody` may execute; the one that runs the tests can lie in a home directory of mode 0700."""
+    """Return an interpreter that `nobody` may execute; the one that runs the tests can lie in a home directory of mode
+    0700.
+    """
     for candidate in (shutil.which("python3", path="/usr/bin:/usr/local/bin"), sys.executable):
         if (
             candidate

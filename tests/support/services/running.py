@@ -1,7 +1,9 @@
-"""The real services for tests: one Kafka, one Postgres and one S3 store per test session, in a thread with an event loop of its own.
+"""The real services for tests: one Kafka, one Postgres and one S3 store per test session, in a thread with an event
+loop of its own.
 
-`RUNFOLD_TEST_KAFKA` (with RUNFOLD_KAFKA_* for its password, if it asks for one), `RUNFOLD_TEST_POSTGRES` and `RUNFOLD_TEST_S3` (an endpoint, with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)
-name services of yours instead; tests that kill services then fail loudly.
+`RUNFOLD_TEST_KAFKA` (with RUNFOLD_KAFKA_* for its password, if it asks for one), `RUNFOLD_TEST_POSTGRES` and
+`RUNFOLD_TEST_S3` (an endpoint, with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY) name services of yours instead; tests
+that kill services then fail loudly.
 """
 
 import asyncio
@@ -39,7 +41,10 @@ class Services:
         return {"RUNFOLD_KAFKA": self.kafka.brokers, **self.kafka.security.variables()}
 
     def kill(self, name: str, signal_number: int) -> None:
-        """Send a signal to `kafka`, `postgres` or `s3`; the supervisor brings it back. Return from a SIGSTOP once it has stopped."""
+        """Send a signal to `kafka`, `postgres` or `s3`; the supervisor brings it back.
+
+        Return from a SIGSTOP once it has stopped.
+        """
         if signal_number == signal.SIGSTOP:
             stop_process(self.stack.supervisor.pid(name))
         else:

@@ -13,7 +13,7 @@ from runfold_server.http.prefixes import NATIVE_PREFIX
 from runfold_server.http.responses import json_response
 from runfold_server.http.services import Services
 from runfold_server.openapi_schemas.common import JSON, TEXT, having
-from runfold_server.reads.reader import of_topics
+from runfold_server.reads.scopes import of_topics
 
 from .queries import get_toy
 
@@ -26,7 +26,7 @@ class ToyById(Message, frozen=True):
 
 async def _toy(services: Services, call: RawCall[ToyById]) -> Response:
     toy_id = call.request.toy_id
-    read = await services.reads.reader.strong(of_topics(Topic.REGISTRY), lambda connection: get_toy(connection, toy_id))
+    read = await services.reads.reader.read(of_topics(Topic.REGISTRY), lambda connection: get_toy(connection, toy_id))
     if read.value is None:
         raise NotFound(f"There is no toy '{toy_id}'")
     return json_response(asdict(read.value))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import runfold
-from runfold.pipeline.recovery import sync
+from runfold.pipeline.spool_sync import sync
 from runfold_schemas.events.metrics import MetricsLogged
 from runfold_schemas.events.runs import ParamsLogged, RunCreated, RunUpdated, TagsSet
 from runfold_schemas.positions.topics import Topic
@@ -175,7 +175,7 @@ def test_a_record_that_a_proxy_finds_too_large_stays_in_the_spool_and_the_others
     other.log({"x": 1})
     other.finish()
     run.finish()
-    assert "stays in the spool" in caplog.text
+    assert "stay in the spool" in caplog.text
     assert server.of(ParamsLogged) == []
     server.too_large = lambda got: False
     assert sync(spool_dir, server.uri).sent == [run.id]
@@ -185,7 +185,7 @@ def test_a_record_that_a_proxy_finds_too_large_stays_in_the_spool_and_the_others
 def test_one_bad_record_does_not_take_the_others_with_it(server: EventServer) -> None:
     server.bad = lambda got: isinstance(got.event, ParamsLogged)
     run = runfold.run(params={"a": 1}, tags={"b": 2}, on_rejection="raise")
-    with pytest.raises(runfold.ServerRefused, match="1 events were refused"):
+    with pytest.raises(runfold.ServerRefused, match="1 events were rejected"):
         run.finish()
     assert [type(event) for event in server.events()] == [RunCreated, RunUpdated]
 
@@ -198,7 +198,7 @@ def test_a_request_that_is_wrong_by_its_way_and_not_by_its_records_loses_nothing
         run.log({"x": 1})
     assert len(server.rows()) == 1
     assert [type(event) for event in server.events()] == [RunCreated, MetricsLogged, RunUpdated]
-    assert caplog.text.count("kept on disk, trying again") == 1
+    assert caplog.text.count("kept on disk; retrying") == 1
 
 
 def test_a_server_that_refuses_everything_is_told_of_once(
@@ -210,7 +210,7 @@ def test_a_server_that_refuses_everything_is_told_of_once(
     for step in range(5):
         run.log({"x": step})
         run.flush()
-    with pytest.raises(runfold.ServerRefused, match=r"7 events were refused: .* 422: not now$"):
+    with pytest.raises(runfold.ServerRefused, match=r"7 events were rejected: .* 422: not now$"):
         run.finish()
     assert caplog.text.count("answered 422: not now") == 1
 
@@ -225,7 +225,7 @@ def test_without_a_server_a_run_starts_with_a_warning_unless_one_is_required(
         run.log({"x": 1})
         assert run.experiment_id is None
     assert f"{uri} does not answer" in caplog.text
-    assert "The run starts all the same" in caplog.text
+    assert "The run starts anyway" in caplog.text
     monkeypatch.setenv("RUNFOLD_REQUIRE_SERVER", "1")
     with pytest.raises(runfold.NotConnected, match=re.escape(uri) + ".*RUNFOLD_TRACKING_URI"):
         runfold.run(tracking_uri=uri)
@@ -237,7 +237,7 @@ def test_a_run_that_began_without_a_server_is_created_and_sent_when_one_answers(
     run = runfold.run("digits", params={"a": 1}, tracking_uri=uri)
     for step in range(10):
         run.log({"x": step})
-    run._writer._saver.save()
+    run._writer._flusher.save()
     with event_server(int(uri.rpartition(":")[2]), late):
         run.finish()
     assert [type(event) for event in late.events()] == [RunCreated, ParamsLogged, MetricsLogged, RunUpdated]

@@ -1,4 +1,4 @@
-"""The server slow, away, cut off: nothing lost, nothing reordered, nothing blocked."""
+"""A slow, absent or disconnected server: nothing is lost or reordered, and nothing blocks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 import runfold
 from runfold.pipeline.buffer import Buffer, Rows
-from runfold.pipeline.flusher import Pump
+from runfold.pipeline.flusher import FlushThread
 from runfold.pipeline.rows import RowReader
 from runfold_schemas.codec.batch import MAX_BATCH_BYTES, decode_batch
 from runfold_schemas.events.frames import Frame, Point
@@ -62,19 +62,19 @@ def test_a_server_that_goes_and_comes_back_has_everything_in_order(caplog: pytes
         run.log({"x": 0})
         run.flush()
         port = int(state.uri.rpartition(":")[2])
-    # The old connection still lives in its handler thread; it would go on answering.
+    # The handler thread of the old connection still runs and would answer.
     state.faults = [Fault(drop=True)]
     for step in range(1, 5000):
         run.log({"x": step, "y": step} if step % 7 == 0 else {"x": step})
     deadline = time.monotonic() + 20
-    while "trying again" not in caplog.text:
+    while "retrying" not in caplog.text:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     with event_server(port, state):
         run.finish()
     assert [(step, values[0]) for _, step, values in state.rows()] == [(s, float(s)) for s in range(5000)]
-    assert caplog.text.count("trying again") == 1
-    assert "takes events again" in caplog.text
+    assert caplog.text.count("retrying") == 1
+    assert "accepts events again" in caplog.text
 
 
 def test_a_full_spool_refuses_counts_and_warns_in_time_and_the_training_loop_never_waits(
@@ -88,8 +88,8 @@ def test_a_full_spool_refuses_counts_and_warns_in_time_and_the_training_loop_nev
         run.log({f"key {k}": step for k in range(10)}, step=step)
         if step % 100 == 0:
             run.set_tags({"step": step})
-            run._writer._saver.save()
-    warned = caplog.text.index("of 1 MB (RUNFOLD_SPOOL_MB): when they are full, new points are refused")
+            run._writer._flusher.save()
+    warned = caplog.text.index("of 1 MB (RUNFOLD_SPOOL_MB). When they are full, new points are dropped")
     assert warned < caplog.text.index("has no room")
     assert run._writer._buffer.size + on_disk(run.spool) <= 1024 * 1024
     assert run.refused > 0
@@ -103,7 +103,7 @@ def test_a_full_spool_refuses_counts_and_warns_in_time_and_the_training_loop_nev
     steps = [step for _, step, _ in rows]
     assert steps == sorted(steps)
     assert rows[-1][0] == ("after",)
-    assert f"{run.refused} and " in caplog.text
+    assert f"dropped {run.refused} points and " in caplog.text
     assert server.of(RunUpdated)[0].status == "FINISHED"
 
 
@@ -178,7 +178,7 @@ def test_a_slow_server_gets_larger_requests(server: EventServer) -> None:
     with runfold.run() as run:
         run.flush()
         run.log({"x": -1.0}, step=0)
-        run._writer._saver.save()
+        run._writer._flusher.save()
         for step in range(50_000):
             run.log({"x": step})
     assert len(server.rows()) == 50_001
@@ -244,13 +244,13 @@ def test_a_buffer_hands_out_what_was_put_in_whenever_it_is_taken(
     got: list[tuple[tuple[str, ...], bytes]] = []
 
     def take() -> None:
-        for entry in buffer.take():
+        for entry in buffer.drain():
             frame = entry.frame() if isinstance(entry, Rows) else pytest.fail("no fact was put in")
             width = len(frame.keys)
             got.extend(
                 (frame.keys, frame.values[r * width : (r + 1) * width].tobytes()) for r in range(len(frame.steps))
             )
-        buffer.acknowledge()
+        buffer.mark_saved()
 
     for n, (metrics, step) in enumerate(rows):
         buffer.add_row(*reader.read(metrics), step)
@@ -259,16 +259,16 @@ def test_a_buffer_hands_out_what_was_put_in_whenever_it_is_taken(
     take()
     assert got == [(tuple(metrics), array("d", metrics.values()).tobytes()) for metrics, _ in rows]
     assert buffer.size == 0
-    assert buffer.left() == (0, 0)
+    assert buffer.unsaved() == (0, 0)
     assert buffer.due() is None
 
 
 SIGNALS_ARE_HEEDED_AFTER = ("CALL", "CALL_KW", "CALL_FUNCTION_EX", "JUMP_BACKWARD", "RESUME")
-"""Operations after which the interpreter lets a signal's handler run."""
+"""Operations after which the interpreter runs signal handlers."""
 
 
 class CtrlC:
-    """Raises KeyboardInterrupt at the n-th place inside of the client's code where a signal could be heeded. A context manager."""
+    """A context manager that raises KeyboardInterrupt at the n-th point of our code where signals are handled."""
 
     def __init__(self, place: int) -> None:
         self.left = place
@@ -295,16 +295,16 @@ class CtrlC:
 
 
 class Idle:
-    """A saver that has nothing to do."""
+    """A flusher that has nothing to do."""
 
     def due(self) -> None:
         return None
 
 
 def test_a_ctrl_c_anywhere_in_a_log_call_leaves_whole_rows_and_no_lock() -> None:
-    pump = Pump()
-    saver: Any = Idle()
-    buffer, reader = Buffer(10**9, 200, 0.0, lambda: pump.wake(saver)), RowReader()
+    flush_thread = FlushThread()
+    flusher: Any = Idle()
+    buffer, reader = Buffer(10**9, 200, 0.0, lambda: flush_thread.wake(flusher)), RowReader()
     kinds = [{"a": 0.0, "b": 0.5}, {"c": 1.0}]
     frames = []
     calls = whole = place = 0
@@ -322,9 +322,9 @@ def test_a_ctrl_c_anywhere_in_a_log_call_leaves_whole_rows_and_no_lock() -> None
             except KeyboardInterrupt:
                 interrupted = True
         if place % 4 == 0:
-            frames += [entry.frame() for entry in buffer.take() if isinstance(entry, Rows)]
-            buffer.acknowledge()
-    frames += [entry.frame() for entry in buffer.take() if isinstance(entry, Rows)]
+            frames += [entry.frame() for entry in buffer.drain() if isinstance(entry, Rows)]
+            buffer.mark_saved()
+    frames += [entry.frame() for entry in buffer.drain() if isinstance(entry, Rows)]
     assert place > 10
     for frame in frames:
         assert len(frame.times) == frame.rows
@@ -335,7 +335,7 @@ def test_a_ctrl_c_anywhere_in_a_log_call_leaves_whole_rows_and_no_lock() -> None
 def test_a_ctrl_c_anywhere_in_a_save_loses_nothing_and_writes_nothing_under_two_identities(
     server: EventServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runfold.pipeline.flusher.Pump.wake", lambda self, saver: None)
+    monkeypatch.setattr("runfold.pipeline.flusher.FlushThread.wake", lambda self, flusher: None)
     run = runfold.run()
     run.save()
     place = rows = 0
@@ -347,7 +347,7 @@ def test_a_ctrl_c_anywhere_in_a_save_loses_nothing_and_writes_nothing_under_two_
         rows += 1
         try:
             with CtrlC(place):
-                run._writer._saver._save()
+                run._writer._flusher._save()
             interrupted = False
         except KeyboardInterrupt:
             interrupted = True
@@ -362,7 +362,7 @@ def test_a_block_that_can_not_be_encoded_costs_no_other_s_points(
 ) -> None:
     run = runfold.run()
     run.log({"x": 0})
-    run._writer._buffer.add_block(Frame(("y", "y"), array("q", [0]), array("q", [0]), array("d", [1, 2])))
+    run._writer._buffer.add_frame(Frame(("y", "y"), array("q", [0]), array("q", [0]), array("d", [1, 2])))
     run.log({"x": 1})
     run.finish()
     assert server.rows() == [(("x",), 0, [0.0]), (("x",), 1, [1.0])]

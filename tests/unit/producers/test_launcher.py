@@ -1,4 +1,4 @@
-"""Which run, rank and attempt a process has, by what its launcher put into the environment."""
+"""Run, rank and attempt of a process, from the environment that its launcher sets."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import pytest
 from runfold import SdkError
 from runfold.launcher import process_context
 from runfold.launcher.job_id import _runs_launcher
-from runfold.launcher.process_context import Place, where_we_run
-from runfold.run_setup import _turns
+from runfold.launcher.process_context import ProcessContext, read_process_context
+from runfold.run_setup import _branch_events
 from runfold_schemas.events.metrics import AttemptStarted
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "job7", "RANK": "3", "WORLD_SIZE": "8", "TORCHELASTIC_RESTART_COUNT": "2"}
@@ -16,12 +16,12 @@ SLURM = {"SLURM_JOB_ID": "991", "SLURM_STEP_ID": "0", "SLURM_PROCID": "5", "SLUR
 INDEXED = {"JOB_COMPLETION_INDEX": "4", "HOSTNAME": "train-x-4"}
 
 
-def place(environ: dict[str, str], run_id: str | None = None, experiment: str = "one of this test") -> Place:
-    return where_we_run(experiment, run_id, environ)
+def context(environ: dict[str, str], run_id: str | None = None, experiment: str = "one of this test") -> ProcessContext:
+    return read_process_context(experiment, run_id, environ)
 
 
 def test_without_a_launcher_a_process_is_alone() -> None:
-    found = place({})
+    found = context({})
     assert (found.run_id, found.rank, found.world_size, found.attempt) == (None, None, None, "")
     assert found.node
 
@@ -36,13 +36,13 @@ def test_without_a_launcher_a_process_is_alone() -> None:
         (INDEXED, 4, None, ""),
         ({**INDEXED, "POD_UID": "u"}, 4, None, "u"),
         ({"RUNFOLD_RUN_ID": "a-run", "RANK": "1", "WORLD_SIZE": "2"}, 1, 2, ""),
-        ({"RUNFOLD_RUN_ID": "a-run", "RUNFOLD_RANK": "1", "RUNFOLD_WORLD_SIZE": "2", "RUNFOLD_ATTEMPT": "x"}, 1, 2, "x"),
+        ({"RUNFOLD_RUN_ID": "a", "RUNFOLD_RANK": "1", "RUNFOLD_WORLD_SIZE": "2", "RUNFOLD_ATTEMPT": "x"}, 1, 2, "x"),
     ],
 )  # fmt: skip
 def test_launchers_name_rank_world_and_attempt(
     environ: dict[str, str], rank: int, world: int | None, attempt: str
 ) -> None:
-    found = place(environ)
+    found = context(environ)
     assert (found.rank, found.world_size, found.attempt) == (rank, world, attempt)
     assert found.run_id
 
@@ -50,9 +50,9 @@ def test_launchers_name_rank_world_and_attempt(
 @pytest.mark.parametrize("environ", [TORCHRUN, SLURM, INDEXED])
 def test_all_processes_of_a_job_and_its_restarts_have_one_run_and_other_jobs_others(environ: dict[str, str]) -> None:
     def run_id(experiment: str, **changes: str) -> str | None:
-        return place({**environ, **changes}, experiment=experiment).run_id
+        return context({**environ, **changes}, experiment=experiment).run_id
 
-    # As processes of their own would: each asks for the first time of this experiment.
+    # Simulates separate processes, each of which asks for this experiment for the first time.
     first = run_id(f"a {environ}")
     assert first is not None
     assert run_id(f"a {environ}") != first, "the second run of a process is another one"
@@ -70,9 +70,9 @@ def test_all_processes_of_a_job_and_its_restarts_have_one_run_and_other_jobs_oth
 @pytest.mark.parametrize("nothing", ["none", "None", "null", "", "0", " ", "undefined"])
 def test_an_id_of_the_user_s_that_says_nothing_is_an_error_that_names_the_way_out(nothing: str) -> None:
     with pytest.raises(SdkError, match=r"RUNFOLD_RUN_ID=.*set RUNFOLD_RUN_ID to one id"):
-        place({"RUNFOLD_RUN_ID": nothing})
+        context({"RUNFOLD_RUN_ID": nothing})
     with pytest.raises(SdkError, match="run_id="):
-        place({}, run_id=nothing)
+        context({}, run_id=nothing)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_an_id_of_the_user_s_that_says_nothing_is_an_error_that_names_the_way_ou
         {**TORCHRUN, "TORCHELASTIC_RUN_ID": "none"},
         {**SLURM, "SLURM_JOB_ID": "0"},
         {"RANK": "0", "WORLD_SIZE": "2"},
-        # A port is no id: the next training on this machine has the same one.
+        # A port is not an id, because the next training on this machine has the same one.
         {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"},
         {"PMI_RANK": "1", "PMI_SIZE": "2"},
         {"JOB_COMPLETION_INDEX": "4", "HOSTNAME": "somewhere"},
@@ -92,10 +92,10 @@ def test_where_nothing_names_the_job_each_process_has_its_own_run_and_one_warnin
 ) -> None:
     process_context._warned.clear()
     for _ in range(2):
-        found = place(environ)
+        found = context(environ)
         assert (found.run_id, found.rank, found.world_size, found.attempt) == (None, None, None, "")
     (said,) = [record.getMessage() for record in caplog.records]
-    assert "nothing says which job it belongs to" in said
+    assert "its job can't be identified" in said
     assert "set RUNFOLD_RUN_ID to one id" in said
 
 
@@ -122,7 +122,7 @@ def test_processes_on_several_nodes_agree_on_one_run(shared: dict[str, str], ran
     found = []
     for number in range(2):
         process_context._runs.clear()
-        found.append(place({**shared, rank: str(number), size: "2"}))
+        found.append(context({**shared, rank: str(number), size: "2"}))
     assert found[0].run_id == found[1].run_id is not None
     assert [one.rank for one in found] == [0, 1]
     assert found[0].attempt == found[1].attempt != ""
@@ -130,23 +130,23 @@ def test_processes_on_several_nodes_agree_on_one_run(shared: dict[str, str], ran
     other = {name: value + "9" for name, value in shared.items() if name != "TORCHELASTIC_RUN_ID"}
     if "TORCHELASTIC_RUN_ID" in shared:
         other["TORCHELASTIC_RUN_ID"] = "none"
-    assert place({**other, rank: "0", size: "2"}).run_id != found[0].run_id
+    assert context({**other, rank: "0", size: "2"}).run_id != found[0].run_id
 
 
 def test_a_host_and_a_process_id_are_no_job_since_they_come_again(caplog: pytest.LogCaptureFixture) -> None:
     process_context._warned.clear()
     open_mpi_5 = {"PMIX_NAMESPACE": "prterun-node1-2071@1", "OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2"}
-    assert place(open_mpi_5).run_id is None
-    assert "nothing says which job it belongs to" in caplog.text
-    assert place({**open_mpi_5, "PBS_JOBID": "17.head"}).run_id is not None
+    assert context(open_mpi_5).run_id is None
+    assert "its job can't be identified" in caplog.text
+    assert context({**open_mpi_5, "PBS_JOBID": "17.head"}).run_id is not None
 
 
 def test_ranks_that_a_notebook_started_by_torchelastic_agree_on_one_run() -> None:
-    def found(folder: str, rank: int, attempt: int = 0) -> Place:
+    def found(folder: str, rank: int, attempt: int = 0) -> ProcessContext:
         process_context._runs.clear()
         path = f"/tmp/torchelastic_x/{folder}/attempt_{attempt}/{rank}/error.json"
         sizes = {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_PORT": "29500"}
-        return place({"TORCHELASTIC_RUN_ID": "none", "TORCHELASTIC_ERROR_FILE": path, **sizes})
+        return context({"TORCHELASTIC_RUN_ID": "none", "TORCHELASTIC_ERROR_FILE": path, **sizes})
 
     first = found("none_a", 0)
     assert first.run_id is not None
@@ -173,14 +173,14 @@ def test_a_launcher_is_known_by_what_an_interpreter_runs(words: str, is_launcher
 
 
 def test_one_process_without_an_id_is_a_run_of_its_own() -> None:
-    assert place({**TORCHRUN, "TORCHELASTIC_RUN_ID": "none", "RANK": "0", "WORLD_SIZE": "1"}).run_id is None
-    assert place({**SLURM, "SLURM_NTASKS": "1"}).run_id is None
+    assert context({**TORCHRUN, "TORCHELASTIC_RUN_ID": "none", "RANK": "0", "WORLD_SIZE": "1"}).run_id is None
+    assert context({**SLURM, "SLURM_NTASKS": "1"}).run_id is None
 
 
 def test_what_is_given_wins_and_the_launcher_can_be_switched_off() -> None:
-    assert place(TORCHRUN, run_id="mine").run_id == "mine"
-    assert place({**TORCHRUN, "RUNFOLD_RUN_ID": "ours"}).run_id == "ours"
-    off = place({"RANK": "0", "WORLD_SIZE": "2", "RUNFOLD_LAUNCHER": "off"})
+    assert context(TORCHRUN, run_id="mine").run_id == "mine"
+    assert context({**TORCHRUN, "RUNFOLD_RUN_ID": "ours"}).run_id == "ours"
+    off = context({"RANK": "0", "WORLD_SIZE": "2", "RUNFOLD_LAUNCHER": "off"})
     assert (off.run_id, off.rank) == (None, None)
 
 
@@ -194,7 +194,7 @@ def test_what_is_given_wins_and_the_launcher_can_be_switched_off() -> None:
 )
 def test_what_can_not_be_meant_is_an_error(environ: dict[str, str], says: str) -> None:
     with pytest.raises(SdkError, match=says):
-        place(environ)
+        context(environ)
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_what_can_not_be_meant_is_an_error(environ: dict[str, str], says: str) -
         ({}, True),
         (TORCHRUN, True),
         ({"RUNFOLD_RUN_ID": "ours", "RUNFOLD_RANK": "1", "RUNFOLD_ATTEMPT": "x"}, True),
-        # Each rank is an attempt of its own: it can't speak for others, which may be ahead of it.
+        # Each rank is its own attempt and must not cut off the others, which may be ahead of it.
         ({"RUNFOLD_RUN_ID": "ours", "RUNFOLD_RANK": "1"}, False),
         ({"JOB_COMPLETION_INDEX": "1", "HOSTNAME": "job-1", "POD_UID": "pod"}, False),
         ({"JOB_COMPLETION_INDEX": "1", "HOSTNAME": "job-1", "POD_UID": "pod", "RUNFOLD_ATTEMPT": "x"}, True),
@@ -212,13 +212,13 @@ def test_what_can_not_be_meant_is_an_error(environ: dict[str, str], says: str) -
 def test_a_declared_start_holds_for_all_ranks_where_they_share_the_attempt(
     environ: dict[str, str], everyone: bool
 ) -> None:
-    (turn,) = _turns(place(environ), "r", 8000, None)
-    assert isinstance(turn, AttemptStarted)
-    assert (turn.start_step, turn.all_ranks) == (8000, everyone)
+    (event,) = _branch_events(context(environ), "r", 8000, None)
+    assert isinstance(event, AttemptStarted)
+    assert (event.start_step, event.all_ranks) == (8000, everyone)
 
 
 def test_a_process_beside_the_job_has_no_attempt_and_declares_no_start() -> None:
-    found = place({**TORCHRUN, "RUNFOLD_ATTEMPT": ""})
+    found = context({**TORCHRUN, "RUNFOLD_ATTEMPT": ""})
     assert (found.attempt, found.beside) == ("", True)
     with pytest.raises(SdkError, match="RUNFOLD_ATTEMPT"):
-        _turns(found, "r", 8000, None)
+        _branch_events(found, "r", 8000, None)

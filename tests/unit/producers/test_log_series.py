@@ -1,4 +1,4 @@
-"""Many points in one call: the same points as one call each, from arrays of any kind."""
+"""Many points in one call, from arrays of any kind. They equal the points of separate calls."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.doubles.event_server import EventServer
 
 
 class Tensor:
-    """As PyTorch's: an array behind detach(), cpu() and __array__()."""
+    """Like a PyTorch tensor: an array behind detach(), cpu() and __array__()."""
 
     def __init__(self, held: Any) -> None:
         self.held = np.asarray(held)
@@ -40,7 +40,7 @@ class Tensor:
 
 
 class Half(Tensor):
-    """As PyTorch's of bfloat16: NumPy can't take it."""
+    """Like a PyTorch tensor of bfloat16, which NumPy can't convert."""
 
     dtype = "torch.bfloat16"
 
@@ -79,7 +79,16 @@ def test_a_series_is_its_points(server: EventServer, kind: str) -> None:
     ]
 
 
-@pytest.mark.parametrize("kind", [list, np.asarray, Tensor, lambda rows: np.asarray(rows, order="F"), lambda rows: [array("d", row) for row in rows]])  # fmt: skip
+@pytest.mark.parametrize(
+    "kind",
+    [
+        list,
+        np.asarray,
+        Tensor,
+        lambda rows: np.asarray(rows, order="F"),
+        lambda rows: [array("d", row) for row in rows],
+    ],
+)
 def test_wide_rows_are_their_rows(server: EventServer, kind: Any) -> None:
     rows = [[float(10 * r + k) for k in range(3)] for r in range(5)]
     with runfold.run() as run:
@@ -114,9 +123,9 @@ def test_steps_of_all_whole_kinds_are_taken(kind: str) -> None:
         (None, ["a"], TypeError, "real numbers"),
         (None, np.asarray([1j]), TypeError, "complex"),
         (None, np.asarray(["a"]), TypeError, "real numbers"),
-        (None, [10**400], ValueError, "beyond"),
+        (None, [10**400], ValueError, "does not fit"),
         (None, 5, TypeError, "sequence"),
-        (None, np.asarray(5.0), TypeError, "not a single one"),
+        (None, np.asarray(5.0), TypeError, "not a single number"),
         (None, b"12345678", TypeError, "sequence"),
         (np.asarray(5), [1.0], TypeError, "sequence of whole numbers"),
         (b"12345678", [1.0], TypeError, "sequence of whole numbers"),

@@ -28,7 +28,8 @@ def test_the_public_surface() -> None:
         "experiment", "params", "name", "tags", "tracking_uri", "mode", "run_id", "start_step", "on_rejection",
     ]  # fmt: skip
     assert {name for name in dir(runfold.Run) if not name.startswith("_")} == {
-        "experiment_id", "finish", "flush", "id", "log", "log_params", "log_rows", "log_series", "refused", "rewind", "save", "set_tags", "spool", "url",
+        "experiment_id", "finish", "flush", "id", "log", "log_params", "log_rows", "log_series",
+        "refused", "rewind", "save", "set_tags", "spool", "url",
     }  # fmt: skip
     for kind in (runfold.NotConnected, runfold.ServerRefused):
         assert issubclass(kind, runfold.SdkError)

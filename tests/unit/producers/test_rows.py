@@ -1,8 +1,10 @@
-"""Rows: the numbers and keys that `log` takes."""
+"""Conversion of logged dicts to rows: values, keys, and the memory that remembered keys take."""
 
 from __future__ import annotations
 
+import gc
 import re
+import tracemalloc
 from array import array
 from decimal import Decimal
 from fractions import Fraction
@@ -15,7 +17,7 @@ from runfold.pipeline.rows import RowReader
 
 
 class Scalar:
-    """As PyTorch's: a number behind item()."""
+    """Like a PyTorch scalar: a number behind item()."""
 
     def __init__(self, held: object) -> None:
         self.held = held
@@ -47,7 +49,7 @@ class Scalar:
 )
 def test_numbers_of_many_kinds_become_doubles(value: object, number: float) -> None:
     reader = RowReader()
-    # Twice: the second time the type may be known.
+    # Twice, because the second time the type may be cached.
     for _ in range(2):
         keys, values = reader.read({"a": value, "b": 2})
         assert keys.names == ("a", "b")
@@ -76,7 +78,7 @@ def test_anything_else_is_an_error_with_key_and_type(value: object, kind: str) -
 
 @pytest.mark.parametrize("value", [10**400, -(10**400), Fraction(10**400), Scalar(10**400)])
 def test_a_number_beyond_a_double_is_an_error_with_its_key(value: object) -> None:
-    with pytest.raises(ValueError, match=r"'big'.*beyond a 64-bit float"):
+    with pytest.raises(ValueError, match=r"'big'.*does not fit into a 64-bit float"):
         RowReader().read({"fine": 1, "big": value})
 
 
@@ -95,7 +97,7 @@ def test_nested_dicts_are_joined() -> None:
         ({"a\ud800": 1}, ValueError, "surrogate"),
         ({1: 1}, TypeError, "name 1 must be a str, not int"),
         ({"a": {None: 1}}, TypeError, "NoneType"),
-        ({"a/b": 1, "a": {"b": 2}}, ValueError, "'a/b' stands twice"),
+        ({"a/b": 1, "a": {"b": 2}}, ValueError, "'a/b' is given twice"),
         ([("a", 1)], TypeError, "a dict"),
         (0.5, TypeError, "a dict"),
     ],
@@ -131,3 +133,21 @@ def test_equal_keys_are_one_object_and_the_cache_is_bounded() -> None:
     for n in range(300):
         reader.read({f"{n}/{k}": k for k in range(1000)})
     assert sum(map(len, reader._known)) <= 202_000
+
+
+def test_memory_of_checked_keys_is_bounded_by_bytes_and_not_by_their_number() -> None:
+    reader = RowReader()
+    reader.read({"warm": 1.0})
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before, most = tracemalloc.get_traced_memory()[0], 0
+        for n in range(60_000):
+            reader.read({f"{n}/".ljust(250, "x"): 1.0, f"{n}/loss".ljust(250, "x"): 2.0})
+            if n % 5_000 == 0:
+                most = max(most, tracemalloc.get_traced_memory()[0] - before)
+    finally:
+        tracemalloc.stop()
+    assert most < 25_000_000
+    keys, row = reader.read({"warm": 1.0})
+    assert (keys.names, list(row)) == (("warm",), [1.0])

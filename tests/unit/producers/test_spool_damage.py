@@ -1,4 +1,4 @@
-"""A spool whose files somebody deletes or cuts, or that can't be read for a while: what is logged then is kept, and no run's sending ends."""
+"""Spools with deleted or truncated files, or unreadable for a while: later events are kept, and sending continues."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import runfold
-from runfold.pipeline.recovery import sync
+from runfold.pipeline.spool_sync import sync
 from runfold.spool import layout
 from runfold.transports.http import HttpTransport
 from runfold_schemas.events.runs import ParamsLogged, RunCreated
@@ -69,7 +69,7 @@ def test_what_somebody_deleted_before_it_was_sent_is_told_and_holds_nothing_up(
     run = runfold.run()
     run.log({"x": 0})
     run.save()
-    run._writer._shipper.wake()  # type: ignore[union-attr]
+    run._writer._sender.wake()  # type: ignore[union-attr]
     for step in range(1, 10):
         run.log({"x": step}, step=step)
     run.save()
@@ -79,7 +79,7 @@ def test_what_somebody_deleted_before_it_was_sent_is_told_and_holds_nothing_up(
     run.log({"x": 10}, step=10)
     run.finish()
     assert server.rows()[-1] == (("x",), 10, [10.0])
-    assert "files of its spool are gone or damaged" in caplog.text
+    assert "files of its spool are missing or damaged" in caplog.text
     assert re.search(r"lost \d+ points and \d facts with files of its spool", caplog.text)
 
 
@@ -91,7 +91,7 @@ def test_a_creation_that_somebody_deleted_before_it_was_sent_is_sent_before_all_
     server.blocked.clear()
     before = runfold.run()
     before.save()
-    before._writer._shipper.wake()  # type: ignore[union-attr]
+    before._writer._sender.wake()  # type: ignore[union-attr]
     while not server.requests:
         time.sleep(0.01)
     run = runfold.run(params={"lr": 1})
@@ -121,7 +121,7 @@ def test_a_spool_that_can_not_be_read_for_a_while_is_sent_after_that(
             raise OSError(errno.EMFILE, "Too many open files")
         return layout.segments(directory)
 
-    monkeypatch.setattr("runfold.pipeline.sender.LONGEST_PAUSE", 0.1)
+    monkeypatch.setattr("runfold.pipeline.sender._BLOCKED_SPOOL_PAUSE_SECONDS", 0.01)
     monkeypatch.setattr("runfold.spool.reader.segments", segments)
     with runfold.run() as run:
         run.log({"x": 0})
@@ -140,9 +140,9 @@ def test_an_error_that_passes_ends_no_run_s_sending(
             raise MemoryError
         return real(self, items, outcome=outcome)
 
-    monkeypatch.setattr("runfold.pipeline.sender.LONGEST_PAUSE", 0.1)
+    monkeypatch.setattr("runfold.pipeline.sender._UNEXPECTED_ERROR_PAUSE_SECONDS", 0.05)
     monkeypatch.setattr(HttpTransport, "append", append)
     with runfold.run() as run:
         run.log({"x": 0})
     assert server.rows() == [(("x",), 0, [0.0])]
-    assert caplog.text.count("a reason that should not exist") == 1
+    assert caplog.text.count("unexpected error while sending") == 1

@@ -1,4 +1,4 @@
-"""What the server did not acknowledge: kept on disk, sent by whoever comes next, once in the end, whatever was killed or copied."""
+"""Unacknowledged events: kept on disk, sent by a later process, and counted once, whatever was killed or copied."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 import runfold
-from runfold.pipeline.recovery import sync
-from runfold.spool.frames import MAGIC, Kind, pack, scan
+from runfold.pipeline.spool_sync import sync
+from runfold.spool.frames import MAGIC, FrameKind, pack, scan
 from runfold.spool.layout import spools
 from runfold_schemas.events.metrics import MetricsLogged
 from runfold_schemas.events.runs import ParamsLogged, RunCreated, RunUpdated
@@ -41,7 +41,7 @@ def test_offline_is_the_same_run_sent_later(server: EventServer, spool_dir: Path
     assert server.experiments == {}
     report = sync(spool_dir, server.uri)
     assert [type(event) for event in server.events()] == [RunCreated, ParamsLogged, MetricsLogged, RunUpdated]
-    assert (report.sent, report.points, report.facts, report.left, report.strange) == ([run.id], 10, 3, {}, [])
+    assert (report.sent, report.points, report.facts, report.left, report.unreadable) == ([run.id], 10, 3, {}, [])
     assert server.of(RunCreated)[0].experiment_id == 1
     assert server.of(RunCreated)[0].artifact_uri == f"s3://bucket/1/{run.id}/artifacts"
     assert server.rows() == [(("x",), step, [float(step)]) for step in range(10)]
@@ -123,7 +123,7 @@ def test_an_offline_run_can_be_sent_while_it_goes_on_and_counts_once(server: Eve
             run.log({"x": step})
             run.flush()
             report = sync(spool_dir, server.uri)
-            assert (report.live, report.busy, report.left, report.strange) == ([run.id], [], {}, [])
+            assert (report.live, report.busy, report.left, report.unreadable) == ([run.id], [], {}, [])
             assert server.rows()[-1] == (("x",), step, [float(step)])
             assert [path.name for path in run.spool.parent.parent.iterdir()] == [run.id]
     assert sync(spool_dir, server.uri).sent == [run.id]
@@ -142,7 +142,7 @@ def test_what_could_not_be_sent_of_a_living_run_leaves_no_copy(spool_dir: Path) 
 def test_an_offline_run_says_at_its_end_where_its_data_lies(caplog: pytest.LogCaptureFixture) -> None:
     run = offline()
     told = [record for record in caplog.records if f"runfold sync {run.spool}" in record.getMessage()]
-    # What is below a warning nobody sees who has not set up logging.
+    # Without a logging configuration, nothing below a warning is visible.
     assert [record.levelname for record in told] == ["WARNING"]
 
 
@@ -175,7 +175,10 @@ def test_a_creation_that_this_release_can_not_read_stops_no_other_spool(server: 
     segment = strange.spool / "00000000.seg"
     frames = list(scan(segment.read_bytes(), len(MAGIC)))
     newer = json.dumps({**json.loads(frames[0].payload), "from_the_future": 1}).encode()
-    parts = [pack(Kind.CREATION, 0, newer), *(pack(frame.kind, frame.points, frame.payload) for frame in frames[1:])]
+    parts = [
+        pack(FrameKind.CREATION, 0, newer),
+        *(pack(frame.kind, frame.points, frame.payload) for frame in frames[1:]),
+    ]
     segment.write_bytes(MAGIC + b"".join(parts))
     report = sync(spool_dir, server.uri)
     assert report.sent == [fine.id]
@@ -202,7 +205,7 @@ def test_garbage_in_the_spool_is_named_and_stays_and_stops_nothing(server: Event
     report = sync(spool_dir, server.uri)
     assert report.sent == [run.id]
     assert "about.json can't be read" in report.left[broken]
-    assert report.strange == [f"{run.spool / 'core.1234'} is not ours"]
+    assert report.unreadable == [f"{run.spool / 'core.1234'} is not a file of Runfold"]
     assert (run.spool / "core.1234").exists()
     assert (spool_dir / "README").exists()
     assert sync(spool_dir, server.uri).points == 0
@@ -217,9 +220,9 @@ def test_what_is_on_disk_does_not_stay_in_memory_while_the_server_is_away(
     for step in range(30_000):
         run.log({f"key {k}": step for k in range(10)}, step=step)
         if step % 1000 == 999:
-            run._writer._saver.save()
+            run._writer._flusher.save()
             assert run._writer._buffer.size == 0
-    assert run._writer.left() == (300_000, 0)
+    assert run._writer.unacknowledged() == (300_000, 0)
     server.blocked.set()
     run.finish()
     assert len(server.rows()) == 30_000
@@ -237,8 +240,8 @@ def test_the_log_call_itself_saves_what_has_waited_for_too_long(
 
     run = runfold.run()
     run.flush()
-    # The background thread never comes, as if something held the interpreter for ever.
-    monkeypatch.setattr("runfold.pipeline.flusher.Pump.wake", lambda self, saver: None)
+    # The background thread never runs, as if something held the interpreter for ever.
+    monkeypatch.setattr("runfold.pipeline.flusher.FlushThread.wake", lambda self, flusher: None)
     log(0)
     time.sleep(0.5)
     log(1)
@@ -282,7 +285,7 @@ def test_what_is_saved_is_flushed_to_the_disk_if_it_shall_survive_the_machine(
             run.log({"x": step})
             run.save()
             (segment,) = run.spool.glob("*.seg")
-            # All of the file, and the folder that names it.
+            # The whole file, and its directory.
             assert flushed.get(str(segment)) == (segment.stat().st_size if fsync else None)
             assert (str(run.spool) in flushed) == fsync
 
@@ -309,7 +312,7 @@ def test_the_processes_of_a_node_have_one_bound_for_a_run_together(
         subprocess.run([sys.executable, "-c", PART], check=True, timeout=60, stdout=subprocess.DEVNULL)
         sizes.append(sum(path.stat().st_size for path in spool_dir.rglob("*.seg")))
     assert sizes[0] > 7 << 20
-    # Who comes later finds no room, but for its creation.
+    # A later process has no room for anything but its creation.
     assert max(sizes) <= 8 << 20
     other = runfold.run(mode="offline", run_id="other")
     other.log_series("x", None, [0.5] * 10_000)
@@ -318,7 +321,7 @@ def test_the_processes_of_a_node_have_one_bound_for_a_run_together(
     late = runfold.run(mode="offline", run_id="one")
     late.log_series("x", None, [0.5] * 10_000)
     assert late.refused == 10_000
-    # When the others' spools have been sent, there is room again: nobody says so, it looks.
+    # Room becomes free when the other spools have been sent. The process notices by checking.
     sync(spool_dir, server.uri)
 
     def is_taken() -> bool:
@@ -356,7 +359,7 @@ def test_what_is_refused_for_good_costs_no_other_run_s_data(server: EventServer,
     server.bad = lambda got: isinstance(got.event, MetricsLogged) and got.event.run_id == bad.id
     report = sync(spool_dir, server.uri)
     assert sorted(report.sent) == sorted([bad.id, good.id])
-    assert [f"run {bad.id}: events were not taken" in text for text in report.refused] == [True]
+    assert [f"run {bad.id}: the server rejected events" in text for text in report.rejected] == [True]
     assert len(server.rows()) == 10
     assert len(server.of(RunUpdated)) == 2
 
@@ -413,10 +416,10 @@ def wait_for(ask: object, what: str, timeout: float = 20.0) -> None:
 @pytest.mark.parametrize(
     ("about", "why"),
     [
-        ({"uri": 7}, "uri and node must be texts"),
+        ({"uri": 7}, "uri and node must be strings"),
         ({"run_id": None}, "run_id, experiment"),
         ({"uri": "kafka://broker/runfold"}, "needs ?api="),
-        ({"uri": "ftp://server"}, "must begin with http"),
+        ({"uri": "ftp://server"}, "must start with http"),
     ],
 )
 def test_a_spool_whose_name_tag_says_no_server_stops_no_other(
@@ -441,7 +444,7 @@ def test_a_script_that_ends_has_the_ends_of_all_its_runs_on_disk_before_it_waits
 
     script = "import runfold\nruns = [runfold.run(tracking_uri='http://127.0.0.1:9') for _ in range(5)]"
     with subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, stderr=subprocess.DEVNULL) as process:
-        # A wait for one run alone would take longer than this one.
+        # Waiting for one run after the other would take longer.
         deadline = time.monotonic() + 30
         while process.poll() is None and ended() < 5 and time.monotonic() < deadline:
             time.sleep(0.01)

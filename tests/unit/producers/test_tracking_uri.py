@@ -22,8 +22,8 @@ def test_a_kafka_address_names_brokers_namespace_and_who_answers(monkeypatch: py
         ("kafka://a:1", r"needs \?api=.*RUNFOLD_API_URI"),
         ("kafka://a:1?api=c:5", r"needs \?api="),
         ("kafka://a:1/Big?api=http://c", "namespace 'Big'"),
-        ("kafka://a:1?api=http://c&acks=0", "nothing but api="),
-        ("kafka://me:secret@a:1?api=http://c", "must not have a user or a password"),
+        ("kafka://a:1?api=http://c&acks=0", "api= is the only"),
+        ("kafka://me:secret@a:1?api=http://c", "must not contain a user name or password"),
     ],
 )
 def test_a_kafka_address_that_can_not_be_used_says_why(uri: str, says: str) -> None:

@@ -14,10 +14,11 @@ from runfold_schemas.positions.topics import Topic, partition_of
 from runfold_server.core.errors import Unavailable
 from runfold_server.core.metrics import ServerMetrics
 from runfold_server.freshness.end_offsets import EndOffsets
-from runfold_server.freshness.fold_progress import Progress
-from runfold_server.freshness.read_hints import Urge
+from runfold_server.freshness.fold_progress import FoldProgress
+from runfold_server.freshness.read_hints import ReadHintSender
 from runfold_server.reads import reader as reads
-from runfold_server.reads.reader import Behind, Reader, of_run, of_topics
+from runfold_server.reads.reader import Consistency, FoldsBehind, Reader
+from runfold_server.reads.scopes import Scope, of_run, of_topics
 
 RUNS_0, RUNS_1, METRICS_0 = Partition(Topic.RUNS, 0), Partition(Topic.RUNS, 1), Partition(Topic.METRICS, 0)
 EXPERIMENTS_0 = Partition(Topic.EXPERIMENTS, 0)
@@ -88,30 +89,30 @@ async def test_a_caller_that_gives_up_disturbs_nobody() -> None:
 
 
 async def test_waiters_wake_at_their_offset() -> None:
-    progress = Progress()
+    progress = FoldProgress()
     progress.listening = True
     order: list[int] = []
 
     async def wait(end: int) -> None:
-        await progress.reach({RUNS_0: end}, 5)
+        await progress.wait_until({RUNS_0: end}, 5)
         order.append(end)
 
     tasks = [asyncio.create_task(wait(end)) for end in (3, 1, 2)]
     await asyncio.sleep(0)
-    progress.note(RUNS_0, 2)
+    progress.record(RUNS_0, 2)
     await asyncio.sleep(0.01)
     assert sorted(order) == [1, 2]
-    progress.note(RUNS_0, 1)
-    progress.note(RUNS_0, 9)
+    progress.record(RUNS_0, 1)
+    progress.record(RUNS_0, 9)
     await asyncio.gather(*tasks)
     assert order[-1] == 3
 
 
 async def test_nobody_waits_for_notices_that_nobody_hears() -> None:
-    progress = Progress()
+    progress = FoldProgress()
     async with asyncio.timeout(1):
-        await progress.reach({RUNS_0: 5}, 60)
-        await progress.moved(progress.version, 60)
+        await progress.wait_until({RUNS_0: 5}, 60)
+        await progress.wait_for_notice(progress.version, 60)
 
 
 class Rows:
@@ -122,7 +123,7 @@ class Rows:
         self.snapshots = 0
 
     @asynccontextmanager
-    async def snapshot(self) -> AsyncIterator[Mapping[Partition, int]]:
+    async def read_transaction(self) -> AsyncIterator[Mapping[Partition, int]]:
         self.snapshots += 1
         yield self.checkpoints.pop(0) if len(self.checkpoints) > 1 else self.checkpoints[0]
 
@@ -147,15 +148,15 @@ async def answer(_: Any) -> str:
     return "rows"
 
 
-def reader(rows: Any, ends: Mapping[Partition, int], progress: Progress, wait: float = 5) -> Reader:
+def reader(rows: Any, ends: Mapping[Partition, int], progress: FoldProgress, wait: float = 5) -> Reader:
     fixed: Any = FixedEnds(ends)
-    return Reader(rows, fixed, progress, ServerMetrics(), Urge(rows, "test"), wait=wait)
+    return Reader(rows, fixed, progress, ServerMetrics(), ReadHintSender(rows, "test"), wait=wait)
 
 
 @pytest.mark.usefixtures("read_checkpoints")
 async def test_a_strong_read_waits_for_the_folds() -> None:
-    rows, progress = Rows({RUNS_0: 1}, {RUNS_0: 5}), Progress()
-    shown = await reader(rows, {RUNS_0: 5, METRICS_0: 9}, progress).strong(of_topics(Topic.RUNS), answer)
+    rows, progress = Rows({RUNS_0: 1}, {RUNS_0: 5}), FoldProgress()
+    shown = await reader(rows, {RUNS_0: 5, METRICS_0: 9}, progress).read(of_topics(Topic.RUNS), answer)
     assert shown.value == "rows"
     assert shown.positions == {RUNS_0: 5}
     assert rows.snapshots == 2
@@ -163,27 +164,29 @@ async def test_a_strong_read_waits_for_the_folds() -> None:
 
 @pytest.mark.usefixtures("read_checkpoints")
 async def test_a_lost_notice_costs_a_poll_and_no_more() -> None:
-    progress = Progress()
+    progress = FoldProgress()
     progress.listening = True
     async with asyncio.timeout(2):
-        await reader(Rows({RUNS_0: 5}), {RUNS_0: 5}, progress).strong(of_topics(Topic.RUNS), answer)
+        await reader(Rows({RUNS_0: 5}), {RUNS_0: 5}, progress).read(of_topics(Topic.RUNS), answer)
 
 
 @pytest.mark.usefixtures("read_checkpoints")
 async def test_a_notice_of_another_generation_does_not_make_it_spin() -> None:
-    rows, progress = Rows({RUNS_0: 1}), Progress()
+    rows, progress = Rows({RUNS_0: 1}), FoldProgress()
     progress.listening = True
-    progress.note(RUNS_0, 99)
-    with pytest.raises(Behind):
-        await reader(rows, {RUNS_0: 5}, progress, wait=0.6).strong(of_topics(Topic.RUNS), answer)
+    progress.record(RUNS_0, 99)
+    with pytest.raises(FoldsBehind):
+        await reader(rows, {RUNS_0: 5}, progress, wait=0.6).read(of_topics(Topic.RUNS), answer)
     assert rows.snapshots < 10
 
 
 @pytest.mark.usefixtures("read_checkpoints")
 async def test_old_data_is_never_shown_as_new() -> None:
     rows = Rows({RUNS_0: 1, RUNS_1: 2})
-    with pytest.raises(Behind, match=r"partition runs:0 is folded up to 1 of 5 \(and 1 more partitions\) after 0.1 s"):
-        await reader(rows, {RUNS_0: 5, RUNS_1: 3}, Progress(), wait=0.1).strong(of_topics(Topic.RUNS), answer)
+    with pytest.raises(
+        FoldsBehind, match=r"partition runs:0 is folded up to 1 of 5 \(and 1 more partitions\) after 0.1 s"
+    ):
+        await reader(rows, {RUNS_0: 5, RUNS_1: 3}, FoldProgress(), wait=0.1).read(of_topics(Topic.RUNS), answer)
 
 
 @pytest.mark.usefixtures("read_checkpoints")
@@ -191,20 +194,22 @@ async def test_what_is_found_may_show_that_more_partitions_matter() -> None:
     """A forked run's read waits for the partitions of the runs that it inherits from."""
     rows, ends = Rows({RUNS_0: 5, RUNS_1: 2}, {RUNS_0: 5, RUNS_1: 3}), {RUNS_0: 5, RUNS_1: 3, METRICS_0: 9}
 
-    def also(found: str) -> reads.Scope:
+    def also(found: str) -> Scope:
         return lambda ends: {where: end for where, end in ends.items() if where is RUNS_1 and found == "rows"}
 
-    shown = await reader(rows, ends, Progress()).strong(lambda ends: {RUNS_0: ends[RUNS_0]}, answer, also)
+    shown = await reader(rows, ends, FoldProgress()).read(lambda ends: {RUNS_0: ends[RUNS_0]}, answer, also)
     assert shown.positions == {RUNS_0: 5, RUNS_1: 3}
     assert rows.snapshots == 2
     late = Rows({RUNS_0: 5, RUNS_1: 2})
-    with pytest.raises(Behind, match="partition runs:1 is folded up to 2 of 3"):
-        await reader(late, ends, Progress(), wait=0.1).strong(lambda ends: {RUNS_0: ends[RUNS_0]}, answer, also)
+    with pytest.raises(FoldsBehind, match="partition runs:1 is folded up to 2 of 3"):
+        await reader(late, ends, FoldProgress(), wait=0.1).read(lambda ends: {RUNS_0: ends[RUNS_0]}, answer, also)
 
 
 @pytest.mark.usefixtures("read_checkpoints")
 async def test_an_eventual_read_waits_for_nothing() -> None:
-    shown = await reader(Rows({RUNS_0: 1}), {}, Progress()).eventual(answer)
+    shown = await reader(Rows({RUNS_0: 1}), {}, FoldProgress()).read(
+        of_topics(), answer, consistency=Consistency.EVENTUAL
+    )
     assert shown.positions == {RUNS_0: 1}
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import Topic
 from runfold_server.core.errors import InvalidParameter
-from runfold_server.reads.moments import Moments, parse_moment, said
+from runfold_server.reads.moments import Moments, parse_moment, vector_text
 
 RUNS = Partition(Topic.RUNS, 0)
 METRICS = Partition(Topic.METRICS, 0)
@@ -91,7 +91,7 @@ async def test_a_time_is_resolved_by_the_log() -> None:
 
 
 async def test_a_time_to_come_is_refused() -> None:
-    with pytest.raises(InvalidParameter, match=r"clock, which says 2026-02-28T23:59:59\.999"):
+    with pytest.raises(InvalidParameter, match=r"clock, 2026-02-28T23:59:59\.999"):
         await moments(Log(), MARCH - 1).resolve("2026-03-01")
     assert await moments(Log(), MARCH).resolve("2026-03-01")
 
@@ -106,9 +106,9 @@ async def test_the_name_of_a_past_is_the_moment_of_its_vector_and_a_time_goes_be
     moments = Moments(Log(), lambda: MARCH + DAY, named)  # type: ignore[arg-type]
     assert await moments.resolve("q1") == {RUNS: 7, METRICS: 0}
     assert await moments.resolve("20260301") == {RUNS: 3, METRICS: 4}
-    with pytest.raises(InvalidParameter, match="or the name of a past"):
+    with pytest.raises(InvalidParameter, match="or the name of a snapshot"):
         await moments.resolve("q2")
-    with pytest.raises(InvalidParameter, match="or the name of a past"):
+    with pytest.raises(InvalidParameter, match="or the name of a snapshot"):
         await moments.resolve("Q1")
     assert asked == ["q1", "q2"]
 
@@ -116,8 +116,8 @@ async def test_the_name_of_a_past_is_the_moment_of_its_vector_and_a_time_goes_be
 async def test_a_vector_counts_partitions_that_it_does_not_name_as_empty() -> None:
     vector = await moments(Log()).resolve("runs:0:10")
     assert vector == {RUNS: 10, METRICS: 0}
-    assert said(vector) == "runs:0:10"
-    assert await moments(Log()).resolve(said({RUNS: 0})) == {RUNS: 0, METRICS: 0}
+    assert vector_text(vector) == "runs:0:10"
+    assert await moments(Log()).resolve(vector_text({RUNS: 0})) == {RUNS: 0, METRICS: 0}
 
 
 @pytest.mark.parametrize(("text", "why"), [("runs:0:11", "ends at runs:0:10"), ("runs:1:0", "no partition runs:1")])

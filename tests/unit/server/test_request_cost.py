@@ -1,4 +1,6 @@
-"""What every request pays for the checks of callers and connections, in calls of functions: they can be counted, unlike time on a busy machine."""
+"""What every request pays for the checks of callers and connections, in calls of functions: they can be counted, unlike
+time on a busy machine.
+"""
 
 import asyncio
 import cProfile

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from runfold_server.app.routes import OPERATIONS
 from runfold_server.core.errors import ApiError, BadBody, InvalidParameter
 from runfold_server.http.fields import Field, Kind, parse_fields, query_values
-from runfold_server.http.json_body import read_json
+from runfold_server.http.request_body import read_json
 
 RUN_ID = Field("run_id", required=True, alias="run_uuid")
 DOCS = " See the API docs for more information about request parameters."

@@ -1,31 +1,35 @@
 """When a row that was read is trusted: as long as notices say that nothing came since, and not for long."""
 
+from typing import Any
+
 import pytest
 
+from runfold_projections.runs.queries import RunHead
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import Topic
 from runfold_server.caches import run_cache
-from runfold_server.caches.run_cache import _Remembered
-from runfold_server.freshness.fold_progress import Progress
+from runfold_server.caches.run_cache import RunCache, _Remembered
+from runfold_server.core.errors import InvalidParameter
+from runfold_server.freshness.fold_progress import FoldProgress
 
 RUNS_0, EXPERIMENTS_0 = Partition(Topic.RUNS, 0), Partition(Topic.EXPERIMENTS, 0)
 BOTH = (RUNS_0, EXPERIMENTS_0)
 
 
 def test_a_row_is_trusted_until_a_notice_of_its_partitions_or_silence(monkeypatch: pytest.MonkeyPatch) -> None:
-    progress = Progress()
+    progress = FoldProgress()
     remembered: _Remembered[str, str] = _Remembered(progress)
     remembered.keep("run", "row", remembered.marks(BOTH))
     assert remembered.current("run", remembered.marks(BOTH)) is None, "nobody listens"
 
     progress.listening = True
-    progress.note(RUNS_0, 7)
+    progress.record(RUNS_0, 7)
     remembered.keep("run", "row", remembered.marks(BOTH))
     assert remembered.current("run", remembered.marks(BOTH)) == "row"
-    progress.note(Partition(Topic.RUNS, 1), 9)
+    progress.record(Partition(Topic.RUNS, 1), 9)
     assert remembered.current("run", remembered.marks(BOTH)) == "row", "another partition's commits are no matter"
     for where in BOTH:
-        progress.note(where, progress.known.get(where, 0) + 1)
+        progress.record(where, progress.known.get(where, 0) + 1)
         assert remembered.current("run", remembered.marks(BOTH)) is None
         remembered.keep("run", "row", remembered.marks(BOTH))
         assert remembered.current("run", remembered.marks(BOTH)) == "row"
@@ -38,10 +42,37 @@ def test_a_row_is_trusted_until_a_notice_of_its_partitions_or_silence(monkeypatc
 
 
 def test_a_row_read_before_a_notice_is_not_trusted_after_it() -> None:
-    progress = Progress()
+    progress = FoldProgress()
     progress.listening = True
     remembered: _Remembered[str, str] = _Remembered(progress)
     before = remembered.marks(BOTH)
-    progress.note(RUNS_0, 1)
+    progress.record(RUNS_0, 1)
     remembered.keep("run", "what the row was when the query was sent", before)
     assert remembered.current("run", remembered.marks(BOTH)) is None
+
+
+async def test_only_a_row_of_now_rejects_a_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another server may have restored the run, and its notice may be on its way."""
+    rows = [RunHead("r", 0, stage, "RUNNING", "", "s3://b") for stage in ("deleted", "active")]
+    asked: list[RunHead] = []
+
+    async def committed(*_: object) -> RunHead:
+        asked.append(rows[len(asked)])
+        return asked[-1]
+
+    monkeypatch.setattr(run_cache, "_committed", committed)
+    log, progress = LogDouble(), FoldProgress()
+    progress.listening = True
+    runs: Any = RunCache(None, None, progress, log)  # type: ignore[arg-type]
+    with pytest.raises(InvalidParameter, match="Current state is deleted"):
+        await runs.active("r")
+    assert (await runs.active("r")).lifecycle_stage == "active", "the row was read again"
+    assert (await runs.active("r")).lifecycle_stage == "active"
+    assert len(asked) == 2, "an active run is remembered"
+
+
+class LogDouble:
+    """As much of the log's writer as the cache asks."""
+
+    class info:
+        partitions = 3

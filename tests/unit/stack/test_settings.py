@@ -149,6 +149,14 @@ def test_a_password_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert without_password("postgresql://runfold@/runfold?host=/tmp/x") == "postgresql://runfold@/runfold?host=/tmp/x"
 
 
+@pytest.mark.parametrize("wrong", ["*", "proxy.example", "10.0.0.1/8", "10.0.0.1 10.0.0.2"])
+def test_a_trusted_proxy_is_an_address_or_a_network(wrong: str) -> None:
+    assert load_settings(trusted_proxies=" 10.0.0.1, fd00::/8").trusted_proxy_list == ("10.0.0.1", "fd00::/8")
+    with pytest.raises(BadSetting, match="no address and no network") as told:
+        load_settings(trusted_proxies=f"127.0.0.1,{wrong}")
+    assert repr(wrong) in str(told.value)
+
+
 def test_a_child_process_gets_the_same_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load_settings(port=7, kafka="a:1,b:2", read_wait=2.5, data_dir=Path("/somewhere"))
     for name, value in settings.variables().items():

@@ -44,7 +44,8 @@ CREATE TABLE set_aside (
     PRIMARY KEY (topic, partition, log_offset)
 );
 
--- What each entity went through, a row per batch: entries of journal.py in `data`. left_over: events until its state is kept again.
+-- What each entity went through, a row per batch: entries of journal.py in `data`. left_over: events until its state is
+-- kept again.
 CREATE TABLE journal (
     entity        text COLLATE "C" NOT NULL,
     first_offset  bigint NOT NULL,

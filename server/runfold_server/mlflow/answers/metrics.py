@@ -11,6 +11,8 @@ from runfold_projections.series.latest import MetricHistory
 
 from .values import encode_number
 
+_POINTS_PER_PIECE = 10_000
+
 
 class LatestAnswer(msgspec.Struct, gc=False, omit_defaults=True):
     """MLflow's `Metric`, as the latest value of its key."""
@@ -53,9 +55,14 @@ def encode_latest_metric(row: LatestMetric) -> LatestAnswer:
 
 def encode_history(key: str, rows: MetricHistory, start: int, stop: int) -> list[PointAnswer]:
     """Return the points of one key from `start` up to `stop`, exclusive."""
-    values = rows.values[start:stop]
-    shown = values.tolist() if np.isfinite(values).all() else map(encode_number, values.tolist())
-    return list(map(PointAnswer, repeat(key), shown, rows.times[start:stop].tolist(), rows.steps[start:stop].tolist()))
+    found: list[PointAnswer] = []
+    # In pieces, because the loop below holds the interpreter.
+    for at in range(start, min(stop, len(rows)), _POINTS_PER_PIECE):
+        piece = slice(at, min(stop, at + _POINTS_PER_PIECE))
+        values = rows.values[piece]
+        shown = values.tolist() if np.isfinite(values).all() else map(encode_number, values.tolist())
+        found += map(PointAnswer, repeat(key), shown, rows.times[piece].tolist(), rows.steps[piece].tolist())
+    return found
 
 
 def encode_run_points(

@@ -11,7 +11,7 @@ from runfold_server.http.services import Services
 from runfold_server.mlflow.messages import RunRequest
 from runfold_server.mlflow.rejection_errors import as_mlflow_error
 from runfold_server.writes.levels import require_level
-from runfold_server.writes.writes import RefusedWrite
+from runfold_server.writes.writes import RejectedWrite
 
 Json = dict[str, Any]
 _MANDATORY = ("artifact_path", "flavors", "run_id", "utc_time_created")
@@ -29,8 +29,8 @@ async def _log_model(services: Services, call: Call[LogModel]) -> Json:
     await require_level(services.log, ModelLogged)
     await services.caches.runs.active(run_id)
     try:
-        await services.writes.decided(event, call.origin)
-    except RefusedWrite as refused:
+        await services.writes.append_and_wait(event, call.origin)
+    except RejectedWrite as refused:
         raise as_mlflow_error(refused) from None
     return {}
 

@@ -35,9 +35,9 @@ from runfold_server.mlflow.rejection_errors import as_mlflow_error
 from runfold_server.mlflow.tracking.artifact_roots import check_run, no_logged_model
 from runfold_server.mlflow.tracking.experiments import experiment_id
 from runfold_server.openapi_schemas.common import having, ref
-from runfold_server.reads.reader import of_topics
+from runfold_server.reads.scopes import of_topics
 from runfold_server.writes.levels import require_level
-from runfold_server.writes.writes import RefusedWrite
+from runfold_server.writes.writes import RejectedWrite
 
 Json = dict[str, Any]
 MAX_MODEL_NAME = 500
@@ -121,7 +121,7 @@ async def find_logged_model(
             return await logged_model_at(connection, DEFAULT_WORKSPACE, model_id, as_of)
         return await get_logged_model(connection, DEFAULT_WORKSPACE, model_id)
 
-    shown = await services.reads.reader.asked(as_of, MODEL, query)
+    shown = await services.reads.reader.read(MODEL, query, as_of=as_of)
     if shown.value is None or (shown.value.lifecycle_stage != "active" and not deleted):
         raise error_as_of(no_logged_model(model_id), as_of)
     return shown.value
@@ -167,8 +167,8 @@ async def _create(services: Services, call: Call[CreateLoggedModel]) -> Json:
 def _name(name: str) -> str:
     if any(character in name for character in _BAD_CHARACTERS):
         raise InvalidParameter(
-            f"Invalid model name ({name!r}) provided. Model name must be a non-empty string "
-            f"and cannot contain the following characters: {_BAD_CHARACTERS}"
+            f"Invalid model name ({name!r}) provided. Model name must be a non-empty string and cannot contain the "
+            f"following characters: {_BAD_CHARACTERS}"
         )
     return validation.check_length("name", MAX_MODEL_NAME, name or run_name(_random))
 
@@ -246,8 +246,8 @@ def _id(model_id: str) -> str:
 async def _append_and_wait(services: Services, call: Call[Any], event: Event) -> Json:
     await require_level(services.log, type(event))
     try:
-        await services.writes.decided(event, call.origin)
-    except RefusedWrite as refused:
+        await services.writes.append_and_wait(event, call.origin)
+    except RejectedWrite as refused:
         raise _as_logged_model_error(refused) from None
     return {}
 
@@ -260,10 +260,10 @@ _ERRORS: dict[str, type[ApiError]] = {
 }
 
 
-def _as_logged_model_error(refused: RefusedWrite) -> ApiError:
+def _as_logged_model_error(refused: RejectedWrite) -> ApiError:
     # The fold's messages about logged models are MLflow's.
-    error = _ERRORS.get(refused.refused.code)
-    return as_mlflow_error(refused) if error is None else error(refused.refused.message)
+    error = _ERRORS.get(refused.rejection.code)
+    return as_mlflow_error(refused) if error is None else error(refused.rejection.message)
 
 
 _ANSWER = having({"model": ref("LoggedModel")})

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from runfold_projections.logged_models.queries import LoggedModel, ModelSearch, search_logged_models
-from runfold_projections.logged_models.search_vocabulary import MeasuredOn, check_orders, read_filter, read_order
+from runfold_projections.logged_models.search_vocabulary import LOGGED_MODELS, MeasuredOn
+from runfold_projections.search.operands import check_order_count
 from runfold_schemas.events.base import DEFAULT_WORKSPACE
 from runfold_server.core.errors import InvalidParameter
 from runfold_server.http.messages import Int32, Message
@@ -66,15 +67,17 @@ async def _search(services: Services, call: Call[SearchLoggedModels]) -> Json:
     ]
 
     async def query(connection: Any) -> list[LoggedModel]:
-        check_orders(order_by or ())
+        check_order_count(order_by or ())
         orders = [
-            read_order(one["field_name"], one["ascending"], one["dataset_name"], one["dataset_digest"])
+            LOGGED_MODELS.order(one["field_name"], one["ascending"], one["dataset_name"], one["dataset_digest"])
             for one in order_by or ()
         ]
-        search = ModelSearch(DEFAULT_WORKSPACE, experiments, read_filter(filter_string or ""), datasets, orders)
+        search = ModelSearch(
+            DEFAULT_WORKSPACE, experiments, LOGGED_MODELS.filter(filter_string or ""), datasets, orders
+        )
         return await search_logged_models(connection, search, limit + 1, offset)
 
-    rows = (await services.reads.reader.strong(MODEL, query)).value
+    rows = (await services.reads.reader.read(MODEL, query)).value
     token = make_token(experiment_ids, filter_string, order_by, offset + limit) if len(rows) > limit else None
     return encode_page("models", [encode_logged_model(row) for row in rows[:limit]], token)
 

@@ -185,8 +185,7 @@ async def _transition(services: Services, call: Call[TransitionStage]) -> Json:
     if archive and stage not in _ACTIVE:
         raise InvalidParameter(
             f"Model version transition cannot archive existing model versions because '{call.request.stage}' is not "
-            "an Active stage. "
-            f"Valid stages are {list(_ACTIVE)}"
+            f"an Active stage. Valid stages are {list(_ACTIVE)}"
         )
     name, number = _named_version(call.request)
     event = ModelVersionStaged.model_validate(
@@ -216,7 +215,7 @@ async def _search(services: Services, call: Call[SearchVersions]) -> Json:
             connection, DEFAULT_WORKSPACE, call.request.filter, call.request.order_by, limit + 1, offset
         )
 
-    rows = (await services.reads.reader.strong(REGISTRY, query)).value
+    rows = (await services.reads.reader.read(REGISTRY, query)).value
     token = offset_tokens.make_token(offset + limit) if len(rows) > limit else None
     found = [encode_model_version(row) for row in rows[:limit]]
     return encode_page("model_versions", found, token)

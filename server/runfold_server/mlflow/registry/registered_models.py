@@ -111,7 +111,7 @@ async def _create(services: Services, call: Call[CreateModel]) -> Json:
     done = await append_and_wait(services, call.origin, event)
     # All fields of a new model are known, so no read is needed.
     created = RegisteredModel(
-        born=done.position.offset,
+        creation_offset=done.position.offset,
         workspace=call.origin.workspace,
         name=name,
         description=event.description,
@@ -178,7 +178,7 @@ async def _search(services: Services, call: Call[SearchModels]) -> Json:
             connection, DEFAULT_WORKSPACE, call.request.filter, call.request.order_by, limit + 1, offset
         )
 
-    rows = (await services.reads.reader.strong(REGISTRY, query)).value
+    rows = (await services.reads.reader.read(REGISTRY, query)).value
     token = offset_tokens.make_token(offset + limit) if len(rows) > limit else None
     return encode_page("registered_models", [encode_registered_model(row) for row in rows[:limit]], token)
 

@@ -6,15 +6,15 @@ from runfold_projections.registry.rejections import RegisteredModelRejection
 from runfold_schemas.events.all_events import Event
 from runfold_schemas.events.registered_models import ModelAliasSet, RegisteredModelCreated, VersionFact
 from runfold_server.core.errors import AlreadyExists, ApiError, Internal, InvalidParameter, NotFound
-from runfold_server.writes.writes import RefusedWrite
+from runfold_server.writes.writes import RejectedWrite
 
 
-def as_registry_error(refused: RefusedWrite) -> ApiError:
+def as_registry_error(refused: RejectedWrite) -> ApiError:
     """Return the error to answer."""
-    message, details = refused.refused.message, refused.refused.details
-    if refused.refused.code == SET_ASIDE:
+    message, details = refused.rejection.message, refused.rejection.details
+    if refused.rejection.code == SET_ASIDE:
         return Internal(f"The server's own event became a dead letter: {message}")
-    match refused.refused.code:
+    match refused.rejection.code:
         case RegisteredModelRejection.EXISTS:
             return _exists(refused.event, str(details.get("name", "")), bool(details.get("is_prompt")))
         case RegisteredModelRejection.NOT_FOUND if isinstance(refused.event, VersionFact | ModelAliasSet):
@@ -35,8 +35,7 @@ def _exists(event: Event, name: str, is_prompt: bool) -> AlreadyExists:
     if there != new:
         return AlreadyExists(
             f"Tried to create a {new} with name {name!r}, but the name is already taken by a {there}. MLflow does "
-            "not allow creating a "
-            "model and a prompt with the same name."
+            "not allow creating a model and a prompt with the same name."
         )
     return AlreadyExists(f"{new.title()} (name={name}) already exists.")
 

@@ -31,8 +31,7 @@ def check_model_name(name: str, field: str = "name") -> str:
     if plain != name or plain == "." or plain.startswith(".."):
         raise InvalidParameter(
             f"{invalid_value('name', name)} Names may be treated as files in certain cases, and must not resolve to "
-            "other names"
-            f" when treated as such. This name would resolve to {plain!r}"
+            f"other names when treated as such. This name would resolve to {plain!r}"
         )
     return check_length(field, MAX_MODEL_NAME_CHARS, name)
 

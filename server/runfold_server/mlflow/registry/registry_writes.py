@@ -9,7 +9,7 @@ from runfold_schemas.positions.vector import Vector
 from runfold_server.http.services import Services
 from runfold_server.reads.reader import Query
 from runfold_server.writes.levels import require_level
-from runfold_server.writes.writes import Origin, RefusedWrite
+from runfold_server.writes.writes import RejectedWrite, WriteOrigin
 
 from .registry_errors import as_registry_error
 
@@ -22,31 +22,31 @@ def vector_after(done: Appended) -> Vector:
 
 
 async def append_and_read(
-    services: Services, origin: Origin, event: RegisteredModelFact, query_after: Callable[[Appended], Query[T]]
+    services: Services, origin: WriteOrigin, event: RegisteredModelFact, query_after: Callable[[Appended], Query[T]]
 ) -> T:
     """Append, wait for the fold, and answer from the same snapshot; ApiError if the fold rejected the event."""
     await require_level(services.log, type(event))
     try:
-        return await services.writes.decide(event, origin, query_after)
-    except RefusedWrite as refused:
+        return await services.writes.append_and_read(event, origin, query_after)
+    except RejectedWrite as refused:
         raise as_registry_error(refused) from None
 
 
-async def append_and_wait(services: Services, origin: Origin, event: RegisteredModelFact) -> Appended:
+async def append_and_wait(services: Services, origin: WriteOrigin, event: RegisteredModelFact) -> Appended:
     """Append and wait for the fold; ApiError if it rejected the event."""
     await require_level(services.log, type(event))
     try:
-        return await services.writes.decided(event, origin)
-    except RefusedWrite as refused:
+        return await services.writes.append_and_wait(event, origin)
+    except RejectedWrite as refused:
         raise as_registry_error(refused) from None
 
 
 async def append_and_query(
-    services: Services, origin: Origin, event: RegisteredModelFact, query_after: Callable[[Appended], Query[T]]
+    services: Services, origin: WriteOrigin, event: RegisteredModelFact, query_after: Callable[[Appended], Query[T]]
 ) -> T:
     """Append, wait for the fold, and answer with one statement, without a snapshot; ApiError as above."""
     await require_level(services.log, type(event))
     try:
-        return await services.writes.decided_then(event, origin, query_after)
-    except RefusedWrite as refused:
+        return await services.writes.append_wait_query(event, origin, query_after)
+    except RejectedWrite as refused:
         raise as_registry_error(refused) from None

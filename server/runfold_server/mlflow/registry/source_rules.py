@@ -61,8 +61,8 @@ def parse_model_uri(source: str) -> ModelUri:
 def not_contained(source: str, owner: str) -> NoReturn:
     """Reject a source outside of the run or model that the request names by `owner` (`run_id` or `model_id`)."""
     raise InvalidParameter(
-        f"Invalid model version source: '{source}'. "
-        f"The {owner} request parameter must identify the resource that contains the source."
+        f"Invalid model version source: '{source}'. The {owner} request parameter must identify the resource that "
+        "contains the source."
     )
 
 
@@ -72,9 +72,9 @@ def check_not_local(source: str, owner: str) -> None:
         return
     of = "run specified by the run_id" if owner == "run_id" else "run specified by the model_id"
     raise InvalidParameter(
-        f"Invalid model version source: '{source}'. "
-        f"To use a local path as a model version source, the {owner} request parameter has "
-        f"to be specified and the local path has to be contained within the artifact directory of the {of}."
+        f"Invalid model version source: '{source}'. To use a local path as a model version source, the {owner} "
+        "request parameter has to be specified and the local path has to be contained within the artifact directory "
+        f"of the {of}."
     )
 
 
@@ -85,8 +85,7 @@ def _is_local(source: str) -> bool:
     if parsed.scheme == "file" and remote:
         raise InvalidParameter(
             f"{source} is not a valid remote uri. For remote access on windows, please consider using a different "
-            "scheme such as SMB "
-            "(e.g. smb://<hostname>/<path>)."
+            "scheme such as SMB (e.g. smb://<hostname>/<path>)."
         )
     return parsed.scheme in ("", "file") and source != "databricks"
 
@@ -99,10 +98,9 @@ def check_no_way_up(source: str) -> None:
     plainer = pathlib.PurePosixPath(path).as_posix() if path else ""
     if "\x00" in path or ".." in plain.split("/") or (path and (not path.startswith("/") or plainer != path)):
         raise InvalidParameter(
-            f"Invalid model version source: '{source}'. "
-            "If supplying a source as an http, https, local file path, ftp, objectstore, or "
-            "mlflow-artifacts uri, an absolute path must be provided without relative path references present. "
-            "Please provide an absolute path."
+            f"Invalid model version source: '{source}'. If supplying a source as an http, https, local file path, "
+            "ftp, objectstore, or mlflow-artifacts uri, an absolute path must be provided without relative path "
+            "references present. Please provide an absolute path."
         )
 
 

@@ -18,7 +18,7 @@ from runfold_schemas.positions.vector import Vector
 from runfold_server.core.entity_errors import as_of_suffix
 from runfold_server.core.errors import ApiError, InvalidParameter, NotFound
 from runfold_server.http.services import Services
-from runfold_server.reads.reader import of_topics
+from runfold_server.reads.scopes import of_topics
 
 from . import registry_validation as limits
 from .registry_errors import no_model, no_version
@@ -37,7 +37,7 @@ async def find_model(services: Services, name: str, as_of: Vector | None = None)
             return await registered_model_at(connection, DEFAULT_WORKSPACE, name, as_of)
         return await get_registered_model(connection, DEFAULT_WORKSPACE, name)
 
-    shown = await services.reads.reader.asked(as_of, REGISTRY, query)
+    shown = await services.reads.reader.read(REGISTRY, query, as_of=as_of)
     if shown.value is None:
         raise error_as_of(no_model(name), as_of)
     return shown.value
@@ -53,7 +53,7 @@ async def version_of(services: Services, name: str, text: str, as_of: Vector | N
             return await model_version_at(connection, DEFAULT_WORKSPACE, name, number, as_of)
         return await get_model_version(connection, DEFAULT_WORKSPACE, name, number)
 
-    shown = await services.reads.reader.asked(as_of, REGISTRY, query)
+    shown = await services.reads.reader.read(REGISTRY, query, as_of=as_of)
     if shown.value is None:
         raise error_as_of(no_version(name, text), as_of)
     return shown.value
@@ -74,17 +74,17 @@ async def version_by_alias(services: Services, name: str, alias: str, as_of: Vec
             found = await model_state_at(connection, DEFAULT_WORKSPACE, name, as_of)
             if found is None:
                 return None, None
-            born, one = found
-            number = one.state.aliases.get(born, {}).get(alias) if alias.lower() != LATEST else None
-            standing = [] if number is None else shown_versions(born, one, [number])
-            return shown_model(born, one), standing[0] if standing else None
+            creation_offset, one = found
+            number = one.state.aliases.get(creation_offset, {}).get(alias) if alias.lower() != LATEST else None
+            standing = [] if number is None else shown_versions(creation_offset, one, [number])
+            return shown_model(creation_offset, one), standing[0] if standing else None
         if alias.lower() != LATEST:
             version = await model_version_by_alias(connection, DEFAULT_WORKSPACE, name, alias)
             if version is not None:
                 return None, version
         return await get_registered_model(connection, DEFAULT_WORKSPACE, name), None
 
-    model, version = (await services.reads.reader.asked(as_of, REGISTRY, query)).value
+    model, version = (await services.reads.reader.read(REGISTRY, query, as_of=as_of)).value
     if version is not None:
         return version
     if model is None:

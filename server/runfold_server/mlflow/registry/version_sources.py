@@ -62,8 +62,8 @@ async def find_source(
     if scheme_of(source) == "models":
         if authority_of(source):
             raise InvalidParameter(
-                f"Invalid model version source: '{source}'. "
-                "Registered model sources must use the active model registry."
+                f"Invalid model version source: '{source}'. Registered model sources must use the active model "
+                "registry."
             )
         uri = parse_model_uri(source)
         if uri.model_id is None:
@@ -108,9 +108,8 @@ def _check_same_origin(source: str, version: ModelVersion, run_id: str | None, m
     for given, has in ((run_id, version.run_id), (model_id, version.model_id)):
         if given is not None and given != (has or ""):
             raise InvalidParameter(
-                f"Invalid model version source: '{source}'. "
-                "The run_id and model_id request parameters must match the referenced "
-                "model version."
+                f"Invalid model version source: '{source}'. The run_id and model_id request parameters must match "
+                "the referenced model version."
             )
 
 

@@ -18,9 +18,9 @@ from runfold_server.http.messages import Message, Rule
 from runfold_server.http.operation import Call, Operation
 from runfold_server.http.services import Services
 from runfold_server.openapi_schemas.common import MS, NOTHING, TEXT, having, listed
-from runfold_server.reads.reader import of_topics
+from runfold_server.reads.scopes import of_topics
 from runfold_server.writes.levels import require_level
-from runfold_server.writes.writes import Origin, RefusedWrite
+from runfold_server.writes.writes import RejectedWrite, WriteOrigin
 
 Json = dict[str, Any]
 REGISTRY = of_topics(Topic.REGISTRY)
@@ -103,7 +103,7 @@ def no_webhook(webhook_id: str) -> NotFound:
 
 async def find_webhook(services: Services, workspace: str, webhook_id: str) -> WebhookRow:
     """Return the webhook, by a strong read; NotFound if it does not exist."""
-    shown = await services.reads.reader.strong(
+    shown = await services.reads.reader.read(
         REGISTRY, lambda connection: get_webhook(connection, workspace, webhook_id)
     )
     if shown.value is None:
@@ -111,14 +111,14 @@ async def find_webhook(services: Services, workspace: str, webhook_id: str) -> W
     return shown.value
 
 
-async def _append_and_wait(services: Services, origin: Origin, event: WebhookFact) -> None:
+async def _append_and_wait(services: Services, origin: WriteOrigin, event: WebhookFact) -> None:
     await require_level(services.log, type(event))
     try:
-        await services.writes.decided(event, origin)
-    except RefusedWrite as refused:
-        if refused.refused.code == WebhookRejection.NOT_FOUND.value:
+        await services.writes.append_and_wait(event, origin)
+    except RejectedWrite as refused:
+        if refused.rejection.code == WebhookRejection.NOT_FOUND.value:
             raise no_webhook(event.webhook_id) from None
-        raise Internal(f"The server's own event was rejected: {refused.refused.message}") from None
+        raise Internal(f"The server's own event was rejected: {refused.rejection.message}") from None
 
 
 async def _create(services: Services, call: Call[CreateWebhook]) -> Json:
@@ -163,7 +163,7 @@ async def _get(services: Services, call: Call[WebhookRequest]) -> Json:
 async def _list(services: Services, call: Call[ListWebhooks]) -> Json:
     limit, after = call.request.max_results, call.request.page_token or ""
     workspace = call.origin.workspace
-    shown = await services.reads.reader.strong(
+    shown = await services.reads.reader.read(
         REGISTRY, lambda connection: webhooks(connection, workspace, limit + 1, after)
     )
     found = shown.value
@@ -233,8 +233,7 @@ def check_name(name: str) -> str:
     if not _WEBHOOK_NAME.fullmatch(name):
         raise InvalidParameter(
             f"Webhook name {name[:1000]!r} is invalid. It must start and end with a letter or digit, be less than 63 "
-            "characters long, "
-            "and contain only letters, digits, dots (.), underscores (_), and hyphens (-)."
+            "characters long, and contain only letters, digits, dots (.), underscores (_), and hyphens (-)."
         )
     return name
 

@@ -9,7 +9,7 @@ from runfold_server.core.entity_errors import no_run
 from runfold_server.core.errors import NotFound
 from runfold_server.core.own_folders import is_own
 from runfold_server.http.services import Services
-from runfold_server.reads.reader import of_topics
+from runfold_server.reads.scopes import of_topics
 
 _GIVEN = re.compile("[0-9a-f]{32}")
 """The form of run ids that servers generate."""
@@ -34,7 +34,7 @@ async def run_artifact_root(services: Services, run_id: str) -> ArtifactRoot | N
 
 async def logged_model_artifact_root(services: Services, workspace: str, model_id: str) -> ArtifactRoot | None:
     """Return the root of a logged model; None if it does not exist or is deleted, as in MLflow."""
-    shown = await services.reads.reader.strong(
+    shown = await services.reads.reader.read(
         of_topics(Topic.REGISTRY), lambda connection: logged_model_origin_of(connection, workspace, model_id)
     )
     if shown.value is None or not is_own(shown.value[0], f"models/{model_id}/artifacts"):

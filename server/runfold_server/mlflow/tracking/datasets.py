@@ -13,7 +13,7 @@ from runfold_server.mlflow import validation
 from runfold_server.mlflow.answers.runs import encode_dataset_summary
 from runfold_server.mlflow.answers.values import without_empty
 from runfold_server.openapi_schemas.common import having, listed, ref
-from runfold_server.reads.reader import of_topics
+from runfold_server.reads.scopes import of_topics
 
 MOST_EXPERIMENTS = 20
 MOST_SUMMARIES = 1000
@@ -39,7 +39,7 @@ async def _search(services: Services, call: Call[SearchDatasets]) -> dict[str, A
     async def query(connection: Connection) -> list[DatasetUse]:
         return await dataset_uses(connection, wanted, MOST_SUMMARIES)
 
-    rows = (await services.reads.reader.strong(of_topics(Topic.RUNS), query)).value
+    rows = (await services.reads.reader.read(of_topics(Topic.RUNS), query)).value
     return without_empty({"dataset_summaries": [encode_dataset_summary(row) for row in rows]})
 
 

@@ -77,8 +77,7 @@ async def _start(_: Services, call: Call[StartTrace]) -> Json:
     if not _announced.announced_before(_tracer(info)):
         raise NotImplementedYet(
             "Traces are not served by this release of Runfold; they come with a later one. Neither this trace nor "
-            "later ones are "
-            "kept, and later ones get no warning. MLFLOW_TRACE_SAMPLING_RATIO=0 turns tracing off."
+            "later ones are kept, and later ones get no warning. MLFLOW_TRACE_SAMPLING_RATIO=0 turns tracing off."
         )
     given = info.get("tags")
     tags: Json = given if isinstance(given, dict) else {}

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from runfold_projections.experiments.as_of import experiment_at, experiment_named_at
 from runfold_projections.experiments.queries import (
     Experiment,
     experiment_created_by,
@@ -10,7 +11,6 @@ from runfold_projections.experiments.queries import (
     search_experiments,
 )
 from runfold_projections.postgres.connection import Connection
-from runfold_projections.runs.as_of import experiment_at, experiment_named_at
 from runfold_projections.runs.queries import ViewType
 from runfold_schemas.events.all_events import Event
 from runfold_schemas.events.base import DEFAULT_WORKSPACE
@@ -34,8 +34,8 @@ from runfold_server.mlflow.answers.values import encode_page
 from runfold_server.mlflow.messages import Tag, View
 from runfold_server.mlflow.rejection_errors import as_mlflow_error
 from runfold_server.openapi_schemas.common import TEXT, having, page, ref
-from runfold_server.reads.reader import of_topics
-from runfold_server.writes.writes import RefusedWrite
+from runfold_server.reads.scopes import of_topics
+from runfold_server.writes.writes import RejectedWrite
 
 from .tracking_writes import append_accepted
 
@@ -104,7 +104,7 @@ def experiment_id(text: str) -> int:
 
 async def find_experiment(services: Services, number: int) -> Experiment:
     """Return the experiment, by a strong read; NotFound if it does not exist."""
-    shown = await services.reads.reader.strong(_EXPERIMENTS, lambda connection: get_experiment(connection, number))
+    shown = await services.reads.reader.read(_EXPERIMENTS, lambda connection: get_experiment(connection, number))
     if shown.value is None:
         raise no_experiment(number)
     return shown.value
@@ -119,10 +119,10 @@ async def _create(services: Services, call: Call[CreateExperiment]) -> Json:
     tags = dict(validation.check_experiment_tag(tag.key, tag.value) for tag in request.tags)
     event = ExperimentCreated(name=name, artifact_location=location, tags=tags)
     try:
-        created = await services.writes.decide(
+        created = await services.writes.append_and_read(
             event, call.origin, lambda done: lambda connection: experiment_created_by(connection, done.event_id)
         )
-    except RefusedWrite as refused:
+    except RejectedWrite as refused:
         raise as_mlflow_error(refused) from None
     if created is None:
         raise Internal("The experiment was accepted, but it is not in the read models")
@@ -136,7 +136,7 @@ async def _get(services: Services, call: Call[ExperimentRequest]) -> Json:
         found = get_experiment(connection, number) if as_of is None else experiment_at(connection, number, as_of)
         return await found
 
-    shown = await services.reads.reader.asked(as_of, _EXPERIMENTS, query)
+    shown = await services.reads.reader.read(_EXPERIMENTS, query, as_of=as_of)
     if shown.value is None:
         raise no_experiment(number, as_of)
     return {"experiment": encode_experiment(shown.value)}
@@ -150,7 +150,7 @@ async def _get_by_name(services: Services, call: Call[GetExperimentByName]) -> J
             return await experiment_named_at(connection, DEFAULT_WORKSPACE, name, as_of)
         return await get_experiment_by_name(connection, DEFAULT_WORKSPACE, name)
 
-    found = (await services.reads.reader.asked(as_of, _EXPERIMENTS, query)).value
+    found = (await services.reads.reader.read(_EXPERIMENTS, query, as_of=as_of)).value
     if found is None:
         raise NotFound(f"Could not find experiment with name '{name}'{as_of_suffix(as_of, Topic.EXPERIMENTS)}")
     return {"experiment": encode_experiment(found)}
@@ -167,7 +167,7 @@ async def _search(services: Services, call: Call[SearchExperiments]) -> Json:
             connection, DEFAULT_WORKSPACE, view, request.filter, request.order_by, limit + 1, offset
         )
 
-    rows = (await services.reads.reader.strong(_EXPERIMENTS, query)).value
+    rows = (await services.reads.reader.read(_EXPERIMENTS, query)).value
     token = offset_tokens.make_token(offset + limit) if len(rows) > limit else None
     return encode_page("experiments", [encode_experiment(row) for row in rows[:limit]], token)
 

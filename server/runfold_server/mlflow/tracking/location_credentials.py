@@ -29,9 +29,7 @@ def check_no_credentials(parameter: str, uri: str) -> str:
     if holds_credentials(uri):
         raise InvalidParameter(
             f"'{parameter}' holds credentials (a user, a password, or a query such as a token or a signature), and "
-            "the log would "
-            "keep it for ever. Send the address without them, and give the credentials to its readers: in their "
-            "environment, "
-            "or in a profile of the store's client."
+            "the log would keep it for ever. Send the address without them, and give the credentials to its "
+            "readers: in their environment, or in a profile of the store's client."
         )
     return uri

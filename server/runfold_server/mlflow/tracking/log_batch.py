@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Coroutine
 from functools import lru_cache
+from operator import attrgetter
 from typing import Annotated, Any, Self
 
 import msgspec
@@ -10,17 +11,19 @@ import msgspec
 from runfold_schemas.events.frames import Point
 from runfold_schemas.events.runs import ParamsLogged, TagsSet
 from runfold_server.core.errors import InvalidParameter
+from runfold_server.http.large_json import refuse_many
 from runfold_server.http.messages import Message, Rule
 from runfold_server.http.operation import Call, Operation
 from runfold_server.http.services import Services
 from runfold_server.mlflow import validation
 from runfold_server.mlflow.messages import KeyValue, RunId
 
-from .metric_points import Metric, append_points, as_point, checked_point
+from .metric_points import Metric, append_points, checked_point
 from .run_tags import effective_tags
 from .tracking_writes import append_accepted
 
 _NUL = b"\\u0000"
+_time_of = attrgetter("timestamp")
 
 
 class LogBatch(Message, frozen=True):
@@ -43,6 +46,7 @@ class LogBatch(Message, frozen=True):
     def decode_plain(cls, body: bytes) -> Self | None:
         """Return a batch of metrics alone at a twentieth of the cost of parsing each field. See `Message`."""
         _check_entities(body)
+        refuse_many(body)
         try:
             batch: Any = _decoder.decode(body)
         except (msgspec.DecodeError, UnicodeError):
@@ -109,8 +113,20 @@ async def _log_batch(services: Services, call: Call[LogBatch]) -> dict[str, Any]
 def checked_points(metrics: tuple[Metric, ...]) -> list[Point]:
     """Return the metrics as points; InvalidParameter for the first one that MLflow rejects."""
     # A batch has few keys, and its points are checked one by one only to name the first that is wrong.
-    if all(map(_is_key, {metric.key for metric in metrics})) and all(metric.timestamp >= 0 for metric in metrics):
-        return list(map(as_point, metrics))
+    if min(map(_time_of, metrics), default=0) >= 0 and all(map(_is_key, {metric.key for metric in metrics})):
+        # Inline, because a call for each of 1000 points costs more than all checks.
+        return [
+            Point(
+                m.key,
+                m.value,
+                m.step,
+                m.timestamp,
+                m.model_id or None,
+                m.dataset_name or None,
+                m.dataset_digest or None,
+            )
+            for m in metrics
+        ]
     return [checked_point(metric, f"metrics[{i}].") for i, metric in enumerate(metrics)]
 
 

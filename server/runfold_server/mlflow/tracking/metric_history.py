@@ -8,6 +8,7 @@ from runfold_projections.series.latest import MetricHistory
 from runfold_schemas.events.rank_reduction import Reduction
 from runfold_schemas.positions.topics import Topic
 from runfold_server.core.errors import InvalidParameter
+from runfold_server.http.large_json import ITEMS, beside
 from runfold_server.http.messages import Int32, Message
 from runfold_server.http.operation import Call, Operation, TimeTravel
 from runfold_server.http.services import Services
@@ -16,7 +17,7 @@ from runfold_server.mlflow.answers.metrics import encode_history
 from runfold_server.mlflow.answers.values import encode_page
 from runfold_server.mlflow.messages import RunId
 from runfold_server.openapi_schemas.common import page
-from runfold_server.reads.reader import of_run, of_runs
+from runfold_server.reads.scopes import of_run, of_runs
 
 
 class GetHistory(Message, frozen=True):
@@ -37,17 +38,21 @@ async def _get_history(services: Services, call: Call[GetHistory]) -> dict[str, 
         )
     page = offset_tokens.read_token_of_history(request.page_token) if request.page_token else None
     rows = (
-        await services.reads.reader.asked(
-            call.as_of,
+        await services.reads.reader.read(
             of_run(run_id, Topic.METRICS, Topic.RUNS, Topic.EXPERIMENTS),
             lambda connection: services.caches.histories.read(connection, run_id, key, call.as_of, _reduction_of(page)),
             lambda found: of_runs(found.ancestors, Topic.METRICS, Topic.RUNS),
+            as_of=call.as_of,
         )
     ).value
     start = _start(page, rows)
     stop = len(rows) if limit is None else start + limit
     token = _token(rows, stop) if stop < len(rows) else None
-    return encode_page("metrics", encode_history(key, rows, start, stop), token)
+    if min(stop, len(rows)) - start > ITEMS:
+        points = await beside(encode_history, key, rows, start, stop)
+    else:
+        points = encode_history(key, rows, start, stop)
+    return encode_page("metrics", points, token)
 
 
 def _reduction_of(page: int | offset_tokens.PageAfterStep | None) -> Reduction | None:
@@ -76,8 +81,7 @@ OPERATIONS = (
         GetHistory,
         _get_history,
         about="The points of a metric, by time, step and value; without `max_results` all of them. With the tag "
-        "`runfold.rankReduction` "
-        "of the run or its experiment one point a step, by step.",
+        "`runfold.rankReduction` of the run or its experiment one point a step, by step.",
         answer=page("metrics", "Metric"),
         time_travel=TimeTravel.AS_OF,
     ),

@@ -14,7 +14,7 @@ from runfold_server.http.services import Services
 from runfold_server.mlflow.answers.metrics import RunPointAnswer, encode_run_points
 from runfold_server.mlflow.answers.values import without_empty
 from runfold_server.openapi_schemas.common import having, listed, ref
-from runfold_server.reads.reader import Scope, of_runs
+from runfold_server.reads.scopes import Scope, of_runs
 
 MOST_RUNS = 100
 MOST_POINTS = 25_000
@@ -86,7 +86,9 @@ async def _bulk(services: Services, call: Call[GetHistoryBulk]) -> Json:
         return found, ancestors
 
     return {
-        "metrics": (await services.reads.reader.asked(call.as_of, of_runs(run_ids, *_READ), query, _ancestors)).value[0]
+        "metrics": (
+            await services.reads.reader.read(of_runs(run_ids, *_READ), query, _ancestors, as_of=call.as_of)
+        ).value[0]
     }
 
 
@@ -111,7 +113,7 @@ async def _interval(services: Services, call: Call[GetHistoryBulkInterval]) -> J
             ancestors |= rows.ancestors
         return found, ancestors
 
-    found, _ = (await services.reads.reader.asked(call.as_of, of_runs(run_ids, *_READ), query, _ancestors)).value
+    found, _ = (await services.reads.reader.read(of_runs(run_ids, *_READ), query, _ancestors, as_of=call.as_of)).value
     return without_empty({"metrics": found})
 
 
@@ -153,8 +155,7 @@ OPERATIONS = (
         GetHistoryBulkInterval,
         _interval,
         about="The points of a metric of up to 100 runs, spread evenly over each run's points, by step, time and "
-        "value; of runs with a "
-        "`runfold.rankReduction` one a step.",
+        "value; of runs with a `runfold.rankReduction` one a step.",
         answer=having({}, {"metrics": listed(ref("RunMetric"))}),
         time_travel=TimeTravel.AS_OF,
     ),

@@ -7,7 +7,7 @@ from runfold_schemas.events.metrics import MetricsLogged
 from runfold_server.http.messages import Message
 from runfold_server.mlflow import validation
 from runfold_server.mlflow.messages import RunId
-from runfold_server.writes.writes import Origin, Writes
+from runfold_server.writes.writes import WriteOrigin, Writes
 
 _POINT_BYTES = 64
 """Most bytes of a point in a frame beside its key: a step, a time, a value, and their share of the arrays."""
@@ -59,7 +59,7 @@ def as_point(metric: Metric | LogMetric) -> Point:
     )
 
 
-async def append_points(writes: Writes, run_id: str, points: Sequence[Point], origin: Origin) -> None:
+async def append_points(writes: Writes, run_id: str, points: Sequence[Point], origin: WriteOrigin) -> None:
     """Append the points and return when the log has acknowledged them. Metrics never wait for their fold."""
     for event in metric_events(run_id, points):
         await writes.append(event, origin)

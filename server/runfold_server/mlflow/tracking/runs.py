@@ -1,6 +1,5 @@
 """runs/create, get, search, update, delete, restore."""
 
-import asyncio
 import random
 from typing import Annotated, Any, Literal, get_args
 
@@ -12,6 +11,7 @@ from runfold_server.caches.run_cache import ACTIVE
 from runfold_server.caches.run_search_cache import Question
 from runfold_server.core.entity_errors import no_run
 from runfold_server.core.errors import InvalidParameter
+from runfold_server.http.large_json import ITEMS, beside
 from runfold_server.http.messages import Message, Rule
 from runfold_server.http.operation import Call, Operation, TimeTravel
 from runfold_server.http.services import Services
@@ -22,16 +22,14 @@ from runfold_server.mlflow.messages import RunId, RunRequest, Tag, View
 from runfold_server.mlflow.rejection_errors import as_mlflow_error
 from runfold_server.openapi_schemas.common import having, page, ref
 from runfold_server.reads.one_run import RUN_TOPICS, find_run
-from runfold_server.reads.reader import of_topics
-from runfold_server.writes.writes import RefusedWrite
+from runfold_server.reads.scopes import of_topics
+from runfold_server.writes.writes import RejectedWrite
 
 from .experiments import check_max_results, experiment_id
 from .run_tags import RUN_NAME_TAG
 from .tracking_writes import append_accepted
 
 Json = dict[str, Any]
-_MOST_METRICS_IN_LOOP = 2_000
-"""Runs with more metrics are encoded in a thread, to keep the event loop free."""
 _random = random.SystemRandom()
 RunStatus = Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]
 STATUSES: tuple[RunStatus, ...] = get_args(RunStatus)
@@ -115,16 +113,16 @@ async def _create(services: Services, call: Call[CreateRun]) -> Json:
 def _name(name: str, tag: str) -> str:
     if name and tag and name != tag:
         raise InvalidParameter(
-            "Both 'run_name' argument and 'mlflow.runName' tag are specified, but with "
-            f"different values (run_name='{name}', mlflow.runName='{tag}')."
+            "Both 'run_name' argument and 'mlflow.runName' tag are specified, but with different values "
+            f"(run_name='{name}', mlflow.runName='{tag}')."
         )
     return validation.check_length("run_name", validation.MAX_RUN_NAME, name or tag or run_name(_random))
 
 
 async def _get(services: Services, call: Call[RunRequest]) -> Json:
     found = (await find_run(services.reads.reader, call.request.run_id, call.as_of)).value
-    if len(found.metrics) > _MOST_METRICS_IN_LOOP:
-        return {"run": await asyncio.to_thread(encode_run, found)}
+    if len(found.metrics) > ITEMS:
+        return {"run": await beside(encode_run, found)}
     return {"run": encode_run(found)}
 
 
@@ -152,8 +150,10 @@ async def _update(services: Services, call: Call[UpdateRun]) -> Json:
         validation.check_length("run_name", validation.MAX_RUN_NAME, name)
     event = RunUpdated(run_id=run_id, status=status, end_ms=end_ms, name=name)
     try:
-        row = await services.writes.decide(event, call.origin, lambda _: lambda connection: get_run(connection, run_id))
-    except RefusedWrite as refused:
+        row = await services.writes.append_and_read(
+            event, call.origin, lambda _: lambda connection: get_run(connection, run_id)
+        )
+    except RejectedWrite as refused:
         raise as_mlflow_error(refused) from None
     if row is None:
         raise no_run(run_id)

@@ -21,11 +21,11 @@ from runfold_schemas.positions.topics import partition_count, partition_of
 from runfold_server.core.errors import ApiError, InvalidParameter, Unavailable
 from runfold_server.core.outages import kafka_outages
 from runfold_server.freshness.end_offsets import FOLDED
-from runfold_server.http.body import read_body
 from runfold_server.http.messages import Message
 from runfold_server.http.operation import RawCall, RawOperation
 from runfold_server.http.prefixes import NATIVE_PREFIX
-from runfold_server.http.responses import json_response
+from runfold_server.http.request_body import read_body
+from runfold_server.http.responses import json_answer, json_response
 from runfold_server.http.services import Services
 from runfold_server.native.admission import admit
 from runfold_server.openapi_schemas.common import JSON, ref
@@ -46,7 +46,9 @@ class Checked:
 
 
 def check(records: Sequence[Outgoing], partitions: int, level: int = FEATURE_LEVEL) -> list[Checked]:
-    """Check every record as a worker will, and that the log's feature level has its schema; InvalidParameter names the index of the first that is bad."""
+    """Check every record as a worker will, and that the log's feature level has its schema; InvalidParameter names the
+    index of the first that is bad.
+    """
     checked = []
     for index, record in enumerate(records):
         try:
@@ -89,7 +91,10 @@ class TooNew(SchemaError):
 
 
 async def append_all(services: Services, checked: Sequence[Checked]) -> list[Position | ApiError]:
-    """Append in order, a window at a time. After a failure nothing more is sent; what was not tried has the failure too."""
+    """Append in order, a window at a time.
+
+    After a failure nothing more is sent; what was not tried has the failure too.
+    """
     bulk = len(checked) >= _BULK_FROM
     done: list[Position | ApiError] = []
     for window in _windows(checked):
@@ -148,7 +153,7 @@ async def _events(services: Services, call: RawCall[AppendEvents]) -> Response:
             failed = failed or error
     answer: Json = {"results": [_result(result, known) for result in results]}
     if failed is None:
-        return json_response(answer)
+        return await json_answer(answer)
     response = json_response(answer | {"error_code": failed.code.wire, "message": failed.message}, failed.status)
     response.headers.update(failed.headers())
     return response
@@ -172,7 +177,7 @@ async def _outcomes(
     async def query(connection: Connection) -> list[outcomes.RejectedEvent | None]:
         return await outcomes.read_rejections(connection, asked)
 
-    found = (await services.reads.reader.at(want, query)).value
+    found = (await services.reads.reader.read_after(want, query)).value
     return {position: refused for (position, _), refused in zip(asked, found, strict=True)}
 
 
@@ -200,7 +205,8 @@ OPERATIONS = (
         f"{NATIVE_PREFIX}/events",
         AppendEvents,
         _events,
-        "Append a batch of records of a native client, as `producers` encodes them. A bad record refuses the whole batch.",
+        "Append a batch of records of a native client, as `producers` encodes them. A bad record refuses the whole "
+        "batch.",
         {200: (JSON, ref("Outcomes")), 503: (JSON, ref("Outcomes"))},
         body_type=CONTENT_TYPE,
         errors=(400, 413, 503),

@@ -29,8 +29,9 @@ _TOPICS = {
     Topic.METRICS: "Metric frames, attempts, rewinds and forks. In order per run.",
 }
 _ABOUT = f"""
-The log of a Runfold installation: plain Kafka, read by any consumer. A topic holds what writers asked for; whether it took effect is the fold's
-decision, which `GET {NATIVE_PREFIX}/events:stream?outcome=true` tells. Values are in Confluent's wire format; `{BASE}` answers what a schema id means.
+The log of a Runfold installation: plain Kafka, read by any consumer. A topic holds what writers asked for; whether it
+took effect is the fold's decision, which `GET {NATIVE_PREFIX}/events:stream?outcome=true` shows. Values are in
+Confluent's wire format; `{BASE}` serves the schema of an id.
 """
 _HEADERS: dict[str, tuple[str, bool]] = {
     "ce_specversion": ("Version of CloudEvents.", True),

@@ -17,10 +17,10 @@ from runfold_server.http.services import Services
 from runfold_server.http.sse import MEDIA_TYPE, EventStream, SendEvents, encode_event
 from runfold_server.openapi_schemas.common import TEXT
 from runfold_server.security.admission import Slot
-from runfold_server.streams.events.feed import Feed
+from runfold_server.streams.events.feed import EventFeed
 from runfold_server.streams.events.filters import Filter, patterns
 from runfold_server.streams.events.start_positions import NOW, write_id
-from runfold_server.streams.events.subscription import Following
+from runfold_server.streams.events.subscription import EventSubscription
 from runfold_server.streams.log_reader import Gone
 from runfold_server.streams.send_queue import End
 
@@ -57,17 +57,19 @@ async def _stream(services: Services, call: RawCall[FollowEvents]) -> Response:
         return await _events_of(services, call, feed, place)
 
 
-async def _events_of(services: Services, call: RawCall[FollowEvents], feed: Feed, place: Slot) -> Response:
+async def _events_of(services: Services, call: RawCall[FollowEvents], feed: EventFeed, place: Slot) -> Response:
     wanted = _filter(call.request)
     with kafka_outages():
         info = await services.log.connect()
     # A browser that connects again says what it was told last; the address is still that of the first time.
     start = call.http.headers.get("last-event-id") or call.request.start or NOW
     try:
-        following = Following(wanted, await services.streams.events.starts.place(start, info, wanted.partitions(info)))
+        following = EventSubscription(
+            wanted, await services.streams.events.starts.place(start, info, wanted.partitions(info))
+        )
     except Gone as error:
         # Not a 400: a browser would give up silently instead of hearing what to do.
-        following = Following(wanted, {})
+        following = EventSubscription(wanted, {})
         following.finish(End.GONE, str(error))
     return _Events(feed, following, info, place, points=call.request.points == "true")
 
@@ -92,20 +94,22 @@ def _filter(request: FollowEvents) -> Filter:
 class _Events(EventStream):
     """Tells what is followed."""
 
-    def __init__(self, feed: Feed, following: Following, info: LogInfo, place: Slot, *, points: bool) -> None:
+    def __init__(
+        self, feed: EventFeed, following: EventSubscription, info: LogInfo, place: Slot, *, points: bool
+    ) -> None:
         super().__init__(place)
         self._feed, self._following, self._info, self._points = feed, following, info, points
 
     async def run(self, send: SendEvents) -> None:
         following = self._following
         await send(self._said("open", {}))
-        async with self._feed.followed(following, self._info):
+        async with self._feed.feeding(following, self._info):
             while True:
-                await following.wait(HEARTBEAT)
+                await following.wait_for_items(HEARTBEAT)
                 if following.end is not None:
                     await send(self._said("end", {"reason": following.end.value, "message": following.reason}))
                     return
-                following.told_all()
+                following.mark_all_sent()
                 await send(await self._events() or self._said("heartbeat", {}))
 
     async def _events(self) -> bytes:
@@ -119,13 +123,13 @@ class _Events(EventStream):
             else:
                 kind, data = entry.told(self._points)
             following.pop()
-            following.told_all()
-            parts.append(encode_event(kind, write_id(self._info.log_id, following.told), data))
+            following.mark_all_sent()
+            parts.append(encode_event(kind, write_id(self._info.log_id, following.sent), data))
             size += len(parts[-1])
         return b"".join(parts)
 
     def _said(self, kind: str, data: dict[str, Any]) -> bytes:
-        told = self._following.told
+        told = self._following.sent
         # An empty id makes a browser forget its own: there was no such place.
         return encode_event(kind, write_id(self._info.log_id, told) if told else "", msgspec.json.encode(data))
 
@@ -136,10 +140,14 @@ OPERATIONS = (
         f"{NATIVE_PREFIX}/events:stream",
         FollowEvents,
         _stream,
-        "Events of the log as they are appended, as server-sent events: one per record, named by its type, with the event in CloudEvents' "
-        "JSON form and its position and broker time. Also `open`, `heartbeat`, `unreadable` (a record that is no event, or of a newer "
-        "release), and `end` with the reason why the server ends the stream (`slow`, `stopped`, `gone`). Each id is the position vector "
-        "behind the event: with it as header Last-Event-ID, or as `from`, a stream goes on without a gap or a repeat in any partition.",
+        "Events of the log as they are appended, as server-sent events: one per record, named by its type, with "
+        "the event in CloudEvents' "
+        "JSON form and its position and broker time. Also `open`, `heartbeat`, `unreadable` (a record that is no "
+        "event, or of a newer "
+        "release), and `end` with the reason why the server ends the stream (`slow`, `stopped`, `gone`). Each id "
+        "is the position vector "
+        "behind the event: with it as header Last-Event-ID, or as `from`, a stream goes on without a gap or a "
+        "repeat in any partition.",
         {200: (MEDIA_TYPE, TEXT)},
         errors=(400, 429, 503),
     ),

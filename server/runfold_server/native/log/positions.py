@@ -29,7 +29,8 @@ from runfold_server.openapi_schemas.common import (
     having,
     listed,
 )
-from runfold_server.reads.reader import Consistency, of_topics
+from runfold_server.reads.reader import Consistency
+from runfold_server.reads.scopes import of_topics
 
 _MOST_LISTED = 1000
 Json = dict[str, Any]
@@ -65,13 +66,13 @@ def _listing(name: str, query: Listing) -> RawHandler[ListRecords]:
     async def handler(services: Services, call: RawCall[ListRecords]) -> Response:
         limit, offset = call.request.limit, call.request.offset
         shown = await services.reads.reader.read(
-            Consistency(call.request.consistency),
             of_topics(*FOLDED),
             lambda connection: query(connection, limit + 1, offset),
+            consistency=Consistency(call.request.consistency),
         )
         rows = shown.value
         more = next_page(len(rows), limit, offset)
-        return json_response({name: list(rows[:limit]), "positions": shown.said()} | more)
+        return json_response({name: list(rows[:limit]), "positions": shown.positions_json()} | more)
 
     return handler
 
@@ -106,7 +107,8 @@ OPERATIONS = (
         f"{NATIVE_PREFIX}/set-aside",
         ListRecords,
         _listing("set_aside", outcomes.recent_dead_letters),
-        "Records that no fold can read, latest first. An eventual read unless asked otherwise: it answers while Kafka is away.",
+        "Records that no fold can read, latest first. An eventual read unless asked otherwise: it answers while "
+        "Kafka is away.",
         {200: (JSON, _list_shape("set_aside", reason=TEXT, value_size=NULLABLE_INT, key=NULLABLE_TEXT))},
         errors=(400, 503),
         time_travel=TimeTravel.SNAPSHOT,
@@ -116,7 +118,8 @@ OPERATIONS = (
         f"{NATIVE_PREFIX}/rejections",
         ListRecords,
         _listing("rejections", outcomes.recent_rejections),
-        "Events that a fold refused, latest first. An eventual read unless asked otherwise: it answers while Kafka is away.",
+        "Events that a fold refused, latest first. An eventual read unless asked otherwise: it answers while Kafka "
+        "is away.",
         {
             200: (
                 JSON,
@@ -131,8 +134,8 @@ OPERATIONS = (
         f"{NATIVE_PREFIX}/sequence-holes",
         ListRecords,
         _listing("sequence_holes", _sequence_holes),
-        "Writers with holes in their sequences: numbers that are missing below the highest received. `first` has the first "
-        "missing numbers or ranges. An eventual read unless requested otherwise: it answers while Kafka is down.",
+        "Writers with holes in their sequences: numbers that are missing below the highest received. `first` has the "
+        "first missing numbers or ranges. An eventual read unless requested otherwise: it answers while Kafka is down.",
         {
             200: (
                 JSON,

@@ -1,7 +1,9 @@
-"""Arrow's IPC stream (Arrow columnar format 1.5, metadata version 5), as far as points need it: written here, since pyarrow is 150 MB.
+"""Arrow's IPC stream (Arrow columnar format 1.5, metadata version 5), as far as points need it: written here, since
+pyarrow is 150 MB.
 
-A message is a FlatBuffer (schema, dictionary or record batch, after Arrow's `Message.fbs` and `Schema.fbs`) and a body of buffers, each
-padded to eight bytes. Columns have no nulls. Texts are dictionaries of their own, sent before the batches.
+A message is a FlatBuffer (schema, dictionary or record batch, after Arrow's `Message.fbs` and `Schema.fbs`) and a body
+of buffers, each padded to eight bytes. Columns have no nulls. Texts are dictionaries of their own, sent before the
+batches.
 """
 
 import struct

@@ -19,7 +19,7 @@ from runfold_projections.charts.grid import (
 )
 from runfold_projections.charts.smoothing import Smoothing, smooth_values
 from runfold_projections.runs.groups import Group
-from runfold_projections.segments.packs import Columns
+from runfold_projections.segments.distinct_points import Columns
 from runfold_projections.series.points import SeriesKey, SeriesPiece
 from runfold_server.core.errors import InvalidParameter
 
@@ -33,7 +33,9 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What was read: runs and keys in the order in which they are shown, pieces of their series, starts of the runs (ms), groups."""
+    """What was read: runs and keys in the order in which they are shown, pieces of their series, starts of the runs
+    (ms), groups.
+    """
 
     runs: Sequence[str]
     keys: Sequence[str]
@@ -119,7 +121,8 @@ def _aggregated(wanted: Wanted, found: Found, members: Sequence[_Member]) -> Dra
     drawn = aggregate_chart(lines, wanted.spread, wanted.query.px, wanted.query.range)
     if len(drawn.x) * len(columns) * len(groups) > MOST_CELLS:
         raise InvalidParameter(
-            f"An aggregate of {len(groups)} lines at {len(drawn.x):,} places of x is asked for, with {len(columns)} columns: more than "
+            f"An aggregate of {len(groups)} lines at {len(drawn.x):,} places of x is asked for, with "
+            f"{len(columns)} columns: more than "
             f"{MOST_CELLS:,} values. Ask for a range, or for buckets by `px`."
         )
     series = []

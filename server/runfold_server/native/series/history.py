@@ -1,7 +1,8 @@
 """series:history of the native API: every distinct point of many series, as an Arrow stream or as JSON.
 
-All is read in one snapshot into a file that stays in memory while it is small, and sent from there: a slow client holds no connection
-to Postgres, and a fault while reading is an error, not half an answer. `reading.exports` bounds how many of them there are.
+All is read in one snapshot into a file that stays in memory while it is small, and sent from there: a slow client holds
+no connection to Postgres, and a fault while reading is an error, not half an answer. `reading.exports` bounds how many
+of them there are.
 """
 
 import asyncio
@@ -20,16 +21,18 @@ from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import Vector
 from runfold_server.core.entity_errors import no_run
 from runfold_server.core.errors import BadBody, InvalidParameter
-from runfold_server.freshness.stream_position import place_of
-from runfold_server.http.body import read_body
+from runfold_server.freshness.stream_position import stream_position
+from runfold_server.http.large_json import refuse_many
 from runfold_server.http.messages import NoFields
 from runfold_server.http.operation import RawCall, RawOperation, TimeTravel
+from runfold_server.http.request_body import read_body
 from runfold_server.http.responses import with_moment
 from runfold_server.http.services import Services
 from runfold_server.native.branches import which
 from runfold_server.openapi_schemas.common import INT64, JSON, MS, POSITIONS, TEXT, having, listed
 from runfold_server.reads.exports import Export, Spool
-from runfold_server.reads.reader import Consistency, of_topics
+from runfold_server.reads.reader import Consistency
+from runfold_server.reads.scopes import of_topics
 from runfold_server.security.admission import Slot
 
 from . import arrow
@@ -75,7 +78,7 @@ async def _history(services: Services, call: RawCall[NoFields]) -> Response:
     query = _parse(await read_body(request, _MOST_BODY))
     wanted = HistoryFilter(*query.steps, query.rank, query.attempt, which(query.branches))
     in_arrow = arrow.MEDIA_TYPE in request.headers.get("accept", "")
-    as_of = await services.reads.moments.of(request)
+    as_of = await services.reads.moments.of_request(request)
     with await services.reads.exports.slots.acquire_within(request, services.config.read_wait) as place:
         return await _export(services, query, wanted, Asked(in_arrow, as_of, place))
 
@@ -102,10 +105,10 @@ async def _export(services: Services, query: Query, wanted: HistoryFilter, asked
     async with services.reads.exports.reading:
         # All partitions: a run may show points of those that it was forked from.
         scope = of_topics(Topic.METRICS, Topic.RUNS)
-        shown = await services.reads.reader.read(Consistency(query.consistency), scope, read, as_of=as_of)
+        shown = await services.reads.reader.read(scope, read, as_of=as_of, consistency=Consistency(query.consistency))
     form, spool = shown.value
-    head: Head = {"positions": shown.said()}
-    place = place_of(services.log.info, query.runs, shown.positions)
+    head: Head = {"positions": shown.positions_json()}
+    place = stream_position(services.log.info, query.runs, shown.positions)
     try:
         front = form.front(head | ({} if place is None else {"live": str(place)}))
         return with_moment(Export(front, spool, taken, form.media_type), as_of)
@@ -115,6 +118,7 @@ async def _export(services: Services, query: Query, wanted: HistoryFilter, asked
 
 
 def _parse(body: bytes) -> Query:
+    refuse_many(body)
     try:
         query = msgspec.json.decode(body, type=Query)
     except (msgspec.DecodeError, UnicodeError) as error:
@@ -291,8 +295,10 @@ OPERATIONS = (
         "/api/runfold/v1/series:history",
         NoFields,
         _history,
-        "Every point of many series, each once, with attempt, rank, step, time and value. Per attempt (in the order of their appearance), branch and "
-        f"rank, by step, time and value. JSON, or an Arrow IPC stream where {arrow.MEDIA_TYPE} is accepted. At most {MOST_POINTS:,} points.",
+        "Every point of many series, each once, with attempt, rank, step, time and value. Per attempt (in the "
+        "order of their appearance), branch and "
+        f"rank, by step, time and value. JSON, or an Arrow IPC stream where {arrow.MEDIA_TYPE} is accepted. At "
+        f"most {MOST_POINTS:,} points.",
         {200: (JSON, having({"series": listed(_SERIES), "positions": POSITIONS}, {"live": LIVE}))},
         body_type=JSON,
         body=_BODY,

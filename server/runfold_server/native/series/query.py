@@ -12,6 +12,7 @@ from runfold_projections.charts.grid import Drawing, XAxis
 from runfold_projections.charts.smoothing import MOST_WIDTH, Smoothing
 from runfold_projections.series.visible_points import BranchChoice
 from runfold_server.core.errors import BadBody, InvalidParameter
+from runfold_server.http.large_json import refuse_many
 from runfold_server.native.branches import which
 from runfold_server.openapi_schemas.common import TEXT, Schema, having, listed
 from runfold_server.reads.reader import Consistency
@@ -105,6 +106,7 @@ class Wanted:
 
 def parse(body: bytes) -> Wanted:
     """BadBody or InvalidParameter, saying what is wrong."""
+    refuse_many(body)
     try:
         query = msgspec.json.decode(body, type=Query)
     except (msgspec.DecodeError, UnicodeError) as error:
@@ -180,7 +182,8 @@ def _check_statistics(query: Query) -> None:
 
 BRANCHES: Schema = {
     "anyOf": [{"enum": ["effective", "all"]}, {"type": "integer", "minimum": 0}],
-    "description": "The points that no later rewind or start cut off; all; or what was effective when a branch was the newest.",
+    "description": "The points that no later rewind or start cut off; all; or what was effective when a branch was "
+    "the newest.",
 }
 BODY = having(
     {
@@ -222,7 +225,8 @@ BODY = having(
                 having({"except": {**listed(TEXT), "maxItems": MOST_GROUPED_BY}}),
                 {"type": "null"},
             ],
-            "description": "Runs with equal values of these params (or tags.NAME), or of all params but these, are one line. []: all runs are.",
+            "description": "Runs with equal values of these params (or tags.NAME), or of all params but these, are "
+            "one line. []: all runs are.",
         },
         "spread": {"enum": list(_SPREADS), "description": "Columns of an aggregate, beside its quantiles."},
         "quantiles": {**listed({"type": "number", "minimum": 0, "maximum": 1}), "maxItems": MOST_QUANTILES},

@@ -20,16 +20,17 @@ from runfold_projections.series.summaries_as_of import keys_of_runs_at
 from runfold_projections.series.visible_points import read_visible_runs
 from runfold_schemas.positions.topics import Topic
 from runfold_schemas.positions.vector import Vector
-from runfold_server.freshness.stream_position import place_of
-from runfold_server.http.body import read_body
+from runfold_server.freshness.stream_position import stream_position
 from runfold_server.http.messages import NoFields
 from runfold_server.http.operation import RawCall, RawOperation, TimeTravel
-from runfold_server.http.responses import json_response, with_moment
+from runfold_server.http.request_body import read_body
+from runfold_server.http.responses import json_answer, with_moment
 from runfold_server.http.services import Services
 from runfold_server.mlflow.validation import parse_experiment_id
 from runfold_server.openapi_schemas.common import JSON, NULLABLE_NUMBER, NULLABLE_TEXT, POSITIONS, TEXT, having, listed
-from runfold_server.reads.moments import given
-from runfold_server.reads.reader import Consistency, Shown, of_topics
+from runfold_server.reads.moments import requested_moment
+from runfold_server.reads.reader import Consistency, ReadResult
+from runfold_server.reads.scopes import of_topics
 
 from .chart import Drawn, Found, draw
 from .history import LIVE
@@ -43,35 +44,37 @@ Json = dict[str, Any]
 async def _query(services: Services, call: RawCall[NoFields]) -> Response:
     request = call.http
     wanted = parse(await read_body(request, _MOST_BODY))
-    if isinstance(wanted.query.runs, Filter) and given(request):
+    if isinstance(wanted.query.runs, Filter) and requested_moment(request):
         # A search goes over everything: the past's read models answer it, and have the points of its moment alone.
-        async with services.reads.snapshots.asked(services.reads.moments, request) as past:
-            shown = await past.reader.eventual(lambda connection: _find(connection, wanted, None))
+        async with services.reads.snapshots.open_for(services.reads.moments, request) as past:
+            shown = await past.reader.read(
+                of_topics(), lambda connection: _find(connection, wanted, None), consistency=Consistency.EVENTUAL
+            )
         return await _answer(services, request, wanted, shown, past.vector)
     # What a search finds hangs on experiments, too.
     topics = (Topic.METRICS, Topic.RUNS, *([Topic.EXPERIMENTS] if isinstance(wanted.query.runs, Filter) else []))
-    as_of = await services.reads.moments.of(request)
+    as_of = await services.reads.moments.of_request(request)
 
     async def read(connection: Connection) -> Found:
         return await _find(connection, wanted, as_of)
 
     reader = services.reads.pattern_reader if isinstance(wanted.query.metrics, Matching) else services.reads.reader
-    shown = await reader.read(Consistency(wanted.query.consistency), of_topics(*topics), read, as_of=as_of)
+    shown = await reader.read(of_topics(*topics), read, as_of=as_of, consistency=Consistency(wanted.query.consistency))
     return await _answer(services, request, wanted, shown, as_of)
 
 
 async def _answer(
-    services: Services, request: Request, wanted: Wanted, shown: Shown[Found], as_of: Vector | None
+    services: Services, request: Request, wanted: Wanted, shown: ReadResult[Found], as_of: Vector | None
 ) -> Response:
     drawn = await asyncio.to_thread(draw, wanted, shown.value)
-    drawn.head["positions"] = shown.said()
-    place = place_of(services.log.info, shown.value.runs, shown.positions)
-    if place is not None:
-        drawn.head["live"] = str(place)
+    drawn.head["positions"] = shown.positions_json()
+    position = stream_position(services.log.info, shown.value.runs, shown.positions)
+    if position is not None:
+        drawn.head["live"] = str(position)
     if MEDIA_TYPE in request.headers.get("accept", ""):
         return with_moment(Response(await asyncio.to_thread(_binary, drawn), media_type=MEDIA_TYPE), as_of)
     answer = drawn.head | {"x_values": drawn.chart.x.tolist(), "columns": _as_lists(drawn)}
-    return with_moment(json_response(answer), as_of)
+    return with_moment(await json_answer(answer), as_of)
 
 
 async def _find(connection: Connection, wanted: Wanted, as_of: Vector | None) -> Found:
@@ -158,9 +161,11 @@ OPERATIONS = (
         "/api/runfold/v1/series:query",
         NoFields,
         _query,
-        "Many series on one x grid for a chart: exact points where they are few, else so many buckets as the chart has pixels; lines of runs, "
+        "Many series on one x grid for a chart: exact points where they are few, else so many buckets as the chart "
+        "has pixels; lines of runs, "
         "of ranks, or aggregates over them, smoothed if asked for. "
-        f"JSON, or binary where {MEDIA_TYPE} is accepted. Of the past, runs that a filter finds are found in a past of the moment.",
+        f"JSON, or binary where {MEDIA_TYPE} is accepted. Of the past, runs that a filter finds are found in a "
+        "past of the moment.",
         {200: (JSON, _HEAD)},
         body_type=JSON,
         body=BODY,

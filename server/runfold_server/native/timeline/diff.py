@@ -14,7 +14,7 @@ from runfold_projections.series.summaries_as_of import latest_at
 from runfold_schemas.positions.vector import Vector
 from runfold_server.http.messages import Message, Rule
 from runfold_server.http.operation import RawCall, RawHandler
-from runfold_server.http.responses import json_response
+from runfold_server.http.responses import json_answer
 from runfold_server.http.services import Services
 from runfold_server.native.series.json_numbers import number
 from runfold_server.reads import moments
@@ -48,8 +48,10 @@ def diff(subject: HistorySubject) -> RawHandler[Between]:
                 changes += await _metrics(connection, name, early, late)
             return changes
 
-        shown = await services.reads.reader.at(scope_of(subject, name)(latest), read)
-        return json_response({"from": moments.said(early), "to": moments.said(late), "changes": shown.value})
+        shown = await services.reads.reader.read_after(scope_of(subject, name)(latest), read)
+        return await json_answer(
+            {"from": moments.vector_text(early), "to": moments.vector_text(late), "changes": shown.value}
+        )
 
     return handler
 
@@ -57,7 +59,10 @@ def diff(subject: HistorySubject) -> RawHandler[Between]:
 async def _both(
     connection: Connection, subject: HistorySubject, last: EntityHistory[Any], name: str, early: Vector, late: Vector
 ) -> tuple[EntityHistory[Any], EntityHistory[Any]]:
-    """Whose the name was at each of the two moments. Where nobody had it at one of them, it is the other one's story."""
+    """Whose the name was at each of the two moments.
+
+    Where nobody had it at one of them, it is the other one's story.
+    """
     if subject.holder is None:
         return last, last
     then, now = await subject.holder(connection, name, early), await subject.holder(connection, name, late)

@@ -12,7 +12,7 @@ from runfold_schemas.positions.vector import Vector
 from runfold_server.core.entity_errors import as_of_suffix
 from runfold_server.core.errors import NotFound
 from runfold_server.http.services import Services
-from runfold_server.reads.reader import Scope, of_run
+from runfold_server.reads.scopes import Scope, of_run
 
 from .event_json import Json
 
@@ -53,5 +53,5 @@ async def find_namesakes(
 
 async def moment(services: Services, request: Request) -> tuple[Vector | None, Vector]:
     """The moment asked about, if any, and the vector up to which the answer goes: else all that there is."""
-    asked = await services.reads.moments.of(request)
+    asked = await services.reads.moments.of_request(request)
     return asked, asked if asked is not None else await services.reads.log_ends.now()

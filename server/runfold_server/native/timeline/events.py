@@ -21,7 +21,7 @@ from runfold_server.core.errors import InvalidParameter
 from runfold_server.http.messages import Message, Rule
 from runfold_server.http.native_page_tokens import bad_page_token, decode_page_token, encode_page_token
 from runfold_server.http.operation import RawCall, RawHandler
-from runfold_server.http.responses import json_response, with_moment
+from runfold_server.http.responses import json_answer, with_moment
 from runfold_server.http.services import Services
 from runfold_server.reads import moments
 
@@ -60,8 +60,8 @@ def events(subject: HistorySubject) -> RawHandler[TimelinePage]:
                 answer["namesakes"] = namesakes
             return answer
 
-        shown = await services.reads.reader.at(scope_of(subject, name)(vector), read)
-        return with_moment(json_response(shown.value | {"as_of": moments.said(vector)}), asked)
+        shown = await services.reads.reader.read_after(scope_of(subject, name)(vector), read)
+        return with_moment(await json_answer(shown.value | {"as_of": moments.vector_text(vector)}), asked)
 
     return handler
 

@@ -18,8 +18,10 @@ from .events import TimelinePage, events
 from .why import WhyField, why
 
 _ABOUT = {
-    "events": "The timeline: every event that belongs to it, accepted or rejected, with what it changed and caused. By the broker's time.",
-    "why": "The event that set a field (`status`, `params.lr`, `tags.team`, `alias.prod`, `versions.3.stage`, …), and the ones that did before.",
+    "events": "The timeline: every event that belongs to it, accepted or rejected, with what it changed and "
+    "caused. By the broker's time.",
+    "why": "The event that set a field (`status`, `params.lr`, `tags.team`, `alias.prod`, `versions.3.stage`, …), "
+    "and the ones that did before.",
     "diff": "What differs between two moments, field by field, and the event that gave each its later value.",
 }
 

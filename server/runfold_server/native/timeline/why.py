@@ -12,7 +12,7 @@ from runfold_projections.postgres.connection import Connection
 from runfold_server.core.errors import NotFound
 from runfold_server.http.messages import Message, Rule
 from runfold_server.http.operation import RawCall, RawHandler
-from runfold_server.http.responses import json_response, with_moment
+from runfold_server.http.responses import json_answer, with_moment
 from runfold_server.http.services import Services
 from runfold_server.reads import moments
 
@@ -54,8 +54,8 @@ def why(subject: HistorySubject) -> RawHandler[WhyField]:
             }
             return answer if others is None else answer | {"namesakes": others}
 
-        shown = await services.reads.reader.at(scope_of(subject, name)(vector), read)
-        return with_moment(json_response(shown.value | {"as_of": moments.said(vector)}), asked)
+        shown = await services.reads.reader.read_after(scope_of(subject, name)(vector), read)
+        return with_moment(await json_answer(shown.value | {"as_of": moments.vector_text(vector)}), asked)
 
     return handler
 

@@ -1,4 +1,6 @@
-"""A record of the log as it is told: its envelope in CloudEvents' JSON form, with its position and, if asked for, what became of it."""
+"""A record of the log as it is told: its envelope in CloudEvents' JSON form, with its position and, if asked for,
+what became of it.
+"""
 
 from collections.abc import Mapping
 from functools import cached_property
@@ -14,6 +16,7 @@ from runfold_schemas.codec.wire import schema_id_of
 from runfold_schemas.errors import BadRecord, SchemaError
 from runfold_schemas.events.all_events import Event, as_json
 from runfold_schemas.events.metrics import MetricsLogged
+from runfold_schemas.positions.position import Position
 
 UNREADABLE = "unreadable"
 """The type under which a record is told that is no event, or one that only a newer release can read."""
@@ -31,9 +34,16 @@ class Entry:
         self.raw = raw
         self._partitions = partitions
         self.outcome = ""
-        """Accepted, rejected, set_aside or duplicate; empty where nobody asked, and for records that no fold decides about."""
+        """Accepted, rejected, set_aside or duplicate; empty where nobody asked, and for records that no fold decides
+        about.
+        """
         self.refused: RejectedEvent | None = None
         self._told: dict[bool, bytes] = {}
+
+    @property
+    def position(self) -> Position:
+        """The record's place in the log."""
+        return self.raw.position
 
     @cached_property
     def headers(self) -> Mapping[str, str]:

@@ -22,7 +22,9 @@ _ABOUT = ("experiment_id", "run_id", "parent_run_id", "source_run_id", "model_id
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """All conditions hold; one that is empty holds for everything. A record that can't be read is told where only topics are asked for."""
+    """All conditions hold; one that is empty holds for everything. A record that can't be read is told where only
+    topics are asked for.
+    """
 
     topics: frozenset[Topic] = frozenset(Topic)
     types: tuple[re.Pattern[str], ...] = ()
@@ -81,7 +83,10 @@ def _named(event: Event) -> Iterator[str]:
 
 
 def patterns(texts: Iterable[str]) -> tuple[re.Pattern[str], ...]:
-    """Types as patterns with `*`, `?` and `[...]`. InvalidParameter if there are too many of them, or one is too long."""
+    """Types as patterns with `*`, `?` and `[...]`.
+
+    InvalidParameter if there are too many of them, or one is too long.
+    """
     found: Sequence[str] = list(dict.fromkeys(texts))
     if len(found) > MOST_PATTERNS or any(len(text) > MOST_CHARS for text in found):
         raise InvalidParameter(

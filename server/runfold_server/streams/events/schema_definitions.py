@@ -31,8 +31,9 @@ class Definition:
 class Definitions:
     """Answers what a schema id or a subject means.
 
-    An id of this release is answered from its catalog, whatever is away. For all else the rest of `system` is read: a declaration is
-    acknowledged before its first use, so whoever asks for an id that it found in the log gets an answer.
+    An id of this release is answered from its catalog, whatever is away. For all else the rest of `system` is read: a
+    declaration is acknowledged before its first use, so whoever asks for an id that it found in the log gets an
+    answer.
     """
 
     def __init__(self, kafka: KafkaCluster, connect: Callable[[], Awaitable[LogInfo]], *, timeout: float) -> None:
@@ -42,7 +43,9 @@ class Definitions:
         self._coalescer: Coalescer[None, SystemState] = Coalescer(self._read)
 
     async def of_id(self, schema_id: int) -> Definition | None:
-        """The schema of an id, None if nobody declared it. Unavailable if Kafka is away and this release does not know it."""
+        """The schema of an id, None if nobody declared it. Unavailable if Kafka is away and this release does not
+        know it.
+        """
         return _released().get(schema_id) or {one.schema_id: one for one in await self.all()}.get(schema_id)
 
     async def of_subject(self, subject: str) -> list[Definition]:
@@ -75,7 +78,9 @@ def _released() -> dict[int, Definition]:
 
 
 def same(definitions: Iterable[Definition], text: str) -> Definition | None:
-    """The first of the definitions that says what `text` says, however it is spaced, ordered or qualified. ValueError if `text` is no Avro schema."""
+    """The first of the definitions that says what `text` says, however it is spaced, ordered or qualified. ValueError
+    if `text` is no Avro schema.
+    """
     wanted = _plain(text)
     for one in definitions:
         try:

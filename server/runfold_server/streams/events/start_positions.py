@@ -26,7 +26,7 @@ def write_id(log_id: str, told: Mapping[Partition, int]) -> str:
     return f"{log_id}@{write_vector(told)}"
 
 
-class Starts:
+class StartPositions:
     """Places in one log. Every method raises Unavailable while Kafka is away."""
 
     def __init__(self, kafka: KafkaCluster, timeout: float) -> None:
@@ -34,8 +34,9 @@ class Starts:
         self._kafka, self._timeout = kafka, timeout
 
     async def place(self, text: str, info: LogInfo, partitions: Sequence[Partition]) -> dict[Partition, int]:
-        """The offsets at which a stream of these partitions begins. InvalidParameter says what forms there are; Gone if the log does not
-        hold what comes next."""
+        """The offsets at which a stream of these partitions begins. InvalidParameter says what forms there are; Gone
+        if the log does not hold what comes next.
+        """
         if text in (BEGINNING, NOW):
             return await self._bounds(info, partitions, first=text == BEGINNING)
         vector = _vector(text, info)
@@ -96,7 +97,8 @@ def _time(text: str) -> int:
         time_ms = -1
     if not 0 <= time_ms < 2**62:
         raise InvalidParameter(
-            f"Invalid value {text[:80]!r} for parameter 'from' supplied: beginning, now, the id of an event, a position vector "
+            f"Invalid value {text[:80]!r} for parameter 'from' supplied: beginning, now, the id of an event, a "
+            "position vector "
             "(runs:3:18240,metrics:3:99), a time with its zone (2026-03-01T12:30:00Z), or milliseconds since the epoch."
         )
     return time_ms

@@ -1,28 +1,27 @@
-"""One stream of events: what it is about, and what it was not told yet."""
+"""One stream of events: what it is about, and what it has yet to send."""
 
 from collections.abc import Mapping, Sequence
 
 from runfold_schemas.positions.position import Partition
-from runfold_server.streams.send_queue import Pending
+from runfold_server.streams.send_queue import SendQueue
 
 from .event_json import DUPLICATE, Entry
 from .filters import Filter
 
 
-class Following(Pending[Partition, Entry]):
-    """Events from a place in the log on. Whoever reads the log calls `take`, the stream takes out."""
+class EventSubscription(SendQueue[Entry, Entry]):
+    """Events that pass a filter, from a position in the log on."""
 
-    def __init__(self, wanted: Filter, offsets: Mapping[Partition, int]) -> None:
+    def __init__(self, filter: Filter, offsets: Mapping[Partition, int]) -> None:
         super().__init__(offsets)
-        self.wanted = wanted
+        self.filter = filter
 
-    def take(self, where: Partition, entries: Sequence[Entry], next_offset: int) -> None:
-        """Take in records of a stretch that ends before `next_offset`; those from before its own place do nothing."""
+    def add(self, where: Partition, items: Sequence[Entry], next_offset: int) -> None:
         start = self.offsets.get(where)
-        if start is None or not self.takes(where, next_offset):
+        if start is None or not self.accepts(where, next_offset):
             return
-        for entry in entries:
-            offset = entry.raw.position.offset
-            if offset >= start and entry.outcome != DUPLICATE and self.wanted.wants(entry):
+        for entry in items:
+            offset = entry.position.offset
+            if offset >= start and entry.outcome != DUPLICATE and self.filter.wants(entry):
                 self.put(where, offset + 1, entry, entry.nbytes)
         self.offsets[where] = next_offset

@@ -1,30 +1,32 @@
-"""What a stream tells of the points that come: each once. One that an event logs anew, such as a client that asked again after a lost
-answer, was told before, or stood in the history that the stream goes on from."""
+"""Deduplication of a stream's points: each is sent once.
 
-import asyncio
+A point that an event logs again, such as that of a client which repeated a request after a lost answer, was sent
+before, or was in the history that the stream continues.
+"""
+
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 import numpy as np
-import structlog
+from numpy.typing import NDArray
 
 from runfold_projections.series.duplicates import Duplicates, LoggedPoints, find_duplicates, last_steps, rows_of
-from runfold_server.core.errors import Unavailable
-from runfold_server.reads.reader import Query, Reader
+from runfold_server.reads.reader import Reader
+from runfold_server.streams.patient_reads import read_when_available
 
-MOST_KNOWN = 50_000
-"""Series by attempt and rank that a stream knows a bound of; beyond that it looks them up anew."""
+from .subscription import SeriesKey
+
+MAX_KNOWN = 50_000
+"""Series by attempt and rank that a stream keeps a bound of; beyond that it forgets all and looks them up again."""
 _NO_STEP = -(2**63)
-_log = structlog.get_logger(__name__)
-Name = tuple[str, str, str, int]
-T = TypeVar("T")
 
 
 @dataclass(slots=True)
 class _Known:
-    """Bounds of what was logged to a series: no greater step than `last_step`; with steps from `first` to `last`, no later time."""
+    """Bounds of what was logged to a series: no greater step than `last_step`; with steps from `first` to `last`, no
+    later time.
+    """
 
     last_step: int
     first: int = 0
@@ -38,90 +40,93 @@ class _Known:
             return False
         return not (self.first <= lowest and highest <= self.last and int(points.times.min()) > self.latest_ms)
 
-    def note(self, points: LoggedPoints) -> None:
-        """They are logged now."""
+    def include(self, points: LoggedPoints) -> None:
+        """Widen the bounds by these points."""
         self.last_step = max(self.last_step, int(points.steps.max()))
         self.latest_ms = max(self.latest_ms, int(points.times.max()))
 
 
-class Fresh:
-    """Takes away what was logged before. Remembers what it was shown, so that points that come in order cost no look-up."""
+class Deduplicator:
+    """Removes points that were logged before. It keeps bounds of what it saw, so that points that come in order cost
+    no look-up.
+    """
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
-        self._known: dict[Name, _Known] = {}
+        self._known: dict[SeriesKey, _Known] = {}
 
-    async def of(self, points: Sequence[LoggedPoints]) -> list[LoggedPoints]:
-        """Those of these points, in the order of the log, that no earlier event had logged. Waits for as long as Postgres is away."""
-        await self._meet(points)
+    async def new_points(self, points: Sequence[LoggedPoints]) -> list[LoggedPoints]:
+        """Those of these points, in the order of the log, that no earlier event had logged. Waits for as long as
+        Postgres is away.
+
+        The fold has passed all of them: it had when they were read from the log.
+        """
+        await self._load_bounds(points)
         doubtful: list[int] = []
         for n, one in enumerate(points):
-            known = self._known[_name(one)]
+            known = self._known[_key(one)]
             if known.may_have(one):
                 doubtful.append(n)
-            known.note(one)
-        before = dict(zip(doubtful, await self._look([points[n] for n in doubtful]), strict=True))
+            known.include(one)
+        before = dict(zip(doubtful, await self._logged_before([points[n] for n in doubtful]), strict=True))
         for n, found in before.items():
-            self._learn(points[n], found)
+            self._narrow(points[n], found)
         return list(_once(_without(points, before)))
 
-    async def _meet(self, points: Sequence[LoggedPoints]) -> None:
-        if len(self._known) > MOST_KNOWN:
+    async def _load_bounds(self, points: Sequence[LoggedPoints]) -> None:
+        if len(self._known) > MAX_KNOWN:
             self._known.clear()
-        new = {_name(one): one for one in reversed(points) if _name(one) not in self._known}
+        new = {_key(one): one for one in reversed(points) if _key(one) not in self._known}
         if new:
-            steps = await self._ask(lambda connection: last_steps(connection, list(new.values())))
+            steps = await read_when_available(
+                self._reader, lambda connection: last_steps(connection, list(new.values()))
+            )
             self._known |= {
-                name: _Known(_NO_STEP if step is None else step) for name, step in zip(new, steps, strict=True)
+                key: _Known(_NO_STEP if step is None else step) for key, step in zip(new, steps, strict=True)
             }
 
-    def _learn(self, points: LoggedPoints, found: Duplicates) -> None:
-        known = self._known[_name(points)]
+    def _narrow(self, points: LoggedPoints, found: Duplicates) -> None:
+        known = self._known[_key(points)]
         known.first, known.last = int(points.steps.min()), int(points.steps.max())
         known.latest_ms = max(known.latest_ms, found.latest_ms)
 
-    async def _look(self, points: Sequence[LoggedPoints]) -> list[Duplicates]:
-        return await self._ask(lambda connection: find_duplicates(connection, points)) if points else []
-
-    async def _ask(self, query: Query[T]) -> T:
-        while True:
-            try:
-                # Whoever has read the points from the log has waited until the fold had passed them.
-                return (await self._reader.eventual(query)).value
-            except Unavailable as error:
-                _log.warning("live_waits_for_postgres", error=error.message)
-                await asyncio.sleep(min(1.0, error.retry_after))
+    async def _logged_before(self, points: Sequence[LoggedPoints]) -> list[Duplicates]:
+        return (
+            await read_when_available(self._reader, lambda connection: find_duplicates(connection, points))
+            if points
+            else []
+        )
 
 
-def _name(points: LoggedPoints) -> Name:
+def _key(points: LoggedPoints) -> SeriesKey:
     return (points.run_id, points.key, points.attempt, points.rank)
 
 
 def _without(points: Sequence[LoggedPoints], before: Mapping[int, Duplicates]) -> Iterator[LoggedPoints]:
     for n, one in enumerate(points):
-        yield _kept(one, ~before[n].mask) if n in before and before[n].mask.any() else one
+        yield _filtered(one, ~before[n].mask) if n in before and before[n].mask.any() else one
 
 
 def _once(points: Iterable[LoggedPoints]) -> Iterator[LoggedPoints]:
-    """An event may say the same twice, too."""
+    """Remove what one event itself has twice."""
     points = list(points)
-    frames = Counter((_name(one), one.offset) for one in points)
-    said: dict[tuple[Name, int], set[tuple[int, int, int]]] = {}
+    frames = Counter((_key(one), one.offset) for one in points)
+    seen: dict[tuple[SeriesKey, int], set[tuple[int, int, int]]] = {}
     for one in points:
-        event = (_name(one), one.offset)
+        event = (_key(one), one.offset)
         if frames[event] > 1 or not bool((one.steps[1:] > one.steps[:-1]).all()):
-            one = _unsaid(one, said.setdefault(event, set()))
+            one = _unseen(one, seen.setdefault(event, set()))
         if len(one.steps):
             yield one
 
 
-def _unsaid(points: LoggedPoints, said: set[tuple[int, int, int]]) -> LoggedPoints:
-    fresh = []
+def _unseen(points: LoggedPoints, seen: set[tuple[int, int, int]]) -> LoggedPoints:
+    is_new = []
     for row in rows_of((points.steps, points.times, points.values)):
-        fresh.append(row not in said)
-        said.add(row)
-    return points if all(fresh) else _kept(points, np.array(fresh, bool))
+        is_new.append(row not in seen)
+        seen.add(row)
+    return points if all(is_new) else _filtered(points, np.array(is_new, bool))
 
 
-def _kept(points: LoggedPoints, mask: Any) -> LoggedPoints:
+def _filtered(points: LoggedPoints, mask: NDArray[np.bool_]) -> LoggedPoints:
     return points._replace(steps=points.steps[mask], times=points.times[mask], values=points.values[mask])

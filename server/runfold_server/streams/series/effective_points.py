@@ -13,8 +13,8 @@ from runfold_schemas.events.metrics import MetricsLogged
 def effective(records: Iterable[Record], branches: Mapping[str, RunBranches]) -> Iterator[Record]:
     """Yield the records without the rows that earlier cuts took, as the fold of metrics decides it.
 
-    `branches`, by run id, are those of the runs that have cuts, as they were before the first record; they are folded on in
-    place.
+    `branches`, by run id, are those of the runs that have cuts, as they were before the first record; they are folded
+    on in place.
     """
     for record in records:
         run = branches.get(record.entity)

@@ -141,6 +141,7 @@ def test_a_bucket_shows_the_smoothed_value_of_its_last_number(
         return
     edges = bucket_edges(-20.0, 20.0, px)
     expected = [math.nan] * px
+    assert of.smooth is not None
     for x, value in zip(of.x.tolist(), of.smooth.tolist(), strict=True):
         if math.isfinite(value):
             expected[int(np.searchsorted(edges[1:-1], x, "right"))] = float(np.float32(value))

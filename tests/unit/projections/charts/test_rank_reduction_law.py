@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runfold_projections.charts.rank_reduction import reduced
-from runfold_projections.segments.packs import Columns
+from runfold_projections.segments.distinct_points import Columns
 from runfold_schemas.events.rank_reduction import Reduction, reduction_of
 
 LARGEST = 1.7976931348623157e308

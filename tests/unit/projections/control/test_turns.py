@@ -11,7 +11,7 @@ from runfold_projections.core.turns import Turns
 async def test_between_two_turns_of_others_one_slice_is_computed_however_many_compute(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(turns, "SLICE", 0.0)
+    monkeypatch.setattr(turns, "SLICE_SECONDS", 0.0)
     slices, between = [0] * 8, []
 
     async def compute(n: int) -> None:
@@ -39,7 +39,7 @@ async def test_between_two_turns_of_others_one_slice_is_computed_however_many_co
 
 
 async def test_short_work_is_not_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(turns, "SLICE", 60.0)
+    monkeypatch.setattr(turns, "SLICE_SECONDS", 60.0)
     ran: list[int] = []
     asyncio.get_running_loop().call_soon(ran.append, 1)
     own = Turns()

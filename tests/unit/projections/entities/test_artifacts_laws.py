@@ -1,4 +1,4 @@
-"""What a batch changes, applied to the files before it, is what one event after the other makes of them."""
+"""The changes of a batch, applied to the files before it, equal its events applied one after another."""
 
 from random import Random
 

@@ -20,7 +20,7 @@ from tests.support.histories.generator import cut, history
 Outcome = tuple[str, str]
 randoms = st.randoms(use_true_random=False)
 lengths = st.integers(0, 40)
-# No shrinking: a generated log takes minutes to become a little shorter, and its seed is printed anyway.
+# No shrinking: it takes minutes to make a generated log a little shorter, and its seed is printed anyway.
 laws = settings(max_examples=60, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 
 
@@ -29,7 +29,7 @@ def records(raws: Sequence[Raw]) -> list[Record]:
 
 
 def folded(log: Sequence[Record]) -> tuple[Experiments, list[Outcome]]:
-    """The state after a log read in one go, every record folded, and what was refused."""
+    """Return the state after a whole log, the folded records, and the rejections."""
     state, outcomes = Experiments(), []
     for record in log:
         answer = fold(state, record)
@@ -41,7 +41,7 @@ def folded(log: Sequence[Record]) -> tuple[Experiments, list[Outcome]]:
 
 
 def counted(log: Sequence[Record]) -> list[Record]:
-    """The records that are no duplicates by sequence; of geneses the first."""
+    """Return the records that are not duplicates by sequence, and only the first genesis."""
     ranges: dict[tuple[str, str], Ranges] = {}
     kept: list[Record] = []
     for record in log:

@@ -1,4 +1,4 @@
-"""What is told of one field leaves most events unread, and says what all of them say."""
+"""The history of one field skips most events, and equals the history read from all of them."""
 
 from collections.abc import Iterator, Sequence
 from random import Random
@@ -47,7 +47,7 @@ def log_of(projection: Projection, rng: Random, length: int) -> list[Record]:
 def log_of_models(rng: Random, length: int) -> list[Record]:
     scribe = Scribe(Partition(Projection.REGISTRY.topic, 0))
     for _ in range(length):
-        # More often of a few models than the topic's history has it.
+        # A few models, more often than in the topic's generated history.
         scribe.append(rng.choice(KINDS)(rng))
     return read(scribe.log)
 
@@ -96,38 +96,38 @@ def of_registered_models(log: Sequence[Record]) -> Accepted:
                 yield RegisteredModelHistory(int(entity.removeprefix("model:"))), record
 
 
-def stories(accepted: Accepted) -> list[tuple[EntityHistory[Any], list[HistoryEvent]]]:
+def histories_of(accepted: Accepted) -> list[tuple[EntityHistory[Any], list[HistoryEvent]]]:
     found: dict[str, tuple[EntityHistory[Any], list[HistoryEvent]]] = {}
-    for story, record in accepted:
-        told = HistoryEvent(record.position.where, JournalEntry.of(record, None))
-        found.setdefault(story.entity, (story, []))[1].append(told)
+    for entity, record in accepted:
+        event = HistoryEvent(record.position.where, JournalEntry.of(record, None))
+        found.setdefault(entity.entity, (entity, []))[1].append(event)
     return list(found.values())
 
 
-def all_sets(story: EntityHistory[Any], events: Sequence[HistoryEvent]) -> dict[str, list[tuple[int, Any, Any]]]:
-    """By field the events that set it, the newest first, by comparing all fields at every event."""
+def all_settings(entity: EntityHistory[Any], events: Sequence[HistoryEvent]) -> dict[str, list[tuple[int, Any, Any]]]:
+    """Return the events that set each field, the newest first, by comparing all fields at every event."""
     found: dict[str, list[tuple[int, Any, Any]]] = {}
-    state = story.start()
-    for told in events:
-        before = story.fields(state)
-        state = story.step(state, told.entry.record(told.where))[1]()
-        for one in field_changes(before, story.fields(state)):
-            found.setdefault(one["field"], []).insert(0, (told.entry.offset, one["from"], one["to"]))
+    state = entity.start()
+    for event in events:
+        before = entity.fields(state)
+        state = entity.step(state, event.entry.record(event.where))[1]()
+        for one in field_changes(before, entity.fields(state)):
+            found.setdefault(one["field"], []).insert(0, (event.entry.offset, one["from"], one["to"]))
     return found
 
 
 def agrees(accepted: Accepted) -> int:
-    """Every field of every story; answers how many events were left unread."""
-    unread = 0
-    for story, events in stories(accepted):
-        for name, expected in all_sets(story, events).items():
+    """Check every field of every entity; return how many events were skipped."""
+    skipped = 0
+    for entity, events in histories_of(accepted):
+        for name, expected in all_settings(entity, events).items():
             assert [
-                (s.event.entry.offset, s.before, s.after) for s in settings_among(story, events, name)
+                (s.event.entry.offset, s.before, s.after) for s in settings_among(entity, events, name)
             ] == expected, name
-            passes = skip_filter(story.skippable(name))
-            unread += sum(passes(told.entry.value) for told in events)
-        assert settings_among(story, events, "no.such") == []
-    return unread
+            can_skip = skip_filter(entity.skippable(name))
+            skipped += sum(can_skip(event.entry.value) for event in events)
+        assert settings_among(entity, events, "no.such") == []
+    return skipped
 
 
 @laws
@@ -171,7 +171,7 @@ def test_the_laws_leave_events_unread(kinds: str) -> None:
 
 
 def test_of_a_param_only_the_events_that_hold_its_name_are_read() -> None:
-    passes = skip_filter(RunHistory("r").skippable("params.ü"))
+    can_skip = skip_filter(RunHistory("r").skippable("params.ü"))
     scribe = Scribe(Partition(Projection.RUNS.topic, 0))
     read_ones = [scribe.append(ParamsLogged(run_id="r", params={"a": "1", "ü": "2"})).value]
     others = [
@@ -179,5 +179,5 @@ def test_of_a_param_only_the_events_that_hold_its_name_are_read() -> None:
         scribe.append(TagsSet(run_id="r", tags={"ü": "2"})).value,
         scribe.append(TagsDeleted(run_id="r", keys=["ü"])).value,
     ]
-    assert not any(passes(value) for value in read_ones if value)
-    assert all(passes(value) for value in others if value)
+    assert not any(can_skip(value) for value in read_ones if value)
+    assert all(can_skip(value) for value in others if value)

@@ -28,7 +28,7 @@ from tests.support.histories.logged_models import logged_model_event
 
 randoms = st.randoms(use_true_random=False)
 lengths = st.integers(0, 60)
-# No shrinking: a generated log takes minutes to become a little shorter, and its seed is printed anyway.
+# No shrinking: it takes minutes to make a generated log a little shorter, and its seed is printed anyway.
 laws = settings(max_examples=60, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 CREATED = LoggedModelCreated(
     model_id="m-1", experiment_id=1, name="n", artifact_uri="u", params={"lr": "1"}, tags={"a": "x"}
@@ -51,7 +51,7 @@ def step(models: dict[str, LoggedModelState], record: Record) -> Rejection | Non
 
 
 def outcomes(*events: Event) -> tuple[LoggedModelState, list[RejectionCode | None]]:
-    """The one model after these events, and what became of each."""
+    """Return the one model after these events, and the outcome of each."""
     models: dict[str, LoggedModelState] = {}
     found = [step(models, record) for record in records(*events)]
     return models["m-1"], [None if one is None else one.code for one in found]

@@ -1,4 +1,4 @@
-"""Laws of the fold of registered models, over generated logs and without a database: above all, that it does what a simple model does."""
+"""Laws of the fold of registered models, over generated logs and without a database: it agrees with a simple model."""
 
 import copy
 import os
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from random import Random
 from typing import Any, TypeVar
 
+import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -41,7 +42,7 @@ WHERE = Partition(Topic.REGISTRY, 0)
 
 
 class Tags:
-    """What the fold says of tags, which it keeps no state of."""
+    """Tags by the fold's changes: the fold keeps no state of them."""
 
     def __init__(self) -> None:
         self.of_models: dict[tuple[int, str], str] = {}
@@ -66,28 +67,32 @@ class Tags:
 
 
 def seen(state: Models, tags: Tags) -> dict[tuple[str, str], Any]:
-    """The fold's state as the simple model has it."""
+    """Return the fold's state in the form of the simple model."""
     return {
         (model.workspace, model.name): (
             model.description,
-            {key: value for (of, key), value in tags.of_models.items() if of == born},
+            {key: value for (of, key), value in tags.of_models.items() if of == creation_offset},
             model.last_version,
             {
                 number: (
                     version.source,
                     version.description,
-                    {key: value for (of, n, key), value in tags.of_versions.items() if (of, n) == (born, number)},
+                    {
+                        key: value
+                        for (of, n, key), value in tags.of_versions.items()
+                        if (of, n) == (creation_offset, number)
+                    },
                     version.stage,
                 )
-                for number, version in state.versions.get(born, {}).items()
+                for number, version in state.versions.get(creation_offset, {}).items()
             },
-            state.aliases.get(born, {}),
+            state.aliases.get(creation_offset, {}),
         )
-        for born, model in state.by_born.items()
+        for creation_offset, model in state.by_offset.items()
     }
 
 
-def told(simple: SimpleRegistry) -> dict[tuple[str, str], Any]:
+def expected(simple: SimpleRegistry) -> dict[tuple[str, str], Any]:
     return {
         name: (
             model.description,
@@ -101,7 +106,7 @@ def told(simple: SimpleRegistry) -> dict[tuple[str, str], Any]:
 
 
 class RegistryMachine(RuleBasedStateMachine):
-    """Any event after any other: the fold and the simple model accept the same ones and hold the same things."""
+    """Events in any order: the fold and the simple model accept the same ones and reach the same state."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -129,16 +134,18 @@ class RegistryMachine(RuleBasedStateMachine):
 
     @invariant()
     def both_hold_the_same(self) -> None:
-        assert seen(self.state, self.tags) == told(self.simple)
+        assert seen(self.state, self.tags) == expected(self.simple)
 
     @invariant()
     def names_lead_to_their_models_and_aliases_to_versions_that_are_there(self) -> None:
-        assert self.state.by_name == {(m.workspace, m.name): born for born, m in self.state.by_born.items()}
-        for born, aliases in self.state.aliases.items():
-            assert set(aliases.values()) <= set(self.state.versions.get(born, {}))
+        assert self.state.by_name == {
+            (m.workspace, m.name): creation_offset for creation_offset, m in self.state.by_offset.items()
+        }
+        for creation_offset, aliases in self.state.aliases.items():
+            assert set(aliases.values()) <= set(self.state.versions.get(creation_offset, {}))
 
 
-TestRegistry = RegistryMachine.TestCase
+TestRegistry = pytest.mark.soak(RegistryMachine.TestCase)
 TestRegistry.settings = settings(max_examples=10_000 if SOAK else 300, stateful_step_count=40, deadline=None)
 
 
@@ -164,8 +171,8 @@ VERSION = ModelVersionCreated(name="m", source="s3://b/m")
 
 def test_a_number_is_not_given_again_after_its_version_was_deleted_the_last_one_included() -> None:
     state, _ = folded(NEW, VERSION, VERSION, ModelVersionDeleted(name="m", version=2), VERSION)
-    (born,) = state.by_born
-    assert sorted(state.versions[born]) == [1, 3]
+    (creation_offset,) = state.by_offset
+    assert sorted(state.versions[creation_offset]) == [1, 3]
 
 
 def test_a_model_that_gets_a_deleted_ones_name_is_another_and_begins_at_one() -> None:
@@ -178,8 +185,12 @@ def test_a_model_that_gets_a_deleted_ones_name_is_another_and_begins_at_one() ->
         NEW,
         VERSION,
     )
-    (born,) = state.by_born
-    assert (born, sorted(state.versions[born]), state.aliases.get(born, {})) == (6, [1], {})
+    (creation_offset,) = state.by_offset
+    assert (creation_offset, sorted(state.versions[creation_offset]), state.aliases.get(creation_offset, {})) == (
+        6,
+        [1],
+        {},
+    )
 
 
 def test_versions_and_aliases_go_with_their_model_through_a_swap_of_names() -> None:
@@ -194,7 +205,7 @@ def test_versions_and_aliases_go_with_their_model_through_a_swap_of_names() -> N
         RegisteredModelRenamed(name="x", new_name="n"),
         ModelAliasSet(name="m", alias="prod", version=1),
     )
-    assert {name: born for (_, name), born in state.by_name.items()} == {"n": 1, "m": 2}
+    assert {name: creation_offset for (_, name), creation_offset in state.by_name.items()} == {"n": 1, "m": 2}
     assert state.aliases[1] == {"prod": 1}
     assert isinstance(answers[-1], Rejection)
     assert answers[-1].code is RegisteredModelRejection.VERSION_NOT_FOUND
@@ -279,6 +290,6 @@ def test_numbers_count_up_per_model_in_log_order(rng: Random, length: int) -> No
             continue
         state.apply(answer)
         if isinstance(record.event, ModelVersionCreated):
-            ((born, number),) = answer.versions
-            assert number == given_numbers.get(born, 0) + 1
-            given_numbers[born] = number
+            ((creation_offset, number),) = answer.versions
+            assert number == given_numbers.get(creation_offset, 0) + 1
+            given_numbers[creation_offset] = number

@@ -21,7 +21,7 @@ from tests.support.histories.generator import RUNS, Scribe, cut, history
 
 randoms = st.randoms(use_true_random=False)
 lengths = st.integers(0, 60)
-# No shrinking: a generated log takes minutes to become a little shorter, and its seed is printed anyway.
+# No shrinking: it takes minutes to make a generated log a little shorter, and its seed is printed anyway.
 laws = settings(max_examples=60, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 
 
@@ -90,7 +90,7 @@ def test_the_name_and_its_tag_mirror_each_other(rng: Random, length: int) -> Non
         run = runs.get(record.entity)
         if run is None:
             continue
-        # An empty name says nothing, and a tag may be taken away: then the name stays.
+        # An empty name counts as not given, and a removed tag leaves the name unchanged.
         assert run.tags.get(RUN_NAME_TAG) in (None, "", run.head.name)
         if rejection is None and isinstance(record.event, RunUpdated) and record.event.name:
             assert run.tags[RUN_NAME_TAG] == run.head.name == record.event.name
@@ -119,7 +119,7 @@ def test_a_deleted_run_takes_only_its_restoration_and_joins(rng: Random, length:
 @laws
 @given(randoms, lengths)
 def test_the_changes_that_are_written_add_up_to_the_state(rng: Random, length: int) -> None:
-    """What a projector writes of each change, into tables as dicts, is the state that a later batch loads."""
+    """The rows that a projector writes for each change add up to the state that a later batch loads."""
     runs: dict[str, RunState] = {}
     tables: dict[str, dict[str, Any]] = {}
     for record in log_of(rng, length):
@@ -177,7 +177,7 @@ def test_runs_are_folded_alone_so_that_partitions_may_interleave(rng: Random, le
 
 
 def _logged(models: Sequence[str], tag: str | None = None) -> list[Any] | None:
-    """The history of models of a run that logged these, after somebody set the tag."""
+    """Return the history of models of a run that logged these after the tag was set."""
     scribe = Scribe(Partition(Projection.RUNS.topic, 0))
     scribe.append(RunCreated(run_id="r", experiment_id=0, name="n", start_ms=1, artifact_uri="u"))
     if tag is not None:

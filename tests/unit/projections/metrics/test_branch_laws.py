@@ -1,4 +1,4 @@
-"""Which points are effective: the fold's branches and cuts against a model that compares every point with every event."""
+"""Effective points: the fold's branches and cuts against a model that compares every point with every event."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ STEPS = (1, 2, 3, 4)
 
 @st.composite
 def stories(draw: st.DrawFn) -> list[Said]:
-    """What writers say, in the order of the log: few attempts, ranks and writers; some sequences arrive late."""
+    """Generate events of writers, in the log's order: few attempts, ranks and writers; some sequences arrive late."""
     told = draw(
         st.lists(
             st.tuples(
@@ -37,7 +37,7 @@ def stories(draw: st.DrawFn) -> list[Said]:
 
 
 def folded(story: Sequence[Said]) -> tuple[RunBranches, list[tuple[Said, int]]]:
-    """The story as the fold keeps it: every point with its branch."""
+    """Fold the events: return the branches, and every point with its branch."""
     lineage, points = RunBranches(), []
     for said in story:
         lineage.appear(said.attempt)
@@ -90,7 +90,7 @@ def test_a_lineage_out_of_the_tables_goes_on_as_the_one_in_memory(story: list[Sa
 @laws
 @given(stories(), st.data())
 def test_a_branch_shows_for_ever_what_it_showed_when_it_was_the_newest(story: list[Said], data: st.DataObject) -> None:
-    """But for late points of its attempts, which join it."""
+    """Except for late points of its attempts, which join it."""
     half = data.draw(st.integers(0, len(story)))
     then, points = folded(story[:half])
     now, all_points = folded(story)
@@ -148,7 +148,7 @@ def test_a_declared_start_cuts_earlier_attempts_only(late: bool) -> None:
 
 
 def test_who_names_no_attempt_writes_for_the_newest_one() -> None:
-    """An evaluation logged through MLflow after a restart is no late point of the time before it."""
+    """An evaluation logged through MLflow after a restart is not a late point of the time before."""
     lineage = RunBranches()
     lineage.appear("a")
     lineage.appear("")

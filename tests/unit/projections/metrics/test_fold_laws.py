@@ -1,4 +1,4 @@
-"""Laws of the metrics' fold and of points at rest: whatever the order, the cuts and the repeats, the same points."""
+"""Laws of summaries and of points at rest: any order, cuts and repeats give the same points."""
 
 import math
 import struct
@@ -16,7 +16,8 @@ from runfold_projections.metrics import keys, summaries
 from runfold_projections.metrics.keys import Layouts
 from runfold_projections.metrics.run_metrics import RunMetrics
 from runfold_projections.metrics.summaries import Block, Summaries, Summary
-from runfold_projections.segments.level0 import decode_level0, encode_level0, join_frames, read_level0_key
+from runfold_projections.segments.frame_groups import join_frames
+from runfold_projections.segments.level0 import decode_level0, encode_level0, read_level0_key
 from runfold_schemas.events.frames import Frame
 from tests.support.histories.generator import frame
 
@@ -40,7 +41,7 @@ def bits(value: float | None) -> str:
 
 
 def seen(summary: Summary) -> tuple[object, ...]:
-    """A summary as canonical rows show it."""
+    """Return a summary in the form of canonical rows."""
     last = summary.latest
     context = (last.model_id, last.dataset_name, last.dataset_digest)
     return last.step, last.time_ms, bits(last.value), context, bits(summary.least), bits(summary.most)
@@ -51,7 +52,7 @@ def frames_of(rng: Random, most: int = 8) -> list[Frame]:
 
 
 def cells(frames: Iterable[Frame]) -> dict[str, list[Cell]]:
-    """Every point of every key, in order, read off one by one."""
+    """Yield every point of every key, in order, one by one."""
     found: dict[str, list[Cell]] = {}
     for one in frames:
         context = (one.model_id or None, one.dataset_name or None, one.dataset_digest or None)
@@ -63,7 +64,7 @@ def cells(frames: Iterable[Frame]) -> dict[str, list[Cell]]:
 
 
 def modelled(points: list[Cell]) -> object:
-    """What a summary of a set of points must be, computed the slow way: MLflow's order first, then a total one."""
+    """Compute the summary of a set of points the slow way: by MLflow's order first, then a total one."""
 
     def order(point: Cell) -> tuple[object, ...]:
         step, time, text, context = point
@@ -88,7 +89,7 @@ def test_summaries_equal_a_model_over_the_set_of_points(rng: Random) -> None:
     for one in frames:
         before = shown(state)
         state.summaries.add(one)
-        changed, _ = state.summaries.taken()
+        changed, _ = state.summaries.drain_changed()
         held = {key for number in changed for key in state.summaries.block(number).keys}
         assert {key for key, summary in shown(state).items() if summary != before.get(key)} <= held
     assert shown(state) == {key: modelled(points) for key, points in cells(frames).items()}
@@ -183,7 +184,7 @@ def test_summaries_are_the_same_after_they_were_stored_and_some_replaced(rng: Ra
             kept.replace(gone, others)
             stored.replace(gone, others)
             assert {key: seen(summary) for key, summary in kept.items()} == expected
-        dirty, grown = stored.taken()
+        dirty, grown = stored.drain_changed()
         assert grown <= dirty
         for number in dirty:
             if number < stored.blocks:
@@ -253,7 +254,7 @@ def test_one_key_is_read_as_if_all_were(rng: Random) -> None:
     everything = cells(decode_level0(data))
     for key in ("a", "b", "ü", "absent"):
         steps, times, numbers = read_level0_key(data, key)
-        assert (steps.dtype, times.dtype, numbers.dtype) == (np.int64, np.int64, np.float64)
+        assert (steps.dtype, times.dtype, numbers.dtype) == (np.dtype("int64"), np.dtype("int64"), np.dtype("float64"))
         found = [(int(s), int(t), bits(float(v))) for s, t, v in zip(steps, times, numbers, strict=True)]
         assert found == [point[:3] for point in everything.get(key, [])]
 

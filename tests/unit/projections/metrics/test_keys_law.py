@@ -1,4 +1,4 @@
-"""The end of a prefix: what lies before it, from the prefix on, are exactly the texts that begin with it."""
+"""The end of a prefix: the texts from the prefix to its end are exactly those that begin with it."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,6 @@
-"""Runs with ever new keys: each costs the same however many there are, in time and in memory, and runs that share names don't disturb each other."""
+"""Runs with ever more keys: each new key costs the same time and memory, and runs that share names do not disturb each
+other.
+"""
 
 import gc
 import time
@@ -24,13 +26,13 @@ def row(*names: str, step: int = 0) -> Frame:
 
 
 def calls(count: int, width: int, run: str = "") -> Iterator[Frame]:
-    """What a training logs whose every call has new keys."""
+    """Generate the frames of a training whose every call has new keys."""
     for n in range(count):
         yield row(*(f"{run}task{n}/metric{k}" for k in range(width)), step=n)
 
 
 def seconds(count: int, width: int) -> float:
-    """Of the processor, the best of three."""
+    """Return the processor time in seconds, the best of three."""
     found = []
     for _ in range(3):
         frames, folded = list(calls(count, width)), Summaries()
@@ -38,7 +40,7 @@ def seconds(count: int, width: int) -> float:
         began = time.process_time()
         for frame in frames:
             folded.add(frame)
-            for number in folded.taken()[0]:
+            for number in folded.drain_changed()[0]:
                 assert number < folded.blocks
         found.append(time.process_time() - began)
     return min(found)
@@ -124,7 +126,7 @@ def test_runs_that_share_names_are_what_they_would_be_alone(rng: Random) -> None
 
 
 def trim(runs: list[Summaries]) -> None:
-    """As a partition does that needs room: no list of names is longer than one of its runs needs."""
+    """Trim as a partition that needs room: no list of names is longer than one of its runs needs."""
     for held in {id(run.keys_held): run.keys_held for run in runs}.values():
         held.trim(max(len(run) for run in runs if run.keys_held is held))
 

@@ -6,15 +6,15 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runfold_projections.metrics.model_blocks import BlockOf, ModelBlock, ModelBlocks
-from runfold_projections.metrics.model_blocks import join as join_blocks
-from runfold_projections.metrics.model_metrics import Measured, ModelMetric, ModelMetrics, join
+from runfold_projections.model_metrics.model_blocks import BlockOf, ModelBlock, ModelBlocks
+from runfold_projections.model_metrics.model_blocks import join as join_blocks
+from runfold_projections.model_metrics.model_metrics import Measured, ModelMetric, ModelMetrics, join
 from runfold_schemas.events.frames import Frame, Point, from_points
 from tests.support.histories.generator import frame
 
 randoms = st.randoms(use_true_random=False)
 NAN = math.nan
-# As the fold makes them: it knows no -0.0.
+# As the fold makes them: without -0.0.
 bounds = st.none() | st.floats(allow_nan=False).map(lambda value: value + 0.0)
 metrics = st.builds(
     ModelMetric, st.integers(-1, 1), st.integers(-1, 1), st.sampled_from([0.0, 1.0, NAN, math.inf]), bounds, bounds
@@ -101,7 +101,7 @@ def in_blocks(frames: list[Frame]) -> dict[BlockOf, ModelBlock]:
 
 
 def by_key(blocks: dict[BlockOf, ModelBlock]) -> dict[Measured, ModelMetric]:
-    """What blocks say of each key, as the view has it."""
+    """Return the metric of each key from blocks, as the view does."""
     found: dict[Measured, ModelMetric] = {}
     for name, block in blocks.items():
         assert list(block.keys) == sorted(block.keys)

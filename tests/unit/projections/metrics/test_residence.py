@@ -1,4 +1,4 @@
-"""Which runs' keys and numbers stay in a worker's memory: no more than the bound, but for the runs of the batch."""
+"""Eviction: a worker's memory keeps no more than the bound, except for the runs of the batch."""
 
 from array import array
 from collections import OrderedDict
@@ -13,7 +13,7 @@ MB = 1024 * 1024
 
 
 def run(layouts: Layouts, first: int, count: int, name: str = "key") -> RunMetrics:
-    """A run that has logged so many keys, 64 new ones a call."""
+    """Make a run that has logged this many keys, 64 new ones a call."""
     made = RunMetrics(summaries=Summaries(layouts))
     for at in range(first, first + count, 64):
         names = tuple(f"{name}{n}" for n in range(at, min(at + 64, first + count)))

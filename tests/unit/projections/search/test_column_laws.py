@@ -1,4 +1,6 @@
-"""Laws of the columns: brought up to date is made anew, the first few of an order are its beginning, LIKE is Postgres's."""
+"""Laws of the columns: brought up to date is made anew, the first few of an order are its beginning, LIKE is
+Postgres's.
+"""
 
 import re
 from typing import Any

@@ -6,12 +6,11 @@ from runfold_projections.core.errors import BadFilter
 from runfold_projections.logged_models.queries import with_versions
 from runfold_projections.logged_models.search_sql import ModelSearch, page_of_models
 from runfold_projections.logged_models.search_vocabulary import (
+    LOGGED_MODELS,
     MeasuredOn,
     ModelOrder,
-    check_orders,
-    read_filter,
-    read_order,
 )
+from runfold_projections.search.operands import check_order_count
 from runfold_projections.search.tree import Among, Compare, Key, KeyKind, Operator, Order
 
 MARK = "ẑẑẑ"
@@ -35,12 +34,12 @@ NAME = Key(KeyKind.ATTRIBUTE, "name")
     ],
 )
 def test_a_comparison_means_what_it_means_in_mlflow(text: str, clause: object) -> None:
-    assert read_filter(text) == (clause,)
-    assert read_filter(f"{text} AND name = 'z'") == (clause, Compare(NAME, Operator.EQUAL, "z"))
+    assert LOGGED_MODELS.filter(text) == (clause,)
+    assert LOGGED_MODELS.filter(f"{text} AND name = 'z'") == (clause, Compare(NAME, Operator.EQUAL, "z"))
 
 
 def test_no_filter_is_no_clause() -> None:
-    assert read_filter("") == ()
+    assert LOGGED_MODELS.filter("") == ()
 
 
 # As mlflow.utils.search_logged_model_utils 3.17.2 has them.
@@ -67,7 +66,7 @@ COMPARISONS = "Expected a list of comparisons separated by 'AND' (e.g. 'metrics.
 )
 def test_what_mlflow_refuses_is_refused_in_its_words(text: str, message: str) -> None:
     with pytest.raises(BadFilter) as refused:
-        read_filter(text)
+        LOGGED_MODELS.filter(text)
     assert str(refused.value) == message
 
 
@@ -85,13 +84,13 @@ def test_what_mlflow_refuses_is_refused_in_its_words(text: str, message: str) ->
 )
 def test_what_breaks_mlflows_server_is_refused_with_reasons(text: str, says: str) -> None:
     with pytest.raises(BadFilter, match=says):
-        read_filter(text)
+        LOGGED_MODELS.filter(text)
 
 
 def test_orders_are_by_attributes_and_metrics_alone() -> None:
     created = ModelOrder(Order(Key(KeyKind.ATTRIBUTE, "creation_timestamp_ms"), False))
-    assert read_order("creation_time", False) == read_order("creation_timestamp", False) == created
-    assert read_order("metrics.a.b", True, "iris", "") == ModelOrder(
+    assert LOGGED_MODELS.order("creation_time", False) == LOGGED_MODELS.order("creation_timestamp", False) == created
+    assert LOGGED_MODELS.order("metrics.a.b", True, "iris", "") == ModelOrder(
         Order(Key(KeyKind.METRIC, "a.b"), True), "iris", None
     )
     for field, message in (
@@ -99,18 +98,18 @@ def test_orders_are_by_attributes_and_metrics_alone() -> None:
         ("nothing", "Invalid order by field name: nothing"),
     ):
         with pytest.raises(BadFilter) as refused:
-            read_order(field, True)
+            LOGGED_MODELS.order(field, True)
         assert str(refused.value) == message
     with pytest.raises(BadFilter, match="An order may have 20 criteria"):
-        check_orders([None] * 21)
+        check_order_count([None] * 21)
 
 
 def test_no_text_of_a_caller_is_sql() -> None:
-    clauses = read_filter(
+    clauses = LOGGED_MODELS.filter(
         f"name = '{MARK}' AND status IN ('{MARK}') AND tags.`{MARK}` LIKE '{MARK}' AND params.{MARK} = '{MARK}' "
         f"AND metrics.{MARK} > 1 AND metrics.{MARK} = 1 AND metrics.{MARK} != 1 AND metrics.{MARK} < 1"
     )
-    orders = [read_order(f"metrics.{MARK}", True, MARK, MARK), read_order("name", False)]
+    orders = [LOGGED_MODELS.order(f"metrics.{MARK}", True, MARK, MARK), LOGGED_MODELS.order("name", False)]
     for own in (clauses, ()):
         search = ModelSearch(MARK, [1], own, [MeasuredOn(MARK), MeasuredOn(MARK, MARK)], orders)
         statement = page_of_models(search, 10, 0)

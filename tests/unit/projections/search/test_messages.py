@@ -1,4 +1,7 @@
-"""Messages are part of the contract: clients' tests match them. Those marked as seen were on the wire of MLflow 3.17."""
+"""Messages are part of the contract: clients' tests match them.
+
+Those marked as seen were on the wire of MLflow 3.17.
+"""
 
 import pytest
 
@@ -26,7 +29,9 @@ AS_MLFLOW_WRITES_THEM = {
     "Use either single or double quotes.",
     "status IN ('a')": "Only ['run_id'] attributes support comparison with a list of quoted string values.",
     "run_id IN ()": "While parsing a list in the query, expected a non-empty list of string values, but got empty list",
-    "start_time IS NULL": "IS NULL / IS NOT NULL is only supported for tags and params, not for 'attribute' 'start_time'",
+    "start_time IS NULL": (
+        "IS NULL / IS NOT NULL is only supported for tags and params, not for 'attribute' 'start_time'"
+    ),
     "params.x == 'a'": "Invalid comparator '==' not one of '{'!=', '=', 'ILIKE', 'LIKE'}'",
 }
 

@@ -2,18 +2,23 @@
 
 Deliberate divergences, each with a test below or out of the generator's reach:
 
-* Keys that are SQL keywords (metrics.from, params.values) and path parts that begin with a digit (metrics.a.1) are keys like others.
+* Keys that are SQL keywords (metrics.from, params.values) and path parts that begin with a digit (metrics.a.1) are keys
+  like others.
   MLflow refuses them only because its lexer takes them for SQL.
-* Numbers with a plus in the exponent (1e+16, as Python prints floats) and short ones with an exponent (.5e2) are numbers.
-* Keys with brackets, double colons or signs (params.x[0], params.f(x), metrics.a::int, tags.a$b), an empty key (metrics.) and white space beside the
+* Numbers with a plus in the exponent (1e+16, as Python prints floats) and short ones with an exponent (.5e2) are
+  numbers.
+* Keys with brackets, double colons or signs (params.x[0], params.f(x), metrics.a::int, tags.a$b), an empty key
+  (metrics.) and white space beside the
   dot are refused: MLflow takes them by accident of its SQL parser; quotes say the same.
 * A LIKE pattern that ends with a single backslash is refused; MLflow on Postgres answers 500.
 * `run_id = ('a')` is refused; MLflow's parser passes it on and the store fails.
 * More than 100 clauses, or 256 Ki characters, are refused.
 * White space alone is an empty filter. White space around an order_by is ignored.
-* IN lists are not Python: no adjacent texts, escapes stay as they are. A list of bare words is BadFilter, not a ValueError.
+* IN lists are not Python: no adjacent texts, escapes stay as they are. A list of bare words is BadFilter, not a
+  ValueError.
 * `metrics.created` is a metric of that name; MLflow's store looks for `start_time` instead.
-* Clauses may stand beside each other without AND, whatever they are; MLflow takes most of them so, but no IN list after a list.
+* Clauses may stand beside each other without AND, whatever they are; MLflow takes most of them so, but no IN list after
+  a list.
 * A key with a doubled backtick has the same name in a filter and in an order; MLflow unescapes it only in the latter.
 * Comparators of experiments may be in lower case, as those of runs.
 """
@@ -159,7 +164,9 @@ def canonical(kind: str, key: str) -> str:
 
 
 def mlflow_meaning_of_runs(text: str) -> list[Meaning]:
-    """As MLflow's store reads it: SearchUtils, then the comparators and values as `_get_sqlalchemy_filter_clauses` checks them."""
+    """As MLflow's store reads it: SearchUtils, then the comparators and values as `_get_sqlalchemy_filter_clauses`
+    checks them.
+    """
     found = []
     for clause in runs_judge.parse_search_filter(text):
         kind, key, value = clause["type"], canonical(clause["type"], clause["key"]), clause["value"]

@@ -1,4 +1,5 @@
-"""MLflow's own parsers of the registry's searches are the judges: what they and its store accept, ours accepts and means the same.
+"""MLflow's own parsers of the registry's searches are the judges: what they and its store accept, ours accepts and
+means the same.
 
 Deliberate divergences, out of the generator's reach or named here:
 

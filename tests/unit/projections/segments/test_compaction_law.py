@@ -11,8 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runfold_projections.segments import packs
-from runfold_projections.segments.packs import CompactedSegment, NewSegment, build_segments
+from runfold_projections.segments import compacted_builder
+from runfold_projections.segments.compacted import CompactedSegment
+from runfold_projections.segments.compacted_builder import NewSegment, build_segments
 from runfold_schemas.events.frames import Frame
 
 Cell = tuple[str, int, int, bytes, str | None]
@@ -44,15 +45,15 @@ def cells(of: Iterable[Frame]) -> Counter[Cell]:
 
 
 def unpacked(packs: Sequence[NewSegment]) -> Counter[Cell]:
-    return cells(frame for pack in packs for frame in CompactedSegment.of(pack.head, pack.data).frames())
+    return cells(frame for pack in packs for frame in CompactedSegment.from_data(pack.head, pack.data).frames())
 
 
 @pytest.fixture(autouse=True)
 def small_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a few keys are several packs, a few values several chunks, and both forms occur."""
-    monkeypatch.setattr(packs, "MOST_KEYS", 3)
-    monkeypatch.setattr(packs, "CHUNK_BYTES", 48)
-    monkeypatch.setattr(packs, "LEAST_GRID", 6)
+    monkeypatch.setattr(compacted_builder, "MOST_KEYS", 3)
+    monkeypatch.setattr(compacted_builder, "CHUNK_BYTES", 48)
+    monkeypatch.setattr(compacted_builder, "LEAST_GRID", 6)
 
 
 @laws
@@ -68,7 +69,7 @@ def test_packs_hold_every_point_and_cover_their_keys_in_order(logged: list[Frame
 @laws
 @given(st.lists(frames(), max_size=8))
 def test_one_key_is_read_as_if_all_were(logged: list[Frame]) -> None:
-    opened = [CompactedSegment.of(pack.head, pack.data) for pack in build_segments(logged)]
+    opened = [CompactedSegment.from_data(pack.head, pack.data) for pack in build_segments(logged)]
     for key in ("a", "é", "\U0001f600", "absent"):
         found: Counter[tuple[int, int, bytes]] = Counter()
         for pack in opened:
@@ -86,7 +87,9 @@ def by_point(logged: list[Frame], key: str) -> Counter[tuple[str, int, int, byte
 @laws
 @given(st.lists(frames(), max_size=5), st.lists(frames(), max_size=5))
 def test_packs_may_be_built_from_packs(first: list[Frame], second: list[Frame]) -> None:
-    again = [frame for pack in build_segments(first) for frame in CompactedSegment.of(pack.head, pack.data).frames()]
+    again = [
+        frame for pack in build_segments(first) for frame in CompactedSegment.from_data(pack.head, pack.data).frames()
+    ]
     assert unpacked(build_segments([*again, *second])) == cells([*first, *second])
 
 

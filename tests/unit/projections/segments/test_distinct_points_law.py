@@ -7,8 +7,7 @@ import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from runfold_projections.segments.distinct_points import distinct_points, points_between
-from runfold_projections.segments.packs import Columns
+from runfold_projections.segments.distinct_points import Columns, distinct_points, points_between
 from runfold_projections.series.full_history import HistoryFilter, source_histories
 from runfold_projections.series.points import SeriesPiece
 

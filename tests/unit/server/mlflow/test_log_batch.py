@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runfold_server.core.errors import ApiError
-from runfold_server.http.json_body import read_json
 from runfold_server.http.messages import parse_message
+from runfold_server.http.request_body import read_json
 from runfold_server.mlflow.tracking.log_batch import LogBatch, checked_points
 
 keys = st.sampled_from(["loss", "a/b", "é", "", "../x", "a//b", "x" * 250, "x" * 251, "nul\x00", "?"]) | st.text(

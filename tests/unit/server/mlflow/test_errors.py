@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from importlib import import_module
 
+from runfold_projections.catalog import rejection_meanings
 from runfold_projections.core.rejection import RejectionCode
 from runfold_projections.experiments.rejections import ExperimentRejection
 from runfold_projections.operations.outcomes import RejectedEvent
@@ -14,7 +15,7 @@ from runfold_schemas.events.experiments import ExperimentDeleted, ExperimentRena
 from runfold_schemas.events.runs import ParamsLogged
 from runfold_server.core.errors import AlreadyExists, ErrorCode, InvalidParameter, NotFound, Unavailable
 from runfold_server.mlflow.rejection_errors import as_mlflow_error
-from runfold_server.writes.writes import RefusedWrite
+from runfold_server.writes.writes import RejectedWrite
 
 
 def test_an_error_as_mlflow_answers_it() -> None:
@@ -36,8 +37,8 @@ def test_errors_have_mlflows_status_and_class() -> None:
         assert (body.get("sqlstate", ""), body.get("error_class", "")) == (code.sqlstate, code.error_class)
 
 
-def refused(event: Event, code: RejectionCode, **details: object) -> RefusedWrite:
-    return RefusedWrite(event, RejectedEvent(code.value, "the fold's words", dict(details)))
+def refused(event: Event, code: RejectionCode, **details: object) -> RejectedWrite:
+    return RejectedWrite(event, RejectedEvent(code.value, "the fold's words", dict(details)))
 
 
 def test_a_changed_param_in_two_forms() -> None:
@@ -63,7 +64,8 @@ def test_refusals_depend_on_the_call() -> None:
 
 
 def test_every_rejection_has_an_answer() -> None:
-    for code in RejectionCode:
+    assert rejection_meanings()
+    for code in rejection_meanings():
         event: Event = ExperimentDeleted(experiment_id=1)
         if code.value.startswith(("run", "param", "tag")):
             event = ParamsLogged(run_id="r", params={})

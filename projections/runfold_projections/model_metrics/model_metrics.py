@@ -1,22 +1,24 @@
-"""Metrics of logged models: of every (model, run, key, data set), the latest value and the extremes of the points that name the model.
+"""Metrics of logged models: per (model, run, key, dataset) the latest value and the extremes of the points that name
+the model.
 
-A join of its points, so frames may come in any order, cut anywhere, and twice. No rewind takes from it: the model was kept as it was
-when it was measured, whatever its training did later.
+A metric is a join of its points, so frames may come in any order, cut anywhere, and twice. Rewinds do not change it:
+the model was saved as it was when it was measured, whatever its training did later.
 """
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from runfold_schemas.events.frames import Frame
 
 
 class Measured(NamedTuple):
-    """Who measured what of which model. An absent data set has empty names."""
+    """Identity of a metric: the model, the run, the key, and the dataset. No dataset: empty names."""
 
     model_id: str
     run_id: str
@@ -26,12 +28,12 @@ class Measured(NamedTuple):
 
     @property
     def dataset(self) -> bytes:
-        """Stands for the data set where its names are too long for an index; empty if there is none."""
+        """Return the id of the dataset, short enough for an index; empty if there is none."""
         return mark_of(self.dataset_name, self.dataset_digest)
 
 
 def mark_of(dataset_name: str, dataset_digest: str) -> bytes:
-    """Stands for a data set; empty if both names are."""
+    """Return the id of a dataset; empty if both names are."""
     if not dataset_name and not dataset_digest:
         return b""
     return blake2b(f"{dataset_name}\0{dataset_digest}".encode(), digest_size=16).digest()
@@ -39,7 +41,9 @@ def mark_of(dataset_name: str, dataset_digest: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class ModelMetric:
-    """The value with the largest (time, step, value), NaN above all numbers; and the extremes (None if all values are NaN)."""
+    """The value with the largest (time, step, value), NaN above all numbers; and the extremes, None if all values are
+    NaN.
+    """
 
     time_ms: int
     step: int
@@ -48,13 +52,13 @@ class ModelMetric:
     most: float | None
 
     def order(self) -> tuple[int, int, bool, float]:
-        """A total order of latest values: as MLflow's store, and Postgres, have it."""
+        """Return the sort key of latest values: a total order, as in MLflow's store and Postgres."""
         nan = math.isnan(self.value)
         return (self.time_ms, self.step, nan, 0.0 if nan else self.value)
 
 
 class ModelMetrics:
-    """What some frames tell of logged models."""
+    """Metrics of logged models in some frames."""
 
     def __init__(self) -> None:
         self.found: dict[Measured, ModelMetric] = {}
@@ -70,13 +74,13 @@ class ModelMetrics:
             self.found[measured] = metric if known is None else join(known, metric)
 
     def drain(self) -> dict[Measured, ModelMetric]:
-        """What was joined since the last call."""
+        """Return what was joined since the last call."""
         found, self.found = self.found, {}
         return found
 
 
 def join(one: ModelMetric, other: ModelMetric) -> ModelMetric:
-    """Of the points of both."""
+    """Join two metrics."""
     latest = max(one, other, key=ModelMetric.order)
     leasts = [bound for bound in (one.least, other.least) if bound is not None]
     mosts = [bound for bound in (one.most, other.most) if bound is not None]
@@ -84,21 +88,24 @@ def join(one: ModelMetric, other: ModelMetric) -> ModelMetric:
 
 
 class FrameSummary(NamedTuple):
-    """What the rows of a frame tell of its keys: arrays in their order. All keys have the latest step and time; NaN: no number."""
+    """Latest values and extremes of a frame: float64 arrays in the order of its keys, NaN for no number.
+
+    All keys share the latest time (ms) and step.
+    """
 
     time_ms: int
     step: int
-    latest: Any
-    least: Any
-    most: Any
+    latest: NDArray[np.float64]
+    least: NDArray[np.float64]
+    most: NDArray[np.float64]
 
 
 def summarize_frame(frame: Frame) -> FrameSummary:
-    """Of a frame with rows."""
-    steps: Any = np.frombuffer(frame.steps, np.int64)
-    times: Any = np.frombuffer(frame.times, np.int64)
-    # Adding 0.0 turns -0.0 into 0.0: neither must win over the other by coming first.
-    values: Any = np.frombuffer(frame.values, np.float64).reshape(frame.rows, len(frame.keys)) + 0.0
+    """Summarize a frame that has rows."""
+    steps: NDArray[np.int64] = np.frombuffer(frame.steps, np.int64)
+    times: NDArray[np.int64] = np.frombuffer(frame.times, np.int64)
+    # Adding 0.0 turns -0.0 into 0.0: the order of arrival must not decide between the two.
+    values: NDArray[np.float64] = np.frombuffer(frame.values, np.float64).reshape(frame.rows, len(frame.keys)) + 0.0
     newest = times == times.max()
     newest &= steps == steps[newest].max()
     at = int(np.flatnonzero(newest)[0])

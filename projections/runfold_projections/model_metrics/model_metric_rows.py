@@ -8,7 +8,7 @@ from .model_metrics import Measured, ModelMetric
 
 
 def model_metric_changes(found: Mapping[Measured, ModelMetric]) -> list[RowChange]:
-    """The statement that joins what a batch told with what is there."""
+    """Return the statement that joins the metrics of a batch with the stored ones."""
     if not found:
         return []
     rows = [
@@ -18,10 +18,12 @@ def model_metric_changes(found: Mapping[Measured, ModelMetric]) -> list[RowChang
     return [RowChange(_JOIN, columns(rows))]
 
 
-# LEAST and GREATEST pass over NULL; rows compare from left to right, and NaN is above all numbers.
+# LEAST and GREATEST ignore NULL; rows compare from left to right, and NaN sorts above all numbers.
 _JOIN = """
-INSERT INTO model_value AS m (model_id, run_id, key, dataset_name, dataset_digest, dataset, time_ms, step, value, least, most)
-SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::bigint[], $8::bigint[],
+INSERT INTO model_value AS m (model_id, run_id, key, dataset_name, dataset_digest, dataset, time_ms, step, value,
+    least, most)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::bigint[],
+    $8::bigint[],
                      $9::double precision[], $10::double precision[], $11::double precision[])
 WHERE EXISTS (SELECT FROM fence)
 ON CONFLICT (model_id, key, run_id, dataset) DO UPDATE SET

@@ -14,13 +14,13 @@ _MOST_KNOWN = 100_000
 
 
 class KnownBlocks:
-    """Which blocks have their row, and so need not be told their keys again. To be forgotten with the rest of a projector's memory."""
+    """Blocks that have a row, whose keys need not be written again. Belongs to the memory that a projector forgets."""
 
     def __init__(self) -> None:
         self._known: set[BlockOf] = set()
 
     def changes(self, found: Mapping[BlockOf, ModelBlock]) -> list[RowChange]:
-        """The statements that join what a batch told with what is there."""
+        """Return the statements that join the blocks of a batch with the stored ones."""
         old = {of: block for of, block in found.items() if of in self._known}
         new = {of: block for of, block in found.items() if of not in self._known}
         if len(self._known) > _MOST_KNOWN:
@@ -39,7 +39,7 @@ class KnownBlocks:
 
 
 def _arrays(found: Mapping[BlockOf, ModelBlock]) -> tuple[list[float], ...]:
-    """Values of all blocks, one after the other: arrays of arrays are none in Postgres."""
+    """Concatenate the values of all blocks: Postgres has no arrays of arrays."""
     blocks = list(found.values())
     return tuple(
         np.concatenate([getattr(block, name) for block in blocks]).tolist() for name in ("latest", "least", "most")
@@ -55,7 +55,7 @@ def _heads(found: Mapping[BlockOf, ModelBlock]) -> list[tuple[Any, ...]]:
     return rows
 
 
-# NaN is above all numbers, so the least of all is one only where nothing else is; -inf stands for no most.
+# NaN sorts above all numbers, so a least of NaN means that there are no numbers; -inf means no most.
 _JOINED = """
     time_ms = GREATEST(b.time_ms, n.time_ms),
     step = CASE WHEN (n.time_ms, n.step) > (b.time_ms, b.step) THEN n.step ELSE b.step END,
@@ -70,20 +70,25 @@ UPDATE model_block b SET {_JOINED}
 FROM (
     SELECT u.*, ($1::double precision[])[first:last] AS value, ($2::double precision[])[first:last] AS least,
            ($3::double precision[])[first:last] AS most
-    FROM unnest($4::text[], $5::text[], $6::bytea[], $7::bytea[], $8::bigint[], $9::bigint[], $10::integer[], $11::integer[])
+    FROM unnest($4::text[], $5::text[], $6::bytea[], $7::bytea[], $8::bigint[], $9::bigint[], $10::integer[],
+        $11::integer[])
          AS u (model_id, run_id, dataset, layout, time_ms, step, first, last)
 ) n
-WHERE b.model_id = n.model_id AND b.run_id = n.run_id AND b.dataset = n.dataset AND b.layout = n.layout AND EXISTS (SELECT FROM fence)
+WHERE b.model_id = n.model_id AND b.run_id = n.run_id AND b.dataset = n.dataset AND b.layout = n.layout
+    AND EXISTS (SELECT FROM fence)
 """  # noqa: S608
 _JOIN_NEW = f"""
-INSERT INTO model_block AS b (model_id, run_id, dataset, layout, time_ms, step, dataset_name, dataset_digest, first_key, last_key, keys,
+INSERT INTO model_block AS b (model_id, run_id, dataset, layout, time_ms, step, dataset_name, dataset_digest,
+    first_key, last_key, keys,
                               value, least, most)
 SELECT model_id, run_id, dataset, layout, time_ms, step, dataset_name, dataset_digest, first_key, last_key,
        ARRAY (SELECT jsonb_array_elements_text(keys::jsonb)),
        ($1::double precision[])[first:last], ($2::double precision[])[first:last], ($3::double precision[])[first:last]
-FROM unnest($4::text[], $5::text[], $6::bytea[], $7::bytea[], $8::bigint[], $9::bigint[], $10::integer[], $11::integer[],
+FROM unnest($4::text[], $5::text[], $6::bytea[], $7::bytea[], $8::bigint[], $9::bigint[], $10::integer[],
+    $11::integer[],
             $12::text[], $13::text[], $14::text[], $15::text[], $16::text[])
-     AS u (model_id, run_id, dataset, layout, time_ms, step, first, last, dataset_name, dataset_digest, first_key, last_key, keys)
+     AS u (model_id, run_id, dataset, layout, time_ms, step, first, last, dataset_name, dataset_digest, first_key,
+         last_key, keys)
 WHERE EXISTS (SELECT FROM fence)
 ON CONFLICT (model_id, run_id, dataset, layout) DO UPDATE SET {_JOINED.replace("n.", "excluded.")}
 """  # noqa: S608

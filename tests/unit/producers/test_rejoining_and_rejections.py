@@ -1,4 +1,4 @@
-"""What strangers met in daily use: refusals that undo a training, runs that go on after their end, ends, and words that don't help."""
+"""Rejected events, runs that are joined or resumed, the status at the end, and messages that help."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 
 import runfold
-from runfold.pipeline.recovery import sync
+from runfold.pipeline.spool_sync import sync
 from runfold_schemas.events.runs import ParamsLogged, RunCreated, RunUpdated, TagsSet
 from tests.support.doubles.event_server import EventServer, Fault, event_server
 
 
 def refuse(server: EventServer, params: dict[str, str]) -> None:
-    """As the fold does: a param that would change refuses its event as a whole."""
+    """Decides like the fold: a changed param rejects its whole event."""
 
     def decide(got: Any) -> dict[str, str] | None:
         if isinstance(got.event, ParamsLogged) and any(
@@ -33,7 +33,7 @@ def refuse(server: EventServer, params: dict[str, str]) -> None:
 
 
 def taken(server: EventServer) -> dict[str, str]:
-    """The params that were not refused."""
+    """Return the params that were not rejected."""
     kept: dict[str, str] = {}
     for got in server.folded():
         if isinstance(got.event, ParamsLogged) and server.decide(got) is None:
@@ -52,9 +52,9 @@ def test_a_param_that_changed_on_resume_costs_nothing_but_itself(
     after = "the code behind the block runs"
     assert after
     if mode == "offline":
-        assert len(sync(spool_dir, server.uri).refused) == 1
+        assert len(sync(spool_dir, server.uri).rejected) == 1
     else:
-        assert "2 events were refused" in caplog.text
+        assert "2 events were rejected" in caplog.text
     assert taken(server) == {"lr": "0.1", "seed": "3", "late": "1"}
     assert server.of(RunUpdated)[-1].status == "FINISHED"
 
@@ -78,7 +78,7 @@ def test_a_colleague_who_deletes_the_run_does_not_end_the_training(
         run.log({"x": 1})
         run.set_tags({"a": 1})
     assert "it is deleted" in caplog.text
-    assert "2 events were refused" in caplog.text or "3 events were refused" in caplog.text
+    assert "2 events were rejected" in caplog.text or "3 events were rejected" in caplog.text
 
 
 @pytest.mark.parametrize("value", ["warn", "raise", "shout"])
@@ -101,7 +101,7 @@ def test_what_happens_on_a_refusal_can_be_chosen(
 
 
 def there_is(server: EventServer, run_id: str, status: str = "FINISHED") -> None:
-    """A run of the experiment "digits"."""
+    """Return a server answer: a run of the experiment "digits"."""
     runfold.run("digits").finish()
     server.posts.clear()
     server.runs[run_id] = {"run_id": run_id, "experiment_id": "1", "status": status}
@@ -165,7 +165,7 @@ def wait_for(holds: Callable[[], bool], what: str) -> None:
 
 def test_a_run_is_joined_in_its_own_experiment_and_another_one_is_refused_at_the_start(server: EventServer) -> None:
     there_is(server, "known")
-    with pytest.raises(runfold.ServerRefused, match="run known is of experiment 'digits', not 'letters'"):
+    with pytest.raises(runfold.ServerRefused, match="run known belongs to experiment 'digits', not 'letters'"):
         runfold.run("letters", run_id="known")
     assert list(server.experiments) == ["digits"]
     assert server.posts == []
@@ -182,7 +182,7 @@ def test_a_proxy_that_refuses_the_start_is_no_reason_not_to_train(
     run = runfold.run(run_id="known")
     run.log({"x": 1})
     assert f"answered {status}" in caplog.text
-    assert "The run starts all the same" in caplog.text
+    assert "The run starts anyway" in caplog.text
     server.proxy = None
     run.finish()
     assert len(server.rows()) == 1
@@ -249,7 +249,7 @@ def test_what_a_series_can_not_hold_is_named_with_its_key_and_place(
 def test_an_end_that_takes_long_says_what_it_waits_for(
     server: EventServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("runfold.pipeline.run_writer._SILENT", 0.2)
+    monkeypatch.setattr("runfold.pipeline.run_writer._QUIET_SECONDS", 0.2)
     monkeypatch.setenv("RUNFOLD_FINISH_TIMEOUT", "30")
     with event_server() as gone:
         run = runfold.run(tracking_uri=gone.uri)
@@ -259,7 +259,7 @@ def test_an_end_that_takes_long_says_what_it_waits_for(
         run.finish()
     waits = [record for record in caplog.records if "RUNFOLD_FINISH_TIMEOUT" in record.getMessage()]
     assert [record.levelno for record in waits] == [logging.WARNING]
-    assert f"{gone.uri} has taken 1 points and 1 facts" in waits[0].getMessage()
+    assert f"for {gone.uri} to accept 1 points and 1 facts" in waits[0].getMessage()
     runfold.run().finish()
     assert caplog.text.count("RUNFOLD_FINISH_TIMEOUT") == 1
 
@@ -299,7 +299,8 @@ sys.exit(4)
 def test_a_script_that_exits_outside_of_a_block_ends_as_inside(
     server: EventServer, tmp_path: Path, ending: str
 ) -> None:
-    plain = subprocess.run([sys.executable, "-c", f"import sys\nrun = __import__('unittest.mock').mock.Mock()\n{ending}"],
+    code = f"import sys\nrun = __import__('unittest.mock').mock.Mock()\n{ending}"
+    plain = subprocess.run([sys.executable, "-c", code],
                            cwd=tmp_path, timeout=60, capture_output=True, check=False)  # fmt: skip
     script = f"import sys, runfold\nrun = runfold.run()\nrun.log({{'x': 1}})\n{ending}"
     ended = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, timeout=60, capture_output=True, check=False)
@@ -331,4 +332,4 @@ def test_a_reduction_that_there_is_not_is_told_at_once(server: EventServer, capl
         pass
     said = [record.getMessage() for record in caplog.records if tag in record.getMessage()]
     assert [value in text for value, text in zip(("'avg'", "'average'"), said, strict=True)] == [True, True]
-    assert said[0].endswith("it is one of mean, min, max, median, sum, first, all")
+    assert said[0].endswith("Use one of mean, min, max, median, sum, first, all")

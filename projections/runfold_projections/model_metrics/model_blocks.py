@@ -1,15 +1,17 @@
-"""Metrics of logged models out of wide rows: the same join as in model_metrics.py, for many keys at once.
+"""Metrics of logged models from wide rows: the same join as in model_metrics.py, for many keys at once.
 
-All keys of a frame have the same latest time and step, so what it tells of them is three arrays. A block stands for up to 512 keys that were
-logged together; a key that was logged among others too has several blocks, and what holds of it is the join of them.
+All keys of a frame have the same latest time and step, so their metrics are three arrays. A block holds up to 512 keys
+that were logged together; a key that was also logged with others has several blocks, and its metric is the join of
+them.
 """
 
 import json
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from runfold_schemas.bounded_cache import BoundedCache, names_cost
 from runfold_schemas.events.frames import Frame
@@ -17,12 +19,15 @@ from runfold_schemas.events.frames import Frame
 from .model_metrics import mark_of, summarize_frame
 
 WIDE = 64
-"""Keys of a frame from which on it is told in blocks."""
+"""Keys of a frame from which on it goes into blocks."""
 _MOST_KEYS = 512
 
 
 class BlockOf(NamedTuple):
-    """Who measured which keys of which model: `layout` stands for the keys. An absent data set has empty names."""
+    """Identity of a block: the model, the run, the dataset, and the keys, identified by `layout`.
+
+    No dataset: empty names.
+    """
 
     model_id: str
     run_id: str
@@ -32,27 +37,29 @@ class BlockOf(NamedTuple):
 
     @property
     def dataset(self) -> bytes:
-        """As `Measured.dataset`."""
+        """Return the id of the dataset, as `Measured.dataset` does."""
         return mark_of(self.dataset_name, self.dataset_digest)
 
 
 @dataclass(frozen=True, slots=True)
 class ModelBlock:
-    """Arrays in the order of `keys`, which are sorted: values with the largest (time, step, value), NaN above numbers; and the extremes.
+    """Float64 arrays in the order of the sorted `keys`: values with the largest (time, step, value), NaN above numbers;
+    extremes.
 
-    A key whose values are all NaN has NaN as its least, and -inf as its most, so that the join is a plain minimum and maximum.
+    A key whose values are all NaN has a least of NaN and a most of -inf, so that the join is a plain minimum and
+    maximum.
     """
 
     keys: tuple[str, ...]
     time_ms: int
     step: int
-    latest: Any
-    least: Any
-    most: Any
+    latest: NDArray[np.float64]
+    least: NDArray[np.float64]
+    most: NDArray[np.float64]
 
 
 class ModelBlocks:
-    """What some wide frames tell of logged models."""
+    """Metrics of logged models in some wide frames."""
 
     def __init__(self) -> None:
         self._found: dict[BlockOf, ModelBlock] = {}
@@ -70,13 +77,13 @@ class ModelBlocks:
             self._found[of] = block if known is None else join(known, block)
 
     def drain(self) -> dict[BlockOf, ModelBlock]:
-        """What was joined since the last call."""
+        """Return what was joined since the last call."""
         found, self._found = self._found, {}
         return found
 
 
 def join(one: ModelBlock, other: ModelBlock) -> ModelBlock:
-    """Of the points of both, which have the same keys."""
+    """Join two blocks of the same keys."""
     if (one.time_ms, one.step) == (other.time_ms, other.step):
         newer, latest = one, np.maximum(one.latest, other.latest)
     else:
@@ -86,12 +93,12 @@ def join(one: ModelBlock, other: ModelBlock) -> ModelBlock:
     return ModelBlock(one.keys, newer.time_ms, newer.step, latest, least, most)
 
 
-_Parts = tuple[tuple[bytes, tuple[str, ...], Any], ...]
+_Parts = tuple[tuple[bytes, tuple[str, ...], NDArray[np.int64]], ...]
 _parts: BoundedCache[tuple[str, ...], _Parts] = BoundedCache(8 * 1024 * 1024)
 
 
 def _cut(keys: tuple[str, ...]) -> _Parts:
-    """Parts of the keys: what stands for each, its keys, sorted, and their places."""
+    """Split the keys into parts: each with its layout, its sorted keys, and their places."""
     found = _parts.get(keys)
     if found is None:
         found = _newly_cut(keys)

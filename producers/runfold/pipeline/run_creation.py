@@ -1,7 +1,6 @@
-"""A run's creation before its experiment's id is known: what was decided when the run began, to be completed when a server answers."""
+"""A run's creation before its experiment's id is known. It is completed when a server answers."""
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Self
 
@@ -16,10 +15,10 @@ from runfold_schemas.positions.topics import Topic
 
 @dataclass(frozen=True, slots=True)
 class Creation:
-    """Everything of a `RunCreated` and its envelope but the experiment's id and the artifacts' address, which follows from it.
+    """A `RunCreated` event and its envelope without the experiment's id and the artifact location, which depends on it.
 
-    Completed twice, it has the same event id, writer and sequence: the fold takes the first and drops the second, whatever
-    experiment each was completed with.
+    Completing it twice yields the same event id, writer and sequence number. The fold accepts the first and drops the
+    second, even if they name different experiments.
     """
 
     run_id: str
@@ -37,15 +36,15 @@ class Creation:
 
     @classmethod
     def read(cls, payload: bytes) -> Self:
-        """From a spool's frame; its checksum has shown that it is what was written."""
+        """Decode the payload of a spool frame."""
         return cls(**json.loads(payload))
 
     def payload(self) -> bytes:
-        """As it lies in a spool."""
+        """Encode as the payload of a spool frame."""
         return json.dumps(asdict(self)).encode()
 
     def event(self, experiment: Experiment) -> RunCreated:
-        """The fact, once the experiment is known. Pydantic's ValidationError if a field breaks the contract."""
+        """Complete the event. pydantic.ValidationError if a field is invalid."""
         return RunCreated(
             run_id=self.run_id,
             experiment_id=int(experiment.id),
@@ -57,12 +56,8 @@ class Creation:
         )
 
     def record(self, experiment: Experiment) -> Outgoing:
-        """The record that creates the run in the experiment."""
+        """Complete the record that creates the run in the experiment."""
         event = self.event(experiment)
         writer = Writer(self.writer, self.node, self.rank, self.attempt)
         envelope = Envelope(self.event_id, event.subject, self.start_ms, writer, self.sequence)
         return Outgoing(Topic.RUNS, self.run_id.encode(), wire.encode(event), envelope.headers())
-
-
-Resolve = Callable[[str], Experiment]
-"""From an experiment's name to what is known of it. Raises NotConnected or ServerRefused."""

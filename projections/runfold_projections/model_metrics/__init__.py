@@ -1,0 +1,1 @@
+"""Metrics of logged models: joined per key, or in blocks of keys."""
