@@ -73,7 +73,7 @@ def log_events(tree: ast.Module) -> Iterator[ast.Call]:
                 yield node
 
 
-@pytest.mark.parametrize("room", ["server", "stack"])
+@pytest.mark.parametrize("room", ["consumers", "server", "stack"])
 def test_log_events_are_snake_case(room: str) -> None:
     wrong = []
     for path, tree in modules(room).items():

@@ -37,7 +37,8 @@ class Unreadable(ConsumerError):
 
     def __init__(self, position: Position, schema_id: int) -> None:
         super().__init__(
-            f"{position}: schema id {schema_id} is declared, but this release does not know it; a newer worker can read it"
+            f"{position}: schema id {schema_id} is declared, but this release does not know it; a newer worker can "
+            "read it"
         )
         self.position = position
         self.schema_id = schema_id

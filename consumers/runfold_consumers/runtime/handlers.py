@@ -20,8 +20,10 @@ ANNOUNCED = frozenset({"live", "standby"})
 MAX_RECORDS = 2_000
 """Records of a batch: one statement commits them in a few tens of ms."""
 MAX_METRIC_RECORDS = 8_000
-"""Metrics allow more, since small runs that log in turn share the cost of a batch. Large runs are bounded by the size of a
-fetch."""
+"""Metrics allow more, since small runs that log in turn share the cost of a batch.
+
+Large runs are bounded by the size of a fetch.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Reads one partition of the log with a Kafka consumer of its own.
 
-A fetch that waits for one partition must not delay another: aiokafka has one fetch in flight per broker and consumer. And
-no rebalance can move the assignment during a batch.
+A fetch that waits for one partition must not delay another: aiokafka has one fetch in flight per broker and consumer.
+And no rebalance can move the assignment during a batch.
 """
 
 from collections.abc import AsyncIterator
@@ -35,12 +35,16 @@ class PartitionReader:
         self._reader, self._where = reader, where
 
     async def read(self, limit: int, wait: float) -> list[Raw]:
-        """Return up to `limit` records; none if none came within `wait` seconds. LogMismatch if the log no longer has them."""
+        """Return up to `limit` records; none if none came within `wait` seconds.
+
+        LogMismatch if the log no longer has them.
+        """
         try:
             stretch = (await self._reader.read(wait=wait, most=limit)).get(self._where)
         except OffsetNotHeld as error:
             raise LogMismatch(
-                f"{self._where}: the log no longer holds the next offset ({error}); the topic was truncated or recreated"
+                f"{self._where}: the log no longer holds the next offset ({error}); the topic was truncated or "
+                "recreated"
             ) from error
         return [] if stretch is None else stretch.raws
 
@@ -49,7 +53,10 @@ class PartitionReader:
         self._reader.seek(self._where, offset)
 
     async def position(self) -> int:
-        """Return the offset at which the next read begins. It moves past Kafka's own records, such as transaction markers."""
+        """Return the offset at which the next read begins.
+
+        It moves past Kafka's own records, such as transaction markers.
+        """
         return await self._reader.position(self._where)
 
     async def bounds(self) -> tuple[int, int]:

@@ -24,7 +24,10 @@ class PartitionState(StrEnum):
 
 @dataclass
 class PartitionStatus:
-    """State and progress of a partition's task. `broker_ms`: broker time of the last folded record, ms since the epoch."""
+    """State and progress of a partition's task.
+
+    `broker_ms`: broker time of the last folded record, ms since the epoch.
+    """
 
     state: PartitionState = PartitionState.STARTING
     detail: str = ""

@@ -29,8 +29,11 @@ READ_RECORDS = 500
 PIECE_BYTES = 64 * 1024
 """Bytes of record values decoded between two yields to other tasks: with many small frames, these take 10 ms."""
 MAX_BATCH_BYTES = 4 * 1024 * 1024
-"""Bytes of record values after which a batch is complete. More records arrive while a batch is decoded, one record may have
-8 MiB, and a batch takes several times its size in memory."""
+"""Bytes of record values after which a batch is complete.
+
+More records arrive while a batch is decoded, one record may have 8 MiB, and a batch takes several times its size in
+memory.
+"""
 MAX_RECORDS_BEFORE_GENESIS = 10_000
 """Foreign records in front of the genesis that are kept in memory. More mean that this is not our topic."""
 READ_WAIT_SECONDS = 1.0
@@ -117,8 +120,8 @@ class PartitionTask:
                 self._report(checkpoint)
             source.seek(checkpoint.next_offset if checkpoint else 0)
             self.status.set(PartitionState.FOLDING)
-            # Records read before the genesis. Without its ids there is no checkpoint to commit, so they are handed to the
-            # handler again, followed by newer ones, until a batch contains the genesis.
+            # Records read before the genesis. Without its ids there is no checkpoint to commit, so they are handed to
+            # the handler again, followed by newer ones, until a batch contains the genesis.
             early: list[Raw] = []
             # How long the next read lets records gather. Only a commit sets it, so the first record after a silence is
             # folded at once.
@@ -150,8 +153,9 @@ class PartitionTask:
                     if bound is None and checkpoint is not None:
                         position = await source.position()
                 if checkpoint is not None and position is not None and checkpoint.next_offset < position:
-                    # Kafka's own records, such as transaction markers, take offsets but are never read. An empty batch moves
-                    # the checkpoint past them, since a reader that waits for the end offset waits for them as well.
+                    # Kafka's own records, such as transaction markers, take offsets but are never read. An empty batch
+                    # moves the checkpoint past them, since a reader that waits for the end offset waits for them as
+                    # well.
                     skipped = Decoded(next_offset=position, broker_ms=checkpoint.broker_ms)
                     checkpoint = (await self._handler.apply(checkpoint, skipped)).checkpoint
                     assert checkpoint is not None
@@ -168,7 +172,10 @@ class PartitionTask:
     async def _cut_at_bound(
         self, source: PartitionReader, checkpoint: Checkpoint | None, raws: list[Raw]
     ) -> int | None:
-        """Remove records at or beyond the handler's bound and seek back to it. Return the bound if it is reached, else None."""
+        """Remove records at or beyond the handler's bound and seek back to it.
+
+        Return the bound if it is reached, else None.
+        """
         if self._handler.end_offset is None:
             return None
         # A bound that was set behind the checkpoint takes nothing back.
@@ -183,8 +190,8 @@ class PartitionTask:
     async def _read(self, source: PartitionReader, pause: float, checkpoint: Checkpoint | None) -> list[Raw]:
         """Read the next records.
 
-        `pause` seconds after a batch are left for more records to gather, since a commit costs the same for one event as for
-        a hundred. A read hint ends the pause.
+        `pause` seconds after a batch are left for more records to gather, since a commit costs the same for one event
+        as for a hundred. A read hint ends the pause.
         """
         limit = min(self._max_records, READ_RECORDS)
         if not pause or checkpoint is None:
@@ -199,7 +206,10 @@ class PartitionTask:
     async def _apply(
         self, checkpoint: Checkpoint | None, raws: list[Raw], source: PartitionReader
     ) -> Checkpoint | None:
-        """Decode and handle a batch that begins with `raws`; return the checkpoint after it. Unreadable if it ends at a newer schema."""
+        """Decode and handle a batch that begins with `raws`; return the checkpoint after it.
+
+        Unreadable if it ends at a newer schema.
+        """
         # Reading on is safe only after the genesis, since `early` must have all records, and without a bound to cut at.
         reads_on = checkpoint is not None and self._handler.end_offset is None
         batch = await self._decode(raws, source if reads_on else None)
@@ -240,7 +250,8 @@ class PartitionTask:
     async def _decode_piece(self, raws: list[Raw], batch: Decoded) -> None:
         decode_batch(raws, self._gate.catalog, self._partitions, into=batch)
         if batch.stopped_by is not None:
-            # An unknown schema id. The declarations are read after the record was, so they decide between poison and upgrade.
+            # An unknown schema id. The declarations are read after the record was, so they decide between poison and
+            # upgrade.
             rest = raws[raws.index(batch.stopped_by[0]) :]
             batch.stopped_by = None
             decode_batch(rest, self._gate.catalog, self._partitions, await self._gate.declared(), into=batch)

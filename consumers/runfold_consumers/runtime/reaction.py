@@ -24,8 +24,10 @@ from runfold_schemas.positions.topics import Topic
 from .handlers import MAX_RECORDS, CompactionWork
 
 REACTION_PAUSE_SECONDS = 0.1
-"""No caller waits for a reaction, and each of its batches costs as much as a fold's. The first event after a silence does
-not pause."""
+"""No caller waits for a reaction, and each of its batches costs as much as a fold's.
+
+The first event after a silence does not pause.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +45,9 @@ class ReactionServices:
 class Reaction(Protocol):
     """Acts on the outside world, at least once per event and never because of a replay.
 
-    A reaction brings everything a worker needs: its topics, the name of its cursor, its background tasks and their metrics.
-    Its settings are its own fields. Workers take a list of reactions, which `runfold_stack.programs.worker` makes.
+    A reaction brings everything a worker needs: its topics, the name of its cursor, its background tasks and their
+    metrics. Its settings are its own fields. Workers take a list of reactions, which `runfold_stack.programs.worker`
+    makes.
     """
 
     name: str

@@ -16,7 +16,10 @@ _log = structlog.get_logger(__name__)
 
 
 class ReadHints:
-    """End offsets that readers wait for, per partition. They are hints: a lost one only delays a commit by one pause."""
+    """End offsets that readers wait for, per partition.
+
+    They are hints: a lost one only delays a commit by one pause.
+    """
 
     def __init__(self) -> None:
         self._end_offsets: dict[Partition, int] = {}

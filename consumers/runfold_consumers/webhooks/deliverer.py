@@ -34,8 +34,9 @@ POOL_SIZE = 4
 STATEMENT_SECONDS = 30.0
 _GONE = 410
 NO_ANSWER = "no answer in HTTP from a receiver at a public address; the worker's log says why"
-"""The error that API callers see for all such failures alike: telling them apart would reveal what listens in the worker's
-network."""
+"""The error that API callers see for all such failures alike: telling them apart would reveal what listens in the
+worker's network.
+"""
 _log = structlog.get_logger(__name__)
 
 

@@ -27,8 +27,8 @@ async def match_deliveries(
 ) -> list[Delivery]:
     """Return the deliveries of these events, all of which must be folded.
 
-    A webhook gets events after its creation. With `only`, this webhook alone gets all of them, also earlier ones and while it
-    is disabled.
+    A webhook gets events after its creation. With `only`, this webhook alone gets all of them, also earlier ones and
+    while it is disabled.
     """
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         hooks = await webhooks(connection, None, MAX_WEBHOOKS)
@@ -64,7 +64,9 @@ async def match_deliveries(
 def _deliveries(
     hook: WebhookRow, record: Record, prompts: frozenset[str], numbers: dict[int, int], attempts: int
 ) -> list[Delivery]:
-    """Return what one webhook gets of one accepted event: MLflow's payloads, and ours if it subscribes to the event's type."""
+    """Return what one webhook gets of one accepted event: MLflow's payloads, and ours if it subscribes to the event's
+    type.
+    """
     payloads = [
         (kind, mlflow_body(kind, data, record.timestamp_ms))
         for kind, data in payloads_of(record, prompts, numbers.get(record.position.offset))

@@ -77,8 +77,8 @@ def _embedded(ip: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
 def public_socket(found: AddrInfoType) -> socket.socket:
     """Open a socket for exactly this address; AddressBlocked if it is not public.
 
-    aiohttp calls this with the address that it then connects to. So it does not matter how a name was spelled, parsed or
-    resolved, or what a second look-up would answer.
+    aiohttp calls this with the address that it then connects to. So it does not matter how a name was spelled, parsed
+    or resolved, or what a second look-up would answer.
     """
     family, kind, protocol, _, address = found
     if not is_public(str(address[0])):

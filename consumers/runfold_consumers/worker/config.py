@@ -27,7 +27,10 @@ class WorkerConfig:
     kinds: tuple[str, ...] = KINDS
     """What this worker folds: live generations, generations that are replayed beside them, or both."""
     replay_command: Sequence[str] = ()
-    """Starts a worker of kind `replay` in a process that ends when its standard input does. Empty: no such processes."""
+    """Starts a worker of kind `replay` in a process that ends when its standard input does.
+
+    Empty: no such processes.
+    """
     replay_environment: Mapping[str, str] | None = None
     replay_processes: int = 1
     standby_seconds: float = 24 * 3600.0
@@ -35,5 +38,7 @@ class WorkerConfig:
     hole_check_seconds: float = 60.0
     """Time between two counts of holes in sequences, each of which scans the `sequence` tables."""
     wait_for_log: Callable[[Callable[[str], object]], Awaitable[int]] | None = None
-    """Awaited first, if given: the log may not be created yet, or Kafka be down. Reports what it waits for to its argument and
-    returns the count of partitions."""
+    """Awaited first, if given: the log may not be created yet, or Kafka be down.
+
+    Reports what it waits for to its argument and returns the count of partitions.
+    """

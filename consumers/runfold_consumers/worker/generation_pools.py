@@ -8,7 +8,10 @@ from typing import Self
 from runfold_projections.postgres.connection import Pool, open_pool
 
 _TIMEOUT_SECONDS = 30.0
-"""Bounds a statement, such as a batch's commit. Most take some ms; a batch that takes longer comes back at half its size."""
+"""Bounds a statement, such as a batch's commit.
+
+Most take some ms; a batch that takes longer comes back at half its size.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,7 +76,10 @@ class _Embedded(uvicorn.Server):
 async def serve_health(
     worker: Worker, host: str, port: int, guard: Callable[[ASGIApp], ASGIApp], protocol: type[Protocol]
 ) -> None:
-    """Serve until cancelled. `guard` wraps the application and denies callers; `protocol` is uvicorn's HTTP protocol."""
+    """Serve until cancelled.
+
+    `guard` wraps the application and denies callers; `protocol` is uvicorn's HTTP protocol.
+    """
     config = uvicorn.Config(
         guard(health_app(worker)),
         host=host,

@@ -54,7 +54,9 @@ class Housekeeping:
                 self._log.debug("standby_cleanup_failed", error=str(error))
 
     async def _count_holes(self) -> None:
-        """Count the holes of topics whose first live partition this worker holds, so that one worker reports each topic."""
+        """Count the holes of topics whose first live partition this worker holds, so that one worker reports each
+        topic.
+        """
         config, gauge = self._config, self._metrics.sequence_holes
         counted: set[Topic] = set()
         while True:

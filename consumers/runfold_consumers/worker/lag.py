@@ -1,4 +1,4 @@
-"""Measures how far the log is ahead of the checkpoints, and publishes the checkpoints to Kafka for lag monitors there."""
+"""Measures how far the log is ahead of the checkpoints, and publishes them to Kafka for lag monitors there."""
 
 import asyncio
 import time

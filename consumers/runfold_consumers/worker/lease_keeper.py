@@ -29,8 +29,10 @@ from .work_list import WorkList
 RENEW_SECONDS = 1.0
 """Leases expire after 10 s, so a worker may miss several renewals before another takes its partitions."""
 HURRY_SECONDS, HURRIED_RENEW_SECONDS = 1.5, 0.1
-"""After generations changed: how long, and how often, leases are renewed. What another worker gives up is free only after its
-own renewal."""
+"""After generations changed: how long, and how often, leases are renewed.
+
+What another worker gives up is free only after its own renewal.
+"""
 
 
 class LeaseKeeper:
@@ -54,7 +56,10 @@ class LeaseKeeper:
         self._log: Any = structlog.get_logger().bind(worker=worker_id)
 
     async def run(self, group: asyncio.TaskGroup) -> None:
-        """Keep leases until cancelled. Tasks of partitions run in `group`; they are stopped and their leases released at the end."""
+        """Keep leases until cancelled.
+
+        Tasks of partitions run in `group`; they are stopped and their leases released at the end.
+        """
         backoff = Backoff()
         while True:
             try:
@@ -96,8 +101,9 @@ class LeaseKeeper:
                 connection, self._worker_id, socket.gethostname(), os.getpid(), config.release, config.kinds
             )
             await listen_for_generations(connection, config.namespace, self._on_generations_changed)
-            # The lost connection may mean that Postgres crashed, and a crash takes back commits that had not reached its disk.
-            # A task whose partition gets no new records would never notice, so all tasks restart from the checkpoints.
+            # The lost connection may mean that Postgres crashed, and a crash takes back commits that had not reached
+            # its disk. A task whose partition gets no new records would never notice, so all tasks restart from the
+            # checkpoints.
             await self._held.stop_all()
             try:
                 yield connection

@@ -1,7 +1,8 @@
-"""Low-priority processes that fold what is replayed, so that a rebuild takes no time from the folds that readers wait for.
+"""Low-priority processes that fold what is replayed, so that a rebuild takes no time from the folds that readers wait
+for.
 
-Each is an ordinary worker of kind `replay`. They run while a generation beside the live ones is folded, and end when their
-standard input closes, however their parent died.
+Each is an ordinary worker of kind `replay`. They run while a generation beside the live ones is folded, and end when
+their standard input closes, however their parent died.
 """
 
 import asyncio

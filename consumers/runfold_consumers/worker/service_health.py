@@ -3,8 +3,10 @@
 import time
 
 SILENCE_SECONDS = 6.0
-"""A service that hangs fails no call. Without an answer for this long, three times the interval of any call, it counts as
-unavailable."""
+"""A service that hangs fails no call.
+
+Without an answer for this long, three times the interval of any call, it counts as unavailable.
+"""
 
 
 class ServiceHealth:

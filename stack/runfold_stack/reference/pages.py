@@ -10,6 +10,7 @@ import typer
 from prometheus_client import CollectorRegistry
 
 from runfold_consumers.runtime.metrics import WorkerMetrics
+from runfold_consumers.webhooks.metrics import WebhookMetrics
 from runfold_projections.catalog import rejection_meanings
 from runfold_schemas.codec.catalog import released_catalog
 from runfold_schemas.errors import Reason
@@ -97,6 +98,8 @@ def _walk(command: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 def _metrics() -> str:
     head = ("metric", "kind", "labels", "meaning")
+    worker = WorkerMetrics().registry
+    WebhookMetrics(worker)
     return f"""
 ## Metrics
 
@@ -108,7 +111,7 @@ For Prometheus, at `/metrics` of each program.
 
 ### Worker
 
-{table(head, _registered(WorkerMetrics().registry))}
+{table(head, _registered(worker))}
 """
 
 

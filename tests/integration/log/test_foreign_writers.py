@@ -178,7 +178,7 @@ async def test_a_paused_partition_is_told_once_waits_quietly_and_outlives_its_ge
             reads = system.reads
             await asyncio.sleep(2.5)
             assert system.reads == reads, "nobody asks again and again"
-            (paused,) = [entry for entry in logs if entry["event"] == "partition paused"]
+            (paused,) = [entry for entry in logs if entry["event"] == "partition_blocked"]
             assert (paused["log_level"], paused["partition"]) == ("error", "experiments:0")
             assert any("a newer worker can read it" in problem for problem in worker.problems)
 

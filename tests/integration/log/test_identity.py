@@ -54,7 +54,7 @@ async def test_a_topic_made_anew_is_refused_whether_shorter_or_longer_than_befor
     async with working(installation) as worker:
         await until("the partition refused", lambda: _state(worker, Topic.EXPERIMENTS) == [PartitionState.LOG_MISMATCH])
         (problem,) = [problem for problem in worker.problems if problem.startswith("experiments:0")]
-        assert "made anew" in problem or "made again" in problem
+        assert "recreated" in problem
         assert "rebuild the projection" in problem
         assert set(_state(worker, Topic.RUNS)) <= {PartitionState.STARTING, PartitionState.FOLDING}
     assert await installation.rows() == rows
