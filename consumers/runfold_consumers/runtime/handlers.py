@@ -5,7 +5,8 @@ from typing import Protocol
 
 from runfold_projections.core.projection import Projection
 from runfold_projections.folding.checkpoint import Checkpoint, load
-from runfold_projections.folding.partition_fold import Applied, Decoded, PartitionFold
+from runfold_projections.folding.decoding import Decoded
+from runfold_projections.folding.partition_fold import Applied, PartitionFold
 from runfold_projections.generations.generations import Generation
 from runfold_projections.postgres.connection import Pool
 from runfold_projections.segments.compaction_backlog import PartitionCompaction

@@ -12,7 +12,8 @@ from runfold_projections.control.leases import Leasable
 from runfold_projections.core.errors import Fenced
 from runfold_projections.core.turns import Turns
 from runfold_projections.folding.checkpoint import Checkpoint
-from runfold_projections.folding.partition_fold import Applied, Decoded, decode_batch
+from runfold_projections.folding.decoding import Decoded, decode_batch
+from runfold_projections.folding.partition_fold import Applied
 from runfold_schemas.codec.record import Raw
 
 from .backoff import Backoff
@@ -87,27 +88,27 @@ class PartitionTask:
                 raise
             except Fenced as error:
                 # Another worker moved the checkpoint. A new session starts from where that worker is.
-                self._fail(error, PartitionState.STARTING, "checkpoint_fenced")
+                self._fail(error, PartitionState.STARTING)
                 await self._backoff.pause()
             except LogMismatch as error:
-                self._fail(error, PartitionState.LOG_MISMATCH, "log_mismatch")
+                self._fail(error, PartitionState.LOG_MISMATCH)
                 await asyncio.sleep(FAILED_WAIT_SECONDS)
             except SERVICE_ERRORS as error:
-                self._fail(error, PartitionState.WAITING, "services_unavailable")
+                self._fail(error, PartitionState.WAITING)
                 await self._backoff.pause()
             except Exception as error:
                 # A bug is not poison: the partition stops visibly, and the others continue.
                 self._log.exception("unexpected_error", error=str(error))
-                self._fail(error, PartitionState.FAILED, "partition_failed")
+                self._fail(error, PartitionState.FAILED)
                 await asyncio.sleep(FAILED_WAIT_SECONDS)
 
-    def _fail(self, error: BaseException, state: PartitionState, event: str) -> None:
+    def _fail(self, error: BaseException, state: PartitionState) -> None:
         self._handler.forget()
         # If the batch was too much for Postgres's timeout, the same batch would fail again.
         self._max_records = max(1, self._max_records // 2)
         text = f"{type(error).__name__}: {error}"
         if (self.status.state, self.status.detail) != (state, text):
-            self._log.warning(event, error=text)
+            self._log.warning("session_failed", state=state.value, error=text)
         self.status.set(state, text)
         self._metrics.failures.labels(self._item.handler, type(error).__name__).inc()
 

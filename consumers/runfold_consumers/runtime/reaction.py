@@ -13,7 +13,8 @@ from prometheus_client import CollectorRegistry
 from runfold_log.cluster import KafkaCluster
 from runfold_projections.control import cursors
 from runfold_projections.folding.checkpoint import Checkpoint
-from runfold_projections.folding.partition_fold import Applied, Decoded, begin
+from runfold_projections.folding.decoding import Decoded, begin
+from runfold_projections.folding.partition_fold import Applied
 from runfold_projections.postgres.connection import Pool
 from runfold_schemas.codec.catalog import Catalog
 from runfold_schemas.codec.record import Record

@@ -1,7 +1,6 @@
 """Sends queued deliveries. Each webhook has a task of its own, so a slow or dead receiver delays no other."""
 
 import asyncio
-import random
 import time
 
 import aiohttp
@@ -15,6 +14,7 @@ from runfold_projections.webhooks.deliveries import Due
 
 from .delivery_policy import DeliveryPolicy
 from .metrics import WebhookMetrics
+from .retries import pause_after
 from .sender import AddressBlocked, Sender
 
 CONCURRENT_WEBHOOKS = 64
@@ -23,8 +23,6 @@ POLL_SECONDS = 0.25
 """Time between checks of an empty queue: the delay that receivers see, at the cost of an indexed query."""
 CLAIM_MARGIN_SECONDS = 10.0
 """How much longer than two timeouts a claim lasts. A delivery whose claim ends while it is sent is sent twice."""
-FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 1.0, 3_600.0
-"""Pauses between attempts double from a second, for a receiver that restarts, to an hour."""
 KEEP_DAYS = 30.0
 """How long delivered ones are listed; failed ones stay ten times as long, for redelivery."""
 CLEANUP_SECONDS = 3_600.0
@@ -38,14 +36,6 @@ NO_ANSWER = "no answer in HTTP from a receiver at a public address; the worker's
 worker's network.
 """
 _log = structlog.get_logger(__name__)
-
-
-def pause_after(attempt: int, retry_after: float = 0.0) -> float:
-    """Return the seconds until the attempt after the `attempt`-th: doubling, with jitter, and at least the receiver's
-    `retry_after`, up to an hour.
-    """
-    grown = min(MAX_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** min(attempt - 1, 20))
-    return float(max(grown * random.uniform(0.5, 1.0), min(retry_after, MAX_PAUSE_SECONDS)))
 
 
 class Deliverer:

@@ -20,7 +20,7 @@ from .deliverer import Deliverer
 from .delivery_policy import DeliveryPolicy
 from .matching import MAX_WEBHOOKS, match_deliveries
 from .metrics import WebhookMetrics
-from .redelivery import Redeliverer
+from .requested_redelivery import Redeliverer
 
 FOLD_WAIT_SECONDS = 30.0
 """Longer than a worker's restart. After that the reaction fails and its session starts again."""

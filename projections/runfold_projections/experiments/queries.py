@@ -6,8 +6,8 @@ from typing import Any
 from uuid import UUID
 
 from runfold_projections.postgres.connection import Connection
+from runfold_projections.search.lifecycle_view import ViewType
 from runfold_projections.search.tokens import storable
-from runfold_projections.search.view import ViewType
 from runfold_projections.search.vocabulary import EXPERIMENTS
 
 from .search_sql import page_of_experiments

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
+from runfold_projections.search.lifecycle_view import ViewType
 from runfold_projections.search.sql import Parameters, Statement, comparison_sql, page_sql
 from runfold_projections.search.tree import Clause, Key, KeyKind, Order, Presence
-from runfold_projections.search.view import ViewType
 
 _COLUMNS = {
     "name": "x.name",

@@ -1,7 +1,6 @@
 """Batches of one partition: decoded, folded, and written in one statement with their checkpoint."""
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from runfold_projections import catalog
 from runfold_projections.core.projection import Projection
@@ -11,39 +10,16 @@ from runfold_projections.history.journal import Journal
 from runfold_projections.postgres.batch_statement import RowChange, columns
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.segments.compaction_backlog import Compacting, PartitionCompaction
-from runfold_schemas.codec.catalog import Catalog
-from runfold_schemas.codec.record import Raw, Record, read_record
-from runfold_schemas.errors import BadRecord, Reason, UndeclaredSchema
+from runfold_schemas.codec.record import Record
+from runfold_schemas.errors import Reason
 from runfold_schemas.events.system import Genesis
 from runfold_schemas.positions.position import Partition
 
 from .change_log import ChangeLog
 from .checkpoint import Checkpoint, commit
+from .decoding import DeadLetter, Decoded, begin
 from .sequences import SequenceTracker
 from .topic_projector import projector_for
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """A record that this code can never fold, and why."""
-
-    raw: Raw
-    reason: Reason
-    message: str
-
-
-@dataclass(slots=True)
-class Decoded:
-    """The decoded part of a batch.
-
-    `stopped_by` is the first record of an unknown schema id; nothing after it is decoded.
-    """
-
-    records: list[Record] = field(default_factory=list)
-    set_aside: list[DeadLetter] = field(default_factory=list)
-    next_offset: int = 0
-    broker_ms: int = 0
-    stopped_by: tuple[Raw, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,67 +31,6 @@ class Applied:
     duplicates: int
     rejected: int
     set_aside: dict[Reason, int]
-
-
-def decode_batch(
-    raws: Sequence[Raw],
-    catalog: Catalog,
-    partitions: int,
-    declared: Collection[int] | None = None,
-    into: Decoded | None = None,
-) -> Decoded:
-    """Decode records up to the first whose schema id is not in the catalog, and add them to `into`.
-
-    With `declared`, the ids that the log declares, only those stop it: records of other unknown ids are dead letters.
-    """
-    out = Decoded() if into is None else into
-    for raw in raws:
-        try:
-            out.records.append(read_record(raw, catalog, partitions))
-        except UndeclaredSchema as error:
-            if declared is None or error.schema_id in declared:
-                out.stopped_by = (raw, error.schema_id)
-                return out
-            message = f"schema id {error.schema_id} is not declared in the system topic"
-            out.set_aside.append(DeadLetter(raw, Reason.UNDECLARED_SCHEMA, message))
-        except BadRecord as error:
-            out.set_aside.append(DeadLetter(raw, error.reason, str(error)))
-        out.next_offset, out.broker_ms = raw.position.offset + 1, raw.timestamp_ms
-    return out
-
-
-def begin(
-    where: Partition, partitions: int, before: Checkpoint | None, batch: Decoded
-) -> tuple[Checkpoint | None, list[Record], list[DeadLetter]]:
-    """Return the checkpoint after a batch, the records to fold, and the dead letters.
-
-    The checkpoint is None until a genesis was found. Later genesis records, and those of other partitions, are ignored.
-    """
-    genesis: Record | None = None
-    records: list[Record] = []
-    aside = list(batch.set_aside)
-    for record in batch.records:
-        if isinstance(record.event, Genesis):
-            if before is None and genesis is None and record.event.is_of(where, partitions):
-                genesis = record
-                records.append(record)
-        elif before is None and genesis is None:
-            aside.append(_early(record))
-        else:
-            records.append(record)
-    if before is not None:
-        log_id, genesis_id = before.log_id, before.genesis_id
-    elif genesis is not None:
-        assert isinstance(genesis.event, Genesis)
-        log_id, genesis_id = genesis.event.log_id, genesis.envelope.event_id
-    else:
-        return None, [], []
-    return Checkpoint(log_id, genesis_id, batch.next_offset, batch.broker_ms), records, aside
-
-
-def _early(record: Record) -> DeadLetter:
-    raw = Raw(record.position, record.timestamp_ms, record.entity.encode(), None, ())
-    return DeadLetter(raw, Reason.BEFORE_GENESIS, "the record stands before the partition's genesis")
 
 
 class PartitionFold:

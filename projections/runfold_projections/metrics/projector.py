@@ -31,7 +31,7 @@ from runfold_schemas.positions.position import Partition
 from .branch_rows import BranchRows, load_branches
 from .fold import fold
 from .keys import FEW_KEYS, Layouts
-from .residence import make_room
+from .run_eviction import make_room
 from .run_metrics import RunMetrics, rows_up_to
 from .summaries import Summaries
 from .summary_rows import load_summaries, recompute, summary_changes

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from runfold_projections.artifacts.checks import checks_overview
+from runfold_projections.artifacts.damage import checks_overview
 from runfold_projections.control.leases import DEAD
 from runfold_projections.postgres.connection import Connection
 from runfold_projections.postgres.read_transaction import checkpoints

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from runfold_projections.search.lifecycle_view import ViewType
 from runfold_projections.search.like import like
 from runfold_projections.search.tree import Among, Clause, Compare, Key, KeyKind, Operator, Presence
-from runfold_projections.search.view import ViewType
 
 from .columns import DatasetColumn, NumberColumn, TextColumn
 from .dictionary import TextDictionary

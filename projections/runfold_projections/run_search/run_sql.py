@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from runfold_projections.search.lifecycle_view import ViewType
 from runfold_projections.search.sql import Parameters, Statement, comparison_sql, page_sql
 from runfold_projections.search.tree import Clause, Compare, Key, KeyKind, Operator, Order, Presence
-from runfold_projections.search.view import ViewType
 
 _COLUMNS = {
     "run_id": "r.run_id",

@@ -13,10 +13,10 @@ from runfold_projections.postgres.connection import Connection
 from runfold_projections.run_search.column_search import RunSearch
 from runfold_projections.run_search.run_finder import run_ids_by_sql
 from runfold_projections.run_search.run_sql import SearchScope
+from runfold_projections.search.lifecycle_view import ViewType
 from runfold_projections.search.sql import check_page
 from runfold_projections.search.tokens import storable
 from runfold_projections.search.tree import KeyKind
-from runfold_projections.search.view import ViewType
 from runfold_projections.search.vocabulary import RUNS
 from runfold_projections.series.latest import LatestMetric
 

@@ -11,7 +11,7 @@ from runfold_projections.postgres.connection import Connection
 from runfold_projections.run_search.run_finder import run_ids_by_sql
 from runfold_projections.runs.details import Dataset
 from runfold_projections.runs.queries import parse_search
-from runfold_projections.search.view import ViewType
+from runfold_projections.search.lifecycle_view import ViewType
 from runfold_projections.segments.compacted import read_segment
 from runfold_schemas.events.frames import Frame
 

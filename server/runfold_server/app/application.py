@@ -40,8 +40,8 @@ from runfold_server.http.services import (
     Services,
     StreamServices,
 )
-from runfold_server.integrity.checks import Checks
 from runfold_server.integrity.scrub import Scrub
+from runfold_server.integrity.verified_reads import Checks
 from runfold_server.mlflow.answers.runs import encode_run_bytes
 from runfold_server.reads.exports import Exports
 from runfold_server.reads.moments import Moments

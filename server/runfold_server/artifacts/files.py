@@ -16,7 +16,7 @@ from runfold_server.core.errors import InvalidParameter, NotFound
 from runfold_server.http.responses import with_moment
 from runfold_server.http.services import Services
 from runfold_server.reads.scopes import of_run
-from runfold_server.writes.levels import require_level
+from runfold_server.writes.feature_levels import require_level
 from runfold_server.writes.writes import WriteOrigin
 from runfold_storage.objects import Stored
 

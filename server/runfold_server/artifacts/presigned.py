@@ -23,7 +23,7 @@ from runfold_server.http.request_body import read_body, read_json
 from runfold_server.http.responses import json_answer, json_response, with_moment
 from runfold_server.http.services import Services
 from runfold_server.openapi_schemas.common import INT64, JSON, NOTHING, TEXT, Schema, having, listed
-from runfold_server.writes.levels import require_level
+from runfold_server.writes.feature_levels import require_level
 from runfold_storage.errors import ObjectMissing, UploadRejected
 from runfold_storage.objects import MARK, MOST_PARTS, abort
 

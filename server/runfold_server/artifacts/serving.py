@@ -14,7 +14,7 @@ from starlette.responses import Response, StreamingResponse
 
 from runfold_projections.artifacts.queries import Artifact
 from runfold_server.core.errors import Internal
-from runfold_server.integrity.checks import Checks
+from runfold_server.integrity.verified_reads import Checks
 from runfold_storage.errors import ObjectMissing
 from runfold_storage.objects import Store
 

@@ -15,7 +15,7 @@ from runfold_server.core.config import ServerConfig
 from runfold_server.core.database import Database
 from runfold_server.core.metrics import ServerMetrics
 from runfold_server.freshness.end_offsets import EndOffsets
-from runfold_server.integrity.checks import Checks
+from runfold_server.integrity.verified_reads import Checks
 from runfold_server.reads.exports import Exports
 from runfold_server.reads.moments import Moments
 from runfold_server.reads.reader import Reader

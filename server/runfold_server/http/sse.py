@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from runfold_server.security.admission import Slot
+from runfold_server.security.slots import Slot
 
 SEND_TIMEOUT_SECONDS = 60.0
 """A connection whose client reads nothing for this long is closed."""

@@ -6,7 +6,7 @@ import time
 
 import structlog
 
-from runfold_projections.artifacts.checks import advance, claim_pass, end_pass, files_after, release_pass
+from runfold_projections.artifacts.damage import advance, claim_pass, end_pass, files_after, release_pass
 from runfold_projections.artifacts.queries import Artifact
 from runfold_server.core.database import Database
 from runfold_server.core.errors import ApiError
@@ -14,7 +14,7 @@ from runfold_server.core.metrics import ServerMetrics
 from runfold_storage.errors import StorageError, StorageUnavailable
 from runfold_storage.objects import Store
 
-from .checks import Checks
+from .verified_reads import Checks
 
 POLL_SECONDS = 30.0
 """Pause between checks whether a pass is due, and after a failure."""

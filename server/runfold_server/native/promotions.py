@@ -31,7 +31,7 @@ from runfold_server.openapi_schemas.common import (
     listed,
     ref,
 )
-from runfold_server.writes.levels import require_level
+from runfold_server.writes.feature_levels import require_level
 from runfold_server.writes.writes import RejectedWrite
 
 from .model_json import encode_model

@@ -10,7 +10,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from runfold_server.core.errors import Unavailable
-from runfold_server.security.admission import Slot, Slots
+from runfold_server.security.slots import Slot, Slots
 
 MOST_ANSWERS, MOST_OF_ONE = 8, 4
 """Answers of one server process that are being read or sent, and those of one client."""

@@ -19,7 +19,7 @@ from runfold_log.cluster import KafkaCluster
 from runfold_log.reader import FETCH_WAIT_SECONDS, Stretch
 from runfold_schemas.positions.position import Partition, Position
 from runfold_server.core.errors import Unavailable
-from runfold_server.security.admission import Slots
+from runfold_server.security.slots import Slots
 
 from .log_reader import Gone, StreamReader, open_stream_reader
 from .send_queue import End, SendQueue

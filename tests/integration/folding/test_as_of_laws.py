@@ -15,7 +15,7 @@ from runfold_projections.core.projection import Projection
 from runfold_projections.core.rejection import Rejection
 from runfold_projections.experiments import fold as experiments
 from runfold_projections.experiments.as_of import experiment_at, experiment_named_at
-from runfold_projections.folding.partition_fold import decode_batch
+from runfold_projections.folding.decoding import decode_batch
 from runfold_projections.history import journal as journals
 from runfold_projections.history.cutoff import existing_runs
 from runfold_projections.history.journal_reader import load_events

@@ -17,7 +17,8 @@ from runfold_projections.core.projector import Projector
 from runfold_projections.core.rejection import Rejection
 from runfold_projections.folding import partition_fold as batches
 from runfold_projections.folding.checkpoint import Checkpoint, load
-from runfold_projections.folding.partition_fold import PartitionFold, decode_batch
+from runfold_projections.folding.decoding import decode_batch
+from runfold_projections.folding.partition_fold import PartitionFold
 from runfold_projections.folding.topic_projector import projector_for
 from runfold_projections.generations.canonical_rows import canonical_rows
 from runfold_projections.metrics.branches import NO_RANK

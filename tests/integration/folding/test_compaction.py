@@ -16,7 +16,8 @@ from runfold_projections.core.canonical import Row
 from runfold_projections.core.errors import CompactionFailed, Fenced
 from runfold_projections.core.projection import Projection
 from runfold_projections.folding.checkpoint import Checkpoint
-from runfold_projections.folding.partition_fold import PartitionFold, decode_batch
+from runfold_projections.folding.decoding import decode_batch
+from runfold_projections.folding.partition_fold import PartitionFold
 from runfold_projections.generations.canonical_rows import canonical_rows
 from runfold_projections.postgres.connection import Connection, Pool, open_pool
 from runfold_projections.segments import compacted_builder, compaction

@@ -14,7 +14,8 @@ import pytest
 
 from runfold_projections.control.migrations import migrate
 from runfold_projections.core.projection import Projection
-from runfold_projections.folding.partition_fold import PartitionFold, decode_batch
+from runfold_projections.folding.decoding import decode_batch
+from runfold_projections.folding.partition_fold import PartitionFold
 from runfold_projections.history import journal as journals
 from runfold_projections.logged_models.as_of import logged_model_at
 from runfold_projections.logged_models.queries import get_logged_model

@@ -21,7 +21,7 @@ from runfold_log.writer import LogWriter
 from runfold_projections.control.leases import Leasable
 from runfold_projections.core.errors import Fenced
 from runfold_projections.core.projection import Projection
-from runfold_projections.folding.partition_fold import Decoded, decode_batch
+from runfold_projections.folding.decoding import Decoded, decode_batch
 from runfold_projections.generations.generations import Generation
 from runfold_projections.postgres.connection import open_pool
 from runfold_schemas.codec.catalog import released_catalog

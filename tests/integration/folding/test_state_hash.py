@@ -19,7 +19,8 @@ from runfold_projections.control.migrations import migrate
 from runfold_projections.core.canonical import Listing, Row
 from runfold_projections.core.projection import Projection
 from runfold_projections.folding.checkpoint import Checkpoint, load
-from runfold_projections.folding.partition_fold import PartitionFold, decode_batch
+from runfold_projections.folding.decoding import decode_batch
+from runfold_projections.folding.partition_fold import PartitionFold
 from runfold_projections.generations.canonical_rows import canonical_rows
 from runfold_projections.generations.comparison import RowDifference, differences
 from runfold_projections.generations.state_hash import state_hash

@@ -16,7 +16,8 @@ from runfold_projections.control.migrations import check_migrated, migrate
 from runfold_projections.core.errors import NotMigrated
 from runfold_projections.core.projection import Projection
 from runfold_projections.folding.checkpoint import Checkpoint
-from runfold_projections.folding.partition_fold import PartitionFold, decode_batch
+from runfold_projections.folding.decoding import decode_batch
+from runfold_projections.folding.partition_fold import PartitionFold
 from runfold_projections.generations.canonical_rows import canonical_rows
 from runfold_projections.generations.comparison import differences
 from runfold_projections.generations.generations import Generation, create_generation, generations, switch

@@ -12,7 +12,8 @@ import pytest
 
 from runfold_projections.core.projection import Projection
 from runfold_projections.folding.checkpoint import Checkpoint
-from runfold_projections.folding.partition_fold import PartitionFold, decode_batch
+from runfold_projections.folding.decoding import decode_batch
+from runfold_projections.folding.partition_fold import PartitionFold
 from runfold_projections.generations.generations import create_generation, switch
 from runfold_projections.postgres.connection import Connection, Pool, open_connection, open_pool
 from runfold_projections.postgres.read_transaction import read_transaction

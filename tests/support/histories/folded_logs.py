@@ -9,7 +9,8 @@ from random import Random
 
 from runfold_projections.control.migrations import migrate
 from runfold_projections.core.projection import Projection
-from runfold_projections.folding.partition_fold import PartitionFold, decode_batch
+from runfold_projections.folding.decoding import decode_batch
+from runfold_projections.folding.partition_fold import PartitionFold
 from runfold_projections.postgres.connection import Connection, open_connection, open_pool
 from runfold_projections.segments.compaction import SegmentSource, compact_source
 from runfold_schemas.codec.catalog import released_catalog

@@ -10,7 +10,8 @@ from typing import Any
 
 from runfold_projections.core.projection import Projection
 from runfold_projections.folding.checkpoint import Checkpoint
-from runfold_projections.folding.partition_fold import PartitionFold, decode_batch
+from runfold_projections.folding.decoding import decode_batch
+from runfold_projections.folding.partition_fold import PartitionFold
 from runfold_projections.generations.canonical_rows import canonical_rows
 from runfold_projections.postgres.connection import open_pool
 from runfold_projections.postgres.read_transaction import read_transaction

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from runfold_projections.folding.partition_fold import decode_batch
+from runfold_projections.folding.decoding import decode_batch
 from runfold_projections.metrics.branches import NO_RANK, EffectiveView, RunBranches
 from runfold_projections.series.visible_points import BranchChoice
 from runfold_schemas.codec.catalog import released_catalog

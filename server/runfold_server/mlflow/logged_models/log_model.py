@@ -10,7 +10,7 @@ from runfold_server.http.operation import Call, Operation
 from runfold_server.http.services import Services
 from runfold_server.mlflow.messages import RunRequest
 from runfold_server.mlflow.rejection_errors import as_mlflow_error
-from runfold_server.writes.levels import require_level
+from runfold_server.writes.feature_levels import require_level
 from runfold_server.writes.writes import RejectedWrite
 
 Json = dict[str, Any]

@@ -36,7 +36,7 @@ from runfold_server.mlflow.tracking.artifact_roots import check_run, no_logged_m
 from runfold_server.mlflow.tracking.experiments import experiment_id
 from runfold_server.openapi_schemas.common import having, ref
 from runfold_server.reads.scopes import of_topics
-from runfold_server.writes.levels import require_level
+from runfold_server.writes.feature_levels import require_level
 from runfold_server.writes.writes import RejectedWrite
 
 Json = dict[str, Any]

@@ -31,7 +31,7 @@ from runfold_server.mlflow.answers.values import encode_page
 from runfold_server.mlflow.messages import Tag
 from runfold_server.openapi_schemas.common import TEXT, having, page
 from runfold_server.reads.reader import Query
-from runfold_server.writes.levels import require_level
+from runfold_server.writes.feature_levels import require_level
 
 from . import registry_validation as limits
 from .registered_models import UNLEVELLED, VERSION, ModelRequest

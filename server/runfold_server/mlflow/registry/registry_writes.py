@@ -8,7 +8,7 @@ from runfold_schemas.events.registered_models import RegisteredModelFact
 from runfold_schemas.positions.vector import Vector
 from runfold_server.http.services import Services
 from runfold_server.reads.reader import Query
-from runfold_server.writes.levels import require_level
+from runfold_server.writes.feature_levels import require_level
 from runfold_server.writes.writes import RejectedWrite, WriteOrigin
 
 from .registry_errors import as_registry_error

@@ -19,7 +19,7 @@ from runfold_server.http.operation import Call, Operation
 from runfold_server.http.services import Services
 from runfold_server.openapi_schemas.common import MS, NOTHING, TEXT, having, listed
 from runfold_server.reads.scopes import of_topics
-from runfold_server.writes.levels import require_level
+from runfold_server.writes.feature_levels import require_level
 from runfold_server.writes.writes import RejectedWrite, WriteOrigin
 
 Json = dict[str, Any]

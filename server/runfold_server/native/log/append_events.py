@@ -27,9 +27,9 @@ from runfold_server.http.prefixes import NATIVE_PREFIX
 from runfold_server.http.request_body import read_body
 from runfold_server.http.responses import json_answer, json_response
 from runfold_server.http.services import Services
-from runfold_server.native.admission import admit
+from runfold_server.native.appendable_events import admit
 from runfold_server.openapi_schemas.common import JSON, ref
-from runfold_server.writes.levels import too_new
+from runfold_server.writes.feature_levels import too_new
 
 _WINDOW_BYTES = 256 * 1024
 _WINDOW_RECORDS = 500

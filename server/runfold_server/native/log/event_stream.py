@@ -16,7 +16,7 @@ from runfold_server.http.prefixes import NATIVE_PREFIX
 from runfold_server.http.services import Services
 from runfold_server.http.sse import MEDIA_TYPE, EventStream, SendEvents, encode_event
 from runfold_server.openapi_schemas.common import TEXT
-from runfold_server.security.admission import Slot
+from runfold_server.security.slots import Slot
 from runfold_server.streams.events.feed import EventFeed
 from runfold_server.streams.events.filters import Filter, patterns
 from runfold_server.streams.events.start_positions import NOW, write_id

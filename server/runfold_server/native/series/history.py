@@ -33,7 +33,7 @@ from runfold_server.openapi_schemas.common import INT64, JSON, MS, POSITIONS, TE
 from runfold_server.reads.exports import Export, Spool
 from runfold_server.reads.reader import Consistency
 from runfold_server.reads.scopes import of_topics
-from runfold_server.security.admission import Slot
+from runfold_server.security.slots import Slot
 
 from . import arrow
 from .arrow import Column, Type

@@ -22,7 +22,7 @@ from runfold_server.http.services import Services
 from runfold_server.http.sse import MEDIA_TYPE, EventStream, SendEvents, encode_event
 from runfold_server.openapi_schemas.common import TEXT
 from runfold_server.reads.scopes import of_runs
-from runfold_server.security.admission import Slot
+from runfold_server.security.slots import Slot
 from runfold_server.streams.series.deduplication import Deduplicator
 from runfold_server.streams.series.feed import SeriesFeed
 from runfold_server.streams.series.subscription import Cut, SeriesSubscription, merged

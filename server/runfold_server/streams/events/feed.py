@@ -9,7 +9,7 @@ from runfold_log.reader import Stretch
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import partition_count
 from runfold_server.reads.reader import Reader
-from runfold_server.security.admission import Slots
+from runfold_server.security.slots import Slots
 from runfold_server.streams.live_feed import Audience, LiveFeed, StreamKind
 
 from .event_json import Entry

@@ -19,7 +19,7 @@ from runfold_schemas.codec.record import Record, read_record
 from runfold_schemas.errors import SchemaError
 from runfold_schemas.positions.position import Partition
 from runfold_server.reads.reader import Reader
-from runfold_server.security.admission import Slots
+from runfold_server.security.slots import Slots
 from runfold_server.streams.live_feed import Audience, LiveFeed, StreamKind
 from runfold_server.streams.log_reader import Gone
 from runfold_server.streams.patient_reads import read_when_folded

@@ -4,7 +4,7 @@ from array import array
 from collections import OrderedDict
 
 from runfold_projections.metrics.keys import Layouts
-from runfold_projections.metrics.residence import make_room
+from runfold_projections.metrics.run_eviction import make_room
 from runfold_projections.metrics.run_metrics import RunMetrics
 from runfold_projections.metrics.summaries import Summaries
 from runfold_schemas.events.frames import Frame

@@ -15,9 +15,9 @@ from runfold_projections.run_search.filtering import DATASETS, RUN_ID, matching
 from runfold_projections.run_search.ordering import ordered, sort_keys
 from runfold_projections.run_search.run_sql import START_TIME, SearchScope
 from runfold_projections.run_search.table import RunRow, RunTable, id_width
+from runfold_projections.search.lifecycle_view import ViewType
 from runfold_projections.search.like import like
 from runfold_projections.search.tree import Among, Key, KeyKind, Order
-from runfold_projections.search.view import ViewType
 
 METRIC, PARAM = Key(KeyKind.METRIC, "m"), Key(KeyKind.PARAM, "p")
 texts = st.text("ab%_\\Aü€😀", max_size=6)

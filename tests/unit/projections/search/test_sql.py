@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from runfold_projections.experiments.search_sql import page_of_experiments
 from runfold_projections.run_search.run_sql import SearchScope, page_of_run_ids
+from runfold_projections.search.lifecycle_view import ViewType
 from runfold_projections.search.tree import Among, Clause, Compare, Key, KeyKind, Operator, Order, Presence
-from runfold_projections.search.view import ViewType
 from runfold_projections.search.vocabulary import EXPERIMENTS, RUNS
 
 MARK = "ẑẑẑ"

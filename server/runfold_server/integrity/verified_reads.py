@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import structlog
 
-from runfold_projections.artifacts.checks import clear_damage, is_damaged, record_damage
+from runfold_projections.artifacts.damage import clear_damage, is_damaged, record_damage
 from runfold_projections.artifacts.queries import Artifact
 from runfold_server.core.database import Database
 from runfold_server.core.errors import DamagedBytes, Unavailable

@@ -8,7 +8,7 @@ from runfold_consumers.runtime.backoff import Backoff
 from runfold_consumers.runtime.errors import SERVICE_ERRORS, LogMismatch
 from runfold_consumers.runtime.partition_reader import open_partition
 from runfold_log.cluster import KafkaCluster
-from runfold_projections.folding.partition_fold import decode_batch
+from runfold_projections.folding.decoding import decode_batch
 from runfold_projections.postgres.connection import Connection, open_pool
 from runfold_projections.webhooks import deliveries
 from runfold_schemas.codec.catalog import Catalog
