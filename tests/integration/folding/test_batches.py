@@ -17,7 +17,7 @@ from runfold_projections.core.projector import Projector
 from runfold_projections.core.rejection import Rejection
 from runfold_projections.folding import partition_fold as batches
 from runfold_projections.folding.checkpoint import Checkpoint, load
-from runfold_projections.folding.decoding import decode_batch
+from runfold_projections.folding.decoding import Decoded, decode_batch
 from runfold_projections.folding.partition_fold import PartitionFold
 from runfold_projections.folding.topic_projector import projector_for
 from runfold_projections.generations.canonical_rows import canonical_rows
@@ -354,7 +354,7 @@ async def test_a_batch_without_records_moves_the_checkpoint_alone(services: Serv
         start = await apply(connection, fold, None, history(Projection.RUNS, Random(2), 10))
         assert start is not None
         before = await rows_of(connection, Projection.RUNS)
-        applied = await fold.apply(connection, start, batches.Decoded(next_offset=99, broker_ms=7))
+        applied = await fold.apply(connection, start, Decoded(next_offset=99, broker_ms=7))
         assert applied.checkpoint == replace(start, next_offset=99, broker_ms=7)
         after = await rows_of(connection, Projection.RUNS)
         assert [row for row in after if row[0] != "checkpoint"] == [row for row in before if row[0] != "checkpoint"]
