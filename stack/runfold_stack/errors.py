@@ -41,7 +41,8 @@ class DataDirInUse(StackError):
         self.pid = pid
         holder = f"process {pid}" if pid is not None else "another process"
         super().__init__(
-            f"The data directory {directory} is in use by {holder}. Stop that stack, or start this one with another data directory."
+            f"The data directory {directory} is in use by {holder}. Stop that stack, or start this one with "
+            "another data directory."
         )
 
 
@@ -51,7 +52,8 @@ class PortTaken(StackError):
     def __init__(self, part: str, host: str, port: int) -> None:
         self.port = port
         super().__init__(
-            f"Port {port} on {host}, asked for {part}, is taken by another process. Name another port, or none to let a free one be chosen."
+            f"Port {port} on {host}, asked for {part}, is taken by another process. Name another port, or none to "
+            "let a free one be chosen."
         )
 
 

@@ -1,4 +1,4 @@
-"""Which code folds: what lets a rebuild that was broken off see that it began with another."""
+"""A hash of the folding code: an interrupted rebuild uses it to detect that the code changed since it began."""
 
 import hashlib
 from functools import lru_cache

@@ -65,10 +65,10 @@ async def create_generation(
     projection: Projection,
     *,
     until: Sequence[int] | None = None,
-    past: str | None = None,
+    snapshot: str | None = None,
     code: str | None = None,
 ) -> Generation:
-    """A new, empty generation in state `building`, or of a past; workers begin to fold it from the start of the log.
+    """Create an empty generation in state `building`, or of a snapshot; workers fold it from the log's start.
 
     Must run in a transaction. The connection's search_path is the control schema.
     """
@@ -76,7 +76,7 @@ async def create_generation(
         "SELECT coalesce(max(number), 0) + 1 FROM generation WHERE projection = $1", projection.value
     )
     schema_name = generation_schema(namespace, projection.value, number)
-    state = "building" if past is None else "past"
+    state = "building" if snapshot is None else "past"
     await connection.execute(
         """
         INSERT INTO generation (projection, number, schema_name, state, layout, until, past, code)
@@ -88,7 +88,7 @@ async def create_generation(
         state,
         catalog.layout_of(projection),
         until,
-        past,
+        snapshot,
         code,
     )
     await connection.execute(f"CREATE SCHEMA {identifier(schema_name)}")
@@ -136,11 +136,11 @@ async def show_tables(connection: Connection, generation: Generation, schema: st
         await _show(connection, table, f"SELECT * FROM {identifier(generation.schema_name)}.{table}", schema)
 
 
-async def show_generations(connection: Connection, namespace: str, past: str, schema: str) -> None:
+async def show_generations(connection: Connection, namespace: str, snapshot: str, schema: str) -> None:
     """Make the view that shows a snapshot's generations as live ones. The name must have been checked."""
     query = (
         "SELECT projection, number, schema_name, 'live'::text AS state, created_at, switched_at, layout "
-        f"FROM {identifier(namespace)}.generation WHERE past = '{past}' AND state = 'past'"
+        f"FROM {identifier(namespace)}.generation WHERE past = '{snapshot}' AND state = 'past'"
     )
     await _show(connection, "generation", query, schema)
 

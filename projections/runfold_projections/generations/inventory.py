@@ -22,7 +22,7 @@ class GenerationInfo:
 
     generation: Generation
     layout: int
-    past: str | None
+    snapshot: str | None
     created_at: datetime
     switched_at: datetime | None
     checkpoints: dict[Partition, int]
@@ -33,9 +33,9 @@ class GenerationInfo:
         return {
             "projection": self.generation.projection.value,
             "number": self.generation.number,
-            "state": self.generation.state,
+            "state": "snapshot" if self.generation.state == "past" else self.generation.state,
             "layout": self.layout,
-            "past": self.past,
+            "snapshot": self.snapshot,
             "vector": write_vector(self.checkpoints),
             "bytes": self.size,
             "created_at": self.created_at.isoformat(),

@@ -57,13 +57,16 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RebuildProgress:
-    """How many of the log's records are folded. `total` grows with writes. `past`: the name of a snapshot."""
+    """How many of the log's records are folded. `total` grows with writes.
+
+    `snapshot` is its name, if the generation is part of one.
+    """
 
     generation: Generation
     phase: Phase
     folded: int
     total: int
-    past: str | None = None
+    snapshot: str | None = None
 
 
 OnProgress = Callable[[RebuildProgress], None]

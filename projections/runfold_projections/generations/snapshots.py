@@ -62,7 +62,7 @@ def snapshot_schema(namespace: str, name: str) -> str:
 def check_name(name: str) -> str:
     """Return the name; BadSnapshot unless it is valid."""
     if not _NAME.fullmatch(name):
-        raise BadSnapshot(f"past {name!r}: a name has 1 to 17 lower-case letters, digits and underscores")
+        raise BadSnapshot(f"snapshot {name!r}: a name has 1 to 17 lower-case letters, digits and underscores")
     return name
 
 
@@ -87,9 +87,10 @@ async def create_snapshot(
             "SELECT name, vector FROM past WHERE name = $1 OR vector = $2", name, write_vector(wanted)
         )
         if same is not None:
-            what = f"is past `{same['name']}` already" if same["name"] != name else "has a name that is taken"
+            what = f"is snapshot `{same['name']}` already" if same["name"] != name else "has a name that is taken"
             raise BadSnapshot(
-                f"past {name!r} of {write_vector(wanted)} {what}: use it, or `runfold past drop {same['name']}` first"
+                f"snapshot {name!r} of {write_vector(wanted)} {what}: use it, or "
+                f"`runfold snapshot drop {same['name']}` first"
             )
         await connection.execute(
             "INSERT INTO past (name, vector, asked) VALUES ($1, $2, $3)", name, write_vector(wanted), asked
@@ -97,7 +98,7 @@ async def create_snapshot(
         await connection.execute(f"CREATE SCHEMA {identifier(schema)}")
         for projection in Projection:
             await create_generation(
-                connection, namespace, projection, until=_until(projection, wanted, partitions), past=name
+                connection, namespace, projection, until=_until(projection, wanted, partitions), snapshot=name
             )
         await _show(connection, namespace, name)
 
@@ -114,14 +115,14 @@ async def complete_snapshots(connection: Connection, namespace: str) -> list[str
     """
     made: list[str] = []
     for row in await connection.fetch("SELECT name, vector FROM past ORDER BY name"):
-        there = {g.projection for g in await _of_past(connection, row["name"])}
+        there = {g.projection for g in await _generations_of(connection, row["name"])}
         missing = [projection for projection in Projection if projection not in there]
         vector = parse_vector(row["vector"]) if row["vector"] else {}
         # Partitions that the vector does not name have nothing to fold, so it implies how many are needed.
         partitions = 1 + max((where.partition for where in vector), default=0)
         for projection in missing:
             generation = await create_generation(
-                connection, namespace, projection, until=_until(projection, vector, partitions), past=row["name"]
+                connection, namespace, projection, until=_until(projection, vector, partitions), snapshot=row["name"]
             )
             made.append(generation.schema_name)
         if missing:
@@ -129,7 +130,7 @@ async def complete_snapshots(connection: Connection, namespace: str) -> list[str
     return made
 
 
-async def _of_past(connection: Connection, name: str) -> list[Generation]:
+async def _generations_of(connection: Connection, name: str) -> list[Generation]:
     numbers = {
         (row["projection"], row["number"])
         for row in await connection.fetch(
@@ -141,7 +142,7 @@ async def _of_past(connection: Connection, name: str) -> list[Generation]:
 
 async def _show(connection: Connection, namespace: str, name: str) -> None:
     schema = snapshot_schema(namespace, name)
-    found = await _of_past(connection, name)
+    found = await _generations_of(connection, name)
     await show_common(connection, found, schema)
     for generation in found:
         await show_tables(connection, generation, schema)
@@ -154,7 +155,7 @@ async def drop_snapshot(connection: Connection, namespace: str, name: str) -> No
     async with connection.transaction():
         gone = await connection.fetchval("DELETE FROM past WHERE name = $1 RETURNING name", name)
         if gone is None:
-            raise NoSuchSnapshot(f"there is no past `{name}`; `runfold past list` shows those that there are")
+            raise NoSuchSnapshot(f"there is no snapshot `{name}`; `runfold snapshot list` shows those that there are")
         await connection.execute(f"DROP SCHEMA IF EXISTS {identifier(schema)} CASCADE")
         rows = await connection.fetch("SELECT schema_name FROM generation WHERE past = $1 AND state = 'past'", name)
         await retire(connection, [row["schema_name"] for row in rows])
@@ -167,7 +168,7 @@ async def read_snapshots(connection: Connection, *, name: str | None = None) -> 
         "SELECT name, vector, asked, created_at FROM past WHERE $1::text IS NULL OR name = $1 ORDER BY created_at", name
     ):
         vector = parse_vector(row["vector"]) if row["vector"] else {}
-        schemas = [g.schema_name for g in await _of_past(connection, row["name"])]
+        schemas = [g.schema_name for g in await _generations_of(connection, row["name"])]
         have: dict[Partition, int] = {}
         for schema in schemas:
             have |= await checkpoints_of(connection, schema)

@@ -133,9 +133,9 @@ class Snapshots:
             option = "--vector" if text[:1].isalpha() else "--at"
             raise NoSuchSnapshot(
                 f"Searches about the past need read models of it, and there are none of '{text}' "
-                f"({moments.vector_text(resolved)}). Create them with `runfold past create {option} "
+                f"({moments.vector_text(resolved)}). Create them with `runfold snapshot create {option} "
                 f"{shlex.quote(text)}`; "
-                "`runfold past list` shows those that there are."
+                "`runfold snapshot list` shows those that there are."
             )
         return name, resolved
 

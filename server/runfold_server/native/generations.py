@@ -47,7 +47,7 @@ _GENERATION = having(
         "number": INT64,
         "state": TEXT,
         "layout": INT64,
-        "past": NULLABLE_TEXT,
+        "snapshot": NULLABLE_TEXT,
         "vector": TEXT,
         "bytes": INT64,
         "created_at": TEXT,
@@ -65,7 +65,7 @@ OPERATIONS = (
         NoFields,
         _generations,
         "Built copies of the read models: live ones, those that a rebuild builds, with its progress, those to go "
-        "back to, and pasts.",
+        "back to, and snapshots.",
         {200: (JSON, having({"generations": listed(_GENERATION)}))},
         errors=(503,),
     ),

@@ -20,7 +20,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the API's answer.")]
 
 
 def ask(server: str | None, path: str, query: dict[str, Any], method: str = "GET") -> Any:
-    """The JSON that a server answers; empty parameters are not sent. StackError: no answer, or what it says against the request."""
+    """The JSON that a server answers; empty parameters are not sent.
+
+    StackError: no answer, or what it says against the request.
+    """
     return asyncio.run(_asked(method, _url(server), path, {name: value for name, value in query.items() if value}))
 
 

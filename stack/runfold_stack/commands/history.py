@@ -1,4 +1,6 @@
-"""`runfold timeline`, `why` and `diff`: what happened to a run, an experiment or a model, through the API of a running server."""
+"""`runfold timeline`, `why` and `diff`: what happened to a run, an experiment or a model, through the API of a running
+server.
+"""
 
 import json
 from datetime import UTC, datetime

@@ -25,7 +25,7 @@ from runfold_stack.errors import BadSetting, StackError
 from .history import diff, timeline, why
 from .promote import promote
 from .rebuild import generations_app, rebuild, rollback, state_hash
-from .snapshots import past_app
+from .snapshots import snapshot_app
 from .transfer import export, import_app
 from .webhooks import webhooks_app
 
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from .tail import Start
 
 app = typer.Typer(
-    help="Runfold: an event-sourced experiment tracker. Settings come from RUNFOLD_* variables or the file RUNFOLD_CONFIG names.",
+    help="Runfold: an event-sourced experiment tracker. Settings come from RUNFOLD_* variables or the file "
+    "RUNFOLD_CONFIG names.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -51,7 +52,7 @@ app.command()(rebuild)
 app.command()(rollback)
 app.command(name="state-hash")(state_hash)
 app.add_typer(generations_app, name="generations")
-app.add_typer(past_app, name="past")
+app.add_typer(snapshot_app, name="snapshot")
 app.add_typer(webhooks_app, name="webhooks")
 app.command()(timeline)
 app.command()(why)
@@ -167,7 +168,9 @@ def migrate(data_dir: DataDir = None) -> None:
 
 @app.command()
 def upgrade(data_dir: DataDir = None) -> None:
-    """Raise the feature level to this release's, when every server and worker runs it; topics that the log lacks are made."""
+    """Raise the feature level to this release's, when every server and worker runs it; topics that the log lacks are
+    made.
+    """
     from runfold_log.admin import upgrade_log
     from runfold_stack.config.services import find_services, kafka_named
     from runfold_stack.programs.up import log_settings
@@ -291,7 +294,8 @@ def main() -> None:
         finally:
             sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever read us has enough. What Python still holds for it must not be tried again at exit; the code is what Typer gives.
+        # Whoever read us has enough. What Python still holds for it must not be tried again at exit; the code is what
+        # Typer gives.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except KeyboardInterrupt:

@@ -59,7 +59,8 @@ def progress() -> Iterator[OnProgress]:
         def tell(told: RebuildProgress) -> None:
             bar.update(
                 task,
-                description=f"{told.generation.projection if told.past is None else _what(told)} {told.phase.value}",
+                description=f"{told.generation.projection if told.snapshot is None else _what(told)} "
+                f"{told.phase.value}",
                 completed=told.folded,
                 total=max(1, told.total),
                 speed=speed.said(told),
@@ -86,6 +87,6 @@ class _Lines:
 
 
 def _what(told: RebuildProgress) -> str:
-    if told.past is not None:
-        return f"past {told.past}"
+    if told.snapshot is not None:
+        return f"snapshot {told.snapshot}"
     return f"{told.generation.projection} generation {told.generation.number}"

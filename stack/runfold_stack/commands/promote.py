@@ -17,7 +17,8 @@ def promote(
         list[str] | None,
         typer.Option(
             "--if",
-            help="Condition; may be repeated: churn@prod=7, churn@prod=none, churn/8, churn/8=Staging, or a model's name.",
+            help="Condition; may be repeated: churn@prod=7, churn@prod=none, churn/8, churn/8=Staging, or a "
+            "model's name.",
         ),
     ] = None,
     archive_existing: Annotated[
@@ -30,8 +31,8 @@ def promote(
 ) -> None:
     """Move aliases and stages of registered models by one event, if all conditions hold: wholly or not at all.
 
-    Prints the event's position and the models as JSON. Exit code 1: nothing was changed, and the message says which condition failed
-    and what holds; or the server gave no answer, and then it says so.
+    Prints the event's position and the models as JSON. Exit code 1: nothing was changed, and the message says which
+    condition failed and what holds; or the server gave no answer, and then it says so.
     """
     # Imported on first use: the command starts faster.
     import runfold

@@ -50,7 +50,9 @@ def rebuild(
 
 
 def rollback(projection: Projections = None, patience: Patience = 60.0, data_dir: DataDir = None) -> None:
-    """Go back to the generation that was live before, at once: it is kept up to date for that. What was live is kept in turn.
+    """Go back to the generation that was live before, at once: it is kept up to date for that.
+
+    What was live is kept in turn.
 
     Without a projection: all that have an earlier generation.
     """
@@ -83,7 +85,7 @@ def drop_generation(
     number: Annotated[int, typer.Argument(min=1)],
     data_dir: DataDir = None,
 ) -> None:
-    """Drop a generation that is neither live nor of a past: one that is being built, or kept to go back to."""
+    """Drop a generation that is neither live nor part of a snapshot: one that is being built, or a standby."""
     from .rebuild_run import drop, projections
 
     dsn, namespace = _installation(data_dir)
@@ -97,18 +99,21 @@ def state_hash(
     generation: Annotated[
         int | None, typer.Option("--generation", min=1, help="Its number, of one projection; unset: the live one.")
     ] = None,
-    past: Annotated[str | None, typer.Option("--past", help="The generations of this past.")] = None,
+    snapshot: Annotated[str | None, typer.Option("--snapshot", help="The generations of this snapshot.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Print a hash of what is folded, and the position vector at which it was taken. Equal wherever the same log was folded so far."""
+    """Print a hash of what is folded, and the position vector at which it was taken.
+
+    Equal wherever the same log was folded so far.
+    """
     from .rebuild_run import hashes, projections
 
     chosen = projections(projection)
     if generation is not None and len(chosen) != 1:
         raise typer.BadParameter("name the one projection whose generation it is", param_hint="--generation")
     dsn, namespace = _installation(data_dir)
-    for found in _run(dsn, hashes(dsn, namespace, chosen, generation, past)):
+    for found in _run(dsn, hashes(dsn, namespace, chosen, generation, snapshot)):
         print(json.dumps(found) if as_json else f"{found['hash']}  {found['projection']}  {found['vector']}")
 
 

@@ -133,7 +133,7 @@ async def entries(dsn: str, namespace: str) -> list[GenerationInfo]:
 
 def line(entry: GenerationInfo) -> str:
     """A generation for people."""
-    state = entry.generation.state + (f" {entry.past}" if entry.past else "")
+    state = entry.generation.state + (f" {entry.snapshot}" if entry.snapshot else "")
     return (
         f"{entry.generation.projection:<12} {entry.generation.number:>4}  {state:<18} layout {entry.layout}  "
         f"{entry.size / 2**20:8.1f} MB  {write_vector(entry.checkpoints) or 'nothing folded yet'}"
@@ -150,24 +150,25 @@ async def drop(dsn: str, namespace: str, projection: Projection, number: int) ->
             raise NoSuchGeneration(f"projection {projection} has no generation {number}; it has {there}")
         if one.generation.state == "live":
             raise NoSuchGeneration(
-                f"generation {number} of {projection} is live: `runfold rollback {projection}` or `runfold rebuild {projection}` "
+                f"generation {number} of {projection} is live: `runfold rollback {projection}` or `runfold rebuild "
+                f"{projection}` "
                 "makes another one live first"
             )
-        if one.past is not None:
+        if one.snapshot is not None:
             raise NoSuchGeneration(
-                f"generation {number} of {projection} belongs to a past: `runfold past drop {one.past}`"
+                f"generation {number} of {projection} belongs to a snapshot: `runfold snapshot drop {one.snapshot}`"
             )
         await drop_generations(connection, [one.generation.schema_name])
 
 
 async def hashes(
-    dsn: str, namespace: str, chosen: Sequence[Projection], number: int | None, past: str | None
+    dsn: str, namespace: str, chosen: Sequence[Projection], number: int | None, snapshot: str | None
 ) -> list[dict[str, Any]]:
     """The hash of each projection's state, with its vector."""
     there = await entries(dsn, namespace)
     found = []
     for projection in chosen:
-        generation = _chosen(there, projection, number, past)
+        generation = _chosen(there, projection, number, snapshot)
         async with (
             open_connection(
                 dsn, generation.schema_name, application="runfold state-hash", timeout=LONG_READ_SECONDS
@@ -188,7 +189,7 @@ async def hashes(
 
 
 def _chosen(
-    there: Sequence[GenerationInfo], projection: Projection, number: int | None, past: str | None
+    there: Sequence[GenerationInfo], projection: Projection, number: int | None, snapshot: str | None
 ) -> Generation:
     for entry in there:
         generation = entry.generation
@@ -196,13 +197,13 @@ def _chosen(
             continue
         if number is not None:
             fits = generation.number == number
-        elif past is not None:
-            fits = entry.past == past
+        elif snapshot is not None:
+            fits = entry.snapshot == snapshot
         else:
             fits = generation.state == "live"
         if fits:
             return generation
-    what = f"past `{past}`" if past is not None else f"generation {number}"
+    what = f"snapshot `{snapshot}`" if snapshot is not None else f"generation {number}"
     raise NoSuchGeneration(f"projection {projection}: there is no {what}; `runfold generations` lists what there is")
 
 

@@ -1,4 +1,4 @@
-"""`runfold past`: moments of the log kept as read models, for searches."""
+"""`runfold snapshot`: moments of the log kept as read models, for searches."""
 
 import asyncio
 import json
@@ -16,13 +16,13 @@ from runfold_stack.errors import BadSetting
 from .rebuild import AsJson, DataDir, Patience
 
 T = TypeVar("T")
-past_app = typer.Typer(
-    help="Pasts: moments of the log as read models of their own, so that searches can be asked about them.",
+snapshot_app = typer.Typer(
+    help="Snapshots: read models of earlier moments of the log, for searches as of then.",
     no_args_is_help=True,
 )
 
 
-@past_app.command(name="create")
+@snapshot_app.command(name="create")
 def create(
     name: Annotated[
         str | None, typer.Argument(help="Lower-case letters, digits and underscores; none: made of the moment.")
@@ -41,7 +41,7 @@ def create(
     patience: Patience = 60.0,
     data_dir: DataDir = None,
 ) -> None:
-    """Fold the log up to a moment into read models of its own. They stay until they are dropped."""
+    """Fold the log up to a moment into read models of its own, which stay until they are dropped."""
     # Imported on first use: the command starts faster.
     from . import snapshots_run
 
@@ -51,26 +51,26 @@ def create(
     print(_run(data_dir, lambda kafka, dsn, namespace: snapshots_run.create(kafka, dsn, namespace, wanted)))
 
 
-@past_app.command(name="list")
-def list_pasts(as_json: AsJson = False, data_dir: DataDir = None) -> None:
-    """List the pasts, with their vectors, sizes, and how far they are folded."""
+@snapshot_app.command(name="list")
+def list_snapshots(as_json: AsJson = False, data_dir: DataDir = None) -> None:
+    """List snapshots with their vectors, sizes and progress."""
     from .snapshots_run import line, listed
 
     found = _run(data_dir, lambda _kafka, dsn, namespace: listed(dsn, namespace))
     if as_json:
-        print(json.dumps([past.as_json() for past in found], indent=2))
+        print(json.dumps([snapshot.as_json() for snapshot in found], indent=2))
         return
-    for past in found:
-        print(line(past))
+    for snapshot in found:
+        print(line(snapshot))
 
 
-@past_app.command(name="drop")
+@snapshot_app.command(name="drop")
 def drop(name: Annotated[str, typer.Argument()], data_dir: DataDir = None) -> None:
-    """Drop a past with its read models. The log has all of it still."""
+    """Drop a snapshot with its read models. The log keeps its events."""
     from . import snapshots_run
 
     _run(data_dir, lambda _kafka, dsn, namespace: snapshots_run.drop(dsn, namespace, name))
-    print(f"past {name} was dropped")
+    print(f"snapshot {name} was dropped")
 
 
 def _run(data_dir: Path | None, work: Any) -> Any:

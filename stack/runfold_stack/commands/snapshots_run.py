@@ -1,4 +1,4 @@
-"""What `runfold past` does."""
+"""What `runfold snapshot` does."""
 
 import asyncio
 import functools
@@ -31,7 +31,7 @@ _KAFKA_TIMEOUT = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What past is asked for."""
+    """The snapshot to create."""
 
     name: str | None
     moment: str
@@ -40,7 +40,7 @@ class Wanted:
 
 
 async def create(kafka: KafkaCluster, dsn: str, namespace: str, wanted: Wanted) -> str:
-    """Begin a past, and unless told otherwise wait until it is folded; answers what to say."""
+    """Create a snapshot, wait until it is folded unless asked not to, and return the message for the user."""
     info = await open_log(kafka, namespace)
     log_ends = LogEnds(kafka, functools.partial(open_log, kafka, namespace), FOLDED, timeout=_KAFKA_TIMEOUT)
     try:
@@ -56,19 +56,28 @@ async def create(kafka: KafkaCluster, dsn: str, namespace: str, wanted: Wanted) 
     async with control(dsn, namespace) as connection:
         await create_snapshot(connection, namespace, name, vector, wanted.moment, info.partitions)
         if not wanted.wait:
-            return f"past {name} at {write_vector(vector)}: workers fold it; `runfold past list` shows how far they are"
-        past = await _until_ready(connection, name, wanted.patience)
-    return f"past {name} at {write_vector(past.vector)}: {past.total:,} records folded, {past.size / 2**20:.1f} MB"
+            return (
+                f"snapshot {name} at {write_vector(vector)}: workers fold it; `runfold snapshot list` shows how "
+                "far they are"
+            )
+        snapshot = await _until_ready(connection, name, wanted.patience)
+    return (
+        f"snapshot {name} at {write_vector(snapshot.vector)}: {snapshot.total:,} records folded, "
+        f"{snapshot.size / 2**20:.1f} MB"
+    )
 
 
 async def _check_reads_as_no_other(moments: Moments, name: str, vector: Vector) -> None:
-    # `as_of` takes names and times: 20260301 as the name of a moment in May would be told of one day here and of another there.
+    # `as_of` takes names and times: 20260301 as the name of a moment in May would be told of one day here and of
+    # another there.
     try:
         parse_moment(name)
     except InvalidParameter:
         return
     if await moments.resolve(name, "name") != vector:
-        raise BadSetting(f"past {name!r}: the name reads as a moment, and as another one than that of this past")
+        raise BadSetting(
+            f"snapshot {name!r}: the name reads as a moment, and as another one than that of this snapshot"
+        )
 
 
 async def _until_ready(connection: Connection, name: str, patience: float) -> Snapshot:
@@ -77,24 +86,25 @@ async def _until_ready(connection: Connection, name: str, patience: float) -> Sn
         while True:
             found = await read_snapshots(connection, name=name)
             if not found:
-                raise NoSuchSnapshot(f"past `{name}` was dropped meanwhile")
-            past = found[0]
+                raise NoSuchSnapshot(f"snapshot `{name}` was dropped meanwhile")
+            snapshot = found[0]
             generation = Generation(Projection.RUNS, 0, "", "past")
-            tell(RebuildProgress(generation, Phase.REPLAY, max(0, past.folded), past.total, past=name))
-            if past.ready:
-                return past
-            if past.folded != seen:
-                seen, since = past.folded, time.monotonic()
+            tell(RebuildProgress(generation, Phase.REPLAY, max(0, snapshot.folded), snapshot.total, snapshot=name))
+            if snapshot.ready:
+                return snapshot
+            if snapshot.folded != seen:
+                seen, since = snapshot.folded, time.monotonic()
             if time.monotonic() - since > patience:
                 raise Stalled(
-                    f"past `{name}` has not moved for {patience:g} s at {past.folded:,} of {past.total:,} records. Is a worker running? "
+                    f"snapshot `{name}` has not moved for {patience:g} s at {snapshot.folded:,} of "
+                    f"{snapshot.total:,} records. Is a worker running? "
                     "It is folded as soon as there is one"
                 )
             await asyncio.sleep(_LOOK)
 
 
 def named_after(moment: str) -> str:
-    """A name for a past of this moment: the time's digits, or a vector's hash."""
+    """A name for a snapshot of this moment: the time's digits, or a vector's hash."""
     plain = re.sub(r"[^0-9a-z]+", "_", moment.lower()).strip("_")
     if moment[:1].isdigit() and len(plain) <= 17:
         return plain
@@ -102,15 +112,17 @@ def named_after(moment: str) -> str:
 
 
 async def listed(dsn: str, namespace: str) -> list[Snapshot]:
-    """The pasts there are."""
+    """Return all snapshots."""
     async with control(dsn, namespace) as connection:
         return await read_snapshots(connection)
 
 
-def line(past: Snapshot) -> str:
-    """A past for people."""
-    how = "ready" if past.ready else f"{past.folded:,} of {past.total:,} records folded"
-    return f"{past.name:<17}  {past.asked}  {how}  {past.size / 2**20:.1f} MB  {write_vector(past.vector)}"
+def line(snapshot: Snapshot) -> str:
+    """Return a line about a snapshot."""
+    how = "ready" if snapshot.ready else f"{snapshot.folded:,} of {snapshot.total:,} records folded"
+    return (
+        f"{snapshot.name:<17}  {snapshot.asked}  {how}  {snapshot.size / 2**20:.1f} MB  {write_vector(snapshot.vector)}"
+    )
 
 
 async def drop(dsn: str, namespace: str, name: str) -> None:

@@ -14,7 +14,8 @@ from runfold_projections.control.leases import LIVE
 from runfold_projections.control.migrations import check_migrated
 from runfold_projections.core.errors import NotMigrated, ProjectionError
 from runfold_projections.operations import overview
-from runfold_projections.postgres.connection import open_connection
+from runfold_projections.operations.sequence_holes import hole_counts, writers_with_holes
+from runfold_projections.postgres.connection import Connection, open_connection
 from runfold_schemas.positions.position import Partition
 from runfold_stack.config.fold_progress import log_ends
 from runfold_stack.config.release import RELEASE
@@ -24,6 +25,8 @@ from runfold_storage.config import S3Config
 from runfold_storage.errors import StorageError
 
 Ends = dict[Partition, int]
+SHOWN_WRITERS = 5
+"""Writers with holes that the status names; `/api/runfold/v1/sequence-holes` lists all."""
 
 
 async def status(services: Services, namespace: str) -> dict[str, Any]:
@@ -80,11 +83,21 @@ async def _postgres(dsn: str, namespace: str) -> dict[str, Any]:
         async with open_connection(dsn, namespace, application="runfold status", timeout=5) as connection:
             facts = {**where, "state": "ready", "version": await connection.fetchval("SHOW server_version")}
             await check_migrated(connection)
-            return facts | await overview.overview(connection)
+            return facts | await overview.overview(connection) | {"sequence_holes": await _holes(connection)}
     except NotMigrated as error:
         return {**facts, "state": "not ready", "error": str(error)}
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, ProjectionError) as error:
         return {**where, "state": "away", "error": reason(error)}
+
+
+async def _holes(connection: Connection) -> dict[str, Any]:
+    """Return how many sequence numbers are missing, by topic, and the first writers that have holes."""
+    counts = {topic.value: of for topic, of in (await hole_counts(connection)).items() if of.missing}
+    first = await writers_with_holes(connection, SHOWN_WRITERS) if counts else []
+    return {
+        "topics": {topic: {"writers": of.writers, "missing": of.missing} for topic, of in counts.items()},
+        "first": [holes.as_json() for holes in first],
+    }
 
 
 async def _s3(config: S3Config | None) -> dict[str, Any]:
@@ -128,7 +141,10 @@ def _by_leases(worker: dict[str, Any], workers: list[dict[str, Any]] | None) -> 
 
 
 def is_well(found: dict[str, Any]) -> bool:
-    """Whether no part is away or not ready, and no table ahead of the log, and no file damaged. A server or worker of which nothing is known here does not count."""
+    """Whether no part is away or not ready, and no table ahead of the log, and no file damaged.
+
+    A server or worker of which nothing is known here does not count.
+    """
     parts = all(part["state"] in ("ready", "unknown") for part in found["parts"].values())
     whole = not found["parts"]["s3"].get("damaged")
     return parts and whole and not any(map(_is_ahead, found["partitions"]))
@@ -139,13 +155,16 @@ def _is_ahead(row: dict[str, Any]) -> bool:
 
 
 def render(found: dict[str, Any]) -> str:
-    """The status for people: a part per line with its facts, its address below it, then the partitions. Ids and addresses stay whole."""
+    """The status for people: a part per line with its facts, its address below it, then the partitions.
+
+    Ids and addresses stay whole.
+    """
     parts = found["parts"]
     lines = [f"Runfold {found['release']}, namespace {found['namespace']}, log {parts['kafka'].get('log_id', '?')}", ""]
     for name, part in parts.items():
         lines.append(f"{name:<10}{part['state']:<11}{_facts(name, part)}".rstrip())
         lines += [f"  {part[key]}" for key in ("address", "error") if part.get(key)]
-        lines += _damaged(part)
+        lines += _damaged(part) + _missing(part)
     workers = parts["postgres"].get("workers", [])
     if workers:
         lines += ["", "workers"]
@@ -158,7 +177,7 @@ def render(found: dict[str, Any]) -> str:
         lines += ["", f"{'partition':<16}{'log end':>12}{'checkpoint':>12}{'lag':>10}"]
     for row in found["partitions"]:
         end, checkpoint, lag = ("?" if row[key] is None else str(row[key]) for key in ("end", "checkpoint", "lag"))
-        ahead = "  ahead of the log, which was cut or made anew: refused" if _is_ahead(row) else ""
+        ahead = "  ahead of the log, which was truncated or recreated: not folded" if _is_ahead(row) else ""
         lines.append(f"{row['partition']:<16}{end:>12}{checkpoint:>12}{lag:>10}{ahead}")
     return "\n".join(lines)
 
@@ -170,13 +189,23 @@ def _damaged(part: dict[str, Any]) -> list[str]:
     return [f"  DAMAGED: the bytes of {part['damaged']} files are not those in the log", *files]
 
 
+def _missing(part: dict[str, Any]) -> list[str]:
+    holes = part.get("sequence_holes") or {"topics": {}}
+    counts = [f"{of['missing']} of {of['writers']} writers in {topic}" for topic, of in sorted(holes["topics"].items())]
+    if not counts:
+        return []
+    lines = [
+        f"    {one['partition']} {one['entity']} by {one['writer']}: {', '.join(one['first'])}"
+        for one in holes["first"]
+    ]
+    return [f"  HOLES: events that writers numbered are not in the log: {', '.join(counts)}", *lines]
+
+
 def _facts(name: str, part: dict[str, Any]) -> str:
     if name == "kafka" and "partitions" in part:
         return f"feature level {part['feature_level']}, {part['partitions']} partitions of runs and of metrics"
     if name == "postgres" and "version" in part:
-        counts = (
-            f", {part['rejected']} events rejected, {part['set_aside']} records set aside" if "rejected" in part else ""
-        )
+        counts = f", {part['rejected']} events rejected, {part['set_aside']} dead letters" if "rejected" in part else ""
         return f"version {part['version']}{counts}"
     if name == "s3" and "made" in part:
         checked = f", all files checked {part['all_checked_at']}" if part.get("all_checked_at") else ""

@@ -14,7 +14,10 @@ from runfold.settings import Settings
 def sync_with_progress(
     directory: Path | None, to: str | None, experiment: str | None, patience: float, talk: Console
 ) -> bool:
-    """Send every spool at or below a directory; whether nothing is left. Results go to standard output, talk to `talk`."""
+    """Send every spool at or below a directory; whether nothing is left.
+
+    Results go to standard output, talk to `talk`.
+    """
     settings = Settings.load(to)
     where = directory or settings.spool_dir
     if directory is None and not where.is_dir():

@@ -46,8 +46,8 @@ async def tail(
 ) -> AsyncGenerator[str, None]:
     """Lines of JSON, one per record, in order per partition.
 
-    From the beginning, from a position (of its partition only), or with `from_end` only what comes. Without `follow` it ends
-    where the log ended when it began. Who does not read it to its end closes it.
+    From the beginning, from a position (of its partition only), or with `from_end` only what comes. Without `follow` it
+    ends where the log ended when it began. Who does not read it to its end closes it.
     """
     partitions = [
         where

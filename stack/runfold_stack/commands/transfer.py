@@ -62,7 +62,10 @@ def import_runfold(
     patience: Patience = 60.0,
     data_dir: DataDir = None,
 ) -> None:
-    """Bring in an export, ids and times kept. Repeating it adds nothing twice. Exit code 1 if something there contradicts it."""
+    """Bring in an export, ids and times kept.
+
+    Repeating it adds nothing twice. Exit code 1 if something there contradicts it.
+    """
     from runfold_stack.transfer.importing import import_export
 
     settings = load_settings(data_dir=data_dir)
@@ -79,7 +82,8 @@ def import_runfold(
     models = f", {report.models} logged models" if report.models else ""
     there = f" and {report.models_existed} logged models" if report.models_existed else ""
     print(
-        f"{report.imported} runs{models} and {report.points} points imported, {report.existed} runs{there} were there already"
+        f"{report.imported} runs{models} and {report.points} points imported, {report.existed} runs{there} were "
+        "there already"
     )
     if report.conflicts:
         raise typer.Exit(1)

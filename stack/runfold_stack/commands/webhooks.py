@@ -1,4 +1,4 @@
-"""`runfold webhooks`: which there are, what did not arrive, and telling one anew, through the API of a running server."""
+"""`runfold webhooks`: list them and their failed deliveries, and deliver again, through a running server's API."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -40,7 +40,9 @@ def failed(
     server: Server = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the deliveries that were given up, the latest first: when, position of the event, what, to whom, tries, and why."""
+    """List the deliveries that were given up, the latest first: when, position of the event, what, to whom, tries, and
+    why.
+    """
     query = {"state": "failed", "webhook": webhook, "limit": limit}
     answer = ask(server, f"{API}/webhooks/deliveries", query)
     if as_json:
@@ -49,7 +51,8 @@ def failed(
         at = datetime.fromtimestamp(one["ended_ms"] / 1000, UTC).isoformat(timespec="milliseconds")
         tries = f"{one['attempts']} {'try' if one['attempts'] == 1 else 'tries'}"
         typer.echo(
-            f"{at}  {one['position']}  {one['kind']}  to {one['webhook_id']}  {one['delivery_id']}  {tries}: {one['error']}"
+            f"{at}  {one['position']}  {one['kind']}  to {one['webhook_id']}  {one['delivery_id']}  {tries}: "
+            f"{one['error']}"
         )
     if "next_offset" in answer:
         typer.echo(f"There is more: --limit, or the API's offset {answer['next_offset']}", err=True)
@@ -63,7 +66,9 @@ def redeliver(
     server: Server = None,
     as_json: AsJson = False,
 ) -> None:
-    """Tell a webhook anew of everything from a position on, under the same delivery ids: what arrived is told again too."""
+    """Tell a webhook anew of everything from a position on, under the same delivery ids: what arrived is told again
+    too.
+    """
     answer = ask(server, f"{API}/webhooks/{quote(webhook, safe='')}/redeliver", {"from": start}, method="POST")
     if as_json:
         return print_json(answer)

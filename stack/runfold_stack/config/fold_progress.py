@@ -24,7 +24,10 @@ async def log_ends(kafka: KafkaCluster, info: LogInfo) -> dict[Partition, int]:
 
 
 async def until_folded(pool: Pool, want: Mapping[Partition, int], patience: float) -> None:
-    """Return once the folds have has_reached these end offsets. FoldsBehind if they did not move for `patience` seconds."""
+    """Return once the folds have has_reached these end offsets.
+
+    FoldsBehind if they did not move for `patience` seconds.
+    """
 
     async def look() -> tuple[Vector, bool]:
         async with pool.acquire() as connection:
@@ -34,7 +37,8 @@ async def until_folded(pool: Pool, want: Mapping[Partition, int], patience: floa
     def stalled(have: Vector) -> FoldsBehind:
         where = next(where for where, end in want.items() if have.get(where, 0) < end)
         return FoldsBehind(
-            f"The read models are behind the log: partition {where} is folded up to {have.get(where, 0)} of {want[where]}, "
+            f"The read models are behind the log: partition {where} is folded up to {have.get(where, 0)} of "
+            f"{want[where]}, "
             f"and nothing moved for {patience:g} s. Is a worker running?"
         )
 

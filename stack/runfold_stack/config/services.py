@@ -1,4 +1,4 @@
-"""Where the services of this installation are: named by settings, or those of a stack that runs on the data directory."""
+"""Finds the services of this installation: named by settings, or those of a stack on the data directory."""
 
 import errno
 import re
@@ -40,7 +40,8 @@ def find_services(settings: Settings) -> Services:
     if kafka is None or postgres is None:
         verb = "is" if len(missing) == 1 else "are"
         raise NotRunning(
-            f"no stack runs on the data directory {settings.data_dir.absolute()}, and {' and '.join(missing)} {verb} not set. "
+            f"no stack runs on the data directory {settings.data_dir.absolute()}, and {' and '.join(missing)} "
+            f"{verb} not set. "
             "Start one with `runfold up`, name the directory of one that runs with --data-dir, or set what is missing."
         )
     ours = running if running and running.namespace == settings.namespace else None

@@ -1,5 +1,5 @@
-"""Settings of the programs: options of the command line, else `RUNFOLD_*` variables, else the TOML file that `RUNFOLD_CONFIG` names,
-else defaults. A variable that is set to nothing counts as unset.
+"""Settings of the programs: options of the command line, else `RUNFOLD_*` variables, else the TOML file that
+`RUNFOLD_CONFIG` names, else defaults. A variable that is set to nothing counts as unset.
 """
 
 import difflib
@@ -23,21 +23,27 @@ CONFIG_FILE = "RUNFOLD_CONFIG"
 OTHER_VARIABLES = {
     "RUNFOLD_TRACKING_URI": "Where `import runfold` finds the server, or kafka://brokers/namespace?api=http://…; unset: http://127.0.0.1:5000.",
     "RUNFOLD_API_URI": "The API server beside a kafka:// address that has no ?api=.",
-    "RUNFOLD_AS_OF": "A time or a position vector: MLflow's client, by a plugin of this package, asks about that moment; unset: the present.",
+    "RUNFOLD_AS_OF": "A time or a position vector: MLflow's client, by a plugin of this package, asks about that "
+    "moment; unset: the present.",
     "RUNFOLD_MODE": "online, or offline: a run of `import runfold` is only written to the spool; unset: online.",
-    "RUNFOLD_RUN_ID": "Id of the run that all processes of a job write; unset: the launcher's, else each process has a run of its own.",
+    "RUNFOLD_RUN_ID": "Id of the run that all processes of a job write; unset: the launcher's, else each process "
+    "has a run of its own.",
     "RUNFOLD_RANK": "Rank of a process; unset: the launcher's.",
     "RUNFOLD_WORLD_SIZE": "How many processes write the run; unset: the launcher's.",
-    "RUNFOLD_ATTEMPT": "An id for this start of the job, any text; unset: the launcher's, or one of its own. Empty: this process is no part of the job.",
+    "RUNFOLD_ATTEMPT": "An id for this start of the job, any text; unset: the launcher's, or one of its own. "
+    "Empty: this process is no part of the job.",
     "RUNFOLD_LAUNCHER": "off: the launcher's variables are not read; unset: auto.",
-    "RUNFOLD_SPOOL_DIR": "Where such runs keep what is not acknowledged; unset: $XDG_STATE_HOME/runfold/spool, else ~/.local/state/runfold/spool.",
-    "RUNFOLD_SPOOL_MB": "Disk, in MB, that a run may take there, all its processes on this machine together; unset: 1024.",
+    "RUNFOLD_SPOOL_DIR": "Where such runs keep what is not acknowledged; unset: $XDG_STATE_HOME/runfold/spool, "
+    "else ~/.local/state/runfold/spool.",
+    "RUNFOLD_SPOOL_MB": "Disk, in MB, that a run may take there, all its processes on this machine together; "
+    "unset: 1024.",
     "RUNFOLD_SPOOL_FULL": "refuse, or block: what a log call does when that is used up; unset: refuse.",
     "RUNFOLD_SPOOL_FSYNC": "1: what is saved there survives the machine's death too; unset: the process's only.",
     "RUNFOLD_REQUIRE_SERVER": "1: a run does not start unless the server answers; unset: it starts, and is sent later.",
     "RUNFOLD_BUFFER_MB": "Memory, in MB, that such a run may hold until it is saved to the spool; unset: 64.",
     "RUNFOLD_FINISH_TIMEOUT": "Seconds that the end of such a run waits for the server; unset: 60.",
-    "RUNFOLD_ON_REJECTION": "warn, or raise: what the end of such a run does if the server refused something; unset: warn.",
+    "RUNFOLD_ON_REJECTION": "warn, or raise: what the end of such a run does if the server refused something; "
+    "unset: warn.",
 }
 """Variables that are no settings of the programs: training code reads them."""
 
@@ -57,7 +63,8 @@ class Settings(BaseSettings):
     )
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT",
-        description="How your own Kafka is spoken to: encrypted or not, with a user or without. Direct clients (kafka://) read it too.",
+        description="How your own Kafka is spoken to: encrypted or not, with a user or without. Direct clients "
+        "(kafka://) read it too.",
     )
     kafka_sasl_mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = Field(
         "SCRAM-SHA-512", description="How the user proves the password, with SASL_PLAINTEXT or SASL_SSL."
@@ -71,7 +78,8 @@ class Settings(BaseSettings):
     data_dir: Path = Field(Path("runfold-data"), description="Where the embedded services keep their data.")
     host: str = Field(
         "127.0.0.1",
-        description="Address that the server and the worker's health listen on. The embedded services stay on 127.0.0.1.",
+        description="Address that the server and the worker's health listen on. The embedded services stay on "
+        "127.0.0.1.",
     )
     port: Port | None = Field(
         None, description="Port of the server; unset: 5000, or a free one if that is taken; 0: a free one."
@@ -79,7 +87,8 @@ class Settings(BaseSettings):
     worker_port: Port = Field(0, description="Port of the worker's health and metrics; 0: a free one.")
     partitions: Annotated[int, Field(ge=1, le=4096)] | None = Field(
         None,
-        description="Partitions of runs and of metrics, fixed when the log is born; unset: 8 for a new log, else what the log has.",
+        description="Partitions of runs and of metrics, fixed when the log is born; unset: 8 for a new log, else "
+        "what the log has.",
     )
     replication: Annotated[int, Field(ge=1)] = Field(1, description="Replicas of each partition; 3 on a cluster.")
     min_insync_replicas: Annotated[int, Field(ge=1)] = Field(
@@ -88,16 +97,19 @@ class Settings(BaseSettings):
     retention_ms: Annotated[int, Field(ge=-1)] = Field(-1, description="How long the log is kept, in ms; -1: for ever.")
     durability: Literal["process", "fsync"] = Field(
         "process",
-        description="What an acknowledged write to the embedded Kafka survives: the death of every process, or (fsync) of the machine.",
+        description="What an acknowledged write to the embedded Kafka survives: the death of every process, or "
+        "(fsync) of the machine.",
     )
     s3_endpoint: str | None = Field(
         None,
-        description="URL of your own S3 store, where the server keeps artifacts (https://s3.eu-central-1.amazonaws.com for Amazon's); "
+        description="URL of your own S3 store, where the server keeps artifacts "
+        "(https://s3.eu-central-1.amazonaws.com for Amazon's); "
         "unset: `runfold up` starts one.",
     )
     s3_bucket: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")] = Field(
         "runfold",
-        description="Bucket of the artifacts; made if it is missing and the keys allow that. Objects lie below `<namespace>/artifacts/`.",
+        description="Bucket of the artifacts; made if it is missing and the keys allow that. Objects lie below "
+        "`<namespace>/artifacts/`.",
     )
     s3_region: str = Field("us-east-1", description="Region of the bucket.")
     s3_access_key: str | None = Field(
@@ -106,7 +118,8 @@ class Settings(BaseSettings):
     s3_secret_key: str | None = Field(None, repr=False, description="The secret that belongs to the access key.")
     artifact_check_days: Annotated[float, Field(ge=0, le=365)] = Field(
         7.0,
-        description="The server reads every artifact once in so many days, to find bytes that are not those in the log; 0: never.",
+        description="The server reads every artifact once in so many days, to find bytes that are not those in the "
+        "log; 0: never.",
     )
     server_workers: Annotated[int, Field(ge=1, le=64)] = Field(1, description="Processes of the server.")
     read_wait: Annotated[float, Field(gt=0, le=300)] = Field(
@@ -114,16 +127,20 @@ class Settings(BaseSettings):
     )
     standby_hours: Annotated[float, Field(ge=0)] = Field(
         24.0,
-        description="For how long a generation that was replaced is kept folded, so that `runfold rollback` goes back at once.",
+        description="For how long a generation that was replaced is kept folded, so that `runfold rollback` goes "
+        "back at once.",
     )
     replay_processes: Annotated[int, Field(ge=1, le=64)] = Field(
         2,
-        description="Processes of low priority that each worker starts while a rebuild or a past is folded, or a standby kept.",
+        description="Processes of low priority that each worker starts while a rebuild or a snapshot is folded, or "
+        "a standby kept.",
     )
     allowed_hosts: str = Field(
         "",
-        description="Names that the server and the worker's health are reached at beside loopback and private addresses, with commas; "
-        "`*` is a wildcard. Requests for other names are denied: they may come from a page that rebinds its name to this machine.",
+        description="Names that the server and the worker's health are reached at beside loopback and private "
+        "addresses, with commas; "
+        "`*` is a wildcard. Requests for other names are denied: they may come from a page that rebinds its name "
+        "to this machine.",
     )
     allowed_origins: str = Field(
         "",
@@ -131,7 +148,8 @@ class Settings(BaseSettings):
     )
     trusted_proxies: str = Field(
         "",
-        description="Addresses or networks, with commas, of proxies before the server whose X-Forwarded-For and X-Forwarded-Proto are "
+        description="Addresses or networks, with commas, of proxies before the server whose X-Forwarded-For and "
+        "X-Forwarded-Proto are "
         "believed; anybody else's are passed over.",
     )
     webhook_schemes: Annotated[str, Field(pattern=r"^https?(,https?)?$")] = Field(
@@ -139,18 +157,21 @@ class Settings(BaseSettings):
     )
     webhook_private: bool = Field(
         False,
-        description="Whether webhooks may be told at addresses that are not public (127.0.0.1, 10.0.0.0/8, a cloud's metadata service).",
+        description="Whether webhooks may be told at addresses that are not public (127.0.0.1, 10.0.0.0/8, a "
+        "cloud's metadata service).",
     )
     webhook_timeout: Annotated[float, Field(gt=0, le=60)] = Field(
         10.0, description="Seconds that the receiver of a webhook has for its answer."
     )
     webhook_attempts: Annotated[int, Field(ge=1, le=100)] = Field(
         12,
-        description="How often a webhook is tried, with pauses that double from a second to an hour, before its delivery counts as failed.",
+        description="How often a webhook is tried, with pauses that double from a second to an hour, before its "
+        "delivery counts as failed.",
     )
     search_mb: Annotated[int, Field(ge=1)] = Field(
         512,
-        description="Memory, in MB, that each process of the server may keep between searches: columns of runs, and runs as JSON.",
+        description="Memory, in MB, that each process of the server may keep between searches: columns of runs, "
+        "and runs as JSON.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least level of the programs' logs."

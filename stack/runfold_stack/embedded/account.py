@@ -1,9 +1,9 @@
 """Running as root: the account Postgres drops to, and how it reaches files that only root may reach.
 
-Postgres refuses to run as root. The package's own helper makes every directory above its files readable by everybody; those
-directories are not ours (a home directory, a virtual environment), so nothing here changes the permissions of anything that
-we did not make. Instead the data directory is entered before the user is dropped (see postgres.py), and the programs are copied to a cache
-when the account could not run them where they are.
+Postgres refuses to run as root. The package's own helper makes every directory above its files readable by everybody;
+those directories are not ours (a home directory, a virtual environment), so nothing here changes the permissions of
+anything that we did not make. Instead the data directory is entered before the user is dropped (see postgres.py), and
+the programs are copied to a cache when the account could not run them where they are.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ def shared_copy(source: Path, parts: Sequence[Path], name: str) -> Path:
             continue
         return target
     raise NoServiceUser(
-        f"Postgres' programs in {source} can't be read by the account it has to run under, and no place to copy them to was found. "
+        f"Postgres' programs in {source} can't be read by the account it has to run under, and no place to copy "
+        "them to was found. "
         "Start the stack as an ordinary user, or install the package where every user can read it."
     )
 

@@ -1,11 +1,13 @@
 """Kafka in a second: the JVM's ahead-of-time cache, trained once per machine.
 
-Most of a broker's start is loading and linking some seven thousand classes. The JVM can keep the result in a file (JEP 483, 514):
-measured on 2 cores, a start then takes 0.9 instead of 2.4 seconds and 40 MB less memory. The file depends on the exact JRE and jars, so it
-is made here and not shipped: in the background, at the lowest priority, by a broker of its own on a throwaway directory,
-once a stack has been up for a while. Without the file, or with a damaged one, everything works as before, only slower.
+Most of a broker's start is loading and linking some seven thousand classes. The JVM can keep the result in a file (JEP
+483, 514): measured on 2 cores, a start then takes 0.9 instead of 2.4 seconds and 40 MB less memory. The file depends on
+the exact JRE and jars, so it is made here and not shipped: in the background, at the lowest priority, by a broker of
+its own on a throwaway directory, once a stack has been up for a while. Without the file, or with a damaged one,
+everything works as before, only slower.
 
-`python -m runfold_stack.embedded warm-up` makes it now, for whoever is about to start many stacks (a test run, an image).
+`python -m runfold_stack.embedded warm-up` makes it now, for whoever is about to start many stacks (a test run, an
+image).
 """
 
 from __future__ import annotations
@@ -35,7 +37,10 @@ LOWEST_PRIORITY = ("nice", "-n", "19")
 
 
 def cache_file(classpath: Sequence[Path]) -> Path:
-    """Where the cache for this JRE, these flags and these jars lies. The JVM itself refuses jars whose times have changed."""
+    """Where the cache for this JRE, these flags and these jars lies.
+
+    The JVM itself refuses jars whose times have changed.
+    """
     digest = hashlib.sha256(repr((kafka.java_version(), kafka.JVM_FLAGS)).encode())
     for jar in classpath:
         digest.update(f"{jar} {jar.stat().st_mtime_ns}\n".encode())
@@ -47,7 +52,8 @@ def flags(cache: Path) -> list[str]:
     if not cache.is_file():
         return []
     os.utime(cache)  # for `discard_unused`
-    # Checksums are verified because a cache that is damaged in the middle would crash the JVM; what fails them is not used.
+    # Checksums are verified because a cache that is damaged in the middle would crash the JVM; what fails them is not
+    # used.
     verify = ("-XX:+UnlockDiagnosticVMOptions", "-XX:+VerifySharedSpaces")
     # Its warnings are about single classes that it could not keep, and mean nothing to a reader of the broker's log.
     return [f"-XX:AOTCache={cache}", *verify, "-Xlog:disable", "-Xlog:all=error:stderr"]

@@ -26,7 +26,8 @@ from runfold_stack.supervision.process import private_opener
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# `read_running` holds the lock for an instant to see whether it is free; a starter must not take that for a running stack.
+# `read_running` holds the lock for an instant to see whether it is free; a starter must not take that for a running
+# stack.
 LOCK_PATIENCE_SECONDS = 0.3
 
 
@@ -96,7 +97,8 @@ class DataDir:
 def hold(root: Path) -> Iterator[DataDir]:
     """Makes the data directory if need be and holds it for this process.
 
-    Raises DataDirInUse if another process holds it. The kernel lets go of the lock when its holder dies, however it dies.
+    Raises DataDirInUse if another process holds it. The kernel lets go of the lock when its holder dies, however it
+    dies.
     """
     data = DataDir(root.expanduser().absolute())
     for directory in (data.root, data.kafka, data.postgres, data.s3, data.logs):
@@ -116,7 +118,10 @@ def hold(root: Path) -> Iterator[DataDir]:
 
 
 def make_private(directory: Path) -> None:
-    """Makes a directory that only this user can enter. One that is there is closed to others, if it is ours to close."""
+    """Makes a directory that only this user can enter.
+
+    One that is there is closed to others, if it is ours to close.
+    """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     if directory.stat().st_mode & 0o077:
         # A volume may belong to somebody else who lets us write; what is made in it is private all the same.

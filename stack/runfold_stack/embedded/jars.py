@@ -1,8 +1,8 @@
 """Kafka's jars: exactly the pinned ones, fetched once, verified by SHA-256.
 
-`kafka_jars.txt` names every jar of the broker with its checksum. The classpath is built from these files only, in the user's
-Maven repository (where jgo and Maven put them); what lies beside them there does not matter. Nothing is fetched while all
-of them are present, so a second start needs no network.
+`kafka_jars.txt` names every jar of the broker with its checksum. The classpath is built from these files only, in the
+user's Maven repository (where jgo and Maven put them); what lies beside them there does not matter. Nothing is fetched
+while all of them are present, so a second start needs no network.
 
 `python -m runfold_stack.embedded pins` resolves Kafka anew and prints the list: for whoever raises the version.
 """
@@ -121,7 +121,8 @@ def fetch(pins: Sequence[Pin], repository: Path) -> None:
                 jar = Path(maven.project(pin.group, pin.artifact).at_version(pin.version).artifact().resolve())
             except Exception as error:  # jgo raises plain RuntimeError and whatever its HTTP library does
                 raise JarError(
-                    f"The jar {pin} of Kafka can't be fetched: {error}. The first start needs access to Maven Central or a "
+                    f"The jar {pin} of Kafka can't be fetched: {error}. The first start needs access to Maven "
+                    "Central or a "
                     f"mirror (jgo's settings name one); or put the jar at {repository / pin.path} yourself."
                 ) from error
             check(pin, jar)
@@ -139,14 +140,16 @@ def check(pin: Pin, jar: Path) -> None:
     if found != pin.sha256:
         raise JarError(
             f"{jar} is not the jar {pin} that Runfold was tested with: its SHA-256 is {found}, expected {pin.sha256}. "
-            "Delete the file to have it fetched again; if that does not help, the source it comes from is not to be trusted."
+            "Delete the file to have it fetched again; if that does not help, the source it comes from is not to "
+            "be trusted."
         )
 
 
 def verify(pins: Sequence[Pin], repository: Path, marker: Path) -> None:
     """Checks the content of every jar against its pin; raises JarError at the first that differs.
 
-    A jar whose size and modification time are as they were when it was last read is not read again; `marker` remembers them.
+    A jar whose size and modification time are as they were when it was last read is not read again; `marker` remembers
+    them.
     """
     known = _read_marker(marker)
     seen: dict[str, list[object]] = {}

@@ -1,4 +1,6 @@
-"""One Kafka broker in KRaft mode: its settings, its first formatting, its command line, and how to tell that it answers."""
+"""One Kafka broker in KRaft mode: its settings, its first formatting, its command line, and how to tell that it
+answers.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,8 @@ Durability = Literal["process", "fsync"]
 READY_TIMEOUT_SECONDS = 120.0  # after a crash the broker first checks what it had not flushed
 STOP_GRACE_SECONDS = 20.0
 
-# One node that starts often and is small: the serial collector and only the quick compiler halve its start and its memory.
+# One node that starts often and is small: the serial collector and only the quick compiler halve its start and its
+# memory.
 JVM_FLAGS = (
     *("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true"),
     "--sun-misc-unsafe-memory-access=allow",  # or four lines of warning in the log at every start
@@ -70,7 +73,7 @@ class KafkaPlace:
 
     @property
     def arguments_file(self) -> Path:
-        """Options of the JVM, beside the command line: with the class path they are 8 kB, and `ps` could not be read."""
+        """Options of the JVM, in a file: with the class path they are 8 kB, and would make `ps` unreadable."""
         return self.directory / "java.args"
 
     @property
@@ -122,7 +125,8 @@ def server_properties(place: KafkaPlace) -> dict[str, str]:
         "share.coordinator.state.topic.replication.factor": "1",
         "share.coordinator.state.topic.min.isr": "1",
         "share.coordinator.state.topic.num.partitions": "1",
-        # After a kill the controller refuses the broker's new life until the old one's session has run out (9 s by default).
+        # After a kill the controller refuses the broker's new life until the old one's session has run out (9 s by
+        # default).
         "broker.heartbeat.interval.ms": "300",
         "broker.session.timeout.ms": "3000",
         # A group of one worker should not wait for a second member.
@@ -136,12 +140,17 @@ def server_properties(place: KafkaPlace) -> dict[str, str]:
 
 
 def access_properties(login: KafkaLogin) -> dict[str, str]:
-    """Who is let in: our one user, whom clients prove to be without showing the password, and the broker to its own controller.
+    """Who is let in: our one user, whom clients prove to be without showing the password, and the broker to its own
+    controller.
 
-    A process that took the port of a broker that is down would learn what clients show it, so clients don't use PLAIN. Credentials for
-    SCRAM lie in the log of the controller, so the controller itself has to be asked by PLAIN; nobody but this node asks it.
+    A process that took the port of a broker that is down would learn what clients show it, so clients don't use PLAIN.
+    Credentials for SCRAM lie in the log of the controller, so the controller itself has to be asked by PLAIN; nobody
+    but this node asks it.
     """
-    plain = f'username="{CONTROLLER}" password="{login.controller_password}" user_{CONTROLLER}="{login.controller_password}"'
+    plain = (
+        f'username="{CONTROLLER}" password="{login.controller_password}" '
+        f'user_{CONTROLLER}="{login.controller_password}"'
+    )
     scram = f'username="{login.username}" password="{login.password}"'
     return {
         "listener.name.clients.sasl.enabled.mechanisms": MECHANISM,
@@ -241,7 +250,10 @@ def spec(place: KafkaPlace, classpath: Sequence[Path], flags: Callable[[], Seque
 
 
 async def answers(place: KafkaPlace, timeout: float = 5.0) -> bool:
-    """Whether the broker lets our user in and has registered itself. Makes the user where the broker does not know it yet."""
+    """Whether the broker lets our user in and has registered itself.
+
+    Makes the user where the broker does not know it yet.
+    """
     host = "127.0.0.1" if place.host in WILDCARDS else place.host
     try:
         async with asyncio.timeout(timeout):

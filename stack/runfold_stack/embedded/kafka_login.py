@@ -56,7 +56,9 @@ def login_in(directory: Path) -> KafkaLogin | None:
 
 
 def make_login(directory: Path) -> KafkaLogin:
-    """The broker's login, generated at its first start and kept where only this user can read it, also as variables to source."""
+    """The broker's login, generated at its first start and kept where only this user can read it, also as variables to
+    source.
+    """
     make_private(directory)
     login = login_in(directory)
     if login is None:
@@ -74,10 +76,13 @@ def login_variables(data_dir: Path) -> Path:
 
 
 async def add_user(login: KafkaLogin, host: str, controller_port: int) -> None:
-    """Tells the controller of the clients' user, as the controller's. The password itself is not sent, only what SCRAM stores of it.
+    """Tells the controller of the clients' user, as the controller's.
 
-    Not by an option of the first formatting: directories that were formatted by an older release would stay without, and a password
-    that was lost could not be replaced. StackError if the controller refuses; OSError and EOFError if it does not answer.
+    The password itself is not sent, only what SCRAM stores of it.
+
+    Not by an option of the first formatting: directories that were formatted by an older release would stay without,
+    and a password that was lost could not be replaced. StackError if the controller refuses; OSError and EOFError if it
+    does not answer.
     """
     reader, writer = await asyncio.open_connection(host, controller_port)
     try:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-# Below the range from which Linux (32768) and others (49152) number outgoing connections: a port that is remembered there would
-# often be taken, at the next start, by nothing but somebody's browser.
+# Below the range from which Linux (32768) and others (49152) number outgoing connections: a port that is remembered
+# there would often be taken, at the next start, by nothing but somebody's browser.
 CHOICE = range(20_000, 32_000)
 ATTEMPTS = 200
 

@@ -1,7 +1,8 @@
-"""One Postgres server as a child of ours: its first initialisation, its settings, its socket, and how to tell that it answers.
+"""One Postgres server as a child of ours: its first initialisation, its settings, its socket, and how to tell that it
+answers.
 
-Only the package's programs are used. Its own server class daemonises, shares global locks and stops servers from an atexit
-handler; a supervised child does none of this.
+Only the package's programs are used. Its own server class daemonises, shares global locks and stops servers from an
+atexit handler; a supervised child does none of this.
 """
 
 from __future__ import annotations
@@ -83,14 +84,18 @@ class PostgresPlace:
 def inner_path(directory: Path, account: Account | None) -> str:
     """How the server itself names its data directory.
 
-    An account that we drop to may not be allowed to walk there (below root's home, say). So the directory is entered while we
-    are still root, and the server is told to use the directory that it is in: that link needs no permission on the way.
+    An account that we drop to may not be allowed to walk there (below root's home, say). So the directory is entered
+    while we are still root, and the server is told to use the directory that it is in: that link needs no permission on
+    the way.
     """
     return "/proc/self/cwd" if account is not None and sys.platform == "linux" else str(directory)
 
 
 def socket_directory(directory: Path, temporary: Path) -> Path:
-    """A short path that is the same at every start of the same data directory. Raises StackError if it can't be short."""
+    """A short path that is the same at every start of the same data directory.
+
+    Raises StackError if it can't be short.
+    """
     digest = hashlib.sha256(os.fsencode(directory.resolve())).hexdigest()[:12]
     for base in (temporary, Path("/tmp")):
         path = base / f"runfold-{digest}"
@@ -102,9 +107,9 @@ def socket_directory(directory: Path, temporary: Path) -> Path:
 def hba_conf() -> str:
     """Who may connect: whoever the map allows, as told by the kernel, and nobody else.
 
-    The server (as the account it was dropped to) and its clients (as the user who started the stack) may be different users, so
-    the socket directory can't be closed to others and `trust` would let every user of this machine in as superuser. `peer`
-    asks the kernel who is at the other end.
+    The server (as the account it was dropped to) and its clients (as the user who started the stack) may be different
+    users, so the socket directory can't be closed to others and `trust` would let every user of this machine in as
+    superuser. `peer` asks the kernel who is at the other end.
     """
     return "local all all peer map=runfold\n"
 
@@ -156,7 +161,9 @@ async def prepare(place: PostgresPlace, tell: Callable[[str], None]) -> None:
 
 
 def _check_owner(place: PostgresPlace) -> None:
-    """StackError if the server could not read its data: a copy that root made without owners, or another user's directory."""
+    """StackError if the server could not read its data: a copy that root made without owners, or another user's
+    directory.
+    """
     wanted = os.geteuid() if place.account is None else place.account.uid
     if (uid := place.data.stat().st_uid) != wanted:
         name = pwd.getpwuid(wanted).pw_name
@@ -256,8 +263,8 @@ async def answers(place: PostgresPlace) -> bool:
 async def _outlive_orphan(place: PostgresPlace) -> None:
     """Waits for the server of a parent that was killed: it may still be stopping.
 
-    Its pid file may also be so old that the number belongs to something else by now. Postgres would refuse to start then, so
-    the file is removed; we hold the data directory, so no other server can be meant.
+    Its pid file may also be so old that the number belongs to something else by now. Postgres would refuse to start
+    then, so the file is removed; we hold the data directory, so no other server can be meant.
     """
     pid_file = place.data / "postmaster.pid"
     deadline = asyncio.get_running_loop().time() + ORPHAN_PATIENCE_SECONDS
@@ -287,7 +294,10 @@ def _alive(pid: int) -> bool:
 
 
 def _is_postgres(pid: int, data: Path) -> bool:
-    """Whether this process is a server in this data directory. Where there is no /proc, a live process is taken for one."""
+    """Whether this process is a server in this data directory.
+
+    Where there is no /proc, a live process is taken for one.
+    """
     if not Path("/proc/self").exists():
         return _alive(pid)
     try:

@@ -1,4 +1,6 @@
-"""One S3 store as a child of ours: SeaweedFS in a single process, its ports, its keys, and how to tell that it takes writes."""
+"""One S3 store as a child of ours: SeaweedFS in a single process, its ports, its keys, and how to tell that it takes
+writes.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 ROLES = ("s3", "s3_grpc", "s3_master", "s3_master_grpc", "s3_volume", "s3_volume_grpc", "s3_filer", "s3_filer_grpc")
-"""Its parts talk to each other over TCP, each with a port for HTTP and one for gRPC; all but `s3` ask for a certificate."""
+"""Its parts talk to each other over TCP, each with a port for HTTP and one for gRPC; all but `s3` ask for a
+certificate.
+"""
 ADMIN, ADMIN_GRPC = "s3_admin", "s3_admin_grpc"
 ADMIN_DISTANCE = 10_000
 """The part that tidies up finds the administration at its HTTP port plus this, whatever the gRPC port was set to."""
@@ -84,7 +88,8 @@ def keys_in(directory: Path) -> S3Keys | None:
         return None
     except (ValueError, TypeError) as error:
         raise StackError(
-            f"{directory / KEYS_FILE}, which holds the keys of the embedded S3 store, is damaged: {type(error).__name__}. "
+            f"{directory / KEYS_FILE}, which holds the keys of the embedded S3 store, is damaged: "
+            f"{type(error).__name__}. "
             "Remove it and new keys are made at the next start."
         ) from None
 

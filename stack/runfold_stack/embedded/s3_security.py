@@ -1,8 +1,9 @@
 """What the parts of the S3 store show each other, so that nobody else gets in behind its S3 port.
 
-SeaweedFS is made for a network of its own: its master, volume server, filer and administration ask for nothing. Here every inner
-port, HTTP and gRPC, wants a certificate of the caller, and there is one, which only this user can read. It and the signing keys are
-made anew before every start, since nothing that lasts depends on them: no expiry, no file that a restart could find damaged.
+SeaweedFS is made for a network of its own: its master, volume server, filer and administration ask for nothing. Here
+every inner port, HTTP and gRPC, wants a certificate of the caller, and there is one, which only this user can read. It
+and the signing keys are made anew before every start, since nothing that lasts depends on them: no expiry, no file that
+a restart could find damaged.
 """
 
 from __future__ import annotations

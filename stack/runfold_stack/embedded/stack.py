@@ -52,7 +52,10 @@ class RunningStack:
     supervisor: Supervisor
 
     def pid(self, name: str) -> int:
-        """The process id of a part now; it changes when the part is restarted. Raises ProcessLookupError between two lives."""
+        """The process id of a part now; it changes when the part is restarted.
+
+        Raises ProcessLookupError between two lives.
+        """
         return self.supervisor.pid(name)
 
     def kill(self, name: str, signal_number: int) -> None:
@@ -64,7 +67,9 @@ class RunningStack:
         await self.supervisor.wait_ready(name)
 
     async def add(self, spec: ChildSpec) -> None:
-        """Starts one more process, waits until it is ready, and keeps it running; it stops before the parts below it do."""
+        """Starts one more process, waits until it is ready, and keeps it running; it stops before the parts below it
+        do.
+        """
         await self.supervisor.add(spec)
 
 
@@ -85,9 +90,9 @@ async def embedded_stack(
 ) -> AsyncIterator[RunningStack]:
     """Runs Kafka, Postgres and an S3 store on a data directory for as long as the block lasts.
 
-    Whatever happens to this process, no child outlives it. With `durability="process"` an acknowledged write survives the death
-    of every process; with "fsync" that of the machine. `kafka_port` insists on a port; without it the last one is taken again
-    if it is free. `kafka_dir`, `postgres_dir` and `s3_dir` put a part's data elsewhere.
+    Whatever happens to this process, no child outlives it. With `durability="process"` an acknowledged write survives
+    the death of every process; with "fsync" that of the machine. `kafka_port` insists on a port; without it the last
+    one is taken again if it is free. `kafka_dir`, `postgres_dir` and `s3_dir` put a part's data elsewhere.
 
     Raises DataDirInUse, PortTaken, MissingPackage, JarError, NoServiceUser, DiskFull or PartFailed.
     """

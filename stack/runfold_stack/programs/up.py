@@ -37,7 +37,8 @@ class Up:
 async def runfold_up(settings: Settings, on_progress: Progress = no_progress) -> AsyncIterator[Up]:
     """Run an installation for as long as the block lasts.
 
-    Raises what `embedded_stack` raises, BadSetting, PortTaken, ServiceAway, and what making the log and the tables raises.
+    Raises what `embedded_stack` raises, BadSetting, PortTaken, ServiceAway, and what making the log and the tables
+    raises.
     """
     if read_running(settings.data_dir) is None:  # else the ports are taken by the stack that the next line will name
         check_can_listen("the server", settings.host, settings.port or 0)
@@ -95,7 +96,9 @@ async def runfold_up(settings: Settings, on_progress: Progress = no_progress) ->
 async def prepare(
     settings: Settings, kafka: KafkaCluster, postgres: str, tell: Callable[[PartState, str], None] = lambda *_: None
 ) -> None:
-    """Give birth to the log and to the read models where they are missing, and bring an embedded log to this release's feature level."""
+    """Give birth to the log and to the read models where they are missing, and bring an embedded log to this release's
+    feature level.
+    """
     tell("preparing", "topics")
     with kafka_named(kafka):
         await create_log(kafka, settings.namespace, log_settings(settings), release=RELEASE)

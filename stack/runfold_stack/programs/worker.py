@@ -36,7 +36,9 @@ REPLAY_NICE, REPLAY_GRACE = 5, 8.0
 
 
 def collect_seldom() -> None:
-    """A fold keeps thousands of runs in memory and makes no cycles: looking through them again and again took a third of its time."""
+    """A fold keeps thousands of runs in memory and makes no cycles: looking through them again and again took a third
+    of its time.
+    """
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)
 

@@ -1,4 +1,6 @@
-"""The API's reference page and the static copy of its OpenAPI document, made from the document itself: part of `make docs`."""
+"""The API's reference page and the static copy of its OpenAPI document, made from the document itself: part of `make
+docs`.
+"""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -35,7 +37,8 @@ def api_page() -> str:
 
 def _parts(described: Json) -> Iterator[str]:
     yield (
-        "# API\n\nMade by `make docs` from the routes themselves; changes here are lost. The same as OpenAPI 3.1: `/openapi.json` of a "
+        "# API\n\nMade by `make docs` from the routes themselves; changes here are lost. The same as OpenAPI 3.1: "
+        "`/openapi.json` of a "
         "server, or [openapi.json](openapi.json)."
     )
     yield described["info"]["description"]

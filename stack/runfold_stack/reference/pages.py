@@ -1,4 +1,6 @@
-"""The reference pages, made from the program itself: `python -m runfold_stack.reference.pages [FOLDER]` writes them into its docs/."""
+"""The reference pages, made from the program itself: `python -m runfold_stack.reference.pages [FOLDER]` writes them
+into its docs/.
+"""
 
 import json
 import sys
@@ -58,7 +60,8 @@ def _settings() -> str:
     return f"""
 ## Settings
 
-Options of the command line win over variables, variables over the TOML file that `{CONFIG_FILE}` names, the file over defaults.
+Options of the command line win over variables, variables over the TOML file that `{CONFIG_FILE}` names, and the file
+over defaults.
 A key of the file is the variable without `{PREFIX}`, in lower case. A variable that is set to nothing counts as unset.
 
 {table(("variable", "default", "meaning"), rows)}
@@ -71,7 +74,8 @@ Training code that does `import runfold` reads
 
 def _commands() -> str:
     sections = [
-        "## Commands\n\nExit code 0: done; 1: it could not be done, and standard error says why; 2: the command was not understood."
+        "## Commands\n\nExit code 0: done; 1: it could not be done, and standard error says why; 2: the command "
+        "was not understood."
     ]
     for path, command in _walk(typer.main.get_command(app), "runfold"):
         options = [
@@ -142,7 +146,10 @@ def _events() -> str:
                 else ", ".join(f"`{t}`" for t in sorted(newest.topics))
             )
             schema = json.loads(newest.text)
-            head = f"### {schema['name']}\n\n`{subject}`, version {newest.version}, schema id {newest.schema_id}, on {where}. {schema['doc']}"
+            head = (
+                f"### {schema['name']}\n\n`{subject}`, version {newest.version}, schema id {newest.schema_id}, "
+                f"on {where}. {schema['doc']}"
+            )
             sections += [head, *_records(schema)]
     return "\n\n".join(sections)
 
@@ -183,7 +190,8 @@ def _refusals() -> str:
     return f"""
 ## Why an event had no effect
 
-Both sets are closed. A record that is set aside is no event: nobody can ever fold it, and it is kept in `set_aside` with its position.
+Both sets are closed. A dead letter is not an event: it can never be folded, and is kept in `set_aside` with its
+position.
 An event that is rejected is one that the fold refused; it is kept in `rejection` under its id.
 
 {table(("set aside", "meaning"), ((f"`{reason}`", REASONS[reason]) for reason in Reason))}

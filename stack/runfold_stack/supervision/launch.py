@@ -1,13 +1,14 @@
 """Runs in the child before the service does, and sees to it that the service never outlives us.
 
-`python -I -S launch.py PARENT DEATH_SIGNAL UID:GID|- MODE -- COMMAND...` drops to another user if told so, ties the process to
-its parent's life and becomes COMMAND. It is a program of its own rather than a `preexec_fn`, because running Python between
-fork and exec is unsafe in a process that has threads, and because without one the fork does not stall the event loop.
+`python -I -S launch.py PARENT DEATH_SIGNAL UID:GID|- MODE -- COMMAND...` drops to another user if told so, ties the
+process to its parent's life and becomes COMMAND. It is a program of its own rather than a `preexec_fn`, because running
+Python between fork and exec is unsafe in a process that has threads, and because without one the fork does not stall
+the event loop.
 
-MODE `exec` (Linux) asks the kernel for a signal at the parent's death and costs nothing afterwards. MODE `watch` (elsewhere)
-stays as a small watchdog: its standard input is a pipe that only the parent holds, so end of file means that the parent died.
-Only the standard library is imported here, so that it starts quickly, and all of it first: the user that it drops to may not be
-allowed to read Python's files.
+MODE `exec` (Linux) asks the kernel for a signal at the parent's death and costs nothing afterwards. MODE `watch`
+(elsewhere) stays as a small watchdog: its standard input is a pipe that only the parent holds, so end of file means
+that the parent died. Only the standard library is imported here, so that it starts quickly, and all of it first: the
+user that it drops to may not be allowed to read Python's files.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ def answers_ok(
 ) -> Callable[[], Awaitable[bool]]:
     """The question, to be asked again and again, over TLS with the context that `tls` makes for each.
 
-    Written out, since it is asked thirty times a second while the programs start, and an HTTP library's client costs more than the
-    programs' start does.
+    Written out, since it is asked thirty times a second while the programs start, and an HTTP library's client costs
+    more than the programs' start does.
     """
 
     async def ask() -> bool:

@@ -53,8 +53,8 @@ async def spawn(
 ) -> Process:
     """Starts `command` in a session of its own, its output appended to `log`.
 
-    The kernel ties a parent-death signal to the *thread* that forked, which is the one running this event loop: it must live as
-    long as the child may.
+    The kernel ties a parent-death signal to the *thread* that forked, which is the one running this event loop: it must
+    live as long as the child may.
     """
     rotate(log)
     # A pipe that is held and never written to: its closing tells the watchdog of `watch` mode that we are gone.

@@ -1,8 +1,9 @@
 """Keeps a set of child processes running, and leaves none behind.
 
-Parts start in the order in which they are added and stop in the reverse order. A part that dies is started again after a pause
-that doubles with each failure and is forgotten once the part stayed up. A part that does not come up the first time is an error
-for whoever started it: then the reason is a wrong setting or a full disk, and trying for ever would only hide it.
+Parts start in the order in which they are added and stop in the reverse order. A part that dies is started again after
+a pause that doubles with each failure and is forgotten once the part stayed up. A part that does not come up the first
+time is an error for whoever started it: then the reason is a wrong setting or a full disk, and trying for ever would
+only hide it.
 """
 
 from __future__ import annotations
@@ -61,10 +62,10 @@ class Backoff:
 class ChildSpec:
     """One supervised process.
 
-    `command` is awaited before every start and gives the argument list; it is the place for work that must precede a start.
-    `ready` is asked again and again until it says yes; it should ask the service a real question.
-    `death_signal` is what the child gets when this process dies without a word; `stop_signal` asks it to stop cleanly and
-    `grace` (seconds) is how long it may take. `data` lets an error say that the disk below it is full.
+    `command` is awaited before every start and gives the argument list; it is the place for work that must precede a
+    start. `ready` is asked again and again until it says yes; it should ask the service a real question. `death_signal`
+    is what the child gets when this process dies without a word; `stop_signal` asks it to stop cleanly and `grace`
+    (seconds) is how long it may take. `data` lets an error say that the disk below it is full.
     """
 
     name: str
@@ -230,7 +231,10 @@ class Supervisor:
         return process.pid
 
     def kill(self, name: str, signal_number: int) -> None:
-        """Sends a signal to the part's process: for tests of what happens when it dies. The part counts as not ready at once."""
+        """Sends a signal to the part's process: for tests of what happens when it dies.
+
+        The part counts as not ready at once.
+        """
         pid = self.pid(name)
         if signal_number == signal.SIGKILL:
             self._parts[name].ready.clear()

@@ -1,4 +1,6 @@
-"""What an import appends: the same events under the same ids and sequences, however often and from wherever a folder is imported."""
+"""What an import appends: the same events under the same ids and sequences, however often and from wherever a folder is
+imported.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -37,8 +39,9 @@ from runfold_schemas.positions.topics import Topic
 from runfold_stack.errors import BadExport
 
 CUTS = 1
-"""To be raised with every change of which events a row becomes and where points are cut into records: an import that was begun by
-another release then counts anew, instead of taking one record for another."""
+"""To be raised with every change of which events a row becomes and where points are cut into records: an import that
+was begun by another release then counts anew, instead of taking one record for another.
+"""
 _SPACE = UUID("7a2d9b3e-6f0c-5b41-9d58-2f4f0a4c7e11")
 _MOST_BYTES = 256 * 1024
 _MOST_OUTPUTS = 500
@@ -169,7 +172,9 @@ class Story:
         self._coming = {line["attempt"]: line for line in reversed(self._lines)}
 
     def until(self, branch: int, attempt: str) -> list[Made]:
-        """The next ones, up to that which opens a branch, and that by which an attempt appears: writers that name none open no branch."""
+        """The next ones, up to that which opens a branch, and that by which an attempt appears: writers that name none
+        open no branch.
+        """
         due: list[Made] = []
         while self._lines and (_first_number(self._lines[0]) <= branch or attempt in self._coming):
             due.append(self._next())

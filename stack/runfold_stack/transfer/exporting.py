@@ -35,7 +35,9 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which runs, with the logged models that they made, took or measured: of these experiments (None: all), which match a filter as MLflow's search takes it, with these ids (None: all)."""
+    """Which runs, with the logged models that they made, took or measured: of these experiments (None: all), which
+    match a filter as MLflow's search takes it, with these ids (None: all).
+    """
 
     experiments: tuple[str, ...] | None = None
     filter: str = ""
@@ -53,7 +55,8 @@ async def export(
 ) -> Manifest:
     """Write the folder, which must not exist; one that is not whole is never seen under that name.
 
-    BadExport: it exists. NothingChosen: no such experiment or run. FoldsBehind: the tables stand still before the log's end.
+    BadExport: it exists. NothingChosen: no such experiment or run. FoldsBehind: the tables stand still before the log's
+    end.
     """
     _check_free(folder)
     info = await open_log(services.kafka, namespace)

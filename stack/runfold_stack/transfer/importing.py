@@ -1,7 +1,8 @@
 """`runfold import runfold`: a folder that `runfold export` made, through the log like any writer's events.
 
-Everything that is appended has ids and sequences that follow from the folder's bytes, so the folds drop what they have: an import
-that is repeated, or goes on after a kill, adds nothing twice. Of a run or a logged model that others made nothing is changed.
+Everything that is appended has ids and sequences that follow from the folder's bytes, so the folds drop what they have:
+an import that is repeated, or goes on after a kill, adds nothing twice. Of a run or a logged model that others made
+nothing is changed.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -36,7 +37,10 @@ Progress = Callable[[int, int], None]
 
 @dataclass(slots=True)
 class Report:
-    """What became of an import. `imported` counts runs of this folder, also those that an earlier import of it had brought."""
+    """What became of an import.
+
+    `imported` counts runs of this folder, also those that an earlier import of it had brought.
+    """
 
     imported: int = 0
     points: int = 0
@@ -61,8 +65,8 @@ async def import_export(
 ) -> Report:
     """Append what the folder holds and the log does not have, and wait until it is folded.
 
-    BadExport: it is no export, or not as it was made; then nothing is appended. FoldsBehind: what was appended is safe, but the
-    folds stand still. LogUnavailable: Kafka is away. After both, the same import goes on.
+    BadExport: it is no export, or not as it was made; then nothing is appended. FoldsBehind: what was appended is safe,
+    but the folds stand still. LogUnavailable: Kafka is away. After both, the same import goes on.
     """
     manifest = Manifest.read(folder)
     experiments, runs, lines, points, models = (open_whole(folder, manifest, name) for name in FILES)
@@ -173,7 +177,7 @@ class _Importer:
         self.report.conflicts += brought.conflicts
 
     async def points(self, lines: Any, points: Any, progress: Progress) -> None:
-        """Append all lines and points but those of runs that were left alone, each line before the points that need it."""
+        """Append all branches and points but those of skipped runs, each branch before the points that need it."""
         total, done = points.metadata.num_rows, 0
         stories = _Stories(self._id, lines, self._appender.level)
         who: tuple[str, str, int | None] | None = None

@@ -1,4 +1,7 @@
-"""The logged models of an import, a batch at a time. One that others made is left as it is, and what differs is said."""
+"""The logged models of an import, a batch at a time.
+
+One that others made is left as it is, and what differs is said.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -29,7 +32,10 @@ _COMPARED = (
 
 @dataclass(slots=True)
 class Brought:
-    """What became of some models. `imported` counts those of this folder, also those that an earlier import of it had brought."""
+    """What became of some models.
+
+    `imported` counts those of this folder, also those that an earlier import of it had brought.
+    """
 
     imported: int = 0
     existed: int = 0
@@ -44,7 +50,9 @@ async def bring_models(
     pool: Pool,
     patience: float,
 ) -> Brought:
-    """Create these models, or go on with those that an earlier import of this folder created; wait until they are folded."""
+    """Create these models, or go on with those that an earlier import of this folder created; wait until they are
+    folded.
+    """
     brought = Brought()
     async with read_transaction(pool) as connection:
         there = {one.model_id: one for one in await whole_models(connection, [row["model_id"] for row in rows])}

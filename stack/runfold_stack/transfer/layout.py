@@ -1,13 +1,14 @@
-"""What an export is: a folder with five Parquet files, and `export.json`, which is written last and says what the others are.
+"""What an export is: a folder with five Parquet files, and `export.json`, which is written last and says what the
+others are.
 
-    experiments.parquet   one row per experiment that has exported runs
-    runs.parquet          one row per run, ordered by id
-    lines.parquet         how a run's points hang together: its attempts, declared starts, rewinds and its fork, in the order of the log
-    points.parquet        one row per point, by run, branch, attempt, rank and arrival; also those that a rewind cut off
-    models.parquet        one row per logged model, ordered by id
-    export.json           format, SHA-256 of the files, what was asked for, and how far the log was folded
+    experiments.parquet   one row per experiment that has exported runs runs.parquet          one row per run, ordered
+    by id lines.parquet         how a run's points hang together: its attempts, declared starts, rewinds and its fork,
+    in the order of the log points.parquet        one row per point, by run, branch, attempt, rank and arrival; also
+    those that a rewind cut off models.parquet        one row per logged model, ordered by id export.json
+    format, SHA-256 of the files, what was asked for, and how far the log was folded
 
-Times are ms since the epoch by the writers' clocks. A null rank means that the writer named none. Format 1 had no logged models, and runs no outputs.
+Times are ms since the epoch by the writers' clocks. A null rank means that the writer named none. Format 1 had no
+logged models, and runs no outputs.
 """
 
 import hashlib
@@ -202,7 +203,10 @@ def facts_of(path: Path, rows: int, progress: Callable[[int], None] = lambda siz
 
 
 def open_whole(folder: Path, manifest: Manifest, name: str) -> Any:
-    """The Parquet file, after a look at all of it: BadExport if it is not what was exported, byte for byte. None: its format has no such file."""
+    """The Parquet file, after a look at all of it: BadExport if it is not what was exported, byte for byte.
+
+    None: its format has no such file.
+    """
     if name not in manifest.files:
         return None
     path, wanted = folder / name, manifest.files[name]

@@ -21,7 +21,10 @@ from .events import OUR_STORE, Fields, Made, Scribe, parts_of
 
 
 def model_facts(export_id: str, row: Mapping[str, Any], experiment: Experiment, level: int) -> list[Made]:
-    """All of a logged model but its metrics, in order; the first creates it. BadExport, also if the log's feature level is too low."""
+    """All of a logged model but its metrics, in order; the first creates it.
+
+    BadExport, also if the log's feature level is too low.
+    """
     model_id = str(row["model_id"])
     fields, scribe = (
         Fields(f"logged model {model_id}"),

@@ -104,7 +104,9 @@ class PointsFile:
 
 
 def read_pieces(file: Any) -> Iterator[PointsPiece]:
-    """The points of an open points file, in its order: as few frames as their rows allow, one row group at a time in memory."""
+    """The points of an open points file, in its order: as few frames as their rows allow, one row group at a time in
+    memory.
+    """
     for number in range(file.num_row_groups):
         table = file.read_row_group(number).combine_chunks()
         names: dict[str, list[str | None]] = {}
@@ -142,7 +144,9 @@ def _starts(*columns: Any) -> list[int]:
 def _frames(
     names: Sequence[str | None], keys: Any, steps: Any, times: Any, values: Any, context: Sequence[str | None]
 ) -> Iterator[Frame]:
-    """Points of one step and time that follow each other are a row; rows that follow each other with equal keys are a frame."""
+    """Points of one step and time that follow each other are a row; rows that follow each other with equal keys are a
+    frame.
+    """
     starts = np.array(_starts(steps, times))
     widths = np.diff(starts, append=len(keys))
     before = np.arange(len(keys)) - np.repeat(widths, widths)

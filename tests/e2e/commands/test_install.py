@@ -10,7 +10,7 @@ from tests.support.installations.plain_install import build_wheel, install
 
 COMMANDS = (
     "up", "server", "worker", "migrate", "upgrade", "topics create", "status", "sync", "events tail", "version",
-    "export", "promote", "import runfold", "rebuild", "rollback", "state-hash", "generations", "past create",
+    "export", "promote", "import runfold", "rebuild", "rollback", "state-hash", "generations", "snapshot create",
     "webhooks list",
     "timeline", "why", "diff",
 )  # fmt: skip

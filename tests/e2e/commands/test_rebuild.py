@@ -1,4 +1,4 @@
-"""`runfold rebuild`, `rollback`, `generations`, `state-hash` and `past`, as somebody types them."""
+"""`runfold rebuild`, `rollback`, `generations`, `state-hash` and `snapshot`, as somebody types them."""
 
 import json
 import subprocess
@@ -80,13 +80,13 @@ async def test_a_damaged_row_is_found_refused_repaired_and_the_way_back_is_kept(
     assert f"the projections are {', '.join(Projection)}" in talk
 
     vector = json.loads(before)["vector"]
-    code, output, talk = runfold("past", "create", "early", "--vector", vector)
+    code, output, talk = runfold("snapshot", "create", "early", "--vector", vector)
     assert code == 0, talk
-    assert output.startswith(f"past early at {vector}: ")
-    assert runfold("state-hash", "runs", "--past", "early")[1] == f"{json.loads(before)['hash']}  runs  {vector}\n"
-    (past,) = json.loads(runfold("past", "list", "--json")[1])
-    assert (past["name"], past["vector"], past["ready"]) == ("early", vector, True)
-    assert runfold("past", "drop", "early")[:2] == (0, "past early was dropped\n")
-    code, _, talk = runfold("past", "create", "later", "--at", "2999-01-01")
+    assert output.startswith(f"snapshot early at {vector}: ")
+    assert runfold("state-hash", "runs", "--snapshot", "early")[1] == f"{json.loads(before)['hash']}  runs  {vector}\n"
+    (snapshot,) = json.loads(runfold("snapshot", "list", "--json")[1])
+    assert (snapshot["name"], snapshot["vector"], snapshot["ready"]) == ("early", vector, True)
+    assert runfold("snapshot", "drop", "early")[:2] == (0, "snapshot early was dropped\n")
+    code, _, talk = runfold("snapshot", "create", "later", "--at", "2999-01-01")
     assert code == 1
     assert "ahead of this server" in talk

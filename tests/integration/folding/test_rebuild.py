@@ -220,7 +220,7 @@ async def test_generations_are_listed_with_vector_and_size(installation: Install
             entries = {entry.generation.projection: entry for entry in await inventory(connection)}
         assert set(entries) == set(Projection)
         shown = entries[Projection.RUNS].as_json()
-        assert (shown["number"], shown["state"], shown["past"]) == (1, "live", None)
+        assert (shown["number"], shown["state"], shown["snapshot"]) == (1, "live", None)
         assert shown["bytes"] > 0
         assert sum(entries[Projection.RUNS].checkpoints.values()) == 12
 

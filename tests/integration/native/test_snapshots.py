@@ -58,14 +58,14 @@ def test_searches_answer_from_the_past_of_a_time_a_vector_or_a_name(
         refused = search(client, moment_said)
         assert refused.status_code == 409
         option = "--at" if moment_said == at else "--vector"
-        assert f"`runfold past create {option} {moment_said}`" in refused.json()["message"]
+        assert f"`runfold snapshot create {option} {moment_said}`" in refused.json()["message"]
         assert refused.json()["error_code"] == "RESOURCE_CONFLICT"
     assert search(client, "nothing").status_code == 400
     assert search(client, "2999-01-01").status_code == 400
 
     said = create(servers, at, "early")
-    assert said.startswith("past early at ")
-    assert "past early: replaying" in capsys.readouterr().err
+    assert said.startswith("snapshot early at ")
+    assert "snapshot early: replaying" in capsys.readouterr().err
     assert listed(servers)[0].ready
     answers = [search(client, moment_said) for moment_said in (at, vector, "early")]
     answers.append(
@@ -106,7 +106,7 @@ def test_searches_answer_from_the_past_of_a_time_a_vector_or_a_name(
     assert len(search(client, "early").json()["runs"]) == 1
     drop(servers, "early")
     assert search(client, vector).status_code == 409
-    with pytest.raises(NoSuchSnapshot, match="there is no past `early`"):
+    with pytest.raises(NoSuchSnapshot, match="there is no snapshot `early`"):
         drop(servers, "early")
 
 
@@ -119,7 +119,7 @@ def test_pasts_are_listed_and_one_moment_has_one(servers: ServerPair, client: ht
     names = [past.name for past in listed(servers)]
     assert names[0] == "first"
     assert len(names) == 2
-    with pytest.raises(BadSnapshot, match="is past `first` already"):
+    with pytest.raises(BadSnapshot, match="is snapshot `first` already"):
         create(servers, vector, "again")
     with pytest.raises(BadSnapshot, match="has a name that is taken"):
         create(servers, now(client), "first")
@@ -132,11 +132,11 @@ def test_pasts_are_listed_and_one_moment_has_one(servers: ServerPair, client: ht
     shown = json.loads(json.dumps(listed(servers)[0].as_json()))
     assert (shown["name"], shown["ready"], shown["folded"]) == ("first", True, shown["total"])
     generations = client.get(f"{NATIVE}/generations").json()["generations"]
-    of_past = [one for one in generations if one["past"] == "first"]
+    of_past = [one for one in generations if one["snapshot"] == "first"]
     assert {one["projection"] for one in of_past} == {
         one["projection"] for one in generations if one["state"] == "live"
     }
-    assert all(one["folded"] == one["total"] and one["state"] == "past" for one in of_past)
+    assert all(one["folded"] == one["total"] and one["state"] == "snapshot" for one in of_past)
     for name in names:
         drop(servers, name)
     assert {one["state"] for one in client.get(f"{NATIVE}/generations").json()["generations"]} == {"live"}
@@ -214,7 +214,7 @@ def test_series_of_runs_that_a_filter_finds_are_those_of_the_past(
 
     refused = client.post(f"{NATIVE}/series:query", json=asked, params={"as_of": at})
     assert refused.status_code == 409
-    assert f"`runfold past create --vector {at}`" in refused.json()["message"]
+    assert f"`runfold snapshot create --vector {at}`" in refused.json()["message"]
     create(servers, at, "drawn")
     then = ({one: 1.2, deleted: 0.7}, [0, 1, 2])
     assert drawn(as_of=at) == then == drawn(as_of="drawn")
