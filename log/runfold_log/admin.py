@@ -113,7 +113,7 @@ class _PartitionWriter:
         self._sender, self._sequencer, self._ids = sender, sequencer, ids
 
     async def append(self, where: Partition, event: Event) -> None:
-        writer, number = self._sequencer.take(where.topic, f"{where}")
+        writer, number = self._sequencer.next_number(where.topic, f"{where}")
         await self._sender.send_event(where, None, event, self._ids, writer, number)
 
 

@@ -29,7 +29,7 @@ MOST_BATCH_BYTES = MAX_VALUE_BYTES + 4 * 1024 * 1024
 headers.
 """
 MOST_FETCH_BYTES = 2 * MOST_BATCH_BYTES
-"""What the batches of one fetch may be together before the rest of it is fetched anew."""
+"""Inflated bytes of one fetch's batches beyond which the rest is fetched again."""
 RECORD_BYTES = 128
 """What a record counts beside its bytes: even an empty one becomes an object."""
 HEADER_BYTES = 64
@@ -66,7 +66,7 @@ class _Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _StandIn:
-    """The one record of a refused batch, at its last offset: whoever has read it stands behind the batch."""
+    """The one record of a refused batch, at its last offset, so that a reader continues behind the batch."""
 
     offset: int
     timestamp: int

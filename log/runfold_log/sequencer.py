@@ -24,8 +24,8 @@ class Sequencer:
         self.writer = Writer(self._ids.event_id(), self._node, self._rank, self._attempt)
         self._next: dict[tuple[Topic, str], int] = {}
 
-    def take(self, topic: Topic, entity: str) -> tuple[Writer, int]:
-        """The writer and the next number for the entity."""
+    def next_number(self, topic: Topic, entity: str) -> tuple[Writer, int]:
+        """Return the writer and the next number for the entity."""
         if len(self._next) >= MOST_ENTITIES:
             self.renew()
         number = self._next.get((topic, entity), 0)

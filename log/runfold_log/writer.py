@@ -119,7 +119,7 @@ class LogWriter:
         topic = topic_of(event)
         entity = event.entity or workspace
         value = wire.encode(event, info.level)
-        writer, number = self._sequencer.take(topic, entity)
+        writer, number = self._sequencer.next_number(topic, entity)
         envelope = Envelope(
             self._ids.event_id(),
             event.subject,
@@ -139,7 +139,7 @@ class LogWriter:
         info = await self.connect()
         sender = self._bulk if bulk else self._fast
         if sender is None:
-            raise LogUnavailable(f"the connection to Kafka at {self._kafka} is being made anew")
+            raise LogUnavailable(f"the connection to Kafka at {self._kafka} is being re-established")
         count = partition_count(record.topic, info.partitions)
         where = Partition(record.topic, partition_of(record.key, count))
         try:

@@ -95,11 +95,11 @@ class Bucket:
 
     @property
     def is_set(self) -> bool:
-        """Whether this server was told of a store."""
+        """Whether a store is set."""
         return self._config is not None
 
     def require(self) -> S3Config:
-        """How the store is reached; NoStore if this server was told of none."""
+        """Return how the store is reached; NoStore if none is set."""
         if self._config is None:
             raise NoStore
         return self._config

@@ -50,7 +50,7 @@ class RunEncoder:
 
     def creation(self) -> tuple[str, int]:
         """Reserve the event id and sequence number of the run's creation, which is encoded later."""
-        _, sequence = self._sequencer.take(Topic.RUNS, self.run_id)
+        _, sequence = self._sequencer.next_number(Topic.RUNS, self.run_id)
         return self._ids.event_id(), sequence
 
     def metrics(self, frames: Iterable[Frame]) -> list[tuple[Outgoing, int]]:
@@ -80,7 +80,7 @@ class RunEncoder:
         except BadEvent as error:
             raise ValueError(str(error)) from None
         # After the encoding, whose failure must not leave a gap in the sequence.
-        writer, sequence = self._sequencer.take(topic, self.run_id)
+        writer, sequence = self._sequencer.next_number(topic, self.run_id)
         now = time.time_ns() // 1_000_000
         envelope = Envelope(self._ids.event_id(), event.subject, now, writer, sequence)
         return Outgoing(topic, self._key, value, envelope.headers())

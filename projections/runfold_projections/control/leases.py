@@ -171,7 +171,7 @@ async def renew_leases(
             [(me, item.handler, item.where.topic.value, item.where.partition) for item in decided.take],
         )
     held = {item for item, lease in leases.items() if lease.owner == me} | set(decided.take)
-    # Its kind has changed: whoever does that kind takes it up, but until there is somebody it is in good hands.
+    # Its kind has changed. It stays with this worker until one of the other kind takes it.
     others = [worker for worker in workers if worker != me]
     strange = [item for item in held if item in workers[me] and any(item not in workers[worker] for worker in others)]
     return held, [*decided.give, *(item for item in strange if item not in decided.give)]

@@ -49,7 +49,7 @@ class Listing:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """Names of the columns that rows are ordered by, and told apart by."""
+        """Names of the columns that rows are ordered by, and identified by."""
         return tuple(_column_name(text) for text in self._parts[3].split(","))
 
     @cached_property

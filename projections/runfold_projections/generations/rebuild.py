@@ -90,10 +90,16 @@ class Rebuild:
     """
 
     def __init__(
-        self, dsn: str, namespace: str, projection: Projection, control: Connection, tell: OnProgress, patience: float
+        self,
+        dsn: str,
+        namespace: str,
+        projection: Projection,
+        control: Connection,
+        on_progress: OnProgress,
+        patience: float,
     ) -> None:
         self._dsn, self._namespace, self._projection = dsn, namespace, projection
-        self._control, self._tell, self._patience = control, tell, patience
+        self._control, self._on_progress, self._patience = control, on_progress, patience
 
     async def begin(self) -> Generation:
         """Return the generation to build: that of an interrupted rebuild by the same code, or a new one."""
@@ -121,8 +127,8 @@ class Rebuild:
         """Report every row that differs, at one vector. Folding of the generation continues afterwards."""
         compared: list[ComparisonResult] = []
 
-        async def look(old: Connection, new: Connection, vector: dict[Partition, int]) -> None:
-            self._say(generation, Phase.COMPARE, vector, vector)
+        async def read(old: Connection, new: Connection, vector: dict[Partition, int]) -> None:
+            self._report(generation, Phase.COMPARE, vector, vector)
             found = outcomes = 0
             async for difference in differences(old, new, self._projection):
                 found += 1
@@ -130,7 +136,7 @@ class Rebuild:
                 report(difference)
             compared.append(ComparisonResult(vector, found, outcomes))
 
-        while not await self._at_one_vector(generation, look):
+        while not await self._at_one_vector(generation, read):
             await asyncio.sleep(HEARD)
         await self._bound(generation, None)
         return compared[0]
@@ -140,7 +146,7 @@ class Rebuild:
         await self._near(generation, Phase.CATCH_UP)
         pause = LOOK
         while not await self._try_switch(generation):
-            self._say(generation, Phase.SWITCH, {}, {})
+            self._report(generation, Phase.SWITCH, {}, {})
             await asyncio.sleep(pause)
             pause = min(2.0, pause * 1.5)
         await self._keep_one_standby()
@@ -151,7 +157,7 @@ class Rebuild:
         if not found:
             raise NoSuchGeneration(
                 f"projection {self._projection}: no earlier generation is kept; "
-                f"`runfold rebuild {self._projection}` folds one anew"
+                f"`runfold rebuild {self._projection}` builds a new one"
             )
         return found[0]
 
@@ -186,17 +192,17 @@ class Rebuild:
         """Wait until a generation is nearly as far as the live one."""
         live = await self._live()
 
-        async def look() -> tuple[Vector, bool]:
+        async def read() -> tuple[Vector, bool]:
             have = await checkpoints_of(self._control, generation.schema_name)
             want = await checkpoints_of(self._control, live.schema_name)
-            self._say(generation, phase, have, want)
+            self._report(generation, phase, have, want)
             behind = sum(max(0, end - have.get(where, 0)) for where, end in want.items())
             return have, behind <= NEAR and have.keys() >= want.keys()
 
-        await self._wait(look, generation)
+        await self._wait(read, generation)
 
     async def _at_one_vector(
-        self, generation: Generation, look: Callable[[Connection, Connection, dict[Partition, int]], Awaitable[None]]
+        self, generation: Generation, read: Callable[[Connection, Connection, dict[Partition, int]], Awaitable[None]]
     ) -> bool:
         """Advance the generation to a vector of the live one, and compare both there; False if it was beyond it."""
         live = await self._live()
@@ -211,29 +217,29 @@ class Rebuild:
             async with self._snapshot(generation) as new:
                 if await checkpoints(new) != vector:
                     return False
-                await look(old, new, vector)
+                await read(old, new, vector)
         return True
 
     async def _passed(self, live: Generation, generation: Generation) -> None:
         """Wait until the live generation is as far as a held one."""
 
-        async def look() -> tuple[Vector, bool]:
+        async def read() -> tuple[Vector, bool]:
             have = await checkpoints_of(self._control, live.schema_name)
             return have, has_reached(have, await checkpoints_of(self._control, generation.schema_name))
 
-        await self._wait(look, live)
+        await self._wait(read, live)
 
     async def _led_to(self, generation: Generation, vector: Mapping[Partition, int]) -> bool:
         """Wait until a generation is at exactly this vector; False if it is beyond it."""
 
-        async def look() -> tuple[Vector, bool]:
+        async def read() -> tuple[Vector, bool]:
             have = await checkpoints_of(self._control, generation.schema_name)
-            self._say(generation, Phase.HOLD, have, vector)
+            self._report(generation, Phase.HOLD, have, vector)
             return have, have == vector or any(end > vector.get(where, 0) for where, end in have.items())
 
-        return await self._wait(look, generation, pause=LOOK / 4) == vector
+        return await self._wait(read, generation, pause=LOOK / 4) == vector
 
-    async def _wait(self, look: LookAtFolds, generation: Generation, pause: float = LOOK) -> Vector:
+    async def _wait(self, read: LookAtFolds, generation: Generation, pause: float = LOOK) -> Vector:
         """Wait for a generation. Stalled if it does not move."""
 
         def stalled(have: Vector) -> Stalled:
@@ -243,7 +249,7 @@ class Rebuild:
                 "goes on later"
             )
 
-        return await wait_for_folds(look, pause=pause, patience=self._patience, stalled=stalled)
+        return await wait_for_folds(read, pause=pause, patience=self._patience, stalled=stalled)
 
     @asynccontextmanager
     async def _snapshot(self, generation: Generation) -> AsyncIterator[Connection]:
@@ -275,18 +281,20 @@ class Rebuild:
     async def _level(self, generation: Generation, want: Mapping[Partition, int]) -> bool:
         """Wait until a generation has reached these end offsets; False if it did not in time."""
 
-        async def look() -> tuple[Vector, bool]:
+        async def read() -> tuple[Vector, bool]:
             have = await checkpoints_of(self._control, generation.schema_name)
             return have, has_reached(have, want)
 
         try:
-            await wait_for_folds(look, pause=_LEVEL_PAUSE_SECONDS, timeout=LEVEL_WAIT)
+            await wait_for_folds(read, pause=_LEVEL_PAUSE_SECONDS, timeout=LEVEL_WAIT)
         except TimeoutError:
             return False
         return True
 
-    def _say(self, generation: Generation, phase: Phase, have: Vector, want: Vector) -> None:
-        self._tell(RebuildProgress(generation, phase, sum(have.values()), max(sum(want.values()), sum(have.values()))))
+    def _report(self, generation: Generation, phase: Phase, have: Vector, want: Vector) -> None:
+        self._on_progress(
+            RebuildProgress(generation, phase, sum(have.values()), max(sum(want.values()), sum(have.values())))
+        )
 
 
 @asynccontextmanager

@@ -102,7 +102,7 @@ class RegisteredModelsProjector(Projector):
             if (model := self._state.by_offset.get(creation_offset)) is not None
         }
         self._state.apply(answer)
-        self._note(answer)
+        self._record(answer)
         self._steps.append((record.position.offset, answer))
         self._told_of |= dict.fromkeys(answer.models)
         for creation_offset, model in answer.models.items():
@@ -142,7 +142,7 @@ class RegisteredModelsProjector(Projector):
 
         return state_at
 
-    def _note(self, change: RegisteredModelChange) -> None:
+    def _record(self, change: RegisteredModelChange) -> None:
         pending = self._pending
         pending.models.update(change.models)
         pending.versions.update(change.versions)

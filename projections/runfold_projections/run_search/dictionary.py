@@ -62,7 +62,7 @@ class TextDictionary:
         return [self[code].decode() for code in codes]
 
     def with_texts(self, texts: Collection[bytes]) -> tuple["TextDictionary", Any]:
-        """With these too, none of which is here yet; and the new code of each old one."""
+        """Return a dictionary with these values added (none may be present), and the new code of each old one."""
         new = sorted(texts)
         places = [self.place(text) for text in new]
         pieces: list[bytes] = []

@@ -95,11 +95,11 @@ class RunsProjector(Projector):
         if isinstance(answer, Rejection):
             return answer
         if state is not None or answer.head is not None:
-            self._note(run_id, state, answer)
+            self._record(run_id, state, answer)
             self._runs[run_id] = evolve(state, answer)
         return None
 
-    def _note(self, run_id: str, state: RunState | None, change: RunChange) -> None:
+    def _record(self, run_id: str, state: RunState | None, change: RunChange) -> None:
         if change.head is not None:
             self._heads[run_id] = change.head
         if change.params:

@@ -26,20 +26,20 @@ __all__ = [
     "Dataset",
     "LatestMetric",
     "Run",
-    "RunHead",
+    "RunInfo",
     "ViewType",
     "get_run",
     "needs_metrics",
     "parse_search",
     "read_search",
-    "run_head",
+    "run_info",
     "runs_by_id",
     "search_runs",
 ]
 
 
 @dataclass(frozen=True, slots=True)
-class RunHead:
+class RunInfo:
     """What a write to a run needs before it is appended."""
 
     run_id: str
@@ -88,10 +88,10 @@ FROM run WHERE run_id = ANY ($1::text[])
 """
 
 
-async def run_head(connection: Connection, run_id: str) -> RunHead | None:
+async def run_info(connection: Connection, run_id: str) -> RunInfo | None:
     """Return the run without its params, tags, metrics and inputs; None if it does not exist."""
     row = await _one(connection, run_id)
-    return None if row is None else RunHead(**{name: row[name] for name in RunHead.__slots__})
+    return None if row is None else RunInfo(**{name: row[name] for name in RunInfo.__slots__})
 
 
 async def start_times(connection: Connection, run_ids: Sequence[str]) -> dict[str, int]:

@@ -51,8 +51,8 @@ class _Cursor:
     def more(self) -> bool:
         return self._at < len(self._tokens)
 
-    def take(self, *lexemes: Lexeme) -> Token | None:
-        """The next token if it is one of these."""
+    def accept(self, *lexemes: Lexeme) -> Token | None:
+        """Consume and return the next token if it is one of these."""
         if self.more() and self._tokens[self._at].lexeme in lexemes:
             self._at += 1
             return self._tokens[self._at - 1]
@@ -91,7 +91,7 @@ def read_clauses(text: str) -> tuple[list[RawClause], list[str]]:
     clauses: list[RawClause] = []
     strays: list[str] = []
     while cursor.more():
-        if cursor.take(Lexeme.AND):
+        if cursor.accept(Lexeme.AND):
             continue
         clause = _clause(cursor)
         if clause is None:
@@ -111,7 +111,7 @@ def repr_plain(text: str) -> str:
 def parse_order(text: str) -> tuple[Token, bool]:
     """The name that an order-by expression begins with, and whether it ascends."""
     cursor = _Cursor(tokenize(text))
-    name = cursor.take(Lexeme.NAME)
+    name = cursor.accept(Lexeme.NAME)
     direction = cursor.any() if name is not None and cursor.more() else None
     if name is None or cursor.more() or (direction is not None and direction.lexeme is not Lexeme.NAME):
         raise BadFilter(f"Invalid order_by clause '{text}'. Could not be parsed.")
@@ -124,13 +124,13 @@ def _clause(cursor: _Cursor) -> RawClause | None:
     start = cursor.mark()
     left = _operand(cursor)
     if left is not None:
-        if presence := cursor.take(Lexeme.PRESENCE):
+        if presence := cursor.accept(Lexeme.PRESENCE):
             return RawClause(left, _normal(presence), None)
-        if membership := cursor.take(Lexeme.MEMBERSHIP):
+        if membership := cursor.accept(Lexeme.MEMBERSHIP):
             values = _list(cursor)
             if values is not None:
                 return RawClause(left, _normal(membership), values)
-        elif comparator := cursor.take(Lexeme.COMPARATOR):
+        elif comparator := cursor.accept(Lexeme.COMPARATOR):
             right = _operand(cursor)
             if right is not None:
                 return RawClause(left, _normal(comparator), right)
@@ -139,18 +139,18 @@ def _clause(cursor: _Cursor) -> RawClause | None:
 
 
 def _operand(cursor: _Cursor) -> Token | ListOperand | None:
-    return cursor.take(*_OPERANDS) or _list(cursor)
+    return cursor.accept(*_OPERANDS) or _list(cursor)
 
 
 def _list(cursor: _Cursor) -> ListOperand | None:
     start = cursor.mark()
-    if cursor.take(Lexeme.OPEN):
+    if cursor.accept(Lexeme.OPEN):
         items: list[Token] = []
-        while item := cursor.take(*_OPERANDS):
+        while item := cursor.accept(*_OPERANDS):
             items.append(item)
-            if not cursor.take(Lexeme.COMMA):
+            if not cursor.accept(Lexeme.COMMA):
                 break
-        if cursor.take(Lexeme.CLOSE):
+        if cursor.accept(Lexeme.CLOSE):
             return ListOperand(tuple(items))
     cursor.back(start)
     return None

@@ -76,7 +76,7 @@ async def read_series(
     """
     lines = lines or await read_visible_runs(connection, run_ids)
     wanted = sorted(set(filter(storable, keys)))
-    shown = _Shown(lines)
+    shown = _VisibleIn(lines)
     rows = await connection.fetch(_SEGMENTS, lines.owners, wanted, WHOLE_BYTES)
     segments = [segment for segment in (_Segment(*row) for row in rows) if shown.of(segment)]
     found: dict[SeriesKey, list[SeriesPiece]] = {}
@@ -95,7 +95,7 @@ async def read_series(
 
 
 def _parts(
-    segments: Sequence[_Segment], keys: Sequence[str], shown: "_Shown"
+    segments: Sequence[_Segment], keys: Sequence[str], shown: "_VisibleIn"
 ) -> Iterator[tuple[list[_Segment], list[set[tuple[int, int]]]]]:
     """Segments in some parts of about as many bytes, each with the slices that are to be fetched of it."""
     part: list[_Segment] = []
@@ -113,7 +113,7 @@ def _parts(
         yield part, slices
 
 
-class _Shown:
+class _VisibleIn:
     """Who shows the points of a segment, and up to which step."""
 
     def __init__(self, lines: VisibleRuns) -> None:
@@ -168,7 +168,7 @@ def _within(segment: _Segment, keys: Sequence[str]) -> list[str]:
 
 
 def _read(
-    segments: Sequence[_Segment], keys: Sequence[str], fetched: Mapping[tuple[int, int], bytes], shown: _Shown
+    segments: Sequence[_Segment], keys: Sequence[str], fetched: Mapping[tuple[int, int], bytes], shown: _VisibleIn
 ) -> dict[SeriesKey, list[SeriesPiece]]:
     found: dict[SeriesKey, list[SeriesPiece]] = {}
     for n, segment in enumerate(segments):

@@ -1,4 +1,4 @@
-"""Summaries of a run's keys as they were at a moment of the log: made anew of the points that there were."""
+"""Summaries of a run's keys as they were at a moment of the log: recomputed from the points of then."""
 
 import asyncio
 from collections.abc import Sequence

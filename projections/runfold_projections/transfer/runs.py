@@ -229,7 +229,7 @@ class _AttemptNames:
             # A fork says nothing of its attempt.
             return next(iter(self._names.values()), "")
         name = self._names.get(cut["ordinal"], "")
-        # Who declares a start anew had declared one before; else it was said by one who names no attempt.
+        # A repeated start follows a declared one of the same attempt; otherwise its writer names no attempt.
         return name if cut["opens"] or name in self._declared else ""
 
 

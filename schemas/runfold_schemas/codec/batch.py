@@ -1,4 +1,4 @@
-"""Events on their way over HTTP: ready records, which the API checks and passes on without encoding them anew."""
+"""Events on their way over HTTP: ready records, which the API checks and passes on without re-encoding."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -63,7 +63,7 @@ def encode_batch(records: Sequence[Outgoing]) -> bytes:
 
 
 def encode_item(record: Outgoing) -> bytes:
-    """One record as it stands in a batch: it can be kept, and put into a body later without encoding it anew."""
+    """One record as it stands in a batch: it can be kept, and put into a body later without re-encoding."""
     parts = [_sized(record.topic.value.encode()), _sized(record.key), _sized(record.value)]
     if record.headers:
         parts.append(encode_long(len(record.headers)))

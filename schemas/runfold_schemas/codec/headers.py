@@ -136,7 +136,7 @@ def _second_of(text: bytes) -> int | None:
 
 
 def parse_any(headers: Iterable[tuple[str, bytes]]) -> Envelope:
-    """`parse_headers`, whoever wrote them."""
+    """Parse headers of any writer, Runfold's own or not."""
     found: dict[str, str] = {}
     for count, (name, value) in enumerate(headers):
         if count >= MAX_HEADERS or (value is not None and len(value) > MAX_HEADER_BYTES):

@@ -249,7 +249,7 @@ def serve(config: ServerConfig, listener: socket.socket | None = None) -> None:
         access_log=False,
         log_config=None,
         server_header=False,
-        proxy_headers=False,  # uvicorn's default believes whoever is on this machine
+        proxy_headers=False,  # uvicorn's default trusts any process on this machine
         timeout_graceful_shutdown=int(config.graceful_shutdown),
         timeout_keep_alive=75,
     )

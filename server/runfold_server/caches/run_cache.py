@@ -2,7 +2,7 @@
 if possible.
 
 Deleting and restoring are acknowledged when they are folded, so committed rows show every acknowledged one; only what
-no row shows is asked for strongly. A row that was read is remembered until a notice tells of a commit in its
+no row shows needs a strong read. A row is cached until a notice of a commit in its
 partition, or of a switch to other tables.
 """
 
@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 from runfold_log.writer import LogWriter
 from runfold_projections.experiments.queries import Experiment, get_experiment
 from runfold_projections.postgres.connection import Connection
-from runfold_projections.runs.queries import RunHead, run_head
+from runfold_projections.runs.queries import RunInfo, run_info
 from runfold_schemas.bounded_cache import BoundedCache
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import Topic, partition_of
@@ -79,13 +79,13 @@ class RunCache:
 
     def __init__(self, database: Database, reader: Reader, progress: FoldProgress, log: LogWriter) -> None:
         self._database, self._reader, self._log = database, reader, log
-        self._runs: _Remembered[str, RunHead] = _Remembered(progress)
+        self._runs: _Remembered[str, RunInfo] = _Remembered(progress)
 
-    def created(self, head: RunHead) -> None:
+    def created(self, head: RunInfo) -> None:
         """A run whose creation was acknowledged, though not folded yet."""
         self._runs.keep(head.run_id, head, self._marks(head.run_id), folded=False)
 
-    async def active(self, run_id: str, *, without_postgres: bool = False) -> RunHead:
+    async def active(self, run_id: str, *, without_postgres: bool = False) -> RunInfo:
         """The run; NotFound or InvalidParameter, in MLflow's words, if it is not there or deleted.
 
         `without_postgres`: while Postgres is away, trust what was seen before.
@@ -103,7 +103,7 @@ class RunCache:
             raise run_not_active(run_id, head.lifecycle_stage)
         return head
 
-    async def present(self, run_id: str) -> RunHead:
+    async def present(self, run_id: str) -> RunInfo:
         """The run, active or deleted; NotFound in MLflow's words if there is none."""
         head = await self._find(run_id)
         if head is None:
@@ -116,20 +116,20 @@ class RunCache:
             return None
         return self._runs.marks((Partition(Topic.RUNS, partition_of(run_id.encode(), info.partitions)), _EXPERIMENTS))
 
-    async def _find(self, run_id: str) -> RunHead | None:
+    async def _find(self, run_id: str) -> RunInfo | None:
         marks = self._marks(run_id)
         head = self._runs.current(run_id, marks)
         # The notice of a restore may come after the next request: only a row of now rejects a write.
         if head is not None and head.lifecycle_stage == ACTIVE:
             return head
-        head = await _committed(self._database, lambda connection: run_head(connection, run_id))
+        head = await _committed(self._database, lambda connection: run_info(connection, run_id))
         if head is None:
             known = self._runs.any(run_id)
             if known is not None and not known.folded:
                 self._runs.keep(run_id, known.value, marks, folded=False)
                 return known.value
             shown = await self._reader.read(
-                of_run(run_id, Topic.RUNS, Topic.EXPERIMENTS), lambda connection: run_head(connection, run_id)
+                of_run(run_id, Topic.RUNS, Topic.EXPERIMENTS), lambda connection: run_info(connection, run_id)
             )
             head = shown.value
         if head is not None:

@@ -73,11 +73,11 @@ async def _branches(services: Services, call: RawCall[BranchesOfRun]) -> Respons
         (where for where in shown.positions if where in of_run(run_id, Topic.METRICS)(shown.positions)), None
     )
     more = next_page(len(found.branches), limit, offset)
-    answer = _said(run_id, found, limit, str(partition)) | more | {"positions": shown.positions_json()}
+    answer = _encode_overview(run_id, found, limit, str(partition)) | more | {"positions": shown.positions_json()}
     return with_moment(await json_answer(answer), as_of)
 
 
-def _said(run_id: str, found: BranchOverview, limit: int, partition: str) -> Json:
+def _encode_overview(run_id: str, found: BranchOverview, limit: int, partition: str) -> Json:
     return {
         "run_id": run_id,
         "branch": found.newest,

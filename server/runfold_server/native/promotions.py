@@ -1,4 +1,4 @@
-"""models:promote of the native API: several aliases and stages at once, under conditions, wholly or not at all."""
+"""models:promote of the native API: several aliases and stages at once, under conditions, all or nothing."""
 
 from typing import Annotated, Any, Literal
 
@@ -141,7 +141,7 @@ OPERATIONS = (
         f"{NATIVE_PREFIX}/models:promote",
         NoFields,
         _promote,
-        "Move aliases and stages of one or several registered models by one event, if all conditions hold: wholly "
+        "Move aliases and stages of one or several registered models by one event, if all conditions hold: all "
         "or not at all. "
         "What is answered is as of that event.",
         {

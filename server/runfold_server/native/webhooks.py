@@ -1,4 +1,4 @@
-"""webhooks of the native API: how deliveries went, and telling a webhook anew from a position of the log on."""
+"""webhooks of the native API: deliveries and their results, and redelivery from a position of the log on."""
 
 from typing import Annotated, Literal, get_args
 
@@ -59,11 +59,11 @@ async def _redeliver(services: Services, call: RawCall[Redeliver]) -> Response:
     except ValueError as error:
         raise InvalidParameter(f"Invalid value for parameter 'from' supplied: {error}.") from None
     if position.where != _WHERE:
-        raise InvalidParameter("Webhooks are told of events of `registry`: give a position such as registry:0:120.")
+        raise InvalidParameter("Webhooks receive events of `registry`: give a position such as registry:0:120.")
     ends = await services.reads.log_ends.now()
     if position.offset > ends[_WHERE]:
         raise InvalidParameter(f"The log of {_WHERE} ends at {ends[_WHERE]}; {position} lies beyond.")
-    # What is not folded yet is told by itself.
+    # Events that are not folded yet are delivered anyway.
     until = (await services.reads.database.checkpoints()).get(_WHERE, 0)
     if position.offset < until:
         async with services.reads.database.connection() as connection:
@@ -112,7 +112,7 @@ OPERATIONS = (
         f"{NATIVE_PREFIX}/webhooks/deliveries",
         ListDeliveries,
         _deliveries,
-        "Deliveries of webhooks, latest first: what waits, what was told, what failed and why.",
+        "Deliveries of webhooks, latest first: waiting, delivered, and failed with the reason.",
         {200: (JSON, having({"deliveries": listed(_DELIVERY)}, {"next_offset": INT64}))},
         errors=(400, 404, 503),
     ),
@@ -121,7 +121,7 @@ OPERATIONS = (
         f"{NATIVE_PREFIX}/webhooks/{{webhook}}/redeliver",
         Redeliver,
         _redeliver,
-        "Tell a webhook anew of all events from a position of `registry` on, under the same delivery ids.",
+        "Redeliver to a webhook all events from a position of `registry` on, under the same delivery ids.",
         {200: (JSON, having({"webhook_id": TEXT, "from": INT64, "until": INT64}))},
         errors=(400, 404, 503),
     ),

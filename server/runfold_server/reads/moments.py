@@ -167,5 +167,5 @@ def _checked(vector: Vector, ends: Mapping[Partition, int], parameter: str) -> d
 
 
 def vector_text(vector: Vector) -> str:
-    """The vector as answers show it, without partitions of which nothing counts."""
+    """Return the vector as answers show it, without partitions that count no records."""
     return write_vector({where: end for where, end in vector.items() if end} or dict(sorted(vector.items())[:1]))

@@ -160,7 +160,7 @@ class Reader:
                 return found
             left = deadline - time.monotonic()
             if left <= 0:
-                raise FoldsBehind(_behind(found, ends, self._wait))
+                raise FoldsBehind(_folds_behind(found, ends, self._wait))
             await self._progress.wait_for_notice(version, left)
             await self._progress.wait_until(ends, min(POLL_SECONDS, max(0.0, deadline - time.monotonic())))
 
@@ -207,7 +207,7 @@ async def _retry_if_stale(attempt: Callable[[], Awaitable[T]]) -> T:
     return await attempt()
 
 
-def _behind(positions: PartitionOffsets, ends: PartitionOffsets, waited: float) -> str:
+def _folds_behind(positions: PartitionOffsets, ends: PartitionOffsets, waited: float) -> str:
     late = {where: end for where, end in ends.items() if positions.get(where, 0) < end}
     where, end = max(late.items(), key=lambda item: item[1] - positions.get(item[0], 0))
     more = f" (and {len(late) - 1} more partitions)" if len(late) > 1 else ""

@@ -49,20 +49,20 @@ def answering(handler: Handler) -> RawHandler[Any]:
 
     async def answer(services: Services, call: RawCall[Any]) -> Response:
         try:
-            return _said(await handler(services, call))
+            return _response(await handler(services, call))
         except RegistryError as error:
-            return _said({"error_code": error.code, "message": error.message}, error.status)
+            return _response({"error_code": error.code, "message": error.message}, error.status)
         except TooLarge as error:
-            return _said({"error_code": 42209, "message": error.message}, 422)
+            return _response({"error_code": 42209, "message": error.message}, 422)
         except Unavailable as error:
-            response = _said({"error_code": 50001, "message": error.message}, error.status)
+            response = _response({"error_code": 50001, "message": error.message}, error.status)
             response.headers.update(error.headers())
             return response
 
     return answer
 
 
-def _said(value: Any, status: int = 200) -> Response:
+def _response(value: Any, status: int = 200) -> Response:
     body = value.text.encode() if isinstance(value, Text) else msgspec.json.encode(value)
     return Response(body, status, media_type=MEDIA_TYPE)
 

@@ -24,7 +24,7 @@ def ask(server: str | None, path: str, query: dict[str, Any], method: str = "GET
 
     StackError: no answer, or what it says against the request.
     """
-    return asyncio.run(_asked(method, _url(server), path, {name: value for name, value in query.items() if value}))
+    return asyncio.run(_request(method, _url(server), path, {name: value for name, value in query.items() if value}))
 
 
 def print_json(answer: Any) -> None:
@@ -32,7 +32,7 @@ def print_json(answer: Any) -> None:
     typer.echo(json.dumps(answer, ensure_ascii=False))
 
 
-async def _asked(method: str, url: str, path: str, query: dict[str, Any]) -> Any:
+async def _request(method: str, url: str, path: str, query: dict[str, Any]) -> Any:
     # Imported on first use: the command starts faster.
     import httpx2
 

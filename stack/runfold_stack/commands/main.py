@@ -86,7 +86,7 @@ async def _up(settings: Settings) -> None:
     default = Settings.model_fields["data_dir"].default
     here = "" if settings.data_dir == default else f" --data-dir {settings.data_dir}"
     talk.print(f"Runfold {RELEASE} starts on the data directory {escape(str(settings.data_dir))}")
-    async with runfold_up(settings, _tell) as running:
+    async with runfold_up(settings, _print_progress) as running:
         talk.print(f"\n[bold green]Runfold is up[/] at [bold]{running.url}[/]\n")
         talk.print(f"  MLflow code    export MLFLOW_TRACKING_URI={running.url}")
         talk.print(f"  Runfold code   export RUNFOLD_TRACKING_URI={running.url}")
@@ -104,7 +104,7 @@ async def _up(settings: Settings) -> None:
             talk.print("\nstopping")
 
 
-def _tell(part: str, state: "PartState", detail: str) -> None:
+def _print_progress(part: str, state: "PartState", detail: str) -> None:
     if state == "stopping" or (state == "preparing" and not detail):
         return
     style = {"ready": "green", "restarting": "yellow", "stopped": "dim"}.get(state, "cyan")
@@ -301,10 +301,10 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
-        told = [_told(leaf) for leaf in _leaves(error)]
-        if None in told:
+        messages = [_message_of(leaf) for leaf in _leaves(error)]
+        if None in messages:
             raise
-        for message in dict.fromkeys(told):
+        for message in dict.fromkeys(messages):
             talk.print(f"[red]error:[/] {escape(str(message))}")
         sys.exit(1)
 
@@ -315,8 +315,8 @@ def _leaves(error: BaseException) -> list[BaseException]:
     return [error]
 
 
-def _told(error: BaseException) -> str | None:
-    """What to say of an error that is no fault of this program; None: it is one, and its traceback is wanted."""
+def _message_of(error: BaseException) -> str | None:
+    """Return the message for a user's error; None for a fault of this program, whose traceback is wanted."""
     from runfold.errors import RunfoldError
     from runfold_projections.core.errors import ProjectionError
     from runfold_schemas.errors import SchemaError

@@ -24,28 +24,28 @@ class Speed:
         self._clock = clock
         self._seen: deque[tuple[float, int]] = deque()
 
-    def said(self, told: RebuildProgress) -> str:
-        """In words; empty before it can be known, and while nothing is folded."""
+    def text(self, state: RebuildProgress) -> str:
+        """Return speed and remaining time; empty before they are known, and while nothing is folded."""
         now = self._clock()
-        if told.phase not in (Phase.REPLAY, Phase.CATCH_UP):
+        if state.phase not in (Phase.REPLAY, Phase.CATCH_UP):
             self._seen.clear()
             return ""
-        self._seen.append((now, told.folded))
+        self._seen.append((now, state.folded))
         while now - self._seen[0][0] > WINDOW:
             self._seen.popleft()
-        seconds, records = now - self._seen[0][0], told.folded - self._seen[0][1]
+        seconds, records = now - self._seen[0][0], state.folded - self._seen[0][1]
         if seconds < 1 or records <= 0:
             return ""
         rate = records / seconds
-        return f"{rate:,.0f} events/s, {(told.total - told.folded) / rate:,.0f} s left"
+        return f"{rate:,.0f} events/s, {(state.total - state.folded) / rate:,.0f} s left"
 
 
 @contextmanager
 def progress() -> Iterator[OnProgress]:
-    """What a rebuild tells its progress to."""
+    """Yield the function that a rebuild reports its progress to."""
     console, speed = Console(stderr=True, highlight=False), Speed()
     if not console.is_terminal:
-        yield _Lines(speed).tell
+        yield _Lines(speed).report
         return
     columns = (
         TextColumn("{task.description}"),
@@ -56,37 +56,37 @@ def progress() -> Iterator[OnProgress]:
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=1, speed="")
 
-        def tell(told: RebuildProgress) -> None:
+        def report(state: RebuildProgress) -> None:
             bar.update(
                 task,
-                description=f"{told.generation.projection if told.snapshot is None else _what(told)} "
-                f"{told.phase.value}",
-                completed=told.folded,
-                total=max(1, told.total),
-                speed=speed.said(told),
+                description=f"{state.generation.projection if state.snapshot is None else _what(state)} "
+                f"{state.phase.value}",
+                completed=state.folded,
+                total=max(1, state.total),
+                speed=speed.text(state),
             )
 
-        yield tell
+        yield report
 
 
 class _Lines:
     def __init__(self, speed: Speed) -> None:
         self._speed = speed
         self._phase: Phase | None = None
-        self._said = 0.0
+        self._printed_at = 0.0
 
-    def tell(self, told: RebuildProgress) -> None:
-        speed, now = self._speed.said(told), time.monotonic()
-        if told.phase is self._phase and now - self._said < EVERY:
+    def report(self, state: RebuildProgress) -> None:
+        speed, now = self._speed.text(state), time.monotonic()
+        if state.phase is self._phase and now - self._printed_at < EVERY:
             return
-        self._phase, self._said = told.phase, now
-        text = f"{_what(told)}: {told.phase.value}"
-        if told.total:
-            text += f" {told.folded:,} of {told.total:,}"
+        self._phase, self._printed_at = state.phase, now
+        text = f"{_what(state)}: {state.phase.value}"
+        if state.total:
+            text += f" {state.folded:,} of {state.total:,}"
         print(text + (f", {speed}" if speed else ""), file=sys.stderr, flush=True)
 
 
-def _what(told: RebuildProgress) -> str:
-    if told.snapshot is not None:
-        return f"snapshot {told.snapshot}"
-    return f"{told.generation.projection} generation {told.generation.number}"
+def _what(state: RebuildProgress) -> str:
+    if state.snapshot is not None:
+        return f"snapshot {state.snapshot}"
+    return f"{state.generation.projection} generation {state.generation.number}"

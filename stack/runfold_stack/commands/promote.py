@@ -29,7 +29,7 @@ def promote(
         str | None, typer.Option("--server", help="Address of the server; unset: RUNFOLD_TRACKING_URI.")
     ] = None,
 ) -> None:
-    """Move aliases and stages of registered models by one event, if all conditions hold: wholly or not at all.
+    """Move aliases and stages of registered models by one event, if all conditions hold: all or nothing.
 
     Prints the event's position and the models as JSON. Exit code 1: nothing was changed, and the message says which
     condition failed and what holds; or the server gave no answer, and then it says so.

@@ -36,7 +36,7 @@ def rebuild(
     patience: Patience = 60.0,
     data_dir: DataDir = None,
 ) -> None:
-    """Fold projections anew beside the live ones, compare every row, and switch. Exit code 1 if rows differ.
+    """Rebuild projections next to the live ones, compare every row, and switch. Exit code 1 if rows differ.
 
     It may be stopped or killed at any time: the same command goes on where it was, and the live ones never notice.
     """

@@ -53,7 +53,7 @@ async def rebuild(dsn: str, namespace: str, wish: Wish) -> bool:
             async with rebuilding(dsn, namespace, projection, tell, patience=wish.patience) as work:
                 generation = await work.begin()
                 await work.build(generation)
-                compared = await work.compare(generation, report.take)
+                compared = await work.compare(generation, report.print_difference)
                 may = not compared.differences or wish.accept_changes
                 if wish.dry_run or not may:
                     await work.drop(generation)
@@ -92,7 +92,7 @@ class _Report:
     def __init__(self, as_json: bool) -> None:
         self._as_json, self._count = as_json, 0
 
-    def take(self, difference: RowDifference) -> None:
+    def print_difference(self, difference: RowDifference) -> None:
         self._count += 1
         if self._as_json:
             print(json.dumps(difference.as_json(), default=str))
@@ -114,9 +114,7 @@ async def rollback(dsn: str, namespace: str, asked: Sequence[Projection] | None,
         kept = {e.generation.projection for e in await entries(dsn, namespace) if e.generation.state == "standby"}
         asked = [projection for projection in Projection if projection in kept]
         if not asked:
-            raise NoSuchGeneration(
-                "no projection has an earlier generation that is kept; `runfold rebuild` folds them anew"
-            )
+            raise NoSuchGeneration("no projection has a standby; `runfold rebuild` builds new generations")
     for projection in asked:
         with progress() as tell:
             async with rebuilding(dsn, namespace, projection, tell, patience=patience) as work:

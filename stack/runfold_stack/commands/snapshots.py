@@ -47,7 +47,7 @@ def create(
 
     if (at is None) == (vector is None):
         raise BadSetting("name the moment: --at 2026-03-01, or --vector runs:3:18240,…")
-    wanted = snapshots_run.Wanted(name, at or vector or "", wait, patience)
+    wanted = snapshots_run.SnapshotRequest(name, at or vector or "", wait, patience)
     print(_run(data_dir, lambda kafka, dsn, namespace: snapshots_run.create(kafka, dsn, namespace, wanted)))
 
 

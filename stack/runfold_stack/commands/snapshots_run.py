@@ -30,7 +30,7 @@ _KAFKA_TIMEOUT = 20.0
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class SnapshotRequest:
     """The snapshot to create."""
 
     name: str | None
@@ -39,7 +39,7 @@ class Wanted:
     patience: float
 
 
-async def create(kafka: KafkaCluster, dsn: str, namespace: str, wanted: Wanted) -> str:
+async def create(kafka: KafkaCluster, dsn: str, namespace: str, wanted: SnapshotRequest) -> str:
     """Create a snapshot, wait until it is folded unless asked not to, and return the message for the user."""
     info = await open_log(kafka, namespace)
     log_ends = LogEnds(kafka, functools.partial(open_log, kafka, namespace), FOLDED, timeout=_KAFKA_TIMEOUT)

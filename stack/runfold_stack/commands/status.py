@@ -143,7 +143,7 @@ def _by_leases(worker: dict[str, Any], workers: list[dict[str, Any]] | None) -> 
 def is_well(found: dict[str, Any]) -> bool:
     """Whether no part is away or not ready, and no table ahead of the log, and no file damaged.
 
-    A server or worker of which nothing is known here does not count.
+    A server or worker that can't be asked from here does not count.
     """
     parts = all(part["state"] in ("ready", "unknown") for part in found["parts"].values())
     whole = not found["parts"]["s3"].get("damaged")

@@ -35,11 +35,11 @@ def sync_with_progress(
             patience=patience,
             progress=lambda done, total: shown.update(task, completed=done, total=total),
         )
-    _tell(report, talk)
+    _print_report(report, talk)
     return not report.left
 
 
-def _tell(report: SyncReport, talk: Console) -> None:
+def _print_report(report: SyncReport, talk: Console) -> None:
     for directory, why in report.left.items():
         talk.print(f"[red]not sent:[/] {escape(str(directory))}: {escape(why)}")
     for rejected in report.rejected:

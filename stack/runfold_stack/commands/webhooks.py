@@ -9,14 +9,14 @@ import typer
 from .api_client import API, MLFLOW, AsJson, Server, ask, print_json
 
 PAGE = 1_000
-webhooks_app = typer.Typer(help="Webhooks: who is told of the registry's changes.", no_args_is_help=True)
+webhooks_app = typer.Typer(help="Webhooks: receivers of the registry's changes.", no_args_is_help=True)
 
 Named = Annotated[str, typer.Argument(metavar="WEBHOOK", help="Its name or id.")]
 
 
 @webhooks_app.command(name="list")
 def list_webhooks(server: Server = None, as_json: AsJson = False) -> None:
-    """List webhooks: id, status, name, address, and of what each is told."""
+    """List webhooks: id, status, name, address and event types."""
     found: list[Any] = []
     token = ""
     while True:
@@ -66,16 +66,16 @@ def redeliver(
     server: Server = None,
     as_json: AsJson = False,
 ) -> None:
-    """Tell a webhook anew of everything from a position on, under the same delivery ids: what arrived is told again
+    """Redeliver to a webhook everything from a position on, under the same delivery ids: what arrived is sent again
     too.
     """
     answer = ask(server, f"{API}/webhooks/{quote(webhook, safe='')}/redeliver", {"from": start}, method="POST")
     if as_json:
         return print_json(answer)
     if answer["from"] == answer["until"]:
-        typer.echo(f"{answer['webhook_id']}: nothing is behind {start} yet; what comes is told anyway")
+        typer.echo(f"{answer['webhook_id']}: no events from {start} on yet; later ones are delivered anyway")
     else:
         typer.echo(
-            f"{answer['webhook_id']}: told anew of registry:0:{answer['from']} to registry:0:{answer['until'] - 1}"
+            f"{answer['webhook_id']}: redelivers registry:0:{answer['from']} to registry:0:{answer['until'] - 1}"
         )
     return None

@@ -22,7 +22,7 @@ _DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Addresses to work with. `server` and `worker` are URLs, where a running stack told them."""
+    """Addresses to work with. `server` and `worker` are URLs, as a running stack published them."""
 
     kafka: KafkaCluster
     postgres: str
@@ -79,7 +79,7 @@ def kafka_named(kafka: KafkaCluster) -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
-        raise  # whoever reads what we print is gone; the clients have errors of their own for a lost connection
+        raise  # the reader of our output is gone; the clients have errors of their own for a lost connection
     except (OSError, TimeoutError, LogUnavailable) as error:
         if of_a_file(error):
             raise

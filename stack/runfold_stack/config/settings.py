@@ -157,7 +157,7 @@ class Settings(BaseSettings):
     )
     webhook_private: bool = Field(
         False,
-        description="Whether webhooks may be told at addresses that are not public (127.0.0.1, 10.0.0.0/8, a "
+        description="Whether webhooks may be sent to addresses that are not public (127.0.0.1, 10.0.0.0/8, a "
         "cloud's metadata service).",
     )
     webhook_timeout: Annotated[float, Field(gt=0, le=60)] = Field(

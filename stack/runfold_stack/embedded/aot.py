@@ -6,7 +6,7 @@ the exact JRE and jars, so it is made here and not shipped: in the background, a
 its own on a throwaway directory, once a stack has been up for a while. Without the file, or with a damaged one,
 everything works as before, only slower.
 
-`python -m runfold_stack.embedded warm-up` makes it now, for whoever is about to start many stacks (a test run, an
+`python -m runfold_stack.embedded warm-up` creates it now, before many stacks are started (a test run, an
 image).
 """
 

@@ -33,7 +33,7 @@ LOCK_PATIENCE_SECONDS = 0.3
 
 @dataclass(frozen=True)
 class StackFile:
-    """What a running stack tells other processes about itself; an address is None where that part is not ours."""
+    """What a running stack publishes for other processes; an address is None where that part is not ours."""
 
     pid: int
     kafka: str | None = None

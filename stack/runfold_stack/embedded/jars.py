@@ -4,7 +4,7 @@
 user's Maven repository (where jgo and Maven put them); what lies beside them there does not matter. Nothing is fetched
 while all of them are present, so a second start needs no network.
 
-`python -m runfold_stack.embedded pins` resolves Kafka anew and prints the list: for whoever raises the version.
+`python -m runfold_stack.embedded pins` resolves Kafka again and prints the list, for a raise of the version.
 """
 
 from __future__ import annotations

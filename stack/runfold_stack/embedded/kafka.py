@@ -88,7 +88,7 @@ class KafkaPlace:
 
 
 def advertised_host(host: str) -> str:
-    """What clients are told to connect to: a wildcard is no address, so then it is this machine's name."""
+    """The address that clients connect to: this machine's name for a wildcard."""
     return os.uname().nodename if host in WILDCARDS else host
 
 

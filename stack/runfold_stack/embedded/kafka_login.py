@@ -1,4 +1,4 @@
-"""The embedded broker's one user: its password, and how the broker is told of it."""
+"""The embedded broker's one user: its password, and the broker's settings for it."""
 
 from __future__ import annotations
 

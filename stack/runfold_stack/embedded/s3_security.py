@@ -2,7 +2,7 @@
 
 SeaweedFS is made for a network of its own: its master, volume server, filer and administration ask for nothing. Here
 every inner port, HTTP and gRPC, wants a certificate of the caller, and there is one, which only this user can read. It
-and the signing keys are made anew before every start, since nothing that lasts depends on them: no expiry, no file that
+and the signing keys are created before every start, since nothing that lasts depends on them: no expiry, no file that
 a restart could find damaged.
 """
 
@@ -34,7 +34,7 @@ _NO_EXPIRY = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 
 
 def write_security(directory: Path) -> None:
-    """Make a certificate and signing keys, and the file that tells the store of them."""
+    """Make a certificate and signing keys, and the store's file that names them."""
     directory.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(
         PermissionError

@@ -117,13 +117,13 @@ def _config(settings: Settings, services: Services, **more: Any) -> WorkerConfig
 
 async def _wait_for_log(kafka: KafkaCluster, namespace: str, tell: Callable[[str], None]) -> int:
     """How many partitions runs and metrics have, as soon as that can be known."""
-    backoff, told = Backoff(), ""
+    backoff, reported = Backoff(), ""
     while True:
         try:
             return (await open_log(kafka, namespace)).partitions
         except (OSError, TimeoutError, LogNotCreated, LogUnavailable) as error:
-            if str(error) != told:
+            if str(error) != reported:
                 structlog.get_logger().warning("waiting_for_log", error=str(error))
-                told = str(error)
-                tell(told)
+                reported = str(error)
+                tell(reported)
             await backoff.pause()

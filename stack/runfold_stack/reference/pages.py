@@ -120,7 +120,7 @@ For Prometheus, at `/metrics` of each program.
 
 
 def _registered(registry: CollectorRegistry) -> Iterator[tuple[str, ...]]:
-    # The library tells a metric's labels to nobody before there is a sample.
+    # The library has no public way to a metric's labels before there is a sample.
     for collector in list(registry._collector_to_names):
         for metric in collector.collect():
             name = f"{metric.name}_total" if metric.type == "counter" else metric.name

@@ -1,6 +1,6 @@
 """Runs in the child before the service does, and sees to it that the service never outlives us.
 
-`python -I -S launch.py PARENT DEATH_SIGNAL UID:GID|- MODE -- COMMAND...` drops to another user if told so, ties the
+`python -I -S launch.py PARENT DEATH_SIGNAL UID:GID|- MODE -- COMMAND...` drops to another user if asked to, ties the
 process to its parent's life and becomes COMMAND. It is a program of its own rather than a `preexec_fn`, because running
 Python between fork and exec is unsafe in a process that has threads, and because without one the fork does not stall
 the event loop.

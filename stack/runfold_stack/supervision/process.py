@@ -57,7 +57,7 @@ async def spawn(
     live as long as the child may.
     """
     rotate(log)
-    # A pipe that is held and never written to: its closing tells the watchdog of `watch` mode that we are gone.
+    # A pipe that is held and never written to: the watchdog of `watch` mode ends when it closes.
     stdin = asyncio.subprocess.PIPE if LAUNCH_MODE == "watch" else asyncio.subprocess.DEVNULL
     with _appending(log) as output:
         return await asyncio.create_subprocess_exec(

@@ -2,7 +2,7 @@
 
 Parts start in the order in which they are added and stop in the reverse order. A part that dies is started again after
 a pause that doubles with each failure and is forgotten once the part stayed up. A part that does not come up the first
-time is an error for whoever started it: then the reason is a wrong setting or a full disk, and trying for ever would
+time is an error for its starter: then the reason is a wrong setting or a full disk, and trying for ever would
 only hide it.
 """
 
@@ -142,7 +142,7 @@ class Part:
             await end(process, self.spec.stop_signal, self.spec.grace)
             raise self._failure(f"no answer within {self.spec.ready_timeout:g} seconds", log_start) from None
         except BaseException:
-            # The service could not be asked, or we were told to stop: either way it must not stay behind.
+            # The service could not be asked, or we are stopping: either way it must not stay behind.
             kill_group(process)
             await process.wait()
             raise

@@ -40,7 +40,7 @@ from runfold_stack.errors import BadExport
 
 CUTS = 1
 """To be raised with every change of which events a row becomes and where points are cut into records: an import that
-was begun by another release then counts anew, instead of taking one record for another.
+was begun by another release then starts its count again, instead of taking one record for another.
 """
 _SPACE = UUID("7a2d9b3e-6f0c-5b41-9d58-2f4f0a4c7e11")
 _MOST_BYTES = 256 * 1024
@@ -157,8 +157,8 @@ def run_facts(export_id: str, row: Mapping[str, Any], experiment: Experiment, le
         raise BadExport(f"run {run_id}: {error}") from None
 
 
-class Story:
-    """The lines of a run as records, each before the points that lie on what it opens."""
+class RunRecords:
+    """The branches of a run as records, each before the points on the branch that it opens."""
 
     def __init__(
         self, export_id: str, run_id: str, lines: Iterable[Mapping[str, Any]], level: int = FEATURE_LEVEL
@@ -168,7 +168,7 @@ class Story:
             Fields(f"lines of run {run_id}"),
         )
         self._lines = list(lines)
-        # The first line of each attempt, until it is told.
+        # The first record of each attempt, until it is returned.
         self._coming = {line["attempt"]: line for line in reversed(self._lines)}
 
     def until(self, branch: int, attempt: str) -> list[Made]:
@@ -180,8 +180,8 @@ class Story:
             due.append(self._next())
         return due
 
-    def rest(self) -> list[Made]:
-        """All that are left."""
+    def remaining(self) -> list[Made]:
+        """Return the remaining records."""
         return [self._next() for _ in range(len(self._lines))]
 
     def _next(self) -> Made:

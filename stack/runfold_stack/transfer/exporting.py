@@ -109,7 +109,7 @@ async def _chosen(connection: Connection, choice: Choice) -> tuple[list[str], li
     left_out = set(choice.run_ids or ()) - set(ids)
     if missing := left_out - {run.run_id for run in await exporting.whole_runs(connection, sorted(left_out))}:
         raise NothingChosen(f"there is no run {', '.join(sorted(missing))}")
-    # Models that no run of theirs tells of come with their experiment, if it comes whole.
+    # Models that no exported run names come with their experiment, if it comes whole.
     whole = [] if choice.filter or choice.run_ids is not None else list(experiments.values())
     return ids, await exporting_models.chosen_models(connection, DEFAULT_WORKSPACE, ids, whole)
 

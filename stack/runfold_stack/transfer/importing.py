@@ -24,7 +24,16 @@ from runfold_stack.config.fold_progress import log_ends, until_folded
 from runfold_stack.config.services import Services
 
 from .appending import WINDOW_BYTES, Appender
-from .events import OUR_STORE, Made, RunPoints, Story, create_experiment, delete_experiment, run_facts, tag_experiment
+from .events import (
+    OUR_STORE,
+    Made,
+    RunPoints,
+    RunRecords,
+    create_experiment,
+    delete_experiment,
+    run_facts,
+    tag_experiment,
+)
 from .importing_models import bring_models
 from .layout import FILES, Manifest, open_whole
 from .points import read_pieces
@@ -179,7 +188,7 @@ class _Importer:
     async def points(self, lines: Any, points: Any, progress: Progress) -> None:
         """Append all branches and points but those of skipped runs, each branch before the points that need it."""
         total, done = points.metadata.num_rows, 0
-        stories = _Stories(self._id, lines, self._appender.level)
+        stories = _RunsOfFile(self._id, lines, self._appender.level)
         who: tuple[str, str, int | None] | None = None
         writers: dict[tuple[str, str, int | None], RunPoints] = {}
         for piece in read_pieces(points):
@@ -187,9 +196,9 @@ class _Importer:
             done += len(frame.values)
             progress(done, total)
             if who is None or who[0] != run_id:
-                await self._tell(stories.before(run_id))
+                await self._append_all(stories.before(run_id))
                 writers = {}
-            await self._tell([(run_id, stories.now.until(branch, attempt))])
+            await self._append_all([(run_id, stories.now.until(branch, attempt))])
             who = (run_id, attempt, rank)
             if run_id in self._left_alone:
                 continue
@@ -197,11 +206,11 @@ class _Importer:
             for record, count in writer.write([frame]):
                 await self._put(record)
                 self.report.points += count
-        await self._tell(stories.before(None))
+        await self._append_all(stories.before(None))
         await self._send()
 
-    async def _tell(self, told: Iterable[tuple[str, Sequence[Made]]]) -> None:
-        for run_id, made in told:
+    async def _append_all(self, records: Iterable[tuple[str, Sequence[Made]]]) -> None:
+        for run_id, made in records:
             if run_id not in self._left_alone:
                 for one in made:
                     await self._put(one.record)
@@ -217,30 +226,30 @@ class _Importer:
         self._waiting, self._size = [], 0
 
 
-class _Stories:
+class _RunsOfFile:
     """The runs of a file of lines, in step with those of the points: both are ordered by id."""
 
     def __init__(self, export_id: str, file: Any, level: int) -> None:
         rows = (row for batch in file.iter_batches() for row in batch.to_pylist())
         self._id, self._level, self._runs = export_id, level, groupby(rows, itemgetter("run_id"))
-        self._next = self._take()
+        self._next = self._next_run()
         self._run_id = ""
-        self.now = Story(export_id, "", ())
+        self.now = RunRecords(export_id, "", ())
         """Of the run whose points come."""
 
-    def _take(self) -> tuple[str, Story] | None:
+    def _next_run(self) -> tuple[str, RunRecords] | None:
         found = next(self._runs, None)
-        return None if found is None else (found[0], Story(self._id, *found, self._level))
+        return None if found is None else (found[0], RunRecords(self._id, *found, self._level))
 
     def before(self, run_id: str | None) -> Iterator[tuple[str, list[Made]]]:
         """What is left of runs before this one, which is the next whose points come; None: there is none."""
-        yield self._run_id, self.now.rest()
+        yield self._run_id, self.now.remaining()
         while self._next is not None and (run_id is None or self._next[0] < run_id):
-            yield self._next[0], self._next[1].rest()
-            self._next = self._take()
-        self._run_id, self.now = run_id or "", Story(self._id, run_id or "", ())
+            yield self._next[0], self._next[1].remaining()
+            self._next = self._next_run()
+        self._run_id, self.now = run_id or "", RunRecords(self._id, run_id or "", ())
         if self._next is not None and self._next[0] == run_id:
-            self.now, self._next = self._next[1], self._take()
+            self.now, self._next = self._next[1], self._next_run()
 
 
 def _differences(row: Mapping[str, Any], found: WholeRun) -> list[str]:

@@ -192,7 +192,7 @@ class Manifest:
 
 
 def facts_of(path: Path, rows: int, progress: Callable[[int], None] = lambda size: None) -> FileFacts:
-    """Size and SHA-256 of a file; `progress` is told bytes as they are read."""
+    """Return size and SHA-256 of a file; `progress` receives the bytes read."""
     digest, size = hashlib.sha256(), 0
     with path.open("rb") as file:
         while data := file.read(1 << 20):

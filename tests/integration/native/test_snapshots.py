@@ -22,7 +22,7 @@ from tests.support.mlflow.caller import API, Caller
 
 
 def create(servers: ServerPair, at: object, name: str | None = None) -> str:
-    wanted = snapshots_run.Wanted(name, str(at), wait=True, patience=30)
+    wanted = snapshots_run.SnapshotRequest(name, str(at), wait=True, patience=30)
     return asyncio.run(snapshots_run.create(servers.kafka, servers.dsn, servers.namespace, wanted))
 
 

@@ -15,11 +15,11 @@ from runfold_projections.runs.queries import (
     Dataset,
     LatestMetric,
     Run,
-    RunHead,
+    RunInfo,
     ViewType,
     get_run,
     needs_metrics,
-    run_head,
+    run_info,
     search_runs,
 )
 from tests.support.services.postgres import Namespace, namespace, postgres_dsn
@@ -275,7 +275,7 @@ async def test_a_found_run_is_whole(connection: Connection) -> None:
     for run in RUNS:
         assert repr(await get_run(connection, run.run_id)) == repr(run)
     first = RUNS[1]
-    assert await run_head(connection, first.run_id) == RunHead(
+    assert await run_info(connection, first.run_id) == RunInfo(
         first.run_id, 1, "active", first.status, first.name, first.artifact_uri
     )
 
@@ -291,7 +291,7 @@ async def test_latest_values_are_stored_as_they_are(connection: Connection) -> N
 async def test_unknown_runs_and_experiments_are_nothing(connection: Connection) -> None:
     assert await get_run(connection, "nope") is None
     assert await get_run(connection, "a\0b") is None
-    assert await run_head(connection, "\ud800") is None
+    assert await run_info(connection, "\ud800") is None
     assert await search_runs(connection, [], "", ViewType.ALL, [], 10, 0) == []
     assert await search_runs(connection, [5, 2**70], "", ViewType.ALL, [], 10, 0) == []
     assert await search_runs(connection, [1], "", ViewType.ALL, [], 0, 0) == []
@@ -334,7 +334,7 @@ async def test_a_run_is_deleted_with_itself_or_its_experiment(connection: Connec
         ViewType.DELETED_ONLY: {"Run 2": "deleted"},
         ViewType.ALL: {"Run 2": "deleted"},
     }
-    head, run = await run_head(connection, run_id(2)), await get_run(connection, run_id(2))
+    head, run = await run_info(connection, run_id(2)), await get_run(connection, run_id(2))
     assert head is not None
     assert run is not None
     assert head.lifecycle_stage == run.lifecycle_stage == "deleted"

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from runfold_projections.runs.queries import RunHead
+from runfold_projections.runs.queries import RunInfo
 from runfold_schemas.positions.position import Partition
 from runfold_schemas.positions.topics import Topic
 from runfold_server.caches import run_cache
@@ -53,10 +53,10 @@ def test_a_row_read_before_a_notice_is_not_trusted_after_it() -> None:
 
 async def test_only_a_row_of_now_rejects_a_write(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another server may have restored the run, and its notice may be on its way."""
-    rows = [RunHead("r", 0, stage, "RUNNING", "", "s3://b") for stage in ("deleted", "active")]
-    asked: list[RunHead] = []
+    rows = [RunInfo("r", 0, stage, "RUNNING", "", "s3://b") for stage in ("deleted", "active")]
+    asked: list[RunInfo] = []
 
-    async def committed(*_: object) -> RunHead:
+    async def committed(*_: object) -> RunInfo:
         asked.append(rows[len(asked)])
         return asked[-1]
 

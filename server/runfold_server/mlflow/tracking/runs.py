@@ -4,7 +4,7 @@ import random
 from typing import Annotated, Any, Literal, get_args
 
 from runfold.names import run_name
-from runfold_projections.runs.queries import Run, RunHead, ViewType, get_run
+from runfold_projections.runs.queries import Run, RunInfo, ViewType, get_run
 from runfold_schemas.events.artifact_paths import append_path
 from runfold_schemas.events.runs import RunCreated, RunDeleted, RunRestored, RunUpdated
 from runfold_server.caches.run_cache import ACTIVE
@@ -90,7 +90,7 @@ async def _create(services: Services, call: Call[CreateRun]) -> Json:
     )
     # The id is fresh, so no fold can reject the event: it is acknowledged on append.
     await services.writes.append(event, call.origin)
-    services.caches.runs.created(RunHead(run_id, event.experiment_id, ACTIVE, STATUSES[0], name, event.artifact_uri))
+    services.caches.runs.created(RunInfo(run_id, event.experiment_id, ACTIVE, STATUSES[0], name, event.artifact_uri))
     row = Run(
         run_id=run_id,
         experiment_id=event.experiment_id,

@@ -61,7 +61,7 @@ async def _events_of(services: Services, call: RawCall[FollowEvents], feed: Even
     wanted = _filter(call.request)
     with kafka_outages():
         info = await services.log.connect()
-    # A browser that connects again says what it was told last; the address is still that of the first time.
+    # A browser that connects again names the last event that it received; the address is still that of the first time.
     start = call.http.headers.get("last-event-id") or call.request.start or NOW
     try:
         following = EventSubscription(
@@ -102,36 +102,36 @@ class _Events(EventStream):
 
     async def run(self, send: SendEvents) -> None:
         following = self._following
-        await send(self._said("open", {}))
+        await send(self._encode("open", {}))
         async with self._feed.feeding(following, self._info):
             while True:
                 await following.wait_for_items(HEARTBEAT)
                 if following.end is not None:
-                    await send(self._said("end", {"reason": following.end.value, "message": following.reason}))
+                    await send(self._encode("end", {"reason": following.end.value, "message": following.reason}))
                     return
                 following.mark_all_sent()
-                await send(await self._events() or self._said("heartbeat", {}))
+                await send(await self._events() or self._encode("heartbeat", {}))
 
     async def _events(self) -> bytes:
         """What waits, up to about AT_ONCE bytes."""
         following, parts, size = self._following, [], 0
         while size < AT_ONCE and (entry := following.peek()) is not None:
             if len(entry.raw.value or b"") > _IN_LOOP:
-                kind, data = await asyncio.to_thread(entry.told, self._points)
+                kind, data = await asyncio.to_thread(entry.encode, self._points)
                 if following.peek() is not entry:
                     break  # the stream was ended meanwhile
             else:
-                kind, data = entry.told(self._points)
+                kind, data = entry.encode(self._points)
             following.pop()
             following.mark_all_sent()
             parts.append(encode_event(kind, write_id(self._info.log_id, following.sent), data))
             size += len(parts[-1])
         return b"".join(parts)
 
-    def _said(self, kind: str, data: dict[str, Any]) -> bytes:
-        told = self._following.sent
+    def _encode(self, kind: str, data: dict[str, Any]) -> bytes:
+        position = self._following.sent
         # An empty id makes a browser forget its own: there was no such place.
-        return encode_event(kind, write_id(self._info.log_id, told) if told else "", msgspec.json.encode(data))
+        return encode_event(kind, write_id(self._info.log_id, position) if position else "", msgspec.json.encode(data))
 
 
 OPERATIONS = (

@@ -142,7 +142,7 @@ def _align(out: bytearray, to: int, plus: int = 0) -> None:
 
 
 def _table(slots: Sequence[_Slot]) -> _Writer:
-    """A FlatBuffers table: a v-table that tells where each field lies, the fields, then what they refer to."""
+    """A FlatBuffers table: a v-table with the offset of each field, the fields, then what they refer to."""
 
     def write(out: bytearray) -> int:
         places, size = [0] * len(slots), 4

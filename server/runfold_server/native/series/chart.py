@@ -23,7 +23,7 @@ from runfold_projections.segments.distinct_points import Columns
 from runfold_projections.series.points import SeriesKey, SeriesPiece
 from runfold_server.core.errors import InvalidParameter
 
-from .query import Ranks, Wanted
+from .query import Ranks, SeriesRequest
 
 MOST_CELLS = 5_000_000
 """Values of an aggregate at every x."""
@@ -66,13 +66,13 @@ class _Member:
         return {"run_id": self.run_id, "metric": self.key} | ({} if self.rank is None else {"rank": self.rank})
 
 
-def draw(wanted: Wanted, found: Found) -> Drawn:
+def draw(wanted: SeriesRequest, found: Found) -> Drawn:
     """InvalidParameter if the answer would be too large."""
     members = [member for run in found.runs for key in found.keys for member in _members(wanted, found, run, key)]
     return _aggregated(wanted, found, members) if wanted.grouped else _single(wanted, members)
 
 
-def _members(wanted: Wanted, found: Found, run_id: str, key: str) -> Iterator[_Member]:
+def _members(wanted: SeriesRequest, found: Found, run_id: str, key: str) -> Iterator[_Member]:
     rank = wanted.query.rank
     pieces = [piece for piece in found.series.get((run_id, key), ()) if rank in (None, piece.rank)]
     if not pieces:
@@ -91,7 +91,7 @@ def _members(wanted: Wanted, found: Found, run_id: str, key: str) -> Iterator[_M
             yield _Member(run_id, key, own, _smooth(wanted, of))
 
 
-def _smooth(wanted: Wanted, of: ChartLine) -> ChartLine:
+def _smooth(wanted: SeriesRequest, of: ChartLine) -> ChartLine:
     smooth = wanted.query.smooth
     if smooth is None or wanted.smooth is Smoothing.OFF:
         return of
@@ -100,7 +100,7 @@ def _smooth(wanted: Wanted, of: ChartLine) -> ChartLine:
     return ChartLine(of.x, values) if wanted.grouped else ChartLine(of.x, of.values, values)
 
 
-def _single(wanted: Wanted, members: Sequence[_Member]) -> Drawn:
+def _single(wanted: SeriesRequest, members: Sequence[_Member]) -> Drawn:
     assert wanted.query.px is not None
     drawn = draw_chart([member.line for member in members], wanted.shown, wanted.query.px, wanted.query.range)
     series = []
@@ -111,7 +111,7 @@ def _single(wanted: Wanted, members: Sequence[_Member]) -> Drawn:
     return Drawn(_head(wanted, drawn, series, members, drawn.columns), drawn)
 
 
-def _aggregated(wanted: Wanted, found: Found, members: Sequence[_Member]) -> Drawn:
+def _aggregated(wanted: SeriesRequest, found: Found, members: Sequence[_Member]) -> Drawn:
     groups: dict[tuple[Any, str], list[_Member]] = {}
     for member in members:
         own = member.run_id if found.groups is None else found.groups[member.run_id]
@@ -145,7 +145,9 @@ def _about(columns: list[str], lines: Sequence[ChartLine], marks: Sequence[Seque
     }
 
 
-def _head(wanted: Wanted, drawn: Chart, series: list[Json], members: Sequence[_Member], shown: list[list[Any]]) -> Json:
+def _head(
+    wanted: SeriesRequest, drawn: Chart, series: list[Json], members: Sequence[_Member], shown: list[list[Any]]
+) -> Json:
     some = [values for own in shown for column in own if len(values := column[np.isfinite(column)])]
     y = (min(float(v.min()) for v in some), max(float(v.max()) for v in some)) if some else (None, None)
     head: Json = {

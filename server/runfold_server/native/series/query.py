@@ -86,7 +86,7 @@ class Query(msgspec.Struct, forbid_unknown_fields=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class SeriesRequest:
     """A query whose words are understood. `along` is the metric that x is, if it is one."""
 
     query: Query
@@ -104,7 +104,7 @@ class Wanted:
         return self.query.group_by is not None or self.ranks is Ranks.AGGREGATE
 
 
-def parse(body: bytes) -> Wanted:
+def parse(body: bytes) -> SeriesRequest:
     """BadBody or InvalidParameter, saying what is wrong."""
     refuse_many(body)
     try:
@@ -112,7 +112,7 @@ def parse(body: bytes) -> Wanted:
     except (msgspec.DecodeError, UnicodeError) as error:
         raise BadBody(f"The body is no series query: {error}") from None
     along = query.x.removeprefix(_ALONG) if query.x.startswith(_ALONG) else None
-    wanted = Wanted(
+    wanted = SeriesRequest(
         query,
         XAxis.STEP if along is not None else XAxis(_one_of("x", query.x, XAxis, also=" or metric:KEY")),
         along,
@@ -153,7 +153,7 @@ def _one_of(name: str, value: str, known: Any, also: str = "") -> str:
     return value
 
 
-def _check_grid(query: Query, wanted: Wanted) -> None:
+def _check_grid(query: Query, wanted: SeriesRequest) -> None:
     if query.px is None and not wanted.grouped:
         raise InvalidParameter(
             "Parameter 'px' may be null for aggregates only; points in full come from series:history."

@@ -34,7 +34,7 @@ from runfold_server.reads.scopes import of_topics
 
 from .chart import Drawn, Found, draw
 from .history import LIVE
-from .query import BODY, MOST_KEYS, Except, Filter, Matching, Wanted, check_counts, parse
+from .query import BODY, MOST_KEYS, Except, Filter, Matching, SeriesRequest, check_counts, parse
 
 MEDIA_TYPE = "application/vnd.runfold.series"
 _MOST_BODY = 1024 * 1024
@@ -64,7 +64,7 @@ async def _query(services: Services, call: RawCall[NoFields]) -> Response:
 
 
 async def _answer(
-    services: Services, request: Request, wanted: Wanted, shown: ReadResult[Found], as_of: Vector | None
+    services: Services, request: Request, wanted: SeriesRequest, shown: ReadResult[Found], as_of: Vector | None
 ) -> Response:
     drawn = await asyncio.to_thread(draw, wanted, shown.value)
     drawn.head["positions"] = shown.positions_json()
@@ -77,7 +77,7 @@ async def _answer(
     return with_moment(await json_answer(answer), as_of)
 
 
-async def _find(connection: Connection, wanted: Wanted, as_of: Vector | None) -> Found:
+async def _find(connection: Connection, wanted: SeriesRequest, as_of: Vector | None) -> Found:
     query = wanted.query
     runs = await _searched(connection, query.runs) if isinstance(query.runs, Filter) else query.runs
     keys = query.metrics

@@ -55,7 +55,7 @@ async def _live(services: Services, call: RawCall[FollowSeries]) -> Response:
 async def _series_of(services: Services, call: RawCall[FollowSeries], place: Slot) -> Response:
     request = call.request
     runs, keys = list(dict.fromkeys(request.run_id)), list(dict.fromkeys(request.key))
-    # A browser that connects again says what it was told last; the address is still that of the first time.
+    # A browser that reconnects sends the id of its last event; its address is still the first one.
     since = call.http.headers.get("last-event-id") or request.since
     given = StreamPosition.parse(since) if since else None
     with kafka_outages():
@@ -152,11 +152,11 @@ OPERATIONS = (
         FollowSeries,
         _live,
         "Points of series as they come, as server-sent events: `open`, `points` (series as series:history has "
-        "them), `cut` (a rewind or declared start: points of greater steps told before count no more), "
+        "them), `cut` (a rewind or declared start: points of greater steps sent before no longer count), "
         "`heartbeat`, and `end` with "
         "the reason why the server ends the stream (`slow`, `stopped`, `gone`: read the histories again). `since` "
         "is the `live` of an answer, so "
-        "that nothing is missing or told twice; without it the stream begins now. Each event's id is the place "
+        "that nothing is missing or sent twice; without it the stream begins now. Each event's id is the place "
         "behind it: the header "
         "Last-Event-ID goes before `since`.",
         {200: (MEDIA_TYPE, TEXT)},

@@ -62,7 +62,7 @@ def why(subject: HistorySubject) -> RawHandler[WhyField]:
 
 def _unknown_field(name: str, fields: Mapping[str, Any], others: Sequence[Json]) -> NotFound:
     if name.startswith("metrics."):
-        return NotFound(f"Field {name[:100]!r} is a metric's: its points are series, `series:history` tells them all.")
+        return NotFound(f"Field {name[:100]!r} is a metric's: its points are a series, which `series:history` returns.")
     some = sorted(fields, key=lambda field: (field.split(".")[0] != name.split(".")[0], field))[:_MOST_NAMED]
     more = "" if len(fields) <= _MOST_NAMED else ", …"
     before = f" Another model had this name before: ask as of {others[0]['as_of']}." if others else ""

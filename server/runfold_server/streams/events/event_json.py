@@ -1,4 +1,4 @@
-"""A record of the log as it is told: its envelope in CloudEvents' JSON form, with its position and, if asked for,
+"""A record of the log in a stream: its envelope in CloudEvents' JSON form, with its position and, if asked for,
 what became of it.
 """
 
@@ -19,10 +19,10 @@ from runfold_schemas.events.metrics import MetricsLogged
 from runfold_schemas.positions.position import Position
 
 UNREADABLE = "unreadable"
-"""The type under which a record is told that is no event, or one that only a newer release can read."""
+"""The type of a record that is not an event, or that only a newer release can read."""
 ACCEPTED, DUPLICATE = "accepted", "duplicate"
 _KEPT = 16 * 1024
-"""Bytes of a record's value up to which its JSON is kept for the next stream that tells it."""
+"""Bytes of a record's value up to which its JSON is kept for the next stream that sends it."""
 Json = dict[str, Any]
 
 
@@ -38,7 +38,7 @@ class Entry:
         about.
         """
         self.refused: RejectedEvent | None = None
-        self._told: dict[bool, bytes] = {}
+        self._encoded: dict[bool, bytes] = {}
 
     @property
     def position(self) -> Position:
@@ -74,14 +74,14 @@ class Entry:
         size = len(self.raw.value or b"")
         return 1024 + (4 * size if size <= _KEPT else size)
 
-    def told(self, points: bool) -> tuple[str, bytes]:
-        """Its type and its JSON; without `points` the values of metrics are left out."""
+    def encode(self, points: bool) -> tuple[str, bytes]:
+        """Return type and JSON; without `points`, the values of metrics are omitted."""
         kind = self.record.event.subject if isinstance(self.record, Record) else UNREADABLE
-        data = self._told.get(points)
+        data = self._encoded.get(points)
         if data is None:
             data = msgspec.json.encode(self._json(points))
             if len(self.raw.value or b"") <= _KEPT:
-                self._told[points] = data
+                self._encoded[points] = data
         return kind, data
 
     def _json(self, points: bool) -> Json:

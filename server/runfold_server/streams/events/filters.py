@@ -22,7 +22,7 @@ _ABOUT = ("experiment_id", "run_id", "parent_run_id", "source_run_id", "model_id
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """All conditions hold; one that is empty holds for everything. A record that can't be read is told where only
+    """All conditions hold; one that is empty holds for everything. A record that can't be read passes where only
     topics are asked for.
     """
 

@@ -32,7 +32,7 @@ class Definitions:
     """Answers what a schema id or a subject means.
 
     An id of this release is answered from its catalog, whatever is away. For all else the rest of `system` is read: a
-    declaration is acknowledged before its first use, so whoever asks for an id that it found in the log gets an
+    declaration is acknowledged before its first use, so a reader that asks for an id of the log gets an
     answer.
     """
 

@@ -21,9 +21,9 @@ _RETRY_MS = 50
 _MS = re.compile(r"[0-9]{9,14}")
 
 
-def write_id(log_id: str, told: Mapping[Partition, int]) -> str:
-    """The id of an event: the log and how far it was told."""
-    return f"{log_id}@{write_vector(told)}"
+def write_id(log_id: str, sent: Mapping[Partition, int]) -> str:
+    """Return the id of an event: the log, and the offsets sent with it."""
+    return f"{log_id}@{write_vector(sent)}"
 
 
 class StartPositions:
@@ -41,7 +41,7 @@ class StartPositions:
             return await self._bounds(info, partitions, first=text == BEGINNING)
         vector = _vector(text, info)
         if vector is not None:
-            # A partition that a vector does not name counts not at all: nothing of it was told.
+            # A partition that a vector does not name does not count: nothing of it was sent.
             return await self._held({where: vector.get(where, 0) for where in partitions}, info)
         return await self._at(_time(text), info, partitions)
 
