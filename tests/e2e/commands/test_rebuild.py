@@ -74,7 +74,7 @@ async def test_a_damaged_row_is_found_refused_repaired_and_the_way_back_is_kept(
     assert runfold("generations", "drop", "runs", "4")[:2] == (0, "runs: generation 4 was dropped\n")
     code, _, talk = runfold("rollback")
     assert code == 1
-    assert "no projection has an earlier generation" in talk
+    assert "no projection has a standby" in talk
     code, _, talk = runfold("rebuild", "nothing")
     assert code == 1
     assert f"the projections are {', '.join(Projection)}" in talk
